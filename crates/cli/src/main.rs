@@ -1,0 +1,2 @@
+//! The binary `worker-orcd`.
+fn main() {}

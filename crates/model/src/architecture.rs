@@ -1,0 +1,192 @@
+//! The transformer as plain data: every size and choice in which the supported families differ.
+//!
+//! Units: `n_*` are counts of values or heads, lengths are in tokens, frequencies in radians a token. Filled in by
+//! `architectures/*`, read by every executor. Biases and a tied output follow from the tensors present ([`crate::weights`]).
+
+/// A decoder-only transformer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Architecture {
+    /// `general.architecture`: `llama`, `qwen2`, `phi3`, `gpt2`, `gpt-oss`.
+    pub family: &'static str,
+    /// Transformer layers (`block_count`).
+    pub n_layer: usize,
+    /// Width of the residual stream.
+    pub n_embd: usize,
+    /// Rows of the embedding and of the output matrix.
+    pub n_vocab: usize,
+    /// The longest context the model was made for, in tokens.
+    pub n_ctx_train: usize,
+    /// The normalisation before attention, before the feed-forward and before the output.
+    pub norm: Norm,
+    /// How a token's position enters.
+    pub position: Position,
+    /// The attention's sizes and masks.
+    pub attention: Attention,
+    /// The feed-forward's kind and sizes.
+    pub feed_forward: FeedForward,
+}
+
+/// Normalisation over a row of `n_embd` values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Norm {
+    /// Root mean square or layer norm.
+    pub kind: NormKind,
+    /// Added to the variance before the square root.
+    pub eps: f32,
+}
+
+/// Which normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// `x / sqrt(mean(x^2) + eps) * weight`.
+    Rms,
+    /// `(x - mean(x)) / sqrt(var(x) + eps) * weight + bias`.
+    Layer,
+}
+
+/// How a token's position enters.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Position {
+    /// Rotation of the queries and keys.
+    Rope(Rope),
+    /// A learned vector is added to the embedding.
+    Learned,
+}
+
+/// Rotary position embedding (Su et al., arXiv 2104.09864).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    /// Which two values of a head turn together.
+    pub pairing: Pairing,
+    /// How many of a head's values are rotated; the rest pass through.
+    pub n_rot: usize,
+    /// The base of the geometric sequence of frequencies.
+    pub base: f32,
+    /// How the frequencies are stretched for long contexts.
+    pub scaling: RopeScaling,
+}
+
+/// Which two values of a head turn together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairing {
+    /// `(x[2i], x[2i+1])`.
+    Adjacent,
+    /// `(x[i], x[i + n_rot/2])`.
+    HalfSplit,
+}
+
+/// How RoPE's frequencies are stretched for long contexts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RopeScaling {
+    /// As trained.
+    None,
+    /// All frequencies divided by one factor.
+    Linear {
+        /// The divisor.
+        factor: f32,
+    },
+    /// Each frequency divided by the file's `rope_freqs.weight` (Llama 3.1 and later).
+    Llama3 {
+        /// `[n_rot / 2]`.
+        factors: Vec<f32>,
+    },
+    /// Each frequency divided by one of two lists (LongRoPE, arXiv 2402.13753; Phi-3 128k).
+    LongRope {
+        /// `[n_rot / 2]`, for contexts up to `original_context`.
+        short: Vec<f32>,
+        /// `[n_rot / 2]`, for longer ones.
+        long: Vec<f32>,
+        /// In tokens.
+        original_context: usize,
+        /// Multiplies cosine and sine.
+        attn_factor: f32,
+    },
+    /// YaRN (arXiv 2309.00071), with the correction range not rounded to integers.
+    Yarn {
+        /// Ratio of the stretched to the original context.
+        factor: f32,
+        /// In tokens.
+        original_context: usize,
+        /// Turns over the original context above which a frequency stays as trained.
+        beta_fast: f32,
+        /// Turns over the original context below which a frequency is divided by `factor`.
+        beta_slow: f32,
+        /// Multiplies cosine and sine.
+        attn_factor: f32,
+    },
+}
+
+/// The attention's sizes and masks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention {
+    /// Query heads.
+    pub n_head: usize,
+    /// Key and value heads; divides `n_head`.
+    pub n_kv_head: usize,
+    /// Values in a head of queries, keys and values alike.
+    pub head_dim: usize,
+    /// Multiplies the dot products before the softmax.
+    pub scale: f32,
+    /// By layer: how many of the latest positions a token sees, itself included; `None` for all.
+    pub window: Vec<Option<usize>>,
+    /// Each query head has one more learned logit in the softmax's denominator.
+    pub sinks: bool,
+}
+
+impl Attention {
+    /// Values in a row of queries: `n_head * head_dim`.
+    #[must_use]
+    pub fn n_q(&self) -> usize {
+        self.n_head * self.head_dim
+    }
+
+    /// Values in a row of keys, and in one of values: `n_kv_head * head_dim`.
+    #[must_use]
+    pub fn n_kv(&self) -> usize {
+        self.n_kv_head * self.head_dim
+    }
+}
+
+/// The feed-forward's kind and sizes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FeedForward {
+    /// Dense or a mixture of experts, gated or plain.
+    pub kind: FeedForwardKind,
+    /// The hidden width; with experts, that of one expert.
+    pub n_ff: usize,
+    /// Applied to the gate, or to the hidden row of the plain kind.
+    pub activation: Activation,
+}
+
+/// Dense or a mixture of experts, gated or plain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedForwardKind {
+    /// `down(act(gate(x)) * up(x))`.
+    Gated,
+    /// `down(act(up(x)))`.
+    Plain,
+    /// A router picks `n_used` of `n_expert` gated feed-forwards; their outputs are summed with the softmax of the picked
+    /// router logits as weights.
+    Experts {
+        /// How many there are.
+        n_expert: usize,
+        /// How many a token uses.
+        n_used: usize,
+    },
+}
+
+/// The feed-forward's nonlinearity.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// `silu(gate) * up`, with `silu(x) = x * sigmoid(x)`.
+    Silu,
+    /// The tanh form of GELU (Hendrycks and Gimpel, arXiv 1606.08415).
+    GeluTanh,
+    /// `(clamp(up, -limit, limit) + 1) * g * sigmoid(alpha * g)` with `g = min(gate, limit)` (gpt-oss).
+    ClampedSwiglu {
+        /// Steepness of the sigmoid.
+        alpha: f32,
+        /// Bound on gate and up.
+        limit: f32,
+    },
+}

@@ -1,0 +1,130 @@
+//! What one step computes, as plain data: spans of tokens of several sequences, and what comes back.
+//!
+//! There is no prefill phase and no decode phase. A [`Span`] says which tokens of which sequence are computed, and its
+//! [`Role`] picks the arithmetic, so that a token's bits depend on its sequence and position alone.
+
+use std::sync::Arc;
+
+use crate::sampling::{SamplingParams, TokenMask};
+
+/// Index of a page of the KV cache, below `Limits::n_page`.
+pub type PageId = u32;
+
+/// Index of a sequence's place on the device, below `Limits::n_slot`.
+pub type SlotId = u32;
+
+/// One step's work. Spans are computed as if one after the other; a slot appears at most once.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// In order.
+    pub spans: Vec<Span>,
+}
+
+impl Batch {
+    /// Rows (tokens) computed by this step.
+    #[must_use]
+    pub fn n_row(&self) -> usize {
+        self.spans.iter().map(|s| s.input.len()).sum()
+    }
+}
+
+/// Consecutive tokens of one sequence.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// Where the sequence lives on the device.
+    pub slot: SlotId,
+    /// Given with the first span of a new sequence in this slot: the whole prompt, from which the slot's penalty counts start
+    /// (also when a prefix of it is already in the cache). Everything the slot held before is forgotten.
+    pub begin: Option<Arc<[u32]>>,
+    /// Position of the span's first token in its sequence. Positions before it are already in `pages`.
+    pub start: usize,
+    /// The tokens.
+    pub input: Input,
+    /// The sequence's pages in order, enough for `start + input.len()` positions.
+    pub pages: Arc<[PageId]>,
+    /// Which arithmetic computes it.
+    pub role: Role,
+    /// What comes back.
+    pub want: Want,
+}
+
+/// A span's tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// These ids.
+    Tokens(Arc<[u32]>),
+    /// One token: the one last sampled in this slot, which the host may not know yet.
+    Last,
+}
+
+impl Input {
+    /// How many tokens.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Input::Tokens(ids) => ids.len(),
+            Input::Last => 1,
+        }
+    }
+
+    /// Whether there are none; such a span is refused.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Which arithmetic computes a token: always the same for the same token of a sequence, whatever shares its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The sequence's prompt: the kernels for many rows, even for one.
+    Prompt,
+    /// A sampled token: the kernels for one row a sequence, however many sequences.
+    Generated,
+}
+
+/// What a span gives back.
+#[derive(Clone, Debug)]
+pub enum Want {
+    /// Only the KV cache is filled.
+    Nothing,
+    /// The next token, sampled from the logits of the span's last row.
+    Sample {
+        /// How it is chosen.
+        params: Arc<SamplingParams>,
+        /// Tokens that may be chosen; all where absent.
+        mask: Option<Arc<TokenMask>>,
+    },
+    /// The logits of every row of the span.
+    Logits,
+}
+
+/// What a span that wanted something gave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picked {
+    /// The span's slot.
+    pub slot: SlotId,
+    /// A token or logits.
+    pub output: Output,
+}
+
+/// A token or logits.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// For [`Want::Sample`].
+    Token(Sampled),
+    /// For [`Want::Logits`]: `[rows of the span, n_vocab]`.
+    Logits(Vec<f32>),
+}
+
+/// A sampled token. Log probabilities are natural logarithms of the softmax of the model's own logits, before any sampling
+/// parameter is applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampled {
+    /// The chosen id.
+    pub token: u32,
+    /// Its log probability.
+    pub logprob: f32,
+    /// The likeliest ids with their log probabilities, best first; as many as the parameters asked for.
+    pub alternatives: Vec<(u32, f32)>,
+}

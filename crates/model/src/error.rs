@@ -1,0 +1,47 @@
+//! Why a file's metadata and tensors do not make a model.
+
+use thiserror::Error;
+
+/// Why a file's metadata and tensors do not make a model this project can run.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// The file itself.
+    #[error(transparent)]
+    Gguf(#[from] gguf::GgufError),
+    /// `general.architecture` names no family that is known.
+    #[error("unknown architecture {found:?}; known are {known}")]
+    UnknownArchitecture {
+        /// What the file says.
+        found: String,
+        /// The families that can be read.
+        known: String,
+    },
+    /// A tensor that the architecture needs is not there.
+    #[error("missing tensor {name:?} of shape {shape:?}")]
+    MissingTensor {
+        /// The tensor's name.
+        name: String,
+        /// Its shape in ggml's order, rows last.
+        shape: Vec<usize>,
+    },
+    /// A tensor has another shape than the metadata says.
+    #[error("tensor {name:?}: expected shape {expected:?}, found {found:?}")]
+    TensorShape {
+        /// The tensor's name.
+        name: String,
+        /// In ggml's order, rows last.
+        expected: Vec<usize>,
+        /// In ggml's order, rows last.
+        found: Vec<usize>,
+    },
+    /// A value contradicts another or is outside what can be computed.
+    #[error("{key}: expected {expected}, found {found}")]
+    Value {
+        /// The metadata key.
+        key: String,
+        /// What would be accepted.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+}

@@ -1,0 +1,99 @@
+//! The contract between the engine and a device.
+//!
+//! A device implements [`Executor`] and passes the conformance suite: agreement with the `cpu` crate's exact executor within
+//! a stated bound, and bit-equal results for a sequence however its steps are batched with others.
+
+use thiserror::Error;
+
+use crate::batch::{Batch, Picked};
+
+/// A model resident on one device, able to run steps. One thread owns it.
+pub trait Executor: Send {
+    /// Sizes that hold for this executor's life.
+    fn limits(&self) -> Limits;
+
+    /// Starts a step; does not wait for a device that works on its own.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Batch`] for a batch outside the limits, in which case nothing was computed;
+    /// [`ExecutorError::Device`] when the device failed and the executor is of no more use.
+    fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecutorError>;
+
+    /// Waits for a step and takes what its spans gave, in the order of the spans that wanted something.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Ticket`] for a ticket never given or already collected; [`ExecutorError::Device`] as above.
+    fn collect(&mut self, ticket: Ticket) -> Result<Vec<Picked>, ExecutorError>;
+
+    /// What is in the device's memory, by purpose.
+    fn memory(&self) -> MemoryReport;
+}
+
+/// Names a submitted step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// An executor's fixed sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tokens in a KV page.
+    pub page_size: usize,
+    /// KV pages in all.
+    pub n_page: usize,
+    /// Sequences that can live on the device at once.
+    pub n_slot: usize,
+    /// Rows in a step.
+    pub n_row: usize,
+    /// Tokens in a sequence, prompt and answer together.
+    pub n_ctx: usize,
+    /// Size of the vocabulary: ids are below it.
+    pub n_vocab: usize,
+    /// How many steps may be submitted before the first is collected; 1 where running ahead gains nothing.
+    pub n_in_flight: usize,
+}
+
+/// What is in the device's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryReport {
+    /// `cpu` or `cuda:0`.
+    pub device: String,
+    /// Bytes of weights.
+    pub weights: u64,
+    /// Bytes of the KV cache.
+    pub kv_cache: u64,
+    /// Bytes of everything else a step needs.
+    pub activations: u64,
+    /// Whether all of it is in the device's own memory.
+    pub resident: bool,
+}
+
+/// Why a step failed.
+#[derive(Debug, Error)]
+pub enum ExecutorError {
+    /// The batch is outside the executor's limits or contradicts itself. Nothing was computed.
+    #[error("invalid batch: span {span}: expected {expected}, found {found}")]
+    Batch {
+        /// Index of the span.
+        span: usize,
+        /// What the limits ask for.
+        expected: String,
+        /// What the span has.
+        found: String,
+    },
+    /// No such step.
+    #[error("no step with ticket {0} is waiting to be collected")]
+    Ticket(u64),
+    /// It does not fit.
+    #[error("insufficient memory on {device}: {needed} bytes needed, {free} bytes free")]
+    InsufficientMemory {
+        /// `cpu` or `cuda:0`.
+        device: String,
+        /// Bytes.
+        needed: u64,
+        /// Bytes.
+        free: u64,
+    },
+    /// The device failed; the executor is of no more use.
+    #[error("device error: {0}")]
+    Device(String),
+}

@@ -1,0 +1,15 @@
+//! What is this transformer?
+//!
+//! A model is data: an [`Architecture`] (sizes and choices), [`Weights`] (tensors by role) and the short list of stages in
+//! [`stage`] that every model runs. A device runs it by implementing [`Executor`]. No arithmetic over weights lives here,
+//! except what defines a result: RoPE frequencies and the reference sampler.
+
+pub mod architecture;
+pub mod batch;
+pub mod executor;
+pub mod sampling;
+
+pub use architecture::Architecture;
+pub use batch::{Batch, Input, Output, Picked, Role, Sampled, Span, Want};
+pub use executor::{Executor, ExecutorError, Limits, MemoryReport, Ticket};
+pub use sampling::{SamplingParams, TokenMask};
