@@ -1,83 +1,42 @@
-//! How the next token is chosen from the logits.
+//! How is the next token chosen from the logits?
+//!
+//! [`Sampler`] is the specification: a device's own sampler must give the same ids, bit for bit. So that it can, nothing here
+//! depends on the order of a sum or on a library's `exp`. A token's weight is an integer ([`weight`]), hence sums are exact
+//! in any order; every set is defined by a total order, hence it does not matter how it is found.
+//!
+//! The steps, always in this order, for the logits `l[0..n_vocab]` (f32) of one row:
+//!
+//! 1. Mask. `z[i] = l[i]`, or −∞ where the mask does not allow i. A logit that is NaN or +∞ counts as −∞ throughout.
+//! 2. Bias. `z[i] += b` for each pair (i, b) of `logit_bias`, in the list's order.
+//! 3. Repetition. For each id in prompt or answer: `z / r` if z > 0, else `z * r`.
+//! 4. Presence and frequency. For each id that stands c > 0 times in the answer: `z = (z − c * frequency) − presence`.
+//! 5. Greedy. With `temperature` 0 the id of the largest z, the lowest among equals, is chosen and the rest is skipped.
+//! 6. Temperature. `e[i] = (z[i] − max z) * (log2(e) / temperature)`, in f32 in just this order; a token's weight is
+//!    `w[i] = round(2^40 * 2^e[i])`, see [`weight::weight`]. Tokens of weight 0 (less likely than the likeliest by 2^-41) are out.
+//! 7. Top-k. The first k by rank. Rank is by z, largest first, then by id, lowest first.
+//! 8. Typical. With `E = floor(sum(w * E[i]) / sum(w))` over what is left and `E[i] = trunc(e[i] * 2^20)`, tokens are ordered
+//!    by |E − E[i]|, then rank, and the shortest start whose weights reach `ceil(p * sum(w))` is kept. (|E − E[i]| is, up to the
+//!    common factor, the paper's distance between a token's information and the entropy: the normaliser cancels.)
+//! 9. Top-p. In rank order, the shortest start whose weights reach `ceil(p * sum(w))`.
+//! 10. Min-p. What weighs at least `ceil(p * w)` of the first by rank.
+//! 11. Draw. With the 64-bit number u that [`philox`] gives for seed and position and `r = floor(u * sum(w) / 2^64)`: in the order
+//!     of ids, the first token at which the running sum of weights exceeds r.
+//!
+//! The fractions p of steps 8 to 10 are `round(p * 2^32) / 2^32`; at least one token is always kept. Log probabilities come from `l`
+//! itself, before step 1.
 
-use std::fmt;
+pub mod philox;
+pub mod weight;
 
-/// The sampling parameters of a request. The default is plain sampling from the softmax.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SamplingParams {
-    /// Divides the logits; 0 is greedy: the largest logit, the lowest id among equals.
-    pub temperature: f32,
-    /// Keep the k likeliest; 0 keeps all.
-    pub top_k: u32,
-    /// Keep the likeliest whose probabilities add up to this; 1 keeps all (Holtzman et al., arXiv 1904.09751).
-    pub top_p: f32,
-    /// Drop what is less likely than this times the likeliest; 0 drops none (arXiv 2407.01082).
-    pub min_p: f32,
-    /// Keep the locally typical mass; 1 keeps all (Meister et al., arXiv 2202.00666).
-    pub typical_p: f32,
-    /// Divides positive and multiplies negative logits of tokens in prompt or answer; 1 is none (arXiv 1909.05858).
-    pub repetition_penalty: f32,
-    /// Subtracted from the logit of each token already in the answer.
-    pub presence_penalty: f32,
-    /// Subtracted from a token's logit for each time it stands in the answer.
-    pub frequency_penalty: f32,
-    /// Added to the logits of these ids.
-    pub logit_bias: Vec<(u32, f32)>,
-    /// With the token's position this alone decides the random number.
-    pub seed: u64,
-    /// How many alternatives to report.
-    pub n_alternatives: u32,
-}
+mod candidates;
+mod mask;
+mod params;
+mod sampler;
+mod slot;
+#[cfg(test)]
+mod tests;
 
-impl Default for SamplingParams {
-    fn default() -> Self {
-        SamplingParams {
-            temperature: 1.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            typical_p: 1.0,
-            repetition_penalty: 1.0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            logit_bias: Vec::new(),
-            seed: 0,
-            n_alternatives: 0,
-        }
-    }
-}
-
-/// The set of tokens that may be chosen: one bit an id.
-#[derive(Clone, PartialEq, Eq)]
-pub struct TokenMask {
-    words: Vec<u32>,
-    len: usize,
-}
-
-impl TokenMask {
-    /// A mask over `n_vocab` ids that allows none.
-    #[must_use]
-    pub fn none(n_vocab: usize) -> TokenMask {
-        TokenMask { words: vec![0; n_vocab.div_ceil(32)], len: n_vocab }
-    }
-
-    /// Allows an id; one at or past the end of the vocabulary is not there to allow.
-    pub fn allow(&mut self, id: u32) {
-        if (id as usize) < self.len {
-            self.words[id as usize / 32] |= 1 << (id % 32);
-        }
-    }
-
-    /// Whether an id may be chosen.
-    #[must_use]
-    pub fn allows(&self, id: u32) -> bool {
-        (id as usize) < self.len && self.words[id as usize / 32] >> (id % 32) & 1 == 1
-    }
-}
-
-impl fmt::Debug for TokenMask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let allowed: u32 = self.words.iter().map(|w| w.count_ones()).sum();
-        write!(f, "TokenMask({allowed} of {})", self.len)
-    }
-}
+pub use mask::TokenMask;
+pub use params::{MAX_ALTERNATIVES, MAX_LOGIT_BIAS, ParamError, SamplingParams};
+pub use sampler::{Row, Sampler};
+pub use slot::SlotState;
