@@ -17,6 +17,8 @@ pub enum Isa {
 
 impl Isa {
     /// The best set this machine runs.
+    ///
+    /// The first call asks the system for the AMX tiles, which threads made after it may use.
     #[must_use]
     pub fn detect() -> Isa {
         #[cfg(target_arch = "x86_64")]
@@ -31,6 +33,9 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni")
                 && is_x86_feature_detected!("avx512vbmi");
+            if avx512 && super::amx::available() {
+                return Isa::Amx;
+            }
             if avx512 {
                 return Isa::Avx512;
             }

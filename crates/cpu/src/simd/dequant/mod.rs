@@ -1,0 +1,132 @@
+//! Panels: some columns of some weight rows, dequantised into the layout that a product reads.
+//!
+//! The values are those of `quant`, bit for bit; the bfloat16 panels round them to nearest even. Layouts: `f32`
+//! [rows][cols + 16] (the padding is left as it was); bfloat16 [rows / 32][cols / 32][32 rows][32 columns], with zeros in
+//! columns past the last. Rows past the last weight row are zeros.
+
+#[cfg(target_arch = "x86_64")]
+mod k_quants;
+#[cfg(target_arch = "x86_64")]
+mod legacy;
+#[cfg(target_arch = "x86_64")]
+mod plain;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod sink;
+#[cfg(target_arch = "x86_64")]
+mod table;
+#[cfg(test)]
+mod tests;
+
+use super::gemm::Weights;
+use super::isa::Isa;
+use quant::Format;
+use std::ops::Range;
+
+/// Padding at the end of a row of an `f32` panel, in numbers.
+pub(super) const PAD: usize = 16;
+
+/// The bytes of columns `cols` of every row.
+fn row_slices<'a>(weights: &Weights<'a>, cols: &Range<usize>) -> impl Iterator<Item = &'a [u8]> {
+    let format = weights.format;
+    let bytes_for = |n| format.bytes_for(n).expect("a whole number of blocks");
+    let bytes = bytes_for(cols.start)..bytes_for(cols.end);
+    weights.bytes.chunks_exact(bytes_for(weights.n_cols)).map(move |row| &row[bytes.clone()])
+}
+
+/// Columns `cols` of `weights` as `f32`, in `panel` of a whole number of rows.
+///
+/// `isa` must be one that this machine runs.
+pub(super) fn panel_f32(isa: Isa, weights: &Weights<'_>, cols: Range<usize>, panel: &mut [f32]) {
+    let n = cols.len();
+    let mut rows = panel.chunks_exact_mut(n + PAD);
+    for (bytes, row) in row_slices(weights, &cols).zip(&mut rows) {
+        let row = &mut row[..n];
+        #[cfg(target_arch = "x86_64")]
+        if isa >= Isa::Avx512 {
+            let target = Target { dst: row.as_mut_ptr().cast(), step: 128 };
+            // SAFETY: the row has room for `n` numbers, 32 of which are 128 bytes, and the machine runs AVX-512.
+            unsafe { dequantize::<false>(weights.format, bytes, target) };
+            continue;
+        }
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx2 {
+            // SAFETY: the machine runs AVX2.
+            unsafe { dequantize_avx2(weights.format, bytes, row) };
+            continue;
+        }
+        portable::dequantize(weights.format, bytes, row);
+    }
+    for row in rows {
+        row[..n].fill(0.0);
+    }
+}
+
+/// The portable code, compiled for AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dequantize_avx2(format: Format, bytes: &[u8], out: &mut [f32]) {
+    portable::dequantize(format, bytes, out);
+}
+
+/// Columns `cols` of `weights` as bfloat16, in `panel` of a whole number of 32 rows; only where there is AMX.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn panel_bf16(weights: &Weights<'_>, cols: Range<usize>, panel: &mut [u16]) {
+    let steps = cols.len().div_ceil(32);
+    assert!(panel.len().is_multiple_of(steps * 1024), "a whole number of 32 rows");
+    let n_rows = panel.len() / (steps * 32);
+    let mut rows = 0;
+    for bytes in row_slices(weights, &cols) {
+        assert!(rows < n_rows, "the panel has a row for every weight row");
+        let at = rows / 32 * steps * 1024 + rows % 32 * 32;
+        let target = Target { dst: panel[at..].as_mut_ptr().cast(), step: 2048 };
+        // SAFETY: from `at`, the panel has `steps` groups of 32 numbers that begin 1024 numbers (2048 bytes) apart, and
+        // AMX comes with AVX-512 and its bfloat16 conversions.
+        unsafe { dequantize::<true>(weights.format, bytes, target) };
+        rows += 1;
+    }
+    for row in rows..n_rows {
+        for step in 0..steps {
+            let at = (row / 32 * steps + step) * 1024 + row % 32 * 32;
+            panel[at..at + 32].fill(0);
+        }
+    }
+}
+
+/// Where a row goes: 32 numbers at `dst`, the next 32 `step` bytes further, and so on.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Target {
+    dst: *mut u8,
+    step: usize,
+}
+
+/// A row of whole blocks, as bfloat16 or `f32`.
+///
+/// # Safety
+/// The machine runs what [`Isa::Avx512`] stands for, and AVX-512 BF16 if `BF16`. `target` has room for the row's numbers,
+/// and if `BF16` for a multiple of 32 of them.
+#[cfg(target_arch = "x86_64")]
+unsafe fn dequantize<const BF16: bool>(format: Format, bytes: &[u8], target: Target) {
+    // SAFETY: the caller's promises are those of each function.
+    unsafe {
+        match format {
+            Format::F32 => plain::f32::<BF16>(bytes, target),
+            Format::F16 => plain::f16::<BF16>(bytes, target),
+            Format::BF16 => plain::bf16::<BF16>(bytes, target),
+            Format::Q4_0 => table::q4_0::<BF16>(bytes, target),
+            Format::Q4_1 => table::q4_1::<BF16>(bytes, target),
+            Format::IQ4_NL => table::iq4_nl::<BF16>(bytes, target),
+            Format::IQ4_XS => table::iq4_xs::<BF16>(bytes, target),
+            Format::MXFP4 => table::mxfp4::<BF16>(bytes, target),
+            Format::Q4_K => table::q4_k::<BF16>(bytes, target),
+            Format::Q5_0 => legacy::q5_0::<BF16>(bytes, target),
+            Format::Q5_1 => legacy::q5_1::<BF16>(bytes, target),
+            Format::Q8_0 => legacy::q8_0::<BF16>(bytes, target),
+            Format::Q2_K => k_quants::q2_k::<BF16>(bytes, target),
+            Format::Q3_K => k_quants::q3_k::<BF16>(bytes, target),
+            Format::Q5_K => k_quants::q5_k::<BF16>(bytes, target),
+            Format::Q6_K => k_quants::q6_k::<BF16>(bytes, target),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The product with AVX-512: tiles of 8 weight rows x 48 activation rows (24 sums in registers).
+//!
+//! Also the changes of layout that the AMX product shares: into blocks of 16 rows and out of them. Layouts as in [`super::Scratch`] and [`super::prepared`]. A sum runs over a chunk's columns in order, and chunks are
+//! added in order, whatever the tile.
+
+use super::{Job, OutView};
+use crate::simd::vector::pack_bf16;
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+const LANES: usize = 16;
+
+/// Adds the product of `panel` [group][cols + 16] and the job's row blocks to `sums` [blocks][group][16].
+pub(super) fn multiply(job: &Job<'_>, panel: &[f32], sums: &mut [f32]) {
+    let tiles = super::f32_tiles(job, LANES, panel, sums);
+    // SAFETY: a kernel exists only for an instruction set that this machine runs, and `f32_tiles` has checked that the
+    // panel, the activations and the sums hold what the strides reach.
+    unsafe { run(&tiles) }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn run(t: &super::F32Tiles) {
+    let mut block = 0;
+    while block < t.n_blocks {
+        let mut row = 0;
+        while row < t.group {
+            // SAFETY: the tiles cover blocks below `n_blocks` and weight rows below `group`, which is a multiple of 8.
+            unsafe {
+                match t.n_blocks - block {
+                    1 => tile::<8, 1>(t, row, block),
+                    2 => tile::<8, 2>(t, row, block),
+                    _ => tile::<8, 3>(t, row, block),
+                }
+            }
+            row += 8;
+        }
+        block += 3;
+    }
+}
+
+/// `W` weight rows from `row` by `B` blocks from `block`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn tile<const W: usize, const B: usize>(t: &super::F32Tiles, row: usize, block: usize) {
+    // SAFETY: `row + W <= group` and `block + B <= n_blocks`, and `t` vouches for the memory up to those.
+    unsafe {
+        let w = t.panel.add(row * t.panel_stride);
+        let x = t.x.add(block * t.x_stride);
+        let mut acc = [[_mm512_setzero_ps(); W]; B];
+        for k in 0..t.n_cols {
+            let mut xs = [_mm512_setzero_ps(); B];
+            for (b, lanes) in xs.iter_mut().enumerate() {
+                *lanes = _mm512_loadu_ps(x.add(b * t.x_stride + k * LANES));
+            }
+            for r in 0..W {
+                let weight = _mm512_set1_ps(*w.add(r * t.panel_stride + k));
+                for b in 0..B {
+                    acc[b][r] = _mm512_fmadd_ps(xs[b], weight, acc[b][r]);
+                }
+            }
+        }
+        for (b, acc) in acc.iter().enumerate() {
+            for (r, &acc) in acc.iter().enumerate() {
+                let sum = t.sums.add(((block + b) * t.group + row + r) * LANES);
+                let acc = if t.first { acc } else { _mm512_add_ps(_mm512_loadu_ps(sum), acc) };
+                _mm512_storeu_ps(sum, acc);
+            }
+        }
+    }
+}
+
+/// Writes up to 16 rows as [n_cols][16] `f32`.
+pub(super) fn prepare_block(rows: &[&[f32]], words: &mut [u32]) {
+    let n_cols = rows[0].len();
+    assert!(rows.len() <= LANES && rows.iter().all(|row| row.len() == n_cols));
+    assert_eq!(words.len(), n_cols * LANES);
+    // SAFETY: only a kernel of at least AVX-512 uses blocks of 16; the lengths were just checked.
+    unsafe { prepare_block_unchecked(rows, words) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn prepare_block_unchecked(rows: &[&[f32]], words: &mut [u32]) {
+    let n_cols = rows[0].len();
+    for col in (0..n_cols).step_by(16) {
+        let n = 16.min(n_cols - col);
+        let mask = mask(n);
+        let mut lines = [_mm512_setzero_ps(); 16];
+        for (line, row) in lines.iter_mut().zip(rows) {
+            // SAFETY: the mask lets through columns below `n_cols` only.
+            *line = unsafe { _mm512_maskz_loadu_ps(mask, row.as_ptr().add(col)) };
+        }
+        let lines = transpose(lines);
+        for (i, &line) in lines.iter().enumerate().take(n) {
+            // SAFETY: column `col + i` is below `n_cols`, and `words` has 16 for each.
+            unsafe { _mm512_storeu_ps(words.as_mut_ptr().add((col + i) * LANES).cast(), line) };
+        }
+    }
+}
+
+/// Writes up to 16 rows as tiles of [16 pairs of columns][16 rows][2] bfloat16.
+pub(super) fn prepare_pairs(rows: &[&[f32]], words: &mut [u32]) {
+    let n_cols = rows[0].len();
+    assert!(rows.len() <= LANES && rows.iter().all(|row| row.len() == n_cols));
+    assert_eq!(words.len(), n_cols.next_multiple_of(32) / 2 * LANES);
+    // SAFETY: only the AMX kernel uses pairs, and it exists only with AVX-512 and its bfloat16 conversions; the lengths
+    // were just checked.
+    unsafe { prepare_pairs_unchecked(rows, words) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn prepare_pairs_unchecked(rows: &[&[f32]], words: &mut [u32]) {
+    let n_cols = rows[0].len();
+    for (col, tile) in (0..n_cols).step_by(32).zip(words.chunks_exact_mut(256)) {
+        let n = n_cols - col;
+        let (low, high) = (mask(n.min(16)), mask(n.saturating_sub(16).min(16)));
+        let mut lines = [_mm512_setzero_ps(); 16];
+        for (line, row) in lines.iter_mut().zip(rows) {
+            // SAFETY: the masks let through columns below `n_cols` only; the second pointer is not read when its mask is
+            // empty, and `wrapping_add` may point anywhere.
+            let (low, high) = unsafe {
+                let first = row.as_ptr().wrapping_add(col);
+                (_mm512_maskz_loadu_ps(low, first), _mm512_maskz_loadu_ps(high, first.wrapping_add(16)))
+            };
+            // SAFETY: the AMX kernel exists only with bfloat16 conversions.
+            *line = _mm512_castsi512_ps(unsafe { pack_bf16(low, high) });
+        }
+        let lines = transpose(lines);
+        for (i, &line) in lines.iter().enumerate() {
+            // SAFETY: the tile has 256 words.
+            unsafe { _mm512_storeu_ps(tile.as_mut_ptr().add(i * LANES).cast(), line) };
+        }
+    }
+}
+
+/// Writes the sums [weight rows][16] of a block to rows `first_row..` and columns `cols` of Y.
+pub(super) fn store_block(sums: &[f32], first_row: usize, cols: Range<usize>, out: &mut OutView<'_>) {
+    assert!(sums.len() >= cols.len() * LANES);
+    // SAFETY: only a kernel of at least AVX-512 uses blocks of 16; the length was just checked.
+    unsafe { store_block_unchecked(sums, first_row, cols, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn store_block_unchecked(sums: &[f32], first_row: usize, cols: Range<usize>, out: &mut OutView<'_>) {
+    let n_rows = LANES.min(out.n_rows() - first_row);
+    for (col, sums) in cols.clone().step_by(16).zip(sums.chunks(16 * LANES)) {
+        let n = 16.min(cols.end - col);
+        let mut lines = [_mm512_setzero_ps(); 16];
+        for (line, sums) in lines.iter_mut().zip(sums.chunks_exact(LANES)) {
+            // SAFETY: a chunk of 16 numbers.
+            *line = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
+        }
+        let lines = transpose(lines);
+        for (i, &line) in lines.iter().enumerate().take(n_rows) {
+            let row = out.row(first_row + i, col..col + n);
+            // SAFETY: the mask lets through the `n` numbers of `row` only.
+            unsafe { _mm512_mask_storeu_ps(row.as_mut_ptr(), mask(n), line) };
+        }
+    }
+}
+
+/// The lowest `n <= 16` lanes.
+fn mask(n: usize) -> __mmask16 {
+    ((1u32 << n) - 1) as __mmask16
+}
+
+/// Lane `j` of line `i` becomes lane `i` of line `j`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(mut a: [__m512; 16]) -> [__m512; 16] {
+    // Pairs of lines, then fours, within the 128-bit quarters ...
+    for q in 0..8 {
+        let (x, y) = (a[2 * q], a[2 * q + 1]);
+        a[2 * q] = _mm512_unpacklo_ps(x, y);
+        a[2 * q + 1] = _mm512_unpackhi_ps(x, y);
+    }
+    let mut b = a;
+    for q in 0..4 {
+        for h in 0..2 {
+            let x = _mm512_castps_pd(a[4 * q + h]);
+            let y = _mm512_castps_pd(a[4 * q + 2 + h]);
+            b[4 * q + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+            b[4 * q + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+        }
+    }
+    // ... so that b[4q + i] holds, in its quarter c, lane 4c + i of lines 4q to 4q + 3. Then the quarters themselves.
+    let mut out = b;
+    for i in 0..4 {
+        let (q0, q1, q2, q3) = (b[i], b[4 + i], b[8 + i], b[12 + i]);
+        let low01 = _mm512_shuffle_f32x4::<0x44>(q0, q1);
+        let high01 = _mm512_shuffle_f32x4::<0xee>(q0, q1);
+        let low23 = _mm512_shuffle_f32x4::<0x44>(q2, q3);
+        let high23 = _mm512_shuffle_f32x4::<0xee>(q2, q3);
+        out[i] = _mm512_shuffle_f32x4::<0x88>(low01, low23);
+        out[4 + i] = _mm512_shuffle_f32x4::<0xdd>(low01, low23);
+        out[8 + i] = _mm512_shuffle_f32x4::<0x88>(high01, high23);
+        out[12 + i] = _mm512_shuffle_f32x4::<0xdd>(high01, high23);
+    }
+    out
+}

@@ -1,0 +1,253 @@
+//! The products of the prefill: Y = X W^T for weights W in their file's format and many activation rows X.
+//!
+//! A panel of weight rows is dequantised into a small scratch and multiplied with every activation row of the step, so
+//! that the cost of dequantising is shared by all of them. Activations are brought into a kernel's layout once a step
+//! ([`Prepared`]) and shared among threads and among matrices that read them. Shapes: X `n_rows` x `n_cols`, W
+//! `n_out` x `n_cols`, Y `n_rows` x `n_out`, all row-major.
+//!
+//! The bits of `Y[r][o]` depend on the kernel, row `r` of X and row `o` of W alone: every product runs over `n_cols` in
+//! one fixed order, rows are padded with zeros to a whole tile, and no sum crosses rows. Threads may take any weight rows.
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod buffer;
+mod out;
+mod portable;
+mod prepared;
+#[cfg(test)]
+mod tests;
+
+pub use out::OutView;
+pub use prepared::{Part, Prepared};
+
+use super::dequant;
+use super::isa::Isa;
+use buffer::Buffer;
+use quant::Format;
+
+/// Weight rows of a panel. Split a matrix among threads at multiples of it, or padding rows are computed for nothing.
+pub const PANEL: usize = 32;
+
+/// Activation rows that share one dequantised panel.
+const MAX_ROWS: usize = 512;
+
+/// How a product is computed. Only [`Kernel::choose`] makes one, so a kernel that exists runs on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel(Isa);
+
+impl Kernel {
+    /// The kernel for weights of `format` on `isa` (or on the best set that this machine runs, if it lacks `isa`).
+    ///
+    /// AMX rounds weights and activations to bfloat16. F32 weights are small and sensitive ones, such as the routers of
+    /// experts, or belong to models that are kept in F32 for exactness; their products stay in `f32`.
+    #[must_use]
+    pub fn choose(isa: Isa, format: Format) -> Kernel {
+        let isa = isa.min(Isa::detect());
+        Kernel(if format == Format::F32 { isa.min(Isa::Avx512) } else { isa })
+    }
+
+    /// The instruction set that the kernel uses.
+    #[must_use]
+    pub fn isa(self) -> Isa {
+        self.0
+    }
+
+    /// Activation rows of a block: the lanes of a vector, or the columns of a tile.
+    fn lanes(self) -> usize {
+        match self.0 {
+            Isa::Scalar | Isa::Avx2 => 8,
+            Isa::Avx512 | Isa::Amx => 16,
+        }
+    }
+
+    /// Words of a block of activation rows: one `f32` for each number, or one pair of bfloat16 for two.
+    fn block_words(self, n_cols: usize) -> usize {
+        match self.0 {
+            Isa::Amx => self.lanes() * n_cols.next_multiple_of(32) / 2,
+            _ => self.lanes() * n_cols,
+        }
+    }
+
+    /// Columns of W that are dequantised at a time, a multiple of every format's block: what the caches hold.
+    fn chunk(self) -> usize {
+        match self.0 {
+            Isa::Amx => 2048,
+            _ => 512,
+        }
+    }
+
+    /// Weight rows that are dequantised at a time, a multiple of [`PANEL`].
+    fn group(self) -> usize {
+        match self.0 {
+            Isa::Amx => 128,
+            _ => 64,
+        }
+    }
+}
+
+/// Some rows of a weight matrix, as the file stores them.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    /// How `bytes` are to be read.
+    pub format: Format,
+    /// The rows, one after another.
+    pub bytes: &'a [u8],
+    /// Numbers of a row.
+    pub n_cols: usize,
+}
+
+/// One thread's working memory; use it again for the next product.
+#[derive(Default)]
+pub struct Scratch {
+    /// Dequantised weights: for AMX [group / 32][chunk / 32][32][32] bfloat16, else [group][chunk + 16] `f32`.
+    panel: Buffer,
+    /// Sums so far: [row blocks][group][lanes].
+    sums: Buffer,
+}
+
+/// A dequantised group of weight rows and the part of X that it meets: what a kernel multiplies.
+struct Job<'a> {
+    /// Weight rows of the group, a multiple of [`PANEL`]; those past the matrix are zeros.
+    group: usize,
+    /// Columns of the chunk.
+    cols: std::ops::Range<usize>,
+    /// Row blocks of X that take part.
+    blocks: std::ops::Range<usize>,
+    x: &'a Prepared,
+    /// True for the first chunk: the sums start at zero.
+    first: bool,
+}
+
+/// Y = X W^T: writes `out[r][o]` for every activation row `r` and every row `o` of `weights`.
+///
+/// # Panics
+/// If the shapes do not agree: `weights` has `out.n_cols()` rows of `x.n_cols()` numbers, and `out` has a row for every
+/// row of `x`.
+pub fn gemm(weights: &Weights<'_>, x: &Prepared, out: &mut OutView<'_>, scratch: &mut Scratch) {
+    let row_bytes = weights.format.bytes_for(weights.n_cols).expect("a row is a whole number of blocks");
+    assert_eq!(weights.n_cols, x.n_cols(), "weights and activations have the same columns");
+    assert_eq!(weights.bytes.len(), row_bytes * out.n_cols(), "a weight row for each column of the output");
+    assert_eq!(x.n_rows(), out.n_rows(), "an output row for each activation row");
+    if row_bytes == 0 || x.n_rows() == 0 {
+        return;
+    }
+    let kernel = x.kernel();
+    let lanes = kernel.lanes();
+    let blocks = x.n_rows().div_ceil(lanes);
+    let blocks_at_once = (MAX_ROWS / lanes).min(blocks);
+    for first_block in (0..blocks).step_by(blocks_at_once) {
+        let blocks = first_block..(first_block + blocks_at_once).min(blocks);
+        for first_row in (0..out.n_cols()).step_by(kernel.group()) {
+            let rows = kernel.group().min(out.n_cols() - first_row);
+            let group = rows.next_multiple_of(PANEL);
+            for start in (0..x.n_cols()).step_by(kernel.chunk()) {
+                let cols = start..(start + kernel.chunk()).min(x.n_cols());
+                let bytes = &weights.bytes[first_row * row_bytes..(first_row + rows) * row_bytes];
+                let weights = Weights { bytes, ..*weights };
+                let job = Job { group, cols, blocks: blocks.clone(), x, first: start == 0 };
+                multiply(kernel, &weights, &job, scratch);
+            }
+            let tile = Sums { rows: first_row..first_row + rows, group, blocks: blocks.clone() };
+            store(kernel, &tile, scratch, out);
+        }
+    }
+}
+
+/// Dequantises the job's panel and adds its product to the sums.
+fn multiply(kernel: Kernel, weights: &Weights<'_>, job: &Job<'_>, scratch: &mut Scratch) {
+    let lanes = kernel.lanes();
+    let n_sums = job.blocks.len() * job.group * lanes;
+    scratch.sums.reserve::<f32>(n_sums);
+    #[cfg(target_arch = "x86_64")]
+    if kernel.0 == Isa::Amx {
+        let n_panel = job.group * job.cols.len().next_multiple_of(32);
+        scratch.panel.reserve::<u16>(n_panel);
+        let panel = scratch.panel.get_mut::<u16>(n_panel);
+        dequant::panel_bf16(weights, job.cols.clone(), panel);
+        amx::multiply(job, panel, scratch.sums.get_mut(n_sums));
+        return;
+    }
+    // The padding keeps the rows from falling on the same sets of the cache.
+    let stride = job.cols.len() + dequant::PAD;
+    scratch.panel.reserve::<f32>(job.group * stride);
+    let panel = scratch.panel.get_mut::<f32>(job.group * stride);
+    dequant::panel_f32(kernel.0, weights, job.cols.clone(), panel);
+    let sums = scratch.sums.get_mut(n_sums);
+    match kernel.0 {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Amx => avx512::multiply(job, panel, sums),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => avx2::multiply(job, panel, sums),
+        _ => portable::multiply(job, panel, sums),
+    }
+}
+
+/// What the vector kernels read and write, as pointers and strides in numbers.
+///
+/// Invariant: `panel` reaches `group` rows of `n_cols` numbers `panel_stride` apart; `x` reaches `n_blocks` blocks of
+/// `n_cols` x lanes numbers `x_stride` apart; `sums` is [n_blocks][group][lanes]; `group` is a multiple of [`PANEL`].
+#[cfg(target_arch = "x86_64")]
+struct F32Tiles {
+    panel: *const f32,
+    panel_stride: usize,
+    x: *const f32,
+    x_stride: usize,
+    sums: *mut f32,
+    n_blocks: usize,
+    group: usize,
+    n_cols: usize,
+    first: bool,
+}
+
+/// Checks a job's slices against their shapes.
+#[cfg(target_arch = "x86_64")]
+fn f32_tiles(job: &Job<'_>, lanes: usize, panel: &[f32], sums: &mut [f32]) -> F32Tiles {
+    let n_cols = job.cols.len();
+    let (panel_stride, x_stride) = (n_cols + dequant::PAD, job.x.n_cols() * lanes);
+    assert!(job.group.is_multiple_of(PANEL) && panel.len() == job.group * panel_stride);
+    assert_eq!(sums.len(), job.blocks.len() * job.group * lanes);
+    let x = &job.x.words()[job.blocks.start * x_stride..job.blocks.end * x_stride];
+    assert!(job.cols.end <= job.x.n_cols());
+    F32Tiles {
+        panel: panel.as_ptr(),
+        panel_stride,
+        x: x[job.cols.start * lanes..].as_ptr().cast(),
+        x_stride,
+        sums: sums.as_mut_ptr(),
+        n_blocks: job.blocks.len(),
+        group: job.group,
+        n_cols,
+        first: job.first,
+    }
+}
+
+/// Which part of Y the sums are.
+struct Sums {
+    rows: std::ops::Range<usize>,
+    group: usize,
+    blocks: std::ops::Range<usize>,
+}
+
+/// Writes the sums [row blocks][group][lanes] to their places in Y.
+fn store(kernel: Kernel, tile: &Sums, scratch: &Scratch, out: &mut OutView<'_>) {
+    let lanes = kernel.lanes();
+    let sums = scratch.sums.get::<f32>(tile.blocks.len() * tile.group * lanes);
+    for (block, sums) in tile.blocks.clone().zip(sums.chunks_exact(tile.group * lanes)) {
+        let n_rows = lanes.min(out.n_rows() - block * lanes);
+        #[cfg(target_arch = "x86_64")]
+        if lanes == 16 {
+            avx512::store_block(sums, block * lanes, tile.rows.clone(), out);
+            continue;
+        }
+        for lane in 0..n_rows {
+            let row = out.row(block * lanes + lane, tile.rows.clone());
+            for (value, sums) in row.iter_mut().zip(sums.chunks_exact(lanes)) {
+                *value = sums[lane];
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! How do several threads write one row-major matrix? Each holds an [`OutView`]: some columns of every row.
+//!
+//! Views come from one mutable slice and are only ever split, so two views never share an element, and the borrow lasts
+//! as long as any of them. Shapes: `n_rows` x `n_cols`, the rows `stride` numbers apart.
+
+use std::marker::PhantomData;
+
+/// Columns of a row-major `f32` matrix: every row's, none of them shared with another view.
+///
+/// Invariant: for every `row < n_rows` and `col < n_cols`, `first.add(row * stride + col)` is a valid number that no
+/// other reference or view reaches while `'a` lasts.
+pub struct OutView<'a> {
+    first: *mut f32,
+    n_rows: usize,
+    n_cols: usize,
+    stride: usize,
+    borrow: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: a view is an exclusive borrow of its elements, and `f32` may be written from any thread.
+unsafe impl Send for OutView<'_> {}
+
+impl<'a> OutView<'a> {
+    /// All of a matrix whose rows of `n_cols` numbers follow one another.
+    ///
+    /// # Panics
+    /// If `matrix` is not a whole number of rows.
+    #[must_use]
+    pub fn new(matrix: &'a mut [f32], n_cols: usize) -> OutView<'a> {
+        assert!(n_cols > 0 && matrix.len().is_multiple_of(n_cols), "the matrix is a whole number of rows");
+        OutView {
+            first: matrix.as_mut_ptr(),
+            n_rows: matrix.len() / n_cols,
+            n_cols,
+            stride: n_cols,
+            borrow: PhantomData,
+        }
+    }
+
+    /// The columns before `col`, and the others.
+    ///
+    /// # Panics
+    /// If there are fewer than `col` columns.
+    #[must_use]
+    pub fn split_at_col(self, col: usize) -> (OutView<'a>, OutView<'a>) {
+        assert!(col <= self.n_cols, "the split lies within the columns");
+        let OutView { first, n_rows, n_cols, stride, borrow } = self;
+        // A view without elements keeps the first pointer: one past the last column may lie outside the matrix.
+        let second = if n_rows > 0 && col < n_cols {
+            // SAFETY: `col < n_cols` and there is a row, so this is an element of the matrix.
+            unsafe { first.add(col) }
+        } else {
+            first
+        };
+        let left = OutView { first, n_rows, n_cols: col, stride, borrow };
+        let right = OutView { first: second, n_rows, n_cols: n_cols - col, stride, borrow };
+        (left, right)
+    }
+
+    /// The columns as views of `width` each, the last one perhaps narrower.
+    pub fn split_cols(self, width: usize) -> impl Iterator<Item = OutView<'a>> + Send {
+        assert!(width > 0, "a view has columns");
+        let mut rest = Some(self);
+        std::iter::from_fn(move || {
+            let view = rest.take()?;
+            if view.n_cols == 0 {
+                return None;
+            }
+            let at = width.min(view.n_cols);
+            let (left, right) = view.split_at_col(at);
+            rest = Some(right);
+            Some(left)
+        })
+    }
+
+    /// Rows of the view.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// Columns of the view.
+    #[must_use]
+    pub fn n_cols(&self) -> usize {
+        self.n_cols
+    }
+
+    /// Columns `cols` of row `row`.
+    ///
+    /// # Panics
+    /// If the view has no such elements.
+    pub fn row(&mut self, row: usize, cols: std::ops::Range<usize>) -> &mut [f32] {
+        assert!(
+            row < self.n_rows && cols.start <= cols.end && cols.end <= self.n_cols,
+            "elements of the view"
+        );
+        // SAFETY: the invariant of the type, for the elements just checked; `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(row * self.stride + cols.start), cols.len()) }
+    }
+}
