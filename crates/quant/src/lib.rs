@@ -4,6 +4,39 @@
 //! file per block format, with the field names of ggml's block structs, and the dequantisation that defines each format.
 //! No kernel lives here: executors read blocks in their own way and are checked against `dequantize`.
 
+mod block;
+mod dequantize;
+mod f32;
 mod format;
+mod half;
+mod iq4_nl;
+mod iq4_xs;
+mod mxfp4;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
 
-pub use format::Format;
+pub use crate::block::{Block, QuantError, cast, dequantize};
+pub use crate::f32::Float;
+pub use crate::format::Format;
+pub use crate::half::{Bf16, Half};
+pub use crate::iq4_nl::{BlockIq4Nl, IQ4_NL_VALUES};
+pub use crate::iq4_xs::BlockIq4Xs;
+pub use crate::mxfp4::{BlockMxfp4, E2M1_DOUBLED, e8m0_half};
+pub use crate::q2_k::BlockQ2K;
+pub use crate::q3_k::BlockQ3K;
+pub use crate::q4_0::BlockQ4_0;
+pub use crate::q4_1::BlockQ4_1;
+pub use crate::q4_k::{BlockQ4K, scale_min};
+pub use crate::q5_0::BlockQ5_0;
+pub use crate::q5_1::BlockQ5_1;
+pub use crate::q5_k::BlockQ5K;
+pub use crate::q6_k::BlockQ6K;
+pub use crate::q8_0::BlockQ8_0;

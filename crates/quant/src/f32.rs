@@ -1,0 +1,29 @@
+//! F32: weights as they are, IEEE 754 binary32 in little-endian bytes. One weight a block, 4 bytes.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::block::Block;
+use crate::format::Format;
+
+/// One weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Float(pub [u8; 4]);
+
+impl Float {
+    /// The value.
+    #[inline]
+    #[must_use]
+    pub fn to_f32(self) -> f32 {
+        f32::from_le_bytes(self.0)
+    }
+}
+
+impl Block<1> for Float {
+    const FORMAT: Format = Format::F32;
+
+    #[inline]
+    fn dequantize(&self, out: &mut [f32; 1]) {
+        out[0] = self.to_f32();
+    }
+}
