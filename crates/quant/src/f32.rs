@@ -1,4 +1,6 @@
-//! F32: weights as they are, IEEE 754 binary32 in little-endian bytes. One weight a block, 4 bytes.
+//! F32: weights as they are, one in 4 bytes.
+//!
+//! IEEE 754 binary32, little-endian. A block is one weight, held as bytes so that it can be cast from any place in a file.
 
 use bytemuck::{Pod, Zeroable};
 
