@@ -1,1 +1,32 @@
-//! Room under construction.
+//! Who runs next?
+//!
+//! The engine owns an [`model::Executor`] on a thread of its own and runs many requests on it at once (continuous batching:
+//! Yu et al., "Orca", OSDI'22; paged KV cache: Kwon et al., arXiv 2309.06180). Requests go in as token ids and come back as
+//! a [`Stream`] of events. It knows no text, no files and no network.
+//!
+//! What always holds:
+//! - Every accepted request gets exactly one terminal event ([`Event::End`] or [`Event::Error`]), whatever happens, and its pages
+//!   are back before that event is sent.
+//! - A running request has all the pages it can need, so it is never dropped or stopped half way for want of memory.
+//! - Waiting requests run in the order in which they came.
+//! - At most `n_slot + n_waiting` requests are accepted and unfinished; what comes beyond is refused at once.
+//!
+//! An evaluation that needs every row's logits ([`model::Want::Logits`]) runs alone and drives the executor itself: here it would
+//! only pass through, and its rows of `n_vocab` floats have no place in a stream of tokens.
+
+mod engine;
+mod error;
+mod handle;
+mod pages;
+mod request;
+mod scheduler;
+mod sequence;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub use engine::EngineOptions;
+pub use error::EngineError;
+pub use handle::{Engine, EngineHandle, Health, Load, Shutdown};
+pub use request::EngineRequest;
+pub use stream::{Canceller, EndReason, Event, Stream, Timings, Usage};

@@ -1,0 +1,83 @@
+//! What is asked of the engine, and whether this executor can ever do it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use model::{Limits, SamplingParams};
+
+use crate::EngineError;
+
+/// A prompt to continue.
+#[derive(Clone, Debug)]
+pub struct EngineRequest {
+    /// At least one id, and shorter than the context.
+    pub prompt: Arc<[u32]>,
+    /// The most tokens to sample, at least 1; what the context cannot hold is cut off.
+    pub max_tokens: usize,
+    /// Until this many tokens are sampled, `end_ids` cannot be chosen (their logits are −∞).
+    pub min_tokens: usize,
+    /// Sampling one of these ends the answer. The id itself is counted and named in the end's reason, not sent as a token.
+    pub end_ids: Arc<[u32]>,
+    /// How tokens are chosen; to be checked with [`SamplingParams::validate`] by who accepts it from a stranger.
+    pub params: SamplingParams,
+    /// When to give up, whether it waits or runs.
+    pub deadline: Option<Instant>,
+}
+
+impl EngineRequest {
+    /// A greedy continuation of `prompt` by at most `max_tokens`, to be changed with struct update syntax.
+    #[must_use]
+    pub fn greedy(prompt: impl Into<Arc<[u32]>>, max_tokens: usize) -> EngineRequest {
+        EngineRequest {
+            prompt: prompt.into(),
+            max_tokens,
+            min_tokens: 0,
+            end_ids: Arc::new([]),
+            params: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
+            deadline: None,
+        }
+    }
+
+    /// Tokens a sequence can have, prompt and answer together: the context, or what all pages hold if that is less. The last
+    /// token sampled is never computed, so it needs no place in a page.
+    pub(crate) fn capacity(limits: &Limits) -> usize {
+        limits.n_ctx.min(limits.n_page.saturating_mul(limits.page_size).saturating_add(1))
+    }
+
+    /// Checks what no waiting can change, and cuts `max_tokens` to what the context holds.
+    pub(crate) fn check(mut self, limits: &Limits) -> Result<EngineRequest, EngineError> {
+        let capacity = EngineRequest::capacity(limits);
+        let error = |field, expected, found: usize| EngineError::Request {
+            field,
+            expected,
+            found: found.to_string(),
+        };
+        let n_prompt = self.prompt.len();
+        if n_prompt == 0 || n_prompt >= capacity {
+            let expected = format!("1 to {} tokens", capacity.saturating_sub(1));
+            return Err(error("prompt", expected, n_prompt));
+        }
+        if let Some(&id) = self.prompt.iter().find(|&&id| id as usize >= limits.n_vocab) {
+            return Err(error("prompt", format!("ids below {}", limits.n_vocab), id as usize));
+        }
+        if self.max_tokens == 0 {
+            return Err(error("max_tokens", "at least 1".to_owned(), 0));
+        }
+        self.max_tokens = self.max_tokens.min(capacity - n_prompt);
+        Ok(self)
+    }
+
+    /// Pages for every position that can be computed.
+    pub(crate) fn n_page(&self, limits: &Limits) -> usize {
+        (self.prompt.len() + self.max_tokens - 1).div_ceil(limits.page_size)
+    }
+
+    /// The parameters with every end id banned, where there are tokens that may not end the answer.
+    pub(crate) fn params_before_min(&self) -> Option<Arc<SamplingParams>> {
+        (self.min_tokens > 0 && !self.end_ids.is_empty()).then(|| {
+            let mut params = self.params.clone();
+            params.logit_bias.extend(self.end_ids.iter().map(|&id| (id, f32::NEG_INFINITY)));
+            Arc::new(params)
+        })
+    }
+}

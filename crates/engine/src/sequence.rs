@@ -1,0 +1,167 @@
+//! One running request: what of it is computed, what comes next, and when it is over.
+//!
+//! Positions count from 0 over prompt and answer. A step computes rows of the prompt or, after it, the row of the token sampled last
+//! ([`Input::Last`]: the host need not know it yet). The row at position p chooses the token at p + 1.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use model::batch::SlotId;
+use model::{Input, Role, Sampled, SamplingParams, Span, Want};
+
+use crate::pages::Pages;
+use crate::scheduler::{Demand, Need};
+use crate::stream::{EndReason, Event, Outbox, Timings, Usage};
+use crate::{EngineError, EngineRequest};
+
+/// A checked request that waits to run.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) request: EngineRequest,
+    pub(crate) outbox: Outbox,
+    pub(crate) submitted: Instant,
+}
+
+impl Waiting {
+    /// Why it should not run any more, if so.
+    pub(crate) fn verdict(&self, now: Instant) -> Option<EndReason> {
+        verdict(&self.outbox, self.request.deadline, now)
+    }
+
+    /// Ends it before it ran.
+    pub(crate) fn finish(self, reason: EndReason, now: Instant) {
+        let usage = Usage { n_prompt: self.request.prompt.len(), n_generated: 0 };
+        let timings = Timings { queue: now - self.submitted, ..Timings::default() };
+        self.outbox.finish(Event::End { reason, usage, timings });
+    }
+}
+
+/// A request on the device. Fields drop in order: the pages are back before the outbox closes.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    pages: Pages,
+    pub(crate) slot: SlotId,
+    request: EngineRequest,
+    params: Arc<SamplingParams>,
+    /// Used until `min_tokens` tokens are there.
+    params_before_min: Option<Arc<SamplingParams>>,
+    /// Positions submitted.
+    n_submitted: usize,
+    /// Tokens sampled and collected.
+    n_generated: usize,
+    /// The last step in which it got a row.
+    pub(crate) served: u64,
+    submitted: Instant,
+    started: Instant,
+    first_token: Option<Instant>,
+    outbox: Outbox,
+}
+
+impl Sequence {
+    /// Starts a request on its slot and pages, and says so.
+    pub(crate) fn start(waiting: Waiting, slot: SlotId, pages: Pages, now: Instant) -> Sequence {
+        let Waiting { request, outbox, submitted } = waiting;
+        outbox.send(Event::Started { queue: now - submitted });
+        Sequence {
+            pages,
+            slot,
+            params: Arc::new(request.params.clone()),
+            params_before_min: request.params_before_min(),
+            request,
+            n_submitted: 0,
+            n_generated: 0,
+            served: 0,
+            submitted,
+            started: now,
+            first_token: None,
+            outbox,
+        }
+    }
+
+    /// Samples asked for so far, collected or not.
+    fn n_asked(&self) -> usize {
+        (self.n_submitted + 1).saturating_sub(self.request.prompt.len())
+    }
+
+    /// The rows it could use; none once every token it may have is asked for.
+    pub(crate) fn demand(&self, id: u64) -> Option<Demand> {
+        let left = self.request.prompt.len().saturating_sub(self.n_submitted);
+        let need = if left > 0 { Need::Prompt(left) } else { Need::Generated };
+        (left > 0 || self.n_asked() < self.request.max_tokens).then_some(Demand {
+            id,
+            need,
+            served: self.served,
+        })
+    }
+
+    /// Its next `n_token` tokens (those of a [`crate::scheduler::Grant`]) as a span, which from now on count as submitted.
+    pub(crate) fn next_span(&mut self, n_token: usize) -> Span {
+        let start = self.n_submitted;
+        let prompt = &self.request.prompt;
+        let chunk = prompt.get(start..prompt.len().min(start + n_token)).filter(|chunk| !chunk.is_empty());
+        let (input, role) = match chunk {
+            Some(chunk) => (Input::Tokens(chunk.into()), Role::Prompt),
+            None => (Input::Last, Role::Generated),
+        };
+        let begin = (start == 0).then(|| Arc::clone(prompt));
+        let n_asked = self.n_asked();
+        self.n_submitted += input.len();
+        let want = if self.n_asked() > n_asked { self.want(n_asked) } else { Want::Nothing };
+        Span { slot: self.slot, begin, start, input, pages: self.pages.ids(), role, want }
+    }
+
+    /// How the token with this index in the answer is chosen.
+    fn want(&self, index: usize) -> Want {
+        let early = self.params_before_min.as_ref().filter(|_| index < self.request.min_tokens);
+        Want::Sample { params: Arc::clone(early.unwrap_or(&self.params)), mask: None }
+    }
+
+    /// Takes the next token of the answer and sends it on; the terminal event, if it was the last.
+    pub(crate) fn take(&mut self, sampled: Sampled, now: Instant) -> Option<Event> {
+        if !sampled.is_choice() {
+            let position = self.request.prompt.len() + self.n_generated;
+            return Some(Event::Error(EngineError::NothingAllowed { position }));
+        }
+        self.n_generated += 1;
+        self.first_token.get_or_insert(now);
+        let token = sampled.token;
+        if self.request.end_ids.contains(&token) {
+            return Some(self.end(EndReason::Stop(token), now));
+        }
+        self.outbox.send(Event::Token(sampled));
+        (self.n_generated == self.request.max_tokens).then(|| self.end(EndReason::Length, now))
+    }
+
+    /// The terminal event for ending now.
+    pub(crate) fn end(&self, reason: EndReason, now: Instant) -> Event {
+        let usage = Usage { n_prompt: self.request.prompt.len(), n_generated: self.n_generated };
+        let timings = Timings {
+            queue: self.started - self.submitted,
+            prompt: self.first_token.unwrap_or(now) - self.started,
+            decode: now - self.first_token.unwrap_or(now),
+        };
+        Event::End { reason, usage, timings }
+    }
+
+    /// Why it should not run any more, if so.
+    pub(crate) fn verdict(&self, now: Instant) -> Option<EndReason> {
+        verdict(&self.outbox, self.request.deadline, now)
+    }
+
+    /// Gives the pages back, then sends the terminal event.
+    pub(crate) fn finish(self, event: Event) {
+        let Sequence { pages, outbox, .. } = self;
+        drop(pages);
+        outbox.finish(event);
+    }
+}
+
+fn verdict(outbox: &Outbox, deadline: Option<Instant>, now: Instant) -> Option<EndReason> {
+    if outbox.is_cancelled() {
+        Some(EndReason::Cancelled)
+    } else if deadline.is_some_and(|d| d <= now) {
+        Some(EndReason::Deadline)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,291 @@
+//! The engine over [`fake::Fake`]: without its thread for everything that can be said exactly, with it for what only a thread shows.
+
+mod fake;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use model::{Limits, SamplingParams};
+use proptest::prelude::*;
+
+use self::fake::{Fake, Fault, LIMITS};
+use crate::engine::Core;
+use crate::sequence::Waiting;
+use crate::stream::{Outbox, Place};
+use crate::*;
+
+/// Puts a request before an engine that has no thread.
+fn enqueue(core: &mut Core, request: EngineRequest) -> Stream {
+    let request = request.check(&core.executor().limits()).unwrap();
+    let place = Place::take(&Arc::new(AtomicUsize::new(0)), 1).unwrap();
+    let (outbox, stream) = Outbox::open(place);
+    core.enqueue(Waiting { request, outbox, submitted: Instant::now() });
+    stream
+}
+
+fn run_until_idle(core: &mut Core) {
+    let mut n = 0;
+    while !core.is_idle() {
+        core.step().unwrap();
+        n += 1;
+        assert!(n < 100_000, "the engine makes no progress");
+    }
+}
+
+fn drain(mut stream: Stream) -> Vec<Event> {
+    std::iter::from_fn(|| stream.try_next()).collect()
+}
+
+fn tokens(events: &[Event]) -> Vec<u32> {
+    events.iter().filter_map(|e| if let Event::Token(t) = e { Some(t.token) } else { None }).collect()
+}
+
+/// The reason of the one terminal event, which is the last.
+fn reason(events: &[Event]) -> Result<EndReason, EngineError> {
+    assert_eq!(events.iter().filter(|e| e.is_terminal()).count(), 1, "{events:?}");
+    match events.last() {
+        Some(Event::End { reason, .. }) => Ok(*reason),
+        Some(Event::Error(error)) => Err(error.clone()),
+        other => panic!("the terminal event is not last but {other:?}"),
+    }
+}
+
+/// What the request gives with nothing beside it, one step at a time, its prompt in one piece.
+fn alone(request: &EngineRequest) -> Vec<Event> {
+    let limits = Limits { n_row: 64, n_slot: 1, ..LIMITS };
+    let mut core = Core::new(Box::new(Fake::new(limits)));
+    let stream = enqueue(&mut core, request.clone());
+    run_until_idle(&mut core);
+    drain(stream)
+}
+
+fn requests() -> impl Strategy<Value = EngineRequest> {
+    let params = (0..3u32, 0..1000u64, 0..2u32).prop_map(|(t, seed, p)| SamplingParams {
+        temperature: t as f32,
+        seed,
+        presence_penalty: p as f32,
+        ..SamplingParams::default()
+    });
+    let end_ids = proptest::collection::vec(0..40u32, 0..4);
+    (proptest::collection::vec(0..40u32, 1..40), 1..30usize, 0..8usize, end_ids, params).prop_map(
+        |(prompt, max_tokens, min_tokens, end_ids, params)| EngineRequest {
+            min_tokens,
+            end_ids: end_ids.into(),
+            params,
+            ..EngineRequest::greedy(prompt, max_tokens)
+        },
+    )
+}
+
+#[derive(Clone, Copy, Debug)]
+enum GiveUp {
+    Never,
+    Cancel(usize),
+    Drop(usize),
+}
+
+fn plans() -> impl Strategy<Value = (usize, GiveUp)> {
+    let give_up = prop_oneof![
+        3 => Just(GiveUp::Never),
+        1 => (0..40usize).prop_map(GiveUp::Cancel),
+        1 => (0..40usize).prop_map(GiveUp::Drop),
+    ];
+    (0..30usize, give_up)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whatever shares the steps, whoever gives up and whatever the limits: each request's tokens are those it gets alone, it ends once, and
+    /// every page comes back. The fake holds the batches to the contract.
+    #[test]
+    fn a_request_is_alone_in_the_world(
+        (page_size, n_slot, n_row, n_in_flight) in (1..9usize, 1..6usize, 1..20usize, 1..4usize),
+        spare in 0..20usize,
+        work in proptest::collection::vec((requests(), plans()), 1..12),
+    ) {
+        let n_page = 64usize.div_ceil(page_size) + spare;
+        let limits = Limits { page_size, n_page, n_slot, n_row, n_in_flight, ..LIMITS };
+        let mut core = Core::new(Box::new(Fake::new(limits)));
+        let mut streams: Vec<Option<Stream>> = work.iter().map(|_| None).collect();
+        let mut dropped = vec![false; work.len()];
+        for now in 0..41 {
+            for (i, (request, (submit_at, give_up))) in work.iter().enumerate() {
+                if *submit_at == now {
+                    streams[i] = Some(enqueue(&mut core, request.clone()));
+                }
+                match give_up {
+                    GiveUp::Cancel(at) if *at == now => streams[i].iter().for_each(Stream::cancel),
+                    GiveUp::Drop(at) if *at == now => dropped[i] |= streams[i].take().is_some(),
+                    _ => {}
+                }
+            }
+            core.step().unwrap();
+        }
+        run_until_idle(&mut core);
+        prop_assert_eq!(core.pool().n_free(), n_page);
+        for ((request, _), (stream, dropped)) in work.iter().zip(streams.into_iter().zip(dropped)) {
+            let Some(stream) = stream else {
+                prop_assert!(dropped);
+                continue;
+            };
+            let (events, expected) = (drain(stream), alone(request));
+            let (found, wanted) = (tokens(&events), tokens(&expected));
+            if reason(&events) == Ok(EndReason::Cancelled) {
+                prop_assert!(wanted.starts_with(&found));
+            } else {
+                prop_assert_eq!(found, wanted);
+                prop_assert_eq!(reason(&events), reason(&expected));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cancelled_request_gives_its_pages_back_within_a_step() {
+    for n_in_flight in [1, 2] {
+        let limits = Limits { n_in_flight, n_page: 16, ..LIMITS };
+        let mut core = Core::new(Box::new(Fake::new(limits)));
+        let stream = enqueue(&mut core, EngineRequest::greedy([1, 2, 3], 60));
+        let waiting = enqueue(&mut core, EngineRequest::greedy([4], 60));
+        (0..5).for_each(|_| core.step().unwrap());
+        assert_eq!(core.pool().n_free(), 0);
+        stream.cancel();
+        core.step().unwrap();
+        assert_eq!(reason(&drain(stream)), Ok(EndReason::Cancelled));
+        drop(waiting);
+        core.step().unwrap();
+        assert_eq!(core.pool().n_free(), 16);
+    }
+}
+
+#[test]
+fn end_ids_end_the_answer_but_not_before_min_tokens() {
+    let free = EngineRequest::greedy([7, 8], 20);
+    let answer = tokens(&alone(&free));
+    assert_eq!(answer.len(), 20);
+    let stopped = alone(&EngineRequest { end_ids: Arc::new([answer[3]]), ..free.clone() });
+    let first = answer.iter().position(|t| *t == answer[3]).unwrap();
+    assert_eq!(tokens(&stopped), answer[..first]);
+    assert_eq!(reason(&stopped), Ok(EndReason::Stop(answer[3])));
+    let Some(Event::End { usage, .. }) = stopped.last() else { panic!("{stopped:?}") };
+    assert_eq!(*usage, Usage { n_prompt: 2, n_generated: first + 1 });
+
+    let longer = alone(&EngineRequest { end_ids: Arc::new([answer[3]]), min_tokens: 12, ..free });
+    assert!(tokens(&longer).len() >= 12);
+    assert!(!tokens(&longer).contains(&answer[3]));
+}
+
+#[test]
+fn a_full_context_is_the_end_and_an_overdue_request_too() {
+    let events = alone(&EngineRequest::greedy([1; 60], usize::MAX));
+    assert_eq!((tokens(&events).len(), reason(&events)), (4, Ok(EndReason::Length)));
+
+    let mut core = Core::new(Box::new(Fake::new(Limits { n_slot: 1, ..LIMITS })));
+    let now = Some(Instant::now());
+    let running = enqueue(&mut core, EngineRequest::greedy([1], 50));
+    core.step().unwrap();
+    let overdue = enqueue(&mut core, EngineRequest { deadline: now, ..EngineRequest::greedy([1], 50) });
+    core.step().unwrap();
+    assert_eq!(reason(&drain(overdue)), Ok(EndReason::Deadline));
+    run_until_idle(&mut core);
+    assert_eq!(reason(&drain(running)), Ok(EndReason::Length));
+}
+
+#[test]
+fn a_row_that_allows_no_token_fails_its_request_alone() {
+    let mut core = Core::new(Box::new(Fake::new(LIMITS).fault(Fault::Broken(3))));
+    let first = enqueue(&mut core, EngineRequest::greedy([1], 20));
+    (0..4).for_each(|_| core.step().unwrap());
+    let second = enqueue(&mut core, EngineRequest::greedy([1], 20));
+    run_until_idle(&mut core);
+    assert_eq!(reason(&drain(first)), Err(EngineError::NothingAllowed { position: 4 }));
+    assert_eq!(reason(&drain(second)), Ok(EndReason::Length));
+}
+
+fn spawn(fake: Fake, n_waiting: usize) -> EngineHandle {
+    Engine::spawn(Box::new(fake), EngineOptions { n_waiting }).unwrap()
+}
+
+fn wait(mut stream: Stream) -> Vec<Event> {
+    std::iter::from_fn(|| stream.next_blocking()).collect()
+}
+
+#[test]
+fn a_failing_device_ends_every_request_and_the_engine() {
+    for (fault, expected) in [
+        (Fault::SubmitError(5), "device error: lost at submit"),
+        (Fault::CollectError(5), "device error: lost at collect"),
+        (Fault::Panic(5), "panic: the fake was told to"),
+    ] {
+        for n_in_flight in [1, 2] {
+            let limits = Limits { n_slot: 2, n_in_flight, ..LIMITS };
+            let fake = Fake::new(limits).fault(fault);
+            let gate = Arc::clone(&fake.gate);
+            let held = gate.lock().unwrap();
+            let engine = spawn(fake, 2);
+            let streams: Vec<Stream> =
+                (0..4).map(|_| engine.submit(EngineRequest::greedy([1], 50)).unwrap()).collect();
+            drop(held);
+            let error = EngineError::Failed(expected.to_owned());
+            for stream in streams {
+                assert_eq!(reason(&wait(stream)), Err(error.clone()));
+            }
+            assert_eq!(engine.health(), Health::Failed(error.clone()));
+            assert_eq!(engine.submit(EngineRequest::greedy([1], 5)).unwrap_err(), error);
+            assert_eq!((engine.load().n_unfinished, engine.load().n_free_page), (0, LIMITS.n_page));
+        }
+    }
+}
+
+#[test]
+fn what_cannot_run_is_refused_at_once() {
+    let engine = spawn(Fake::new(LIMITS), 1);
+    let check = |request, expected: &str| {
+        assert_eq!(engine.submit(request).map(|_| ()).unwrap_err().to_string(), expected);
+    };
+    check(EngineRequest::greedy([], 5), "prompt: expected 1 to 63 tokens, found 0");
+    check(EngineRequest::greedy([1; 64], 5), "prompt: expected 1 to 63 tokens, found 64");
+    check(EngineRequest::greedy([1, 40], 5), "prompt: expected ids below 40, found 40");
+    check(EngineRequest::greedy([1], 0), "max_tokens: expected at least 1, found 0");
+    assert_eq!(engine.load().n_unfinished, 0);
+
+    let fake = Fake::new(Limits { n_slot: 1, ..LIMITS });
+    let gate = Arc::clone(&fake.gate);
+    let held = gate.lock().unwrap();
+    let slow = spawn(fake, 1);
+    let streams = [0, 1].map(|_| slow.submit(EngineRequest::greedy([1], 60)).unwrap());
+    assert_eq!(slow.submit(EngineRequest::greedy([1], 60)).unwrap_err(), EngineError::Busy { limit: 2 });
+    streams.iter().for_each(Stream::cancel);
+    drop(held);
+    for stream in streams {
+        assert_eq!(reason(&wait(stream)), Ok(EndReason::Cancelled));
+    }
+    slow.submit(EngineRequest::greedy([1], 60)).unwrap();
+}
+
+#[test]
+fn a_drain_finishes_what_was_accepted_and_an_abort_does_not() {
+    for (how, expected) in
+        [(Shutdown::Drain, Ok(EndReason::Length)), (Shutdown::Abort, Err(EngineError::Stopped))]
+    {
+        let latency = if how == Shutdown::Abort { Duration::from_millis(5) } else { Duration::ZERO };
+        let fake = Fake::new(Limits { n_slot: 1, ..LIMITS }).latency(latency);
+        let steps = Arc::clone(&fake.steps);
+        let engine = spawn(fake, 3);
+        let streams = [0, 1, 2].map(|_| engine.submit(EngineRequest::greedy([1], 30)).unwrap());
+        engine.shutdown(how);
+        for stream in streams {
+            assert_eq!(reason(&wait(stream)), expected);
+        }
+        assert_eq!(steps.load(Ordering::Relaxed) >= 90, how == Shutdown::Drain);
+        assert_eq!(engine.health(), Health::Stopping);
+        assert_eq!(engine.submit(EngineRequest::greedy([1], 5)).unwrap_err(), EngineError::Stopped);
+    }
+    // Without a handle the engine finishes what it has.
+    let engine = spawn(Fake::new(LIMITS), 3);
+    let stream = engine.submit(EngineRequest::greedy([1], 30)).unwrap();
+    drop(engine);
+    assert_eq!(reason(&wait(stream)), Ok(EndReason::Length));
+}

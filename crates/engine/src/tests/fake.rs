@@ -1,0 +1,197 @@
+//! An executor without a model: the next token depends on every token before it, as the pages hold them, and on nothing else.
+//!
+//! It is strict. Each step is checked against the contract, so that a page shared by two sequences, a gap, or a row that asks for a
+//! token that was never sampled is an error, not a quietly different answer. The tokens themselves live in the pages.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use model::batch::{PageId, SlotId};
+use model::sampling::{Row, Sampler, SlotState, philox};
+use model::{
+    Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Output, Picked, Role, Span, Ticket, Want,
+};
+
+/// What goes wrong, at the step with this number (from 0).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fault {
+    SubmitError(usize),
+    CollectError(usize),
+    Panic(usize),
+    /// All logits of the step are NaN.
+    Broken(usize),
+}
+
+pub(super) const LIMITS: Limits =
+    Limits { page_size: 4, n_page: 64, n_slot: 4, n_row: 16, n_ctx: 64, n_vocab: 40, n_in_flight: 1 };
+
+pub(super) struct Fake {
+    limits: Limits,
+    fault: Option<Fault>,
+    latency: Duration,
+    /// Locked for each step: a test that holds it holds the device.
+    pub(super) gate: Arc<Mutex<()>>,
+    n_step: usize,
+    /// Steps begun, for tests that look from outside.
+    pub(super) steps: Arc<AtomicUsize>,
+    pages: Vec<Vec<Option<u32>>>,
+    slots: HashMap<SlotId, Slot>,
+    /// Which slot wrote to a page last.
+    owners: HashMap<PageId, SlotId>,
+    results: VecDeque<(Ticket, Vec<Picked>)>,
+    sampler: Sampler,
+}
+
+#[derive(Default)]
+struct Slot {
+    n_token: usize,
+    n_prompt: usize,
+    state: SlotState,
+}
+
+impl Fake {
+    pub(super) fn new(limits: Limits) -> Fake {
+        Fake {
+            pages: vec![vec![None; limits.page_size]; limits.n_page],
+            limits,
+            fault: None,
+            latency: Duration::ZERO,
+            gate: Arc::default(),
+            n_step: 0,
+            steps: Arc::default(),
+            slots: HashMap::new(),
+            owners: HashMap::new(),
+            results: VecDeque::new(),
+            sampler: Sampler::default(),
+        }
+    }
+
+    pub(super) fn fault(mut self, fault: Fault) -> Fake {
+        self.fault = Some(fault);
+        self
+    }
+
+    /// Each step takes this long.
+    pub(super) fn latency(mut self, latency: Duration) -> Fake {
+        self.latency = latency;
+        self
+    }
+
+    fn span(&mut self, span: &Span) -> Result<Option<Picked>, String> {
+        let slot = self.slots.entry(span.slot).or_default();
+        if let Some(prompt) = &span.begin {
+            *slot = Slot { n_prompt: prompt.len(), ..Slot::default() };
+            slot.state.begin(Arc::clone(prompt));
+            for &page in &*span.pages {
+                self.owners.insert(page, span.slot);
+                self.pages.get_mut(page as usize).ok_or("page out of range")?.fill(None);
+            }
+        }
+        let end = span.start + span.input.len();
+        let expected_role = if span.start < slot.n_prompt { Role::Prompt } else { Role::Generated };
+        for (holds, otherwise) in [
+            ((span.slot as usize) < self.limits.n_slot, "slot out of range"),
+            (span.start == slot.n_token, "a gap or an overlap"),
+            (!span.input.is_empty(), "an empty span"),
+            (end <= span.pages.len() * self.limits.page_size, "too few pages"),
+            (end <= self.limits.n_ctx, "past the context"),
+            (span.role == expected_role, "the wrong role"),
+            (span.role == Role::Generated || end <= slot.n_prompt, "past the prompt"),
+            (
+                span.pages.iter().all(|page| self.owners.get(page) == Some(&span.slot)),
+                "another sequence's page",
+            ),
+            (span.input != Input::Last || slot.state.last().is_some(), "no last token"),
+        ] {
+            if !holds {
+                return Err(otherwise.to_owned());
+            }
+        }
+        let tokens = match &span.input {
+            Input::Tokens(tokens) => tokens.to_vec(),
+            Input::Last => slot.state.last().into_iter().collect(),
+        };
+        for (position, token) in (span.start..).zip(tokens) {
+            let page = span.pages[position / self.limits.page_size];
+            self.pages[page as usize][position % self.limits.page_size] = Some(token);
+        }
+        slot.n_token = end;
+        let Want::Sample { params, mask } = &span.want else { return Ok(None) };
+        let mut hash = 0;
+        for position in 0..end {
+            let page = &self.pages[span.pages[position / self.limits.page_size] as usize];
+            let token = page[position % self.limits.page_size].ok_or("a position that was never written")?;
+            hash = philox::token_bits(hash, u64::from(token));
+        }
+        let broken = matches!(self.fault, Some(Fault::Broken(n)) if n == self.n_step);
+        let logits: Vec<f32> = (0..self.limits.n_vocab as u64)
+            .map(|id| if broken { f32::NAN } else { (philox::token_bits(hash, id) >> 61) as f32 })
+            .collect();
+        let row = Row { logits: &logits, params, mask: mask.as_deref(), position: end };
+        let sampled = self.sampler.sample(row, &mut slot.state);
+        Ok(Some(Picked { slot: span.slot, output: Output::Token(sampled) }))
+    }
+}
+
+impl Executor for Fake {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecutorError> {
+        let error = |span, found: &str| ExecutorError::Batch {
+            span,
+            expected: "what the contract says".to_owned(),
+            found: found.to_owned(),
+        };
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        drop(self.gate.lock());
+        thread::sleep(self.latency);
+        match self.fault {
+            Some(Fault::SubmitError(n)) if n == self.n_step => {
+                return Err(ExecutorError::Device("lost at submit".to_owned()));
+            }
+            Some(Fault::Panic(n)) if n == self.n_step => panic!("the fake was told to"),
+            _ => {}
+        }
+        let slots: HashSet<SlotId> = batch.spans.iter().map(|s| s.slot).collect();
+        let pages: HashSet<PageId> = batch.spans.iter().flat_map(|s| s.pages.iter().copied()).collect();
+        if slots.len() != batch.spans.len() {
+            return Err(error(0, "a slot twice"));
+        }
+        if pages.len() != batch.spans.iter().map(|s| s.pages.len()).sum::<usize>() {
+            return Err(error(0, "a page twice"));
+        }
+        if batch.n_row() > self.limits.n_row || batch.n_row() == 0 {
+            return Err(error(0, "a number of rows outside the limits"));
+        }
+        if self.results.len() >= self.limits.n_in_flight {
+            return Err(error(0, "too many steps in flight"));
+        }
+        let mut picked = Vec::new();
+        for (i, span) in batch.spans.iter().enumerate() {
+            picked.extend(self.span(span).map_err(|found| error(i, &found))?);
+        }
+        let ticket = Ticket(self.n_step as u64);
+        self.n_step += 1;
+        self.results.push_back((ticket, picked));
+        Ok(ticket)
+    }
+
+    fn collect(&mut self, ticket: Ticket) -> Result<Vec<Picked>, ExecutorError> {
+        if matches!(self.fault, Some(Fault::CollectError(n)) if n as u64 == ticket.0) {
+            return Err(ExecutorError::Device("lost at collect".to_owned()));
+        }
+        match self.results.pop_front() {
+            Some((first, picked)) if first == ticket => Ok(picked),
+            _ => Err(ExecutorError::Ticket(ticket.0)),
+        }
+    }
+
+    fn memory(&self) -> MemoryReport {
+        MemoryReport { device: "fake".to_owned(), weights: 0, kv_cache: 0, activations: 0, resident: true }
+    }
+}
