@@ -1,2 +1,44 @@
-//! Repo chores.
-fn main() {}
+//! The repository's chores, as `cargo xtask NAME`.
+//!
+//! One module a chore. Chores may use the network and other programs (cargo, git, python3 with pip, npm); the crates under
+//! `crates/` never do at build or test time.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)] // A chore talks to a person at a terminal.
+
+mod audit;
+mod demo;
+mod download;
+mod fixtures;
+mod process;
+mod test;
+mod tidy;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+Usage: cargo xtask <chore>
+
+  demo                     build the worker, fetch a small model (98 MB) and stream an answer
+  test [ARGUMENTS]         fetch the fixtures once, then run every test; arguments go to the test runner
+  fixtures [--with-qwen]   fetch the test fixtures into fixtures/ or $WORKER_ORCD_FIXTURES;
+                           --with-qwen adds a 1.1 GB model for benchmarks
+  tidy                     check the house rules: dependency directions, unsafe, headers, words, golden files
+  audit                    check licences, sources and advisories of all dependencies with cargo-deny";
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["demo"] => demo::run(),
+        ["test", rest @ ..] => test::run(rest),
+        ["fixtures"] => fixtures::fetch_all(),
+        ["fixtures", "--with-qwen"] => fixtures::fetch_all().and_then(|()| fixtures::fetch_qwen()),
+        ["tidy"] => tidy::run(),
+        ["audit"] => audit::run(),
+        [] | ["help" | "-h" | "--help"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("no such chore: {}\n\n{USAGE}", args.join(" ")),
+    }
+}
