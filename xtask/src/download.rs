@@ -64,8 +64,12 @@ fn npm(name: &str, folder: &Path) -> Result<()> {
         works(Command::new("npm").arg("--version")),
         "found no npm, with which tokenizer.json files are fetched (it comes with Node.js)"
     );
-    run(Command::new("npm").args(["pack", "--silent", name]).current_dir(folder).stdin(Stdio::null()))
-        .with_context(|| format!("npm could not download {name}; its own messages are above"))
+    run(Command::new("npm")
+        .args(["pack", "--silent", name])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null()))
+    .with_context(|| format!("npm could not download {name}; its own messages are above"))
 }
 
 /// Takes the members of a zip or tar archive whose path matches a glob into a folder, under their last name.
