@@ -1,0 +1,4 @@
+//! The tokenizer against published vocabularies, reference implementations and hostile input.
+
+mod fixtures;
+mod vectors;
