@@ -4,6 +4,8 @@
 mod amx;
 mod dequant;
 pub mod gemm;
+pub mod gemv;
 pub mod isa;
+pub mod quantize;
 #[cfg(target_arch = "x86_64")]
 mod vector;

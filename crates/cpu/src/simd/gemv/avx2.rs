@@ -1,0 +1,133 @@
+//! The block formats' kernel for AVX2: `maddubs` of unsigned weights with signed activations.
+//!
+//! Codes are unpacked to memory in a form that the compiler vectorises, then taken 64 at a time: the two blocks are interleaved by
+//! fours as the activations are, so that one vector of scales serves the 64 products. Signed weights go in as magnitudes,
+//! with their signs moved to the activations; no pair of products then exceeds 16 bits.
+
+use std::arch::x86_64::*;
+
+use super::Columns;
+use super::blocks::{Blocks, Scales};
+use super::dispatch::Job;
+use crate::simd::quantize::{TILE, Tile};
+
+#[repr(align(64))]
+struct Codes([u8; TILE]);
+
+/// Computes the product of the job. Only where AVX2 and FMA were detected.
+pub(super) fn gemv<B: Blocks>(job: &Job<'_>, out: &mut Columns<'_>) {
+    // SAFETY: the entry of the module checked that the processor has what `Isa::Avx2` stands for.
+    unsafe { rows::<B>(job, out) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn rows<B: Blocks>(job: &Job<'_>, out: &mut Columns<'_>) {
+    for (col, row) in job.rows().enumerate() {
+        let mut x_row = 0;
+        while x_row < job.x.n_rows() {
+            match job.x.n_rows() - x_row {
+                1 => dots::<B, 1>(job, (row, col), x_row, out),
+                2 => dots::<B, 2>(job, (row, col), x_row, out),
+                3 => dots::<B, 3>(job, (row, col), x_row, out),
+                _ => dots::<B, 4>(job, (row, col), x_row, out),
+            }
+            x_row += 4;
+        }
+    }
+}
+
+/// The dot products of a weight row with `N` activation rows from `first` on.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn dots<B: Blocks, const N: usize>(
+    job: &Job<'_>,
+    (row, col): (&[u8], usize),
+    first: usize,
+    out: &mut Columns<'_>,
+) {
+    let x: [&[Tile]; N] = std::array::from_fn(|i| job.x.row(first + i));
+    let mut sums = [_mm256_setzero_ps(); N];
+    for (i, tile) in row.chunks(B::BYTES).enumerate() {
+        if tile.len() == B::BYTES {
+            add::<B, N>(tile, &std::array::from_fn(|r| &x[r][i]), &mut sums);
+        } else {
+            // Zero blocks of every format add zero, as the activations past the end are zero too.
+            let mut whole = [0; 512];
+            whole[..tile.len()].copy_from_slice(tile);
+            add::<B, N>(&whole[..B::BYTES], &std::array::from_fn(|r| &x[r][i]), &mut sums);
+        }
+    }
+    for (r, sum) in sums.into_iter().enumerate() {
+        let quarter = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
+        let pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+        out.set(first + r, col, _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair))));
+    }
+}
+
+/// Adds the products of a tile.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn add<B: Blocks, const N: usize>(tile: &[u8], x: &[&Tile; N], sums: &mut [__m256; N]) {
+    let mut codes = Codes([0; TILE]);
+    B::codes(tile, &mut codes.0);
+    let Scales { d, m } = B::scales(tile);
+    let ones = _mm256_set1_epi16(1);
+    for pair in 0..4 {
+        let (a, b) = (weights::<B>(&codes, 2 * pair), weights::<B>(&codes, 2 * pair + 1));
+        let (low, high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+        // Lanes alternate between the blocks; the upper half holds the second 16 weights of each.
+        let d = &d[4 * pair..4 * pair + 4];
+        let scale = _mm256_setr_ps(d[0], d[2], d[0], d[2], d[1], d[3], d[1], d[3]);
+        for (x, sum) in x.iter().zip(&mut *sums) {
+            // SAFETY: 64 integers and two scales from index 64 * pair and 2 * pair on, pair < 4, are inside the tile's arrays.
+            let (x_low, x_high, x_d) = unsafe {
+                let qs = x.qs.as_ptr().add(64 * pair).cast::<__m256i>();
+                let x_d = _mm256_broadcast_sd(&*x.d.as_ptr().add(2 * pair).cast::<f64>());
+                (_mm256_load_si256(qs), _mm256_load_si256(qs.add(1)), _mm256_castpd_ps(x_d))
+            };
+            let products = _mm256_add_epi32(
+                _mm256_madd_epi16(products::<B>(low, x_low), ones),
+                _mm256_madd_epi16(products::<B>(high, x_high), ones),
+            );
+            *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), _mm256_mul_ps(scale, x_d), *sum);
+        }
+    }
+    if B::MINIMUMS {
+        for half in 0..2 {
+            // SAFETY: eight values from index 8 * half on, half < 2, are inside the arrays of 16.
+            let m = unsafe { _mm256_loadu_ps(m.as_ptr().add(8 * half)) };
+            for (x, sum) in x.iter().zip(&mut *sums) {
+                // SAFETY: as above.
+                let s = unsafe { _mm256_load_ps(x.s.as_ptr().add(8 * half)) };
+                *sum = _mm256_fmadd_ps(m, s, *sum);
+            }
+        }
+    }
+}
+
+/// The weights of a block as bytes: signed, or unsigned where codes have no offset and no table.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn weights<B: Blocks>(codes: &Codes, block: usize) -> __m256i {
+    let codes = &codes.0[32 * block..32 * block + 32];
+    // SAFETY: the slice has 32 bytes.
+    let codes = unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) };
+    match B::TABLE {
+        // SAFETY: the table has 16 bytes.
+        Some(table) => unsafe {
+            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())), codes)
+        },
+        None => _mm256_sub_epi8(codes, _mm256_set1_epi8(B::OFFSET as i8)),
+    }
+}
+
+/// Sums of two products, in 16 bits: at most 2 * 128 * 127.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn products<B: Blocks>(w: __m256i, x: __m256i) -> __m256i {
+    if B::TABLE.is_some() || B::OFFSET > 0 {
+        _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
+    } else {
+        _mm256_maddubs_epi16(w, x)
+    }
+}

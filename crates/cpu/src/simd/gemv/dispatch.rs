@@ -1,0 +1,67 @@
+//! Which kernel multiplies which format? One monomorphised kernel per format and instruction set, chosen once a call.
+
+use quant::Format;
+
+use super::blocks::{self, Blocks};
+use super::{Columns, Weights, scalar};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
+use crate::simd::isa::Isa;
+use crate::simd::quantize::{QuantizedRows, TILE};
+
+/// A checked product: the weights are whole rows of `row_bytes`, and the activations have as many columns.
+pub(super) struct Job<'a> {
+    pub(super) weights: Weights<'a>,
+    pub(super) row_bytes: usize,
+    pub(super) x: &'a QuantizedRows,
+}
+
+impl<'a> Job<'a> {
+    /// The weight rows.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.weights.bytes.chunks_exact(self.row_bytes)
+    }
+
+    /// Whole tiles of a row.
+    pub(super) fn n_tiles(&self) -> usize {
+        self.weights.n_cols / TILE
+    }
+
+    /// Vectors of 64 weights, the last perhaps half full, after the last whole tile of a row.
+    pub(super) fn n_tail_vectors(&self) -> usize {
+        (self.weights.n_cols % TILE).div_ceil(64)
+    }
+}
+
+/// Runs the kernel for the format and the instruction set.
+pub(super) fn gemv(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    if isa >= Isa::Avx512 {
+        return avx512::gemv(job, out);
+    }
+    match job.weights.format {
+        Format::F32 | Format::F16 | Format::BF16 => panic!("{} takes f32 activations", job.weights.format),
+        Format::Q4_0 => rows::<blocks::Q4_0>(isa, job, out),
+        Format::Q4_1 => rows::<blocks::Q4_1>(isa, job, out),
+        Format::Q5_0 => rows::<blocks::Q5_0>(isa, job, out),
+        Format::Q5_1 => rows::<blocks::Q5_1>(isa, job, out),
+        Format::Q8_0 => rows::<blocks::Q8_0>(isa, job, out),
+        Format::Q2_K => rows::<blocks::Q2K>(isa, job, out),
+        Format::Q3_K => rows::<blocks::Q3K>(isa, job, out),
+        Format::Q4_K => rows::<blocks::Q4K>(isa, job, out),
+        Format::Q5_K => rows::<blocks::Q5K>(isa, job, out),
+        Format::Q6_K => rows::<blocks::Q6K>(isa, job, out),
+        Format::IQ4_NL => rows::<blocks::Iq4Nl>(isa, job, out),
+        Format::IQ4_XS => rows::<blocks::Iq4Xs>(isa, job, out),
+        Format::MXFP4 => rows::<blocks::Mxfp4>(isa, job, out),
+    }
+}
+
+fn rows<B: Blocks>(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    if isa == Isa::Avx2 {
+        return avx2::gemv::<B>(job, out);
+    }
+    let _ = isa;
+    scalar::gemv::<B>(job, out);
+}

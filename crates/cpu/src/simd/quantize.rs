@@ -1,0 +1,248 @@
+//! How do activations become the 8-bit integers that the quantised kernels multiply?
+//!
+//! Every 32 consecutive values of a row share the scale `d = max|x| / 127`; a value becomes `round(x * 127 / max|x|)`, ties to
+//! even. The same f32 operations run on every instruction set, so the result is the same everywhere. A block that holds
+//! an infinity or a NaN gets an infinite or NaN scale over zeros, which makes every product with it a NaN.
+//!
+//! A row is stored as tiles of 256 values (zero-filled past the end): the integers, the scales, and the sums that formats with
+//! a minimum or an offset need. Inside 64 values (two blocks) groups of four alternate between the blocks, so that
+//! the 32-bit lanes of a dot product alternate too and one 64-bit broadcast loads the scales of all lanes.
+
+use super::isa::Isa;
+
+/// Values that share a scale.
+pub(crate) const BLOCK: usize = 32;
+/// Values of a tile.
+pub(crate) const TILE: usize = 256;
+
+/// Which group of four values of a block stands at each pair of lanes. Its own inverse: what AVX2's `unpacklo` and `unpackhi`
+/// of two blocks give.
+pub(crate) const LANE_GROUP: [usize; 8] = [0, 1, 4, 5, 2, 3, 6, 7];
+
+/// 256 quantised values of a row.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Tile {
+    /// The integers, four pairs of blocks, each pair interleaved by fours as [`LANE_GROUP`] says.
+    pub(crate) qs: [i8; TILE],
+    /// `d` times the sum of 16 integers, in natural order.
+    pub(crate) s: [f32; 16],
+    /// Scales of the blocks.
+    pub(crate) d: [f32; 8],
+}
+
+const ZERO: Tile = Tile { qs: [0; TILE], s: [0.0; 16], d: [0.0; 8] };
+
+/// Where value `i` of a tile is in [`Tile::qs`].
+pub(crate) const fn slot(i: usize) -> usize {
+    let (pair, block, group, k) = (i / 64, (i / 32) % 2, (i % 32) / 4, i % 4);
+    pair * 64 + LANE_GROUP[group] * 8 + block * 4 + k
+}
+
+/// Rows of activations, quantised: `[n_rows][n_cols]`. Keeps its memory between fills.
+#[derive(Clone, Debug, Default)]
+pub struct QuantizedRows {
+    n_cols: usize,
+    n_rows: usize,
+    tiles: Vec<Tile>,
+}
+
+impl QuantizedRows {
+    /// No rows.
+    #[must_use]
+    pub fn new() -> QuantizedRows {
+        QuantizedRows::default()
+    }
+
+    /// Quantises `x`, `[n_rows][n_cols]`, in place of what was here.
+    ///
+    /// # Panics
+    /// If `n_cols` is not a positive multiple of 32, `x` not a whole number of rows, or this machine has no `isa`.
+    pub fn fill(&mut self, isa: Isa, x: &[f32], n_cols: usize) {
+        assert_available(isa);
+        assert!(
+            n_cols > 0 && n_cols.is_multiple_of(BLOCK),
+            "n_cols: expected a multiple of 32, found {n_cols}"
+        );
+        assert!(x.len().is_multiple_of(n_cols), "expected whole rows of {n_cols} values, found {}", x.len());
+        self.n_cols = n_cols;
+        self.n_rows = x.len() / n_cols;
+        let tiles_per_row = n_cols.div_ceil(TILE);
+        self.tiles.resize(self.n_rows * tiles_per_row, ZERO);
+        for (row, tiles) in x.chunks_exact(n_cols).zip(self.tiles.chunks_exact_mut(tiles_per_row)) {
+            quantize_row(isa, row, tiles);
+        }
+    }
+
+    /// Rows held.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// Values of a row.
+    #[must_use]
+    pub fn n_cols(&self) -> usize {
+        self.n_cols
+    }
+
+    /// The values that row `row` stands for.
+    #[must_use]
+    pub fn dequantized(&self, row: usize) -> Vec<f32> {
+        let tiles = self.row(row);
+        (0..self.n_cols)
+            .map(|i| {
+                let (tile, i) = (&tiles[i / TILE], i % TILE);
+                tile.d[i / BLOCK] * f32::from(tile.qs[slot(i)])
+            })
+            .collect()
+    }
+
+    /// The tiles of a row.
+    pub(crate) fn row(&self, row: usize) -> &[Tile] {
+        let n = self.n_cols.div_ceil(TILE);
+        &self.tiles[row * n..(row + 1) * n]
+    }
+}
+
+/// What the kernels' unsafe blocks rely on: the processor has the instructions that `isa` stands for. AMX is not used here.
+pub(crate) fn assert_available(isa: Isa) {
+    assert!(isa.min(Isa::Avx512) <= Isa::detect(), "this machine has no {isa}");
+}
+
+/// Quantises one row with the widest vectors `isa` has. The arithmetic is the same for all of them.
+fn quantize_row(isa: Isa, row: &[f32], tiles: &mut [Tile]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn avx2(row: &[f32], tiles: &mut [Tile]) {
+            portable(row, tiles);
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        fn avx512(row: &[f32], tiles: &mut [Tile]) {
+            portable(row, tiles);
+        }
+        match isa {
+            Isa::Scalar => {}
+            // SAFETY: `fill` checked that the processor has what `Isa::Avx2` stands for.
+            Isa::Avx2 => return unsafe { avx2(row, tiles) },
+            // SAFETY: `fill` checked that the processor has what `Isa::Avx512` stands for.
+            Isa::Avx512 | Isa::Amx => return unsafe { avx512(row, tiles) },
+        }
+    }
+    let _ = isa;
+    portable(row, tiles);
+}
+
+/// Written so that the compiler vectorises it for the caller's instruction set.
+#[inline(always)]
+fn portable(row: &[f32], tiles: &mut [Tile]) {
+    for (values, tile) in row.chunks(TILE).zip(tiles) {
+        if values.len() < TILE {
+            *tile = ZERO;
+        }
+        for (b, block) in values.as_chunks::<BLOCK>().0.iter().enumerate() {
+            let (q, d) = quantize_block(block);
+            let mut sums = [0i32; 2];
+            for (half, sum) in q.as_chunks::<16>().0.iter().zip(&mut sums) {
+                *sum = half.iter().map(|&v| i32::from(v)).sum();
+            }
+            tile.d[b] = d;
+            tile.s[2 * b] = d * sums[0] as f32;
+            tile.s[2 * b + 1] = d * sums[1] as f32;
+            for (group, four) in q.as_chunks::<4>().0.iter().enumerate() {
+                let at = slot(b * BLOCK + group * 4);
+                tile.qs[at..at + 4].copy_from_slice(four);
+            }
+        }
+    }
+}
+
+/// The integers and the scale of one block.
+#[inline(always)]
+fn quantize_block(x: &[f32; BLOCK]) -> ([i8; BLOCK], f32) {
+    // As integers, the magnitudes of floats order like the floats, and a NaN stands above infinity.
+    let amax = f32::from_bits(x.iter().fold(0, |m, v| m.max(v.to_bits() & 0x7fff_ffff)));
+    let mut q = [0i8; BLOCK];
+    let inverse = 127.0 / amax;
+    if !(amax.is_finite() && inverse.is_finite()) {
+        // Below 4e-37 the values are taken as zero; 0 * infinity and 0 * NaN are NaN.
+        return (q, if amax < 1.0 { 0.0 } else { amax });
+    }
+    // Adding 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    for (q, &v) in q.iter_mut().zip(x) {
+        *q = (v * inverse + ROUND).to_bits() as i8;
+    }
+    (q, amax / 127.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::gemv::tests::{available, values};
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        for n_cols in [32, 96, 256, 576, 1536] {
+            let x = values(7, 3 * n_cols);
+            let mut want = QuantizedRows::new();
+            want.fill(Isa::Scalar, &x, n_cols);
+            for isa in available() {
+                let mut got = QuantizedRows::new();
+                // A longer fill first: nothing of it may remain.
+                got.fill(isa, &values(8, 4096), 1024);
+                got.fill(isa, &x, n_cols);
+                for row in 0..3 {
+                    for (a, b) in want.row(row).iter().zip(got.row(row)) {
+                        assert_eq!(a.qs, b.qs, "{isa}");
+                        assert_eq!(a.d.map(f32::to_bits), b.d.map(f32::to_bits), "{isa}");
+                        assert_eq!(a.s.map(f32::to_bits), b.s.map(f32::to_bits), "{isa}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn values_come_back_within_half_a_step() {
+        let x = values(9, 576);
+        let mut rows = QuantizedRows::new();
+        rows.fill(Isa::Scalar, &x, 576);
+        for (block, (x, y)) in x.chunks(32).zip(rows.dequantized(0).chunks(32)).enumerate() {
+            let amax = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            for (x, y) in x.iter().zip(y) {
+                assert!((x - y).abs() <= 0.5001 * amax / 127.0, "block {block}: {x} became {y}");
+            }
+        }
+    }
+
+    #[test]
+    fn halves_round_to_even() {
+        let mut x = [0.0f32; 32];
+        x[..5].copy_from_slice(&[127.0, 0.5, 1.5, -2.5, -127.0]);
+        let mut rows = QuantizedRows::new();
+        rows.fill(Isa::Scalar, &x, 32);
+        assert_eq!(rows.dequantized(0)[..5], [127.0, 0.0, 2.0, -2.0, -127.0]);
+    }
+
+    #[test]
+    fn a_block_with_no_finite_scale_is_seen() {
+        for (value, seen) in
+            [(0.0, false), (-0.0, false), (1e-40, false), (f32::INFINITY, true), (f32::NAN, true)]
+        {
+            for isa in available() {
+                let mut x = [0.25f32; 64];
+                x[..32].fill(value);
+                let mut rows = QuantizedRows::new();
+                rows.fill(isa, &x, 64);
+                let back = rows.dequantized(0);
+                assert!(
+                    back[..32].iter().all(|v| if seen { v.is_nan() } else { *v == 0.0 }),
+                    "{value}: {back:?}"
+                );
+                assert!(back[32..].iter().all(|v| *v == 0.25));
+            }
+        }
+    }
+}
