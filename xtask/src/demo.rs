@@ -1,20 +1,43 @@
 //! One command from a fresh clone to a streamed answer.
 
+use std::path::{Display, Path, PathBuf};
+use std::process::Command;
+
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::fixtures;
-use crate::process::{self, cargo};
+use crate::process::{self, cargo, output, root};
 
-const PROMPT: &str = "Explain in three sentences how a bicycle stays upright.";
+const PROMPT: &str = "Explain in three sentences why the sky is blue.";
 
 /// Builds the worker, fetches a small model, streams an answer and says what to try next.
 pub(crate) fn run() -> Result<()> {
     println!("Building worker-orcd (release)");
     process::run(cargo().args(["build", "--release", "--package", "worker-orcd"]))
         .context("the worker does not build")?;
+    let worker = target_folder()?.join("release/worker-orcd");
     let model = fixtures::fetch_smollm2()?;
     println!("\n> {PROMPT}\n");
-    let worker = ["run", "--quiet", "--release", "--package", "worker-orcd", "--"];
-    process::run(cargo().args(worker).arg("run").arg(&model).args(["--prompt", PROMPT]))
-        .context("the demo's answer failed")
+    let answer = ["--prompt", PROMPT, "--max-tokens", "200"];
+    process::run(Command::new(&worker).arg("run").arg("--model").arg(&model).args(answer))
+        .context("the demo's answer failed")?;
+    let (worker, model) = (short(&worker), short(&model));
+    println!(
+        "\n\nNext, try\n\n  {worker} run --model {model}\n  {worker} inspect {model}\n  {worker} bench --model {model}\n  \
+         {worker} --help"
+    );
+    Ok(())
+}
+
+/// Where cargo puts what it builds.
+fn target_folder() -> Result<PathBuf> {
+    let json = output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&json).context("cargo metadata printed no JSON")?;
+    Ok(metadata["target_directory"].as_str().context("cargo metadata names no target_directory")?.into())
+}
+
+/// A path as someone in the repository's root would type it.
+fn short(path: &Path) -> Display<'_> {
+    path.strip_prefix(root()).unwrap_or(path).display()
 }
