@@ -86,8 +86,8 @@ impl Tiles {
         config.rows[..8].fill(16);
         // SAFETY: the caller vouches for AMX; `config` is a valid palette 1 configuration of 64 bytes.
         unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly, preserves_flags))
-        };
+            asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly, preserves_flags));
+        }
         Tiles { not_send: PhantomData }
     }
 }

@@ -10,7 +10,6 @@ mod k_quants;
 mod legacy;
 #[cfg(target_arch = "x86_64")]
 mod plain;
-mod portable;
 #[cfg(target_arch = "x86_64")]
 mod sink;
 #[cfg(target_arch = "x86_64")]
@@ -26,10 +25,13 @@ use std::ops::Range;
 /// Padding at the end of a row of an `f32` panel, in numbers.
 pub(super) const PAD: usize = 16;
 
+/// What every caller has seen to.
+const WHOLE: &str = "a row and a chunk are whole numbers of blocks";
+
 /// The bytes of columns `cols` of every row.
 fn row_slices<'a>(weights: &Weights<'a>, cols: &Range<usize>) -> impl Iterator<Item = &'a [u8]> {
     let format = weights.format;
-    let bytes_for = |n| format.bytes_for(n).expect("a whole number of blocks");
+    let bytes_for = |n| format.bytes_for(n).expect(WHOLE);
     let bytes = bytes_for(cols.start)..bytes_for(cols.end);
     weights.bytes.chunks_exact(bytes_for(weights.n_cols)).map(move |row| &row[bytes.clone()])
 }
@@ -55,7 +57,7 @@ pub(super) fn panel_f32(isa: Isa, weights: &Weights<'_>, cols: Range<usize>, pan
             unsafe { dequantize_avx2(weights.format, bytes, row) };
             continue;
         }
-        portable::dequantize(weights.format, bytes, row);
+        weights.format.dequantize(bytes, row).expect(WHOLE);
     }
     for row in rows {
         row[..n].fill(0.0);
@@ -66,7 +68,7 @@ pub(super) fn panel_f32(isa: Isa, weights: &Weights<'_>, cols: Range<usize>, pan
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dequantize_avx2(format: Format, bytes: &[u8], out: &mut [f32]) {
-    portable::dequantize(format, bytes, out);
+    format.dequantize(bytes, out).expect(WHOLE);
 }
 
 /// Columns `cols` of `weights` as bfloat16, in `panel` of a whole number of 32 rows; only where there is AMX.

@@ -1,1 +1,76 @@
+//! Panels against `quant`, bit for bit, and nothing written outside them.
 
+use super::*;
+use crate::simd::gemm::sample::{Bits, isas, weights};
+
+const CANARY: usize = 64;
+
+/// (row length, columns of the panel)
+fn shapes(format: Format) -> Vec<(usize, Range<usize>)> {
+    let n = format.block_len();
+    let mut shapes = vec![(512, 0..512), (768, 256..512), (1280, 512..1280)];
+    if n <= 32 {
+        shapes.extend([(32, 0..32), (96, 0..96), (608, 512..608)]);
+    }
+    if n == 1 {
+        shapes.extend([(1, 0..1), (7, 0..7), (47, 0..47), (48, 0..48), (529, 512..529)]);
+    }
+    shapes
+}
+
+#[test]
+fn panels_hold_the_values_of_quant() {
+    for format in Format::ALL {
+        for (n_cols, cols) in shapes(format) {
+            let n_rows = 37;
+            let bytes = weights(format, n_rows, n_cols, &mut Bits(n_cols as u64));
+            let mut values = vec![0.0; n_rows * n_cols];
+            format.dequantize(&bytes, &mut values).unwrap();
+            let value = |row: usize, col: usize| {
+                if row < n_rows { values[row * n_cols + cols.start + col] } else { 0.0 }
+            };
+            let weights = Weights { format, bytes: &bytes, n_cols };
+            for isa in isas() {
+                if isa == Isa::Amx {
+                    check_bf16(&weights, &cols, value);
+                } else {
+                    check_f32(isa, &weights, &cols, value);
+                }
+            }
+        }
+    }
+}
+
+fn check_f32(isa: Isa, weights: &Weights<'_>, cols: &Range<usize>, value: impl Fn(usize, usize) -> f32) {
+    let stride = cols.len() + PAD;
+    let mut panel = vec![-1.5f32; 64 * stride + CANARY];
+    panel_f32(isa, weights, cols.clone(), &mut panel[..64 * stride]);
+    for (row, got) in panel.chunks(stride).enumerate() {
+        for (col, got) in got.iter().enumerate() {
+            let inside = row < 64 && col < cols.len();
+            let want = if inside { value(row, col) } else { -1.5 };
+            assert_eq!(
+                got.to_bits(),
+                want.to_bits(),
+                "{} {isa} {cols:?} row {row} col {col}",
+                weights.format
+            );
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn check_bf16(weights: &Weights<'_>, cols: &Range<usize>, value: impl Fn(usize, usize) -> f32) {
+    let steps = cols.len().div_ceil(32);
+    let mut panel = vec![0xbeef; 64 * steps * 32 + CANARY];
+    panel_bf16(weights, cols.clone(), &mut panel[..64 * steps * 32]);
+    assert!(panel[64 * steps * 32..].iter().all(|&bits| bits == 0xbeef), "written past the panel");
+    for row in 0..64 {
+        for col in 0..steps * 32 {
+            let want = if col < cols.len() { value(row, col) } else { 0.0 };
+            let got = panel[((row / 32 * steps + col / 32) * 32 + row % 32) * 32 + col % 32];
+            let want = half::bf16::from_f32(want).to_bits();
+            assert_eq!(got, want, "{} {cols:?} row {row} col {col}", weights.format);
+        }
+    }
+}

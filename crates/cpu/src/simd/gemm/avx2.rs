@@ -41,6 +41,7 @@ unsafe fn run(t: &super::F32Tiles) {
 /// `W` weight rows from `row` by `B` blocks from `block`.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
+#[allow(clippy::needless_range_loop)] // Plain indices are unrolled into registers.
 unsafe fn tile<const W: usize, const B: usize>(t: &super::F32Tiles, row: usize, block: usize) {
     // SAFETY: `row + W <= group` and `block + B <= n_blocks`, and `t` vouches for the memory up to those.
     unsafe {

@@ -19,6 +19,8 @@ mod out;
 mod portable;
 mod prepared;
 #[cfg(test)]
+pub(in crate::simd) mod sample;
+#[cfg(test)]
 mod tests;
 
 pub use out::OutView;

@@ -1,0 +1,74 @@
+//! Random weights of every format, and the instruction sets to try them on.
+
+use crate::simd::isa::Isa;
+use quant::Format;
+
+/// A sequence of bits that is the same everywhere.
+pub(in crate::simd) struct Bits(pub(in crate::simd) u64);
+
+impl Bits {
+    pub(in crate::simd) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(in crate::simd) fn uniform(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+/// Random blocks whose scales are finite: the exponent of every float16 that can be a scale is kept small.
+pub(in crate::simd) fn weights(format: Format, n_rows: usize, n_cols: usize, bits: &mut Bits) -> Vec<u8> {
+    let n = n_rows * n_cols;
+    let mut bytes = vec![0u8; format.bytes_for(n).unwrap()];
+    match format {
+        Format::F32 => {
+            bytes.chunks_exact_mut(4).for_each(|b| b.copy_from_slice(&bits.uniform().to_le_bytes()));
+        }
+        Format::F16 => bytes
+            .chunks_exact_mut(2)
+            .for_each(|b| b.copy_from_slice(&half::f16::from_f32(bits.uniform()).to_le_bytes())),
+        Format::BF16 => bytes
+            .chunks_exact_mut(2)
+            .for_each(|b| b.copy_from_slice(&half::bf16::from_f32(bits.uniform()).to_le_bytes())),
+        _ => {
+            let scales: &[usize] = match format {
+                Format::Q4_0 | Format::Q5_0 | Format::Q8_0 | Format::IQ4_NL | Format::IQ4_XS => &[0],
+                Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
+                Format::Q2_K => &[80, 82],
+                Format::Q3_K => &[108],
+                Format::Q6_K => &[208],
+                _ => &[],
+            };
+            for block in bytes.chunks_exact_mut(format.block_bytes()) {
+                block.iter_mut().for_each(|b| *b = bits.next() as u8);
+                for &at in scales {
+                    let scale = half::f16::from_f32(bits.uniform() * 0.01);
+                    block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+                }
+                if format == Format::MXFP4 {
+                    block[0] = 120 + (bits.next() % 8) as u8;
+                }
+            }
+        }
+    }
+    bytes
+}
+
+/// Every instruction set that this machine runs; says which ones it does not.
+#[allow(clippy::print_stderr)]
+pub(in crate::simd) fn isas() -> Vec<Isa> {
+    let best = Isa::detect();
+    [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx]
+        .into_iter()
+        .filter(|&isa| {
+            if isa > best {
+                eprintln!("{isa} is not tested: this machine has {best}");
+            }
+            isa <= best
+        })
+        .collect()
+}
