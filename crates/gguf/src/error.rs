@@ -21,6 +21,10 @@ pub enum GgufError {
     #[error("{}: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
 
+    /// A model could not be written out.
+    #[error("writing a model: {error}")]
+    Write { error: io::Error },
+
     /// A folder, a pipe or a device.
     #[error("{}: expected a regular file", path.display())]
     NotAFile { path: PathBuf },
@@ -89,9 +93,9 @@ pub enum GgufError {
 
     /// A tensor's data does not start at a multiple of the alignment.
     #[error(
-        "tensor {name:?}, byte {offset}: expected a data offset that is a multiple of {alignment}, found {found}"
+        "tensor {name:?}: expected an offset into the data at byte {data} that is a multiple of {alignment}, found {found}"
     )]
-    TensorAlignment { name: String, offset: u64, alignment: usize, found: u64 },
+    TensorAlignment { name: String, data: u64, alignment: usize, found: u64 },
 
     /// A tensor's data is not in the file.
     #[error(

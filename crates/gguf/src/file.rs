@@ -55,7 +55,7 @@ impl Gguf {
     /// # Errors
     /// What is wrong with the bytes; [`GgufError::Split`] for a part of a split model, whose other parts cannot be found.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Gguf, GgufError> {
-        let part = read(bytes.into())?;
+        let part = read(&bytes.into())?;
         if let Some(split) = Split::of(&part.metadata)? {
             return Err(GgufError::Split {
                 expected: "a whole model".to_owned(),
@@ -147,7 +147,7 @@ impl Gguf {
 
 fn open_part(path: &Path) -> Result<Part, GgufError> {
     let bytes = TensorBytes::map(path)?;
-    read(bytes).map_err(|error| GgufError::File { path: path.to_owned(), error: Box::new(error) })
+    read(&bytes).map_err(|error| GgufError::File { path: path.to_owned(), error: Box::new(error) })
 }
 
 fn sort_by_name(tensors: &[TensorInfo]) -> Result<Vec<u32>, GgufError> {

@@ -16,6 +16,7 @@ mod reader;
 mod split;
 mod tensor;
 mod value;
+mod writer;
 
 pub use array::{Array, StrArray};
 pub use error::GgufError;
@@ -24,3 +25,4 @@ pub use mapping::TensorBytes;
 pub use metadata::Metadata;
 pub use tensor::{Tensor, TensorInfo};
 pub use value::{Text, Value, ValueType};
+pub use writer::Writer;

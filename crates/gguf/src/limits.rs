@@ -37,10 +37,19 @@ pub const DEFAULT_ALIGNMENT: usize = 32;
 /// The largest alignment: a huge page.
 pub const MAX_ALIGNMENT: usize = 1 << 21;
 
+/// What an alignment must be, for errors.
+pub(crate) const ALIGNMENT_RULE: &str = "a power of two from 1 to 2097152";
+
+/// A valid alignment.
+pub(crate) fn alignment(value: i128) -> Option<usize> {
+    let value = usize::try_from(value).ok()?;
+    (value.is_power_of_two() && value <= MAX_ALIGNMENT).then_some(value)
+}
+
 /// Reading a file holds at most [`ALLOCATION_BASE`] bytes plus this many times the bytes of its header at any moment. The
-/// densest header is a list of one-byte values under one-byte keys: 14 bytes each in the file (10 in version 1) become an
-/// entry of about 100 bytes and its key, in a vector that doubles.
-pub const ALLOCATION_FACTOR: usize = 40;
+/// densest header is a list of one-byte values under short keys: from 10 bytes each in the file (version 1) they become an
+/// entry of 80 bytes, in a vector that has room for twice as many and was just copied from one of half the size.
+pub const ALLOCATION_FACTOR: usize = 32;
 
 /// Bytes that reading may hold whatever the header's size; see [`ALLOCATION_FACTOR`].
 pub const ALLOCATION_BASE: usize = 4096;

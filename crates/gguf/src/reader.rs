@@ -25,10 +25,16 @@ const KEYS: Bound = Bound { what: "a number of metadata keys", max: limits::MAX_
 const TENSORS: Bound = Bound { what: "a number of tensors", max: limits::MAX_TENSORS };
 const KEY: Bound = Bound { what: "a key length", max: limits::MAX_KEY_BYTES };
 
-pub(crate) fn read(bytes: TensorBytes) -> Result<Part, GgufError> {
-    let version = read_version(&bytes)?;
+/// Reads the header of a file that is all there.
+pub(crate) fn read(bytes: &TensorBytes) -> Result<Part, GgufError> {
+    read_header(bytes, bytes.len() as u64)
+}
+
+/// Reads the header of a file of `file_len` bytes, of which `bytes` are the first.
+pub(crate) fn read_header(bytes: &TensorBytes, file_len: u64) -> Result<Part, GgufError> {
+    let version = read_version(bytes)?;
     let width = if version == 1 { Width::Narrow } else { Width::Wide };
-    let mut cursor = Cursor::new(&bytes, 8, width);
+    let mut cursor = Cursor::new(bytes, 8, width);
     let n_tensors = cursor.count(TENSORS, Place::Header)?;
     let n_keys = cursor.count(KEYS, Place::Header)?;
 
@@ -37,7 +43,7 @@ pub(crate) fn read(bytes: TensorBytes) -> Result<Part, GgufError> {
         let offset = cursor.pos() as u64;
         let key = cursor.name(KEY, Place::KeyNumber(n))?;
         let value_type = read_type(&mut cursor, Place::Key(key))?;
-        let value = read_value(&mut cursor, value_type, &bytes, Place::Key(key))?;
+        let value = read_value(&mut cursor, value_type, bytes, Place::Key(key))?;
         entries.push(Entry { key: key.to_owned(), offset, value });
     }
     let metadata = Metadata::from_entries(entries)?;
@@ -48,8 +54,8 @@ pub(crate) fn read(bytes: TensorBytes) -> Result<Part, GgufError> {
         tensors.push(read_info(&mut cursor, n)?);
     }
     let data_start = (cursor.pos() as u64).next_multiple_of(alignment as u64);
-    place_tensors(&mut tensors, data_start, alignment, bytes.len() as u64)?;
-    Ok(Part { version, alignment, metadata, tensors, bytes })
+    place_tensors(&mut tensors, data_start, alignment, file_len)?;
+    Ok(Part { version, alignment, metadata, tensors, bytes: bytes.clone() })
 }
 
 fn read_version(bytes: &[u8]) -> Result<u32, GgufError> {
@@ -87,15 +93,12 @@ fn describe_magic(bytes: &[u8]) -> String {
 
 fn read_alignment(metadata: &Metadata) -> Result<usize, GgufError> {
     let key = "general.alignment";
-    let alignment = metadata.usize_of(key)?.unwrap_or(limits::DEFAULT_ALIGNMENT);
-    if alignment.is_power_of_two() && alignment <= limits::MAX_ALIGNMENT {
-        return Ok(alignment);
-    }
-    Err(GgufError::WrongValue {
+    let Some(found) = metadata.i64_of(key)? else { return Ok(limits::DEFAULT_ALIGNMENT) };
+    limits::alignment(found.into()).ok_or_else(|| GgufError::WrongValue {
         key: key.to_owned(),
         offset: metadata.offset_of(key),
-        expected: format!("a power of two of at most {}", limits::MAX_ALIGNMENT),
-        found: alignment.to_string(),
+        expected: limits::ALIGNMENT_RULE.to_owned(),
+        found: found.to_string(),
     })
 }
 
@@ -110,7 +113,7 @@ fn place_tensors(
         let name = || tensor.name.clone();
         let found = tensor.offset;
         if !found.is_multiple_of(alignment as u64) {
-            return Err(GgufError::TensorAlignment { name: name(), offset: data_start, alignment, found });
+            return Err(GgufError::TensorAlignment { name: name(), data: data_start, alignment, found });
         }
         let start = data_start.saturating_add(found);
         let n_bytes = tensor.n_bytes as u64;

@@ -180,10 +180,10 @@ impl Value {
     }
 }
 
-/// The type, and for an array that of its elements and their number: `u32`, `array of 151936 string`.
+/// The type, and for an array that of its elements and their number: `u32`, `string array of 151936`.
 pub(crate) fn describe(value: &Value) -> String {
     match value {
-        Value::Array(array) => format!("an array of {} {}", array.len(), array.element_type()),
+        Value::Array(array) => format!("{} array of {}", array.element_type(), array.len()),
         other => other.value_type().to_string(),
     }
 }
