@@ -1,5 +1,5 @@
 //! Do dependencies point one way? What each crate may depend on, of the workspace's own; tests may use any crate, since a
-//! device is the best test of what drives one. anyhow is for the programs: a library says what went wrong in types.
+//! device is the best test of what drives one, and testkit is for tests alone. anyhow is for the programs: a library says what went wrong in types.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use super::Finding;
 use crate::process::{cargo, output};
 
 /// A crate, and the crates of this workspace that it may depend on.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("quant", &[]),
     ("gguf", &["quant"]),
     ("tokenizer", &["gguf"]),
@@ -19,6 +19,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
     ("worker", &["engine", "tokenizer", "model"]),
     ("server", &["worker"]),
     ("worker-orcd", &["quant", "gguf", "tokenizer", "model", "cpu", "cuda", "engine", "worker", "server"]),
+    ("testkit", &["quant", "gguf", "model"]),
     ("xtask", &[]),
 ];
 
