@@ -1,1 +1,84 @@
-//! Room under construction.
+//! Text in, text stream out.
+//!
+//! A [`Worker`] joins an engine and a tokenizer. A raw [`Request`] becomes a [`ValidRequest`] (checked, templated, tokenised), a valid
+//! request a [`Generation`]: a stream of [`Event`]s whose text is always whole characters and never holds a stop string.
+//! Nothing here writes a prompt or an answer anywhere.
+
+mod error;
+mod generate;
+mod request;
+pub mod stop;
+mod text;
+
+use std::sync::Arc;
+
+use engine::EngineHandle;
+use tokenizer::Tokenizer;
+
+pub use engine::{Canceller, EngineError, Timings, Usage};
+pub use error::WorkerError;
+pub use generate::{Event, Generation, StopReason};
+pub use request::{
+    MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_STOP_TOKEN_IDS, Message, Prompt, Request, ValidRequest,
+};
+
+/// What holds for every request of a worker.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WorkerOptions {
+    /// `max_tokens` of a request that names none; the rest of the context where this does not either. A running request holds
+    /// pages for its `max_tokens`, so a server with many clients wants a number here.
+    pub default_max_tokens: Option<usize>,
+}
+
+/// One model that answers requests. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    engine: EngineHandle,
+    tokenizer: Arc<Tokenizer>,
+    options: WorkerOptions,
+}
+
+impl Worker {
+    /// Joins an engine and the tokenizer of its model.
+    #[must_use]
+    pub fn new(engine: EngineHandle, tokenizer: Arc<Tokenizer>, options: WorkerOptions) -> Worker {
+        Worker { engine, tokenizer, options }
+    }
+
+    /// The engine behind it.
+    #[must_use]
+    pub fn engine(&self) -> &EngineHandle {
+        &self.engine
+    }
+
+    /// The tokenizer of its model.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// Checks a request, renders its conversation and tokenises it.
+    ///
+    /// # Errors
+    /// [`WorkerError::Invalid`] names the field; [`WorkerError::Tokenizer`] and [`WorkerError::NoChatTemplate`] say why there
+    /// is no prompt.
+    pub fn check(&self, request: Request) -> Result<ValidRequest, WorkerError> {
+        request::check(self, request)
+    }
+
+    /// Starts a checked request.
+    ///
+    /// # Errors
+    /// [`WorkerError::Engine`], where the engine takes no more for now or for good.
+    pub fn start(&self, request: ValidRequest) -> Result<Generation, WorkerError> {
+        generate::start(self, request)
+    }
+
+    /// [`Worker::check`], then [`Worker::start`].
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn generate(&self, request: Request) -> Result<Generation, WorkerError> {
+        self.start(self.check(request)?)
+    }
+}

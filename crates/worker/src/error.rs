@@ -1,0 +1,27 @@
+//! Why a request is not run.
+
+use thiserror::Error;
+
+/// Why a request is not run.
+#[derive(Debug, Error)]
+pub enum WorkerError {
+    /// A field of the request is not acceptable.
+    #[error("{field}: expected {expected}, found {found}")]
+    Invalid {
+        /// The field's name, as in [`crate::Request`] or [`model::SamplingParams`].
+        field: &'static str,
+        /// What would be accepted.
+        expected: String,
+        /// What was given; never the text itself.
+        found: String,
+    },
+    /// The request is a conversation, and the model's file says nothing of how to write one down.
+    #[error("the model has no chat template, so a conversation cannot be a prompt for it")]
+    NoChatTemplate,
+    /// The prompt cannot be rendered or tokenised.
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizer::TokenizerError),
+    /// The engine refuses.
+    #[error(transparent)]
+    Engine(#[from] engine::EngineError),
+}

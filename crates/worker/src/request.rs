@@ -1,0 +1,209 @@
+//! From what a client says to what the engine can run.
+//!
+//! [`Request`] is raw: any value may stand in any field. [`ValidRequest`] can only be made by checking one, so whoever holds it need
+//! not check again. Messages about a field never repeat the client's text.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::EngineRequest;
+use model::SamplingParams;
+use tokenizer::EncodeOptions;
+
+use crate::stop::StopMatcher;
+use crate::{Worker, WorkerError};
+
+/// The most stop strings of a request.
+pub const MAX_STOP_STRINGS: usize = 16;
+
+/// The most bytes of a stop string.
+pub const MAX_STOP_BYTES: usize = 256;
+
+/// The most stop ids of a request.
+pub const MAX_STOP_TOKEN_IDS: usize = 64;
+
+/// What is to be continued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// Text.
+    Text {
+        /// The text.
+        text: String,
+        /// Put BOS first, where the vocabulary says so.
+        add_special: bool,
+        /// Read the names of control tokens as these tokens; not for text of strangers.
+        parse_special: bool,
+    },
+    /// Ids, as they are.
+    Tokens(Vec<u32>),
+    /// A conversation, written down as the model's chat template says, up to where the answer starts.
+    Chat {
+        /// In order.
+        messages: Vec<Message>,
+    },
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// `system`, `user`, `assistant` or what else the template knows.
+    pub role: String,
+    /// The text.
+    pub content: String,
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// What is to be continued.
+    pub prompt: Prompt,
+    /// The most tokens of the answer; what the context cannot hold is cut off.
+    pub max_tokens: Option<usize>,
+    /// The answer does not end by an end token before it has this many tokens.
+    pub min_tokens: usize,
+    /// How tokens are chosen. Its seed is not used: see `seed`.
+    pub sampling: SamplingParams,
+    /// With the same seed and the same request comes the same answer. Drawn, and reported, where absent.
+    pub seed: Option<u64>,
+    /// The answer ends before the first of these.
+    pub stop: Vec<String>,
+    /// The answer ends at one of these ids as at the model's own end tokens.
+    pub stop_token_ids: Vec<u32>,
+    /// Never choose the model's own end tokens.
+    pub ignore_eos: bool,
+    /// Show special tokens in the text by name.
+    pub show_special: bool,
+    /// Give up after this time, waiting included.
+    pub timeout: Option<Duration>,
+}
+
+impl Request {
+    /// A request for this prompt with nothing else said.
+    #[must_use]
+    pub fn new(prompt: Prompt) -> Request {
+        Request {
+            prompt,
+            max_tokens: None,
+            min_tokens: 0,
+            sampling: SamplingParams::default(),
+            seed: None,
+            stop: Vec::new(),
+            stop_token_ids: Vec::new(),
+            ignore_eos: false,
+            show_special: false,
+            timeout: None,
+        }
+    }
+}
+
+/// A request that was checked against this worker's limits.
+#[derive(Clone, Debug)]
+pub struct ValidRequest {
+    /// Without its deadline, which counts from the start.
+    pub(crate) engine: EngineRequest,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) stop: StopMatcher,
+    pub(crate) show_special: bool,
+}
+
+impl ValidRequest {
+    /// The prompt's ids.
+    #[must_use]
+    pub fn prompt(&self) -> &Arc<[u32]> {
+        &self.engine.prompt
+    }
+
+    /// The seed that was given or drawn.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.engine.params.seed
+    }
+}
+
+pub(crate) fn check(worker: &Worker, request: Request) -> Result<ValidRequest, WorkerError> {
+    let limits = worker.engine.limits();
+    let n_vocab = limits.n_vocab;
+    request.sampling.validate(n_vocab).map_err(|e| WorkerError::Invalid {
+        field: e.field,
+        expected: e.expected,
+        found: e.found,
+    })?;
+    check_stops(&request, n_vocab)?;
+    let prompt = tokenise(worker, request.prompt)?;
+    let n_prompt = prompt.len();
+    let longest = worker.engine.capacity().saturating_sub(1);
+    if n_prompt == 0 || n_prompt > longest {
+        return Err(invalid("prompt", format!("1 to {longest} tokens"), n_prompt));
+    }
+    if let Some(id) = prompt.iter().find(|&&id| id as usize >= n_vocab) {
+        return Err(invalid("prompt", format!("ids below {n_vocab}"), id));
+    }
+    let max_tokens = request.max_tokens.or(worker.options.default_max_tokens).unwrap_or(usize::MAX);
+    if max_tokens == 0 {
+        return Err(invalid("max_tokens", "at least 1", 0));
+    }
+    if request.min_tokens > max_tokens {
+        return Err(invalid("min_tokens", format!("at most max_tokens, {max_tokens}"), request.min_tokens));
+    }
+
+    let mut params = request.sampling;
+    params.seed = request.seed.unwrap_or_else(draw_seed);
+    let mut end_ids = request.stop_token_ids;
+    let model_ends = worker.tokenizer.ends().iter().copied();
+    if request.ignore_eos {
+        params.logit_bias.extend(model_ends.map(|id| (id, f32::NEG_INFINITY)));
+    } else {
+        end_ids.extend(model_ends);
+    }
+    Ok(ValidRequest {
+        engine: EngineRequest {
+            prompt: prompt.into(),
+            max_tokens,
+            min_tokens: request.min_tokens,
+            end_ids: end_ids.into(),
+            params,
+            deadline: None,
+        },
+        timeout: request.timeout,
+        stop: StopMatcher::new(request.stop),
+        show_special: request.show_special,
+    })
+}
+
+fn check_stops(request: &Request, n_vocab: usize) -> Result<(), WorkerError> {
+    if request.stop.len() > MAX_STOP_STRINGS {
+        return Err(invalid("stop", format!("at most {MAX_STOP_STRINGS} strings"), request.stop.len()));
+    }
+    if let Some(stop) = request.stop.iter().find(|s| s.is_empty() || s.len() > MAX_STOP_BYTES) {
+        return Err(invalid("stop", format!("strings of 1 to {MAX_STOP_BYTES} bytes"), stop.len()));
+    }
+    let ids = &request.stop_token_ids;
+    if ids.len() > MAX_STOP_TOKEN_IDS {
+        return Err(invalid("stop_token_ids", format!("at most {MAX_STOP_TOKEN_IDS} ids"), ids.len()));
+    }
+    if let Some(id) = ids.iter().find(|&&id| id as usize >= n_vocab) {
+        return Err(invalid("stop_token_ids", format!("ids below {n_vocab}"), id));
+    }
+    Ok(())
+}
+
+fn tokenise(worker: &Worker, prompt: Prompt) -> Result<Vec<u32>, WorkerError> {
+    let tokenizer = &worker.tokenizer;
+    Ok(match prompt {
+        Prompt::Tokens(ids) => ids,
+        Prompt::Text { text, add_special, parse_special } => {
+            tokenizer.encode(&text, EncodeOptions { add_special, parse_special })?
+        }
+        Prompt::Chat { .. } => return Err(WorkerError::NoChatTemplate),
+    })
+}
+
+fn invalid(field: &'static str, expected: impl Into<String>, found: impl ToString) -> WorkerError {
+    WorkerError::Invalid { field, expected: expected.into(), found: found.to_string() }
+}
+
+/// The standard library seeds a [`RandomState`] from the operating system.
+fn draw_seed() -> u64 {
+    RandomState::new().hash_one(())
+}

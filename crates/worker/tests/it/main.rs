@@ -1,0 +1,204 @@
+//! The worker over a real tokenizer (byte-level BPE, 320 tokens) and an executor that answers by script.
+
+mod scripted;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{Engine, EngineOptions};
+use model::SamplingParams;
+use proptest::prelude::*;
+use scripted::Scripted;
+use tokenizer::{EncodeOptions, Tokenizer};
+use worker::{Event, Message, Prompt, Request, StopReason, Worker, WorkerOptions};
+
+fn tokenizer() -> Arc<Tokenizer> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-q4_0.gguf");
+    let file = gguf::Gguf::open(&path).unwrap();
+    Arc::new(Tokenizer::from_gguf(file.metadata(), None).unwrap())
+}
+
+fn worker(executor: Scripted) -> Worker {
+    let engine = Engine::spawn(Box::new(executor), EngineOptions::default()).unwrap();
+    Worker::new(engine, tokenizer(), WorkerOptions::default())
+}
+
+/// A worker that answers with this text, then with an end token, and so on.
+fn says(text: &str) -> Worker {
+    let tokenizer = tokenizer();
+    let mut answer = tokenizer.encode(text, EncodeOptions::default()).unwrap();
+    answer.push(tokenizer.ends()[0]);
+    worker(Scripted::new(answer))
+}
+
+fn request() -> Request {
+    Request::new(Prompt::Tokens(vec![1, 2, 3]))
+}
+
+struct Answer {
+    deltas: Vec<String>,
+    n_token: usize,
+    reason: StopReason,
+    n_generated: usize,
+}
+
+fn answer(worker: &Worker, request: Request) -> Answer {
+    let mut generation = worker.generate(request).unwrap();
+    let events: Vec<Event> = std::iter::from_fn(|| generation.next_blocking()).collect();
+    assert!(matches!(events.first(), Some(Event::Started { n_prompt: 3, .. })), "{events:?}");
+    let mut deltas = Vec::new();
+    let mut n_token = 0;
+    for event in &events[1..events.len() - 1] {
+        let Event::Delta { text, tokens } = event else { panic!("{events:?}") };
+        deltas.push(text.clone());
+        n_token += tokens.len();
+    }
+    let Some(Event::End { reason, usage, .. }) = events.last() else { panic!("{events:?}") };
+    Answer { deltas, n_token, reason: reason.clone(), n_generated: usage.n_generated }
+}
+
+fn check_stop(text: &str, stop: &[&str], expected: (&str, StopReason)) {
+    let stop = stop.iter().map(ToString::to_string).collect();
+    let answer = answer(&says(text), Request { stop, ..request() });
+    assert_eq!((answer.deltas.concat().as_str(), answer.reason), expected);
+}
+
+#[test]
+fn stop_strings_are_found_wherever_tokens_end() {
+    let end = StopReason::Token(tokenizer().ends()[0]);
+    let found = |stop: &str| StopReason::Text(stop.to_owned());
+    check_stop("one two three", &[], ("one two three", end.clone()));
+    check_stop("one two three", &["o th"], ("one tw", found("o th")));
+    check_stop("one two three", &["one"], ("", found("one")));
+    check_stop("one two three", &["three"], ("one two ", found("three")));
+    // Held back, then passed on: the text ends where a stop string has only begun.
+    check_stop("one two three", &["three hundred"], ("one two three", end.clone()));
+    check_stop("aab", &["ab", "aaab"], ("a", found("ab")));
+    check_stop("naïve 日本語", &["本"], ("naïve 日", found("本")));
+    check_stop("naïve 日本語", &["本人"], ("naïve 日本語", end));
+}
+
+#[test]
+fn every_token_is_reported_and_counted_once() {
+    let n_text = tokenizer().encode("one two three", EncodeOptions::default()).unwrap().len();
+    let whole = answer(&says("one two three"), request());
+    // The end token is counted, but is no part of the answer.
+    assert_eq!((whole.n_token, whole.n_generated), (n_text, n_text + 1));
+    let cut = answer(&says("one two three"), Request { max_tokens: Some(2), ..request() });
+    assert_eq!((cut.n_token, cut.n_generated, cut.reason), (2, 2, StopReason::Length));
+    let stopped = answer(&says("one two three"), Request { stop: vec!["two".to_owned()], ..request() });
+    assert_eq!(stopped.n_token, stopped.n_generated);
+    assert!(stopped.n_token < n_text);
+}
+
+#[test]
+fn a_character_cut_off_at_the_end_is_replaced() {
+    let euro = tokenizer().encode("€", EncodeOptions::default()).unwrap();
+    assert!(euro.len() > 1, "the vocabulary has the euro sign as one token");
+    let max_tokens = Some(euro.len() - 1);
+    let answer = answer(&worker(Scripted::new(euro)), Request { max_tokens, ..request() });
+    assert_eq!(answer.deltas.concat(), "\u{FFFD}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// The deltas join to what the whole text gives, less what follows the first stop string to be complete.
+    #[test]
+    fn the_answer_is_the_text_up_to_the_first_stop(
+        text in "[a-c €日é😀]{1,20}",
+        stop in proptest::collection::vec("[a-c €日é😀]{1,3}", 0..3),
+    ) {
+        let passed = worker::stop::StopMatcher::new(stop.clone()).push(&text);
+        let expected = if passed.stop.is_some() { passed.text } else { text.clone() };
+        let answer = answer(&says(&text), Request { stop, ..request() });
+        prop_assert_eq!(answer.deltas.concat(), expected);
+        prop_assert_eq!(matches!(answer.reason, StopReason::Text(_)), passed.stop.is_some());
+    }
+}
+
+#[test]
+fn what_is_not_acceptable_is_named() {
+    let worker = says("x");
+    let check = |request: Request, expected: &str| {
+        assert_eq!(worker.check(request).unwrap_err().to_string(), expected);
+    };
+    let prompt = |prompt| Request { prompt, ..request() };
+    check(prompt(Prompt::Tokens(vec![])), "prompt: expected 1 to 999 tokens, found 0");
+    check(prompt(Prompt::Tokens(vec![1; 1000])), "prompt: expected 1 to 999 tokens, found 1000");
+    check(prompt(Prompt::Tokens(vec![1, 320])), "prompt: expected ids below 320, found 320");
+    let messages = vec![Message { role: "user".to_owned(), content: "hi".to_owned() }];
+    check(
+        prompt(Prompt::Chat { messages }),
+        "the model has no chat template, so a conversation cannot be a prompt for it",
+    );
+    check(Request { max_tokens: Some(0), ..request() }, "max_tokens: expected at least 1, found 0");
+    check(
+        Request { max_tokens: Some(5), min_tokens: 6, ..request() },
+        "min_tokens: expected at most max_tokens, 5, found 6",
+    );
+    check(
+        Request { stop: vec!["x".to_owned(); 17], ..request() },
+        "stop: expected at most 16 strings, found 17",
+    );
+    check(
+        Request { stop: vec!["x".repeat(257)], ..request() },
+        "stop: expected strings of 1 to 256 bytes, found 257",
+    );
+    check(
+        Request { stop: vec![String::new()], ..request() },
+        "stop: expected strings of 1 to 256 bytes, found 0",
+    );
+    check(
+        Request { stop_token_ids: vec![320], ..request() },
+        "stop_token_ids: expected ids below 320, found 320",
+    );
+    let sampling = SamplingParams { top_p: 2.0, ..SamplingParams::default() };
+    check(Request { sampling, ..request() }, "top_p: expected 0 to 1, found 2");
+}
+
+#[test]
+fn a_seed_is_kept_or_drawn() {
+    let worker = says("x");
+    assert_eq!(worker.check(Request { seed: Some(7), ..request() }).unwrap().seed(), 7);
+    let [a, b] = [0, 1].map(|_| worker.check(request()).unwrap().seed());
+    assert_ne!(a, b);
+}
+
+#[test]
+fn a_generation_can_be_cancelled_timed_out_and_awaited() {
+    let endless = || {
+        let mut executor = Scripted::new(vec![70]);
+        executor.n_ctx = 1_000_000;
+        worker(executor)
+    };
+    let last = |generation: &mut worker::Generation| {
+        std::iter::from_fn(|| generation.next_blocking()).last().map(|event| match event {
+            Event::End { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        })
+    };
+    let one = endless();
+    let mut generation = one.generate(request()).unwrap();
+    generation.next_blocking().unwrap();
+    generation.cancel();
+    assert_eq!(last(&mut generation), Some(StopReason::Cancelled));
+    let mut overdue = one.generate(Request { timeout: Some(Duration::ZERO), ..request() }).unwrap();
+    assert_eq!(last(&mut overdue), Some(StopReason::Deadline));
+    assert_eq!(one.engine().load().n_free_page, one.engine().load().n_page);
+
+    let hello = says("hello");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let text = runtime.block_on(async {
+        let mut generation = hello.generate(request()).unwrap();
+        let mut text = String::new();
+        while let Some(event) = generation.recv().await {
+            if let Event::Delta { text: more, .. } = event {
+                text.push_str(&more);
+            }
+        }
+        text
+    });
+    assert_eq!(text, "hello");
+}
