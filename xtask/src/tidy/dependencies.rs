@@ -1,5 +1,7 @@
-//! Do dependencies point one way? What each crate may depend on, of the workspace's own; tests may use any crate, since a
-//! device is the best test of what drives one, and testkit is for tests alone. anyhow is for the programs: a library says what went wrong in types.
+//! Do dependencies point one way? What each crate may depend on, of the workspace's own.
+//!
+//! Tests may use any crate, since a device is the best test of what drives one; testkit is for tests alone. anyhow is for the
+//! programs: a library says what went wrong in types.
 
 use anyhow::{Context, Result};
 use serde_json::Value;

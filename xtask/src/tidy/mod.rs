@@ -1,11 +1,12 @@
 //! Do the house rules hold? Each rule reads the tree and reports what breaks it, where, and why it matters.
 //!
 //! `dependencies` holds the direction between crates, `source` what a Rust file may contain, `words` what no file may
-//! mention, `golden` that reference data never changes. `lexer` tells code from comments and strings.
+//! mention, `links` that Markdown leads somewhere, `golden` that reference data never changes. `lexer` tells code from comments and strings.
 
 mod dependencies;
 mod golden;
 mod lexer;
+mod links;
 mod source;
 mod words;
 
@@ -55,6 +56,9 @@ pub(crate) fn run() -> Result<()> {
         findings.extend(words::check(path, &text));
         if path.ends_with(".rs") {
             findings.extend(source::check(path, &text));
+        }
+        if path.ends_with(".md") {
+            findings.extend(links::check(root(), path, &text));
         }
     }
     if findings.is_empty() {
