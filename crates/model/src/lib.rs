@@ -5,11 +5,18 @@
 //! except what defines a result: RoPE frequencies and the reference sampler.
 
 pub mod architecture;
+pub mod architectures;
 pub mod batch;
+pub mod error;
 pub mod executor;
+pub mod rope;
 pub mod sampling;
+pub mod stage;
+pub mod weights;
 
 pub use architecture::Architecture;
 pub use batch::{Batch, Input, Output, Picked, Role, Sampled, Span, Want};
+pub use error::ModelError;
 pub use executor::{Executor, ExecutorError, Limits, MemoryReport, Ticket};
 pub use sampling::{SamplingParams, TokenMask};
+pub use weights::{Matrix, Model, Weights};

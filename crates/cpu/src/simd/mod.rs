@@ -1,11 +1,17 @@
 //! The fast kernels: the same results as the exact executor within a stated bound, many times sooner.
 
+pub(crate) mod activate;
 #[cfg(target_arch = "x86_64")]
 mod amx;
+pub(crate) mod attend;
 mod dequant;
+pub mod fast;
 pub mod gemm;
 pub mod gemv;
 pub mod isa;
+pub(crate) mod math;
+pub mod pool;
 pub mod quantize;
+pub mod shared;
 #[cfg(target_arch = "x86_64")]
 mod vector;

@@ -45,11 +45,11 @@ impl Kernel {
     /// The kernel for weights of `format` on `isa` (or on the best set that this machine runs, if it lacks `isa`).
     ///
     /// AMX rounds weights and activations to bfloat16. F32 weights are small and sensitive ones, such as the routers of
-    /// experts, or belong to models that are kept in F32 for exactness; their products stay in `f32`.
+    /// experts, or belong to models that are kept in F32 or F16 for exactness; their products stay in `f32`.
     #[must_use]
     pub fn choose(isa: Isa, format: Format) -> Kernel {
         let isa = isa.min(Isa::detect());
-        Kernel(if format == Format::F32 { isa.min(Isa::Avx512) } else { isa })
+        Kernel(if matches!(format, Format::F32 | Format::F16) { isa.min(Isa::Avx512) } else { isa })
     }
 
     /// The instruction set that the kernel uses.

@@ -1,0 +1,288 @@
+//! The CPU as a device: checks a batch, runs it through the stages, samples.
+//!
+//! A step is computed within `submit`: the processor that would run ahead is the one that computes, so `n_in_flight` is 1.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use model::architecture::Position;
+use model::batch::SlotId;
+use model::rope::RopeTable;
+use model::sampling::{Row, Sampler, SlotState};
+use model::{
+    Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Model, Output, Picked, Role, Ticket, Want,
+};
+
+use crate::exact::Exact;
+use crate::forward::{Forward, Observer, StepRows};
+use crate::kernels::{Kernels, Place};
+use crate::options::{MemoryPlan, Options};
+use crate::simd::fast::Fast;
+use crate::simd::pool::Pool;
+
+/// A model on the CPU.
+pub struct CpuExecutor {
+    model: Arc<Model>,
+    limits: Limits,
+    plan: MemoryPlan,
+    kernels: Box<dyn Kernels>,
+    pool: Pool,
+    rope: Option<RopeTable>,
+    sampler: Sampler,
+    slots: Vec<SlotState>,
+    next_ticket: u64,
+    finished: VecDeque<(u64, Vec<Picked>)>,
+}
+
+/// A row of a step before it is placed: which span, which of its tokens.
+struct RowSource {
+    span: usize,
+    position: usize,
+    token: u32,
+}
+
+impl CpuExecutor {
+    /// Puts a model on the CPU. Weights stay where they are mapped; the KV cache is reserved and becomes resident as it fills.
+    ///
+    /// # Errors
+    /// [`ExecutorError::InsufficientMemory`] if the KV cache cannot be had, [`ExecutorError::Device`] for options that make no sense.
+    pub fn new(model: Arc<Model>, options: &Options) -> Result<CpuExecutor, ExecutorError> {
+        let arch = &model.architecture;
+        let n_ctx = match arch.position {
+            Position::Learned => options.n_ctx.min(arch.n_ctx_train),
+            Position::Rope(_) => options.n_ctx,
+        };
+        let sizes = [options.threads, n_ctx, options.n_slot, options.n_row, options.page_size];
+        if sizes.contains(&0) || u32::try_from(options.n_slot).is_err() {
+            return Err(ExecutorError::Device(format!("options with a zero or absurd size: {options:?}")));
+        }
+        let plan = options.plan(&model);
+        let shape = options.kv_shape(&model);
+        // Vec's own limit; what the machine really has is for the caller to compare with the plan.
+        if plan.kv_cache > isize::MAX as u64 || u32::try_from(shape.n_page).is_err() {
+            let device = "cpu".to_owned();
+            return Err(ExecutorError::InsufficientMemory {
+                device,
+                needed: plan.kv_cache,
+                free: isize::MAX as u64,
+            });
+        }
+        let kernels: Box<dyn Kernels> = if options.exact {
+            Box::new(Exact::new(shape))
+        } else {
+            Box::new(Fast::new(shape, options.isa.unwrap_or_else(crate::simd::isa::Isa::detect)))
+        };
+        let rope = match &arch.position {
+            Position::Rope(rope) => Some(RopeTable::new(rope, n_ctx)),
+            Position::Learned => None,
+        };
+        let limits = Limits {
+            page_size: shape.page_size,
+            n_page: shape.n_page,
+            n_slot: options.n_slot,
+            n_row: options.n_row,
+            n_ctx,
+            n_vocab: arch.n_vocab,
+            n_in_flight: 1,
+        };
+        Ok(CpuExecutor {
+            limits,
+            plan,
+            kernels,
+            pool: Pool::new(options.threads),
+            rope,
+            sampler: Sampler::default(),
+            slots: (0..options.n_slot).map(|_| SlotState::default()).collect(),
+            next_ticket: 0,
+            finished: VecDeque::new(),
+            model,
+        })
+    }
+
+    /// The kernels in use, for people: an instruction set, or `exact float32`.
+    #[must_use]
+    pub fn kernels(&self) -> String {
+        self.kernels.name()
+    }
+
+    /// Runs a step and shows what each stage leaves behind, for comparing executors.
+    ///
+    /// # Errors
+    /// As [`Executor::submit`].
+    pub fn run_observed(
+        &mut self,
+        batch: &Batch,
+        observe: Observer<'_>,
+    ) -> Result<Vec<Picked>, ExecutorError> {
+        self.check(batch)?;
+        if batch.spans.is_empty() {
+            return Ok(Vec::new());
+        }
+        for span in &batch.spans {
+            if let Some(prompt) = &span.begin {
+                self.slots[span.slot as usize].begin(Arc::clone(prompt));
+            }
+        }
+        let (rows, n_prompt) = self.order(batch);
+        let tokens: Vec<u32> = rows.iter().map(|r| r.token).collect();
+        let places: Vec<Place<'_>> =
+            rows.iter().map(|r| Place { position: r.position, pages: &batch.spans[r.span].pages }).collect();
+        let mut forward = Forward {
+            model: &self.model,
+            pool: &self.pool,
+            kernels: &mut *self.kernels,
+            rope: self.rope.as_ref(),
+        };
+        let x = forward.layers(&StepRows { tokens: &tokens, places: &places, n_prompt }, observe);
+
+        let n_embd = self.model.architecture.n_embd;
+        let mut picked = Vec::new();
+        let (heads, n_head_prompt) = wanted(batch, &rows, n_prompt);
+        if heads.is_empty() {
+            return Ok(picked);
+        }
+        let gathered: Vec<f32> = heads.iter().flat_map(|&r| &x[r * n_embd..][..n_embd]).copied().collect();
+        let logits = forward.head(&gathered, n_head_prompt);
+        observe(model::stage::Stage::Head, 0, &logits);
+        let n_vocab = self.limits.n_vocab;
+        for (index, span) in batch.spans.iter().enumerate() {
+            let mut mine =
+                heads.iter().enumerate().filter(|&(_, &r)| rows[r].span == index).map(|(at, _)| at);
+            let output = match &span.want {
+                Want::Nothing => continue,
+                Want::Logits => {
+                    Output::Logits(mine.flat_map(|at| &logits[at * n_vocab..][..n_vocab]).copied().collect())
+                }
+                Want::Sample { params, mask } => {
+                    let Some(at) = mine.next() else { continue };
+                    let row = Row {
+                        logits: &logits[at * n_vocab..][..n_vocab],
+                        params,
+                        mask: mask.as_deref(),
+                        position: span.start + span.input.len(),
+                    };
+                    Output::Token(self.sampler.sample(row, &mut self.slots[span.slot as usize]))
+                }
+            };
+            picked.push(Picked { slot: span.slot, output });
+        }
+        Ok(picked)
+    }
+
+    /// The rows in the order of computation, prompts first, and how many those are.
+    fn order(&self, batch: &Batch) -> (Vec<RowSource>, usize) {
+        let mut rows = Vec::with_capacity(batch.n_row());
+        let mut n_prompt = 0;
+        for role in [Role::Prompt, Role::Generated] {
+            for (index, span) in batch.spans.iter().enumerate().filter(|(_, s)| s.role == role) {
+                let source = |i: usize, token| RowSource { span: index, position: span.start + i, token };
+                match &span.input {
+                    Input::Tokens(ids) => rows.extend(ids.iter().enumerate().map(|(i, &id)| source(i, id))),
+                    Input::Last => rows.extend(self.last(span.slot).map(|id| source(0, id))),
+                }
+            }
+            if role == Role::Prompt {
+                n_prompt = rows.len();
+            }
+        }
+        (rows, n_prompt)
+    }
+
+    fn last(&self, slot: SlotId) -> Option<u32> {
+        self.slots[slot as usize].last()
+    }
+
+    fn check(&self, batch: &Batch) -> Result<(), ExecutorError> {
+        let limits = &self.limits;
+        let mut seen = vec![false; limits.n_slot];
+        for (index, span) in batch.spans.iter().enumerate() {
+            let wrong =
+                |expected: String, found: String| Err(ExecutorError::Batch { span: index, expected, found });
+            let slot = span.slot as usize;
+            if slot >= limits.n_slot {
+                return wrong(format!("a slot below {}", limits.n_slot), slot.to_string());
+            }
+            if std::mem::replace(&mut seen[slot], true) {
+                return wrong("each slot once".to_owned(), format!("slot {slot} again"));
+            }
+            if span.input.is_empty() {
+                return wrong("at least one token".to_owned(), "none".to_owned());
+            }
+            let Some(end) = span.start.checked_add(span.input.len()).filter(|&end| end <= limits.n_ctx)
+            else {
+                let found = format!("{} tokens from position {}", span.input.len(), span.start);
+                return wrong(format!("at most {} positions", limits.n_ctx), found);
+            };
+            if span.pages.len() < end.div_ceil(limits.page_size) {
+                let expected = format!("{} pages for {end} positions", end.div_ceil(limits.page_size));
+                return wrong(expected, span.pages.len().to_string());
+            }
+            if let Some(page) = span.pages.iter().find(|&&page| page as usize >= limits.n_page) {
+                return wrong(format!("pages below {}", limits.n_page), page.to_string());
+            }
+            let prompt = span.begin.as_deref().unwrap_or_default();
+            let ids: &[u32] = match &span.input {
+                Input::Tokens(ids) => ids,
+                Input::Last if span.begin.is_some() || self.last(span.slot).is_none() => {
+                    return wrong("a token sampled in this slot".to_owned(), "none yet".to_owned());
+                }
+                Input::Last => &[],
+            };
+            if let Some(id) = ids.iter().chain(prompt).find(|&&id| id as usize >= limits.n_vocab) {
+                return wrong(format!("token ids below {}", limits.n_vocab), id.to_string());
+            }
+        }
+        let n_row = batch.n_row();
+        if n_row > limits.n_row {
+            let (span, expected) = (batch.spans.len() - 1, format!("at most {} rows in all", limits.n_row));
+            return Err(ExecutorError::Batch { span, expected, found: n_row.to_string() });
+        }
+        Ok(())
+    }
+}
+
+/// The rows whose logits are wanted, in the order of computation, and how many of them use the prompt's kernels.
+///
+/// A sampled row always uses the kernels of generated rows, also the last of a prompt: one row of a large matrix is what they are
+/// for, and a row's kernels still depend on nothing but what is asked of it.
+fn wanted(batch: &Batch, rows: &[RowSource], n_prompt: usize) -> (Vec<usize>, usize) {
+    let want = |r: usize| &batch.spans[rows[r].span].want;
+    let is_last = |r: usize| rows.get(r + 1).is_none_or(|next| next.span != rows[r].span);
+    let logits = |range: std::ops::Range<usize>| range.filter(|&r| matches!(want(r), Want::Logits));
+    let sampled = (0..rows.len()).filter(|&r| matches!(want(r), Want::Sample { .. }) && is_last(r));
+    let mut heads: Vec<usize> = logits(0..n_prompt).collect();
+    let n_head_prompt = heads.len();
+    heads.extend(logits(n_prompt..rows.len()));
+    heads.extend(sampled);
+    (heads, n_head_prompt)
+}
+
+impl Executor for CpuExecutor {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecutorError> {
+        let picked = self.run_observed(batch, &mut |_, _, _| {})?;
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.finished.push_back((ticket, picked));
+        Ok(Ticket(ticket))
+    }
+
+    fn collect(&mut self, ticket: Ticket) -> Result<Vec<Picked>, ExecutorError> {
+        let at =
+            self.finished.iter().position(|(t, _)| *t == ticket.0).ok_or(ExecutorError::Ticket(ticket.0))?;
+        Ok(self.finished.remove(at).map(|(_, picked)| picked).unwrap_or_default())
+    }
+
+    fn memory(&self) -> MemoryReport {
+        MemoryReport {
+            device: "cpu".to_owned(),
+            weights: self.plan.weights,
+            kv_cache: self.kernels.kv_bytes(),
+            activations: self.plan.activations,
+            resident: true,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! How a model is put on the CPU, and the memory that takes.
+
+use model::Model;
+
+use crate::kernels::KvShape;
+use crate::simd::isa::Isa;
+
+/// How a model is put on the CPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Threads that compute.
+    pub threads: usize,
+    /// The exact kernels instead of the fast ones.
+    pub exact: bool,
+    /// Tokens a sequence may have.
+    pub n_ctx: usize,
+    /// Sequences at once.
+    pub n_slot: usize,
+    /// Rows (tokens) a step.
+    pub n_row: usize,
+    /// Tokens in a KV page.
+    pub page_size: usize,
+    /// KV pages in all; by default enough for `n_slot` sequences of `n_ctx` tokens.
+    pub n_page: Option<usize>,
+    /// The instruction set of the fast kernels; by default the best that this machine runs.
+    pub isa: Option<Isa>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            exact: false,
+            n_ctx: 4096,
+            n_slot: 1,
+            n_row: 512,
+            page_size: 32,
+            n_page: None,
+            isa: None,
+        }
+    }
+}
+
+/// Bytes that an executor will take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Weights, which stay in the mapped file.
+    pub weights: u64,
+    /// The KV cache.
+    pub kv_cache: u64,
+    /// An upper estimate of a step's buffers.
+    pub activations: u64,
+}
+
+impl Options {
+    /// The KV cache's shape for a model.
+    #[must_use]
+    pub fn kv_shape(&self, model: &Model) -> KvShape {
+        let arch = &model.architecture;
+        let per_slot = self.n_ctx.div_ceil(self.page_size.max(1));
+        KvShape {
+            n_layer: arch.n_layer,
+            n_page: self.n_page.unwrap_or(per_slot.saturating_mul(self.n_slot)),
+            page_size: self.page_size,
+            n_kv_head: arch.attention.n_kv_head,
+            head_dim: arch.attention.head_dim,
+        }
+    }
+
+    /// What the executor will take; saturating, so that absurd sizes read as absurd and not as small.
+    #[must_use]
+    pub fn plan(&self, model: &Model) -> MemoryPlan {
+        let arch = &model.architecture;
+        let shape = self.kv_shape(model);
+        let value_bytes: u64 = if self.exact { 4 } else { 2 };
+        let kv_values = [shape.n_layer, shape.n_page, shape.page_size, shape.n_kv_head, shape.head_dim]
+            .iter()
+            .fold(2u64, |product, &n| product.saturating_mul(n as u64));
+        let used = match arch.feed_forward.kind {
+            model::architecture::FeedForwardKind::Experts { n_used, .. } => n_used,
+            _ => 1,
+        };
+        let per_row = 6 * arch.n_embd
+            + 4 * (arch.attention.n_q() + 2 * arch.attention.n_kv())
+            + 4 * used * (arch.feed_forward.n_ff + arch.n_embd);
+        let row_bytes = (per_row as u64).saturating_mul(4).saturating_mul(self.n_row as u64);
+        let logits = (arch.n_vocab as u64).saturating_mul(4 * 2).saturating_mul(self.n_slot as u64);
+        MemoryPlan {
+            weights: model.weights.n_bytes(),
+            kv_cache: kv_values.saturating_mul(value_bytes),
+            activations: row_bytes.saturating_add(logits),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Small arithmetic that compilers vectorise: fused multiply-add, exp, half precision, each compiled once an instruction set.
+//!
+//! A function marked `#[inline(always)]` takes the instruction set of its caller, so one body serves all; `FMA` says whether a fused
+//! multiply-add is one instruction there (in portable code it would be a call).
+
+use crate::simd::isa::Isa;
+
+/// `a * b + c`, fused where that is one instruction.
+#[inline(always)]
+pub(crate) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// `exp(x)` for `x <= 88`, relative error below 3e-7; 0 below -87. NaN gives NaN.
+///
+/// `2^n * exp(r)` with `|r| <= ln(2) / 2` and the Taylor polynomial of degree 7.
+#[inline(always)]
+pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
+    /// Adding and subtracting it rounds to an integer, for magnitudes below 2^22.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = if x < -87.0 {
+        -87.0
+    } else if x > 88.0 {
+        88.0
+    } else {
+        x
+    };
+    let n = mul_add::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND) - ROUND;
+    // ln(2) in two parts, the first with few enough bits that its product with n is exact.
+    let r = mul_add::<FMA>(n, -1.428_606_8e-6, mul_add::<FMA>(n, -0.693_145_75, clamped));
+    let mut p = 1.0 / 5040.0;
+    for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        p = mul_add::<FMA>(p, r, c);
+    }
+    // The float n + ROUND has n in its low bits; shifted into the exponent it is 2^n.
+    let power = f32::from_bits(((n + ROUND).to_bits() << 23).wrapping_add(0x3f80_0000));
+    if x < -87.0 { 0.0 } else { p * power }
+}
+
+/// Half-precision bits to float32, value by value.
+pub(crate) fn widen(isa: Isa, from: &[u16], to: &mut [f32]) {
+    assert_eq!(from.len(), to.len());
+    #[cfg(target_arch = "x86_64")]
+    match isa {
+        // SAFETY: the instruction set was found on this machine; lengths are equal.
+        Isa::Amx | Isa::Avx512 => return unsafe { widen_avx512(from, to) },
+        // SAFETY: as above.
+        Isa::Avx2 => return unsafe { widen_avx2(from, to) },
+        Isa::Scalar => {}
+    }
+    let _ = isa;
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = half::f16::from_bits(from).to_f32();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl")]
+fn widen_avx512(from: &[u16], to: &mut [f32]) {
+    use std::arch::x86_64::{_mm256_loadu_si256, _mm512_cvtph_ps, _mm512_storeu_ps};
+    let (from16, from_rest) = from.as_chunks::<16>();
+    let (to16, to_rest) = to.as_chunks_mut::<16>();
+    for (from, to) in from16.iter().zip(to16) {
+        // SAFETY: reads the 32 bytes and writes the 64 bytes of two chunks of 16 values.
+        unsafe {
+            _mm512_storeu_ps(to.as_mut_ptr(), _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())))
+        };
+    }
+    for (to, &from) in to_rest.iter_mut().zip(from_rest) {
+        *to = half::f16::from_bits(from).to_f32();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn widen_avx2(from: &[u16], to: &mut [f32]) {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+    let (from8, from_rest) = from.as_chunks::<8>();
+    let (to8, to_rest) = to.as_chunks_mut::<8>();
+    for (from, to) in from8.iter().zip(to8) {
+        // SAFETY: reads the 16 bytes and writes the 32 bytes of two chunks of 8 values.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast()))) };
+    }
+    for (to, &from) in to_rest.iter_mut().zip(from_rest) {
+        *to = half::f16::from_bits(from).to_f32();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_close_everywhere() {
+        let mut worst = 0f64;
+        for i in -87_000..88_000 {
+            let x = i as f32 / 1000.0;
+            for got in [exp::<true>(x), exp::<false>(x)] {
+                worst = worst.max((f64::from(got) / f64::from(x).exp() - 1.0).abs());
+            }
+        }
+        assert!(worst < 3e-7, "{worst:e}");
+        assert_eq!((exp::<true>(-88.0), exp::<false>(f32::NEG_INFINITY), exp::<true>(0.0)), (0.0, 0.0, 1.0));
+        assert!(exp::<true>(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn widen_agrees_on_every_half() {
+        let from: Vec<u16> = (0..=u16::MAX).filter(|&b| !half::f16::from_bits(b).is_nan()).collect();
+        let mut to = vec![0.0; from.len()];
+        widen(Isa::detect(), &from, &mut to);
+        assert!(from.iter().zip(&to).all(|(&b, &f)| half::f16::from_bits(b).to_f32() == f));
+    }
+}

@@ -1,0 +1,257 @@
+//! A pool of threads for work that takes microseconds: workers spin for the next piece before they sleep.
+//!
+//! A decoded token is some 150 short parallel sections; waking a sleeping thread for each would cost more than the work. Tasks are
+//! claimed one by one from a counter, so a thread that the system holds up delays nothing but the task it has begun.
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::hint::spin_loop;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// Bits of the claim word that count tasks; it holds epoch, number of tasks and next task.
+const TASK_BITS: u32 = 20;
+const TASK_MASK: u64 = (1 << TASK_BITS) - 1;
+
+/// Looks at the claim word before a worker sleeps: some 100 microseconds.
+const SPINS: u32 = 20_000;
+
+type Task = dyn Fn(usize) + Sync;
+
+struct Shared {
+    /// epoch << 40 | tasks << 20 | next unclaimed task.
+    claim: AtomicU64,
+    /// The section's work. Written while no task is unclaimed or running, read by whoever has claimed one.
+    task: UnsafeCell<Option<*const Task>>,
+    done: AtomicUsize,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    stop: AtomicBool,
+    sleepers: Mutex<usize>,
+    wake: Condvar,
+}
+
+// SAFETY: `task` is the only field that is not Sync by itself. It is written by the one thread that owns the pool, only when every
+// task of the last section is done, and read only by a thread that has claimed a task of the present section, which the
+// release store of `claim` has made visible; the section ends only after that task is counted in `done`.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the pointer inside is used only while the closure it points to is borrowed by `run`.
+unsafe impl Send for Shared {}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Runs one unclaimed task, if there is one.
+    fn run_one(&self) -> bool {
+        let mut word = self.claim.load(Ordering::Acquire);
+        loop {
+            let (next, n) = (word & TASK_MASK, word >> TASK_BITS & TASK_MASK);
+            if next >= n {
+                return false;
+            }
+            match self.claim.compare_exchange_weak(word, word + 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    // SAFETY: a task of the present section was claimed, so `run` is still waiting for it: the pointer was
+                    // written before `claim` was stored, and the closure it points to lives until `done` reaches `n`.
+                    let task = unsafe { (*self.task.get()).map(|task| &*task) };
+                    if let Some(task) = task
+                        && let Err(panic) = catch_unwind(AssertUnwindSafe(|| task(next as usize)))
+                    {
+                        *lock(&self.panic) = Some(panic);
+                    }
+                    self.done.fetch_add(1, Ordering::Release);
+                    return true;
+                }
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    fn work(&self) {
+        let mut idle = 0;
+        while !self.stop.load(Ordering::Acquire) {
+            if self.run_one() {
+                idle = 0;
+            } else if idle < SPINS {
+                idle += 1;
+                spin_loop();
+            } else {
+                self.sleep();
+                idle = 0;
+            }
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        let word = self.claim.load(Ordering::Acquire);
+        word & TASK_MASK < word >> TASK_BITS & TASK_MASK
+    }
+
+    fn sleep(&self) {
+        let mut sleepers = lock(&self.sleepers);
+        *sleepers += 1;
+        while !self.has_work() && !self.stop.load(Ordering::Acquire) {
+            sleepers = self.wake.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
+        }
+        *sleepers -= 1;
+    }
+
+    fn wake(&self) {
+        if *lock(&self.sleepers) > 0 {
+            self.wake.notify_all();
+        }
+    }
+}
+
+/// Threads that share short parallel sections. One thread owns the pool and takes part in the work.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    epoch: Cell<u64>,
+    /// Not Sync: a section cannot be started from within another.
+    _one_owner: PhantomData<Cell<()>>,
+}
+
+impl Pool {
+    /// A pool of `n_thread` threads, the calling one among them; at least one. Threads that the system refuses are done without.
+    #[must_use]
+    pub fn new(n_thread: usize) -> Pool {
+        let shared = Arc::new(Shared {
+            claim: AtomicU64::new(0),
+            task: UnsafeCell::new(None),
+            done: AtomicUsize::new(0),
+            panic: Mutex::new(None),
+            stop: AtomicBool::new(false),
+            sleepers: Mutex::new(0),
+            wake: Condvar::new(),
+        });
+        let workers = (1..n_thread)
+            .map_while(|n| {
+                let shared = Arc::clone(&shared);
+                std::thread::Builder::new().name(format!("cpu-{n}")).spawn(move || shared.work()).ok()
+            })
+            .collect();
+        Pool { shared, workers, epoch: Cell::new(0), _one_owner: PhantomData }
+    }
+
+    /// Threads, the owner among them.
+    #[must_use]
+    pub fn n_thread(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `task(0)` to `task(n - 1)`, each once, on all threads, and returns when all are done.
+    ///
+    /// # Panics
+    /// If a task panicked, with its panic, after all others are done.
+    pub fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
+        let most = TASK_MASK as usize;
+        if n <= 1 || self.workers.is_empty() {
+            (0..n).for_each(task);
+            return;
+        }
+        if n > most {
+            let per = n.div_ceil(most);
+            return self.run(n.div_ceil(per), &|i| (i * per..((i + 1) * per).min(n)).for_each(task));
+        }
+        self.shared.done.store(0, Ordering::Relaxed);
+        // SAFETY: the lifetime is erased only for this call: it returns when every task is done, and nobody calls the pointer
+        // without having claimed one of them. Every task of the last section is done, so no one reads the cell now.
+        unsafe {
+            let task = std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Task>(task);
+            *self.shared.task.get() = Some(task);
+        }
+        self.epoch.set(self.epoch.get().wrapping_add(1));
+        let word = self.epoch.get() << (2 * TASK_BITS) | (n as u64) << TASK_BITS;
+        self.shared.claim.store(word, Ordering::Release);
+        self.shared.wake();
+        while self.shared.run_one() {}
+        while self.shared.done.load(Ordering::Acquire) < n {
+            spin_loop();
+        }
+        if let Some(panic) = lock(&self.shared.panic).take() {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Cuts `data` into pieces of `len` (the last may be shorter) and calls `task(index, piece)` for each on all threads.
+    pub fn chunks<T: Send>(&self, data: &mut [T], len: usize, task: &(dyn Fn(usize, &mut [T]) + Sync)) {
+        let (base, total) = (Exclusive(data.as_mut_ptr()), data.len());
+        self.run(total.div_ceil(len.max(1)), &|index| {
+            let start = index * len.max(1);
+            let n = len.max(1).min(total - start);
+            // SAFETY: pieces of different indexes do not overlap, each index is called once, all lie within `data`, which
+            // stays borrowed mutably until `run` returns.
+            task(index, unsafe { std::slice::from_raw_parts_mut(base.get().add(start), n) });
+        });
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        drop(lock(&self.shared.sleepers));
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker catches its tasks' panics, so there is nothing to learn from its result.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// A pointer that tasks share because each touches its own part.
+struct Exclusive<T>(*mut T);
+
+impl<T> Exclusive<T> {
+    fn get(&self) -> *mut T {
+        self.0
+    }
+}
+
+// SAFETY: used by `Pool::chunks` alone, where each task takes a part that no other task takes; T is Send.
+unsafe impl<T: Send> Sync for Exclusive<T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_in_many_sections() {
+        let pool = Pool::new(4);
+        for n in [0, 1, 2, 3, 100, 1000] {
+            for _ in 0..200 {
+                let counts: Vec<AtomicUsize> = (0..n).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(n, &|i| {
+                    counts[i].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_cover_the_slice_and_sleepers_wake() {
+        let pool = Pool::new(3);
+        let mut data = vec![0usize; 1001];
+        pool.chunks(&mut data, 10, &|i, piece| piece.fill(i));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        pool.chunks(&mut data, 10, &|i, piece| piece.iter_mut().for_each(|v| *v += i));
+        assert!(data.iter().enumerate().all(|(at, &v)| v == 2 * (at / 10)));
+    }
+
+    #[test]
+    fn a_panic_reaches_the_owner_and_the_pool_goes_on() {
+        let pool = Pool::new(2);
+        let caught = catch_unwind(AssertUnwindSafe(|| pool.run(8, &|i| assert_ne!(i, 5))));
+        assert!(caught.is_err());
+        let sum = AtomicUsize::new(0);
+        pool.run(10, &|i| {
+            sum.fetch_add(i, Ordering::Relaxed);
+        });
+        assert_eq!(sum.into_inner(), 45);
+    }
+}

@@ -1,0 +1,108 @@
+//! A token's bits depend on its own sequence and position: not on its neighbours, nor on how its prompt was cut.
+
+use model::Executor;
+use model::batch::{Output, Span, Want};
+use testkit::golden;
+
+use crate::support::{executor, greedy, last, prompt, run, token};
+
+/// Ten prompts of different lengths, and 12 tokens generated from each.
+const N_SEQUENCE: usize = 10;
+const N_GENERATED: usize = 12;
+
+fn prompts(n_vocab: usize) -> Vec<Vec<u32>> {
+    let id = |s: usize, i: usize| ((s * 7919 + i * 104_729 + i * i * 31) % n_vocab) as u32;
+    (0..N_SEQUENCE).map(|s| (0..3 + s * s).map(|i| id(s, i)).collect()).collect()
+}
+
+/// Tokens that a step chose, with the bits of their log probabilities: a fingerprint of the whole row of logits.
+fn fingerprint(output: &Output) -> (u32, u32) {
+    match output {
+        Output::Token(sampled) => (sampled.token, sampled.logprob.to_bits()),
+        other => panic!("expected a token, found {other:?}"),
+    }
+}
+
+#[test]
+fn ten_sequences_together_are_each_as_alone() {
+    for model in golden() {
+        for exact in [true, false] {
+            let n_ctx = 128;
+            let mut shared = executor(&model.path, exact, n_ctx, N_SEQUENCE);
+            let prompts = prompts(shared.limits().n_vocab);
+            let mut together: Vec<Vec<(u32, u32)>> = vec![Vec::new(); N_SEQUENCE];
+            // Sequence s joins at step s, so that every step mixes prompts and generated rows.
+            for step in 0..N_SEQUENCE + N_GENERATED {
+                let running: Vec<usize> =
+                    (0..=step.min(N_SEQUENCE - 1)).filter(|&s| together[s].len() < N_GENERATED).collect();
+                let span = |&s: &usize| match together[s].len() {
+                    0 => prompt(&shared, s, 0, &prompts[s], greedy()),
+                    n => last(&shared, s, prompts[s].len() + n - 1, greedy()),
+                };
+                let spans: Vec<Span> = running.iter().map(span).collect();
+                for (&s, output) in running.iter().zip(run(&mut shared, spans)) {
+                    together[s].push(fingerprint(&output));
+                }
+            }
+            for (s, tokens) in prompts.iter().enumerate() {
+                let mut single = executor(&model.path, exact, n_ctx, 1);
+                let mut alone = Vec::new();
+                for n in 0..N_GENERATED {
+                    let span = match n {
+                        0 => prompt(&single, 0, 0, tokens, greedy()),
+                        n => last(&single, 0, tokens.len() + n - 1, greedy()),
+                    };
+                    alone.push(fingerprint(&run(&mut single, vec![span])[0]));
+                }
+                assert_eq!(together[s], alone, "{} exact={exact} sequence {s}", model.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_prompt_cut_into_chunks_gives_the_same_bits() {
+    for model in golden() {
+        for exact in [true, false] {
+            let tokens = &model.cases[0].0;
+            let whole = chunked(&model.path, exact, tokens, tokens.len());
+            for size in [1, 7, 16] {
+                let cut = chunked(&model.path, exact, tokens, size);
+                assert!(whole == cut, "{} exact={exact} chunks of {size}", model.name);
+            }
+        }
+    }
+}
+
+/// The bits of all logits of a prompt computed in chunks of `size`.
+fn chunked(path: &std::path::Path, exact: bool, tokens: &[u32], size: usize) -> Vec<u32> {
+    let mut executor = executor(path, exact, tokens.len(), 1);
+    let mut bits = Vec::new();
+    for (i, chunk) in tokens.chunks(size).enumerate() {
+        let span = prompt(&executor, 0, i * size, chunk, Want::Logits);
+        for output in run(&mut executor, vec![span]) {
+            let Output::Logits(logits) = output else { panic!("expected logits") };
+            bits.extend(logits.iter().map(|l| l.to_bits()));
+        }
+    }
+    bits
+}
+
+#[test]
+fn a_reused_slot_and_its_pages_remember_nothing() {
+    for model in golden() {
+        let mut executor = executor(&model.path, false, 64, 1);
+        let mut answer = |tokens: &[u32]| {
+            let span = prompt(&executor, 0, 0, tokens, greedy());
+            let mut found = vec![token(&run(&mut executor, vec![span])[0])];
+            for n in 1..5 {
+                let span = last(&executor, 0, tokens.len() + n - 1, greedy());
+                found.push(token(&run(&mut executor, vec![span])[0]));
+            }
+            found
+        };
+        let first = answer(&model.greedy_prompt);
+        answer(&model.cases[1].0[..40]);
+        assert_eq!(answer(&model.greedy_prompt), first, "{}", model.name);
+    }
+}

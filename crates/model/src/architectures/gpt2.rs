@@ -1,0 +1,26 @@
+//! GPT-2: layer norm, learned positions, biases everywhere, a plain feed-forward and a tied output.
+
+use super::{Family, Keys};
+use crate::architecture::{Activation, Architecture, FeedForward, FeedForwardKind, NormKind, Position};
+use crate::error::ModelError;
+
+pub(super) const FAMILY: Family = Family { name: "gpt2", read, ffn_norm: "ffn_norm" };
+
+fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
+    let (n_layer, n_embd, n_ctx_train) = keys.sizes()?;
+    Ok(Architecture {
+        family: FAMILY.name,
+        n_layer,
+        n_embd,
+        n_vocab: keys.n_vocab(n_embd)?,
+        n_ctx_train,
+        norm: keys.norm(NormKind::Layer)?,
+        position: Position::Learned,
+        attention: keys.attention(n_layer, n_embd)?,
+        feed_forward: FeedForward {
+            kind: FeedForwardKind::Plain,
+            n_ff: keys.n_ff()?,
+            activation: Activation::GeluTanh,
+        },
+    })
+}

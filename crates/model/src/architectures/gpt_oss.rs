@@ -1,0 +1,23 @@
+//! gpt-oss 20b and 120b: a mixture of experts, attention sinks, a window on every other layer, YaRN.
+//!
+//! Source: OpenAI's gpt-oss model card and reference implementation.
+
+use super::{Family, Keys};
+use crate::architecture::{Activation, Architecture, Pairing};
+use crate::error::ModelError;
+
+pub(super) const FAMILY: Family = Family { name: "gpt-oss", read, ffn_norm: "post_attention_norm" };
+
+fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
+    let mut architecture = keys.gated_decoder(Pairing::HalfSplit)?;
+    let window = keys.window()?;
+    for even in architecture.attention.window.iter_mut().step_by(2) {
+        *even = window;
+    }
+    architecture.attention.sinks = true;
+    let feed_forward = &mut architecture.feed_forward;
+    feed_forward.kind = keys.experts()?;
+    feed_forward.n_ff = keys.size("expert_feed_forward_length", 1..=1 << 20, Some(feed_forward.n_ff))?;
+    feed_forward.activation = Activation::ClampedSwiglu { alpha: 1.702, limit: 7.0 };
+    Ok(architecture)
+}

@@ -1,0 +1,16 @@
+//! Llama 2 and 3, and the many models in their shape: SmolLM2, Mistral, TinyLlama, Mixtral (experts).
+//!
+//! The rows of Q and K in these files are permuted so that RoPE turns adjacent pairs.
+
+use super::{Family, Keys};
+use crate::architecture::{Architecture, Pairing};
+use crate::error::ModelError;
+
+pub(super) const FAMILY: Family = Family { name: "llama", read, ffn_norm: "ffn_norm" };
+
+fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
+    let mut architecture = keys.gated_decoder(Pairing::Adjacent)?;
+    architecture.attention.window.fill(keys.window()?);
+    architecture.feed_forward.kind = keys.experts()?;
+    Ok(architecture)
+}

@@ -1,0 +1,36 @@
+//! The stages that every model runs: the contract between a model's data and an executor's arithmetic.
+//!
+//! A stage is the work between two points where every part of a device must agree. One step runs [`Stage::Embed`], then for each
+//! layer `Qkv`, `Attend`, `AttnOut`, `FfnIn`, `FfnOut`, then `Head`. The `cpu` crate's exact executor is this text as code; any
+//! other executor agrees with it within a stated bound, stage by stage. Vectors are float32; `[a, b]` is row-major, b innermost.
+//! `x` is the residual stream, `[n_row, n_embd]`; `p` a row's position in its sequence.
+
+/// One of the stages, named by what it leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// `x[r] = token_embd[token[r]]`, plus `position_embd[p]` where positions are learned. Leaves `x`.
+    Embed,
+    /// `n = norm(x)`; `q = Wq n + bq`, `k = Wk n + bk`, `v = Wv n + bv`; RoPE turns the first `n_rot` values of each head of `q`
+    /// and `k` by the angle `p * frequency`; `k` and `v` go to the cache at `p`. Leaves `q`, `[n_row, n_head * head_dim]`.
+    ///
+    /// Sources: RMS norm, arXiv 1910.07467; layer norm, arXiv 1607.06450; RoPE, arXiv 2104.09864.
+    Qkv,
+    /// For query head `h`, key head `h / (n_head / n_kv_head)`, over positions `j` with `p - window < j <= p`:
+    /// `s[j] = scale * q . k[j]`; `a = sum_j exp(s[j]) v[j] / (sum_j exp(s[j]) + exp(sink[h]))`, the last term only with sinks.
+    /// Leaves `a`, `[n_row, n_head * head_dim]`.
+    ///
+    /// Sources: grouped queries, arXiv 2305.13245; sinks, arXiv 2309.17453 and gpt-oss.
+    Attend,
+    /// `x += Wo a + bo`. Leaves `x`.
+    AttnOut,
+    /// `n = norm(x)`. Gated: `h = act(Wg n + bg, Wu n + bu)`. Plain: `h = act(Wu n + bu)`. Experts: the router's logits
+    /// `Wr n + br`, the `n_used` largest (lowest index among equals), `w = softmax` of those; `h` of each chosen expert as in
+    /// the gated kind. Leaves `h`, `[n_row, n_ff]`, or `[n_row, n_used, n_ff]` with experts.
+    ///
+    /// Sources: gated units, arXiv 2002.05202; mixture of experts, arXiv 2401.04088.
+    FfnIn,
+    /// `x += Wd h + bd`; with experts `x += sum_e w[e] (Wd[e] h[e] + bd[e])`, experts in the order of their logits. Leaves `x`.
+    FfnOut,
+    /// `logits = W_out norm(x)` for the rows that are asked for, `[rows, n_vocab]`, and sampling ([`crate::sampling`]).
+    Head,
+}

@@ -1,0 +1,102 @@
+//! What tests of several crates share: the golden models with their reference logits, and how far two results are apart.
+//!
+//! The golden models are in `tests/golden` at the root of the repository; its README says how they were made. This crate panics
+//! freely: it runs in tests alone.
+
+use std::path::{Path, PathBuf};
+
+mod npz;
+
+/// The repository's root.
+#[must_use]
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).expect("crates/testkit is two folders below the root").to_path_buf()
+}
+
+/// A downloaded fixture, such as `smollm2.gguf`: in `$WORKER_ORCD_FIXTURES`, or `fixtures` at the root. `None`, with the reason
+/// printed, where it was not fetched.
+///
+/// # Panics
+/// Where it was not fetched and `CI=true`: there every test runs.
+#[must_use]
+#[allow(clippy::print_stderr)]
+pub fn fixture(name: &str) -> Option<PathBuf> {
+    let folder =
+        std::env::var_os("WORKER_ORCD_FIXTURES").map_or_else(|| root().join("fixtures"), PathBuf::from);
+    let path = folder.join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(!ci, "the fixture {} is missing: run `cargo xtask fixtures`", path.display());
+    eprintln!("skipped: the fixture {} is missing; `cargo xtask fixtures` fetches it", path.display());
+    None
+}
+
+/// A golden model with what the reference implementation computes from it in float32.
+pub struct Golden {
+    /// `ARCHITECTURE-FORMAT`.
+    pub name: String,
+    /// The model.
+    pub path: PathBuf,
+    /// Token sequences and their logits `[n_tokens, n_vocab]`: a text and random ids.
+    pub cases: [(Vec<u32>, Vec<f32>); 2],
+    /// A prompt.
+    pub greedy_prompt: Vec<u32>,
+    /// Its continuation at temperature 0.
+    pub greedy: Vec<u32>,
+}
+
+/// All golden models, by name.
+#[must_use]
+pub fn golden() -> Vec<Golden> {
+    let folder = root().join("tests/golden");
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("a folder entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "gguf"))
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "no golden model in {}", folder.display());
+    paths.iter().map(|path| load(path)).collect()
+}
+
+fn load(path: &Path) -> Golden {
+    let text = std::fs::read_to_string(path.with_extension("json")).expect("a golden model's JSON");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let arrays = npz::read(&path.with_extension("logits.npz"));
+    let case = |name: &str| {
+        let array = arrays.iter().find(|(array, _)| array == name).expect("an array of logits");
+        (ids(&json["tokens"][name]), array.1.clone())
+    };
+    Golden {
+        name: path.file_stem().expect("a file name").to_string_lossy().into_owned(),
+        path: path.to_path_buf(),
+        cases: [case("text"), case("random")],
+        greedy_prompt: ids(&json["greedy_prompt"]),
+        greedy: ids(&json["greedy"]),
+    }
+}
+
+/// A JSON array of token ids.
+///
+/// # Panics
+/// If it is not one.
+#[must_use]
+pub fn ids(json: &serde_json::Value) -> Vec<u32> {
+    let id = |v: &serde_json::Value| v.as_u64().and_then(|id| u32::try_from(id).ok()).expect("a token id");
+    json.as_array().expect("an array of ids").iter().map(id).collect()
+}
+
+/// Normalised mean squared error: `sum((a - b)^2) / sum((b - mean(b))^2)`, in float64.
+///
+/// # Panics
+/// If the lengths differ.
+#[must_use]
+pub fn nmse(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let mean = b.iter().map(|&b| f64::from(b)).sum::<f64>() / b.len() as f64;
+    let error: f64 = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
+    error / b.iter().map(|&b| (f64::from(b) - mean).powi(2)).sum::<f64>()
+}
