@@ -25,6 +25,10 @@ use std::ops::Range;
 /// Padding at the end of a row of an `f32` panel, in numbers.
 pub(super) const PAD: usize = 16;
 
+/// Columns of a bfloat16 panel that are written together: a block of every format.
+#[cfg(target_arch = "x86_64")]
+const RUN: usize = 256;
+
 /// What every caller has seen to.
 const WHOLE: &str = "a row and a chunk are whole numbers of blocks";
 
@@ -77,15 +81,18 @@ pub(super) fn panel_bf16(weights: &Weights<'_>, cols: Range<usize>, panel: &mut 
     let steps = cols.len().div_ceil(32);
     assert!(panel.len().is_multiple_of(steps * 1024), "a whole number of 32 rows");
     let n_rows = panel.len() / (steps * 32);
-    let mut rows = 0;
-    for bytes in row_slices(weights, &cols) {
-        assert!(rows < n_rows, "the panel has a row for every weight row");
-        let at = rows / 32 * steps * 1024 + rows % 32 * 32;
-        let target = Target { dst: panel[at..].as_mut_ptr().cast(), step: 2048 };
-        // SAFETY: from `at`, the panel has `steps` groups of 32 numbers that begin 1024 numbers (2048 bytes) apart, and
-        // AMX comes with AVX-512 and its bfloat16 conversions.
-        unsafe { dequantize::<true>(weights.format, bytes, target) };
-        rows += 1;
+    let rows = weights.bytes.len() / weights.format.bytes_for(weights.n_cols).expect(WHOLE);
+    assert!(rows <= n_rows, "the panel has a row for every weight row");
+    // A few columns of every row at a time: what 32 rows write is then a run of memory that the first cache holds.
+    for first in (0..cols.len()).step_by(RUN) {
+        let run = cols.start + first..(cols.start + first + RUN).min(cols.end);
+        for (row, bytes) in row_slices(weights, &run).enumerate() {
+            let at = (row / 32 * steps + first / 32) * 1024 + row % 32 * 32;
+            let target = Target { dst: panel[at..].as_mut_ptr().cast(), step: 2048 };
+            // SAFETY: from `at`, the panel has a group of 32 numbers for each 32 columns of the run, 1024 numbers (2048
+            // bytes) apart, and AMX comes with AVX-512 and its bfloat16 conversions.
+            unsafe { dequantize::<true>(weights.format, bytes, target) };
+        }
     }
     for row in rows..n_rows {
         for step in 0..steps {

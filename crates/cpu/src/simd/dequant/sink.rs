@@ -23,12 +23,19 @@ pub(super) unsafe fn put<const BF16: bool>(target: &mut Target, low: __m512, hig
     target.dst = target.dst.wrapping_add(target.step);
 }
 
+/// The float16 at `at` as `f32`, in every lane. Broadcast before it is converted: put into one lane, it would wait for
+/// whatever the other lanes held.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
+pub(super) fn halves(block: &[u8], at: usize) -> __m512 {
+    _mm512_cvtph_ps(_mm256_set1_epi16(i16::from_le_bytes([block[at], block[at + 1]])))
+}
+
 /// The float16 at `at` as `f32`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
 pub(super) fn half(block: &[u8], at: usize) -> f32 {
-    let bits = i32::from(u16::from_le_bytes([block[at], block[at + 1]]));
-    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)))
+    _mm512_cvtss_f32(halves(block, at))
 }
 
 /// The 16 bytes at `at`.

@@ -4,7 +4,7 @@
 //! reads only as many low bits of an index as it needs. Block layouts: ggml's `ggml-common.h`, by the names of `quant`.
 
 use super::Target;
-use super::sink::half;
+use super::sink::{half, halves};
 use crate::simd::vector::pack_bf16;
 use quant::Format;
 use std::arch::x86_64::*;
@@ -94,7 +94,7 @@ unsafe fn put_planes<const BF16: bool>(target: &mut Target, low: __m512, high: _
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
 pub(super) unsafe fn q4_0<const BF16: bool>(bytes: &[u8], mut target: Target) {
     for block in bytes.chunks_exact(Format::Q4_0.block_bytes()) {
-        let values = _mm512_mul_ps(constants(&CENTRED), _mm512_set1_ps(half(block, 0)));
+        let values = _mm512_mul_ps(constants(&CENTRED), halves(block, 0));
         // SAFETY: the caller's promises.
         unsafe { put_halves::<BF16>(&mut target, values, &block[2..]) };
     }
@@ -105,7 +105,7 @@ pub(super) unsafe fn q4_0<const BF16: bool>(bytes: &[u8], mut target: Target) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
 pub(super) unsafe fn q4_1<const BF16: bool>(bytes: &[u8], mut target: Target) {
     for block in bytes.chunks_exact(Format::Q4_1.block_bytes()) {
-        let (d, m) = (_mm512_set1_ps(half(block, 0)), _mm512_set1_ps(half(block, 2)));
+        let (d, m) = (halves(block, 0), halves(block, 2));
         let values = _mm512_add_ps(_mm512_mul_ps(constants(&UNSIGNED), d), m);
         // SAFETY: the caller's promises.
         unsafe { put_halves::<BF16>(&mut target, values, &block[4..]) };
@@ -117,7 +117,7 @@ pub(super) unsafe fn q4_1<const BF16: bool>(bytes: &[u8], mut target: Target) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
 pub(super) unsafe fn iq4_nl<const BF16: bool>(bytes: &[u8], mut target: Target) {
     for block in bytes.chunks_exact(Format::IQ4_NL.block_bytes()) {
-        let values = _mm512_mul_ps(constants(&NON_LINEAR), _mm512_set1_ps(half(block, 0)));
+        let values = _mm512_mul_ps(constants(&NON_LINEAR), halves(block, 0));
         // SAFETY: the caller's promises.
         unsafe { put_halves::<BF16>(&mut target, values, &block[2..]) };
     }
@@ -184,7 +184,7 @@ pub(super) fn scales_and_mins(block: &[u8]) -> ([f32; 8], [f32; 8]) {
     let mins = [b & low6, (c >> 4) & low4 | (b >> 2) & top2];
     let all = _mm_set_epi32(mins[1] as i32, mins[0] as i32, scales[1] as i32, scales[0] as i32);
     let all = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(all));
-    let of = _mm512_insertf32x8::<1>(_mm512_set1_ps(half(block, 0)), _mm256_set1_ps(half(block, 2)));
+    let of = _mm512_insertf32x8::<1>(halves(block, 0), _mm512_castps512_ps256(halves(block, 2)));
     let all = _mm512_mul_ps(all, of);
     let (mut d, mut m) = ([0.0; 8], [0.0; 8]);
     // SAFETY: both have room for 8 numbers.

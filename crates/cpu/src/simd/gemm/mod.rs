@@ -77,7 +77,7 @@ impl Kernel {
     /// Columns of W that are dequantised at a time, a multiple of every format's block: what the caches hold.
     fn chunk(self) -> usize {
         match self.0 {
-            Isa::Amx => 2048,
+            Isa::Amx => 512,
             _ => 512,
         }
     }
