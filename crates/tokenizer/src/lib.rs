@@ -20,7 +20,7 @@ mod tokenizer;
 mod vocab;
 mod words;
 
-pub use chat::ChatTemplate;
+pub use chat::{ChatInput, ChatTemplate};
 pub use error::TokenizerError;
 pub use special_tokens::SpecialTokens;
 pub use stream::Decoder;

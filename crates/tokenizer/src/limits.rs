@@ -32,3 +32,7 @@ pub const MAX_VALUE_DEPTH: usize = 64;
 pub const MAX_RENDER_DEPTH: usize = 200;
 /// Elements of one `range`, as in Jinja's own sandbox.
 pub const MAX_RANGE: i64 = 100_000;
+/// Words and signs in one tag of a template: a chain of operators is as deep as it is long.
+pub const MAX_TAG_TOKENS: usize = 2048;
+/// `elif` branches in a template.
+pub const MAX_TEMPLATE_CHAIN: usize = 200;

@@ -1,4 +1,5 @@
 //! The tokenizer against published vocabularies, reference implementations and hostile input.
 
+mod chat;
 mod fixtures;
 mod vectors;

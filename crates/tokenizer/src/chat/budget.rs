@@ -1,0 +1,146 @@
+//! How much has a rendering used, and may it go on?
+//!
+//! Every step, every byte of a value made and every byte written is counted before it is spent, so that a hostile template ends
+//! with an error after a bounded time and memory. The bounds are in [`crate::limits`].
+
+use std::fmt;
+
+use crate::error::TokenizerError;
+use crate::limits::{
+    MAX_RENDER_BYTES, MAX_RENDER_DEPTH, MAX_RENDER_MEMORY, MAX_RENDER_STEPS, MAX_VALUE_DEPTH,
+};
+
+use super::value::{List, Value};
+
+/// What has been used so far, and where in the template.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    steps: u64,
+    memory: usize,
+    written: usize,
+    depth: usize,
+    /// The line that is being rendered, from 1.
+    pub(super) line: usize,
+}
+
+pub(super) type Result<T> = std::result::Result<T, TokenizerError>;
+
+impl Budget {
+    fn over(&self, what: &'static str, limit: u64) -> TokenizerError {
+        TokenizerError::TemplateLimit { what, limit, line: self.line }
+    }
+
+    /// An error at the current line.
+    pub(super) fn fail<T>(&self, why: impl Into<String>) -> Result<T> {
+        Err(TokenizerError::TemplateRender { why: why.into(), line: self.line })
+    }
+
+    /// Counts evaluation steps.
+    pub(super) fn step(&mut self, count: usize) -> Result<()> {
+        self.steps = self.steps.saturating_add(count as u64);
+        if self.steps > MAX_RENDER_STEPS { Err(self.over("steps", MAX_RENDER_STEPS)) } else { Ok(()) }
+    }
+
+    /// Counts looking through so many bytes.
+    pub(super) fn scan(&mut self, bytes: usize) -> Result<()> {
+        self.step(1 + bytes / 64)
+    }
+
+    /// Counts memory for a value that is about to be made.
+    pub(super) fn take(&mut self, bytes: usize) -> Result<()> {
+        self.memory = self.memory.saturating_add(bytes);
+        if self.memory > MAX_RENDER_MEMORY {
+            return Err(self.over("bytes of values", MAX_RENDER_MEMORY as u64));
+        }
+        self.scan(bytes)
+    }
+
+    /// Counts output.
+    pub(super) fn write(&mut self, bytes: usize) -> Result<()> {
+        self.written = self.written.saturating_add(bytes);
+        if self.written > MAX_RENDER_BYTES {
+            return Err(self.over("bytes of output", MAX_RENDER_BYTES as u64));
+        }
+        self.scan(bytes)
+    }
+
+    /// Goes one level down; [`Budget::leave`] comes back.
+    pub(super) fn enter(&mut self) -> Result<()> {
+        self.depth += 1;
+        if self.depth > MAX_RENDER_DEPTH {
+            return Err(self.over("levels of calls and expressions", MAX_RENDER_DEPTH as u64));
+        }
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.depth -= 1;
+    }
+
+    /// Counts a value made from parts and checks what it is made of.
+    pub(super) fn admit(&mut self, value: Value) -> Result<Value> {
+        if value.depth() > MAX_VALUE_DEPTH {
+            return Err(self.over("levels of lists and maps", MAX_VALUE_DEPTH as u64));
+        }
+        let plain = match &value {
+            Value::List(list) => {
+                let List { items, .. } = &**list;
+                self.take(items.len() * size_of::<Value>() + 64)?;
+                items.iter().all(Value::is_plain)
+            }
+            Value::Map(map) => {
+                self.take(map.entries.len() * 96 + 64)?;
+                map.entries.values().all(Value::is_plain)
+            }
+            _ => true,
+        };
+        if plain { Ok(value) } else { self.fail("a namespace cannot be part of another value") }
+    }
+
+    /// A string, counted.
+    pub(super) fn string(&mut self, text: &str) -> Result<Value> {
+        self.take(text.len() + 16)?;
+        Ok(Value::str(text))
+    }
+
+    /// A list, counted.
+    pub(super) fn list(&mut self, items: Vec<Value>) -> Result<Value> {
+        self.admit(Value::list(items))
+    }
+
+    /// Python's `str()`, counted.
+    pub(super) fn to_str(&mut self, value: &Value) -> Result<String> {
+        let mut sink = Sink::new(MAX_RENDER_MEMORY - self.memory.min(MAX_RENDER_MEMORY));
+        let fits = value.write_str(&mut sink).is_ok();
+        let text = sink.text;
+        self.take(text.len() + if fits { 16 } else { MAX_RENDER_MEMORY })?;
+        Ok(text)
+    }
+
+    /// How many more bytes may be made.
+    pub(super) fn memory_left(&self) -> usize {
+        MAX_RENDER_MEMORY.saturating_sub(self.memory)
+    }
+}
+
+/// Text that refuses to become longer than it may.
+pub(super) struct Sink {
+    pub(super) text: String,
+    limit: usize,
+}
+
+impl Sink {
+    pub(super) fn new(limit: usize) -> Sink {
+        Sink { text: String::new(), limit }
+    }
+}
+
+impl fmt::Write for Sink {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        if self.text.len() + part.len() > self.limit {
+            return Err(fmt::Error);
+        }
+        self.text.push_str(part);
+        Ok(())
+    }
+}

@@ -1,0 +1,47 @@
+//! Do published chat templates render as Jinja 2 renders them, and hostile ones end?
+//!
+//! `data/chat_cases.json` holds templates, conversations and what Python's Jinja 2 makes of them (`data/chat_cases.py`). CHAT_CASES
+//! may name another such file.
+
+use serde_json::Value;
+use tokenizer::{ChatInput, ChatTemplate};
+
+fn input<'a>(conversation: &'a Value, now: i64) -> ChatInput<'a> {
+    ChatInput {
+        messages: conversation["messages"].as_array().unwrap(),
+        add_generation_prompt: conversation["add_generation_prompt"].as_bool().unwrap(),
+        tools: conversation["tools"].as_array().map(Vec::as_slice),
+        extra: &[],
+        now: Some(now),
+    }
+}
+
+#[test]
+fn published_templates_render_as_jinja_does() {
+    let path = std::env::var("CHAT_CASES")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/chat_cases.json").to_owned());
+    let cases: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut wrong = Vec::new();
+    let mut compared = 0;
+    for (name, template) in cases["templates"].as_object().unwrap() {
+        let source = template["source"].as_str().unwrap();
+        let parsed = match ChatTemplate::new(source, "<BOS>", "<EOS>") {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                wrong.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        for (key, expected) in template["expected"].as_object().unwrap() {
+            compared += 1;
+            let conversation = &cases["conversations"][key];
+            match (parsed.render(&input(conversation, cases["now"].as_i64().unwrap())), expected.as_str()) {
+                (Ok(found), Some(expected)) if found == expected => {}
+                (Err(_), None) => {}
+                (found, _) => wrong.push(format!("{name}, {key}\nexpected {expected}\nfound    {found:?}")),
+            }
+        }
+    }
+    assert!(compared >= 60, "{compared} comparisons");
+    assert!(wrong.is_empty(), "{} of {compared} differ\n{}", wrong.len(), wrong.join("\n"));
+}
