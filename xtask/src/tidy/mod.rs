@@ -1,7 +1,8 @@
 //! Do the house rules hold? Each rule reads the tree and reports what breaks it, where, and why it matters.
 //!
 //! `dependencies` holds the direction between crates, `source` what a Rust file may contain, `words` what no file may
-//! mention, `links` that Markdown leads somewhere, `golden` that reference data never changes. `lexer` tells code from comments and strings.
+//! mention, `links` that Markdown leads somewhere, `golden` that reference data never changes. `lexer` tells code from
+//! comments and strings.
 
 mod dependencies;
 mod golden;
