@@ -69,7 +69,7 @@ impl Worker {
     /// Starts a checked request.
     ///
     /// # Errors
-    /// [`WorkerError::Engine`], where the engine takes no more for now or for good.
+    /// [`WorkerError::Engine`], where the engine takes no more at present, or ever.
     pub fn start(&self, request: ValidRequest) -> Result<Generation, WorkerError> {
         generate::start(self, request)
     }

@@ -26,7 +26,8 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Finding> {
     if n_line > MAX_LINES {
         report(MAX_LINES, format!("{n_line} lines"), "a file has 600 at most: split it by question");
     }
-    let tests_from = if in_room(path, &["/tests/", "/benches/"]) || path.ends_with("/tests.rs") {
+    let prints_on_purpose = split.code.iter().any(|line| line.contains("clippy::print_std"));
+    let tests_from = if prints_on_purpose || in_room(path, &["/tests/", "/benches/"]) || path.ends_with("/tests.rs") {
         0
     } else {
         split.code.iter().position(|line| line.contains("#[cfg(test)]")).unwrap_or(usize::MAX)
@@ -203,5 +204,7 @@ mod tests {
         );
         check("crates/a/tests/it/main.rs", text, &expect![""]);
         check("crates/cli/src/main.rs", text, &expect![""]);
+        let on_purpose = text.replace("fn a", "#[expect(clippy::print_stdout)]\nfn a");
+        check("crates/a/src/b.rs", &on_purpose, &expect![""]);
     }
 }

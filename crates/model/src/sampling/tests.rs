@@ -1,3 +1,5 @@
+//! Does each step of the sampler do what the module's text says, and nothing else?
+
 use super::philox::{philox4x32_10, token_bits};
 use super::weight::{exp2, exponent, scale, share, weight};
 use super::*;
