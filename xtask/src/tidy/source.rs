@@ -27,11 +27,12 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Finding> {
         report(MAX_LINES, format!("{n_line} lines"), "a file has 600 at most: split it by question");
     }
     let prints_on_purpose = split.code.iter().any(|line| line.contains("clippy::print_std"));
-    let tests_from = if prints_on_purpose || in_room(path, &["/tests/", "/benches/"]) || path.ends_with("/tests.rs") {
-        0
-    } else {
-        split.code.iter().position(|line| line.contains("#[cfg(test)]")).unwrap_or(usize::MAX)
-    };
+    let tests_from =
+        if prints_on_purpose || in_room(path, &["/tests/", "/benches/"]) || path.ends_with("/tests.rs") {
+            0
+        } else {
+            split.code.iter().position(|line| line.contains("#[cfg(test)]")).unwrap_or(usize::MAX)
+        };
     for (at, (code, comment)) in split.code.iter().zip(&split.comments).enumerate() {
         for unfinished in ["todo!", "unimplemented!", "dbg!"] {
             if has_word(code, unfinished) {
