@@ -122,6 +122,8 @@ struct Job<'a> {
     x: &'a Prepared,
     /// True for the first chunk: the sums start at zero.
     first: bool,
+    /// The weight rows, which are columns of Y, if this is the last chunk.
+    done: Option<std::ops::Range<usize>>,
 }
 
 /// Y = X W^T: writes `out[r][o]` for every activation row `r` and every row `o` of `weights`.
@@ -150,41 +152,43 @@ pub fn gemm(weights: &Weights<'_>, x: &Prepared, out: &mut OutView<'_>, scratch:
                 let cols = start..(start + kernel.chunk()).min(x.n_cols());
                 let bytes = &weights.bytes[first_row * row_bytes..(first_row + rows) * row_bytes];
                 let weights = Weights { bytes, ..*weights };
-                let job = Job { group, cols, blocks: blocks.clone(), x, first: start == 0 };
-                multiply(kernel, &weights, &job, scratch);
+                let done = (cols.end == x.n_cols()).then_some(first_row..first_row + rows);
+                let job = Job { group, cols, blocks: blocks.clone(), x, first: start == 0, done };
+                multiply(&weights, &job, out, scratch);
             }
-            let tile = Sums { rows: first_row..first_row + rows, group, blocks: blocks.clone() };
-            store(kernel, &tile, scratch, out);
         }
     }
 }
 
-/// Dequantises the job's panel and adds its product to the sums.
-fn multiply(kernel: Kernel, weights: &Weights<'_>, job: &Job<'_>, scratch: &mut Scratch) {
-    let lanes = kernel.lanes();
-    let n_sums = job.blocks.len() * job.group * lanes;
+/// Dequantises the job's panel, adds its product to the sums and, after the last chunk, writes them to Y.
+fn multiply(weights: &Weights<'_>, job: &Job<'_>, out: &mut OutView<'_>, scratch: &mut Scratch) {
+    let isa = job.x.kernel().0;
+    let n_sums = job.blocks.len() * job.group * job.x.kernel().lanes();
     scratch.sums.reserve::<f32>(n_sums);
     #[cfg(target_arch = "x86_64")]
-    if kernel.0 == Isa::Amx {
+    if isa == Isa::Amx {
         let n_panel = job.group * job.cols.len().next_multiple_of(32);
         scratch.panel.reserve::<u16>(n_panel);
         let panel = scratch.panel.get_mut::<u16>(n_panel);
         dequant::panel_bf16(weights, job.cols.clone(), panel);
-        amx::multiply(job, panel, scratch.sums.get_mut(n_sums));
+        amx::multiply(job, panel, scratch.sums.get_mut(n_sums), out);
         return;
     }
     // The padding keeps the rows from falling on the same sets of the cache.
     let stride = job.cols.len() + dequant::PAD;
     scratch.panel.reserve::<f32>(job.group * stride);
     let panel = scratch.panel.get_mut::<f32>(job.group * stride);
-    dequant::panel_f32(kernel.0, weights, job.cols.clone(), panel);
+    dequant::panel_f32(isa, weights, job.cols.clone(), panel);
     let sums = scratch.sums.get_mut(n_sums);
-    match kernel.0 {
+    match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 | Isa::Amx => avx512::multiply(job, panel, sums),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::multiply(job, panel, sums),
         _ => portable::multiply(job, panel, sums),
+    }
+    if let Some(cols) = &job.done {
+        store(job, cols.clone(), sums, out);
     }
 }
 
@@ -227,26 +231,17 @@ fn f32_tiles(job: &Job<'_>, lanes: usize, panel: &[f32], sums: &mut [f32]) -> F3
     }
 }
 
-/// Which part of Y the sums are.
-struct Sums {
-    rows: std::ops::Range<usize>,
-    group: usize,
-    blocks: std::ops::Range<usize>,
-}
-
-/// Writes the sums [row blocks][group][lanes] to their places in Y.
-fn store(kernel: Kernel, tile: &Sums, scratch: &Scratch, out: &mut OutView<'_>) {
-    let lanes = kernel.lanes();
-    let sums = scratch.sums.get::<f32>(tile.blocks.len() * tile.group * lanes);
-    for (block, sums) in tile.blocks.clone().zip(sums.chunks_exact(tile.group * lanes)) {
-        let n_rows = lanes.min(out.n_rows() - block * lanes);
+/// Writes the sums [row blocks][group][lanes] to columns `cols` of Y.
+fn store(job: &Job<'_>, cols: std::ops::Range<usize>, sums: &[f32], out: &mut OutView<'_>) {
+    let lanes = job.x.kernel().lanes();
+    for (block, sums) in job.blocks.clone().zip(sums.chunks_exact(job.group * lanes)) {
         #[cfg(target_arch = "x86_64")]
         if lanes == 16 {
-            avx512::store_block(sums, block * lanes, tile.rows.clone(), out);
+            avx512::store_block(sums, block * lanes, cols.clone(), out);
             continue;
         }
-        for lane in 0..n_rows {
-            let row = out.row(block * lanes + lane, tile.rows.clone());
+        for lane in 0..lanes.min(out.n_rows() - block * lanes) {
+            let row = out.row(block * lanes + lane, cols.clone());
             for (value, sums) in row.iter_mut().zip(sums.chunks_exact(lanes)) {
                 *value = sums[lane];
             }
