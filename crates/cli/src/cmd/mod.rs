@@ -1,0 +1,61 @@
+//! The commands, one file each.
+
+mod bench;
+mod eval;
+mod inspect;
+mod run;
+mod tokenize;
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use crate::log::LogArgs;
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Answer a prompt, or talk in the terminal
+    Run(run::Args),
+    /// Say what is in a GGUF file, and what memory it needs
+    Inspect(inspect::Args),
+    /// Turn text on stdin into token ids
+    Tokenize(tokenize::TokenizeArgs),
+    /// Turn token ids on stdin into text
+    Detokenize(tokenize::DetokenizeArgs),
+    /// Measure what a model predicts: logits, perplexity
+    Eval(eval::Args),
+    /// Measure how fast it is
+    Bench(bench::Args),
+}
+
+/// Runs the command.
+pub(crate) fn dispatch(command: &Command, log: &LogArgs) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => run::run(args, log),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Tokenize(args) => tokenize::tokenize(args),
+        Command::Detokenize(args) => tokenize::detokenize(args),
+        Command::Eval(args) => eval::run(args, log),
+        Command::Bench(args) => bench::run(args, log),
+    }
+}
+
+/// Writes a result to stdout.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Writes a result to stdout as indented JSON.
+pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// Reads a count for a flag.
+pub(crate) fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "expected a whole number of at least 1".to_owned())
+}

@@ -1,0 +1,145 @@
+//! One request to the worker: streams its text, takes Ctrl-C as its cancellation, and says what came of it.
+
+use std::io;
+use std::time::Duration;
+
+use serde::Serialize;
+use worker::{Event, Prompt, Request, StopReason, Timings, Usage, Worker};
+
+use super::sampling::SamplingArgs;
+use crate::interrupt::Watch;
+
+/// Whom to ask, and how.
+pub(crate) struct Asker<'a> {
+    pub(crate) worker: &'a Worker,
+    pub(crate) sampling: &'a SamplingArgs,
+}
+
+/// A complete answer: the fields of `run --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    /// Ids of the answer; an end token is not among them.
+    tokens: Vec<u32>,
+    prompt_tokens: usize,
+    seed: u64,
+    /// `end_token`, `stop_string`, `length` or `interrupted`.
+    stop_reason: &'static str,
+    /// Which end token it was.
+    stop_token: Option<u32>,
+    /// Which stop string it was.
+    stop_string: Option<String>,
+    timings: Times,
+    #[serde(skip)]
+    pub(crate) interrupted: bool,
+}
+
+/// Where the time went.
+#[derive(Debug, Serialize)]
+struct Times {
+    queue_ms: f64,
+    /// From the start until the first token.
+    prompt_ms: f64,
+    /// From the first token until the end.
+    decode_ms: f64,
+    prompt_tokens_per_second: Option<f64>,
+    decode_tokens_per_second: Option<f64>,
+}
+
+impl Asker<'_> {
+    /// Asks, hands each piece of text to `show`, and waits for the end.
+    pub(crate) fn ask(
+        &self,
+        prompt: Prompt,
+        show: &mut dyn FnMut(&str) -> io::Result<()>,
+    ) -> anyhow::Result<Answer> {
+        let mut generation = self.worker.generate(self.request(prompt))?;
+        let canceller = generation.canceller();
+        let watch = Watch::start(move || canceller.cancel());
+        let (mut text, mut ids, mut drawn) = (String::new(), Vec::new(), 0);
+        while let Some(event) = generation.next_blocking() {
+            match event {
+                Event::Started { seed, .. } => drawn = seed,
+                Event::Delta { text: delta, tokens } => {
+                    ids.extend(tokens.iter().map(|sampled| sampled.token));
+                    show(&delta)?;
+                    text.push_str(&delta);
+                }
+                Event::End { reason, usage, timings } => {
+                    let interrupted = watch.raised();
+                    let answer = Answer::new(reason, usage, timings);
+                    return Ok(Answer { text, tokens: ids, seed: drawn, interrupted, ..answer });
+                }
+                Event::Error(error) => return Err(error.into()),
+            }
+        }
+        Err(anyhow::anyhow!("the answer has no end"))
+    }
+
+    fn request(&self, prompt: Prompt) -> Request {
+        let sampling = self.sampling;
+        Request {
+            max_tokens: sampling.max_tokens,
+            min_tokens: sampling.min_tokens,
+            sampling: sampling.params(),
+            seed: sampling.seed,
+            stop: sampling.stop.clone(),
+            ignore_eos: sampling.ignore_eos,
+            ..Request::new(prompt)
+        }
+    }
+}
+
+impl Answer {
+    fn new(reason: StopReason, usage: Usage, timings: Timings) -> Answer {
+        let (stop_reason, stop_token, stop_string) = match reason {
+            StopReason::Token(id) => ("end_token", Some(id), None),
+            StopReason::Text(text) => ("stop_string", None, Some(text)),
+            StopReason::Length => ("length", None, None),
+            StopReason::Cancelled => ("interrupted", None, None),
+            StopReason::Deadline => ("deadline", None, None),
+        };
+        Answer {
+            text: String::new(),
+            tokens: Vec::new(),
+            prompt_tokens: usage.n_prompt,
+            seed: 0,
+            stop_reason,
+            stop_token,
+            stop_string,
+            timings: Times::new(usage, timings),
+            interrupted: false,
+        }
+    }
+
+    /// Lengths and rates, without the text.
+    pub(crate) fn summary(&self) -> String {
+        let rate = |rate: Option<f64>| rate.map(|r| format!(" at {r:.1} tokens/s")).unwrap_or_default();
+        format!(
+            "prompt {} tokens{}, answer {} tokens{}, ended by {}, seed {}",
+            self.prompt_tokens,
+            rate(self.timings.prompt_tokens_per_second),
+            self.tokens.len(),
+            rate(self.timings.decode_tokens_per_second),
+            self.stop_reason,
+            self.seed,
+        )
+    }
+}
+
+impl Times {
+    fn new(usage: Usage, timings: Timings) -> Times {
+        let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+        let rate = |tokens: usize, time: Duration| {
+            (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
+        };
+        Times {
+            queue_ms: ms(timings.queue),
+            prompt_ms: ms(timings.prompt),
+            decode_ms: ms(timings.decode),
+            prompt_tokens_per_second: rate(usage.n_prompt, timings.prompt),
+            // The first token's time is the prompt's.
+            decode_tokens_per_second: rate(usage.n_generated.saturating_sub(1), timings.decode),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What does the model answer? One prompt, or a conversation in the terminal.
+//!
+//! The answer streams to stdout as it comes. Ctrl-C stops the answer; outside a conversation it also ends the program, with
+//! exit code 130.
+
+mod ask;
+mod repl;
+mod sampling;
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use anyhow::Context;
+use engine::{Engine, EngineOptions, Shutdown};
+use tokenizer::limits::MAX_TEXT_BYTES;
+use worker::{Message, Prompt, Worker, WorkerOptions};
+
+use self::ask::Asker;
+use crate::cmd;
+use crate::device::{self, ModelArgs, Shape};
+use crate::exit::Failure;
+use crate::log::LogArgs;
+
+/// `worker-orcd run`.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  worker-orcd run --model m.gguf                              talk in the terminal\n  \
+    worker-orcd run --model m.gguf --prompt 'Why is the sky blue?'\n  \
+    git diff | worker-orcd run --model m.gguf --system 'Write a commit message for this change'\n  \
+    worker-orcd run --model m.gguf --raw --prompt 'Once upon a time' --max-tokens 64 --temperature 0\n\n\
+    A prompt is a user's message in a conversation, written down as the file's chat template says. With --raw it\n\
+    is text to continue as it stands, and the names of special tokens in it are these tokens."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The prompt; - reads stdin, as a pipe does without this flag
+    #[arg(long, short, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// The system message that opens the conversation
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    system: Option<String>,
+    /// Continue the prompt as plain text, without the chat template
+    #[arg(long)]
+    raw: bool,
+    /// Print one JSON object when the answer is complete
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    sampling: sampling::SamplingArgs,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
+    let prompt = read_prompt(args)?;
+    let opened = device::open(&args.model)?;
+    let tokenizer = opened.tokenizer()?;
+    if !args.raw && tokenizer.chat_template().is_none() {
+        let text = "the file has no chat template; --raw continues the prompt as plain text";
+        return Err(Failure::Request(text.to_owned()).into());
+    }
+    let n_ctx = args.model.ctx.map(NonZeroUsize::get);
+    let loaded = opened.load(Shape { n_ctx, ..Shape::one_sequence() }, log)?;
+    let engine = Engine::spawn(loaded.executor, EngineOptions::default()).context("starting the engine")?;
+    let worker = Worker::new(engine.clone(), Arc::new(tokenizer), WorkerOptions::default());
+    let asker = Asker { worker: &worker, sampling: &args.sampling };
+    let result = match prompt {
+        Some(prompt) => answer(args, &asker, prompt),
+        None => repl::talk(&asker, args.system.as_deref()),
+    };
+    engine.shutdown(Shutdown::Abort);
+    result
+}
+
+/// The prompt's text; `None` for a conversation in the terminal.
+fn read_prompt(args: &Args) -> anyhow::Result<Option<String>> {
+    match args.prompt.as_deref() {
+        Some("-") => {}
+        Some(text) => return Ok(Some(text.to_owned())),
+        None if io::stdin().is_terminal() => {
+            if args.raw || args.json || !io::stdout().is_terminal() {
+                let text = "a conversation needs a terminal, without --raw and --json; else give a --prompt or a pipe on stdin";
+                return Err(Failure::Usage(text.to_owned()).into());
+            }
+            return Ok(None);
+        }
+        None => {}
+    }
+    let mut bytes = Vec::new();
+    io::stdin().lock().take(MAX_TEXT_BYTES as u64 + 1).read_to_end(&mut bytes).context("stdin")?;
+    if bytes.len() > MAX_TEXT_BYTES {
+        return Err(Failure::Request(format!("stdin: expected at most {MAX_TEXT_BYTES} bytes")).into());
+    }
+    let text =
+        String::from_utf8(bytes).map_err(|e| Failure::Request(format!("stdin: expected UTF-8: {e}")))?;
+    // A message ends where its text ends; plain text is continued exactly as it stands.
+    let message = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
+    Ok(Some(if args.raw { text } else { message.unwrap_or(&text).to_owned() }))
+}
+
+/// One prompt, one answer.
+fn answer(args: &Args, asker: &Asker<'_>, text: String) -> anyhow::Result<()> {
+    let prompt = if args.raw {
+        Prompt::Text { text, add_special: true, parse_special: true }
+    } else {
+        let system = args.system.iter().map(|system| message("system", system));
+        Prompt::Chat { messages: system.chain([message("user", &text)]).collect() }
+    };
+    let answer = if args.json {
+        let answer = asker.ask(prompt, &mut |_| Ok(()))?;
+        cmd::print_json(&answer)?;
+        answer
+    } else {
+        let mut out = io::stdout().lock();
+        let answer = asker.ask(prompt, &mut |delta| {
+            out.write_all(delta.as_bytes())?;
+            out.flush()
+        })?;
+        if !answer.text.ends_with('\n') {
+            out.write_all(b"\n")?;
+        }
+        out.flush()?;
+        answer
+    };
+    tracing::info!("{}", answer.summary());
+    if answer.interrupted { Err(Failure::Interrupted.into()) } else { Ok(()) }
+}
+
+fn message(role: &str, content: &str) -> Message {
+    Message { role: role.to_owned(), content: content.to_owned() }
+}

@@ -1,0 +1,213 @@
+//! How does the process end? The one place that decides exit codes and writes the error line.
+//!
+//! | code | meaning                                                        |
+//! |------|----------------------------------------------------------------|
+//! | 0    | done (a reader that closed our stdout is done too)             |
+//! | 1    | internal error                                                 |
+//! | 2    | wrong usage of the command line                                |
+//! | 3    | a file is not there, or cannot be read or written              |
+//! | 4    | the model file is invalid                                      |
+//! | 5    | the model or its tokenizer is of a kind that is not supported  |
+//! | 6    | insufficient memory on the device                              |
+//! | 7    | the device is not available                                    |
+//! | 8    | the request or its input is invalid                            |
+//! | 130  | interrupted by Ctrl-C                                          |
+
+use std::io;
+use std::process::ExitCode;
+
+use gguf::GgufError;
+use model::{ExecutorError, ModelError};
+use thiserror::Error;
+use tokenizer::TokenizerError;
+use worker::{EngineError, WorkerError};
+
+use crate::log::LogArgs;
+
+/// What `--help` says about exit codes.
+pub(crate) const HELP: &str = "Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 file not found or unreadable, \
+    4 invalid model file, 5 unsupported model or tokenizer, 6 insufficient memory, 7 device not available, \
+    8 invalid request, 130 interrupted.";
+
+/// Exit code of a process that Ctrl-C ended.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Reasons to end that arise in this crate.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    /// A combination of flags that the parser cannot refuse by itself.
+    #[error("{0}")]
+    Usage(String),
+    /// The chosen device is not there.
+    #[error("device {device} is not available: {reason}")]
+    Device {
+        /// As given with `--device`.
+        device: String,
+        /// Why.
+        reason: String,
+    },
+    /// The model does not fit.
+    #[error(
+        "insufficient memory on {device}: {needed} bytes needed ({weights} weights, {kv_cache} KV cache, {activations} \
+         activations), {free} bytes free; a smaller --ctx needs less"
+    )]
+    Memory {
+        /// As in `MemoryReport`.
+        device: String,
+        /// Bytes in all.
+        needed: u64,
+        /// Bytes of weights.
+        weights: u64,
+        /// Bytes of KV cache.
+        kv_cache: u64,
+        /// Bytes of activations.
+        activations: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// What the user gave to compute cannot be computed.
+    #[error("{0}")]
+    Request(String),
+    /// Ctrl-C stopped the answer.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Ends the process over a refused command line; `--help` and `--version` arrive here too.
+pub(crate) fn usage(refusal: &clap::Error) -> ExitCode {
+    if !refusal.use_stderr() {
+        // Nobody is left to tell when stdout is closed.
+        let _ = refusal.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = refusal.render().to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let reason: Vec<&str> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
+    let reason: Vec<&str> =
+        reason.into_iter().filter(|line| !line.starts_with("For more information")).collect();
+    let reason = reason.join(" ");
+    write_line(&format!("error: {}", reason.strip_prefix("error: ").unwrap_or(&reason)));
+    ExitCode::from(2)
+}
+
+/// Ends the process over an error: one line on stderr, with its causes, and the code.
+pub(crate) fn report(error: &anyhow::Error, log: &LogArgs) -> ExitCode {
+    let code = code(error);
+    if code == 0 {
+        return ExitCode::SUCCESS;
+    }
+    let message = one_line(error);
+    if log.is_json() {
+        tracing::error!(exit_code = code, "{message}");
+    } else {
+        write_line(&format!("error: {message}"));
+    }
+    ExitCode::from(code)
+}
+
+#[allow(clippy::print_stderr, reason = "the one line that stands outside the log")]
+fn write_line(line: &str) {
+    eprintln!("{line}");
+}
+
+/// The error and its causes, each said once, on one line.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if line.contains(&text) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&text);
+    }
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The exit code: the first cause whose kind is known decides.
+fn code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(code_of).unwrap_or(1)
+}
+
+fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if let Some(failure) = cause.downcast_ref::<Failure>() {
+        return Some(of_failure(failure));
+    }
+    if let Some(error) = cause.downcast_ref::<io::Error>() {
+        return Some(of_io(error));
+    }
+    if let Some(error) = cause.downcast_ref::<GgufError>() {
+        return Some(of_gguf(error));
+    }
+    if let Some(error) = cause.downcast_ref::<ModelError>() {
+        return Some(of_model(error));
+    }
+    if let Some(error) = cause.downcast_ref::<TokenizerError>() {
+        return Some(of_tokenizer(error));
+    }
+    if let Some(error) = cause.downcast_ref::<WorkerError>() {
+        return Some(of_worker(error));
+    }
+    if let Some(error) = cause.downcast_ref::<EngineError>() {
+        return Some(of_engine(error));
+    }
+    let error = cause.downcast_ref::<ExecutorError>()?;
+    Some(if matches!(error, ExecutorError::InsufficientMemory { .. }) { 6 } else { 1 })
+}
+
+fn of_failure(failure: &Failure) -> u8 {
+    match failure {
+        Failure::Usage(_) => 2,
+        Failure::Memory { .. } => 6,
+        Failure::Device { .. } => 7,
+        Failure::Request(_) => 8,
+        Failure::Interrupted => INTERRUPTED,
+    }
+}
+
+fn of_io(error: &io::Error) -> u8 {
+    if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 3 }
+}
+
+fn of_gguf(error: &GgufError) -> u8 {
+    match error {
+        GgufError::Io { .. } | GgufError::NotAFile { .. } => 3,
+        GgufError::File { error, .. } => of_gguf(error),
+        GgufError::TensorType { .. } => 5,
+        _ => 4,
+    }
+}
+
+fn of_model(error: &ModelError) -> u8 {
+    match error {
+        ModelError::Gguf(error) => of_gguf(error),
+        ModelError::UnknownArchitecture { .. } => 5,
+        _ => 4,
+    }
+}
+
+fn of_worker(error: &WorkerError) -> u8 {
+    match error {
+        WorkerError::Invalid { .. } | WorkerError::NoChatTemplate => 8,
+        WorkerError::Tokenizer(error) => of_tokenizer(error),
+        WorkerError::Engine(error) => of_engine(error),
+    }
+}
+
+fn of_engine(error: &EngineError) -> u8 {
+    match error {
+        EngineError::Request { .. } | EngineError::NothingAllowed { .. } => 8,
+        EngineError::Busy { .. } | EngineError::Failed(_) | EngineError::Stopped => 1,
+    }
+}
+
+fn of_tokenizer(error: &TokenizerError) -> u8 {
+    match error {
+        TokenizerError::Gguf(error) => of_gguf(error),
+        TokenizerError::NoVocabulary { .. } => 5,
+        TokenizerError::TooLarge { .. } | TokenizerError::Encode(_) | TokenizerError::TemplateRaised(_) => 8,
+        _ => 4,
+    }
+}

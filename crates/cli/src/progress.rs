@@ -1,0 +1,68 @@
+//! How far is the load? A bar for a person at a terminal; else one line in the log at 0, 25, 50, 75 and 100 %.
+//!
+//! Loading on the CPU reads every byte of the file once, so that the weights are in memory before the first token and a file that
+//! cannot be read is found out now.
+
+use gguf::Gguf;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::log::LogArgs;
+use crate::units::Bytes;
+
+/// Bytes between two looks at the progress.
+const STRIDE: usize = 8 << 20;
+/// A page of the smallest kind: touching one byte of each reads all.
+const PAGE: usize = 4096;
+
+/// A load's progress.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    /// The last quarter that was logged.
+    quarter: Option<u64>,
+}
+
+impl Progress {
+    /// A bar where one is wanted.
+    pub(crate) fn start(log: &LogArgs) -> Progress {
+        let bar = log.wants_progress_bar().then(|| {
+            let style =
+                ProgressStyle::with_template("loading [{bar:40}] {percent:>3} % {binary_bytes_per_sec}");
+            ProgressBar::new(0)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
+        });
+        Progress { bar, quarter: None }
+    }
+
+    /// Reads all tensors of a file into memory.
+    pub(crate) fn read(mut self, gguf: &Gguf) {
+        gguf.prefetch();
+        let total: u64 = gguf.tensors().iter().map(|tensor| tensor.n_bytes as u64).sum();
+        let mut done = 0;
+        self.at(done, total);
+        for info in gguf.tensors() {
+            let Some(tensor) = gguf.tensor(&info.name) else { continue };
+            for piece in tensor.bytes.chunks(STRIDE) {
+                let touched = piece.iter().step_by(PAGE).fold(0u8, |all, byte| all ^ byte);
+                std::hint::black_box(touched);
+                done += piece.len() as u64;
+                self.at(done, total);
+            }
+        }
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn at(&mut self, done: u64, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+            bar.set_position(done);
+            return;
+        }
+        let quarter = (done * 4).checked_div(total).unwrap_or(4);
+        if self.quarter.is_none_or(|last| quarter > last) {
+            self.quarter = Some(quarter);
+            tracing::info!("loading: {} % of {}", quarter * 25, Bytes(total));
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Which build is this? Version, commit, instruction set of this machine's kernels, and whether CUDA is built in.
+
+use std::sync::LazyLock;
+
+/// The commit of the sources, where the build knew it.
+pub(crate) const COMMIT: Option<&str> = option_env!("WORKER_ORCD_COMMIT");
+
+/// What `--version` prints after the name.
+pub(crate) fn line() -> &'static str {
+    static LINE: LazyLock<String> = LazyLock::new(|| {
+        let commit = COMMIT.map(|c| format!("commit {c}, ")).unwrap_or_default();
+        let isa = cpu::simd::isa::Isa::detect();
+        format!("{} ({commit}CPU kernels {isa}, CUDA not built in)", env!("CARGO_PKG_VERSION"))
+    });
+    &LINE
+}

@@ -1,0 +1,146 @@
+//! Does `inspect` say what is in a file, whether or not it can run?
+
+use expect_test::{Expect, expect};
+
+use crate::program::{golden, worker};
+
+/// The text for a golden file, without the lines that depend on the folder or on the device's needs.
+fn check(name: &str, flags: &[&str], expected: &Expect) {
+    let said = worker(&[&["inspect", &golden(name)][..], flags].concat()).ok();
+    let said: Vec<&str> =
+        said.lines().filter(|line| !line.starts_with("file ") && !line.starts_with("memory ")).collect();
+    expected.assert_eq(&(said.join("\n") + "\n"));
+}
+
+#[test]
+fn every_kind_of_attention_and_position_is_described() {
+    check(
+        "gpt-oss-mxfp4_moe.gguf",
+        &[],
+        &expect![[r#"
+        size           2.1 MiB (GGUF version 3)
+        name           tiny random gpt-oss
+        architecture   gpt-oss
+        parameters     3.2 M, 2.1 MiB in 41 tensors
+        formats        MXFP4     6 tensors    1.2 MiB
+                       Q8_0     10 tensors  850.0 KiB
+                       F32      25 tensors   61.1 KiB
+        layers         2, width 256, feed-forward 256
+        attention      heads 8, KV heads 2, values a head 64
+        window         16 tokens on 1 of 2 layers
+        experts        6, 4 used by a token
+        RoPE           base 150000, yarn, factor 32 from 4096 tokens
+        context        1024 tokens
+        vocabulary     320 tokens, BOS 295, EOS 297
+        tokenizer      gpt2, pre-tokenizer gpt-2
+        chat template  no
+        notice         no chat template: `run` needs --raw
+    "#]],
+    );
+    check(
+        "phi3-longrope-q8_0.gguf",
+        &["--ctx", "128"],
+        &expect![[r#"
+        size           1.5 MiB (GGUF version 3)
+        name           tiny random p3-longrope
+        architecture   phi3
+        parameters     1.5 M, 1.5 MiB in 17 tensors
+        formats        Q8_0     10 tensors    1.5 MiB
+                       F32       7 tensors    5.2 KiB
+        layers         2, width 256, feed-forward 512
+        attention      heads 4, KV heads 4, values a head 64
+        RoPE           base 10000, longrope from 32 tokens
+        context        256 tokens
+        vocabulary     320 tokens, BOS 295, EOS 297
+        tokenizer      gpt2, pre-tokenizer gpt-2
+        chat template  no
+        notice         no chat template: `run` needs --raw
+    "#]],
+    );
+    check(
+        "gpt2-q4_k_m.gguf",
+        &["--tensors"],
+        &expect![[r#"
+        size           1.2 MiB (GGUF version 3)
+        name           tiny random gpt2
+        architecture   gpt2
+        parameters     1.7 M, 1.2 MiB in 28 tensors
+        formats        Q4_K      6 tensors  612.0 KiB
+                       Q6_K      3 tensors  433.1 KiB
+                       F32      19 tensors  156.0 KiB
+        layers         2, width 256, feed-forward 1024
+        attention      heads 4, KV heads 4, values a head 64
+        context        128 tokens
+        vocabulary     320 tokens, BOS 295, EOS 297
+        tokenizer      gpt2, pre-tokenizer gpt-2
+        chat template  no
+        notice         no chat template: `run` needs --raw
+          output_norm.bias                         F32     [256] 1.0 KiB
+          output_norm.weight                       F32     [256] 1.0 KiB
+          position_embd.weight                     F32     [256, 128] 128.0 KiB
+          token_embd.weight                        Q6_K    [256, 320] 65.6 KiB
+          blk.0.attn_norm.bias                     F32     [256] 1.0 KiB
+          blk.0.attn_norm.weight                   F32     [256] 1.0 KiB
+          blk.0.attn_output.bias                   F32     [256] 1.0 KiB
+          blk.0.attn_output.weight                 Q4_K    [256, 256] 36.0 KiB
+          blk.0.attn_qkv.bias                      F32     [768] 3.0 KiB
+          blk.0.attn_qkv.weight                    Q4_K    [256, 768] 108.0 KiB
+          blk.0.ffn_down.bias                      F32     [256] 1.0 KiB
+          blk.0.ffn_down.weight                    Q4_K    [1024, 256] 144.0 KiB
+          blk.0.ffn_norm.bias                      F32     [256] 1.0 KiB
+          blk.0.ffn_norm.weight                    F32     [256] 1.0 KiB
+          blk.0.ffn_up.bias                        F32     [1024] 4.0 KiB
+          blk.0.ffn_up.weight                      Q4_K    [256, 1024] 144.0 KiB
+          blk.1.attn_norm.bias                     F32     [256] 1.0 KiB
+          blk.1.attn_norm.weight                   F32     [256] 1.0 KiB
+          blk.1.attn_output.bias                   F32     [256] 1.0 KiB
+          blk.1.attn_output.weight                 Q4_K    [256, 256] 36.0 KiB
+          blk.1.attn_qkv.bias                      F32     [768] 3.0 KiB
+          blk.1.attn_qkv.weight                    Q6_K    [256, 768] 157.5 KiB
+          blk.1.ffn_down.bias                      F32     [256] 1.0 KiB
+          blk.1.ffn_down.weight                    Q6_K    [1024, 256] 210.0 KiB
+          blk.1.ffn_norm.bias                      F32     [256] 1.0 KiB
+          blk.1.ffn_norm.weight                    F32     [256] 1.0 KiB
+          blk.1.ffn_up.bias                        F32     [1024] 4.0 KiB
+          blk.1.ffn_up.weight                      Q4_K    [256, 1024] 144.0 KiB
+    "#]],
+    );
+}
+
+#[test]
+fn json_says_the_same_in_numbers() {
+    let facts = worker(&["inspect", &golden("qwen2-q4_k_m.gguf"), "--json", "--ctx", "64"]).json();
+    let sum = |key: &str| -> u64 {
+        facts["formats"].as_array().unwrap().iter().map(|share| share[key].as_u64().unwrap()).sum()
+    };
+    assert_eq!(
+        (facts["weights_bytes"].as_u64(), facts["tensor_count"].as_u64()),
+        (Some(sum("bytes")), Some(sum("tensors")))
+    );
+    assert_eq!((&facts["supported"], &facts["memory"]["n_ctx"]), (&true.into(), &64.into()));
+    let memory = |key: &str| facts["memory"][key].as_u64().unwrap();
+    assert_eq!(memory("total"), memory("weights") + memory("kv_cache") + memory("activations"));
+    assert!(facts.get("tensors").is_none());
+}
+
+#[test]
+fn an_unknown_architecture_is_described_and_refused_to_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.gguf");
+    // The same length, so that nothing else in the file moves.
+    let mut file = std::fs::read(golden("llama-q4_0.gguf")).unwrap();
+    while let Some(at) = file.windows(5).position(|bytes| bytes == b"llama") {
+        file[at..at + 5].copy_from_slice(b"lemur");
+    }
+    std::fs::write(&path, file).unwrap();
+    let path = path.to_str().unwrap();
+    let facts = worker(&["inspect", path, "--json"]).json();
+    assert_eq!((&facts["architecture"], &facts["supported"]), (&"lemur".into(), &false.into()));
+    assert_eq!((&facts["sizes"]["n_layer"], &facts["memory"]), (&2.into(), &serde_json::Value::Null));
+    let refused = worker(&["run", "--model", path, "--raw", "--prompt", "x", "-q"]);
+    assert_eq!(refused.code, 5);
+    expect![[r#"
+        error: unknown architecture "lemur"; known are llama, qwen2, phi3, gpt2, gpt-oss
+    "#]]
+    .assert_eq(&refused.stderr);
+}

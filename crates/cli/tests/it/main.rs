@@ -1,0 +1,13 @@
+//! Does the binary do what it says? Black-box tests: a real process, its stdout, stderr and exit code.
+//!
+//! Models are the golden files of `tests/golden` at the root of the repository: tiny random transformers of every architecture, with
+//! the logits that the reference implementation computes from them. The tests in `smollm2` use a downloaded fixture.
+
+mod bench;
+mod eval;
+mod inspect;
+mod program;
+mod refusals;
+mod run;
+mod smollm2;
+mod tokenize;

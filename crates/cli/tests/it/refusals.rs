@@ -1,0 +1,157 @@
+//! Does every refusal have its exit code, one clear line on stderr, and nothing on stdout?
+
+use expect_test::{Expect, expect};
+
+use crate::program::{golden, worker, worker_reading};
+
+/// Runs a command that must fail: `code: the error line`, with folders cut out.
+fn check(args: &[&str], stdin: &str, expected: &Expect) {
+    let done = worker_reading(&[args, &["-q"]].concat(), stdin.as_bytes());
+    assert_eq!(done.stdout, "", "{args:?}");
+    let lines: Vec<&str> = done.stderr.lines().collect();
+    let [line] = lines[..] else { panic!("one line for {args:?}, found {:?}", done.stderr) };
+    let folder = golden("");
+    expected.assert_eq(&format!("{}: {}", done.code, line.replace(&folder, "")));
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    check(
+        &["run"],
+        "",
+        &expect!["2: error: the following required arguments were not provided: --model <PATH>"],
+    );
+    check(
+        &["run", "--model", "m", "--temperature", "hot"],
+        "",
+        &expect!["2: error: invalid value 'hot' for '--temperature <T>': invalid float literal"],
+    );
+    check(
+        &["run", "--model", "m", "--logit-bias", "5"],
+        "",
+        &expect![
+            "2: error: invalid value '5' for '--logit-bias <ID=BIAS>': expected ID=BIAS, such as 42=-1.5"
+        ],
+    );
+    check(
+        &["bench", "--model", "m", "--threads", "0"],
+        "",
+        &expect!["2: error: invalid value '0' for '--threads <N>': expected a whole number of at least 1"],
+    );
+    check(
+        &["inspect", "m", "--log", "xml"],
+        "",
+        &expect!["2: error: invalid value 'xml' for '--log <FORMAT>' [possible values: text, json]"],
+    );
+    check(
+        &["bench", "--model", "m", "-p", "0", "-n", "0"],
+        "",
+        &expect!["2: error: nothing to time: -p and -n are both 0"],
+    );
+}
+
+#[test]
+fn an_unreadable_file_is_3() {
+    check(
+        &["inspect", &golden("none.gguf")],
+        "",
+        &expect!["3: error: none.gguf: No such file or directory (os error 2)"],
+    );
+    check(&["inspect", "."], "", &expect![["3: error: .: expected a regular file"]]);
+    let model = golden("llama-q4_0.gguf");
+    check(
+        &["eval", "logits", "--model", &model, "--tokens", &golden("none.json"), "--out", "x"],
+        "",
+        &expect!["3: error: none.json: No such file or directory (os error 2)"],
+    );
+}
+
+#[test]
+fn an_invalid_file_is_4() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cut.gguf");
+    let whole = std::fs::read(golden("llama-q4_0.gguf")).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    for command in ["inspect", "tokenize"] {
+        let model = path.to_str().unwrap();
+        let args = if command == "inspect" { vec![command, model] } else { vec![command, "--model", model] };
+        let done = worker(&args);
+        assert_eq!(
+            (done.code, done.stdout.as_str(), done.stderr.lines().count()),
+            (4, "", 1),
+            "{}",
+            done.stderr
+        );
+        assert!(done.stderr.starts_with("error: ") && done.stderr.contains("truncated"), "{}", done.stderr);
+    }
+    check(
+        &["inspect", &golden("README.md")],
+        "",
+        &expect![[
+            r##"4: error: README.md: not a GGUF file: expected the bytes "GGUF" at byte 0, found "# Go""##
+        ]],
+    );
+}
+
+#[test]
+fn a_device_that_is_not_there_is_7_and_never_replaced() {
+    let model = golden("llama-q4_0.gguf");
+    check(
+        &["run", "--model", &model, "--device", "cuda:0", "--raw", "--prompt", "x"],
+        "",
+        &expect!["7: error: device cuda:0 is not available: built without CUDA kernels"],
+    );
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_6_before_anything_is_allocated() {
+    let model = golden("llama-q4_0.gguf");
+    let args = ["run", "--model", &model, "--raw", "--prompt", "x", "--ctx", "100000000000"];
+    let done = worker(&args);
+    assert_eq!((done.code, done.stdout.as_str()), (6, ""), "{}", done.stderr);
+    let line = done.stderr.lines().last().unwrap();
+    assert!(
+        line.starts_with("error: insufficient memory on cpu: ") && line.contains(" bytes free"),
+        "{line}"
+    );
+}
+
+#[test]
+fn an_invalid_request_is_8() {
+    let model = golden("llama-q4_0.gguf");
+    check(
+        &["run", "--model", &model, "--prompt", "x"],
+        "",
+        &expect!["8: error: the file has no chat template; --raw continues the prompt as plain text"],
+    );
+    check(
+        &["run", "--model", &model, "--raw", "--prompt", "x", "--top-p", "1.5"],
+        "",
+        &expect!["8: error: top_p: expected 0 to 1, found 1.5"],
+    );
+    let long = "the rain ".repeat(300);
+    check(
+        &["run", "--model", &model, "--raw"],
+        &long,
+        &expect!["8: error: prompt: expected 1 to 255 tokens, found 1502"],
+    );
+    check(
+        &["detokenize", "--model", &model],
+        "[320]",
+        &expect!["8: error: stdin: expected ids below 320, found 320"],
+    );
+    check(&["detokenize", "--model", &model, "--jsonl"], "{}\n", &expect!["8: error: stdin, line 1: expected a JSON array of ids: invalid type: map, expected a sequence at line 1 column 0"]);
+    check(&["tokenize", "--model", &model, "--jsonl"], "hello\n", &expect!["8: error: stdin, line 1: expected a JSON string: expected value at line 1 column 1"]);
+    check(
+        &["eval", "logits", "--model", &model, "--tokens", &golden("llama-q4_0.json"), "--out", "x"],
+        "",
+        &expect!["8: error: llama-q4_0.json: expected an array of token ids, found an object; name one with --key"],
+    );
+}
+
+#[test]
+fn an_error_is_a_json_line_where_the_log_is_json() {
+    let done = worker(&["inspect", &golden("none.gguf"), "--log", "json"]);
+    let line: serde_json::Value = serde_json::from_str(done.stderr.trim_end()).unwrap();
+    assert_eq!((done.code, &line["level"], &line["exit_code"]), (3, &"ERROR".into(), &3.into()), "{line}");
+}

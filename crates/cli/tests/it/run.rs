@@ -1,0 +1,64 @@
+//! Does `run` give the same answer for the same seed, on a clean stdout, and stop as it was told?
+
+use std::io::Read;
+use std::process::Stdio;
+
+use crate::program::{command, golden, golden_json, worker, worker_reading};
+
+#[test]
+fn the_seed_decides_the_answer() {
+    let model = golden("llama-q4_0.gguf");
+    let answer = |seed: &str, threads: &str| {
+        let args =
+            ["run", "--model", &model, "--raw", "--prompt", "the rain", "--json", "--max-tokens", "12"];
+        worker(&[&args[..], &["--ignore-eos", "--seed", seed, "--threads", threads]].concat()).json()
+    };
+    let (one, same, other) = (answer("7", "1"), answer("7", "2"), answer("8", "1"));
+    assert_eq!((&one["text"], &one["tokens"]), (&same["text"], &same["tokens"]));
+    assert_ne!(one["tokens"], other["tokens"]);
+    assert_eq!((&one["seed"], &one["stop_reason"]), (&7.into(), &"length".into()));
+    assert_eq!(one["tokens"].as_array().unwrap().len(), 12);
+}
+
+#[test]
+fn greedy_ids_are_the_references_and_stdout_carries_the_text_alone() {
+    let (model, case) = (golden("llama-f16.gguf"), golden_json("llama-f16.json"));
+    let ids = case["greedy_prompt"].to_string();
+    let prompt = worker_reading(&["detokenize", "--special", "--model", &model], ids.as_bytes()).ok();
+    let args = [
+        "run",
+        "--model",
+        &model,
+        "--raw",
+        "--exact",
+        "--temperature",
+        "0",
+        "--ignore-eos",
+        "--max-tokens",
+        "24",
+    ];
+    let answer = worker_reading(&[&args[..], &["--json"]].concat(), prompt.as_bytes()).json();
+    assert_eq!(answer["prompt_tokens"], case["greedy_prompt"].as_array().unwrap().len());
+    assert_eq!(answer["tokens"], case["greedy"]);
+    let plain = worker_reading(&args, prompt.as_bytes());
+    assert!(plain.stderr.lines().next().unwrap().contains("device cpu, chosen by auto"), "{}", plain.stderr);
+    assert_eq!(plain.ok().trim_end_matches('\n'), answer["text"].as_str().unwrap().trim_end_matches('\n'));
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_quietly() {
+    let model = golden("llama-q4_0.gguf");
+    let args =
+        ["run", "--model", &model, "--raw", "--prompt", "the rain", "--ignore-eos", "-q", "--ctx", "200"];
+    let mut child = command(&args).stdin(Stdio::null()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_chat_needs_a_template_and_the_refusal_names_the_way_out() {
+    let done = worker(&["run", "--model", &golden("llama-q4_0.gguf"), "--prompt", "hello"]);
+    assert!(done.code != 0 && done.stderr.contains("--raw"), "{}", done.stderr);
+}
