@@ -172,6 +172,8 @@ fn end_ids_end_the_answer_but_not_before_min_tokens() {
     let Some(Event::End { usage, .. }) = stopped.last() else { panic!("{stopped:?}") };
     assert_eq!(*usage, Usage { n_prompt: 2, n_generated: first + 1 });
 
+    let spared = EngineRequest { end_ids: Arc::new([answer[3]]), min_tokens: first + 1, ..free.clone() };
+    assert!(tokens(&alone(&spared)).len() > first);
     let longer = alone(&EngineRequest { end_ids: Arc::new([answer[3]]), min_tokens: 12, ..free });
     assert!(tokens(&longer).len() >= 12);
     assert!(!tokens(&longer).contains(&answer[3]));
@@ -202,6 +204,19 @@ fn a_row_that_allows_no_token_fails_its_request_alone() {
     run_until_idle(&mut core);
     assert_eq!(reason(&drain(first)), Err(EngineError::NothingAllowed { position: 4 }));
     assert_eq!(reason(&drain(second)), Ok(EndReason::Length));
+}
+
+#[test]
+fn an_engine_that_is_dropped_leaves_no_client_waiting() {
+    let mut core = Core::new(Box::new(Fake::new(Limits { n_slot: 1, ..LIMITS })));
+    let streams = [0, 1].map(|_| enqueue(&mut core, EngineRequest::greedy([1], 20)));
+    core.step().unwrap();
+    let pool = core.pool();
+    drop(core);
+    for stream in streams {
+        assert_eq!(reason(&drain(stream)), Err(EngineError::Stopped));
+    }
+    assert_eq!(pool.n_free(), LIMITS.n_page);
 }
 
 fn spawn(fake: Fake, n_waiting: usize) -> EngineHandle {
