@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use engine::EngineRequest;
 use model::SamplingParams;
-use tokenizer::EncodeOptions;
+use serde_json::json;
+use tokenizer::{ChatInput, EncodeOptions};
 
 use crate::stop::StopMatcher;
 use crate::{Worker, WorkerError};
@@ -195,7 +196,19 @@ fn tokenise(worker: &Worker, prompt: Prompt) -> Result<Vec<u32>, WorkerError> {
         Prompt::Text { text, add_special, parse_special } => {
             tokenizer.encode(&text, EncodeOptions { add_special, parse_special })?
         }
-        Prompt::Chat { .. } => return Err(WorkerError::NoChatTemplate),
+        Prompt::Chat { messages } => {
+            if messages.is_empty() {
+                return Err(invalid("messages", "at least 1", 0));
+            }
+            let template = tokenizer.chat_template().ok_or(WorkerError::NoChatTemplate)?;
+            let messages: Vec<_> =
+                messages.into_iter().map(|m| json!({ "role": m.role, "content": m.content })).collect();
+            let input =
+                ChatInput { messages: &messages, add_generation_prompt: true, ..ChatInput::default() };
+            // A template writes BOS itself where its model wants one, as transformers' apply_chat_template has it.
+            let options = EncodeOptions { add_special: false, parse_special: true };
+            tokenizer.encode(&template.render(&input)?, options)?
+        }
     })
 }
 
