@@ -56,7 +56,7 @@ impl Kernels for Exact {
         }
     }
 
-    fn write_kv(&mut self, layer: usize, places: &[Place<'_>], k: &[f32], v: &[f32]) {
+    fn write_kv(&mut self, _: &Pool, layer: usize, places: &[Place<'_>], [k, v]: [&[f32]; 2]) {
         let (n, head_dim) = (self.shape.n_kv_head, self.shape.head_dim);
         for (r, &place) in places.iter().enumerate() {
             for head in 0..n {

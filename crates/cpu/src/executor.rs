@@ -14,7 +14,7 @@ use model::{
 };
 
 use crate::exact::Exact;
-use crate::forward::{Forward, Observer, StepRows};
+use crate::forward::{Buffers, Forward, Observer, StepRows};
 use crate::kernels::{Kernels, Place};
 use crate::options::{MemoryPlan, Options};
 use crate::simd::fast::Fast;
@@ -32,6 +32,7 @@ pub struct CpuExecutor {
     slots: Vec<SlotState>,
     next_ticket: u64,
     finished: VecDeque<(u64, Vec<Picked>)>,
+    buffers: Buffers,
 }
 
 /// A row of a step before it is placed: which span, which of its tokens.
@@ -52,7 +53,7 @@ impl CpuExecutor {
             Position::Learned => options.n_ctx.min(arch.n_ctx_train),
             Position::Rope(_) => options.n_ctx,
         };
-        let sizes = [options.threads, n_ctx, options.n_slot, options.n_row, options.page_size];
+        let sizes = [options.threads, n_ctx, options.n_slot, options.n_row];
         if sizes.contains(&0) || u32::try_from(options.n_slot).is_err() {
             return Err(ExecutorError::Device(format!("options with a zero or absurd size: {options:?}")));
         }
@@ -95,6 +96,7 @@ impl CpuExecutor {
             slots: (0..options.n_slot).map(|_| SlotState::default()).collect(),
             next_ticket: 0,
             finished: VecDeque::new(),
+            buffers: Buffers::default(),
             model,
         })
     }
@@ -133,7 +135,8 @@ impl CpuExecutor {
             kernels: &mut *self.kernels,
             rope: self.rope.as_ref(),
         };
-        let x = forward.layers(&StepRows { tokens: &tokens, places: &places, n_prompt }, observe);
+        let step = StepRows { tokens: &tokens, places: &places, n_prompt };
+        forward.layers(&mut self.buffers, &step, observe);
 
         let n_embd = self.model.architecture.n_embd;
         let mut picked = Vec::new();
@@ -141,6 +144,7 @@ impl CpuExecutor {
         if heads.is_empty() {
             return Ok(picked);
         }
+        let x = self.buffers.x.get(rows.len() * n_embd);
         let gathered: Vec<f32> = heads.iter().flat_map(|&r| &x[r * n_embd..][..n_embd]).copied().collect();
         let logits = forward.head(&gathered, n_head_prompt);
         observe(model::stage::Stage::Head, 0, &logits);

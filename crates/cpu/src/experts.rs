@@ -3,11 +3,10 @@
 //! Rows are gathered by expert, so that an expert's weights are read once a step; within an expert they keep their order, prompts
 //! first. A row's sum runs over its experts in the order of their router logits, so grouping does not change it.
 
-use model::architecture::FeedForwardKind;
-use model::stage::Stage;
-use model::weights::{Ffn, Layer, Linear};
+use model::weights::{Experts, Linear};
 
-use crate::forward::{Forward, Observer, add_bias};
+use crate::elementwise::add_bias;
+use crate::forward::Forward;
 use crate::kernels::{Product, Rows};
 
 /// One row's use of one expert.
@@ -20,25 +19,22 @@ struct Use {
     at: usize,
 }
 
-/// `x` after the feed-forward, before it is added to the residual stream: `[n_row, n_embd]`.
+/// The feed-forward of every row: `sum` is `[n_row, n_embd]`, `observe` sees the hidden rows.
 pub(crate) fn feed_forward(
     forward: &mut Forward<'_>,
-    n: usize,
-    layer: &Layer,
+    experts: &Experts,
     normed: Rows<'_>,
-    observe: Observer<'_>,
-) -> Vec<f32> {
+    (sum, observe): (&mut [f32], &mut dyn FnMut(&[f32])),
+) {
     let feed_forward = forward.model.architecture.feed_forward;
-    let (Ffn::Experts { router, gate, up, down }, FeedForwardKind::Experts { n_expert, n_used }) =
-        (&layer.ffn, feed_forward.kind)
-    else {
-        unreachable!("called for layers of experts");
-    };
-    let logits = forward.linear(router, normed);
+    let Experts { router, n_used, gate, up, down } = experts;
+    let n_expert = gate.len();
+    let mut logits = vec![0.0; normed.n_row() * n_expert];
+    forward.linears(normed, [router], [&mut logits]);
     let mut rows_of: Vec<Vec<usize>> = vec![Vec::new(); n_expert];
-    let mut uses = Vec::with_capacity(normed.n_row() * n_used);
+    let mut uses = Vec::with_capacity(normed.n_row() * *n_used);
     for (row, logits) in logits.chunks_exact(n_expert).enumerate() {
-        for (expert, weight) in choose(logits, n_used) {
+        for (expert, weight) in choose(logits, *n_used) {
             uses.push(Use { row, expert, weight, at: rows_of[expert].len() });
             rows_of[expert].push(row);
         }
@@ -63,15 +59,15 @@ pub(crate) fn feed_forward(
         forward.kernels.products(forward.pool, &inputs, &mut products);
     }
     for (i, (h, u)) in hidden.iter_mut().zip(&mut raised).enumerate() {
-        add_bias(gates[i], h);
-        add_bias(ups[i], u);
+        add_bias(forward.pool, gates[i], h);
+        add_bias(forward.pool, ups[i], u);
         forward.kernels.activate(forward.pool, feed_forward.activation, h, Some(u));
     }
     let slot_of = |e: usize| chosen.binary_search(&e).unwrap_or_default();
     let n_ff = feed_forward.n_ff;
     let by_row: Vec<f32> =
         uses.iter().flat_map(|u| &hidden[slot_of(u.expert)][u.at * n_ff..][..n_ff]).copied().collect();
-    observe(Stage::FfnIn, n, &by_row);
+    observe(&by_row);
 
     let inputs: Vec<Rows<'_>> = chosen
         .iter()
@@ -86,9 +82,9 @@ pub(crate) fn feed_forward(
         forward.kernels.products(forward.pool, &inputs, &mut products);
     }
     let n_embd = normed.n_cols;
-    let mut sum = vec![0.0; normed.data.len()];
+    sum.fill(0.0);
     for (down, out) in downs.iter().zip(&mut lowered) {
-        add_bias(down, out);
+        add_bias(forward.pool, down, out);
     }
     for u in uses {
         let out = &lowered[slot_of(u.expert)][u.at * n_embd..][..n_embd];
@@ -96,7 +92,6 @@ pub(crate) fn feed_forward(
             *sum += u.weight * out;
         }
     }
-    sum
 }
 
 /// The `n_used` largest logits, best first, the lowest index among equals, with the softmax over them. A NaN counts as the smallest.

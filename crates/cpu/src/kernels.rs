@@ -109,7 +109,7 @@ pub trait Kernels: Send {
     fn products(&mut self, pool: &Pool, inputs: &[Rows<'_>], products: &mut [Product<'_>]);
 
     /// Writes keys and values `[n_row, n_kv_head * head_dim]` of a layer to the cache.
-    fn write_kv(&mut self, layer: usize, places: &[Place<'_>], k: &[f32], v: &[f32]);
+    fn write_kv(&mut self, pool: &Pool, layer: usize, places: &[Place<'_>], kv: [&[f32]; 2]);
 
     /// Attention over the cache, which holds every position up to each row's own: `out` is `[n_row, n_head * head_dim]`.
     fn attend(&mut self, pool: &Pool, attention: &Attention, queries: &Queries<'_>, out: &mut [f32]);

@@ -3,6 +3,7 @@
 //! [`forward`](CpuExecutor::run_observed) runs the stages of [`model::stage`] over a set of [`kernels`]: [`exact`] is float32 throughout,
 //! [`simd`] uses what the processor has. Weights stay in the mapped file in the file's own format.
 
+mod elementwise;
 pub mod exact;
 mod executor;
 mod experts;

@@ -3,6 +3,7 @@
 use model::Model;
 
 use crate::kernels::KvShape;
+use crate::simd::attend::PAGE;
 use crate::simd::isa::Isa;
 
 /// How a model is put on the CPU.
@@ -18,8 +19,6 @@ pub struct Options {
     pub n_slot: usize,
     /// Rows (tokens) a step.
     pub n_row: usize,
-    /// Tokens in a KV page.
-    pub page_size: usize,
     /// KV pages in all; by default enough for `n_slot` sequences of `n_ctx` tokens.
     pub n_page: Option<usize>,
     /// The instruction set of the fast kernels; by default the best that this machine runs.
@@ -34,7 +33,6 @@ impl Default for Options {
             n_ctx: 4096,
             n_slot: 1,
             n_row: 512,
-            page_size: 32,
             n_page: None,
             isa: None,
         }
@@ -57,11 +55,11 @@ impl Options {
     #[must_use]
     pub fn kv_shape(&self, model: &Model) -> KvShape {
         let arch = &model.architecture;
-        let per_slot = self.n_ctx.div_ceil(self.page_size.max(1));
+        let per_slot = self.n_ctx.div_ceil(PAGE);
         KvShape {
             n_layer: arch.n_layer,
             n_page: self.n_page.unwrap_or(per_slot.saturating_mul(self.n_slot)),
-            page_size: self.page_size,
+            page_size: PAGE,
             n_kv_head: arch.attention.n_kv_head,
             head_dim: arch.attention.head_dim,
         }

@@ -59,7 +59,7 @@ impl Weights {
             let ffn = match &l.ffn {
                 Ffn::Gated { gate, up, down } => linear(gate) + linear(up) + linear(down),
                 Ffn::Plain { up, down } => linear(up) + linear(down),
-                Ffn::Experts { router, gate, up, down } => linear(router) + all(gate) + all(up) + all(down),
+                Ffn::Experts(e) => linear(&e.router) + all(&e.gate) + all(&e.up) + all(&e.down),
             };
             let attention =
                 [&l.attn_q, &l.attn_k, &l.attn_v, &l.attn_output].map(linear).iter().sum::<usize>();
@@ -113,17 +113,23 @@ pub enum Ffn {
         /// `[n_embd, n_ff]`.
         down: Linear,
     },
-    /// A router `[n_expert, n_embd]` and one gated feed-forward an expert.
-    Experts {
-        /// `[n_expert, n_embd]`.
-        router: Linear,
-        /// `[n_expert][n_ff, n_embd]`.
-        gate: Vec<Linear>,
-        /// `[n_expert][n_ff, n_embd]`.
-        up: Vec<Linear>,
-        /// `[n_expert][n_embd, n_ff]`.
-        down: Vec<Linear>,
-    },
+    /// A mixture of experts.
+    Experts(Experts),
+}
+
+/// A router and one gated feed-forward an expert.
+#[derive(Clone, Debug)]
+pub struct Experts {
+    /// `[n_expert, n_embd]`.
+    pub router: Linear,
+    /// How many a row uses.
+    pub n_used: usize,
+    /// `[n_expert][n_ff, n_embd]`.
+    pub gate: Vec<Linear>,
+    /// `[n_expert][n_ff, n_embd]`.
+    pub up: Vec<Linear>,
+    /// `[n_expert][n_embd, n_ff]`.
+    pub down: Vec<Linear>,
 }
 
 /// A norm's learned parameters.
@@ -301,12 +307,13 @@ impl Loader<'_> {
                 up: self.linear(&name("ffn_up"), [n_ff, n_embd])?,
                 down: self.linear(&name("ffn_down"), [n_embd, n_ff])?,
             }),
-            FeedForwardKind::Experts { n_expert, .. } => Ok(Ffn::Experts {
+            FeedForwardKind::Experts { n_expert, n_used } => Ok(Ffn::Experts(Experts {
+                n_used,
                 router: self.linear(&name("ffn_gate_inp"), [n_expert, n_embd])?,
                 gate: self.experts(&name("ffn_gate_exps"), [n_expert, n_ff, n_embd])?,
                 up: self.experts(&name("ffn_up_exps"), [n_expert, n_ff, n_embd])?,
                 down: self.experts(&name("ffn_down_exps"), [n_expert, n_embd, n_ff])?,
-            }),
+            })),
         }
     }
 

@@ -12,6 +12,7 @@ use super::attend::{self, Cache, PAGE};
 use super::gemm::{self, Kernel, OutView, Prepared};
 use super::gemv::{self, Activations, Columns};
 use super::isa::Isa;
+use super::math::narrow;
 use super::pool::Pool;
 use super::quantize::QuantizedRows;
 use crate::kernels::{Kernels, KvShape, Place, Product, Queries, Rows};
@@ -32,6 +33,8 @@ pub struct Fast {
     /// Half-precision bits; a page of a head is `[PAGE, head_dim]`.
     v: Vec<u16>,
     prepared: Vec<Prepared>,
+    /// A step's keys and values in half precision, before they go to their pages.
+    narrow: [Vec<u16>; 2],
     quantized: Vec<QuantizedRows>,
 }
 
@@ -45,7 +48,15 @@ impl Fast {
         assert_eq!(shape.page_size, PAGE, "positions in a page");
         let isa = isa.min(Isa::detect());
         let len = shape.len();
-        Fast { isa, shape, k: vec![0; len], v: vec![0; len], prepared: Vec::new(), quantized: Vec::new() }
+        Fast {
+            isa,
+            shape,
+            k: vec![0; len],
+            v: vec![0; len],
+            prepared: Vec::new(),
+            narrow: Default::default(),
+            quantized: Vec::new(),
+        }
     }
 
     /// Positions in a page of the KV cache.
@@ -144,8 +155,14 @@ impl Kernels for Fast {
         });
     }
 
-    fn write_kv(&mut self, layer: usize, places: &[Place<'_>], k: &[f32], v: &[f32]) {
-        let (n, head_dim) = (self.shape.n_kv_head, self.shape.head_dim);
+    fn write_kv(&mut self, pool: &Pool, layer: usize, places: &[Place<'_>], [k, v]: [&[f32]; 2]) {
+        let KvShape { n_kv_head: n, head_dim, .. } = self.shape;
+        self.narrow[0].resize(k.len(), 0);
+        self.narrow[1].resize(v.len(), 0);
+        for (to, from) in self.narrow.iter_mut().zip([k, v]) {
+            narrow(self.isa, pool, from, to);
+        }
+        let [k, v] = &self.narrow;
         for (r, place) in places.iter().enumerate() {
             let (page, at) = (place.pages[place.position / PAGE], place.position % PAGE);
             for head in 0..n {
@@ -153,12 +170,9 @@ impl Kernels for Fast {
                 let start = self.shape.page_at(layer, page, head);
                 let keys = &mut self.k[start..start + PAGE * head_dim];
                 for (keys, &k) in keys.chunks_exact_mut(PAGE).zip(&k[from..from + head_dim]) {
-                    keys[at] = narrow(k);
+                    keys[at] = k;
                 }
-                let values = &mut self.v[start + at * head_dim..][..head_dim];
-                for (value, &v) in values.iter_mut().zip(&v[from..from + head_dim]) {
-                    *value = narrow(v);
-                }
+                self.v[start + at * head_dim..][..head_dim].copy_from_slice(&v[from..from + head_dim]);
             }
         }
     }
@@ -179,10 +193,4 @@ impl Kernels for Fast {
     fn name(&self) -> String {
         self.isa.to_string()
     }
-}
-
-/// To half precision, nearest even; what is too large becomes the largest finite value, since an infinity times a weight of 0
-/// would spoil a whole sum.
-fn narrow(x: f32) -> u16 {
-    half::f16::from_f32(x.clamp(-65504.0, 65504.0)).to_bits()
 }

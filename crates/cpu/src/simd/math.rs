@@ -4,6 +4,7 @@
 //! multiply-add is one instruction there (in portable code it would be a call).
 
 use crate::simd::isa::Isa;
+use crate::simd::pool::Pool;
 
 /// `a * b + c`, fused where that is one instruction.
 #[inline(always)]
@@ -86,6 +87,54 @@ fn widen_avx2(from: &[u16], to: &mut [f32]) {
     }
 }
 
+/// To half precision, nearest even; what is too large becomes the largest finite value, since an infinity times a weight of 0
+/// would spoil a whole sum.
+pub(crate) fn narrow(isa: Isa, pool: &Pool, from: &[f32], to: &mut [u16]) {
+    const PIECE: usize = 1 << 14;
+    assert_eq!(from.len(), to.len());
+    pool.chunks(to, PIECE, &|piece, to| {
+        let from = &from[piece * PIECE..][..to.len()];
+        #[cfg(target_arch = "x86_64")]
+        if isa >= Isa::Avx2 {
+            // SAFETY: the instruction set was found on this machine.
+            return unsafe { narrow_f16c(from, to) };
+        }
+        let _ = isa;
+        narrow_each(from, to);
+    });
+}
+
+/// The largest finite half-precision value.
+const MAX_HALF: f32 = 65504.0;
+
+fn narrow_each(from: &[f32], to: &mut [u16]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = half::f16::from_f32(from.clamp(-MAX_HALF, MAX_HALF)).to_bits();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn narrow_f16c(from: &[f32], to: &mut [u16]) {
+    use std::arch::x86_64::{
+        _MM_FROUND_TO_NEAREST_INT, _mm_storeu_si128, _mm256_cvtps_ph, _mm256_loadu_ps, _mm256_max_ps,
+        _mm256_min_ps, _mm256_set1_ps,
+    };
+    let (from8, from_rest) = from.as_chunks::<8>();
+    let (to8, to_rest) = to.as_chunks_mut::<8>();
+    let (most, least) = (_mm256_set1_ps(MAX_HALF), _mm256_set1_ps(-MAX_HALF));
+    for (from, to) in from8.iter().zip(to8) {
+        // SAFETY: reads the 32 bytes of a chunk of 8 values.
+        let values = unsafe { _mm256_loadu_ps(from.as_ptr()) };
+        // The second operand is what both instructions give for a NaN, which so stays one.
+        let bounded = _mm256_min_ps(most, _mm256_max_ps(least, values));
+        let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(bounded);
+        // SAFETY: writes the 16 bytes of a chunk of 8 values.
+        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), halves) };
+    }
+    narrow_each(from_rest, to_rest);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +159,18 @@ mod tests {
         let mut to = vec![0.0; from.len()];
         widen(Isa::detect(), &from, &mut to);
         assert!(from.iter().zip(&to).all(|(&b, &f)| half::f16::from_bits(b).to_f32() == f));
+    }
+
+    #[test]
+    fn narrow_is_nearest_even_and_finite() {
+        let from: Vec<f32> = (0..100_000u32)
+            .map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761)))
+            .filter(|f| !f.is_nan())
+            .collect();
+        let (mut fast, mut each) = (vec![0; from.len()], vec![0; from.len()]);
+        narrow(Isa::detect(), &Pool::new(1), &from, &mut fast);
+        narrow_each(&from, &mut each);
+        assert_eq!(fast, each);
+        assert!(each.iter().all(|&b| half::f16::from_bits(b).is_finite()));
     }
 }

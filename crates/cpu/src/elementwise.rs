@@ -1,0 +1,111 @@
+//! What is done value by value or row by row between the products: norms, biases, sums, RoPE.
+//!
+//! Rows are cut into pieces among the threads; a row's result depends on that row alone.
+
+use model::architecture::{Norm, NormKind, Pairing};
+use model::rope::RopeTable;
+use model::weights::{Linear, NormWeights};
+
+use crate::exact::dot;
+use crate::kernels::Place;
+use crate::simd::pool::Pool;
+
+/// Values in a parallel piece of an elementwise sum.
+const PIECE: usize = 1 << 14;
+
+/// `x += y`.
+pub(crate) fn add(pool: &Pool, x: &mut [f32], y: &[f32]) {
+    pool.chunks(x, PIECE, &|piece, x| add_piece(x, &y[piece * PIECE..][..x.len()]));
+}
+
+fn add_piece(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+/// Adds a linear map's bias to its outputs `[n_row, n_out]`.
+pub(crate) fn add_bias(pool: &Pool, linear: &Linear, out: &mut [f32]) {
+    if let Some(bias) = &linear.bias {
+        let rows = PIECE.div_ceil(bias.len()) * bias.len();
+        pool.chunks(out, rows, &|_, out| {
+            out.chunks_exact_mut(bias.len()).for_each(|row| add_piece(row, bias))
+        });
+    }
+}
+
+/// `out = norm(x)` of one row.
+pub(crate) fn normalise(norm: Norm, weights: &NormWeights, x: &[f32], out: &mut [f32]) {
+    let n = x.len() as f32;
+    let mean = match norm.kind {
+        NormKind::Rms => 0.0,
+        NormKind::Layer => x.iter().sum::<f32>() / n,
+    };
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = x - mean;
+    }
+    let scale = 1.0 / (dot(out, out) / n + norm.eps).sqrt();
+    for (out, w) in out.iter_mut().zip(&weights.weight) {
+        *out *= scale * w;
+    }
+    if let Some(bias) = &weights.bias {
+        add_piece(out, bias);
+    }
+}
+
+/// The angles of a step's rows.
+pub(crate) struct Turns {
+    /// `[n_row, n_rot / 2]`.
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    half: usize,
+}
+
+impl Turns {
+    pub(crate) fn new(rope: &RopeTable, places: &[Place<'_>]) -> Turns {
+        let half = rope.inv_freq.len();
+        let (mut cos, mut sin) = (vec![0.0; places.len() * half], vec![0.0; places.len() * half]);
+        for ((place, cos), sin) in
+            places.iter().zip(cos.chunks_exact_mut(half)).zip(sin.chunks_exact_mut(half))
+        {
+            rope.angles(place.position, cos, sin);
+        }
+        Turns { cos, sin, half }
+    }
+
+    /// Turns every head of every row; `rows` is `[n_row, n_head * head_dim]`.
+    pub(crate) fn apply(&self, pool: &Pool, pairing: Pairing, head_dim: usize, rows: &mut [f32]) {
+        let (half, n_row) = (self.half, self.cos.len() / self.half);
+        let n_cols = rows.len() / n_row;
+        pool.chunks(rows, 8 * n_cols, &|piece, rows| {
+            for (i, row) in rows.chunks_exact_mut(n_cols).enumerate() {
+                let at = (piece * 8 + i) * half;
+                let (cos, sin) = (&self.cos[at..at + half], &self.sin[at..at + half]);
+                for head in row.chunks_exact_mut(head_dim) {
+                    turn(pairing, cos, sin, &mut head[..2 * half]);
+                }
+            }
+        });
+    }
+}
+
+fn turn(pairing: Pairing, cos: &[f32], sin: &[f32], head: &mut [f32]) {
+    let rotate = |a: &mut f32, b: &mut f32, (cos, sin): (&f32, &f32)| {
+        (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+    };
+    let angles = cos.iter().zip(sin);
+    match pairing {
+        Pairing::Adjacent => {
+            for (pair, angle) in head.chunks_exact_mut(2).zip(angles) {
+                let [a, b] = pair else { continue };
+                rotate(a, b, angle);
+            }
+        }
+        Pairing::HalfSplit => {
+            let (low, high) = head.split_at_mut(cos.len());
+            for ((a, b), angle) in low.iter_mut().zip(high).zip(angles) {
+                rotate(a, b, angle);
+            }
+        }
+    }
+}
