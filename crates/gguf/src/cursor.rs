@@ -59,6 +59,11 @@ pub(crate) struct Bound {
 pub(crate) const STRING: Bound = Bound { what: "a string length", max: limits::MAX_STRING_BYTES };
 pub(crate) const ARRAY: Bound = Bound { what: "an array length", max: limits::MAX_ARRAY_LEN };
 
+#[cold]
+fn over(Bound { what, max }: Bound, found: u64, offset: u64, place: Place<'_>) -> GgufError {
+    GgufError::Limit { place: place.to_string(), offset, what, max, found }
+}
+
 #[derive(Clone)]
 pub(crate) struct Cursor<'a> {
     data: &'a [u8],
@@ -81,34 +86,41 @@ impl<'a> Cursor<'a> {
     }
 
     /// Passes over `n` bytes.
+    #[inline]
     pub(crate) fn take(&mut self, n: u64, place: Place<'_>) -> Result<&'a [u8], GgufError> {
         let rest = self.data.get(self.pos..).unwrap_or_default();
-        let bytes =
-            usize::try_from(n).ok().and_then(|n| rest.get(..n)).ok_or_else(|| GgufError::Truncated {
-                place: place.to_string(),
-                offset: self.pos as u64,
-                needed: n,
-                available: rest.len() as u64,
-            })?;
+        let Some(bytes) = usize::try_from(n).ok().and_then(|n| rest.get(..n)) else {
+            return Err(self.truncated(n, place));
+        };
         self.pos += bytes.len();
         Ok(bytes)
     }
 
+    #[cold]
+    fn truncated(&self, needed: u64, place: Place<'_>) -> GgufError {
+        let available = (self.data.len() - self.pos) as u64;
+        GgufError::Truncated { place: place.to_string(), offset: self.pos as u64, needed, available }
+    }
+
+    #[inline]
     pub(crate) fn array<const N: usize>(&mut self, place: Place<'_>) -> Result<[u8; N], GgufError> {
         let mut bytes = [0; N];
         bytes.copy_from_slice(self.take(N as u64, place)?);
         Ok(bytes)
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self, place: Place<'_>) -> Result<u32, GgufError> {
         Ok(u32::from_le_bytes(self.array(place)?))
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self, place: Place<'_>) -> Result<u64, GgufError> {
         Ok(u64::from_le_bytes(self.array(place)?))
     }
 
     /// A count or length of the version's width, unchecked.
+    #[inline]
     pub(crate) fn raw_count(&mut self, place: Place<'_>) -> Result<u64, GgufError> {
         match self.width {
             Width::Narrow => self.u32(place).map(u64::from),
@@ -117,17 +129,18 @@ impl<'a> Cursor<'a> {
     }
 
     /// A count or length of the version's width, within its bound.
+    #[inline]
     pub(crate) fn count(&mut self, bound: Bound, place: Place<'_>) -> Result<u64, GgufError> {
         let offset = self.pos as u64;
         let found = self.raw_count(place)?;
         if found > bound.max {
-            let Bound { what, max } = bound;
-            return Err(GgufError::Limit { place: place.to_string(), offset, what, max, found });
+            return Err(over(bound, found, offset, place));
         }
         Ok(found)
     }
 
     /// A length and that many bytes; the range of the bytes.
+    #[inline]
     pub(crate) fn string(&mut self, bound: Bound, place: Place<'_>) -> Result<Range<usize>, GgufError> {
         let n = self.count(bound, place)?;
         let start = self.pos;

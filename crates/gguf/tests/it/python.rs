@@ -6,11 +6,13 @@ use std::path::Path;
 use expect_test::expect;
 use gguf::Gguf;
 
+use crate::roundtrip::rewrite;
 use crate::walk::walk;
 
 #[test]
-fn a_file_by_gguf_py_is_read() {
-    let gguf = Gguf::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/python.gguf")).unwrap();
+fn a_file_by_gguf_py_is_read_and_written() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/python.gguf");
+    let gguf = Gguf::open(&path).unwrap();
     walk(&gguf);
     let mut found = format!("version {}, alignment {}\n", gguf.version(), gguf.alignment());
     for (key, value) in gguf.metadata().iter() {
@@ -64,4 +66,6 @@ fn a_file_by_gguf_py_is_read() {
         mxfp4.weight: MXFP4 [64, 3] at 2816: 0.7500 0.7500 0.5000
     "#]]
     .assert_eq(&found);
+    // Both writers agree on every byte.
+    assert!(rewrite(&gguf) == std::fs::read(&path).unwrap());
 }

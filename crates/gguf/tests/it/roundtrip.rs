@@ -19,7 +19,7 @@ fn content(gguf: &Gguf) -> (Vec<(String, Value)>, Tensors) {
 }
 
 /// The file that the writer makes of a model.
-fn rewrite(gguf: &Gguf) -> Vec<u8> {
+pub(crate) fn rewrite(gguf: &Gguf) -> Vec<u8> {
     let mut writer = Writer::new();
     for (key, value) in gguf.metadata().iter() {
         writer.set(key, value.clone());
