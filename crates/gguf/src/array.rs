@@ -130,7 +130,8 @@ impl Array {
             return None;
         }
         let mut cursor = Cursor::new(&self.bytes, 0, self.width);
-        let mut ends = Vec::with_capacity(self.len.min(self.bytes.len() / self.width.bytes()));
+        // As many as the bytes were found to hold: at most one for each four bytes of the file.
+        let mut ends = Vec::with_capacity(self.len);
         for _ in 0..self.len {
             ends.push(cursor.string(STRING, Place::Header).ok()?.end);
         }

@@ -31,7 +31,8 @@ struct Inner {
 }
 
 impl Gguf {
-    /// Opens a model. Given any file of a split model, opens all of them.
+    /// Opens a model. Given any file of a split model, opens all of them. The files stay mapped while the model or any of its
+    /// bytes are in use and must not be written to or cut short until then; replacing them by renaming is safe.
     ///
     /// # Errors
     /// [`GgufError::File`] with the path and the cause, [`GgufError::Io`], or what is wrong between the files of a split model.

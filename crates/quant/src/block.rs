@@ -14,8 +14,10 @@ pub trait Block<const N: usize>: Pod {
     /// Its format; `FORMAT.block_len()` is `N`.
     const FORMAT: Format;
 
-    /// Decodes it. This defines the format: executors are checked against it. Single precision, every operation rounded on
-    /// its own, in the order that ggml's reference uses, so that results are equal bit by bit.
+    /// Decodes it. This defines the format: executors are checked against it, and it equals ggml's reference bit by bit.
+    ///
+    /// Scale times group scale times integer never has more than 24 significant bits, so every product is exact in single
+    /// precision; only adding the minimum rounds. A fused multiply-add therefore gives the same bits.
     fn dequantize(&self, out: &mut [f32; N]);
 }
 
