@@ -98,11 +98,23 @@ impl QuantizedRows {
             .collect()
     }
 
+    /// The tiles of `N` rows from `first` on.
+    pub(crate) fn rows_from<const N: usize>(&self, first: usize) -> [&[Tile]; N] {
+        std::array::from_fn(|i| self.row(first + i))
+    }
+
     /// The tiles of a row.
     pub(crate) fn row(&self, row: usize) -> &[Tile] {
         let n = self.n_cols.div_ceil(TILE);
         &self.tiles[row * n..(row + 1) * n]
     }
+}
+
+/// Tile `i` of each row. Not for kernels to write themselves: a closure there would have their instruction set, and then is not
+/// inlined into `map`, which has not.
+#[inline(always)]
+pub(crate) fn tiles<'a, const N: usize>(x: &[&'a [Tile]; N], i: usize) -> [&'a Tile; N] {
+    x.map(|row| &row[i])
 }
 
 /// What the kernels' unsafe blocks rely on: the processor has the instructions that `isa` stands for. AMX is not used here.

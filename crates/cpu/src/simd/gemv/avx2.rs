@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 use super::Columns;
 use super::blocks::{Blocks, Scales};
 use super::dispatch::Job;
-use crate::simd::quantize::{TILE, Tile};
+use crate::simd::quantize::{TILE, Tile, tiles};
 
 #[repr(align(64))]
 struct Codes([u8; TILE]);
@@ -45,16 +45,16 @@ fn dots<B: Blocks, const N: usize>(
     first: usize,
     out: &mut Columns<'_>,
 ) {
-    let x: [&[Tile]; N] = std::array::from_fn(|i| job.x.row(first + i));
+    let x: [&[Tile]; N] = job.x.rows_from(first);
     let mut sums = [_mm256_setzero_ps(); N];
     for (i, tile) in row.chunks(B::BYTES).enumerate() {
         if tile.len() == B::BYTES {
-            add::<B, N>(tile, &std::array::from_fn(|r| &x[r][i]), &mut sums);
+            add::<B, N>(tile, &tiles(&x, i), &mut sums);
         } else {
             // Zero blocks of every format add zero, as the activations past the end are zero too.
             let mut whole = [0; 512];
             whole[..tile.len()].copy_from_slice(tile);
-            add::<B, N>(&whole[..B::BYTES], &std::array::from_fn(|r| &x[r][i]), &mut sums);
+            add::<B, N>(&whole[..B::BYTES], &tiles(&x, i), &mut sums);
         }
     }
     for (r, sum) in sums.into_iter().enumerate() {

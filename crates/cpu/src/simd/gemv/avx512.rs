@@ -14,7 +14,7 @@ use quant::Format;
 
 use super::Columns;
 use super::dispatch::Job;
-use crate::simd::quantize::Tile;
+use crate::simd::quantize::{Tile, tiles};
 
 /// 256 weights in registers.
 #[derive(Clone, Copy)]
@@ -91,7 +91,7 @@ fn dots<F: Unpack, const N: usize>(
     out: &mut Columns<'_>,
 ) {
     let (whole, tail) = row.split_at(job.n_tiles() * F::BYTES);
-    let x: [&[Tile]; N] = std::array::from_fn(|r| job.x.row(first + r));
+    let x: [&[Tile]; N] = job.x.rows_from(first);
     let mut sums = [Sums::default(); N];
     for (i, tile) in whole.chunks_exact(F::BYTES).enumerate() {
         for line in 0..F::BYTES.div_ceil(64) {
@@ -100,12 +100,12 @@ fn dots<F: Unpack, const N: usize>(
         }
         // SAFETY: this function's features; the slice has `BYTES` bytes.
         let w = unsafe { F::unpack::<false>(tile.as_ptr(), 0) };
-        add::<N>(&w, 4, &std::array::from_fn(|r| &x[r][i]), &mut sums);
+        add::<N>(&w, 4, &tiles(&x, i), &mut sums);
     }
     if !tail.is_empty() {
         // SAFETY: this function's features; the slice has the bytes named.
         let w = unsafe { F::unpack::<true>(tail.as_ptr(), tail.len()) };
-        add::<N>(&w, job.n_tail_vectors(), &std::array::from_fn(|r| &x[r][job.n_tiles()]), &mut sums);
+        add::<N>(&w, job.n_tail_vectors(), &tiles(&x, job.n_tiles()), &mut sums);
     }
     for (r, sums) in sums.into_iter().enumerate() {
         out.set(first + r, col, sums.total());
