@@ -5,8 +5,9 @@
 //! an infinity or a NaN gets an infinite or NaN scale over zeros, which makes every product with it a NaN.
 //!
 //! A row is stored as tiles of 256 values (zero-filled past the end): the integers, the scales, and the sums that formats with
-//! a minimum or an offset need. Inside 64 values (two blocks) groups of four alternate between the blocks, so that
-//! the 32-bit lanes of a dot product alternate too and one 64-bit broadcast loads the scales of all lanes.
+//! a minimum or an offset need. A tile has 16 groups of 16 values, the finest unit of scale in any weight format, and four
+//! vectors of 16 lanes of four bytes: lane `l` of every vector belongs to one group, so that a tile's integer dot product
+//! accumulates in place, and is scaled once, by one vector of scales.
 
 use super::isa::Isa;
 
@@ -15,28 +16,34 @@ pub(crate) const BLOCK: usize = 32;
 /// Values of a tile.
 pub(crate) const TILE: usize = 256;
 
-/// Which group of four values of a block stands at each pair of lanes. Its own inverse: what AVX2's `unpacklo` and `unpackhi`
-/// of two blocks give.
-pub(crate) const LANE_GROUP: [usize; 8] = [0, 1, 4, 5, 2, 3, 6, 7];
+/// The group of 16 values that a lane belongs to. Even groups stand before odd ones in each half: what unpacking four blocks
+/// of 32 against each other gives in AVX2.
+pub(crate) const fn group_of(lane: usize) -> usize {
+    lane / 8 * 8 + lane % 4 * 2 + lane % 8 / 4
+}
+
+/// The lane of a group of 16 values.
+pub(crate) const fn lane_of(group: usize) -> usize {
+    group / 8 * 8 + group % 8 / 2 + group % 2 * 4
+}
 
 /// 256 quantised values of a row.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Tile {
-    /// The integers, four pairs of blocks, each pair interleaved by fours as [`LANE_GROUP`] says.
+    /// The integers: vector `v`, lane `l` holds values `4 * v` to `4 * v + 3` of the lane's group.
     pub(crate) qs: [i8; TILE],
-    /// `d` times the sum of 16 integers, in natural order.
+    /// For each lane `d` times the sum of its group's integers.
     pub(crate) s: [f32; 16],
-    /// Scales of the blocks.
-    pub(crate) d: [f32; 8],
+    /// For each lane the scale of its group's block.
+    pub(crate) d: [f32; 16],
 }
 
-const ZERO: Tile = Tile { qs: [0; TILE], s: [0.0; 16], d: [0.0; 8] };
+const ZERO: Tile = Tile { qs: [0; TILE], s: [0.0; 16], d: [0.0; 16] };
 
 /// Where value `i` of a tile is in [`Tile::qs`].
 pub(crate) const fn slot(i: usize) -> usize {
-    let (pair, block, group, k) = (i / 64, (i / 32) % 2, (i % 32) / 4, i % 4);
-    pair * 64 + LANE_GROUP[group] * 8 + block * 4 + k
+    i % 16 / 4 * 64 + lane_of(i / 16) * 4 + i % 4
 }
 
 /// Rows of activations, quantised: `[n_rows][n_cols]`. Keeps its memory between fills.
@@ -93,7 +100,7 @@ impl QuantizedRows {
         (0..self.n_cols)
             .map(|i| {
                 let (tile, i) = (&tiles[i / TILE], i % TILE);
-                tile.d[i / BLOCK] * f32::from(tile.qs[slot(i)])
+                tile.d[lane_of(i / 16)] * f32::from(tile.qs[slot(i)])
             })
             .collect()
     }
@@ -155,16 +162,14 @@ fn portable(row: &[f32], tiles: &mut [Tile]) {
         }
         for (b, block) in values.as_chunks::<BLOCK>().0.iter().enumerate() {
             let (q, d) = quantize_block(block);
-            let mut sums = [0i32; 2];
-            for (half, sum) in q.as_chunks::<16>().0.iter().zip(&mut sums) {
-                *sum = half.iter().map(|&v| i32::from(v)).sum();
-            }
-            tile.d[b] = d;
-            tile.s[2 * b] = d * sums[0] as f32;
-            tile.s[2 * b + 1] = d * sums[1] as f32;
-            for (group, four) in q.as_chunks::<4>().0.iter().enumerate() {
-                let at = slot(b * BLOCK + group * 4);
-                tile.qs[at..at + 4].copy_from_slice(four);
+            for (half, values) in q.as_chunks::<16>().0.iter().enumerate() {
+                let lane = lane_of(2 * b + half);
+                let sum: i32 = values.iter().map(|&v| i32::from(v)).sum();
+                tile.d[lane] = d;
+                tile.s[lane] = d * sum as f32;
+                for (v, four) in values.as_chunks::<4>().0.iter().enumerate() {
+                    tile.qs[64 * v + 4 * lane..][..4].copy_from_slice(four);
+                }
             }
         }
     }

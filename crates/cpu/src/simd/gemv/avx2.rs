@@ -1,8 +1,8 @@
 //! The block formats' kernel for AVX2: `maddubs` of unsigned weights with signed activations.
 //!
-//! Codes are unpacked to memory in a form that the compiler vectorises, then taken 64 at a time: the two blocks are interleaved by
-//! fours as the activations are, so that one vector of scales serves the 64 products. Signed weights go in as magnitudes,
-//! with their signs moved to the activations; no pair of products then exceeds 16 bits.
+//! Codes are unpacked to memory in a form that the compiler vectorises, then taken 128 at a time: four blocks of 32 are transposed
+//! by fours as the activations are, so that a lane stays in one group of 16 weights. Signed weights go in as
+//! magnitudes, with their signs moved to the activations; no pair of products then exceeds 16 bits.
 
 use std::arch::x86_64::*;
 
@@ -72,37 +72,49 @@ fn add<B: Blocks, const N: usize>(tile: &[u8], x: &[&Tile; N], sums: &mut [__m25
     B::codes(tile, &mut codes.0);
     let Scales { d, m } = B::scales(tile);
     let ones = _mm256_set1_epi16(1);
-    for pair in 0..4 {
-        let (a, b) = (weights::<B>(&codes, 2 * pair), weights::<B>(&codes, 2 * pair + 1));
-        let (low, high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-        // Lanes alternate between the blocks; the upper half holds the second 16 weights of each.
-        let d = &d[4 * pair..4 * pair + 4];
-        let scale = _mm256_setr_ps(d[0], d[2], d[0], d[2], d[1], d[3], d[1], d[3]);
+    for half in 0..2 {
+        let block = |k| weights::<B>(&codes, 4 * half + k);
+        let w = transposed([block(0), block(1), block(2), block(3)]);
+        let (scale, minimum) = (in_lanes(&d, half), in_lanes(&m, half));
         for (x, sum) in x.iter().zip(&mut *sums) {
-            // SAFETY: 64 integers and two scales from index 64 * pair and 2 * pair on, pair < 4, are inside the tile's arrays.
-            let (x_low, x_high, x_d) = unsafe {
-                let qs = x.qs.as_ptr().add(64 * pair).cast::<__m256i>();
-                let x_d = _mm256_broadcast_sd(&*x.d.as_ptr().add(2 * pair).cast::<f64>());
-                (_mm256_load_si256(qs), _mm256_load_si256(qs.add(1)), _mm256_castpd_ps(x_d))
-            };
-            let products = _mm256_add_epi32(
-                _mm256_madd_epi16(products::<B>(low, x_low), ones),
-                _mm256_madd_epi16(products::<B>(high, x_high), ones),
-            );
-            *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), _mm256_mul_ps(scale, x_d), *sum);
-        }
-    }
-    if B::MINIMUMS {
-        for half in 0..2 {
+            let mut total = _mm256_setzero_si256();
+            for (v, &w) in w.iter().enumerate() {
+                // SAFETY: 32 bytes from 64 * v + 32 * half on, v < 4 and half < 2, are inside the tile's 256.
+                let qs = unsafe { _mm256_load_si256(x.qs.as_ptr().add(64 * v + 32 * half).cast()) };
+                total = _mm256_add_epi32(total, _mm256_madd_epi16(products::<B>(w, qs), ones));
+            }
             // SAFETY: eight values from index 8 * half on, half < 2, are inside the arrays of 16.
-            let m = unsafe { _mm256_loadu_ps(m.as_ptr().add(8 * half)) };
-            for (x, sum) in x.iter().zip(&mut *sums) {
-                // SAFETY: as above.
-                let s = unsafe { _mm256_load_ps(x.s.as_ptr().add(8 * half)) };
-                *sum = _mm256_fmadd_ps(m, s, *sum);
+            let (x_d, x_s) = unsafe {
+                (_mm256_load_ps(x.d.as_ptr().add(8 * half)), _mm256_load_ps(x.s.as_ptr().add(8 * half)))
+            };
+            *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(total), _mm256_mul_ps(scale, x_d), *sum);
+            if B::MINIMUMS {
+                *sum = _mm256_fmadd_ps(minimum, x_s, *sum);
             }
         }
     }
+}
+
+/// Four blocks of 32 bytes as four vectors, of which each takes four bytes of every group of 16, even groups first.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn transposed([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+    let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    [
+        _mm256_unpacklo_epi64(ab_low, cd_low),
+        _mm256_unpackhi_epi64(ab_low, cd_low),
+        _mm256_unpacklo_epi64(ab_high, cd_high),
+        _mm256_unpackhi_epi64(ab_high, cd_high),
+    ]
+}
+
+/// Half of the values of 16 groups, in the order of the lanes.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn in_lanes(values: &[f32; 16], half: usize) -> __m256 {
+    let v = &values[8 * half..8 * half + 8];
+    _mm256_setr_ps(v[0], v[2], v[4], v[6], v[1], v[3], v[5], v[7])
 }
 
 /// The weights of a block as bytes: signed, or unsigned where codes have no offset and no table.

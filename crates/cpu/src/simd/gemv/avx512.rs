@@ -1,9 +1,25 @@
-//! The block formats' kernel for AVX-512 with VNNI and VBMI: 64 weights of two blocks a step, one `vpdpbusd` each.
+//! The block formats' kernel for AVX-512 with VNNI and VBMI: 256 weights a step, with four `vpdpbusd` and two multiply-adds.
 //!
-//! A format unpacks 256 weights to unsigned bytes in the activations' interleaved order, with a vector of scales for each 64
-//! and of minimums for all: a format of signed weights adds an offset to make them unsigned, and its minimum is the negative
-//! offset times the scale. Sums of a weight row with an activation row are in registers of their own, so their order
-//! never depends on the rows beside them.
+//! A format unpacks 256 weights to unsigned bytes, in the lanes that the activations have, with a vector of scales and one of
+//! minimums. A format of signed weights adds an offset to make them unsigned; its minimum is the negative offset times
+//! the scale. The sum of a weight row with an activation row is in a register of its own, so its order never depends on
+//! the rows beside them.
+
+/// A table of an integer for every lane, from the number of its group of 16 weights.
+macro_rules! by_group {
+    (|$g:ident| $value:expr) => {
+        &const {
+            let mut table = [0i32; 16];
+            let mut lane = 0;
+            while lane < 16 {
+                let $g = $crate::simd::quantize::group_of(lane) as i32;
+                table[lane] = $value;
+                lane += 1;
+            }
+            table
+        }
+    };
+}
 
 mod blocks256;
 mod blocks32;
@@ -19,11 +35,11 @@ use crate::simd::quantize::{Tile, tiles};
 /// 256 weights in registers.
 #[derive(Clone, Copy)]
 struct Unpacked {
-    /// Unsigned weights, 64 a vector.
+    /// Unsigned weights: vector `v`, lane `l` holds weights `4 * v` to `4 * v + 3` of the lane's group of 16.
     q: [__m512i; 4],
-    /// Scales of the 32-bit lanes of `q`.
-    d: [__m512; 4],
-    /// Minimums of 16 weights each, in natural order.
+    /// Scales of the lanes' groups.
+    d: __m512,
+    /// Minimums of the lanes' groups.
     m: __m512,
 }
 
@@ -70,18 +86,17 @@ fn rows<F: Unpack>(job: &Job<'_>, out: &mut Columns<'_>) {
     for (col, row) in job.rows().enumerate() {
         let mut x_row = 0;
         while x_row < job.x.n_rows() {
-            match job.x.n_rows() - x_row {
+            x_row += match job.x.n_rows() - x_row {
                 1 => dots::<F, 1>(job, (row, col), x_row, out),
-                2 => dots::<F, 2>(job, (row, col), x_row, out),
-                3 => dots::<F, 3>(job, (row, col), x_row, out),
-                _ => dots::<F, 4>(job, (row, col), x_row, out),
-            }
-            x_row += 4;
+                2..4 => dots::<F, 2>(job, (row, col), x_row, out),
+                4..8 => dots::<F, 4>(job, (row, col), x_row, out),
+                _ => dots::<F, 8>(job, (row, col), x_row, out),
+            };
         }
     }
 }
 
-/// The dot products of a weight row with `N` activation rows from `first` on.
+/// The dot products of a weight row with `N` activation rows from `first` on. Returns `N`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
 #[inline]
 fn dots<F: Unpack, const N: usize>(
@@ -89,10 +104,10 @@ fn dots<F: Unpack, const N: usize>(
     (row, col): (&[u8], usize),
     first: usize,
     out: &mut Columns<'_>,
-) {
+) -> usize {
     let (whole, tail) = row.split_at(job.n_tiles() * F::BYTES);
     let x: [&[Tile]; N] = job.x.rows_from(first);
-    let mut sums = [Sums::default(); N];
+    let mut sums = [_mm512_setzero_ps(); N];
     for (i, tile) in whole.chunks_exact(F::BYTES).enumerate() {
         for line in 0..F::BYTES.div_ceil(64) {
             // A prefetch of any address is allowed.
@@ -100,80 +115,51 @@ fn dots<F: Unpack, const N: usize>(
         }
         // SAFETY: this function's features; the slice has `BYTES` bytes.
         let w = unsafe { F::unpack::<false>(tile.as_ptr(), 0) };
-        add::<N>(&w, 4, &tiles(&x, i), &mut sums);
+        add::<N>(&w, &tiles(&x, i), &mut sums);
     }
     if !tail.is_empty() {
         // SAFETY: this function's features; the slice has the bytes named.
         let w = unsafe { F::unpack::<true>(tail.as_ptr(), tail.len()) };
-        add::<N>(&w, job.n_tail_vectors(), &tiles(&x, job.n_tiles()), &mut sums);
+        add::<N>(&w, &tiles(&x, job.n_tiles()), &mut sums);
     }
-    for (r, sums) in sums.into_iter().enumerate() {
-        out.set(first + r, col, sums.total());
+    for (r, sum) in sums.into_iter().enumerate() {
+        out.set(first + r, col, total(sum));
     }
+    N
 }
 
-/// The sums of one weight row with one activation row.
-#[derive(Clone, Copy)]
-struct Sums {
-    even: __m512,
-    odd: __m512,
-    minimums: __m512,
+/// The sum of the lanes.
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn total(sum: __m512) -> f32 {
+    let half = _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum));
+    let quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
+    let pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+    _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
 }
 
-impl Default for Sums {
-    #[inline(always)]
-    fn default() -> Sums {
-        // SAFETY: all bits zero is a vector of zeros.
-        unsafe { std::mem::zeroed() }
-    }
-}
-
-impl Sums {
-    #[target_feature(enable = "avx512f,avx512dq")]
-    #[inline]
-    fn total(self) -> f32 {
-        let all = _mm512_add_ps(_mm512_add_ps(self.even, self.odd), self.minimums);
-        let half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps::<1>(all));
-        let quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
-        let pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
-        _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
-    }
-}
-
-/// Adds the products of the first `n` vectors of a tile.
+/// Adds the products of a tile.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
 #[inline]
-fn add<const N: usize>(w: &Unpacked, n: usize, x: &[&Tile; N], sums: &mut [Sums; N]) {
-    for v in 0..4 {
-        if v >= n {
-            break;
+fn add<const N: usize>(w: &Unpacked, x: &[&Tile; N], sums: &mut [__m512; N]) {
+    for (x, sum) in x.iter().zip(sums) {
+        // SAFETY: the tile's arrays are four vectors of integers, one of sums and one of scales, at multiples of 64 bytes.
+        let (qs, s, d) = unsafe {
+            let qs = x.qs.as_ptr().cast::<__m512i>();
+            (
+                [*qs, *qs.add(1), *qs.add(2), *qs.add(3)],
+                _mm512_load_ps(x.s.as_ptr()),
+                _mm512_load_ps(x.d.as_ptr()),
+            )
+        };
+        let mut products = _mm512_setzero_si512();
+        for (&w, qs) in w.q.iter().zip(qs) {
+            products = _mm512_dpbusd_epi32(products, w, qs);
         }
-        for (x, sums) in x.iter().zip(&mut *sums) {
-            // SAFETY: 64 integers and two scales from index 64 * v and 2 * v on, v < 4, are inside the tile's arrays, which
-            // stand at multiples of 64 bytes.
-            let (qs, d) = unsafe {
-                (
-                    _mm512_load_si512(x.qs.as_ptr().add(64 * v).cast()),
-                    _mm512_castpd_ps(_mm512_set1_pd(*x.d.as_ptr().add(2 * v).cast::<f64>())),
-                )
-            };
-            let products = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(_mm512_setzero_si512(), w.q[v], qs));
-            let scale = _mm512_mul_ps(w.d[v], d);
-            let sum = if v % 2 == 0 { &mut sums.even } else { &mut sums.odd };
-            *sum = _mm512_fmadd_ps(products, scale, *sum);
-        }
-    }
-    for (x, sums) in x.iter().zip(sums) {
-        // SAFETY: the tile has 16 sums, at a multiple of 64 bytes.
-        let s = unsafe { _mm512_load_ps(x.s.as_ptr()) };
-        sums.minimums = _mm512_fmadd_ps(w.m, s, sums.minimums);
+        *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), _mm512_mul_ps(w.d, d), *sum);
+        *sum = _mm512_fmadd_ps(w.m, s, *sum);
     }
 }
-
-/// The lower eight lanes, twice each: what belongs to 32 weights, for 16 weights each.
-const EIGHT_TWICE: [i32; 16] = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7];
-/// The upper eight lanes, twice each.
-const UPPER_EIGHT_TWICE: [i32; 16] = [8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15];
 
 /// Signed values with `offset` added.
 const fn raised(values: [i8; 16], offset: u8) -> [u8; 16] {
@@ -184,6 +170,28 @@ const fn raised(values: [i8; 16], offset: u8) -> [u8; 16] {
         i += 1;
     }
     table
+}
+
+/// The nibbles of eight blocks of 16 bytes, four in each operand: a block's low nibbles are its first 16 weights.
+///
+/// # Safety
+/// The processor has `Isa::Avx512`.
+#[inline(always)]
+unsafe fn nibbles_of_16(a: __m512i, b: __m512i) -> [__m512i; 4] {
+    // SAFETY: the caller's processor.
+    unsafe {
+        let shift = lanes(by_group!(|g| g % 2 * 4));
+        let vector = |table| {
+            let qs = _mm512_permutex2var_epi32(a, lanes(table), b);
+            _mm512_and_si512(_mm512_srlv_epi32(qs, shift), _mm512_set1_epi8(15))
+        };
+        [
+            vector(by_group!(|g| g / 2 * 4)),
+            vector(by_group!(|g| g / 2 * 4 + 1)),
+            vector(by_group!(|g| g / 2 * 4 + 2)),
+            vector(by_group!(|g| g / 2 * 4 + 3)),
+        ]
+    }
 }
 
 /// Loads a table of 64 byte indices.

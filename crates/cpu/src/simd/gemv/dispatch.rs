@@ -26,11 +26,6 @@ impl<'a> Job<'a> {
     pub(super) fn n_tiles(&self) -> usize {
         self.weights.n_cols / TILE
     }
-
-    /// Vectors of 64 weights, the last perhaps half full, after the last whole tile of a row.
-    pub(super) fn n_tail_vectors(&self) -> usize {
-        (self.weights.n_cols % TILE).div_ceil(64)
-    }
 }
 
 /// Runs the kernel for the format and the instruction set.

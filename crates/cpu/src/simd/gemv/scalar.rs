@@ -5,7 +5,7 @@
 use super::Columns;
 use super::blocks::{Blocks, Scales};
 use super::dispatch::Job;
-use crate::simd::quantize::{LANE_GROUP, TILE, Tile};
+use crate::simd::quantize::{TILE, Tile, lane_of};
 
 /// Codes as signed weights, with their scales.
 struct Unpacked {
@@ -50,17 +50,16 @@ fn unpack<B: Blocks>(tile: &[u8]) -> Unpacked {
 fn dot<B: Blocks>(w: &Unpacked, x: &Tile) -> f32 {
     let mut sum = 0.0;
     for (g, weights) in w.weights.as_chunks::<16>().0.iter().enumerate() {
-        let (pair, block) = (g / 4 * 64, g / 2 % 2 * 4);
+        let lane = lane_of(g);
         let mut products = 0i32;
-        for (group, weights) in weights.as_chunks::<4>().0.iter().enumerate() {
-            let at = pair + block + LANE_GROUP[g % 2 * 4 + group] * 8;
-            for (&w, &q) in weights.iter().zip(&x.qs[at..at + 4]) {
+        for (v, weights) in weights.as_chunks::<4>().0.iter().enumerate() {
+            for (&w, &q) in weights.iter().zip(&x.qs[64 * v + 4 * lane..][..4]) {
                 products += i32::from(w) * i32::from(q);
             }
         }
-        sum += w.scales.d[g] * x.d[g / 2] * products as f32;
+        sum += w.scales.d[g] * x.d[lane] * products as f32;
         if B::MINIMUMS {
-            sum += w.scales.m[g] * x.s[g];
+            sum += w.scales.m[g] * x.s[lane];
         }
     }
     sum
