@@ -3,9 +3,9 @@
 
 Usage: pip install numpy gguf && python make.py
 
-NAME.bin holds N blocks, then their N * block_len values as little-endian float32. Two thirds of the blocks are random with
-scales of a usual size; the rest are the edges: all bits clear, all set, and random bytes under scales that are subnormal,
-negative zero, the largest finite, infinite and not a number.
+NAME.bin holds N blocks, then their N * block_len values as little-endian float32. First come the edges: all bits clear, all
+set, and random bytes under scales that are zero, negative zero, subnormal, the largest finite, infinite and not a number;
+then random bytes under scales of a usual size.
 """
 
 import pathlib
