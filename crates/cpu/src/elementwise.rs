@@ -29,7 +29,7 @@ pub(crate) fn add_bias(pool: &Pool, linear: &Linear, out: &mut [f32]) {
     if let Some(bias) = &linear.bias {
         let rows = PIECE.div_ceil(bias.len()) * bias.len();
         pool.chunks(out, rows, &|_, out| {
-            out.chunks_exact_mut(bias.len()).for_each(|row| add_piece(row, bias))
+            out.chunks_exact_mut(bias.len()).for_each(|row| add_piece(row, bias));
         });
     }
 }

@@ -24,7 +24,8 @@ pub(crate) fn feed_forward(
     forward: &mut Forward<'_>,
     experts: &Experts,
     normed: Rows<'_>,
-    (sum, observe): (&mut [f32], &mut dyn FnMut(&[f32])),
+    sum: &mut [f32],
+    observe: &mut dyn FnMut(&[f32]),
 ) {
     let feed_forward = forward.model.architecture.feed_forward;
     let Experts { router, n_used, gate, up, down } = experts;

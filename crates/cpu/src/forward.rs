@@ -171,7 +171,7 @@ impl Forward<'_> {
                 self.kernels.activate(self.pool, activation, h, None);
                 down
             }
-            Ffn::Experts(experts) => return experts::feed_forward(self, experts, normed, (out, observe)),
+            Ffn::Experts(experts) => return experts::feed_forward(self, experts, normed, out, observe),
         };
         observe(h);
         self.linears(Rows { data: h, n_cols: n_ff, n_prompt: normed.n_prompt }, [down], [out]);

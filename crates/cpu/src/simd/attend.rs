@@ -116,7 +116,7 @@ fn runs(places: &[Place<'_>], most: usize) -> Vec<(usize, usize)> {
     for (r, place) in places.iter().enumerate() {
         match runs.last_mut() {
             Some((first, end)) if r - *first < most && std::ptr::eq(places[*first].pages, place.pages) => {
-                *end = r + 1
+                *end = r + 1;
             }
             _ => runs.push((r, r + 1)),
         }

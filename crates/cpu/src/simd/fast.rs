@@ -85,7 +85,7 @@ impl Fast {
             if x.n_prompt > 0 {
                 let mut parts: Vec<_> = prepared.parts(32).collect();
                 pool.chunks(&mut parts, 1, &|_, part| {
-                    part[0].fill(|row| &x.data[row * x.n_cols..][..x.n_cols])
+                    part[0].fill(|row| &x.data[row * x.n_cols..][..x.n_cols]);
                 });
             }
         }

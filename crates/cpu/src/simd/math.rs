@@ -19,13 +19,7 @@ pub(crate) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     /// Adding and subtracting it rounds to an integer, for magnitudes below 2^22.
     const ROUND: f32 = 12_582_912.0;
-    let clamped = if x < -87.0 {
-        -87.0
-    } else if x > 88.0 {
-        88.0
-    } else {
-        x
-    };
+    let clamped = x.clamp(-87.0, 88.0);
     let n = mul_add::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND) - ROUND;
     // ln(2) in two parts, the first with few enough bits that its product with n is exact.
     let r = mul_add::<FMA>(n, -1.428_606_8e-6, mul_add::<FMA>(n, -0.693_145_75, clamped));
@@ -64,7 +58,7 @@ fn widen_avx512(from: &[u16], to: &mut [f32]) {
     for (from, to) in from16.iter().zip(to16) {
         // SAFETY: reads the 32 bytes and writes the 64 bytes of two chunks of 16 values.
         unsafe {
-            _mm512_storeu_ps(to.as_mut_ptr(), _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())))
+            _mm512_storeu_ps(to.as_mut_ptr(), _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())));
         };
     }
     for (to, &from) in to_rest.iter_mut().zip(from_rest) {

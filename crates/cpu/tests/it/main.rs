@@ -1,5 +1,8 @@
 //! The executors against the golden models, stage by stage against each other, and a sequence against itself in company.
 
+#![allow(clippy::print_stdout)] // The errors reached, and why a case was skipped, for whoever asks with --nocapture.
+
+mod conformance;
 mod golden;
 mod invariance;
 mod support;

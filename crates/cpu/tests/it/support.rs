@@ -9,10 +9,14 @@ use model::{Batch, Executor, Model, SamplingParams};
 
 /// A model's executor with room for `n_slot` sequences of `n_ctx` tokens.
 pub(crate) fn executor(path: &Path, exact: bool, n_ctx: usize, n_slot: usize) -> CpuExecutor {
+    executor_with(path, &Options { threads: 2, exact, n_ctx, n_slot, ..Options::default() })
+}
+
+/// A model's executor with these options.
+pub(crate) fn executor_with(path: &Path, options: &Options) -> CpuExecutor {
     let gguf = gguf::Gguf::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let model = Model::load(&gguf).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let options = Options { threads: 2, exact, n_ctx, n_slot, ..Options::default() };
-    CpuExecutor::new(Arc::new(model), &options).expect("an executor")
+    CpuExecutor::new(Arc::new(model), options).expect("an executor")
 }
 
 /// The pages of a slot, where each slot has its own consecutive ones.

@@ -1,0 +1,91 @@
+//! The fast kernels against the exact ones, stage by stage, on every instruction set that this machine runs.
+
+use cpu::simd::isa::Isa;
+use cpu::{CpuExecutor, Options};
+use model::batch::Want;
+use model::stage::Stage;
+use model::{Batch, Executor};
+use testkit::{golden, nmse};
+
+use crate::support::{executor_with, last, prompt};
+
+/// What a stage may differ by, its inputs having gone through all the stages before it. Attention is the most sensitive: it averages
+/// values that largely cancel, so its output is small beside its error.
+const BOUND: f64 = 5e-3;
+
+type Trace = Vec<(Stage, usize, Vec<f32>)>;
+
+/// What every stage of a prompt and of one more token after it leaves behind.
+fn trace(executor: &mut CpuExecutor, tokens: &[u32]) -> Trace {
+    let mut trace = Trace::new();
+    let (head, tail) = tokens.split_at(tokens.len() - 1);
+    let prompt = prompt(executor, 0, 0, head, Want::Logits);
+    let mut generated = last(executor, 0, head.len(), Want::Logits);
+    generated.input = model::Input::Tokens(tail.into());
+    for span in [prompt, generated] {
+        let batch = Batch { spans: vec![span] };
+        let observe = &mut |stage, layer, values: &[f32]| trace.push((stage, layer, values.to_vec()));
+        executor.run_observed(&batch, observe).expect("a step");
+    }
+    trace
+}
+
+#[test]
+fn every_stage_agrees_on_every_instruction_set() {
+    for model in golden().iter().filter(|m| !m.name.starts_with("llama-") || m.name == "llama-q4_k_m") {
+        let tokens = &model.cases[0].0;
+        let options =
+            |exact, isa| Options { threads: 2, exact, isa, n_ctx: tokens.len(), ..Options::default() };
+        let expected = trace(&mut executor_with(&model.path, &options(true, None)), tokens);
+        for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx] {
+            if isa > Isa::detect() {
+                println!("skipped: this machine has no {isa}");
+                continue;
+            }
+            let mut fast = executor_with(&model.path, &options(false, Some(isa)));
+            assert_eq!(fast.kernels(), isa.to_string());
+            let found = trace(&mut fast, tokens);
+            assert_eq!(found.len(), expected.len());
+            let mut worst = 0f64;
+            for ((stage, layer, values), (_, _, reference)) in found.iter().zip(&expected) {
+                // Two experts whose router logits nearly tie may change places: their sum, FfnOut, is what must agree.
+                if *stage == Stage::FfnIn && model.name.starts_with("gpt-oss") {
+                    continue;
+                }
+                let error = nmse(values, reference);
+                worst = worst.max(error);
+                assert!(error <= BOUND, "{} {isa} {stage:?} of layer {layer}: {error:e}", model.name);
+            }
+            println!("{:24} {isa}: worst stage {worst:.1e}", model.name);
+        }
+    }
+}
+
+#[test]
+fn a_batch_outside_the_limits_is_refused_and_nothing_else_is_disturbed() {
+    let model = &golden()[0];
+    let options = Options { threads: 1, n_ctx: 64, n_slot: 2, n_row: 32, ..Options::default() };
+    let mut executor = executor_with(&model.path, &options);
+    let good = prompt(&executor, 0, 0, &[1, 2, 3], Want::Nothing);
+    let n_vocab = executor.limits().n_vocab as u32;
+    let mut bad = [(); 9].map(|()| good.clone());
+    bad[0].slot = 2;
+    bad[1].input = model::Input::Tokens([].into());
+    bad[2].start = 62;
+    bad[3].pages = [].into();
+    bad[4].pages = [999, 1].into();
+    bad[5].input = model::Input::Tokens([n_vocab].into());
+    bad[6].input = model::Input::Tokens([1; 33].into());
+    bad[7].begin = Some([n_vocab].into());
+    bad[8].input = model::Input::Last;
+    for (i, span) in bad.into_iter().enumerate() {
+        let error = executor.submit(&Batch { spans: vec![span] }).expect_err("a refusal");
+        assert!(matches!(error, model::ExecutorError::Batch { span: 0, .. }), "{i}: {error}");
+    }
+    let twice = Batch { spans: vec![good.clone(), good.clone()] };
+    assert!(matches!(executor.submit(&twice), Err(model::ExecutorError::Batch { span: 1, .. })));
+    let ticket = executor.submit(&Batch { spans: vec![good] }).expect("a good batch after the bad ones");
+    assert!(executor.collect(ticket).expect("its results").is_empty());
+    assert!(executor.collect(ticket).is_err(), "a ticket is good once");
+    assert!(executor.collect(model::Ticket(u64::MAX)).is_err());
+}
