@@ -64,7 +64,7 @@ fn main() -> std::io::Result<()> {
         }
         let plain = PIECE as f64
             / nanoseconds(LARGE / PIECE, |i| {
-                _ = black_box(read(black_box(&memory[i * PIECE..(i + 1) * PIECE])))
+                _ = black_box(read(black_box(&memory[i * PIECE..(i + 1) * PIECE])));
             });
         writeln!(out, "{format}: a plain read gives {plain:.1} GB/s")?;
         for n_cols in [1536, 8960] {
