@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
             chunk[0] = bos;
         }
         let first = n_ctx / 2;
-        let mut targets = chunk[first + 1..].to_vec().into_iter();
+        let mut targets = chunk[first + 1..].iter().copied();
         single::prompt_logits(loaded.executor.as_mut(), chunk, first..n_ctx - 1, |rows| {
             for (row, target) in rows.chunks_exact(n_vocab).zip(&mut targets) {
                 score.add(negative_log_likelihood(row, target));
