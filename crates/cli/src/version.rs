@@ -1,4 +1,7 @@
-//! Which build is this? Version, commit, instruction set of this machine's kernels, and whether CUDA is built in.
+//! Which build is this? What `--version` and reports of measurements say.
+//!
+//! Version, the commit that the build script found, the instruction set that the kernels use on this machine, and whether CUDA
+//! is built in.
 
 use std::sync::LazyLock;
 

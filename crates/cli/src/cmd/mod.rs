@@ -1,4 +1,7 @@
-//! The commands, one file each.
+//! What can the program do? The commands, one file or folder each, and what they share.
+//!
+//! A command reads its flags, does its work and writes its result to stdout at the end or as it comes; whatever else it has to say
+//! goes to the log. It returns its error and leaves the exit code to [`crate::exit`].
 
 mod bench;
 mod eval;

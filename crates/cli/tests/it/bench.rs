@@ -1,4 +1,6 @@
 //! Does `bench` report what it promises, for every shape of work that it was asked for?
+//!
+//! No rate is compared with a number: a test machine has other things to do.
 
 use crate::program::{golden, worker};
 

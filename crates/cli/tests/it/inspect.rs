@@ -1,4 +1,6 @@
 //! Does `inspect` say what is in a file, whether or not it can run?
+//!
+//! Snapshots of the text for each kind of position and attention; the JSON is checked by its sums.
 
 use expect_test::{Expect, expect};
 

@@ -1,4 +1,6 @@
 //! Runs the binary and shows what it did.
+//!
+//! Output is text or the test fails: the binary never writes half a character.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

@@ -1,4 +1,6 @@
 //! Does every refusal have its exit code, one clear line on stderr, and nothing on stdout?
+//!
+//! Codes are those of `src/exit.rs`. With `-q` the log is silent, so that the one line is all there is.
 
 use expect_test::{Expect, expect};
 
@@ -140,12 +142,24 @@ fn an_invalid_request_is_8() {
         "[320]",
         &expect!["8: error: stdin: expected ids below 320, found 320"],
     );
-    check(&["detokenize", "--model", &model, "--jsonl"], "{}\n", &expect!["8: error: stdin, line 1: expected a JSON array of ids: invalid type: map, expected a sequence at line 1 column 0"]);
-    check(&["tokenize", "--model", &model, "--jsonl"], "hello\n", &expect!["8: error: stdin, line 1: expected a JSON string: expected value at line 1 column 1"]);
+    check(
+        &["detokenize", "--model", &model, "--jsonl"],
+        "{}\n",
+        &expect![
+            "8: error: stdin, line 1: expected a JSON array of ids: invalid type: map, expected a sequence at line 1 column 0"
+        ],
+    );
+    check(
+        &["tokenize", "--model", &model, "--jsonl"],
+        "hello\n",
+        &expect!["8: error: stdin, line 1: expected a JSON string: expected value at line 1 column 1"],
+    );
     check(
         &["eval", "logits", "--model", &model, "--tokens", &golden("llama-q4_0.json"), "--out", "x"],
         "",
-        &expect!["8: error: llama-q4_0.json: expected an array of token ids, found an object; name one with --key"],
+        &expect![
+            "8: error: llama-q4_0.json: expected an array of token ids, found an object; name one with --key"
+        ],
     );
 }
 

@@ -1,4 +1,6 @@
 //! Does `run` give the same answer for the same seed, on a clean stdout, and stop as it was told?
+//!
+//! The golden models are random, so their answers are noise; what counts is that the noise is the reference's own.
 
 use std::io::Read;
 use std::process::Stdio;

@@ -1,4 +1,6 @@
 //! Are ids and text the same thing through `tokenize` and `detokenize`?
+//!
+//! The ids are those of the golden files, made by the reference tokenizer; the text has characters of one to four bytes.
 
 use crate::program::{golden, golden_json, worker_reading};
 

@@ -1,4 +1,7 @@
 //! What do repeated measurements say? The median, and how far the others lie from it.
+//!
+//! The median and not the mean: on a shared machine a repetition is slowed by others now and then, and never sped up. Rates are in
+//! tokens per second.
 
 use serde::Serialize;
 

@@ -1,4 +1,7 @@
 //! What does a model predict? Logits for other tools, and perplexity.
+//!
+//! Both compute tokens as prompt, through the executor itself: the engine has no use for logits, and an evaluation no use for
+//! sampling.
 
 mod logits;
 mod perplexity;

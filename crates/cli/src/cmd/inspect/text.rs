@@ -1,4 +1,7 @@
-//! How are a file's facts written for people? One labelled line a topic; what the file does not say is left out.
+//! How are a file's facts written for people? One labelled line a topic.
+//!
+//! What the file does not say is left out, so that a line is never a guess. Sizes are in binary units, contexts and windows in
+//! tokens, shapes innermost dimension first.
 
 use std::fmt;
 

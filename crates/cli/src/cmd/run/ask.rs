@@ -1,4 +1,7 @@
-//! One request to the worker: streams its text, takes Ctrl-C as its cancellation, and says what came of it.
+//! What becomes of one question? A request to the worker, its text as it streams, and the answer with its figures.
+//!
+//! Ctrl-C cancels the request and nothing else; its end is then waited for like any other. Times are in milliseconds, rates in tokens
+//! per second; a rate of no tokens or no time is absent.
 
 use std::io;
 use std::time::Duration;
