@@ -52,9 +52,6 @@ pub enum TokenizerError {
         /// What is wrong with it.
         why: String,
     },
-    /// The tokenizer behind a tokenizer.json refused a text.
-    #[error("encoding failed: {0}")]
-    Encode(String),
     /// A chat template is not valid Jinja.
     #[error("chat template: line {line}: {why}")]
     TemplateSyntax {

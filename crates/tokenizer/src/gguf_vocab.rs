@@ -13,7 +13,6 @@ use gguf::{Array, Metadata};
 use crate::bpe::{Bpe, rank_merges};
 use crate::chat;
 use crate::error::TokenizerError;
-use crate::hf_json;
 use crate::limits::{MAX_MERGES, MAX_TOKENS};
 use crate::pretokenize::{FALLBACK, FALLBACK_NAME, PreTokenizer};
 use crate::special::SpecialMatcher;
@@ -48,7 +47,7 @@ impl Tokenizer {
                     false => path.to_owned(),
                 });
                 match path.filter(|path| path.is_file()) {
-                    Some(path) => hf_json::open(&path)?,
+                    Some(path) => Tokenizer::from_hf_json(&path)?,
                     None => {
                         return Err(TokenizerError::NoVocabulary {
                             found,

@@ -8,7 +8,6 @@ use std::fmt;
 use crate::bpe::Bpe;
 use crate::chat::ChatTemplate;
 use crate::error::TokenizerError;
-use crate::hf_json::HfEncoder;
 use crate::limits::MAX_TEXT_BYTES;
 use crate::special::{Piece, SpecialMatcher};
 use crate::special_tokens::SpecialTokens;
@@ -50,7 +49,6 @@ pub struct EncodeOptions {
 pub(crate) enum Encoder {
     Bpe(Bpe),
     Spm(Spm),
-    Hf(Box<HfEncoder>),
 }
 
 /// A vocabulary and its rules.
@@ -137,7 +135,7 @@ impl Tokenizer {
     /// Text -> ids.
     ///
     /// # Errors
-    /// [`TokenizerError::TooLarge`] past [`MAX_TEXT_BYTES`]; [`TokenizerError::Encode`] where a tokenizer.json fails.
+    /// [`TokenizerError::TooLarge`] past [`MAX_TEXT_BYTES`].
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, TokenizerError> {
         if text.len() > MAX_TEXT_BYTES {
             let (limit, found) = (MAX_TEXT_BYTES as u64, text.len() as u64);
@@ -148,38 +146,30 @@ impl Tokenizer {
             ids.extend(self.special.bos);
         }
         let mut after_special = true;
-        let mut failed = None;
         self.matcher.split(text, options.parse_special, |piece| match piece {
             Piece::Special(id) => {
                 ids.push(id);
                 after_special = true;
             }
             Piece::Text(text) => {
-                if let Err(error) = self.encode_text(text, after_special, &mut ids) {
-                    failed.get_or_insert(error);
-                }
+                self.encode_text(text, after_special, &mut ids);
                 after_special = false;
             }
         });
-        if let Some(error) = failed {
-            return Err(error);
-        }
         if options.add_special && self.special.add_eos {
             ids.extend(self.special.eos);
         }
         Ok(ids)
     }
 
-    fn encode_text(&self, text: &str, after_special: bool, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    fn encode_text(&self, text: &str, after_special: bool, ids: &mut Vec<u32>) {
         match &self.encoder {
             Encoder::Bpe(bpe) => bpe.encode(&self.vocab, self.special.unk, text, ids),
             Encoder::Spm(spm) => {
                 let prefix = self.add_space_prefix && after_special;
                 spm.encode(&self.vocab, self.special.unk, Text { text, prefix }, ids);
             }
-            Encoder::Hf(hf) => hf.encode(text, ids)?,
         }
-        Ok(())
     }
 
     /// ids -> text. `special` shows special tokens by name; ids past the vocabulary have no text.

@@ -226,7 +226,8 @@ impl Renderer<'_, '_> {
     }
 
     fn map_filter(&mut self, value: &Value, args: &Args) -> Result<Value> {
-        let items = self.iterate(value)?;
+        // As in Jinja, whatever is false has no items here, None too.
+        let items = if value.truth() { self.iterate(value)? } else { Vec::new() };
         let named = |wanted: &str| args.named.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
         let items = match (named("attribute"), args.positional.split_first()) {
             (Some(attribute), _) => {
@@ -256,7 +257,8 @@ impl Renderer<'_, '_> {
         keep: bool,
     ) -> Result<Value> {
         let mut kept = Vec::new();
-        for item in self.iterate(value)? {
+        let items = if value.truth() { self.iterate(value)? } else { Vec::new() };
+        for item in items {
             let probe = match attribute {
                 Some(path) => self.by_path(&item, path)?,
                 None => item.clone(),

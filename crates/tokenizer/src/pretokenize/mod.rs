@@ -122,6 +122,34 @@ impl PreTokenizer {
         Some(recipe)
     }
 
+    /// The recipe that is exactly one of the published regular expressions.
+    pub(crate) fn by_regex(regex: &str) -> Option<PreTokenizer> {
+        const CONTRACTIONS: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
+        const REST: &str = r"\s*[\r\n]+|\s+(?!\S)|\s+";
+        const CASED: [&str; 2] = [
+            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
+        ];
+        let words = |digits: &str| {
+            format!(
+                r"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{REST}"
+            )
+        };
+        let cased = |ending: &str, digits: &str| {
+            let [lower, upper] = CASED;
+            format!(r"{lower}{ending}|{upper}{ending}|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{REST}")
+        };
+        let (one, three) = (r"\p{N}", r"\p{N}{1,3}");
+        let known = [
+            (words(three), "llama-bpe"),
+            (words(one), "deepseek-r1-qwen"),
+            (cased(&format!("{CONTRACTIONS}?"), three), "gpt-4o"),
+            (cased("", one), "tekken"),
+        ];
+        let (_, name) = known.iter().find(|(pattern, _)| pattern == regex)?;
+        PreTokenizer::by_name(name)
+    }
+
     /// Calls `each` with the words of `text`, in order; together they are the text.
     pub(crate) fn split(&self, text: &str, each: &mut dyn FnMut(&str)) {
         split_by(self.stages, text, each);

@@ -2,4 +2,5 @@
 
 mod chat;
 mod fixtures;
+mod hf;
 mod vectors;
