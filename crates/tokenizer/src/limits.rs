@@ -7,11 +7,14 @@
 pub const MAX_TOKENS: usize = 1 << 22;
 /// Bytes of all tokens of a vocabulary together.
 pub const MAX_VOCAB_BYTES: usize = 1 << 28;
+/// Bytes of one token, so that looking a joined pair up has a bounded cost. The longest published ones have about 1,000.
+pub const MAX_TOKEN_BYTES: usize = 1 << 14;
 /// Merge rules. The largest published tokenizers have about 515,000.
 pub const MAX_MERGES: usize = 1 << 23;
 /// Bytes of all special (control and user-defined) tokens together; their automaton costs a few dozen times as much.
 pub const MAX_SPECIAL_BYTES: usize = 1 << 20;
-/// Bytes of a text to encode. One unbroken word of this length costs about 40 bytes for each of its bytes.
+/// Bytes of a text to encode. One unbroken word costs about 100 bytes of memory for
+/// each of its bytes while it is merged.
 pub const MAX_TEXT_BYTES: usize = 1 << 24;
 /// Bytes of a tokenizer.json.
 pub const MAX_JSON_BYTES: u64 = 1 << 28;
@@ -24,8 +27,9 @@ pub const MAX_TEMPLATES: usize = 64;
 pub const MAX_RENDER_STEPS: u64 = 20_000_000;
 /// Bytes of text a rendering may produce, captured blocks included.
 pub const MAX_RENDER_BYTES: usize = 1 << 24;
-/// Bytes that all values made by one rendering may take together, freed or not: the bound on its memory.
-pub const MAX_RENDER_MEMORY: usize = 1 << 28;
+/// Bytes that all values made by one rendering may take together, freed or not. At most about twice as much is held at
+/// any moment, since a value may be copied once after it is counted.
+pub const MAX_RENDER_MEMORY: usize = 1 << 27;
 /// Nesting of lists and maps, as input, made by a template, or written by one.
 pub const MAX_VALUE_DEPTH: usize = 64;
 /// Nesting of macro calls, blocks and expressions while rendering.

@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
 use crate::error::TokenizerError;
-use crate::limits::{MAX_TOKENS, MAX_VOCAB_BYTES};
+use crate::limits::{MAX_TOKEN_BYTES, MAX_TOKENS, MAX_VOCAB_BYTES};
 use crate::merge::NONE;
 
 /// What a token is for: `tokenizer.ggml.token_type`.
@@ -81,6 +81,11 @@ impl Vocab {
         let total = tokens.iter().map(String::len).sum();
         if total > MAX_VOCAB_BYTES {
             return too_large("bytes in the vocabulary", MAX_VOCAB_BYTES, total);
+        }
+        if let Some(longest) =
+            tokens.iter().map(String::len).max().filter(|&longest| longest > MAX_TOKEN_BYTES)
+        {
+            return too_large("bytes in a token", MAX_TOKEN_BYTES, longest);
         }
         let mut vocab = Vocab {
             bytes: Vec::with_capacity(total),

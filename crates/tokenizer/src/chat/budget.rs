@@ -109,7 +109,7 @@ impl Budget {
     }
 
     /// Python's `str()`, counted.
-    pub(super) fn to_str(&mut self, value: &Value) -> Result<String> {
+    pub(super) fn text_of(&mut self, value: &Value) -> Result<String> {
         let mut sink = Sink::new(MAX_RENDER_MEMORY - self.memory.min(MAX_RENDER_MEMORY));
         let fits = value.write_str(&mut sink).is_ok();
         let text = sink.text;

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use minijinja::machinery::ast::{Expr, ForLoop, Macro, Stmt};
 
 use super::budget::{Budget, Result};
+use super::expr::Args;
 use super::value::{Map, Value};
 
 /// What a statement does to the loop around it.
@@ -124,7 +125,7 @@ impl<'t, 's> Renderer<'t, 's> {
                 match &value {
                     Value::Str(text) => self.emit(text)?,
                     other => {
-                        let text = self.budget.to_str(other)?;
+                        let text = self.budget.text_of(other)?;
                         self.emit(&text)?;
                     }
                 }
@@ -151,7 +152,7 @@ impl<'t, 's> Renderer<'t, 's> {
             Stmt::FilterBlock(block) => {
                 let text = self.captured(&block.body)?;
                 let value = self.filtered(Some(&block.filter), &text)?;
-                let text = self.budget.to_str(&value)?;
+                let text = self.budget.text_of(&value)?;
                 self.emit(&text)?;
             }
             Stmt::WithBlock(with) => {
@@ -207,14 +208,14 @@ impl<'t, 's> Renderer<'t, 's> {
                 Value::Namespace(_) => self.budget.fail("a namespace cannot be part of another value"),
                 other => self.budget.fail(format!("cannot assign to an attribute of {}", other.kind())),
             },
-            Expr::Tuple(targets) => self.unpack(&targets.items, value),
-            Expr::List(targets) => self.unpack(&targets.items, value),
+            Expr::Tuple(targets) => self.unpack(&targets.items, &value),
+            Expr::List(targets) => self.unpack(&targets.items, &value),
             _ => self.budget.fail("cannot assign to this expression"),
         }
     }
 
-    fn unpack(&mut self, targets: &'t [Expr<'s>], value: Value) -> Result<()> {
-        let items = self.iterate(&value)?;
+    fn unpack(&mut self, targets: &'t [Expr<'s>], value: &Value) -> Result<()> {
+        let items = self.iterate(value)?;
         if items.len() != targets.len() {
             return self.budget.fail(format!("cannot unpack {} values into {}", items.len(), targets.len()));
         }
@@ -268,27 +269,22 @@ impl<'t, 's> Renderer<'t, 's> {
     }
 
     /// Calls a macro: it sees its arguments and the template's own variables.
-    pub(super) fn call_macro(
-        &mut self,
-        number: usize,
-        args: Vec<Value>,
-        kwargs: Vec<(String, Value)>,
-    ) -> Result<Value> {
+    pub(super) fn call_macro(&mut self, number: usize, args: &Args) -> Result<Value> {
         let Some(&declaration) = self.macros.get(number) else { return Ok(Value::Undefined) };
         self.budget.enter()?;
         let n_params = declaration.args.len();
-        if args.len() > n_params {
+        if args.positional.len() > n_params {
             return self.budget.fail(format!("macro {} takes {n_params} arguments", declaration.name));
         }
         let inner = self.scopes.split_off(1.min(self.scopes.len()));
         let loops = std::mem::take(&mut self.loops);
         self.scopes.push(HashMap::new());
         let without_default = n_params - declaration.defaults.len().min(n_params);
-        let mut args = args.into_iter();
+        let mut positional = args.positional.iter().cloned();
         for (i, param) in declaration.args.iter().enumerate() {
             let Expr::Var(var) = param else { continue };
-            let named = kwargs.iter().find(|(name, _)| name == var.id).map(|(_, value)| value.clone());
-            let value = match (args.next(), named) {
+            let named = args.named.iter().find(|(name, _)| name == var.id).map(|(_, value)| value.clone());
+            let value = match (positional.next(), named) {
                 (Some(value), _) | (None, Some(value)) => value,
                 (None, None) => {
                     match i.checked_sub(without_default).and_then(|i| declaration.defaults.get(i)) {

@@ -209,14 +209,14 @@ impl<'t, 's> Renderer<'t, 's> {
             };
             let args = self.arguments(&call.args)?;
             return match callable {
-                Some(Value::Macro(number)) => self.call_macro(number, args.positional, args.named),
+                Some(Value::Macro(number)) => self.call_macro(number, &args),
                 _ => self.method(&receiver, attr.name, &args),
             };
         }
         let callable = self.eval(&call.expr)?;
         let args = self.arguments(&call.args)?;
         match callable {
-            Value::Macro(number) => self.call_macro(number, args.positional, args.named),
+            Value::Macro(number) => self.call_macro(number, &args),
             Value::Function(name) => self.function(name, args),
             other => {
                 let name = if let Expr::Var(var) = &call.expr { var.id } else { "the value" };
@@ -327,8 +327,8 @@ impl<'t, 's> Renderer<'t, 's> {
         }
         match (op, left, right) {
             (BinOpKind::Concat, ..) => {
-                let mut text = self.budget.to_str(left)?;
-                text.push_str(&self.budget.to_str(right)?);
+                let mut text = self.budget.text_of(left)?;
+                text.push_str(&self.budget.text_of(right)?);
                 self.budget.string(&text)
             }
             (BinOpKind::Add, Value::Str(a), Value::Str(b)) => {

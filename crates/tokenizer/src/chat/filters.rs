@@ -25,7 +25,7 @@ impl Renderer<'_, '_> {
                 Ok(if missing { default() } else { value.clone() })
             }
             "string" | "safe" => {
-                let text = self.budget.to_str(value)?;
+                let text = self.budget.text_of(value)?;
                 Ok(Value::Str(text.into()))
             }
             "int" => Ok(Value::Int(match value {
@@ -80,20 +80,21 @@ impl Renderer<'_, '_> {
             }
             "join" => {
                 let separator = match args.get(0, "d") {
-                    Some(separator) => self.budget.to_str(separator)?,
+                    Some(separator) => self.budget.text_of(separator)?,
                     None => String::new(),
                 };
                 let mut items = self.iterate(value)?;
                 if let Some(attribute) = args.get(1, "attribute").cloned() {
-                    items = self.each(items, |this, item| this.by_path(item, &attribute))?;
+                    items = self.each(&items, |this, item| this.by_path(item, &attribute))?;
                 }
                 self.join(&items, &separator)
             }
             "map" => self.map_filter(value, args),
-            "select" => self.pick(value, None, args, 0, true),
-            "reject" => self.pick(value, None, args, 0, false),
-            "selectattr" => self.pick(value, args.get(0, "attribute"), args, 1, true),
-            "rejectattr" => self.pick(value, args.get(0, "attribute"), args, 1, false),
+            "select" | "reject" => self.pick(value, None, &args.positional, name == "select"),
+            "selectattr" | "rejectattr" => match args.positional.split_first() {
+                Some((path, rest)) => self.pick(value, Some(path), rest, name == "selectattr"),
+                None => self.budget.fail(format!("{name} needs the name of an attribute")),
+            },
             "sort" => self.sorted(value, args),
             "unique" => {
                 let mut kept: Vec<Value> = Vec::new();
@@ -135,17 +136,17 @@ impl Renderer<'_, '_> {
             }
             "indent" => self.indent(value, args),
             "escape" | "e" | "forceescape" => {
-                let text = self.budget.to_str(value)?;
+                let text = self.budget.text_of(value)?;
                 self.budget.take(text.len().saturating_mul(6))?;
                 let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
                 self.budget.string(&text.replace('"', "&#34;").replace('\'', "&#39;"))
             }
             "trim" => {
-                let text = Value::Str(self.budget.to_str(value)?.into());
+                let text = Value::Str(self.budget.text_of(value)?.into());
                 self.method(&text, "strip", args)
             }
             "upper" | "lower" | "title" | "capitalize" | "replace" => {
-                let text = Value::Str(self.budget.to_str(value)?.into());
+                let text = Value::Str(self.budget.text_of(value)?.into());
                 self.method(&text, name, args)
             }
             _ => self.budget.fail(format!("unknown filter {name:?}")),
@@ -154,7 +155,7 @@ impl Renderer<'_, '_> {
 
     fn each(
         &mut self,
-        items: Vec<Value>,
+        items: &[Value],
         mut change: impl FnMut(&mut Self, &Value) -> Result<Value>,
     ) -> Result<Vec<Value>> {
         items.iter().map(|item| change(self, item)).collect()
@@ -181,7 +182,7 @@ impl Renderer<'_, '_> {
                 self.budget.take(separator.len())?;
                 text.push_str(separator);
             }
-            text.push_str(&self.budget.to_str(item)?);
+            text.push_str(&self.budget.text_of(item)?);
         }
         self.budget.string(&text)
     }
@@ -190,7 +191,13 @@ impl Renderer<'_, '_> {
         let flag = |name| args.named.iter().any(|(found, value)| found == name && value.truth());
         let indent = match args.get(0, "indent") {
             Some(Value::Str(text)) => Some(text.as_ref().to_owned()),
-            Some(other) => other.as_int().map(|width| " ".repeat(width.clamp(0, 64) as usize)),
+            Some(other) => match other.as_int().and_then(|width| usize::try_from(width).ok()) {
+                Some(width) => {
+                    self.budget.take(width)?;
+                    Some(" ".repeat(width))
+                }
+                None => None,
+            },
             None => None,
         };
         let separators = match args.named.iter().find(|(name, _)| name == "separators") {
@@ -232,7 +239,7 @@ impl Renderer<'_, '_> {
         let items = match (named("attribute"), args.positional.split_first()) {
             (Some(attribute), _) => {
                 let default = named("default").cloned();
-                self.each(items, |this, item| {
+                self.each(&items, |this, item| {
                     Ok(match (this.by_path(item, attribute)?, &default) {
                         (Value::Undefined, Some(default)) => default.clone(),
                         (found, _) => found,
@@ -241,19 +248,19 @@ impl Renderer<'_, '_> {
             }
             (None, Some((Value::Str(filter), rest))) => {
                 let args = Args { positional: rest.to_vec(), named: args.named.clone() };
-                self.each(items, |this, item| this.filter(filter, item, &args))?
+                self.each(&items, |this, item| this.filter(filter, item, &args))?
             }
             _ => return self.budget.fail("map needs attribute= or the name of a filter"),
         };
         self.budget.list(items)
     }
 
+    /// The items of which a test (`test` is its name and argument), or else their truth, is `keep`.
     fn pick(
         &mut self,
         value: &Value,
         attribute: Option<&Value>,
-        args: &Args,
-        test_place: usize,
+        test: &[Value],
         keep: bool,
     ) -> Result<Value> {
         let mut kept = Vec::new();
@@ -263,8 +270,8 @@ impl Renderer<'_, '_> {
                 Some(path) => self.by_path(&item, path)?,
                 None => item.clone(),
             };
-            let holds = match args.positional.get(test_place).and_then(Value::as_str) {
-                Some(test) => self.test(test, &probe, args.positional.get(test_place + 1))?,
+            let holds = match test.first().and_then(Value::as_str) {
+                Some(name) => self.test(name, &probe, test.get(1))?,
                 None => probe.truth(),
             };
             if holds == keep {
@@ -306,10 +313,14 @@ impl Renderer<'_, '_> {
     }
 
     fn indent(&mut self, value: &Value, args: &Args) -> Result<Value> {
-        let text = self.budget.to_str(value)?;
+        let text = self.budget.text_of(value)?;
         let pad = match args.get(0, "width") {
             Some(Value::Str(pad)) => pad.as_ref().to_owned(),
-            Some(width) => " ".repeat(width.as_int().unwrap_or(4).clamp(0, 1024) as usize),
+            Some(width) => {
+                let width = width.as_int().and_then(|width| usize::try_from(width).ok()).unwrap_or(0);
+                self.budget.take(width)?;
+                " ".repeat(width)
+            }
             None => " ".repeat(4),
         };
         let first = args.get(1, "first").is_some_and(Value::truth);
@@ -380,14 +391,14 @@ impl Renderer<'_, '_> {
             "range" => self.range(&args.positional),
             "raise_exception" => {
                 let why = match args.positional.first() {
-                    Some(value) => self.budget.to_str(value)?,
+                    Some(value) => self.budget.text_of(value)?,
                     None => String::new(),
                 };
                 Err(TokenizerError::TemplateRaised(why.chars().take(2000).collect()))
             }
             "strftime_now" => {
                 let format = match args.positional.first() {
-                    Some(value) => self.budget.to_str(value)?,
+                    Some(value) => self.budget.text_of(value)?,
                     None => String::new(),
                 };
                 self.budget.take(format.len().saturating_mul(10))?;

@@ -30,9 +30,7 @@ impl Renderer<'_, '_> {
                 }
                 "copy" => Ok(value.clone()),
                 _ => match map.entries.get(name) {
-                    Some(Value::Macro(number)) => {
-                        self.call_macro(*number, args.positional.clone(), args.named.clone())
-                    }
+                    Some(Value::Macro(number)) => self.call_macro(*number, args),
                     _ => self.no_method(value, name),
                 },
             },
@@ -197,7 +195,7 @@ impl Renderer<'_, '_> {
         let (Some(old), Some(new)) = (args.get(0, "old"), args.get(1, "new")) else {
             return self.budget.fail("replace needs two strings");
         };
-        let (old, new) = (self.budget.to_str(old)?, self.budget.to_str(new)?);
+        let (old, new) = (self.budget.text_of(old)?, self.budget.text_of(new)?);
         let limit =
             args.get(2, "count").and_then(Value::as_int).and_then(|count| usize::try_from(count).ok());
         let count = text.matches(old.as_str()).count().min(limit.unwrap_or(usize::MAX));
@@ -271,7 +269,7 @@ impl Renderer<'_, '_> {
             let Some(value) = value else {
                 return self.budget.fail(format!("format: no value for {field:?}"));
             };
-            out.push_str(&self.budget.to_str(value)?);
+            out.push_str(&self.budget.text_of(value)?);
             rest = after;
         }
         out.push_str(rest);

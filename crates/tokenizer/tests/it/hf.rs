@@ -8,7 +8,12 @@ use tokenizer::{EncodeOptions, Kind, Tokenizer};
 
 use crate::fixtures;
 
-const VECTORS: &str = include_str!("../data/hf_vectors.txt");
+/// HF_VECTORS may name another such file.
+fn vectors() -> String {
+    let path = std::env::var("HF_VECTORS")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/hf_vectors.txt").to_owned());
+    std::fs::read_to_string(path).unwrap()
+}
 
 /// xorshift64*, the high 32 bits.
 struct Random(u64);
@@ -27,8 +32,9 @@ fn fnv(ids: &[u32]) -> u32 {
     bytes.fold(0x811c_9dc5, |digest, byte| (digest ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-fn line(name: &str) -> &'static str {
-    VECTORS.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap()
+fn line(name: &str) -> String {
+    let vectors = vectors();
+    vectors.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap().to_owned()
 }
 
 fn texts(count: usize) -> Vec<String> {

@@ -3,4 +3,7 @@
 mod chat;
 mod fixtures;
 mod hf;
+mod hostile;
+mod properties;
+mod smollm2;
 mod vectors;

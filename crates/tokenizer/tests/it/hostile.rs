@@ -1,0 +1,301 @@
+//! Do hostile vocabularies, special tokens and templates end in a typed error or a notice, never in a panic?
+
+use expect_test::{Expect, expect};
+use gguf::{Metadata, Value};
+use tokenizer::{ChatInput, ChatTemplate, EncodeOptions, Tokenizer};
+
+fn bpe(changes: Vec<(&'static str, Option<Value>)>) -> Result<Tokenizer, String> {
+    let mut pairs: Vec<(&str, Value)> = vec![
+        ("tokenizer.ggml.model", "gpt2".into()),
+        ("tokenizer.ggml.pre", "gpt-2".into()),
+        ("tokenizer.ggml.tokens", vec!["a", "b", "ab", "Ġ", "<|im_end|>", "<tool>"].into()),
+        ("tokenizer.ggml.token_type", vec![1i32, 1, 1, 1, 3, 4].into()),
+        ("tokenizer.ggml.merges", vec!["a b"].into()),
+        ("tokenizer.ggml.eos_token_id", 4u32.into()),
+    ];
+    for (key, value) in changes {
+        pairs.retain(|(found, _)| *found != key);
+        pairs.extend(value.map(|value| (key, value)));
+    }
+    let metadata = Metadata::from_pairs(pairs).unwrap();
+    Tokenizer::from_gguf(&metadata, None).map_err(|error| error.to_string())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "expect! makes a value")]
+fn check(changes: Vec<(&'static str, Option<Value>)>, expected: Expect) {
+    match bpe(changes) {
+        Ok(tokenizer) => expected.assert_eq(&format!("{:?}", tokenizer.notices())),
+        Err(error) => expected.assert_eq(&error),
+    }
+}
+
+#[test]
+fn special_tokens_are_parsed_only_where_asked() {
+    let tokenizer = bpe(vec![]).unwrap();
+    let encode = |parse_special| {
+        tokenizer.encode("ab<|im_end|><tool>a", EncodeOptions { add_special: false, parse_special }).unwrap()
+    };
+    assert_eq!(encode(true), [2, 4, 5, 0]);
+    assert_eq!(encode(false), [2, 5, 0]);
+    assert!(tokenizer.is_end(4) && !tokenizer.is_end(5));
+    assert_eq!(tokenizer.decode(&[2, 4, 99, 3, 0], false), "ab a");
+    assert_eq!(tokenizer.decode(&[2, 4, 99, 3, 0], true), "ab<|im_end|> a");
+}
+
+#[test]
+fn vocabularies() {
+    let key = "tokenizer.ggml.tokens";
+    check(vec![(key, None)], expect!["tokenizer.ggml.tokens: missing; it is the vocabulary"]);
+    check(
+        vec![(key, Some(Vec::<&str>::new().into()))],
+        expect!["tokenizer.ggml.tokens: expected at least one token, found none"],
+    );
+    check(
+        vec![(key, Some(vec![1u32].into()))],
+        expect!["tokenizer.ggml.tokens: expected strings, found u32"],
+    );
+    check(
+        vec![(key, Some(vec!["a", "b", "a", "c", "d", "e"].into()))],
+        expect![[
+            r#"tokenizer.ggml.tokens[2]: expected a token of its own, found "a" again, which is also token 0"#
+        ]],
+    );
+    check(
+        vec![("tokenizer.ggml.token_type", Some(vec![1i32].into()))],
+        expect!["tokenizer.ggml.token_type: expected 6 entries, one a token, found 1 entries"],
+    );
+    check(
+        vec![("tokenizer.ggml.token_type", Some(vec!["x"].into()))],
+        expect!["tokenizer.ggml.token_type: expected 6 entries, one a token, found 1 entries"],
+    );
+    check(
+        vec![("tokenizer.ggml.merges", Some(vec!["a b", "ab"].into()))],
+        expect![[r#"tokenizer.ggml.merges[1]: expected two tokens with a space between, found "ab ""#]],
+    );
+    check(
+        vec![("tokenizer.ggml.merges", Some(vec!["a b", ""].into()))],
+        expect![[r#"tokenizer.ggml.merges[1]: expected two tokens with a space between, found " ""#]],
+    );
+    check(
+        vec![("tokenizer.ggml.merges", Some(vec!["a b", "a x"].into()))],
+        expect![[
+            r#"["1 merges name tokens that are not in the vocabulary", "240 bytes of UTF-8 have no token: text with them loses them"]"#
+        ]],
+    );
+    check(
+        vec![("tokenizer.ggml.eos_token_id", Some(77u32.into()))],
+        expect![[
+            r#"["tokenizer.ggml.eos_token_id is 77, past the 6 tokens: ignored", "240 bytes of UTF-8 have no token: text with them loses them"]"#
+        ]],
+    );
+    check(
+        vec![("tokenizer.ggml.eos_token_id", Some("x".into()))],
+        expect![[
+            r#"key "tokenizer.ggml.eos_token_id", byte 5: expected an integer of 64 bits with a sign, found string"#
+        ]],
+    );
+    check(
+        vec![("tokenizer.ggml.pre", None)],
+        expect![[
+            r#"["the file has no tokenizer.ggml.pre: text is split as for \"gpt-2\", so tokenisation may be wrong", "240 bytes of UTF-8 have no token: text with them loses them"]"#
+        ]],
+    );
+    check(
+        vec![("tokenizer.ggml.pre", Some("new".into()))],
+        expect![[
+            r#"["tokenizer.ggml.pre is \"new\", which is not known: text is split as for \"gpt-2\", so tokenisation may be wrong", "240 bytes of UTF-8 have no token: text with them loses them"]"#
+        ]],
+    );
+    check(
+        vec![("tokenizer.ggml.model", Some("bert".into()))],
+        expect![[
+            r#"no usable vocabulary: tokenizer.ggml.model is "bert"; expected "gpt2", "llama", or a tokenizer.json beside the model"#
+        ]],
+    );
+    check(
+        vec![("tokenizer.chat_template", Some("{% if %}".into()))],
+        expect![[
+            r#"["240 bytes of UTF-8 have no token: text with them loses them", "tokenizer.chat_template cannot be used: chat template: line 1: unexpected end of block"]"#
+        ]],
+    );
+    let spm = ("tokenizer.ggml.model", Some("llama".into()));
+    check(vec![spm.clone()], expect!["tokenizer.ggml.scores: missing; SentencePiece has no other rules"]);
+    check(
+        vec![spm.clone(), ("tokenizer.ggml.scores", Some(vec![0f32].into()))],
+        expect!["tokenizer.ggml.scores: expected 6 entries, one a token, found 1 entries"],
+    );
+    check(
+        vec![spm, ("tokenizer.ggml.scores", Some(vec![f32::NAN; 6].into()))],
+        expect!["tokenizer.ggml.scores[0]: expected a number, found not a number"],
+    );
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "expect! makes a value")]
+fn render(source: &str, expected: Expect) {
+    let messages = [serde_json::json!({"role": "user", "content": "hi"})];
+    let input = ChatInput { messages: &messages, now: Some(0), ..ChatInput::default() };
+    let result = ChatTemplate::new(source, "<s>", "</s>").and_then(|template| template.render(&input));
+    expected.assert_eq(&result.unwrap_or_else(|error| error.to_string()));
+}
+
+#[test]
+fn templates_that_would_grow_or_never_end() {
+    render("{{ 'a' * 10**9 }}", expect!["chat template: line 1: more than 134217728 bytes of values"]);
+    render("{{ 'a' * 10**30 }}", expect!["chat template: line 1: a number does not fit 64 bits"]);
+    render(
+        "{% set ns = namespace(s='a') %}{% for i in range(100) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+        expect!["chat template: line 1: more than 134217728 bytes of values"],
+    );
+    render(
+        "{% set ns = namespace(s='a') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+        expect!["chat template: line 1: more than 134217728 bytes of values"],
+    );
+    render(
+        "{% set ns = namespace(l=[1]) %}{% for i in range(99) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
+        expect!["chat template: line 1: more than 134217728 bytes of values"],
+    );
+    render(
+        "{% set ns = namespace(l=[1]) %}{% for i in range(99) %}{% set ns.l = [ns.l] %}{% endfor %}",
+        expect!["chat template: line 1: more than 64 levels of lists and maps"],
+    );
+    render(
+        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
+        expect!["chat template: line 1: more than 134217728 bytes of values"],
+    );
+    render(
+        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}",
+        expect!["chat template: line 1: more than 134217728 bytes of values"],
+    );
+    render(
+        "{% set ns = namespace(l=[1], m=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% set ns.m = [ns.m, ns.m] %}{% endfor %}{{ ns.l == ns.m }}",
+        expect!["chat template: line 1: more than 20000000 steps"],
+    );
+    render(
+        "{% set ns = namespace() %}{% set ns.a = ns %}",
+        expect!["chat template: line 1: a namespace cannot be part of another value"],
+    );
+    render("{{ range(10**9) }}", expect!["chat template: line 1: more than 100000 numbers in a range"]);
+    render(
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        expect!["chat template: line 1: more than 134217728 bytes of values"],
+    );
+    render(
+        "{% for a in range(99999) %}{{ 'x' * 1000 }}{% endfor %}",
+        expect!["chat template: line 1: more than 16777216 bytes of output"],
+    );
+    render(
+        "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+        expect!["chat template: line 1: more than 200 levels of calls and expressions"],
+    );
+    render(
+        "{% macro f(s) %}{{ s }}{{ s }}{% endmacro %}{% set ns = namespace(s='ab') %}{% for i in range(99) %}{% set ns.s = f(ns.s) %}{% endfor %}",
+        expect!["chat template: line 1: more than 16777216 bytes of output"],
+    );
+    render(
+        "{{ ('a' * 9999) | replace('a', 'b' * 9999) | replace('b', 'c' * 9999) }}",
+        expect!["chat template: line 1: more than 134217728 bytes of values"],
+    );
+    render(
+        "{{ 'x' | indent(10**9, true) | length }}",
+        expect!["chat template: line 1: more than 134217728 bytes of values"],
+    );
+    render("{{ 9223372036854775807 + 1 }}", expect!["chat template: line 1: a number does not fit 64 bits"]);
+    render("{{ 2 ** 2 ** 9 }}", expect!["262144"]);
+    render(
+        "{{ -9223372036854775807 - 1 }} {{ (-9223372036854775807 - 1) // -1 }}",
+        expect!["chat template: line 1: a number does not fit 64 bits"],
+    );
+}
+
+#[test]
+fn templates_that_are_wrong() {
+    render("{% include '/etc/passwd' %}", expect!["chat template: line 1: unknown statement include"]);
+    render(
+        "{{ messages.append(1) }}",
+        expect![[r#"chat template: line 1: list has no method "append" that changes nothing"#]],
+    );
+    render(
+        "{{ ''.__class__.__mro__ }}",
+        expect![[r#"chat template: line 1: an undefined value has no attribute "__mro__""#]],
+    );
+    render(
+        "{{ nothing.at.all }}",
+        expect![[r#"chat template: line 1: an undefined value has no attribute "at""#]],
+    );
+    render(
+        "{{ raise_exception('no ' ~ messages[0].role) }}",
+        expect!["chat template refused the conversation: no user"],
+    );
+    render(
+        "{% for m in messages %}{{ m.content",
+        expect!["chat template: line 1: unexpected end of input, expected end of variable block"],
+    );
+    render(&"{".repeat(200_000), expect!["chat template: line 1: more than 2048 words in one tag"]);
+    render(&"a".repeat(300_000), expect!["bytes of a chat template: at most 262144, found 300000"]);
+    render(
+        &format!("{{{{ {}1 }}}}", "1+".repeat(900)),
+        expect!["chat template: line 1: more than 200 levels of calls and expressions"],
+    );
+    render(
+        &format!("{{{{ {}1 }}}}", "1+".repeat(50_000)),
+        expect!["chat template: line 1: more than 2048 words in one tag"],
+    );
+    render(
+        &format!("{{{{ {}1{} }}}}", "[".repeat(900), "]".repeat(900)),
+        expect!["chat template: line 1: template exceeds maximum recursion limits"],
+    );
+    render(
+        &format!("{{{{ {}1 }}}}", "not ".repeat(900)),
+        expect!["chat template: line 1: more than 200 levels of calls and expressions"],
+    );
+    render(
+        &format!("{{{{ 1{} }}}}", "|abs".repeat(900)),
+        expect!["chat template: line 1: more than 200 levels of calls and expressions"],
+    );
+    render(
+        &format!("{{{{ a{} }}}}", ".b".repeat(900)),
+        expect!["chat template: line 1: more than 200 levels of calls and expressions"],
+    );
+    render(
+        &format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(15_000)),
+        expect!["chat template: line 1: more than 200 elif branches"],
+    );
+    render(
+        &"{% if 1 %}".repeat(20_000),
+        expect!["chat template: line 1: template exceeds maximum recursion limits"],
+    );
+}
+
+#[test]
+fn python_forms() {
+    render(
+        "{{ [true, none, 1.0, 'a\\'b', (1,), {'k': 1e16}] }}",
+        expect![[r#"[True, None, 1.0, "a'b", (1,), {'k': 1e+16}]"#]],
+    );
+    render(
+        "{{ {'b': [1, {}], 'a': 'é<'} | tojson }} {{ [1, [], 'x'] | tojson(indent=2) }}",
+        expect![[r#"
+        {"b": [1, {}], "a": "é<"} [
+          1,
+          [],
+          "x"
+        ]"#]],
+    );
+    render(
+        "{{ 7 // -2 }} {{ -7 % 3 }} {{ 7 / 2 }} {{ 'abcdef'[1:-1:2] }} {{ [1,2,3][::-1] }}",
+        expect!["-4 2 3.5 bd [3, 2, 1]"],
+    );
+    render("{%- generation %}x{% endgeneration -%} {{ strftime_now('%Y-%m-%d') }}", expect!["x1970-01-01"]);
+    render(
+        "{% for m in [1,2,3] if m != 2 %}{{ loop.index }}{{ loop.last }}{% else %}none{% endfor %}",
+        expect!["1False2True"],
+    );
+    render(
+        "{% for i in range(9) %}{% if i == 1 %}{% continue %}{% endif %}{% if i == 3 %}{% break %}{% endif %}{{ i }}{% endfor %}",
+        expect!["02"],
+    );
+    render(
+        "{{ ' a b '.strip().split(' ') | map('upper') | join('-') }} {{ 'x{}y{n}'.format(1, n=2) }} {{ '%s-%d' % ('a', 3) }}",
+        expect!["A-B x1y2 a-3"],
+    );
+}
