@@ -8,7 +8,7 @@ use model::architecture::Attention;
 
 use crate::kernels::{KvShape, Place, Queries};
 use crate::simd::isa::Isa;
-use crate::simd::math::{exp, mul_add, widen};
+use crate::simd::lanes::{Lanes, Portable, exp};
 use crate::simd::pool::Pool;
 
 /// Positions in a page.
@@ -43,8 +43,6 @@ struct Scratch {
     q: Vec<f32>,
     /// `[TOGETHER, head_dim]`: running weighted sums of values.
     sums: Vec<f32>,
-    /// Page of keys `[head_dim, PAGE]`, then of values `[PAGE, head_dim]`.
-    page: Vec<f32>,
     max: [f32; TOGETHER],
     total: [f32; TOGETHER],
 }
@@ -70,7 +68,6 @@ pub(crate) fn attend(
         let mut scratch = Scratch {
             q: vec![0.0; TOGETHER * head_dim],
             sums: vec![0.0; TOGETHER * head_dim],
-            page: vec![0.0; 2 * PAGE * head_dim],
             max: [0.0; TOGETHER],
             total: [0.0; TOGETHER],
         };
@@ -126,166 +123,282 @@ fn runs(places: &[Place<'_>], most: usize) -> Vec<(usize, usize)> {
 
 impl Group<'_> {
     fn run(&self, isa: Isa, scratch: &mut Scratch) {
-        scratch.sums.fill(0.0);
         let head_dim = self.cache.shape.head_dim;
+        // The loops below go by pointers: these are the bounds that they rely on.
+        assert!(self.n_query <= TOGETHER);
+        assert!(scratch.q.len() == TOGETHER * head_dim && scratch.sums.len() == TOGETHER * head_dim);
+        scratch.sums.fill(0.0);
         let seen = &self.seen[..self.n_query];
         let first = seen.iter().map(|s| s.0).min().unwrap_or(0) / PAGE;
         let last = seen.iter().map(|s| s.1).max().unwrap_or(0) / PAGE;
         for index in first..=last {
             let at = self.cache.shape.page_at(self.layer, self.pages[index], self.kv_head);
-            let (k, v) = scratch.page.split_at_mut(PAGE * head_dim);
-            widen(isa, &self.cache.k[at..at + PAGE * head_dim], k);
-            widen(isa, &self.cache.v[at..at + PAGE * head_dim], v);
-            self.page_on(isa, index * PAGE, scratch);
+            let page = Page {
+                k: &self.cache.k[at..at + PAGE * head_dim],
+                v: &self.cache.v[at..at + PAGE * head_dim],
+                start: index * PAGE,
+            };
+            self.page_on(isa, &page, scratch);
         }
     }
 
-    fn page_on(&self, isa: Isa, start: usize, scratch: &mut Scratch) {
+    fn page_on(&self, isa: Isa, page: &Page<'_>, scratch: &mut Scratch) {
         #[cfg(target_arch = "x86_64")]
         match isa {
             // SAFETY: the instruction set was found on this machine.
-            Isa::Amx | Isa::Avx512 => return unsafe { page_avx512(self, start, scratch) },
+            Isa::Amx | Isa::Avx512 => return unsafe { page_avx512(self, page, scratch) },
             // SAFETY: as above.
-            Isa::Avx2 => return unsafe { page_avx2(self, start, scratch) },
+            Isa::Avx2 => return unsafe { page_avx2(self, page, scratch) },
             Isa::Scalar => {}
         }
         let _ = isa;
-        page::<false>(self, start, scratch);
+        // SAFETY: portable lanes run anywhere.
+        unsafe { compute_page::<Portable>(self, page, scratch) };
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn page_avx512(group: &Group<'_>, start: usize, scratch: &mut Scratch) {
-    page::<true>(group, start, scratch);
+/// A head's keys `[head_dim, PAGE]` and values `[PAGE, head_dim]` of the positions from `start`.
+struct Page<'a> {
+    k: &'a [u16],
+    v: &'a [u16],
+    start: usize,
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn page_avx2(group: &Group<'_>, start: usize, scratch: &mut Scratch) {
-    page::<true>(group, start, scratch);
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+fn page_avx512(group: &Group<'_>, page: &Page<'_>, scratch: &mut Scratch) {
+    // SAFETY: this function's own instruction set.
+    unsafe { compute_page::<super::lanes::Avx512>(group, page, scratch) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn page_avx2(group: &Group<'_>, page: &Page<'_>, scratch: &mut Scratch) {
+    // SAFETY: this function's own instruction set.
+    unsafe { compute_page::<super::lanes::Avx2>(group, page, scratch) }
+}
+
+/// Calls `$what::<L, N>(at, ..)` for all queries, N at a time.
+macro_rules! by_queries {
+    ($n:expr, |$at:ident| $what:ident($($arg:expr),*)) => {
+        let mut $at = 0;
+        while $at < $n {
+            match $n - $at {
+                8.. => { $what::<L, 8>($($arg),*); $at += 8; }
+                4.. => { $what::<L, 4>($($arg),*); $at += 4; }
+                2.. => { $what::<L, 2>($($arg),*); $at += 2; }
+                _ => { $what::<L, 1>($($arg),*); $at += 1; }
+            }
+        }
+    };
 }
 
 /// One page for all queries of a group.
+///
+/// # Safety
+/// The machine has the instruction set of `L`; the bounds are those that [`Group::run`] asserts.
 #[inline(always)]
-fn page<const FMA: bool>(group: &Group<'_>, start: usize, scratch: &mut Scratch) {
+unsafe fn compute_page<L: Lanes>(group: &Group<'_>, page: &Page<'_>, scratch: &mut Scratch) {
     let head_dim = group.cache.shape.head_dim;
-    let Scratch { q, sums, page, max, total } = scratch;
-    let (k, v) = page.split_at(PAGE * head_dim);
     let mut weights = [[0.0f32; PAGE]; TOGETHER];
-    let mut at = 0;
-    while at < group.n_query {
-        if group.n_query - at >= 4 {
-            scores::<FMA, 4>(k, q, head_dim, (at, &mut weights));
-            at += 4;
-        } else {
-            scores::<FMA, 1>(k, q, head_dim, (at, &mut weights));
-            at += 1;
+    // Positions after the last one seen may hold what another sequence left there.
+    let last = group.seen[..group.n_query].iter().map(|s| s.1).max().unwrap_or(0);
+    let n_seen = (last + 1 - page.start).min(PAGE);
+    // SAFETY: the caller has the instruction set; k and v are whole pages, q and sums TOGETHER rows of head_dim, and at + N is at
+    // most n_query, which is at most TOGETHER.
+    unsafe {
+        by_queries!(group.n_query, |at| scores(
+            page.k.as_ptr(),
+            scratch.q.as_ptr().add(at * head_dim),
+            head_dim,
+            weights.as_mut_ptr().add(at)
+        ));
+        for (i, weights) in weights.iter_mut().enumerate().take(group.n_query) {
+            let shrink = soften::<L>(group, page.start, weights, (i, scratch));
+            for sum in &mut scratch.sums[i * head_dim..][..head_dim] {
+                *sum *= shrink;
+            }
+        }
+        let v = &page.v[..n_seen * head_dim];
+        by_queries!(group.n_query, |at| values(
+            v,
+            weights.as_ptr().add(at),
+            head_dim,
+            scratch.sums.as_mut_ptr().add(at * head_dim)
+        ));
+    }
+}
+
+/// `weights[i][j] = q[i] . k[j]` for N queries.
+///
+/// # Safety
+/// The machine has the instruction set of `L`; `k` reaches `[head_dim, PAGE]`, `q` `[N, head_dim]`, `weights` N rows.
+#[inline(always)]
+unsafe fn scores<L: Lanes, const N: usize>(
+    k: *const u16,
+    q: *const f32,
+    head_dim: usize,
+    weights: *mut [f32; PAGE],
+) {
+    let mut part = 0;
+    while part < PAGE {
+        // SAFETY: part + 2 * LEN is at most PAGE, d below head_dim, i below N.
+        unsafe {
+            let mut acc = [[L::splat(0.0); 2]; N];
+            for d in 0..head_dim {
+                let row = k.add(d * PAGE + part);
+                let (k0, k1) = (L::load_half(row), L::load_half(row.add(L::LEN)));
+                let mut i = 0;
+                while i < N {
+                    let value = L::splat(*q.add(i * head_dim + d));
+                    acc[i][0] = value.mul_add(k0, acc[i][0]);
+                    acc[i][1] = value.mul_add(k1, acc[i][1]);
+                    i += 1;
+                }
+            }
+            let mut i = 0;
+            while i < N {
+                let to = weights.add(i).cast::<f32>().add(part);
+                acc[i][0].store(to);
+                acc[i][1].store(to.add(L::LEN));
+                i += 1;
+            }
+        }
+        part += 2 * L::LEN;
+    }
+}
+
+/// Scores to weights `exp(scale * score - max)` of query `i`, with its running maximum and total; what the sums so far must be
+/// multiplied by.
+///
+/// # Safety
+/// The machine has the instruction set of `L`.
+#[inline(always)]
+unsafe fn soften<L: Lanes>(
+    group: &Group<'_>,
+    start: usize,
+    weights: &mut [f32; PAGE],
+    (i, scratch): (usize, &mut Scratch),
+) -> f32 {
+    let (first, last) = group.seen[i];
+    let whole = first <= start && start + PAGE - 1 <= last;
+    if !whole {
+        for (j, w) in weights.iter_mut().enumerate() {
+            if start + j < first || last < start + j {
+                *w = f32::NEG_INFINITY;
+            }
         }
     }
-    for i in 0..group.n_query {
-        let (first, last) = group.seen[i];
-        let weights = &mut weights[i];
-        let whole = first <= start && start + PAGE - 1 <= last;
-        let mut top = max[i];
-        for (j, w) in weights.iter_mut().enumerate() {
-            let position = start + j;
-            *w = if whole || (first <= position && position <= last) {
-                *w * group.scale
-            } else {
-                f32::NEG_INFINITY
-            };
+    // SAFETY: the caller has the instruction set; every vector lies within the page's weights.
+    unsafe {
+        let at = weights.as_mut_ptr();
+        let scale = L::splat(group.scale);
+        let mut top = L::splat(f32::NEG_INFINITY);
+        let mut part = 0;
+        while part < PAGE {
+            let scaled = L::load(at.add(part)).mul(scale);
+            scaled.store(at.add(part));
+            top = scaled.max(top);
+            part += L::LEN;
         }
-        top = weights.iter().fold(top, |top, &w| if w > top { w } else { top });
+        let top =
+            lanes_of(top).into_iter().take(L::LEN).fold(scratch.max[i], |a, b| if b > a { b } else { a });
         if top == f32::NEG_INFINITY {
             // Nothing of this page is seen, nor of any before.
             weights.fill(0.0);
-            continue;
+            return 1.0;
         }
-        let shrink = exp::<FMA>(max[i] - top);
-        for w in weights.iter_mut() {
-            *w = exp::<FMA>(*w - top);
+        let mut total = L::splat(0.0);
+        let mut part = 0;
+        while part < PAGE {
+            let weight = exp(L::load(at.add(part)).sub(L::splat(top)));
+            weight.store(at.add(part));
+            total = total.add(weight);
+            part += L::LEN;
         }
-        let mut lanes = [0.0f32; 8];
-        for part in weights.as_chunks::<8>().0 {
-            for (lane, w) in lanes.iter_mut().zip(part) {
-                *lane += w;
-            }
-        }
-        total[i] = mul_add::<FMA>(total[i], shrink, lanes.iter().sum());
-        max[i] = top;
-        sums[i * head_dim..][..head_dim].iter_mut().for_each(|s| *s *= shrink);
-    }
-    // Positions after the last one seen may hold what another sequence left there.
-    let last = group.seen[..group.n_query].iter().map(|s| s.1).max().unwrap_or(0);
-    let seen = &v[..(last + 1 - start).min(PAGE) * head_dim];
-    let mut at = 0;
-    while at < group.n_query {
-        if group.n_query - at >= 4 {
-            values::<FMA, 4>(seen, &weights, head_dim, (at, sums));
-            at += 4;
-        } else {
-            values::<FMA, 1>(seen, &weights, head_dim, (at, sums));
-            at += 1;
-        }
+        let shrink = super::math::exp::<false>(scratch.max[i] - top);
+        scratch.total[i] = scratch.total[i] * shrink + lanes_of(total).into_iter().take(L::LEN).sum::<f32>();
+        scratch.max[i] = top;
+        shrink
     }
 }
 
-/// `weights[at + i][j] = q[at + i] . k[j]` for N queries.
+/// The values of a vector, in order.
+///
+/// # Safety
+/// The machine has the instruction set of `L`.
 #[inline(always)]
-fn scores<const FMA: bool, const N: usize>(
-    k: &[f32],
-    q: &[f32],
-    head_dim: usize,
-    (at, weights): (usize, &mut [[f32; PAGE]; TOGETHER]),
-) {
-    let mut acc = [[0.0f32; PAGE]; N];
-    let q: [&[f32]; N] = std::array::from_fn(|i| &q[(at + i) * head_dim..][..head_dim]);
-    for (d, k) in k.as_chunks::<PAGE>().0[..head_dim].iter().enumerate() {
-        for i in 0..N {
-            let value = q[i][d];
-            for j in 0..PAGE {
-                acc[i][j] = mul_add::<FMA>(value, k[j], acc[i][j]);
-            }
-        }
-    }
-    weights[at..at + N].copy_from_slice(&acc);
+unsafe fn lanes_of<L: Lanes>(vector: L) -> [f32; 16] {
+    let mut values = [0.0; 16];
+    const { assert!(L::LEN <= 16) };
+    // SAFETY: LEN is at most 16.
+    unsafe { vector.store(values.as_mut_ptr()) };
+    values
 }
 
-/// `sums[at + i] += sum_j weights[at + i][j] * v[j]` for N queries, 32 values of the head at a time.
+/// `sums[i] += sum_j weights[i][j] * v[j]` for N queries.
+///
+/// # Safety
+/// The machine has the instruction set of `L`; `weights` reaches N rows, `sums` `[N, head_dim]`.
 #[inline(always)]
-fn values<const FMA: bool, const N: usize>(
-    v: &[f32],
-    weights: &[[f32; PAGE]; TOGETHER],
+unsafe fn values<L: Lanes, const N: usize>(
+    v: &[u16],
+    weights: *const [f32; PAGE],
     head_dim: usize,
-    (at, sums): (usize, &mut [f32]),
+    sums: *mut f32,
 ) {
-    const WIDE: usize = 32;
+    let n_seen = v.len() / head_dim;
+    let v = v.as_ptr();
     let mut d = 0;
-    while d + WIDE <= head_dim {
-        let mut acc = [[0.0f32; WIDE]; N];
-        for (i, acc) in acc.iter_mut().enumerate() {
-            acc.copy_from_slice(&sums[(at + i) * head_dim + d..][..WIDE]);
-        }
-        for j in 0..v.len() / head_dim {
-            let Some(row) = v[j * head_dim + d..].first_chunk::<WIDE>() else { return };
-            for i in 0..N {
-                let weight = weights[at + i][j];
-                for x in 0..WIDE {
-                    acc[i][x] = mul_add::<FMA>(weight, row[x], acc[i][x]);
+    // SAFETY: d + LEN (or d + 2 * LEN) is at most head_dim, j below n_seen, which is at most PAGE, i below N.
+    unsafe {
+        while d + 2 * L::LEN <= head_dim {
+            let mut acc = [[L::splat(0.0); 2]; N];
+            let mut i = 0;
+            while i < N {
+                let from = sums.add(i * head_dim + d);
+                acc[i] = [L::load(from), L::load(from.add(L::LEN))];
+                i += 1;
+            }
+            for j in 0..n_seen {
+                let row = v.add(j * head_dim + d);
+                let (v0, v1) = (L::load_half(row), L::load_half(row.add(L::LEN)));
+                let mut i = 0;
+                while i < N {
+                    let weight = L::splat(*weights.add(i).cast::<f32>().add(j));
+                    acc[i][0] = weight.mul_add(v0, acc[i][0]);
+                    acc[i][1] = weight.mul_add(v1, acc[i][1]);
+                    i += 1;
                 }
             }
+            let mut i = 0;
+            while i < N {
+                let to = sums.add(i * head_dim + d);
+                acc[i][0].store(to);
+                acc[i][1].store(to.add(L::LEN));
+                i += 1;
+            }
+            d += 2 * L::LEN;
         }
-        for (i, acc) in acc.iter().enumerate() {
-            sums[(at + i) * head_dim + d..][..WIDE].copy_from_slice(acc);
+        while d + L::LEN <= head_dim {
+            for i in 0..N {
+                let at = sums.add(i * head_dim + d);
+                let mut acc = L::load(at);
+                for j in 0..n_seen {
+                    let weight = L::splat(*weights.add(i).cast::<f32>().add(j));
+                    acc = weight.mul_add(L::load_half(v.add(j * head_dim + d)), acc);
+                }
+                acc.store(at);
+            }
+            d += L::LEN;
         }
-        d += WIDE;
-    }
-    for d in d..head_dim {
-        for i in at..at + N {
-            for j in 0..v.len() / head_dim {
-                let sum = &mut sums[i * head_dim + d];
-                *sum = mul_add::<FMA>(weights[i][j], v[j * head_dim + d], *sum);
+        for d in d..head_dim {
+            for i in 0..N {
+                let sum = &mut *sums.add(i * head_dim + d);
+                for j in 0..n_seen {
+                    let value = half::f16::from_bits(*v.add(j * head_dim + d)).to_f32();
+                    *sum += *weights.add(i).cast::<f32>().add(j) * value;
+                }
             }
         }
     }

@@ -32,55 +32,6 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { p * power }
 }
 
-/// Half-precision bits to float32, value by value.
-pub(crate) fn widen(isa: Isa, from: &[u16], to: &mut [f32]) {
-    assert_eq!(from.len(), to.len());
-    #[cfg(target_arch = "x86_64")]
-    match isa {
-        // SAFETY: the instruction set was found on this machine; lengths are equal.
-        Isa::Amx | Isa::Avx512 => return unsafe { widen_avx512(from, to) },
-        // SAFETY: as above.
-        Isa::Avx2 => return unsafe { widen_avx2(from, to) },
-        Isa::Scalar => {}
-    }
-    let _ = isa;
-    for (to, &from) in to.iter_mut().zip(from) {
-        *to = half::f16::from_bits(from).to_f32();
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl")]
-fn widen_avx512(from: &[u16], to: &mut [f32]) {
-    use std::arch::x86_64::{_mm256_loadu_si256, _mm512_cvtph_ps, _mm512_storeu_ps};
-    let (from16, from_rest) = from.as_chunks::<16>();
-    let (to16, to_rest) = to.as_chunks_mut::<16>();
-    for (from, to) in from16.iter().zip(to16) {
-        // SAFETY: reads the 32 bytes and writes the 64 bytes of two chunks of 16 values.
-        unsafe {
-            _mm512_storeu_ps(to.as_mut_ptr(), _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())));
-        };
-    }
-    for (to, &from) in to_rest.iter_mut().zip(from_rest) {
-        *to = half::f16::from_bits(from).to_f32();
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-fn widen_avx2(from: &[u16], to: &mut [f32]) {
-    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
-    let (from8, from_rest) = from.as_chunks::<8>();
-    let (to8, to_rest) = to.as_chunks_mut::<8>();
-    for (from, to) in from8.iter().zip(to8) {
-        // SAFETY: reads the 16 bytes and writes the 32 bytes of two chunks of 8 values.
-        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast()))) };
-    }
-    for (to, &from) in to_rest.iter_mut().zip(from_rest) {
-        *to = half::f16::from_bits(from).to_f32();
-    }
-}
-
 /// To half precision, nearest even; what is too large becomes the largest finite value, since an infinity times a weight of 0
 /// would spoil a whole sum.
 pub(crate) fn narrow(isa: Isa, pool: &Pool, from: &[f32], to: &mut [u16]) {
@@ -145,14 +96,6 @@ mod tests {
         assert!(worst < 3e-7, "{worst:e}");
         assert_eq!((exp::<true>(-88.0), exp::<false>(f32::NEG_INFINITY), exp::<true>(0.0)), (0.0, 0.0, 1.0));
         assert!(exp::<true>(f32::NAN).is_nan());
-    }
-
-    #[test]
-    fn widen_agrees_on_every_half() {
-        let from: Vec<u16> = (0..=u16::MAX).filter(|&b| !half::f16::from_bits(b).is_nan()).collect();
-        let mut to = vec![0.0; from.len()];
-        widen(Isa::detect(), &from, &mut to);
-        assert!(from.iter().zip(&to).all(|(&b, &f)| half::f16::from_bits(b).to_f32() == f));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod fast;
 pub mod gemm;
 pub mod gemv;
 pub mod isa;
+pub(crate) mod lanes;
 pub(crate) mod math;
 pub mod pool;
 pub mod quantize;
