@@ -207,7 +207,7 @@ fn of_tokenizer(error: &TokenizerError) -> u8 {
     match error {
         TokenizerError::Gguf(error) => of_gguf(error),
         TokenizerError::NoVocabulary { .. } => 5,
-        TokenizerError::TooLarge { .. } | TokenizerError::Encode(_) | TokenizerError::TemplateRaised(_) => 8,
+        TokenizerError::TooLarge { .. } | TokenizerError::TemplateRaised(_) => 8,
         _ => 4,
     }
 }
