@@ -5,7 +5,8 @@
 //! Usage: `cargo bench -p cpu --bench gemm -- [FORMAT ...]`, by default Q4_K and Q4_1.
 #![allow(clippy::print_stdout)]
 
-use cpu::simd::gemm::{Kernel, OutView, Prepared, Scratch, Weights, gemm};
+use cpu::simd::columns::Columns;
+use cpu::simd::gemm::{Kernel, Prepared, Scratch, Weights, gemm};
 use cpu::simd::isa::Isa;
 use quant::Format;
 use std::hint::black_box;
@@ -59,7 +60,7 @@ fn report(isa: Isa, format: Format, (n_rows, n_cols, n_out): (usize, usize, usiz
             let start = Instant::now();
             prepared.reset(kernel, n_rows, n_cols);
             prepared.fill(&x);
-            gemm(&weights, &prepared, &mut OutView::new(&mut y, n_out), &mut scratch);
+            gemm(&weights, &prepared, &mut Columns::new(&mut y, n_out), &mut scratch);
             black_box(&mut y);
             start.elapsed().as_secs_f64()
         })

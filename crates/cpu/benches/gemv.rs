@@ -8,7 +8,8 @@ use std::hint::black_box;
 use std::io::Write;
 use std::time::Instant;
 
-use cpu::simd::gemv::{Activations, Columns, Weights, gemv, wants_floats};
+use cpu::simd::columns::Columns;
+use cpu::simd::gemv::{Activations, Weights, gemv, wants_floats};
 use cpu::simd::isa::Isa;
 use cpu::simd::quantize::QuantizedRows;
 use quant::Format;
@@ -85,7 +86,7 @@ fn main() -> std::io::Result<()> {
                     let piece = n_rows * row_bytes;
                     let time = nanoseconds(size / piece, |i| {
                         let weights = Weights { format, n_cols, bytes: &memory[i * piece..(i + 1) * piece] };
-                        gemv(isa, weights, x, &mut Columns::new(black_box(&mut products), n_x));
+                        gemv(isa, weights, x, &mut Columns::new(black_box(&mut products), n_rows));
                     });
                     (piece as f64 / time, time / n_rows as f64)
                 });

@@ -9,8 +9,9 @@ use model::architecture::{Activation, Attention};
 
 use super::activate::activate;
 use super::attend::{self, Cache, PAGE};
-use super::gemm::{self, Kernel, OutView, Prepared};
-use super::gemv::{self, Activations, Columns};
+use super::columns::Columns;
+use super::gemm::{self, Kernel, Prepared};
+use super::gemv::{self, Activations};
 use super::isa::Isa;
 use super::math::narrow;
 use super::pool::Pool;
@@ -102,7 +103,7 @@ impl Fast {
 
 /// One thread's piece of a product: some weight rows, for the prompt rows or for the generated ones.
 enum Piece<'a> {
-    Prompt { weights: gemm::Weights<'a>, x: &'a Prepared, out: OutView<'a> },
+    Prompt { weights: gemm::Weights<'a>, x: &'a Prepared, out: Columns<'a> },
     Generated { weights: gemv::Weights<'a>, x: Activations<'a>, out: Columns<'a> },
 }
 
@@ -121,7 +122,7 @@ impl Kernels for Fast {
             let piece = |first: usize, rows: usize| w.row_range(first..first + rows);
             if !prompt.is_empty() {
                 let rows = piece_rows(w.n_rows, gemm::PANEL, pool.n_thread());
-                for (i, out) in OutView::new(prompt, w.n_rows).split_cols(rows).enumerate() {
+                for (i, out) in Columns::new(prompt, w.n_rows).split_cols(rows).enumerate() {
                     let bytes = piece(i * rows, out.n_cols());
                     let weights = gemm::Weights { format: w.format, bytes, n_cols: w.n_cols };
                     pieces.push(Piece::Prompt { weights, x: &self.prepared[which], out });
@@ -134,15 +135,10 @@ impl Kernels for Fast {
                     false => Activations::Quantized(&self.quantized[product.input]),
                 };
                 let rows = piece_rows(w.n_rows, 16, pool.n_thread());
-                let mut rest = Columns::new(generated, x.n_row() - x.n_prompt);
-                let mut first = 0;
-                while rest.n_cols() > 0 {
-                    let (out, others) = rest.split_at(rows.min(w.n_rows - first));
-                    let bytes = piece(first, out.n_cols());
-                    first += out.n_cols();
+                for (i, out) in Columns::new(generated, w.n_rows).split_cols(rows).enumerate() {
+                    let bytes = piece(i * rows, out.n_cols());
                     let weights = gemv::Weights { format: w.format, n_cols: w.n_cols, bytes };
                     pieces.push(Piece::Generated { weights, x: activations, out });
-                    rest = others;
                 }
             }
         }

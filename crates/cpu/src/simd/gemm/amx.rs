@@ -6,7 +6,7 @@
 //! Layouts as in [`super::Scratch`] and [`super::prepared`].
 
 use super::avx512::store_block;
-use super::{Job, OutView};
+use super::{Columns, Job};
 use crate::simd::amx::Tiles;
 use std::arch::asm;
 
@@ -19,7 +19,7 @@ struct Done([f32; 1024]);
 
 /// Adds the product of `panel` and the job's row blocks to `sums` [blocks][group][16]; after the last chunk, writes them to
 /// `out` instead, while they are in the first cache.
-pub(super) fn multiply(job: &Job<'_>, panel: &[u16], sums: &mut [f32], out: &mut OutView<'_>) {
+pub(super) fn multiply(job: &Job<'_>, panel: &[u16], sums: &mut [f32], out: &mut Columns<'_>) {
     let steps = job.cols.len().div_ceil(32);
     let block_steps = job.x.n_cols().div_ceil(32);
     assert!(job.group.is_multiple_of(32) && panel.len() == job.group * steps * 32);

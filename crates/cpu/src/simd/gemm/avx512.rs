@@ -3,7 +3,7 @@
 //! Also the changes of layout that the AMX product shares: into blocks of 16 rows and out of them. Layouts as in [`super::Scratch`] and [`super::prepared`]. A sum runs over a chunk's columns in order, and chunks are
 //! added in order, whatever the tile.
 
-use super::{Job, OutView};
+use super::{Columns, Job};
 use crate::simd::vector::pack_bf16;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -134,14 +134,14 @@ unsafe fn prepare_pairs_unchecked(rows: &[&[f32]], words: &mut [u32]) {
 }
 
 /// Writes the sums [weight rows][16] of a block to rows `first_row..` and columns `cols` of Y.
-pub(super) fn store_block(sums: &[f32], first_row: usize, cols: Range<usize>, out: &mut OutView<'_>) {
+pub(super) fn store_block(sums: &[f32], first_row: usize, cols: Range<usize>, out: &mut Columns<'_>) {
     assert!(sums.len() >= cols.len() * LANES);
     // SAFETY: only a kernel of at least AVX-512 uses blocks of 16; the length was just checked.
     unsafe { store_block_unchecked(sums, first_row, cols, out) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn store_block_unchecked(sums: &[f32], first_row: usize, cols: Range<usize>, out: &mut OutView<'_>) {
+unsafe fn store_block_unchecked(sums: &[f32], first_row: usize, cols: Range<usize>, out: &mut Columns<'_>) {
     let n_rows = LANES.min(out.n_rows() - first_row);
     for (col, sums) in cols.clone().step_by(16).zip(sums.chunks(16 * LANES)) {
         let n = 16.min(cols.end - col);

@@ -15,7 +15,6 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod buffer;
-mod out;
 mod portable;
 mod prepared;
 #[cfg(test)]
@@ -23,9 +22,9 @@ pub(in crate::simd) mod sample;
 #[cfg(test)]
 mod tests;
 
-pub use out::OutView;
 pub use prepared::{Part, Prepared};
 
+use super::columns::Columns;
 use super::dequant;
 use super::isa::Isa;
 use buffer::Buffer;
@@ -131,7 +130,7 @@ struct Job<'a> {
 /// # Panics
 /// If the shapes do not agree: `weights` has `out.n_cols()` rows of `x.n_cols()` numbers, and `out` has a row for every
 /// row of `x`.
-pub fn gemm(weights: &Weights<'_>, x: &Prepared, out: &mut OutView<'_>, scratch: &mut Scratch) {
+pub fn gemm(weights: &Weights<'_>, x: &Prepared, out: &mut Columns<'_>, scratch: &mut Scratch) {
     let row_bytes = weights.format.bytes_for(weights.n_cols).expect("a row is a whole number of blocks");
     assert_eq!(weights.n_cols, x.n_cols(), "weights and activations have the same columns");
     assert_eq!(weights.bytes.len(), row_bytes * out.n_cols(), "a weight row for each column of the output");
@@ -161,7 +160,7 @@ pub fn gemm(weights: &Weights<'_>, x: &Prepared, out: &mut OutView<'_>, scratch:
 }
 
 /// Dequantises the job's panel, adds its product to the sums and, after the last chunk, writes them to Y.
-fn multiply(weights: &Weights<'_>, job: &Job<'_>, out: &mut OutView<'_>, scratch: &mut Scratch) {
+fn multiply(weights: &Weights<'_>, job: &Job<'_>, out: &mut Columns<'_>, scratch: &mut Scratch) {
     let isa = job.x.kernel().0;
     let n_sums = job.blocks.len() * job.group * job.x.kernel().lanes();
     scratch.sums.reserve::<f32>(n_sums);
@@ -232,7 +231,7 @@ fn f32_tiles(job: &Job<'_>, lanes: usize, panel: &[f32], sums: &mut [f32]) -> F3
 }
 
 /// Writes the sums [row blocks][group][lanes] to columns `cols` of Y.
-fn store(job: &Job<'_>, cols: std::ops::Range<usize>, sums: &[f32], out: &mut OutView<'_>) {
+fn store(job: &Job<'_>, cols: std::ops::Range<usize>, sums: &[f32], out: &mut Columns<'_>) {
     let lanes = job.x.kernel().lanes();
     for (block, sums) in job.blocks.clone().zip(sums.chunks_exact(job.group * lanes)) {
         #[cfg(target_arch = "x86_64")]

@@ -17,7 +17,7 @@ fn product(kernel: Kernel, weights: &Weights<'_>, x: &[f32], n_out: usize) -> Ve
     prepared.reset(kernel, n_rows, weights.n_cols);
     prepared.fill(x);
     let mut y = vec![f32::NAN; n_rows * n_out];
-    gemm(weights, &prepared, &mut OutView::new(&mut y, n_out), &mut Scratch::default());
+    gemm(weights, &prepared, &mut Columns::new(&mut y, n_out), &mut Scratch::default());
     y
 }
 
@@ -107,7 +107,7 @@ fn bits_depend_on_the_two_rows_alone() {
             let mut y = vec![f32::NAN; n_rows * n_out];
             let row_bytes = bytes.len() / n_out;
             let mut scratch = Scratch::default();
-            for (i, mut view) in OutView::new(&mut y, n_out).split_cols(19).enumerate() {
+            for (i, mut view) in Columns::new(&mut y, n_out).split_cols(19).enumerate() {
                 let bytes = &bytes[i * 19 * row_bytes..][..view.n_cols() * row_bytes];
                 gemm(&Weights { bytes, ..w }, &prepared, &mut view, &mut scratch);
             }

@@ -14,15 +14,13 @@ mod avx512;
 mod blocks;
 mod dispatch;
 mod float;
-mod output;
 mod scalar;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use quant::Format;
 
-pub use output::Columns;
-
+use super::columns::Columns;
 use super::isa::Isa;
 use super::quantize::{self, QuantizedRows};
 

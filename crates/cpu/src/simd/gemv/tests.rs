@@ -103,7 +103,7 @@ impl Rows {
 fn product(isa: Isa, weights: Weights<'_>, x: Activations<'_>, n_x: usize) -> Vec<f32> {
     let n_w = weights.bytes.len() / weights.format.bytes_for(weights.n_cols).unwrap();
     let mut out = vec![f32::NAN; n_x * n_w];
-    gemv(isa, weights, x, &mut Columns::new(&mut out, n_x));
+    gemv(isa, weights, x, &mut Columns::new(&mut out, n_w));
     out
 }
 
@@ -171,7 +171,7 @@ fn neighbours_and_threads_change_no_bit() {
             }
             for cut in 0..=N_W {
                 let mut out = vec![f32::NAN; N_X * N_W];
-                let (mut left, mut right) = Columns::new(&mut out, N_X).split_at(cut);
+                let (mut left, mut right) = Columns::new(&mut out, N_W).split_at(cut);
                 std::thread::scope(|s| {
                     s.spawn(|| gemv(isa, weights(0, cut), rows.of(format), &mut left));
                     gemv(isa, weights(cut, N_W), rows.of(format), &mut right);

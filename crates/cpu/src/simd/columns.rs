@@ -1,4 +1,5 @@
-//! How do several threads write one row-major matrix? Each holds an [`OutView`]: some columns of every row.
+//! Where do products go? Threads divide the rows of a weight matrix, that is the columns of the result: each holds [`Columns`],
+//! some columns of every row.
 //!
 //! Views come from one mutable slice and are only ever split, so two views never share an element, and the borrow lasts
 //! as long as any of them. Shapes: `n_rows` x `n_cols`, the rows `stride` numbers apart.
@@ -9,7 +10,7 @@ use std::marker::PhantomData;
 ///
 /// Invariant: for every `row < n_rows` and `col < n_cols`, `first.add(row * stride + col)` is a valid number that no
 /// other reference or view reaches while `'a` lasts.
-pub struct OutView<'a> {
+pub struct Columns<'a> {
     first: *mut f32,
     n_rows: usize,
     n_cols: usize,
@@ -18,17 +19,17 @@ pub struct OutView<'a> {
 }
 
 // SAFETY: a view is an exclusive borrow of its elements, and `f32` may be written from any thread.
-unsafe impl Send for OutView<'_> {}
+unsafe impl Send for Columns<'_> {}
 
-impl<'a> OutView<'a> {
+impl<'a> Columns<'a> {
     /// All of a matrix whose rows of `n_cols` numbers follow one another.
     ///
     /// # Panics
     /// If `matrix` is not a whole number of rows.
     #[must_use]
-    pub fn new(matrix: &'a mut [f32], n_cols: usize) -> OutView<'a> {
+    pub fn new(matrix: &'a mut [f32], n_cols: usize) -> Columns<'a> {
         assert!(n_cols > 0 && matrix.len().is_multiple_of(n_cols), "the matrix is a whole number of rows");
-        OutView {
+        Columns {
             first: matrix.as_mut_ptr(),
             n_rows: matrix.len() / n_cols,
             n_cols,
@@ -42,9 +43,9 @@ impl<'a> OutView<'a> {
     /// # Panics
     /// If there are fewer than `col` columns.
     #[must_use]
-    pub fn split_at_col(self, col: usize) -> (OutView<'a>, OutView<'a>) {
+    pub fn split_at(self, col: usize) -> (Columns<'a>, Columns<'a>) {
         assert!(col <= self.n_cols, "the split lies within the columns");
-        let OutView { first, n_rows, n_cols, stride, borrow } = self;
+        let Columns { first, n_rows, n_cols, stride, borrow } = self;
         // A view without elements keeps the first pointer: one past the last column may lie outside the matrix.
         let second = if n_rows > 0 && col < n_cols {
             // SAFETY: `col < n_cols` and there is a row, so this is an element of the matrix.
@@ -52,13 +53,13 @@ impl<'a> OutView<'a> {
         } else {
             first
         };
-        let left = OutView { first, n_rows, n_cols: col, stride, borrow };
-        let right = OutView { first: second, n_rows, n_cols: n_cols - col, stride, borrow };
+        let left = Columns { first, n_rows, n_cols: col, stride, borrow };
+        let right = Columns { first: second, n_rows, n_cols: n_cols - col, stride, borrow };
         (left, right)
     }
 
     /// The columns as views of `width` each, the last one perhaps narrower.
-    pub fn split_cols(self, width: usize) -> impl Iterator<Item = OutView<'a>> + Send {
+    pub fn split_cols(self, width: usize) -> impl Iterator<Item = Columns<'a>> + Send {
         assert!(width > 0, "a view has columns");
         let mut rest = Some(self);
         std::iter::from_fn(move || {
@@ -67,7 +68,7 @@ impl<'a> OutView<'a> {
                 return None;
             }
             let at = width.min(view.n_cols);
-            let (left, right) = view.split_at_col(at);
+            let (left, right) = view.split_at(at);
             rest = Some(right);
             Some(left)
         })
@@ -96,5 +97,16 @@ impl<'a> OutView<'a> {
         );
         // SAFETY: the invariant of the type, for the elements just checked; `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(row * self.stride + cols.start), cols.len()) }
+    }
+
+    /// Writes one element.
+    ///
+    /// # Panics
+    /// If it is outside the view.
+    #[inline]
+    pub fn set(&mut self, row: usize, col: usize, value: f32) {
+        assert!(row < self.n_rows && col < self.n_cols, "({row}, {col}) is outside the view");
+        // SAFETY: the invariant of the type, for the element just checked; `self` is borrowed mutably.
+        unsafe { self.first.add(row * self.stride + col).write(value) }
     }
 }
