@@ -212,7 +212,7 @@ fn tokenise(worker: &Worker, prompt: Prompt) -> Result<Vec<u32>, WorkerError> {
     })
 }
 
-fn invalid(field: &'static str, expected: impl Into<String>, found: impl ToString) -> WorkerError {
+fn invalid(field: &'static str, expected: impl Into<String>, found: impl ToString + Copy) -> WorkerError {
     WorkerError::Invalid { field, expected: expected.into(), found: found.to_string() }
 }
 

@@ -58,10 +58,10 @@ fn answer(worker: &Worker, request: Request) -> Answer {
     Answer { deltas, n_token, reason: reason.clone(), n_generated: usage.n_generated }
 }
 
-fn check_stop(text: &str, stop: &[&str], expected: (&str, StopReason)) {
+fn check_stop(said: &str, stop: &[&str], (text, reason): (&str, StopReason)) {
     let stop = stop.iter().map(ToString::to_string).collect();
-    let answer = answer(&says(text), Request { stop, ..request() });
-    assert_eq!((answer.deltas.concat().as_str(), answer.reason), expected);
+    let answer = answer(&says(said), Request { stop, ..request() });
+    assert_eq!((answer.deltas.concat().as_str(), answer.reason), (text, reason));
 }
 
 #[test]
