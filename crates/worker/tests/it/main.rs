@@ -1,5 +1,6 @@
 //! The worker over a real tokenizer (byte-level BPE, 320 tokens) and an executor that answers by script.
 
+mod company;
 mod scripted;
 
 use std::path::Path;

@@ -1,0 +1,72 @@
+//! Requests on a real model, together and alone: the same tokens, bit for bit, and one cancelled in between disturbs none.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cpu::{CpuExecutor, Options};
+use engine::{Engine, EngineOptions};
+use model::{Model, SamplingParams};
+use tokenizer::Tokenizer;
+use worker::{Event, Generation, Prompt, Request, Worker, WorkerOptions};
+
+const N_REQUEST: usize = 10;
+
+/// A worker on the processor with room for `n_slot` sequences, whose prompts are cut into steps of 24 rows.
+fn worker(n_slot: usize) -> Worker {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-q4_k_m.gguf");
+    let file = gguf::Gguf::open(&path).unwrap();
+    let tokenizer = Arc::new(Tokenizer::from_gguf(file.metadata(), None).unwrap());
+    let model = Arc::new(Model::load(&file).unwrap());
+    let options = Options { threads: 2, n_ctx: 256, n_slot, n_row: 24, ..Options::default() };
+    let executor = CpuExecutor::new(model, &options).unwrap();
+    let engine = Engine::spawn(Box::new(executor), EngineOptions::default()).unwrap();
+    Worker::new(engine, tokenizer, WorkerOptions::default())
+}
+
+/// Requests of different lengths, each with its own parameters.
+fn request(i: usize) -> Request {
+    let text = "the rain in Spain falls on the plain, ".repeat(1 + i % 4);
+    let sampling = SamplingParams {
+        temperature: if i.is_multiple_of(3) { 0.0 } else { 0.9 },
+        top_p: if i.is_multiple_of(2) { 0.9 } else { 1.0 },
+        repetition_penalty: 1.0 + i as f32 / 50.0,
+        ..SamplingParams::default()
+    };
+    let prompt = Prompt::Text { text, add_special: false, parse_special: false };
+    Request {
+        sampling,
+        seed: Some(i as u64),
+        max_tokens: Some(8 + 3 * i),
+        ignore_eos: true,
+        ..Request::new(prompt)
+    }
+}
+
+/// The tokens of an answer with the bits of their log probabilities.
+fn tokens(mut generation: Generation) -> Vec<(u32, u32)> {
+    let mut found = Vec::new();
+    loop {
+        match generation.next_blocking().expect("a terminal event") {
+            Event::Started { .. } => {}
+            Event::Delta { tokens, .. } => {
+                found.extend(tokens.iter().map(|t| (t.token, t.logprob.to_bits())))
+            }
+            Event::End { .. } => return found,
+            Event::Error(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn ten_requests_together_are_each_as_alone() {
+    let shared = worker(4);
+    let running: Vec<Generation> = (0..N_REQUEST).map(|i| shared.generate(request(i)).unwrap()).collect();
+    let mut cancelled = shared.generate(Request { max_tokens: Some(200), ..request(1) }).unwrap();
+    assert!(matches!(cancelled.next_blocking(), Some(Event::Started { .. })));
+    drop(cancelled);
+    let together: Vec<_> = running.into_iter().map(tokens).collect();
+    for (i, together) in together.iter().enumerate() {
+        assert_eq!(together.len(), 8 + 3 * i);
+        assert_eq!(*together, tokens(worker(1).generate(request(i)).unwrap()), "request {i}");
+    }
+}
