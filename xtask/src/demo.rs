@@ -19,12 +19,12 @@ pub(crate) fn run() -> Result<()> {
     let worker = target_folder()?.join("release/worker-orcd");
     let model = fixtures::fetch_smollm2()?;
     println!("\n> {PROMPT}\n");
-    let answer = ["--prompt", PROMPT, "--max-tokens", "200"];
+    let answer = ["--prompt", PROMPT, "--temperature", "0", "--max-tokens", "200"];
     process::run(Command::new(&worker).arg("run").arg("--model").arg(&model).args(answer))
         .context("the demo's answer failed")?;
     let (worker, model) = (short(&worker), short(&model));
     println!(
-        "\n\nNext, try\n\n  {worker} run --model {model}\n  {worker} inspect {model}\n  {worker} bench --model {model}\n  \
+        "\nNext, try\n\n  {worker} run --model {model}\n  {worker} inspect {model}\n  {worker} bench --model {model}\n  \
          {worker} --help"
     );
     Ok(())
