@@ -49,7 +49,7 @@ fn tokens(mut generation: Generation) -> Vec<(u32, u32)> {
         match generation.next_blocking().expect("a terminal event") {
             Event::Started { .. } => {}
             Event::Delta { tokens, .. } => {
-                found.extend(tokens.iter().map(|t| (t.token, t.logprob.to_bits())))
+                found.extend(tokens.iter().map(|t| (t.token, t.logprob.to_bits())));
             }
             Event::End { .. } => return found,
             Event::Error(error) => panic!("{error}"),
