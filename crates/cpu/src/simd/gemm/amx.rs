@@ -5,7 +5,7 @@
 //! end of a chunk and taken up at the next is the same `f32`, so chunks do not show in the bits.
 //! Layouts as in [`super::Scratch`] and [`super::prepared`].
 
-use super::avx512::store_block;
+use super::layout::store_block;
 use super::{Columns, Job};
 use crate::simd::amx::Tiles;
 use std::arch::asm;

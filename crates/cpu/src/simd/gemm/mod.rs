@@ -10,11 +10,11 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 mod buffer;
+#[cfg(target_arch = "x86_64")]
+mod float;
+#[cfg(target_arch = "x86_64")]
+mod layout;
 mod portable;
 mod prepared;
 #[cfg(test)]
@@ -181,9 +181,7 @@ fn multiply(weights: &Weights<'_>, job: &Job<'_>, out: &mut Columns<'_>, scratch
     let sums = scratch.sums.get_mut(n_sums);
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Amx => avx512::multiply(job, panel, sums),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => avx2::multiply(job, panel, sums),
+        Isa::Avx2 | Isa::Avx512 | Isa::Amx => float::multiply(isa, job, panel, sums),
         _ => portable::multiply(job, panel, sums),
     }
     if let Some(cols) = &job.done {
@@ -236,7 +234,7 @@ fn store(job: &Job<'_>, cols: std::ops::Range<usize>, sums: &[f32], out: &mut Co
     for (block, sums) in job.blocks.clone().zip(sums.chunks_exact(job.group * lanes)) {
         #[cfg(target_arch = "x86_64")]
         if lanes == 16 {
-            avx512::store_block(sums, block * lanes, cols.clone(), out);
+            layout::store_block(sums, block * lanes, cols.clone(), out);
             continue;
         }
         for lane in 0..lanes.min(out.n_rows() - block * lanes) {

@@ -4,9 +4,9 @@
 //! `[n_cols][lanes]`; for AMX it is `[n_cols / 32]` tiles of `[16 pairs of columns][16 rows][2]` bfloat16, the second
 //! operand of TDPBF16PS (Intel SDM volume 2). Rows past the last and columns past `n_cols` are zeros.
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512;
 use super::buffer::Buffer;
+#[cfg(target_arch = "x86_64")]
+use super::layout;
 use super::{Isa, Kernel};
 use std::ops::Range;
 
@@ -120,9 +120,9 @@ impl Part<'_> {
             }
             match self.kernel.isa() {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Amx => avx512::prepare_pairs(&rows[..n_rows], words),
+                Isa::Amx => layout::prepare_pairs(&rows[..n_rows], words),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => avx512::prepare_block(&rows[..n_rows], words),
+                Isa::Avx512 => layout::prepare_block(&rows[..n_rows], words),
                 _ => prepare_block(&rows[..n_rows], lanes, words),
             }
         }

@@ -1,74 +1,13 @@
-//! The product with AVX-512: tiles of 8 weight rows x 48 activation rows (24 sums in registers).
+//! Changes of layout by AVX-512: into the blocks of 16 rows that the products read, and from blocks of sums to rows of Y.
 //!
-//! Also the changes of layout that the AMX product shares: into blocks of 16 rows and out of them. Layouts as in [`super::Scratch`] and [`super::prepared`]. A sum runs over a chunk's columns in order, and chunks are
-//! added in order, whatever the tile.
+//! The AMX product shares them. Layouts as in [`super::Scratch`] and [`super::prepared`].
 
-use super::{Columns, Job};
+use super::Columns;
 use crate::simd::vector::pack_bf16;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 const LANES: usize = 16;
-
-/// Adds the product of `panel` [group][cols + 16] and the job's row blocks to `sums` [blocks][group][16].
-pub(super) fn multiply(job: &Job<'_>, panel: &[f32], sums: &mut [f32]) {
-    let tiles = super::f32_tiles(job, LANES, panel, sums);
-    // SAFETY: a kernel exists only for an instruction set that this machine runs, and `f32_tiles` has checked that the
-    // panel, the activations and the sums hold what the strides reach.
-    unsafe { run(&tiles) }
-}
-
-#[target_feature(enable = "avx512f")]
-unsafe fn run(t: &super::F32Tiles) {
-    let mut block = 0;
-    while block < t.n_blocks {
-        let mut row = 0;
-        while row < t.group {
-            // SAFETY: the tiles cover blocks below `n_blocks` and weight rows below `group`, which is a multiple of 8.
-            unsafe {
-                match t.n_blocks - block {
-                    1 => tile::<8, 1>(t, row, block),
-                    2 => tile::<8, 2>(t, row, block),
-                    _ => tile::<8, 3>(t, row, block),
-                }
-            }
-            row += 8;
-        }
-        block += 3;
-    }
-}
-
-/// `W` weight rows from `row` by `B` blocks from `block`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-#[allow(clippy::needless_range_loop)] // Plain indices are unrolled into registers.
-unsafe fn tile<const W: usize, const B: usize>(t: &super::F32Tiles, row: usize, block: usize) {
-    // SAFETY: `row + W <= group` and `block + B <= n_blocks`, and `t` vouches for the memory up to those.
-    unsafe {
-        let w = t.panel.add(row * t.panel_stride);
-        let x = t.x.add(block * t.x_stride);
-        let mut acc = [[_mm512_setzero_ps(); W]; B];
-        for k in 0..t.n_cols {
-            let mut xs = [_mm512_setzero_ps(); B];
-            for (b, lanes) in xs.iter_mut().enumerate() {
-                *lanes = _mm512_loadu_ps(x.add(b * t.x_stride + k * LANES));
-            }
-            for r in 0..W {
-                let weight = _mm512_set1_ps(*w.add(r * t.panel_stride + k));
-                for b in 0..B {
-                    acc[b][r] = _mm512_fmadd_ps(xs[b], weight, acc[b][r]);
-                }
-            }
-        }
-        for (b, acc) in acc.iter().enumerate() {
-            for (r, &acc) in acc.iter().enumerate() {
-                let sum = t.sums.add(((block + b) * t.group + row + r) * LANES);
-                let acc = if t.first { acc } else { _mm512_add_ps(_mm512_loadu_ps(sum), acc) };
-                _mm512_storeu_ps(sum, acc);
-            }
-        }
-    }
-}
 
 /// Writes up to 16 rows as [n_cols][16] `f32`.
 pub(super) fn prepare_block(rows: &[&[f32]], words: &mut [u32]) {
