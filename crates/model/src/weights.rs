@@ -292,14 +292,16 @@ impl Loader<'_> {
         let (n_embd, n_ff) = (self.arch.n_embd, self.arch.feed_forward.n_ff);
         match self.arch.feed_forward.kind {
             FeedForwardKind::Gated => {
-                let [gate, up] = if self.gguf.tensor(&name("ffn_gate.weight")).is_some() {
+                let up = self.gguf.tensor(&name("ffn_up.weight"));
+                let is_fused = up.is_some_and(|up| up.info.shape.get(1) == Some(&(2 * n_ff)));
+                let [gate, up] = if is_fused {
+                    let fused = self.linear(&name("ffn_up"), [2 * n_ff, n_embd])?;
+                    [part(&fused, 0..n_ff)?, part(&fused, n_ff..2 * n_ff)?]
+                } else {
                     [
                         self.linear(&name("ffn_gate"), [n_ff, n_embd])?,
                         self.linear(&name("ffn_up"), [n_ff, n_embd])?,
                     ]
-                } else {
-                    let fused = self.linear(&name("ffn_up"), [2 * n_ff, n_embd])?;
-                    [part(&fused, 0..n_ff)?, part(&fused, n_ff..2 * n_ff)?]
                 };
                 Ok(Ffn::Gated { gate, up, down: self.linear(&name("ffn_down"), [n_embd, n_ff])? })
             }

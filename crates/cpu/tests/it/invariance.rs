@@ -1,10 +1,13 @@
 //! A token's bits depend on its own sequence and position: not on its neighbours, nor on how its prompt was cut.
 
+use std::path::Path;
+
+use cpu::Options;
 use model::Executor;
 use model::batch::{Output, Span, Want};
 use testkit::golden;
 
-use crate::support::{executor, greedy, last, prompt, run, token};
+use crate::support::{executor, executor_with, greedy, last, prompt, run, token};
 
 /// Ten prompts of different lengths, and 6 tokens generated from each.
 const N_SEQUENCE: usize = 10;
@@ -67,22 +70,27 @@ fn ten_sequences_together_are_each_as_alone() {
 }
 
 #[test]
-fn a_prompt_cut_into_chunks_gives_the_same_bits() {
+fn a_prompt_cut_into_chunks_or_among_threads_gives_the_same_bits() {
     for model in golden() {
         for exact in kernels(&model) {
             let tokens = &model.cases[0].0;
-            let whole = chunked(&model.path, exact, tokens, tokens.len());
+            let whole = chunked(&model.path, (exact, 2), tokens, tokens.len());
             for size in [1, 7] {
-                let cut = chunked(&model.path, exact, tokens, size);
+                let cut = chunked(&model.path, (exact, 2), tokens, size);
                 assert!(whole == cut, "{} exact={exact} chunks of {size}", model.name);
+            }
+            for threads in [1, 3] {
+                let other = chunked(&model.path, (exact, threads), tokens, tokens.len());
+                assert!(whole == other, "{} exact={exact} on {threads} threads", model.name);
             }
         }
     }
 }
 
 /// The bits of all logits of a prompt computed in chunks of `size`.
-fn chunked(path: &std::path::Path, exact: bool, tokens: &[u32], size: usize) -> Vec<u32> {
-    let mut executor = executor(path, exact, tokens.len(), 1);
+fn chunked(path: &Path, (exact, threads): (bool, usize), tokens: &[u32], size: usize) -> Vec<u32> {
+    let options = Options { threads, exact, n_ctx: tokens.len(), ..Options::default() };
+    let mut executor = executor_with(path, &options);
     let mut bits = Vec::new();
     for (i, chunk) in tokens.chunks(size).enumerate() {
         let span = prompt(&executor, 0, i * size, chunk, Want::Logits);

@@ -4,5 +4,6 @@
 
 mod conformance;
 mod golden;
+mod hostile;
 mod invariance;
 mod support;
