@@ -33,8 +33,8 @@ fn check(file: &Gguf, expected: &Expect) {
 }
 
 /// Sets one key, or drops it.
-fn with_key(name: &str, changed: &str, to: Option<Value>) -> Gguf {
-    let key = |key: &str, value: &Value| if key == changed { to.clone() } else { Some(value.clone()) };
+fn with_key(name: &str, changed: &str, to: Option<&Value>) -> Gguf {
+    let key = |key: &str, value: &Value| if key == changed { to.cloned() } else { Some(value.clone()) };
     rewritten(name, key, |_, _| true)
 }
 
@@ -44,7 +44,7 @@ const GPT_OSS: &str = "gpt-oss-mxfp4_moe.gguf";
 #[test]
 fn sizes_that_make_no_model_are_refused_by_key() {
     let check = |name: &str, key: &str, to: Option<Value>, expected: &Expect| {
-        check(&with_key(name, key, to), expected)
+        check(&with_key(name, key, to.as_ref()), expected);
     };
     let count = |n: u32| Some(Value::from(n));
     check(
