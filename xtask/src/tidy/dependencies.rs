@@ -16,7 +16,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("tokenizer", &["gguf"]),
     ("model", &["gguf", "quant"]),
     ("cpu", &["model", "quant"]),
-    ("cuda", &["model", "quant"]),
+    ("cuda", &["model", "gguf", "quant"]),
     ("engine", &["model"]),
     ("worker", &["engine", "tokenizer", "model"]),
     ("server", &["worker"]),

@@ -1,0 +1,208 @@
+//! Compiles the kernels ahead of time, when the machine has a CUDA compiler, and embeds them.
+//!
+//! Each `kernels/*.cu` becomes one fat binary with machine code for every target; `modules.rs` in `OUT_DIR` lists them. Without nvcc the
+//! build succeeds with a warning and an empty list. What was compiled is kept in `OUT_DIR` under the hash of all that went into it, so
+//! that only what changed is compiled again.
+//!
+//! Environment: `NVCC` or `CUDA_HOME` name the compiler; `WORKER_ORCD_CUDA_TARGETS` is `dev`, `release` or a list such as `89,90a+ptx`
+//! (see `build/recipe.rs`). Unset, it is `release` for release builds and `dev` for all others.
+
+#[path = "build/recipe.rs"]
+mod recipe;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use recipe::{Recipe, Target};
+
+/// Where `cargo xtask cuda-toolkit` puts the compiler, relative to the workspace's root.
+const TOOLKIT: &str = ".cuda-toolkit/nvidia/cu13/bin/nvcc";
+
+const TARGETS: &str = "WORKER_ORCD_CUDA_TARGETS";
+
+fn main() {
+    for name in ["NVCC", "CUDA_HOME", TARGETS] {
+        println!("cargo::rerun-if-env-changed={name}");
+    }
+    for path in ["build.rs", "build/recipe.rs", "kernels"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
+    if let Err(message) = build() {
+        for line in message.lines() {
+            println!("cargo::error={line}");
+        }
+        std::process::exit(1);
+    }
+}
+
+fn build() -> Result<(), String> {
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let Some((nvcc, version)) = find_nvcc() else {
+        println!(
+            "cargo::warning=found no nvcc (in $NVCC, $CUDA_HOME/bin, PATH or .cuda-toolkit), so this build has no CUDA kernels and runs \
+             on processors alone; `cargo xtask cuda-toolkit` installs one into the repository"
+        );
+        return write(&out.join("modules.rs"), &list_of_modules(&[], None));
+    };
+    let release = variable("PROFILE")? == "release";
+    let wanted = std::env::var(TARGETS).ok().filter(|targets| !targets.is_empty());
+    let wanted = wanted.unwrap_or_else(|| if release { "release" } else { "dev" }.to_owned());
+    let targets = Target::parse_list(&wanted).map_err(|error| format!("{TARGETS}: {error}"))?;
+    let recipe = Recipe { nvcc_version: version, targets, line_info: !release };
+    let sources = read_sources(Path::new("kernels"))?;
+    let kernels: Vec<Kernel> = sources
+        .keys()
+        .filter_map(|name| name.strip_suffix(".cu"))
+        .map(|name| {
+            let hash = recipe.hash(&format!("{name}.cu"), &sources);
+            Kernel { name: name.to_owned(), fatbin: out.join(format!("{name}-{hash:016x}.fatbin")) }
+        })
+        .collect();
+    compile_all(&nvcc, &recipe, &kernels, &sources)?;
+    remove_stale(&out, &kernels);
+    write(&out.join("modules.rs"), &list_of_modules(&kernels, Some(&recipe)))
+}
+
+/// A file to compile and where the result goes.
+struct Kernel {
+    name: String,
+    fatbin: PathBuf,
+}
+
+fn compile_all(
+    nvcc: &Path,
+    recipe: &Recipe,
+    kernels: &[Kernel],
+    sources: &BTreeMap<String, String>,
+) -> Result<(), String> {
+    let mut missing: Vec<&Kernel> = kernels.iter().filter(|kernel| !kernel.fatbin.exists()).collect();
+    // The longest first, so that none of them starts when the others are done.
+    missing.sort_by_key(|kernel| std::cmp::Reverse(sources[&format!("{}.cu", kernel.name)].len()));
+    let n_job = std::env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(1usize).max(1);
+    let next = AtomicUsize::new(0);
+    let n_thread = n_job.min(missing.len());
+    let threads_each = n_job / n_thread.max(1);
+    let failures: Vec<String> = thread::scope(|scope| {
+        let work = || {
+            let mut failures = Vec::new();
+            while let Some(kernel) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let source = &sources[&format!("{}.cu", kernel.name)];
+                failures.extend(compile(nvcc, recipe, kernel, (source, threads_each)).err());
+            }
+            failures
+        };
+        let threads: Vec<_> = (0..n_thread).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a compiling thread")).collect()
+    });
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+}
+
+fn compile(
+    nvcc: &Path,
+    recipe: &Recipe,
+    kernel: &Kernel,
+    (source, n_thread): (&str, usize),
+) -> Result<(), String> {
+    // Under its final name only once it is whole.
+    let part = kernel.fatbin.with_extension("part");
+    let mut command = Command::new(nvcc);
+    command.args(recipe.flags(source)).arg(format!("--threads={n_thread}"));
+    command.arg("-o").arg(&part).arg(format!("kernels/{}.cu", kernel.name));
+    let output = command.output().map_err(|error| format!("cannot run {}: {error}", nvcc.display()))?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    if !output.status.success() {
+        return Err(format!("nvcc cannot compile kernels/{}.cu ({})\n{said}", kernel.name, output.status));
+    }
+    for line in said.lines().filter(|line| !line.trim().is_empty()) {
+        println!("cargo::warning={line}");
+    }
+    fs::rename(&part, &kernel.fatbin)
+        .map_err(|error| format!("cannot write {}: {error}", kernel.fatbin.display()))
+}
+
+/// The compiler's path and what it says of its version.
+fn find_nvcc() -> Option<(PathBuf, String)> {
+    let named = std::env::var_os("NVCC").map(PathBuf::from);
+    let home = std::env::var_os("CUDA_HOME").map(|home| Path::new(&home).join("bin/nvcc"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).map(|folder| folder.join("nvcc")).find(|nvcc| nvcc.is_file());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
+    let candidates = [named, home, in_path, Some(root.join(TOOLKIT))];
+    candidates.into_iter().flatten().find_map(|nvcc| {
+        let output = Command::new(&nvcc).arg("--version").output().ok()?;
+        let version = output.status.success().then_some(output.stdout)?;
+        // Watched, so that a compiler that goes or changes is noticed. One that comes is not: no file of it can be watched yet.
+        if nvcc.is_absolute() {
+            println!("cargo::rerun-if-changed={}", nvcc.display());
+        }
+        Some((nvcc, String::from_utf8_lossy(&version).into_owned()))
+    })
+}
+
+/// The text of every file of a folder by its name.
+fn read_sources(folder: &Path) -> Result<BTreeMap<String, String>, String> {
+    let error = |path: &Path, error| format!("cannot read {}: {error}", path.display());
+    let mut sources = BTreeMap::new();
+    if !folder.exists() {
+        return Ok(sources);
+    }
+    let entries = fs::read_dir(folder).map_err(|e| error(folder, e))?;
+    for entry in entries {
+        let path = entry.map_err(|e| error(folder, e))?.path();
+        if path.extension().is_some_and(|extension| extension == "cu" || extension == "cuh") {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            sources.insert(name, fs::read_to_string(&path).map_err(|e| error(&path, e))?);
+        }
+    }
+    Ok(sources)
+}
+
+/// What earlier builds left and this one does not use. A file that cannot be removed costs space, nothing else.
+fn remove_stale(out: &Path, kernels: &[Kernel]) {
+    let Ok(entries) = fs::read_dir(out) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let is_ours = path.extension().is_some_and(|extension| extension == "fatbin" || extension == "part");
+        if is_ours && !kernels.iter().any(|kernel| kernel.fatbin == path) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// The generated source: the modules, and for what they were compiled (nothing without nvcc).
+fn list_of_modules(kernels: &[Kernel], recipe: Option<&Recipe>) -> String {
+    let targets = recipe.map(|recipe| recipe.targets.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let mut text = String::new();
+    if !kernels.is_empty() {
+        let _ = writeln!(text, "/// Puts bytes where the driver may read them as words.");
+        let _ = writeln!(text, "#[repr(C, align(16))]\nstruct Aligned<const N: usize>([u8; N]);\n");
+    }
+    let _ = writeln!(text, "/// The kernels: file name without extension, fat binary.");
+    let _ = writeln!(text, "pub static MODULES: &[(&str, &[u8])] = &[");
+    for Kernel { name, fatbin } in kernels {
+        let _ = writeln!(text, "    ({name:?}, &Aligned(*include_bytes!({fatbin:?})).0),");
+    }
+    let _ = writeln!(text, "];");
+    let _ = writeln!(
+        text,
+        "pub(crate) const TARGETS: Option<&[&str]> = {};",
+        match targets {
+            Some(targets) => format!("Some(&{targets:?})"),
+            None => "None".to_owned(),
+        }
+    );
+    text
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    std::env::var(name).map_err(|error| format!("{name}: {error}"))
+}
