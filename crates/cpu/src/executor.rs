@@ -116,7 +116,7 @@ impl CpuExecutor {
         batch: &Batch,
         observe: Observer<'_>,
     ) -> Result<Vec<Picked>, ExecutorError> {
-        self.check(batch)?;
+        batch.check(&self.limits, |slot| self.last(slot).is_some())?;
         if batch.spans.is_empty() {
             return Ok(Vec::new());
         }
@@ -194,54 +194,6 @@ impl CpuExecutor {
 
     fn last(&self, slot: SlotId) -> Option<u32> {
         self.slots[slot as usize].last()
-    }
-
-    fn check(&self, batch: &Batch) -> Result<(), ExecutorError> {
-        let limits = &self.limits;
-        let mut seen = vec![false; limits.n_slot];
-        for (index, span) in batch.spans.iter().enumerate() {
-            let wrong =
-                |expected: String, found: String| Err(ExecutorError::Batch { span: index, expected, found });
-            let slot = span.slot as usize;
-            if slot >= limits.n_slot {
-                return wrong(format!("a slot below {}", limits.n_slot), slot.to_string());
-            }
-            if std::mem::replace(&mut seen[slot], true) {
-                return wrong("each slot once".to_owned(), format!("slot {slot} again"));
-            }
-            if span.input.is_empty() {
-                return wrong("at least one token".to_owned(), "none".to_owned());
-            }
-            let Some(end) = span.start.checked_add(span.input.len()).filter(|&end| end <= limits.n_ctx)
-            else {
-                let found = format!("{} tokens from position {}", span.input.len(), span.start);
-                return wrong(format!("at most {} positions", limits.n_ctx), found);
-            };
-            if span.pages.len() < end.div_ceil(limits.page_size) {
-                let expected = format!("{} pages for {end} positions", end.div_ceil(limits.page_size));
-                return wrong(expected, span.pages.len().to_string());
-            }
-            if let Some(page) = span.pages.iter().find(|&&page| page as usize >= limits.n_page) {
-                return wrong(format!("pages below {}", limits.n_page), page.to_string());
-            }
-            let prompt = span.begin.as_deref().unwrap_or_default();
-            let ids: &[u32] = match &span.input {
-                Input::Tokens(ids) => ids,
-                Input::Last if span.begin.is_some() || self.last(span.slot).is_none() => {
-                    return wrong("a token sampled in this slot".to_owned(), "none yet".to_owned());
-                }
-                Input::Last => &[],
-            };
-            if let Some(id) = ids.iter().chain(prompt).find(|&&id| id as usize >= limits.n_vocab) {
-                return wrong(format!("token ids below {}", limits.n_vocab), id.to_string());
-            }
-        }
-        let n_row = batch.n_row();
-        if n_row > limits.n_row {
-            let (span, expected) = (batch.spans.len() - 1, format!("at most {} rows in all", limits.n_row));
-            return Err(ExecutorError::Batch { span, expected, found: n_row.to_string() });
-        }
-        Ok(())
     }
 }
 

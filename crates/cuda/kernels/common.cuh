@@ -1,0 +1,96 @@
+// What all kernels share: the rows of a step, activations as the decode kernels read them, and how a kernel waits for the
+// one before it.
+//
+// Vectors of a row are written [n_row, n]; a "column" is a row of the batch as the decode products see it (their N dimension).
+// Every kernel calls `wait_for_previous()` before it reads what another kernel wrote and writes nothing before that.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cstdint>
+
+// Tokens in a page of the KV cache.
+constexpr int PAGE = 64;
+
+// One row of a step. Inactive rows (padding of a captured graph) have slot -1: they compute nothing.
+struct Row {
+    int32_t slot;      // the sequence's place, below n_slot; its page table is page_tables[slot]
+    int32_t position;  // of the row's token in its sequence
+    int32_t token;     // its id, or -1: the one last sampled in this slot, last[slot]
+    int32_t reserved;
+};
+static_assert(sizeof(Row) == 16, "as in src/args.rs");
+
+// A block of 32 quantised activations: x[i] = d * q[i]. s0 and s1 are the sums of the first and the last 16 integers.
+struct ActScale {
+    float d;
+    int16_t s0;
+    int16_t s1;
+};
+static_assert(sizeof(ActScale) == 8, "as in src/args.rs");
+
+// Where activations for the decode products go, in one or both of two forms (null: not wanted).
+// k_pad is n_in rounded up to 64 (the rest is 0), n_col the number of columns rounded up to 8.
+struct ActOut {
+    // [k_pad/32][n_col/8][32 lanes][8] bytes: lane = (column % 8) * 4 + t holds integers 4t..4t+3 and 16+4t..16+4t+3 of the
+    // block, in this order: the B fragment of mma.m16n8k32.s8.
+    int8_t* q;
+    ActScale* s;  // [k_pad/32][n_col]
+    float* f;     // [n_col][k_pad]
+    int32_t n_col;
+    int32_t k_pad;
+};
+static_assert(sizeof(ActOut) == 32, "as in src/args.rs");
+
+// Blocks until all earlier kernels of the stream have completed and their writes are visible (programmatic dependent launch; does
+// nothing in a kernel launched without that attribute).
+__device__ __forceinline__ void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// Lets the next kernel of the stream start its part before `wait_for_previous`.
+__device__ __forceinline__ void let_next_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ float warp_max(float v) {
+#pragma unroll
+    for (int o = 16; o > 0; o >>= 1) v = fmaxf(v, __shfl_xor_sync(~0u, v, o));
+    return v;
+}
+
+// The same bits in every lane: each level adds the same two values in all lanes.
+__device__ __forceinline__ float warp_sum(float v) {
+#pragma unroll
+    for (int o = 16; o > 0; o >>= 1) v += __shfl_xor_sync(~0u, v, o);
+    return v;
+}
+
+// Quantises a block of 32 values of one column; called by a whole warp, lane i gives value i of block kb.
+__device__ __forceinline__ void store_act_block(const ActOut& out, int column, int kb, float value) {
+    const int lane = threadIdx.x & 31;
+    if (out.f) out.f[(size_t)column * out.k_pad + kb * 32 + lane] = value;
+    if (!out.q) return;
+    const float largest = warp_max(fabsf(value));
+    const float d = largest / 127.0f;
+    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    const int q = __float2int_rn(value * inverse);
+    int sum = q;
+#pragma unroll
+    for (int o = 8; o > 0; o >>= 1) sum += __shfl_xor_sync(~0u, sum, o);
+    const int high = __shfl_down_sync(~0u, sum, 16);
+    const int t = (lane & 15) >> 2, j = (lane & 3) + ((lane & 16) >> 2);
+    const size_t at = ((size_t)kb * (out.n_col >> 3) + (column >> 3)) * 32 + (column & 7) * 4 + t;
+    out.q[at * 8 + j] = (int8_t)q;
+    if (lane == 0) {
+        ActScale s;
+        s.d = d;
+        s.s0 = (int16_t)sum;
+        s.s1 = (int16_t)high;
+        out.s[(size_t)kb * out.n_col + column] = s;
+    }
+}

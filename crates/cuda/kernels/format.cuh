@@ -1,0 +1,247 @@
+// How weights lie in the device's memory, and how registers get them from there.
+//
+// A matrix [n_out, n_in] is cut into tiles of 16 rows, a tile into units of 64 columns (two blocks of 32). A unit holds, plane after
+// plane, what each of a warp's 32 lanes needs for mma fragments: lane 4g + t has rows g and g + 8 (r = 0, 1), and of each block
+// the columns 4t..4t+3 and 16+4t..16+4t+3 (h = 0, 1): eight values, "slots" 0 to 7. So one 16-byte load a lane brings a unit's
+// nibbles, and no shuffle is needed. A row's integers and scales are the file's own; the formats with blocks of 256 keep their groups'
+// scales as bytes and have, after each four units, one plane of the blocks' own scales. n_in is padded to 64 with weights of 0.
+//
+// Planes of a unit, in this order:
+//   nibbles  512 B   uint4 a lane: words (kb 0, r 0), (kb 0, r 1), (kb 1, r 0), (kb 1, r 1); byte j: slot j low, slot 4 + j high
+//   2 bits   256 B   uint2 a lane: word kb; field 2r + h (2 bits) of byte j: slot 4h + j
+//   1 bit    128 B   word a lane; bit 4kb + 2r + h of byte j: slot 4h + j
+//   bytes   1024 B   for each kb a uint4 a lane: (r, h) = (0, 0), (1, 0), (0, 1), (1, 1)
+//   16 bits 2048 B   for each kb and r a uint4 a lane: slots 0 to 7
+//   32 bits 4096 B   for each kb, r and h a uint4 a lane: slots 4h to 4h + 3
+//   scales           for each g: see `Scales`
+#pragma once
+
+#include "common.cuh"
+
+// ggml's type ids.
+enum Format : int {
+    F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11, Q4_K = 12, Q5_K = 13, Q6_K = 14,
+    IQ4_NL = 20, IQ4_XS = 23, BF16 = 30, MXFP4 = 39,
+};
+
+// What a unit's scale plane holds for one g.
+enum Scales : int {
+    SCALES_NONE,     // nothing: floats
+    SCALES_HALF,     // 8 B: f16 scale of (r, kb), kb innermost
+    SCALES_HALF_MIN, // 16 B: as above, then the f16 minimums in the same order
+    SCALES_E8M0,     // 4 B: exponent byte of (r, kb)
+    SCALES_I8,       // 4 B: signed byte of (r, kb); the tail plane has f16 d of r: 4 B
+    SCALES_U8_MIN,   // 8 B: bytes of (r, kb), then the minimums; the tail plane has f16 d, dmin of r: 8 B
+    SCALES_I8_16,    // 8 B: signed byte of (r, kb, h); the tail plane has f16 d of r: 4 B
+    SCALES_U4_MIN16, // 8 B: byte of (r, kb, h), scale low nibble, minimum high; the tail plane has f16 d, dmin of r: 8 B
+};
+
+template <int F>
+struct Layout {
+    static constexpr bool NIBBLES = F == Q4_0 || F == Q4_1 || F == Q5_0 || F == Q5_1 || F == Q4_K || F == Q5_K || F == Q6_K ||
+                                    F == IQ4_NL || F == IQ4_XS || F == MXFP4;
+    static constexpr bool TWO_BITS = F == Q6_K || F == Q2_K || F == Q3_K;
+    static constexpr bool ONE_BIT = F == Q5_0 || F == Q5_1 || F == Q5_K || F == Q3_K;
+    static constexpr bool BYTES = F == Q8_0;
+    static constexpr bool FLOAT = F == F32 || F == F16 || F == BF16;
+    static constexpr Scales SCALES = FLOAT                                  ? SCALES_NONE
+                                     : F == MXFP4                           ? SCALES_E8M0
+                                     : F == Q4_1 || F == Q5_1               ? SCALES_HALF_MIN
+                                     : F == Q4_K || F == Q5_K               ? SCALES_U8_MIN
+                                     : F == IQ4_XS                          ? SCALES_I8
+                                     : F == Q6_K || F == Q3_K               ? SCALES_I8_16
+                                     : F == Q2_K                            ? SCALES_U4_MIN16
+                                                                            : SCALES_HALF;
+    static constexpr bool HAS_MIN = SCALES == SCALES_HALF_MIN || SCALES == SCALES_U8_MIN || SCALES == SCALES_U4_MIN16;
+    // Two scales a block of 32.
+    static constexpr bool GROUPS_OF_16 = SCALES == SCALES_I8_16 || SCALES == SCALES_U4_MIN16;
+    // Subtracted from the stored integer.
+    static constexpr int OFFSET = F == Q4_0 ? 8 : F == Q5_0 ? 16 : F == Q6_K ? 32 : F == Q3_K ? 4 : 0;
+
+    static constexpr int SCALE_STRIDE = SCALES == SCALES_NONE                                     ? 0
+                                        : SCALES == SCALES_E8M0 || SCALES == SCALES_I8            ? 4
+                                        : SCALES == SCALES_HALF_MIN                               ? 16
+                                                                                                  : 8;
+    static constexpr int TAIL_STRIDE = SCALES == SCALES_I8 || SCALES == SCALES_I8_16             ? 4
+                                       : SCALES == SCALES_U8_MIN || SCALES == SCALES_U4_MIN16    ? 8
+                                                                                                 : 0;
+    static constexpr int AT_2 = NIBBLES ? 512 : 0;
+    static constexpr int AT_1 = AT_2 + (TWO_BITS ? 256 : 0);
+    static constexpr int AT_8 = AT_1 + (ONE_BIT ? 128 : 0);
+    static constexpr int AT_SCALES = FLOAT ? (F == F32 ? 4096 : 2048) : AT_8 + (BYTES ? 1024 : 0);
+    static constexpr int UNIT = AT_SCALES + 8 * SCALE_STRIDE;
+    static constexpr int TAIL = 8 * TAIL_STRIDE;  // after each four units
+
+    __host__ __device__ static size_t tile_bytes(int n_unit) { return (size_t)n_unit * UNIT + (size_t)(n_unit / 4) * TAIL; }
+    __host__ __device__ static size_t unit_at(int u) { return (size_t)u * UNIT + (size_t)(u >> 2) * TAIL; }
+    __host__ __device__ static size_t tail_at(int u) { return unit_at(u | 3) + UNIT; }
+};
+
+// A unit as one lane holds it; what a format has not stays unset and costs nothing.
+template <int F>
+struct Unit {
+    uint4 nibbles;
+    uint2 two_bits;
+    uint32_t one_bit;
+    uint4 wide[Layout<F>::BYTES ? 2 : F == F32 ? 8 : Layout<F>::FLOAT ? 4 : 1];
+    uint4 scales;
+    uint2 tail;
+};
+
+// Streams past L1: every weight is read once.
+__device__ __forceinline__ uint4 load_once(const uint4* p) {
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(p));
+    return v;
+}
+
+template <int F>
+__device__ __forceinline__ void load_unit(Unit<F>& out, const uint8_t* tile, int u, int lane) {
+    using L = Layout<F>;
+    const uint8_t* p = tile + L::unit_at(u);
+    if constexpr (L::NIBBLES) out.nibbles = load_once((const uint4*)p + lane);
+    if constexpr (L::TWO_BITS) out.two_bits = __ldg((const uint2*)(p + L::AT_2) + lane);
+    if constexpr (L::ONE_BIT) out.one_bit = __ldg((const uint32_t*)(p + L::AT_1) + lane);
+    if constexpr (L::BYTES) {
+        out.wide[0] = load_once((const uint4*)(p + L::AT_8) + lane);
+        out.wide[1] = load_once((const uint4*)(p + L::AT_8) + 32 + lane);
+    }
+    if constexpr (L::FLOAT) {
+#pragma unroll
+        for (int i = 0; i < (F == F32 ? 8 : 4); i++) out.wide[i] = load_once((const uint4*)p + 32 * i + lane);
+    }
+    const uint8_t* s = p + L::AT_SCALES + (lane >> 2) * L::SCALE_STRIDE;
+    if constexpr (L::SCALE_STRIDE == 4) out.scales.x = __ldg((const uint32_t*)s);
+    if constexpr (L::SCALE_STRIDE == 8) {
+        const uint2 v = __ldg((const uint2*)s);
+        out.scales.x = v.x, out.scales.y = v.y;
+    }
+    if constexpr (L::SCALE_STRIDE == 16) out.scales = __ldg((const uint4*)s);
+    const uint8_t* d = tile + L::tail_at(u) + (lane >> 2) * L::TAIL_STRIDE;
+    if constexpr (L::TAIL_STRIDE == 4) out.tail.x = __ldg((const uint32_t*)d);
+    if constexpr (L::TAIL_STRIDE == 8) out.tail = __ldg((const uint2*)d);
+}
+
+__device__ __forceinline__ float half_at(uint32_t word, int i) {
+    return __half2float(__ushort_as_half((unsigned short)(word >> (16 * i))));
+}
+
+// The values that four nibbles (one a byte) of IQ4_NL and IQ4_XS pick.
+__device__ __forceinline__ uint32_t iq4_values(uint32_t nibbles) {
+    // -127 -104 -83 -65 | -49 -35 -22 -10 | 1 13 25 38 | 53 69 89 113
+    const uint32_t t0 = 0xBFAD9881u, t1 = 0xF6EADDCFu, t2 = 0x26190D01u, t3 = 0x71594535u;
+    const uint32_t low3 = nibbles & 0x07070707u;
+    const uint32_t selector = (low3 | low3 >> 4) & 0x00FF00FFu;
+    const uint32_t s = (selector | selector >> 8) & 0xFFFFu;
+    const uint32_t below = __byte_perm(t0, t1, s), above = __byte_perm(t2, t3, s);
+    const uint32_t high = (nibbles & 0x08080808u) >> 3;
+    const uint32_t mask = high * 0xFFu;
+    return (below & ~mask) | (above & mask);
+}
+
+// Twice the E2M1 values of four nibbles: 0 1 2 3 4 6 8 12 and their negatives.
+__device__ __forceinline__ uint32_t e2m1_doubled(uint32_t nibbles) {
+    const uint32_t t0 = 0x03020100u, t1 = 0x0C080604u, t2 = 0xFDFEFF00u, t3 = 0xF4F8FAFCu;
+    const uint32_t low3 = nibbles & 0x07070707u;
+    const uint32_t selector = (low3 | low3 >> 4) & 0x00FF00FFu;
+    const uint32_t s = (selector | selector >> 8) & 0xFFFFu;
+    const uint32_t below = __byte_perm(t0, t1, s), above = __byte_perm(t2, t3, s);
+    const uint32_t mask = ((nibbles & 0x08080808u) >> 3) * 0xFFu;
+    return (below & ~mask) | (above & mask);
+}
+
+// Four integers (r, h) of block kb as bytes, OFFSET not yet subtracted.
+template <int F>
+__device__ __forceinline__ uint32_t integers(const Unit<F>& unit, int kb, int r, int h) {
+    using L = Layout<F>;
+    if constexpr (L::BYTES) {
+        const uint4 w = unit.wide[kb];
+        return h == 0 ? (r == 0 ? w.x : w.y) : (r == 0 ? w.z : w.w);
+    }
+    uint32_t q = 0;
+    if constexpr (L::NIBBLES) {
+        const uint32_t w = kb == 0 ? (r == 0 ? unit.nibbles.x : unit.nibbles.y) : (r == 0 ? unit.nibbles.z : unit.nibbles.w);
+        q = (h == 0 ? w : w >> 4) & 0x0F0F0F0Fu;
+    }
+    if constexpr (F == IQ4_NL || F == IQ4_XS) return iq4_values(q);
+    if constexpr (F == MXFP4) return e2m1_doubled(q);
+    if constexpr (L::TWO_BITS) {
+        const uint32_t two = ((kb == 0 ? unit.two_bits.x : unit.two_bits.y) >> (4 * r + 2 * h)) & 0x03030303u;
+        q |= L::NIBBLES ? two << 4 : two;
+    }
+    if constexpr (L::ONE_BIT) {
+        const uint32_t one = (unit.one_bit >> (4 * kb + 2 * r + h)) & 0x01010101u;
+        q |= one << (L::NIBBLES ? 4 : 2);
+    }
+    return q;
+}
+
+// What multiplies the integers of (kb, r, h), and what is added to each value (negative where the format subtracts a minimum).
+template <int F>
+__device__ __forceinline__ float2 scale_of(const Unit<F>& unit, int kb, int r, int h) {
+    using L = Layout<F>;
+    float2 s = make_float2(1.0f, 0.0f);
+    if constexpr (L::SCALES == SCALES_HALF) s.x = half_at(r == 0 ? unit.scales.x : unit.scales.y, kb);
+    if constexpr (L::SCALES == SCALES_HALF_MIN) {
+        s.x = half_at(r == 0 ? unit.scales.x : unit.scales.y, kb);
+        s.y = half_at(r == 0 ? unit.scales.z : unit.scales.w, kb);
+    }
+    if constexpr (L::SCALES == SCALES_E8M0) {
+        // Half of 2^(e - 127), because the integers are doubled; below 2^-126 as a denormal.
+        const uint32_t e = (unit.scales.x >> (16 * r + 8 * kb)) & 0xFFu;
+        s.x = __uint_as_float(e < 2 ? 0x00200000u << e : (e - 1) << 23);
+    }
+    if constexpr (L::SCALES == SCALES_I8) {
+        const int scale = (int8_t)(unit.scales.x >> (16 * r + 8 * kb));
+        s.x = half_at(unit.tail.x, r) * (float)scale;
+    }
+    if constexpr (L::SCALES == SCALES_U8_MIN) {
+        const uint32_t d = r == 0 ? unit.tail.x : unit.tail.y;
+        s.x = half_at(d, 0) * (float)((unit.scales.x >> (16 * r + 8 * kb)) & 0xFFu);
+        s.y = -(half_at(d, 1) * (float)((unit.scales.y >> (16 * r + 8 * kb)) & 0xFFu));
+    }
+    if constexpr (L::SCALES == SCALES_I8_16) {
+        const int scale = (int8_t)((r == 0 ? unit.scales.x : unit.scales.y) >> (16 * kb + 8 * h));
+        s.x = half_at(unit.tail.x, r) * (float)scale;
+    }
+    if constexpr (L::SCALES == SCALES_U4_MIN16) {
+        const uint32_t d = r == 0 ? unit.tail.x : unit.tail.y;
+        const uint32_t b = (r == 0 ? unit.scales.x : unit.scales.y) >> (16 * kb + 8 * h);
+        s.x = half_at(d, 0) * (float)(b & 15u);
+        s.y = -(half_at(d, 1) * (float)(b >> 4 & 15u));
+    }
+    return s;
+}
+
+// Four weights (r, h) of block kb as float32, the same bits as the format's definition.
+template <int F>
+__device__ __forceinline__ float4 weights(const Unit<F>& unit, int kb, int r, int h) {
+    using L = Layout<F>;
+    if constexpr (F == F32) {
+        const uint4 w = unit.wide[4 * kb + 2 * r + h];
+        return make_float4(__uint_as_float(w.x), __uint_as_float(w.y), __uint_as_float(w.z), __uint_as_float(w.w));
+    } else if constexpr (L::FLOAT) {
+        const uint4 w = unit.wide[2 * kb + r];
+        const uint32_t a = h == 0 ? w.x : w.z, b = h == 0 ? w.y : w.w;
+        if constexpr (F == BF16) {
+            return make_float4(__uint_as_float(a << 16), __uint_as_float(a & 0xFFFF0000u), __uint_as_float(b << 16),
+                               __uint_as_float(b & 0xFFFF0000u));
+        } else {
+            return make_float4(half_at(a, 0), half_at(a, 1), half_at(b, 0), half_at(b, 1));
+        }
+    } else {
+        const uint32_t q = integers<F>(unit, kb, r, h);
+        const float2 s = scale_of<F>(unit, kb, r, h);
+        float4 v;
+        float* p = &v.x;
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            constexpr bool SIGNED = L::BYTES || F == IQ4_NL || F == IQ4_XS || F == MXFP4;
+            const int i = SIGNED ? (int)(int8_t)(q >> (8 * j)) : (int)((q >> (8 * j)) & 0xFFu) - L::OFFSET;
+            p[j] = L::HAS_MIN ? __fmaf_rn(s.x, (float)i, s.y) : __fmul_rn(s.x, (float)i);
+        }
+        return v;
+    }
+}

@@ -1,0 +1,207 @@
+// What is done row by row between the products: norms, RoPE of prompts, the choice of experts.
+#include "common.cuh"
+
+constexpr int THREADS = 256;
+
+struct NormArgs {
+    float* x;               // [n_row, n_embd]; gets `parts` added
+    const float* weight;    // [n_embd]
+    const float* bias;      // [n_embd] or null
+    const float* parts;     // [n_row * n_part, n_embd]: added to x first, in order; or null
+    const int32_t* source;  // [grid]: which rows of x; null: all
+    __half* out;            // [grid, n_embd], saturated; or null
+    ActOut act;             // column = block
+    int32_t n_embd;
+    int32_t n_part;
+    int32_t is_layer_norm;
+    float eps;
+};
+static_assert(sizeof(NormArgs) == 96, "as in src/args.rs");
+
+// The same bits in every thread.
+__device__ __forceinline__ float block_sum(float v) {
+    __shared__ float sums[THREADS / 32];
+    v = warp_sum(v);
+    __syncthreads();
+    if ((threadIdx.x & 31) == 0) sums[threadIdx.x >> 5] = v;
+    __syncthreads();
+    float total = sums[0];
+#pragma unroll
+    for (int i = 1; i < THREADS / 32; i++) total += sums[i];
+    return total;
+}
+
+__device__ __forceinline__ __half saturate(float v) { return __float2half_rn(fminf(fmaxf(v, -65504.0f), 65504.0f)); }
+
+extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const __grid_constant__ NormArgs args) {
+    let_next_start();
+    wait_for_previous();
+    const int row = args.source ? args.source[blockIdx.x] : blockIdx.x;
+    float* x = args.x + (size_t)row * args.n_embd;
+    const int n = args.n_embd, tid = threadIdx.x;
+    float sum = 0.0f;
+    for (int i = tid; i < n; i += THREADS) {
+        float v = x[i];
+        if (args.parts) {
+            for (int p = 0; p < args.n_part; p++) v += args.parts[((size_t)row * args.n_part + p) * n + i];
+            x[i] = v;
+        }
+        sum += args.is_layer_norm ? v : v * v;
+    }
+    if (!args.out && !args.act.q && !args.act.f) return;
+    sum = block_sum(sum);
+    float mean = 0.0f;
+    if (args.is_layer_norm) {
+        mean = sum / n;
+        sum = 0.0f;
+        for (int i = tid; i < n; i += THREADS) {
+            const float v = x[i] - mean;
+            sum += v * v;
+        }
+        sum = block_sum(sum);
+    }
+    const float scale = 1.0f / sqrtf(sum / n + args.eps);
+    const auto normed = [&](int i) {
+        const float v = (x[i] - mean) * (scale * args.weight[i]);
+        return args.bias ? v + args.bias[i] : v;
+    };
+    if (args.out) {
+        for (int i = tid; i < n; i += THREADS) args.out[(size_t)blockIdx.x * n + i] = saturate(normed(i));
+    }
+    if (args.act.q || args.act.f) {
+        const int lane = tid & 31;
+        for (int kb = tid >> 5; kb < args.act.k_pad / 32; kb += THREADS / 32) {
+            const int i = kb * 32 + lane;
+            store_act_block(args.act, blockIdx.x, kb, i < n ? normed(i) : 0.0f);
+        }
+    }
+}
+
+struct PromptRopeArgs {
+    const float* qkv;     // [n_row, n_q + 2 n_kv]
+    __half* q;            // [n_row, n_q]
+    __half* k_cache;
+    __half* v_cache;
+    const Row* rows;
+    const uint32_t* page_tables;
+    const float2* turns;  // [n_ctx][half_rot]
+    int32_t n_q, n_kv;
+    int32_t head_dim;
+    int32_t half_rot;     // 0: no rotation
+    int32_t adjacent;
+    int32_t max_pages;
+    int32_t n_kv_head;
+    int32_t reserved;
+};
+static_assert(sizeof(PromptRopeArgs) == 88, "as in src/args.rs");
+
+extern "C" __global__ void __launch_bounds__(THREADS) prompt_rope(const __grid_constant__ PromptRopeArgs args) {
+    let_next_start();
+    wait_for_previous();
+    const Row row = args.rows[blockIdx.x];
+    if (row.slot < 0) return;
+    const int half_dim = args.head_dim / 2, n_pair = (args.n_q + 2 * args.n_kv) / 2;
+    const float* in = args.qkv + (size_t)blockIdx.x * (args.n_q + 2 * args.n_kv);
+    const uint32_t page = args.page_tables[(size_t)row.slot * args.max_pages + row.position / PAGE];
+    for (int p = threadIdx.x; p < n_pair; p += THREADS) {
+        const int head = p / half_dim, j = p - head * half_dim, at = head * args.head_dim;
+        int i0, i1;
+        if (j < args.half_rot) {
+            i0 = args.adjacent ? 2 * j : j;
+            i1 = args.adjacent ? 2 * j + 1 : j + args.half_rot;
+        } else {
+            i0 = 2 * j, i1 = 2 * j + 1;
+        }
+        float a = in[at + i0], b = in[at + i1];
+        const bool is_v = at >= args.n_q + args.n_kv;
+        if (j < args.half_rot && !is_v) {
+            const float2 turn = args.turns[(size_t)row.position * args.half_rot + j];
+            const float ra = a * turn.x - b * turn.y;
+            b = a * turn.y + b * turn.x;
+            a = ra;
+        }
+        if (at < args.n_q) {
+            __half* q = args.q + (size_t)blockIdx.x * args.n_q + at;
+            q[i0] = saturate(a), q[i1] = saturate(b);
+        } else {
+            const int kv_head = (at - (is_v ? args.n_q + args.n_kv : args.n_q)) / args.head_dim;
+            __half* cache = is_v ? args.v_cache : args.k_cache;
+            cache += (((size_t)page * args.n_kv_head + kv_head) * PAGE + row.position % PAGE) * args.head_dim;
+            cache[i0] = saturate(a), cache[i1] = saturate(b);
+        }
+    }
+}
+
+struct RouteArgs {
+    const float* logits;  // [n_row, n_expert]
+    const Row* rows;      // [n_row]
+    float* weights;       // [n_row * n_used]
+    int32_t* active;      // [0]: how many experts are chosen; then their numbers
+    int32_t* offsets;     // [n_expert + 1] into `entries`
+    int32_t* entries;     // row * n_used + choice, by expert, ascending within
+    int32_t n_row;
+    int32_t n_expert;
+    int32_t n_used;
+    int32_t reserved;
+};
+static_assert(sizeof(RouteArgs) == 64, "as in src/args.rs");
+
+// The experts of generated rows, in one block: at most 256 rows of 8 choices, at most 256 experts.
+constexpr int MAX_ENTRIES = 2048, MAX_EXPERTS = 256;
+
+extern "C" __global__ void __launch_bounds__(THREADS) route_decode(const __grid_constant__ RouteArgs args) {
+    __shared__ int16_t chosen[MAX_ENTRIES];
+    __shared__ int counts[MAX_EXPERTS];
+    let_next_start();
+    wait_for_previous();
+    const int lane = threadIdx.x & 31, n_entry = args.n_row * args.n_used;
+    for (int row = threadIdx.x >> 5; row < args.n_row; row += THREADS / 32) {
+        const float* logits = args.logits + (size_t)row * args.n_expert;
+        float first = 0.0f, sum = 0.0f, mine = 0.0f;
+        int previous = -1;
+        float previous_value = INFINITY;
+        for (int c = 0; c < args.n_used; c++) {
+            // The largest that comes after the previous one in the order of (value, then index).
+            float best = -INFINITY;
+            int at = args.n_expert;
+            for (int e = lane; e < args.n_expert; e += 32) {
+                const float v = logits[e];
+                const bool is_later = v < previous_value || (v == previous_value && e > previous);
+                if (is_later && (v > best || (v == best && e < at))) best = v, at = e;
+            }
+#pragma unroll
+            for (int o = 16; o > 0; o >>= 1) {
+                const float v = __shfl_xor_sync(~0u, best, o);
+                const int e = __shfl_xor_sync(~0u, at, o);
+                if (v > best || (v == best && e < at)) best = v, at = e;
+            }
+            if (at >= args.n_expert) at = 0;  // not a number: any expert will do
+            previous = at, previous_value = best;
+            if (c == 0) first = best;
+            const float w = expf(best - first);
+            sum += w;
+            if (lane == c) mine = w;
+            if (lane == 0) chosen[row * args.n_used + c] = args.rows[row].slot < 0 ? -1 : (int16_t)at;
+        }
+        if (lane < args.n_used) args.weights[row * args.n_used + lane] = mine / sum;
+    }
+    __syncthreads();
+    for (int e = threadIdx.x; e < args.n_expert; e += THREADS) {
+        int n = 0;
+        for (int i = 0; i < n_entry; i++) n += chosen[i] == e;
+        counts[e] = n;
+    }
+    __syncthreads();
+    for (int e = threadIdx.x; e < args.n_expert; e += THREADS) {
+        int offset = 0, index = 0;
+        for (int i = 0; i < e; i++) offset += counts[i], index += counts[i] > 0;
+        args.offsets[e] = offset;
+        if (counts[e] > 0) args.active[1 + index] = e;
+        if (e == args.n_expert - 1) {
+            args.offsets[args.n_expert] = offset + counts[e];
+            args.active[0] = index + (counts[e] > 0);
+        }
+        for (int i = 0; i < n_entry; i++)
+            if (chosen[i] == e) args.entries[offset++] = i;
+    }
+}
