@@ -4,9 +4,12 @@
 //! builds and its binary starts on any machine: [`is_built`] says whether there are kernels, [`driver::Device`] whether there is a GPU.
 //!
 //! - [`driver`]: the CUDA driver's objects (device, stream, event, memory, module, graph) as owned values.
+//! - [`arena`]: device memory, all of it planned and then allocated at once; [`residency`] watches that it stays there.
 
+pub mod arena;
 pub mod driver;
 mod error;
+pub mod residency;
 
 #[cfg(test)]
 #[path = "../build/recipe.rs"]

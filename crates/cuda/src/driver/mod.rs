@@ -1,7 +1,8 @@
 //! The CUDA driver's objects as owned values: what is made is released when it is dropped.
 //!
 //! One file an object: `device` (and its context), `memory` (on the device, and pinned on the host), `stream` (and events), `module` (and
-//! launching its functions), `graph`. Every object keeps its device alive. Any thread may use any object; calls make the device's
+//! launching its functions), `graph`, `pointer` (what the driver
+//! knows of an address). Every object keeps its device alive. Any thread may use any object; calls make the device's
 //! context current first. Addresses of device memory are plain numbers: nothing here checks what a kernel does with them.
 //!
 //! Source: CUDA Driver API, version 13.0. Sizes in bytes.
@@ -10,6 +11,7 @@ mod device;
 mod graph;
 mod memory;
 mod module;
+mod pointer;
 mod stream;
 
 use std::ffi::{CStr, c_char};
@@ -21,6 +23,7 @@ pub use device::{Device, MemoryInfo};
 pub use graph::GraphExec;
 pub use memory::{DeviceMemory, DevicePtr, PinnedBuffer};
 pub use module::{Function, KernelArgs, LaunchShape, Module, launch};
+pub(crate) use pointer::PointerFacts;
 pub use stream::{Event, EventKind, Stream};
 
 use crate::error::CudaError;
