@@ -5,11 +5,13 @@
 //!
 //! - [`driver`]: the CUDA driver's objects (device, stream, event, memory, module, graph) as owned values.
 //! - [`arena`]: device memory, all of it planned and then allocated at once; [`residency`] watches that it stays there.
+//! - [`upload`]: how weights get there.
 
 pub mod arena;
 pub mod driver;
 mod error;
 pub mod residency;
+pub mod upload;
 
 #[cfg(test)]
 #[path = "../build/recipe.rs"]

@@ -2,7 +2,8 @@
 //!
 //! One file an object: `device` (and its context), `memory` (on the device, and pinned on the host), `stream` (and events), `module` (and
 //! launching its functions), `graph`, `pointer` (what the driver
-//! knows of an address). Every object keeps its device alive. Any thread may use any object; calls make the device's
+//! knows of an address), `registered` (the
+//! process's own memory, for copies). Every object keeps its device alive. Any thread may use any object; calls make the device's
 //! context current first. Addresses of device memory are plain numbers: nothing here checks what a kernel does with them.
 //!
 //! Source: CUDA Driver API, version 13.0. Sizes in bytes.
@@ -12,6 +13,7 @@ mod graph;
 mod memory;
 mod module;
 mod pointer;
+mod registered;
 mod stream;
 
 use std::ffi::{CStr, c_char};
@@ -24,6 +26,7 @@ pub use graph::GraphExec;
 pub use memory::{DeviceMemory, DevicePtr, PinnedBuffer};
 pub use module::{Function, KernelArgs, LaunchShape, Module, launch};
 pub(crate) use pointer::PointerFacts;
+pub(crate) use registered::RegisteredBuffer;
 pub use stream::{Event, EventKind, Stream};
 
 use crate::error::CudaError;

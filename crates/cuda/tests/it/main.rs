@@ -1,0 +1,8 @@
+//! What the CUDA crate does on a real GPU. Without one every test skips and says why.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)] // Why a test skips, and what it measured.
+
+mod driver;
+mod gpu;
+mod memory;
+mod upload;
