@@ -97,31 +97,38 @@ __device__ __forceinline__ uint4 load_once(const uint4* p) {
     return v;
 }
 
-template <int F>
-__device__ __forceinline__ void load_unit(Unit<F>& out, const uint8_t* tile, int u, int lane) {
+// A lane's part of the unit at `p`, whose blocks' own scales are at `tail`: in shared memory, or, where STREAMED, in global memory and read
+// once.
+template <int F, bool STREAMED>
+__device__ __forceinline__ void read_unit(Unit<F>& out, const uint8_t* p, const uint8_t* tail, int lane) {
     using L = Layout<F>;
-    const uint8_t* p = tile + L::unit_at(u);
-    if constexpr (L::NIBBLES) out.nibbles = load_once((const uint4*)p + lane);
-    if constexpr (L::TWO_BITS) out.two_bits = __ldg((const uint2*)(p + L::AT_2) + lane);
-    if constexpr (L::ONE_BIT) out.one_bit = __ldg((const uint32_t*)(p + L::AT_1) + lane);
+    const auto wide = [](const uint4* at) { return STREAMED ? load_once(at) : *at; };
+    if constexpr (L::NIBBLES) out.nibbles = wide((const uint4*)p + lane);
+    if constexpr (L::TWO_BITS) out.two_bits = ((const uint2*)(p + L::AT_2))[lane];
+    if constexpr (L::ONE_BIT) out.one_bit = ((const uint32_t*)(p + L::AT_1))[lane];
     if constexpr (L::BYTES) {
-        out.wide[0] = load_once((const uint4*)(p + L::AT_8) + lane);
-        out.wide[1] = load_once((const uint4*)(p + L::AT_8) + 32 + lane);
+        out.wide[0] = wide((const uint4*)(p + L::AT_8) + lane);
+        out.wide[1] = wide((const uint4*)(p + L::AT_8) + 32 + lane);
     }
     if constexpr (L::FLOAT) {
 #pragma unroll
-        for (int i = 0; i < (F == F32 ? 8 : 4); i++) out.wide[i] = load_once((const uint4*)p + 32 * i + lane);
+        for (int i = 0; i < (F == F32 ? 8 : 4); i++) out.wide[i] = wide((const uint4*)p + 32 * i + lane);
     }
     const uint8_t* s = p + L::AT_SCALES + (lane >> 2) * L::SCALE_STRIDE;
-    if constexpr (L::SCALE_STRIDE == 4) out.scales.x = __ldg((const uint32_t*)s);
+    if constexpr (L::SCALE_STRIDE == 4) out.scales.x = *(const uint32_t*)s;
     if constexpr (L::SCALE_STRIDE == 8) {
-        const uint2 v = __ldg((const uint2*)s);
+        const uint2 v = *(const uint2*)s;
         out.scales.x = v.x, out.scales.y = v.y;
     }
-    if constexpr (L::SCALE_STRIDE == 16) out.scales = __ldg((const uint4*)s);
-    const uint8_t* d = tile + L::tail_at(u) + (lane >> 2) * L::TAIL_STRIDE;
-    if constexpr (L::TAIL_STRIDE == 4) out.tail.x = __ldg((const uint32_t*)d);
-    if constexpr (L::TAIL_STRIDE == 8) out.tail = __ldg((const uint2*)d);
+    if constexpr (L::SCALE_STRIDE == 16) out.scales = *(const uint4*)s;
+    const uint8_t* d = tail + (lane >> 2) * L::TAIL_STRIDE;
+    if constexpr (L::TAIL_STRIDE == 4) out.tail.x = *(const uint32_t*)d;
+    if constexpr (L::TAIL_STRIDE == 8) out.tail = *(const uint2*)d;
+}
+
+template <int F>
+__device__ __forceinline__ void load_unit(Unit<F>& out, const uint8_t* tile, int u, int lane) {
+    read_unit<F, true>(out, tile + Layout<F>::unit_at(u), tile + Layout<F>::tail_at(u), lane);
 }
 
 __device__ __forceinline__ float half_at(uint32_t word, int i) {

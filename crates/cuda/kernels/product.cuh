@@ -114,96 +114,188 @@ struct Columns {
     }
 };
 
-// Adds the products of one unit.
+// Copies 16 or 8 bytes to shared memory on its own; weights pass L1 by, activations are shared by the blocks of a multiprocessor.
+__device__ __forceinline__ void copy_weights(uint32_t to, const void* from) {
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+template <int BYTES>
+__device__ __forceinline__ void copy_activations(uint32_t to, const void* from) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(from), "n"(BYTES) : "memory");
+}
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int LEFT>
+__device__ __forceinline__ void wait_copies() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
+}
+
+// What a warp has of a unit in shared memory: MT tiles' weights, then for each block of 32 the integers of 8 NT columns, then their scales.
 template <int F, int NT, int MT>
-__device__ __forceinline__ void add_unit(float (&acc)[MT][NT][4], const Unit<F> (&w)[MT], const ProductArgs& args, int u, int n_tiles_used,
-                                         const int (&b_column)[NT], const int2 (&s_column)[NT], int lane) {
+struct Stage {
     using L = Layout<F>;
+    static constexpr int WEIGHTS = L::UNIT + L::TAIL;
+    static constexpr int AT_INTEGERS = MT * WEIGHTS;
+    static constexpr int AT_SCALES = AT_INTEGERS + 2 * NT * 256;
+    static constexpr int BYTES = AT_SCALES + 2 * NT * 64;
+};
+
+// What a lane copies, worked out before the loop: offsets from the start of a unit's weights and activations.
+template <int F, int NT, int MT>
+struct Copier {
+    using L = Layout<F>;
+    using S = Stage<F, NT, MT>;
+    static constexpr int N_SCALE = (NT + 1) / 2;
+    const uint8_t* w;       // the lane's first 16 bytes of unit 0
+    const uint8_t* tail;    // its 16 bytes of the first tail plane
+    size_t tile_bytes;
+    const int8_t* q;
+    const ActScale* s;
+    int q_stride, s_stride;  // from one unit to the next, in bytes and scales
+    int q_at[NT];            // -1: no such column
+    int s_at[N_SCALE];
+
+    __device__ __forceinline__ void set_columns(const ActOut& x, const Columns& columns, int n_column, int lane) {
+        q = x.q, s = x.s;
+        q_stride = x.n_col * 64, s_stride = x.n_col * 2;
+#pragma unroll
+        for (int n = 0; n < NT; n++) {
+            const int i = 8 * n + (lane >> 2), kb = lane >> 1 & 1, half = lane & 1;
+            const int c = columns.source(i);
+            q_at[n] = i < n_column ? kb * x.n_col * 32 + (c >> 3) * 256 + (c & 7) * 32 + 16 * half : -1;
+        }
+#pragma unroll
+        for (int j = 0; j < N_SCALE; j++) {
+            const int i = 16 * j + (lane >> 1), kb = lane & 1;
+            s_at[j] = i < n_column && i < 8 * NT ? kb * x.n_col + columns.source(i) : -1;
+        }
+    }
+
+    __device__ __forceinline__ void copy_weights_of(uint32_t stage, int u, int lane) const {
+        constexpr int N = L::UNIT / 16;
+        const int at = u * L::UNIT + (u >> 2) * L::TAIL;
+#pragma unroll
+        for (int m = 0; m < MT; m++) {
+            const uint8_t* from = w + m * tile_bytes + at;
+            const uint32_t to = stage + m * S::WEIGHTS + lane * 16;
+#pragma unroll
+            for (int i = 0; i < N; i += 32)
+                if (i + 32 <= N || i + lane < N) copy_weights(to + i * 16, from + i * 16);
+            if (L::TAIL > 0 && lane >= 32 - L::TAIL / 16)
+                copy_activations<16>(to + L::UNIT - (32 - L::TAIL / 16) * 16, tail + m * tile_bytes + (u >> 2) * (4 * L::UNIT + L::TAIL));
+        }
+    }
+
+    __device__ __forceinline__ void copy_activations_of(uint32_t stage, int u, int lane) const {
+#pragma unroll
+        for (int n = 0; n < NT; n++) {
+            const uint32_t to = stage + S::AT_INTEGERS + ((lane >> 1 & 1) * NT + n) * 256 + (lane >> 2) * 32 + (lane & 1) * 16;
+            if (q_at[n] >= 0) copy_activations<16>(to, q + (size_t)u * q_stride + q_at[n]);
+        }
+#pragma unroll
+        for (int j = 0; j < N_SCALE; j++) {
+            const uint32_t to = stage + S::AT_SCALES + ((lane & 1) * NT * 8 + 16 * j + (lane >> 1)) * 8;
+            if (s_at[j] >= 0) copy_activations<8>(to, s + (size_t)u * s_stride + s_at[j]);
+        }
+    }
+};
+
+// Adds the products of one unit of integers.
+template <int F, int NT, int MT>
+__device__ __forceinline__ void add_integers(float (&acc)[MT][NT][4], const uint8_t* stage, int n_tiles_used, int lane) {
+    using L = Layout<F>;
+    using S = Stage<F, NT, MT>;
+    constexpr int GROUPS = L::GROUPS_OF_16 ? 2 : 1;
     const int t = lane & 3;
+    Unit<F> w[MT];
+#pragma unroll
+    for (int m = 0; m < MT; m++) {
+        const uint8_t* p = stage + m * S::WEIGHTS;
+        read_unit<F, false>(w[m], p, p + L::UNIT, lane);
+    }
 #pragma unroll
     for (int kb = 0; kb < 2; kb++) {
-        if constexpr (L::FLOAT) {
-            uint32_t hi[NT][8], lo[NT][8];
+        uint4 a[MT];
+        float2 scale[MT][2][GROUPS];
 #pragma unroll
-            for (int n = 0; n < NT; n++) {
-                if (n >= n_tiles_used) continue;
-                const float4* x = (const float4*)(args.x.f + (size_t)b_column[n] * args.x.k_pad + u * 64 + kb * 32);
-                const float4 v[2] = {x[t], x[4 + t]};
-                const float* p = &v[0].x;
+        for (int m = 0; m < MT; m++) {
+            a[m] = make_uint4(integers<F>(w[m], kb, 0, 0), integers<F>(w[m], kb, 1, 0), integers<F>(w[m], kb, 0, 1),
+                              integers<F>(w[m], kb, 1, 1));
 #pragma unroll
-                for (int j = 0; j < 8; j++) {
-                    hi[n][j] = to_tf32(p[j]);
-                    lo[n][j] = to_tf32(p[j] - __uint_as_float(hi[n][j]));
+            for (int r = 0; r < 2; r++)
+#pragma unroll
+                for (int h = 0; h < GROUPS; h++) scale[m][r][h] = scale_of<F>(w[m], kb, r, h);
+        }
+#pragma unroll
+        for (int n = 0; n < NT; n++) {
+            if (NT > 1 && n >= n_tiles_used) continue;
+            const uint2 b = ((const uint2*)(stage + S::AT_INTEGERS + (kb * NT + n) * 256))[lane];
+            const uint4 s = ((const uint4*)(stage + S::AT_SCALES + (kb * NT + n) * 64))[t];
+            const float d0 = __uint_as_float(s.x), d1 = __uint_as_float(s.z);
+            const int low0 = (int16_t)s.y, high0 = (int)s.y >> 16, low1 = (int16_t)s.w, high1 = (int)s.w >> 16;
+#pragma unroll
+            for (int h = 0; h < GROUPS; h++) {
+                const int sum0 = GROUPS == 2 ? (h == 0 ? low0 : high0) : low0 + high0;
+                const int sum1 = GROUPS == 2 ? (h == 0 ? low1 : high1) : low1 + high1;
+                const int start0 = MAGIC_BITS - L::OFFSET * sum0, start1 = MAGIC_BITS - L::OFFSET * sum1;
+                const float weighted0 = __fmul_rn(d0, (float)sum0), weighted1 = __fmul_rn(d1, (float)sum1);
+#pragma unroll
+                for (int m = 0; m < MT; m++) {
+                    int c[4] = {start0, start1, start0, start1};
+                    if constexpr (GROUPS == 2) {
+                        mma_s8_k16(c, h == 0 ? a[m].x : a[m].z, h == 0 ? a[m].y : a[m].w, h == 0 ? b.x : b.y);
+                    } else {
+                        mma_s8_k32(c, a[m], b);
+                    }
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        const float2 w2 = scale[m][i >> 1][h];
+                        const float sum = __fsub_rn(__int_as_float(c[i]), MAGIC);
+                        acc[m][n][i] = __fmaf_rn(__fmul_rn(w2.x, i & 1 ? d1 : d0), sum, acc[m][n][i]);
+                        if constexpr (L::HAS_MIN) acc[m][n][i] = __fmaf_rn(w2.y, i & 1 ? weighted1 : weighted0, acc[m][n][i]);
+                    }
                 }
+            }
+        }
+    }
+}
+
+// Adds the products of one unit of floats.
+template <int F, int NT, int MT>
+__device__ __forceinline__ void add_floats(float (&acc)[MT][NT][4], const Unit<F> (&w)[MT], const ActOut& act, int u, const Columns& columns,
+                                           int n_tiles_used, int lane) {
+    const int g = lane >> 2, t = lane & 3;
+#pragma unroll
+    for (int kb = 0; kb < 2; kb++) {
+#pragma unroll
+        for (int n = 0; n < NT; n++) {
+            if (NT > 1 && n >= n_tiles_used) continue;
+            const float4* x = (const float4*)(act.f + (size_t)columns.source(8 * n + g) * act.k_pad + u * 64 + kb * 32);
+            const float4 v[2] = {x[t], x[4 + t]};
+            const float* p = &v[0].x;
+            uint32_t hi[8], lo[8];
+#pragma unroll
+            for (int j = 0; j < 8; j++) {
+                hi[j] = to_tf32(p[j]);
+                lo[j] = to_tf32(p[j] - __uint_as_float(hi[j]));
             }
 #pragma unroll
             for (int m = 0; m < MT; m++) {
-                float4 v[2][2];
+                float4 f[2][2];
 #pragma unroll
-                for (int i = 0; i < 4; i++) v[i >> 1][i & 1] = weights<F>(w[m], kb, i >> 1, i & 1);
-                const float* row0 = &v[0][0].x;
-                const float* row1 = &v[1][0].x;
+                for (int i = 0; i < 4; i++) f[i >> 1][i & 1] = weights<F>(w[m], kb, i >> 1, i & 1);
+                const float* row0 = &f[0][0].x;
+                const float* row1 = &f[1][0].x;
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
-                    const float f[4] = {row0[2 * j], row1[2 * j], row0[2 * j + 1], row1[2 * j + 1]};
+                    const float values[4] = {row0[2 * j], row1[2 * j], row0[2 * j + 1], row1[2 * j + 1]};
                     uint32_t a[4], rest[4];
 #pragma unroll
                     for (int i = 0; i < 4; i++) {
-                        a[i] = F == F32 ? to_tf32(f[i]) : __float_as_uint(f[i]);
-                        rest[i] = F == F32 ? to_tf32(f[i] - __uint_as_float(a[i])) : 0;
+                        a[i] = F == F32 ? to_tf32(values[i]) : __float_as_uint(values[i]);
+                        rest[i] = F == F32 ? to_tf32(values[i] - __uint_as_float(a[i])) : 0;
                     }
-#pragma unroll
-                    for (int n = 0; n < NT; n++) {
-                        if (n >= n_tiles_used) continue;
-                        mma_tf32(acc[m][n], a, lo[n][2 * j], lo[n][2 * j + 1]);
-                        if constexpr (F == F32) mma_tf32(acc[m][n], rest, hi[n][2 * j], hi[n][2 * j + 1]);
-                        mma_tf32(acc[m][n], a, hi[n][2 * j], hi[n][2 * j + 1]);
-                    }
-                }
-            }
-        } else {
-            constexpr int GROUPS = L::GROUPS_OF_16 ? 2 : 1;
-            const size_t block = (size_t)(u * 2 + kb);
-            uint4 a[MT];
-            float2 scale[MT][2][GROUPS];
-#pragma unroll
-            for (int m = 0; m < MT; m++) {
-                a[m] = make_uint4(integers<F>(w[m], kb, 0, 0), integers<F>(w[m], kb, 1, 0), integers<F>(w[m], kb, 0, 1),
-                                  integers<F>(w[m], kb, 1, 1));
-#pragma unroll
-                for (int r = 0; r < 2; r++)
-#pragma unroll
-                    for (int h = 0; h < GROUPS; h++) scale[m][r][h] = scale_of<F>(w[m], kb, r, h);
-            }
-#pragma unroll
-            for (int n = 0; n < NT; n++) {
-                if (n >= n_tiles_used) continue;
-                const int c = b_column[n];
-                const uint2 b = __ldg((const uint2*)args.x.q + (block * (args.x.n_col >> 3) + (c >> 3)) * 32 + (c & 7) * 4 + t);
-                const ActScale* s = args.x.s + block * args.x.n_col;
-                const ActScale s0 = s[s_column[n].x], s1 = s[s_column[n].y];
-#pragma unroll
-                for (int h = 0; h < GROUPS; h++) {
-                    const int sum0 = GROUPS == 2 ? (h == 0 ? s0.s0 : s0.s1) : s0.s0 + s0.s1;
-                    const int sum1 = GROUPS == 2 ? (h == 0 ? s1.s0 : s1.s1) : s1.s0 + s1.s1;
-                    const int start0 = MAGIC_BITS - L::OFFSET * sum0, start1 = MAGIC_BITS - L::OFFSET * sum1;
-                    const float weighted0 = __fmul_rn(s0.d, (float)sum0), weighted1 = __fmul_rn(s1.d, (float)sum1);
-#pragma unroll
-                    for (int m = 0; m < MT; m++) {
-                        int c4[4] = {start0, start1, start0, start1};
-                        if constexpr (GROUPS == 2) {
-                            mma_s8_k16(c4, h == 0 ? a[m].x : a[m].z, h == 0 ? a[m].y : a[m].w, h == 0 ? b.x : b.y);
-                        } else {
-                            mma_s8_k32(c4, a[m], b);
-                        }
-#pragma unroll
-                        for (int i = 0; i < 4; i++) {
-                            const float2 w2 = scale[m][i >> 1][h];
-                            const float sum = __fsub_rn(__int_as_float(c4[i]), MAGIC);
-                            acc[m][n][i] = __fmaf_rn(__fmul_rn(w2.x, i & 1 ? s1.d : s0.d), sum, acc[m][n][i]);
-                            if constexpr (L::HAS_MIN) acc[m][n][i] = __fmaf_rn(w2.y, i & 1 ? weighted1 : weighted0, acc[m][n][i]);
-                        }
-                    }
+                    mma_tf32(acc[m][n], a, lo[2 * j], lo[2 * j + 1]);
+                    if constexpr (F == F32) mma_tf32(acc[m][n], rest, hi[2 * j], hi[2 * j + 1]);
+                    mma_tf32(acc[m][n], a, hi[2 * j], hi[2 * j + 1]);
                 }
             }
         }
@@ -248,18 +340,35 @@ __device__ __forceinline__ void store_qkv(const ProductArgs& args, int tile, int
     cache[i0] = __float2half_rn(a), cache[i1] = __float2half_rn(b);
 }
 
-// Columns that are reduced together, bounded by shared memory.
+// How deep a warp's copies run ahead: units in shared memory.
+template <int F, int NT, int MT>
+__host__ __device__ constexpr int n_stage() {
+    return Layout<F>::FLOAT ? 0 : NT == 1 && MT == 1 ? 4 : 3;
+}
+
+// Columns that are reduced together.
 template <int MT, int NT>
 __host__ __device__ constexpr int reduced_columns() {
-    return 8 * (MT == 1 ? (NT < 8 ? NT : 8) : (NT < 2 ? NT : 2));
+    return 8 * (MT == 1 ? NT : NT < 2 ? NT : 2);
+}
+
+// Dynamic shared memory: the stages, or, after the last unit, the sums.
+template <int F, int NT, int MT>
+__host__ __device__ constexpr int shared_bytes() {
+    constexpr int STAGES = WARPS * n_stage<F, NT, MT>() * Stage<F, NT, MT>::BYTES;
+    constexpr int SUMS = WARPS * MT * 16 * (reduced_columns<MT, NT>() + 1) * 4;
+    return STAGES > SUMS ? STAGES : SUMS;
 }
 
 template <int F, int NT, int MT>
 __device__ __forceinline__ void product(const ProductArgs& args) {
     using L = Layout<F>;
+    using S = Stage<F, NT, MT>;
     constexpr int RC = reduced_columns<MT, NT>();
     constexpr int LD = RC + 1;
-    __shared__ float sums[WARPS][MT * 16][LD];
+    constexpr int STAGES = n_stage<F, NT, MT>();
+    extern __shared__ __align__(128) uint8_t shared[];
+    float(*sums)[MT * 16][LD] = (float(*)[MT * 16][LD])shared;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const int tile0 = blockIdx.x * MT;
     const size_t tile_bytes = L::tile_bytes(args.n_unit);
@@ -267,12 +376,20 @@ __device__ __forceinline__ void product(const ProductArgs& args) {
     const int u0 = args.n_unit * warp / WARPS, u1 = args.n_unit * (warp + 1) / WARPS;
     let_next_start();
 
-    // The first unit's weights do not depend on the previous kernel, unless experts are yet to be chosen.
-    Unit<F> next[MT];
+    // The first units' weights do not depend on the previous kernel, unless experts are yet to be chosen.
     const bool is_dense = args.column_divisor == 0;
-    if (is_dense && u0 < u1) {
+    uint8_t* const stages = shared + warp * STAGES * S::BYTES;
+    const uint32_t stages_at = (uint32_t)__cvta_generic_to_shared(stages);
+    Copier<F, NT, MT> copier;
+    copier.w = w + lane * 16;
+    copier.tail = w + 4 * L::UNIT + (lane - (32 - L::TAIL / 16)) * 16;
+    copier.tile_bytes = tile_bytes;
+    if constexpr (!L::FLOAT) {
+        if (is_dense) {
 #pragma unroll
-        for (int m = 0; m < MT; m++) load_unit<F>(next[m], w + m * tile_bytes, u0, lane);
+            for (int i = 0; i < STAGES - 1; i++)
+                if (u0 + i < u1) copier.copy_weights_of(stages_at + i * S::BYTES, u0 + i, lane);
+        }
     }
     wait_for_previous();
 
@@ -283,32 +400,49 @@ __device__ __forceinline__ void product(const ProductArgs& args) {
         const int expert = args.active[1 + blockIdx.y];
         columns = Columns{args.entries, args.column_divisor, args.offsets[expert], args.offsets[expert + 1]};
         w += expert * args.expert_bytes;
+        copier.w += expert * args.expert_bytes;
+        copier.tail += expert * args.expert_bytes;
         if (bias) bias += (size_t)expert * args.n_tile * 16;
     }
+    bool weights_are_coming = is_dense;
     for (; columns.first < columns.end; columns.first += 8 * NT) {
         const int n_column = min(columns.end - columns.first, 8 * NT);
         const int n_tiles_used = (n_column + 7) >> 3;
-        int b_column[NT];
-        int2 s_column[NT];
-#pragma unroll
-        for (int n = 0; n < NT; n++) {
-            b_column[n] = columns.source(8 * n + g);
-            s_column[n] = make_int2(columns.source(8 * n + 2 * t), columns.source(8 * n + 2 * t + 1));
-        }
         float acc[MT][NT][4] = {};
-        if (!is_dense && u0 < u1) {
+        if constexpr (L::FLOAT) {
+            for (int u = u0; u < u1; u++) {
+                Unit<F> unit[MT];
 #pragma unroll
-            for (int m = 0; m < MT; m++) load_unit<F>(next[m], w + m * tile_bytes, u0, lane);
-        }
-        for (int u = u0; u < u1; u++) {
-            Unit<F> unit[MT];
-#pragma unroll
-            for (int m = 0; m < MT; m++) unit[m] = next[m];
-            if (u + 1 < u1) {
-#pragma unroll
-                for (int m = 0; m < MT; m++) load_unit<F>(next[m], w + m * tile_bytes, u + 1, lane);
+                for (int m = 0; m < MT; m++) load_unit<F>(unit[m], w + m * tile_bytes, u, lane);
+                add_floats<F, NT, MT>(acc, unit, args.x, u, columns, n_tiles_used, lane);
             }
-            add_unit<F, NT, MT>(acc, unit, args, u, n_tiles_used, b_column, s_column, lane);
+        } else {
+            copier.set_columns(args.x, columns, n_column, lane);
+#pragma unroll
+            for (int i = 0; i < STAGES - 1; i++) {
+                if (u0 + i < u1) {
+                    const uint32_t stage = stages_at + i * S::BYTES;
+                    if (!weights_are_coming) copier.copy_weights_of(stage, u0 + i, lane);
+                    copier.copy_activations_of(stage, u0 + i, lane);
+                }
+                commit_copies();
+            }
+            weights_are_coming = false;
+            int at = 0;
+            for (int u = u0; u < u1; u++) {
+                wait_copies<STAGES - 2>();
+                __syncwarp();
+                const int ahead = u + STAGES - 1;
+                if (ahead < u1) {
+                    const uint32_t stage = stages_at + (at == 0 ? STAGES - 1 : at - 1) * S::BYTES;
+                    copier.copy_weights_of(stage, ahead, lane);
+                    copier.copy_activations_of(stage, ahead, lane);
+                }
+                commit_copies();
+                add_integers<F, NT, MT>(acc, stages + at * S::BYTES, n_tiles_used, lane);
+                at = at + 1 == STAGES ? 0 : at + 1;
+                __syncwarp();
+            }
         }
 
 #pragma unroll
@@ -370,6 +504,7 @@ __device__ __forceinline__ void product(const ProductArgs& args) {
             }
         }
         if (is_dense) break;
+        __syncthreads();
     }
 }
 
@@ -381,7 +516,7 @@ __device__ __forceinline__ void product(const ProductArgs& args) {
 #define PRODUCTS(FORMAT, SUFFIX) \
     PRODUCT(FORMAT, SUFFIX, 1, 1) \
     PRODUCT(FORMAT, SUFFIX, 1, 4) \
-    PRODUCT(FORMAT, SUFFIX, 4, 1) \
+    PRODUCT(FORMAT, SUFFIX, 4, 2) \
     PRODUCT(FORMAT, SUFFIX, 4, 4) \
-    PRODUCT(FORMAT, SUFFIX, 8, 1) \
+    PRODUCT(FORMAT, SUFFIX, 8, 2) \
     PRODUCT(FORMAT, SUFFIX, 8, 4)
