@@ -8,8 +8,21 @@
 //! - [`upload`]: how weights get there.
 
 pub mod arena;
+mod args;
+mod buffers;
+mod decode;
 pub mod driver;
 mod error;
+mod executor;
+mod kernels;
+mod launch;
+mod layout;
+mod load;
+mod network;
+mod observe;
+mod options;
+mod place;
+mod prompt;
 pub mod residency;
 pub mod upload;
 
@@ -18,6 +31,11 @@ pub mod upload;
 mod recipe;
 
 pub use error::CudaError;
+pub use executor::{CudaExecutor, LoadError};
+pub use load::LoadStats;
+pub use observe::Watch;
+pub use options::{MAX_SLOTS, MemoryPlan, Options};
+pub use place::Unsupported;
 
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 

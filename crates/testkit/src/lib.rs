@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 mod npz;
+pub mod steps;
 
 /// The repository's root.
 #[must_use]

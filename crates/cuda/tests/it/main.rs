@@ -2,7 +2,11 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // Why a test skips, and what it measured.
 
+mod conformance;
 mod driver;
+mod golden;
 mod gpu;
+mod invariance;
 mod memory;
+mod models;
 mod upload;

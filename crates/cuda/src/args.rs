@@ -1,0 +1,216 @@
+//! What kernels are given: the argument structures of kernels/*.cu, field for field.
+//!
+//! Sizes are asserted on both sides. Pointers are into the device's memory; 0 is none.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::driver::DevicePtr;
+
+/// Tokens in a page of the KV cache (`PAGE` in common.cuh).
+pub(crate) const PAGE: usize = 64;
+
+/// Fails to compile if a structure has another size than its kernel's.
+macro_rules! assert_size {
+    ($type:ty, $bytes:literal) => {
+        const _: () = assert!(size_of::<$type>() == $bytes);
+    };
+}
+
+pub(crate) use assert_size;
+
+/// One row of a step; see common.cuh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Row {
+    /// Below `n_slot`, or -1 for padding.
+    pub(crate) slot: i32,
+    pub(crate) position: i32,
+    /// An id, or -1 for the one last sampled in the slot.
+    pub(crate) token: i32,
+    pub(crate) reserved: i32,
+}
+
+assert_size!(Row, 16);
+
+impl Row {
+    /// A row that computes nothing.
+    pub(crate) const PADDING: Row = Row { slot: -1, position: 0, token: 0, reserved: 0 };
+}
+
+/// Where activations for the decode products go; see common.cuh.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct ActOut {
+    pub(crate) q: DevicePtr,
+    pub(crate) s: DevicePtr,
+    pub(crate) f: DevicePtr,
+    pub(crate) n_col: i32,
+    pub(crate) k_pad: i32,
+}
+
+assert_size!(ActOut, 32);
+
+/// What a product does with its sums (`Epilogue` in product.cuh).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub(crate) enum Epilogue {
+    Store,
+    Residual,
+    Qkv,
+    Gated,
+    Plain,
+    Weighted,
+}
+
+/// Of product.cuh.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct ProductArgs {
+    pub(crate) w: DevicePtr,
+    pub(crate) bias: DevicePtr,
+    pub(crate) n_tile: i32,
+    pub(crate) n_unit: i32,
+    pub(crate) n_row: i32,
+    pub(crate) epilogue: i32,
+    pub(crate) x: ActOut,
+    pub(crate) out: DevicePtr,
+    pub(crate) ld_out: i32,
+    pub(crate) first_row: i32,
+    pub(crate) act: ActOut,
+    pub(crate) activation: i32,
+    pub(crate) alpha: f32,
+    pub(crate) limit: f32,
+    pub(crate) head_dim: i32,
+    pub(crate) half_rot: i32,
+    pub(crate) adjacent: i32,
+    pub(crate) n_q: i32,
+    pub(crate) n_k: i32,
+    pub(crate) qkv_row: i32,
+    pub(crate) n_kv_head: i32,
+    pub(crate) max_pages: i32,
+    pub(crate) reserved0: i32,
+    pub(crate) turns: DevicePtr,
+    pub(crate) k_cache: DevicePtr,
+    pub(crate) v_cache: DevicePtr,
+    pub(crate) rows: DevicePtr,
+    pub(crate) page_tables: DevicePtr,
+    pub(crate) active: DevicePtr,
+    pub(crate) offsets: DevicePtr,
+    pub(crate) entries: DevicePtr,
+    pub(crate) weights: DevicePtr,
+    pub(crate) expert_bytes: u64,
+    pub(crate) column_divisor: i32,
+    pub(crate) reserved: i32,
+}
+
+assert_size!(ProductArgs, 248);
+
+/// Of repack.cu.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct RepackArgs {
+    pub(crate) src: DevicePtr,
+    pub(crate) dst: DevicePtr,
+    pub(crate) row_bytes: u64,
+    pub(crate) n_row: i32,
+    pub(crate) first_row: i32,
+    pub(crate) n_in: i32,
+    pub(crate) n_unit: i32,
+    pub(crate) order: i32,
+    pub(crate) offset: i32,
+    pub(crate) head_dim: i32,
+    pub(crate) half_rot: i32,
+}
+
+assert_size!(RepackArgs, 56);
+
+/// Of unpack.cu.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct UnpackArgs {
+    pub(crate) w: DevicePtr,
+    pub(crate) out: DevicePtr,
+    pub(crate) first_tile: i32,
+    pub(crate) n_in: i32,
+    pub(crate) n_unit: i32,
+    pub(crate) head_dim: i32,
+    pub(crate) half_rot: i32,
+    pub(crate) adjacent: i32,
+}
+
+assert_size!(UnpackArgs, 40);
+
+/// Of unpack.cu.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct EmbedArgs {
+    pub(crate) w: DevicePtr,
+    pub(crate) positions: DevicePtr,
+    pub(crate) rows: DevicePtr,
+    pub(crate) last: DevicePtr,
+    pub(crate) x: DevicePtr,
+    pub(crate) n_embd: i32,
+    pub(crate) n_unit: i32,
+}
+
+assert_size!(EmbedArgs, 48);
+
+/// Of rows.cu.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct NormArgs {
+    pub(crate) x: DevicePtr,
+    pub(crate) weight: DevicePtr,
+    pub(crate) bias: DevicePtr,
+    pub(crate) parts: DevicePtr,
+    pub(crate) source: DevicePtr,
+    pub(crate) out: DevicePtr,
+    pub(crate) act: ActOut,
+    pub(crate) n_embd: i32,
+    pub(crate) n_part: i32,
+    pub(crate) is_layer_norm: i32,
+    pub(crate) eps: f32,
+}
+
+assert_size!(NormArgs, 96);
+
+/// Of rows.cu.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct PromptRopeArgs {
+    pub(crate) qkv: DevicePtr,
+    pub(crate) q: DevicePtr,
+    pub(crate) k_cache: DevicePtr,
+    pub(crate) v_cache: DevicePtr,
+    pub(crate) rows: DevicePtr,
+    pub(crate) page_tables: DevicePtr,
+    pub(crate) turns: DevicePtr,
+    pub(crate) n_q: i32,
+    pub(crate) n_kv: i32,
+    pub(crate) head_dim: i32,
+    pub(crate) half_rot: i32,
+    pub(crate) adjacent: i32,
+    pub(crate) max_pages: i32,
+    pub(crate) n_kv_head: i32,
+    pub(crate) reserved: i32,
+}
+
+assert_size!(PromptRopeArgs, 88);
+
+/// Of rows.cu.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct RouteArgs {
+    pub(crate) logits: DevicePtr,
+    pub(crate) rows: DevicePtr,
+    pub(crate) weights: DevicePtr,
+    pub(crate) active: DevicePtr,
+    pub(crate) offsets: DevicePtr,
+    pub(crate) entries: DevicePtr,
+    pub(crate) n_row: i32,
+    pub(crate) n_expert: i32,
+    pub(crate) n_used: i32,
+    pub(crate) reserved: i32,
+}
+
+assert_size!(RouteArgs, 64);

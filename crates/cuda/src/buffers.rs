@@ -1,0 +1,256 @@
+//! What memory does a step need beside weights and KV cache? Every buffer with its size, as offsets into one region.
+//!
+//! Sizes depend on the model and the options alone, so the region is planned before anything is allocated.
+
+use model::architecture::{Architecture, FeedForwardKind};
+
+use crate::args::{ActOut, PAGE, Row};
+use crate::driver::DevicePtr;
+use crate::launch::attend;
+use crate::layout::UNIT;
+use crate::options::Sizes;
+
+/// Bytes of float16 weights that are unpacked at a time for the prompt's products: they stay in the L2 cache.
+pub(crate) const SLAB_BYTES: usize = 32 << 20;
+
+/// Bytes of logits that a prompt's rows may take at a time.
+const LOGITS_BYTES: usize = 64 << 20;
+
+/// Hands out consecutive ranges of a region.
+#[derive(Debug, Default)]
+pub(crate) struct Taker {
+    base: u64,
+    n_bytes: u64,
+}
+
+impl Taker {
+    /// For counting (base 0), or over a region that has as many bytes as counting gave.
+    pub(crate) fn new(base: DevicePtr) -> Taker {
+        Taker { base: base.0, n_bytes: 0 }
+    }
+
+    /// `n` values of `size` bytes, saturating.
+    pub(crate) fn take(&mut self, n: usize, size: usize) -> DevicePtr {
+        let at = self.n_bytes;
+        let bytes = (n as u64).saturating_mul(size as u64);
+        self.n_bytes = at.saturating_add(bytes).saturating_add(255) & !255;
+        DevicePtr(self.base.saturating_add(at))
+    }
+
+    /// Bytes handed out.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+}
+
+/// Activations for the decode products in both forms, for up to `n_col` columns of `width` values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Act {
+    full: ActOut,
+    pub(crate) width: usize,
+}
+
+impl Act {
+    fn take(taker: &mut Taker, n_col: usize, width: usize) -> Act {
+        let k_pad = width.next_multiple_of(UNIT);
+        let full = ActOut {
+            q: taker.take(n_col * k_pad, 1),
+            s: taker.take(n_col * k_pad / 32, 8),
+            f: taker.take(n_col * k_pad, 4),
+            n_col: n_col as i32,
+            k_pad: k_pad as i32,
+        };
+        Act { full, width }
+    }
+
+    /// For a step of `n_col` columns, a multiple of 8, in the forms that are read.
+    pub(crate) fn of(&self, n_col: usize, forms: Forms) -> ActOut {
+        let none = DevicePtr(0);
+        ActOut {
+            q: if forms.ints { self.full.q } else { none },
+            s: if forms.ints { self.full.s } else { none },
+            f: if forms.floats { self.full.f } else { none },
+            n_col: n_col as i32,
+            k_pad: self.full.k_pad,
+        }
+    }
+
+    /// The float form.
+    pub(crate) fn floats(&self) -> (DevicePtr, usize) {
+        (self.full.f, self.full.k_pad as usize)
+    }
+}
+
+/// Which forms of activations the next products read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Forms {
+    pub(crate) ints: bool,
+    pub(crate) floats: bool,
+}
+
+/// Buffers of the experts' choice.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Routing {
+    /// `[n_row, n_expert]`.
+    pub(crate) logits: DevicePtr,
+    /// `[n_row * n_used]`.
+    pub(crate) weights: DevicePtr,
+    /// `[n_expert + 1]`.
+    pub(crate) active: DevicePtr,
+    /// `[n_expert + 1]`.
+    pub(crate) offsets: DevicePtr,
+    /// `[n_row * n_used]`.
+    pub(crate) entries: DevicePtr,
+    /// `[n_row * n_used, n_embd]` float32: what each chosen expert adds.
+    pub(crate) parts: DevicePtr,
+    /// `[n_row * n_used]`: the expert of each entry (prompts).
+    pub(crate) chosen: DevicePtr,
+    /// `[n_row * n_used, n_embd]` float16: rows by expert (prompts).
+    pub(crate) gathered: DevicePtr,
+}
+
+impl Routing {
+    fn take(taker: &mut Taker, n_row: usize, arch: &Architecture) -> Option<Routing> {
+        let FeedForwardKind::Experts { n_expert, n_used } = arch.feed_forward.kind else { return None };
+        Some(Routing {
+            logits: taker.take(n_row * n_expert, 4),
+            weights: taker.take(n_row * n_used, 4),
+            active: taker.take(n_expert + 1, 4),
+            offsets: taker.take(n_expert + 1, 4),
+            entries: taker.take(n_row * n_used, 4),
+            parts: taker.take(n_row * n_used * arch.n_embd, 4),
+            chosen: taker.take(n_row * n_used, 4),
+            gathered: taker.take(n_row * n_used * arch.n_embd, 2),
+        })
+    }
+}
+
+/// Buffers of generated rows, `n_col` of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DecodeBuffers {
+    /// `[n_col]` of [`Row`].
+    pub(crate) rows: DevicePtr,
+    /// `[n_col, n_embd]`.
+    pub(crate) x: DevicePtr,
+    /// `[n_col, n_q]`.
+    pub(crate) q: DevicePtr,
+    pub(crate) normed: Act,
+    pub(crate) attended: Act,
+    /// Columns are rows times used experts.
+    pub(crate) hidden: Act,
+    pub(crate) routing: Option<Routing>,
+    /// Partial sums of attention, and its counters.
+    pub(crate) attend_parts: DevicePtr,
+    pub(crate) attend_counters: DevicePtr,
+}
+
+/// Buffers of prompt rows, `n_row` of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PromptBuffers {
+    /// `[n_row]` of [`Row`].
+    pub(crate) rows: DevicePtr,
+    /// `[n_slot]` of spans.
+    pub(crate) spans: DevicePtr,
+    /// `[n_row, n_embd]` float32.
+    pub(crate) x: DevicePtr,
+    /// `[n_row, n_embd]` float16.
+    pub(crate) normed: DevicePtr,
+    /// `[n_row, n_q + 2 n_kv]` float32.
+    pub(crate) qkv: DevicePtr,
+    /// `[n_row, n_q]` float16.
+    pub(crate) q: DevicePtr,
+    /// `[n_row, n_q]` float16.
+    pub(crate) attended: DevicePtr,
+    /// `[n_row * n_used, n_ff]` float16, an eighth of the values.
+    pub(crate) hidden: DevicePtr,
+    pub(crate) routing: Option<Routing>,
+    /// `[n_row, n_embd]` float32: what the router reads.
+    pub(crate) router_input: Option<Act>,
+    /// Float16 weights, [`SLAB_BYTES`].
+    pub(crate) slab: DevicePtr,
+    /// `[n_row]`: rows whose logits are wanted.
+    pub(crate) heads: DevicePtr,
+    /// `[n_logits, n_vocab]`.
+    pub(crate) logits: DevicePtr,
+    pub(crate) n_logits: usize,
+}
+
+/// Everything that steps share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared {
+    /// `[n_slot, max_pages]`.
+    pub(crate) page_tables: DevicePtr,
+    /// `[n_ctx, half_rot]` cosines and sines.
+    pub(crate) turns: DevicePtr,
+    /// `[n_slot]`: the token last sampled in each slot.
+    pub(crate) last: DevicePtr,
+    /// `[n_col]`: which rows are sampled.
+    pub(crate) heads: DevicePtr,
+    /// Input of the output matrix.
+    pub(crate) head_input: Act,
+    /// `[n_col, n_vocab]`.
+    pub(crate) logits: DevicePtr,
+}
+
+/// All buffers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Buffers {
+    pub(crate) decode: DecodeBuffers,
+    pub(crate) prompt: PromptBuffers,
+    pub(crate) shared: Shared,
+}
+
+impl Buffers {
+    /// Takes every buffer.
+    pub(crate) fn take(taker: &mut Taker, arch: &Architecture, sizes: &Sizes) -> Buffers {
+        let attention = &arch.attention;
+        let n_used = match arch.feed_forward.kind {
+            FeedForwardKind::Experts { n_used, .. } => n_used,
+            _ => 1,
+        };
+        let (n_col, n_row, n_ff) = (sizes.n_col, sizes.n_row, arch.feed_forward.n_ff);
+        let (n_q, n_kv) = (attention.n_q(), attention.n_kv());
+        let max_pages = sizes.n_ctx.div_ceil(PAGE);
+        let half_rot = sizes.half_rot;
+        let (n_head, n_kv_head) = (attention.n_head, attention.n_kv_head);
+        let n_attend_counter = n_col * attend::n_chunk(n_head, n_kv_head);
+        let decode = DecodeBuffers {
+            rows: taker.take(n_col, size_of::<Row>()),
+            x: taker.take(n_col * arch.n_embd, 4),
+            q: taker.take(n_col * n_q, 4),
+            normed: Act::take(taker, n_col, arch.n_embd),
+            attended: Act::take(taker, n_col, n_q),
+            hidden: Act::take(taker, (n_col * n_used).next_multiple_of(8), n_ff),
+            routing: Routing::take(taker, n_col, arch),
+            attend_parts: taker.take(attend::part_bytes(n_col, n_head, n_kv_head, attention.head_dim), 1),
+            attend_counters: taker.take(n_attend_counter, 4),
+        };
+        let n_logits = (LOGITS_BYTES / 4 / arch.n_vocab).clamp(1, n_row);
+        let routing = Routing::take(taker, n_row, arch);
+        let prompt = PromptBuffers {
+            rows: taker.take(n_row, size_of::<Row>()),
+            spans: taker.take(sizes.n_slot, 16),
+            x: taker.take(n_row * arch.n_embd, 4),
+            normed: taker.take(n_row * arch.n_embd, 2),
+            qkv: taker.take(n_row * (n_q + 2 * n_kv), 4),
+            q: taker.take(n_row * n_q, 2),
+            attended: taker.take(n_row * n_q, 2),
+            hidden: taker.take(n_row * n_used * n_ff, 2),
+            router_input: routing.map(|_| Act::take(taker, n_row.next_multiple_of(8), arch.n_embd)),
+            routing,
+            slab: taker.take(SLAB_BYTES, 1),
+            heads: taker.take(n_row, 4),
+            logits: taker.take(n_logits * arch.n_vocab, 4),
+            n_logits,
+        };
+        let shared = Shared {
+            page_tables: taker.take(sizes.n_slot * max_pages, 4),
+            turns: taker.take(sizes.n_ctx * half_rot, 8),
+            last: taker.take(sizes.n_slot, 4),
+            heads: taker.take(n_col, 4),
+            head_input: Act::take(taker, n_col, arch.n_embd),
+            logits: taker.take(n_col * arch.n_vocab, 4),
+        };
+        Buffers { decode, prompt, shared }
+    }
+}

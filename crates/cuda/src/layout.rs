@@ -1,0 +1,79 @@
+//! How many bytes do weights take in the device's layout? The sizes of kernels/format.cuh as pure functions.
+//!
+//! A matrix is cut into tiles of 16 rows, a tile into units of 64 columns; see format.cuh for the planes of a unit.
+
+use quant::Format;
+
+/// Rows in a tile.
+pub(crate) const TILE: usize = 16;
+
+/// Columns in a unit.
+pub(crate) const UNIT: usize = 64;
+
+/// Units that a row of `n_in` columns takes.
+pub(crate) fn n_unit(n_in: usize) -> usize {
+    n_in.div_ceil(UNIT)
+}
+
+/// Bytes of a unit, and of the plane of block scales after each four of them.
+pub(crate) fn unit_bytes(format: Format) -> (usize, usize) {
+    match format {
+        Format::F32 => (4096, 0),
+        Format::F16 | Format::BF16 => (2048, 0),
+        Format::Q4_0 | Format::IQ4_NL => (512 + 64, 0),
+        Format::Q4_1 => (512 + 128, 0),
+        Format::Q5_0 => (512 + 128 + 64, 0),
+        Format::Q5_1 => (512 + 128 + 128, 0),
+        Format::Q8_0 => (1024 + 64, 0),
+        Format::MXFP4 => (512 + 32, 0),
+        Format::Q2_K => (256 + 64, 64),
+        Format::Q3_K => (256 + 128 + 64, 32),
+        Format::Q4_K => (512 + 64, 64),
+        Format::Q5_K => (512 + 128 + 64, 64),
+        Format::Q6_K => (512 + 256 + 64, 32),
+        Format::IQ4_XS => (512 + 32, 32),
+    }
+}
+
+/// Bytes of a tile of rows of `n_in` columns.
+pub(crate) fn tile_bytes(format: Format, n_in: usize) -> usize {
+    let (unit, tail) = unit_bytes(format);
+    n_unit(n_in) * unit + n_unit(n_in) / 4 * tail
+}
+
+/// Bytes of a matrix.
+pub(crate) fn matrix_bytes(format: Format, n_row: usize, n_in: usize) -> usize {
+    n_row.div_ceil(TILE) * tile_bytes(format, n_in)
+}
+
+/// A format in the names of kernels.
+pub(crate) fn suffix(format: Format) -> String {
+    format.name().to_ascii_lowercase()
+}
+
+/// Whether the products read float activations rather than 8-bit ones.
+pub(crate) fn is_float(format: Format) -> bool {
+    matches!(format, Format::F32 | Format::F16 | Format::BF16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_takes_about_as_many_bytes_as_the_file() {
+        for format in Format::ALL {
+            let (rows, columns) = (4096, 4096);
+            let file = format.bytes_for(rows * columns).expect("whole blocks");
+            let device = matrix_bytes(format, rows, columns);
+            // The K formats keep 6-bit group scales as bytes: up to 3.7 % more.
+            let growth = device as f64 / file as f64;
+            assert!((1.0..1.04).contains(&growth), "{format}: {growth}");
+        }
+    }
+
+    #[test]
+    fn rows_and_columns_are_rounded_up() {
+        assert_eq!(matrix_bytes(Format::Q8_0, 17, 96), 2 * 2 * 1088);
+    }
+}

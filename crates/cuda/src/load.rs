@@ -1,0 +1,90 @@
+//! From the mapped file to the device: every part copied and repacked, then the vectors.
+
+use std::sync::Arc;
+
+use crate::args::RepackArgs;
+use crate::driver::{Device, DevicePtr, Stream};
+use crate::error::CudaError;
+use crate::kernels::Kernels;
+use crate::layout::{TILE, n_unit, suffix};
+use crate::options::Options;
+use crate::place::{HeadShape, Order, Part, Placement};
+use crate::upload::{self, Piece, upload};
+
+/// What loading took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LoadStats {
+    /// Bytes of the file's weights.
+    pub n_bytes: u64,
+    /// From the first byte copied to the last one repacked.
+    pub seconds: f64,
+}
+
+/// Copies a model's weights to `weights`.
+pub(crate) fn load(
+    placement: &Placement<'_>,
+    weights: DevicePtr,
+    heads: HeadShape,
+    (device, kernels, options): (&Arc<Device>, &Kernels, &Options),
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<LoadStats, CudaError> {
+    let began = std::time::Instant::now();
+    let pieces: Vec<Piece<'_>> =
+        placement.parts.iter().map(|part| Piece { src: part.matrix.row_range(part.rows.clone()) }).collect();
+    let n_bytes = pieces.iter().map(|piece| piece.src.len() as u64).sum();
+    let mut repack = Repack { placement, heads, weights, kernels, n_bytes, progress };
+    upload(device, &pieces, options.upload(), &mut repack)?;
+    let stream = Stream::new(device)?;
+    stream.write(weights.offset(placement.vectors_at), &placement.vectors)?;
+    Ok(LoadStats { n_bytes, seconds: began.elapsed().as_secs_f64() })
+}
+
+struct Repack<'a, 'm> {
+    placement: &'a Placement<'m>,
+    heads: HeadShape,
+    weights: DevicePtr,
+    kernels: &'a Kernels,
+    n_bytes: u64,
+    progress: &'a mut dyn FnMut(u64, u64),
+}
+
+impl upload::Placement for Repack<'_, '_> {
+    fn place(&mut self, stream: &Stream, staged: DevicePtr, index: usize) -> Result<(), CudaError> {
+        let part = &self.placement.parts[index];
+        launch_repack(part, self.heads, (self.weights, staged), (self.kernels, stream))
+    }
+
+    fn progress(&mut self, bytes: u64) {
+        (self.progress)(bytes, self.n_bytes);
+    }
+}
+
+fn launch_repack(
+    part: &Part<'_>,
+    heads: HeadShape,
+    (weights, staging): (DevicePtr, DevicePtr),
+    (kernels, stream): (&Kernels, &Stream),
+) -> Result<(), CudaError> {
+    let matrix = part.matrix;
+    let (order, offset) = match part.order {
+        Order::Plain => (0, 0),
+        Order::Interleaved(offset) => (1, offset),
+        Order::Heads => (if heads.adjacent { 2 } else { 3 }, 0),
+    };
+    let n_unit = n_unit(matrix.n_cols);
+    let args = RepackArgs {
+        src: staging,
+        dst: weights.offset(part.at),
+        row_bytes: matrix.row_bytes() as u64,
+        n_row: part.rows.len() as i32,
+        first_row: part.rows.start as i32,
+        n_in: matrix.n_cols as i32,
+        n_unit: n_unit as i32,
+        order,
+        offset: offset as i32,
+        head_dim: heads.head_dim as i32,
+        half_rot: heads.half_rot as i32,
+    };
+    let grid = [part.rows.len().div_ceil(TILE) as u32, n_unit.div_ceil(4) as u32];
+    kernels.launch(stream, &format!("repack_{}", suffix(matrix.format)), grid, 128, 0, &args)
+}

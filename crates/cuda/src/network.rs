@@ -1,0 +1,171 @@
+//! The model as the kernels see it: pointers and sizes, from which both pipelines make their launches.
+
+use model::architecture::{Activation, Architecture, FeedForwardKind, NormKind};
+
+use crate::args::{ActOut, Epilogue, NormArgs, PAGE, ProductArgs};
+use crate::buffers::{Buffers, Forms, Taker};
+use crate::driver::{DevicePtr, Stream};
+use crate::error::CudaError;
+use crate::kernels::Kernels;
+use crate::launch::product::variant;
+use crate::layout::is_float;
+use crate::options::{Sizes, plane_bytes};
+use crate::place::{HeadShape, LayerPlace, NormPlace, Placement, Tiles};
+
+/// A model on its device.
+pub(crate) struct Network {
+    pub(crate) arch: Architecture,
+    pub(crate) sizes: Sizes,
+    pub(crate) heads: HeadShape,
+    pub(crate) buffers: Buffers,
+    pub(crate) kernels: Kernels,
+    /// Start of the region of weights.
+    pub(crate) weights: DevicePtr,
+    pub(crate) kv_cache: DevicePtr,
+    pub(crate) token_embd: Tiles,
+    pub(crate) positions: Option<u64>,
+    pub(crate) layers: Vec<LayerPlace>,
+    pub(crate) output_norm: NormPlace,
+    pub(crate) output: Tiles,
+}
+
+impl Network {
+    pub(crate) fn new(
+        arch: &Architecture,
+        sizes: Sizes,
+        placement: &Placement<'_>,
+        (weights, kv_cache, activations): (DevicePtr, DevicePtr, DevicePtr),
+        kernels: Kernels,
+    ) -> Network {
+        Network {
+            buffers: Buffers::take(&mut Taker::new(activations), arch, &sizes),
+            heads: HeadShape::of(arch),
+            arch: arch.clone(),
+            sizes,
+            kernels,
+            weights,
+            kv_cache,
+            token_embd: placement.token_embd,
+            positions: placement.positions,
+            layers: placement.layers.clone(),
+            output_norm: placement.output_norm,
+            output: placement.output,
+        }
+    }
+
+    /// A tensor's address.
+    pub(crate) fn at(&self, offset: u64) -> DevicePtr {
+        DevicePtr(self.weights.0 + offset)
+    }
+
+    /// A vector's address, or none.
+    pub(crate) fn at_maybe(&self, offset: Option<u64>) -> DevicePtr {
+        offset.map_or(DevicePtr(0), |at| self.at(at))
+    }
+
+    /// A layer's keys and values.
+    pub(crate) fn kv(&self, layer: usize) -> (DevicePtr, DevicePtr) {
+        let plane = plane_bytes(&self.arch, self.sizes.n_page);
+        let k = self.kv_cache.0 + 2 * layer as u64 * plane;
+        (DevicePtr(k), DevicePtr(k + plane))
+    }
+
+    /// Pages that a sequence can have.
+    pub(crate) fn max_pages(&self) -> usize {
+        self.sizes.n_ctx.div_ceil(PAGE)
+    }
+
+    /// Experts that a row uses; 1 where there are none.
+    pub(crate) fn n_used(&self) -> usize {
+        match self.arch.feed_forward.kind {
+            FeedForwardKind::Experts { n_used, .. } => n_used,
+            _ => 1,
+        }
+    }
+
+    /// The activation function as kernels know it, with its parameters.
+    pub(crate) fn activation(&self) -> (i32, f32, f32) {
+        match self.arch.feed_forward.activation {
+            Activation::Silu => (0, 0.0, 0.0),
+            Activation::GeluTanh => (1, 0.0, 0.0),
+            Activation::ClampedSwiglu { alpha, limit } => (2, alpha, limit),
+        }
+    }
+
+    /// A norm over `n_embd` values; where its results go is for the caller to say.
+    pub(crate) fn norm(&self, norm: NormPlace, x: DevicePtr) -> NormArgs {
+        NormArgs {
+            x,
+            weight: self.at(norm.weight),
+            bias: self.at_maybe(norm.bias),
+            n_embd: self.arch.n_embd as i32,
+            is_layer_norm: i32::from(self.arch.norm.kind == NormKind::Layer),
+            eps: self.arch.norm.eps,
+            ..NormArgs::default()
+        }
+    }
+
+    /// Launches a norm over `n_row` rows.
+    pub(crate) fn launch_norm(
+        &self,
+        stream: &Stream,
+        n_row: usize,
+        args: &NormArgs,
+    ) -> Result<(), CudaError> {
+        self.kernels.launch(stream, "norm_rows", [n_row as u32, 1], 256, 0, args)
+    }
+
+    /// A product with these weights; the epilogue's own fields are for the caller.
+    pub(crate) fn product(&self, tiles: &Tiles, x: ActOut, epilogue: Epilogue) -> ProductArgs {
+        ProductArgs {
+            w: self.at(tiles.at),
+            bias: self.at_maybe(tiles.bias),
+            n_tile: tiles.n_tile as i32,
+            n_unit: tiles.n_unit as i32,
+            n_row: tiles.n_row as i32,
+            epilogue: epilogue as i32,
+            x,
+            ..ProductArgs::default()
+        }
+    }
+
+    /// Launches a product over all columns of its activations.
+    pub(crate) fn launch_product(
+        &self,
+        stream: &Stream,
+        tiles: &Tiles,
+        args: &ProductArgs,
+    ) -> Result<(), CudaError> {
+        let n_col = args.x.n_col as usize;
+        let variant = variant(tiles.format, tiles.n_tile, n_col, needs_groups(args));
+        let grid = [tiles.n_tile.div_ceil(variant.n_tile) as u32, n_col.div_ceil(variant.n_column) as u32];
+        self.kernels.launch(stream, &variant.name, grid, 256, variant.shared_bytes, args)
+    }
+
+    /// Launches a product of each chosen expert with its own columns, `n_entry` in all.
+    pub(crate) fn launch_experts(
+        &self,
+        stream: &Stream,
+        tiles: &Tiles,
+        (args, n_entry, n_expert): (&ProductArgs, usize, usize),
+    ) -> Result<(), CudaError> {
+        // Columns spread over the experts: about twice the mean fits one pass.
+        let expected = (2 * n_entry / n_expert).clamp(1, n_entry);
+        let variant = variant(tiles.format, tiles.n_tile, expected, needs_groups(args));
+        let grid = [tiles.n_tile.div_ceil(variant.n_tile) as u32, n_entry.min(n_expert) as u32];
+        self.kernels.launch(stream, &variant.name, grid, 256, variant.shared_bytes, args)
+    }
+}
+
+/// Whether an epilogue combines rows of four tiles.
+fn needs_groups(args: &ProductArgs) -> bool {
+    args.epilogue == Epilogue::Gated as i32 || args.epilogue == Epilogue::Plain as i32
+}
+
+/// The forms of activations that matrices of these formats read.
+pub(crate) fn forms<'a>(tiles: impl IntoIterator<Item = &'a Tiles>) -> Forms {
+    tiles.into_iter().fold(Forms::default(), |forms, tiles| Forms {
+        ints: forms.ints || !is_float(tiles.format),
+        floats: forms.floats || is_float(tiles.format),
+    })
+}

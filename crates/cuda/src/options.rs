@@ -1,0 +1,142 @@
+//! How is a model put on a GPU, and what memory does that take?
+
+use std::time::Duration;
+
+use model::Model;
+use model::architecture::{Architecture, Position};
+
+use crate::args::PAGE;
+use crate::buffers::{Buffers, Taker};
+use crate::driver::DevicePtr;
+use crate::place::{HeadShape, Unsupported, place};
+use crate::upload::UploadOptions;
+
+/// The most sequences an executor can have at once.
+pub const MAX_SLOTS: usize = 256;
+
+/// How a model is put on a GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Which GPU.
+    pub ordinal: u32,
+    /// Tokens a sequence may have.
+    pub n_ctx: usize,
+    /// Sequences at once, at most [`MAX_SLOTS`].
+    pub n_slot: usize,
+    /// Prompt rows a step; generated rows come on top, one a sequence.
+    pub n_row: usize,
+    /// KV pages in all; by default enough for `n_slot` sequences of `n_ctx` tokens.
+    pub n_page: Option<usize>,
+    /// Bytes of each pinned buffer through which weights are copied.
+    pub load_chunk: usize,
+    /// Threads that fill those buffers.
+    pub load_threads: usize,
+    /// How often it is checked that everything stays in the device's own memory.
+    pub residency_interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Options {
+            ordinal: 0,
+            n_ctx: 4096,
+            n_slot: 1,
+            n_row: 2048,
+            n_page: None,
+            load_chunk: 16 << 20,
+            load_threads: threads.min(8),
+            residency_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Bytes that an executor will take from the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Weights, repacked.
+    pub weights: u64,
+    /// The KV cache.
+    pub kv_cache: u64,
+    /// Everything else a step needs.
+    pub activations: u64,
+}
+
+impl MemoryPlan {
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.weights.saturating_add(self.kv_cache).saturating_add(self.activations)
+    }
+}
+
+/// The sizes that buffers follow from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) n_ctx: usize,
+    pub(crate) n_slot: usize,
+    /// Columns of the decode products: `n_slot` rounded up to a bucket.
+    pub(crate) n_col: usize,
+    pub(crate) n_row: usize,
+    pub(crate) n_page: usize,
+    /// Pairs of a head that RoPE turns.
+    pub(crate) half_rot: usize,
+}
+
+impl Options {
+    pub(crate) fn sizes(&self, arch: &Architecture) -> Sizes {
+        let n_ctx = match arch.position {
+            Position::Learned => self.n_ctx.min(arch.n_ctx_train),
+            Position::Rope(_) => self.n_ctx,
+        };
+        let n_page = self.n_page.unwrap_or(n_ctx.div_ceil(PAGE).saturating_mul(self.n_slot));
+        Sizes {
+            n_ctx,
+            n_slot: self.n_slot,
+            n_col: self.n_slot.next_power_of_two().max(8),
+            n_row: self.n_row,
+            n_page,
+            half_rot: HeadShape::of(arch).half_rot,
+        }
+    }
+
+    /// How weights are copied.
+    pub(crate) fn upload(&self) -> UploadOptions {
+        UploadOptions {
+            chunk_bytes: self.load_chunk,
+            n_thread: self.load_threads,
+            ..UploadOptions::default()
+        }
+    }
+
+    /// Bytes of the device that copying takes while it runs.
+    pub(crate) fn staging_bytes(&self) -> u64 {
+        self.upload().staging_bytes()
+    }
+
+    /// What the executor will take; saturating, so that absurd sizes read as absurd and not as small.
+    ///
+    /// # Errors
+    /// What the kernels cannot compute.
+    pub fn plan(&self, model: &Model) -> Result<MemoryPlan, Unsupported> {
+        let sizes = self.sizes(&model.architecture);
+        let mut taker = Taker::new(DevicePtr(0));
+        Buffers::take(&mut taker, &model.architecture, &sizes);
+        Ok(MemoryPlan {
+            weights: place(model)?.n_bytes,
+            kv_cache: kv_bytes(&model.architecture, sizes.n_page),
+            activations: taker.n_bytes(),
+        })
+    }
+}
+
+/// Bytes of a layer's keys, and of its values.
+pub(crate) fn plane_bytes(arch: &Architecture, n_page: usize) -> u64 {
+    [n_page, PAGE, arch.attention.n_kv(), 2]
+        .iter()
+        .fold(1, |product: u64, &n| product.saturating_mul(n as u64))
+}
+
+fn kv_bytes(arch: &Architecture, n_page: usize) -> u64 {
+    plane_bytes(arch, n_page).saturating_mul(2 * arch.n_layer as u64)
+}

@@ -1,0 +1,475 @@
+//! Where does each tensor go in the region of weights, and what is copied there?
+//!
+//! Placing reads no weight: it gives the region's size, so that a model which does not fit is refused before anything is allocated, and
+//! the list of [`Part`]s that the loader copies and repacks. Offsets are bytes into the region.
+
+use std::ops::Range;
+
+use model::architecture::{Activation, Architecture, FeedForwardKind, Pairing, Position};
+use model::weights::{Ffn, Layer, Linear, NormWeights};
+use model::{Matrix, Model};
+use quant::Format;
+use thiserror::Error;
+
+use crate::layout::{TILE, matrix_bytes, n_unit, tile_bytes};
+
+/// Every region of the device starts at, and every tensor in it is rounded up to, a multiple of this.
+const ALIGN: u64 = 256;
+
+/// Bytes of the file's blocks that the loader moves at once, at most; see [`Part`].
+pub(crate) const PART_BYTES: usize = 4 << 20;
+
+/// What the kernels cannot compute.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("not supported on a GPU: {what}: expected {expected}, found {found}")]
+pub struct Unsupported {
+    /// Of the model.
+    pub what: &'static str,
+    /// What the kernels are made for.
+    pub expected: String,
+    /// What the model has.
+    pub found: String,
+}
+
+/// How a matrix's rows are ordered in its tiles (`Order` in repack.cu).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// As in the file.
+    Plain,
+    /// Groups of 32, taking turns with another matrix; the tile within a group of four at which this one starts.
+    Interleaved(usize),
+    /// Within each head, pairs that RoPE turns together stand 8 rows apart.
+    Heads,
+}
+
+/// A matrix in tiles, or several of the same format and width one after another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tiles {
+    pub(crate) format: Format,
+    /// Of the first tile.
+    pub(crate) at: u64,
+    pub(crate) n_tile: usize,
+    /// Rows that mean something; the last tile may have more.
+    pub(crate) n_row: usize,
+    pub(crate) n_in: usize,
+    pub(crate) n_unit: usize,
+    /// `[n_tile * 16]` in the order of the tiles.
+    pub(crate) bias: Option<u64>,
+    /// Bytes from one expert to the next.
+    pub(crate) expert_bytes: u64,
+}
+
+/// Queries, keys and values: runs of equal format, each with its first row among all of them.
+#[derive(Clone, Debug)]
+pub(crate) struct QkvTiles {
+    pub(crate) runs: Vec<(usize, Tiles)>,
+    /// `[n_q + 2 n_kv]` in the file's order, for the prompt's products.
+    pub(crate) natural_bias: Option<u64>,
+}
+
+/// A norm's vectors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NormPlace {
+    pub(crate) weight: u64,
+    pub(crate) bias: Option<u64>,
+}
+
+/// A feed-forward's matrices.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FfnPlace {
+    /// `input` is gate and up in turns of 32 rows for the gated kind, up alone for the plain one.
+    Dense { input: Tiles, down: Tiles },
+    /// Likewise, an expert after the other.
+    Experts { router: Tiles, input: Tiles, down: Tiles },
+}
+
+/// One layer.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerPlace {
+    pub(crate) attn_norm: NormPlace,
+    pub(crate) qkv: QkvTiles,
+    pub(crate) sinks: Option<u64>,
+    pub(crate) attn_output: Tiles,
+    pub(crate) ffn_norm: NormPlace,
+    pub(crate) ffn: FfnPlace,
+}
+
+/// Rows of a matrix that are copied and repacked together.
+#[derive(Clone, Debug)]
+pub(crate) struct Part<'m> {
+    pub(crate) matrix: &'m Matrix,
+    pub(crate) rows: Range<usize>,
+    /// Of the matrix's first tile (the first of the group of four it takes turns in).
+    pub(crate) at: u64,
+    pub(crate) order: Order,
+}
+
+/// All of a model.
+pub(crate) struct Placement<'m> {
+    pub(crate) token_embd: Tiles,
+    /// `[n_ctx_train, n_embd]` float32.
+    pub(crate) positions: Option<u64>,
+    pub(crate) layers: Vec<LayerPlace>,
+    pub(crate) output_norm: NormPlace,
+    pub(crate) output: Tiles,
+    /// Bytes of the region.
+    pub(crate) n_bytes: u64,
+    pub(crate) parts: Vec<Part<'m>>,
+    /// All vectors, one after the other, and where they go.
+    pub(crate) vectors: Vec<f32>,
+    pub(crate) vectors_at: u64,
+}
+
+/// How RoPE pairs a head's rows: half the rotated values, and whether pairs are neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeadShape {
+    pub(crate) head_dim: usize,
+    pub(crate) half_rot: usize,
+    pub(crate) adjacent: bool,
+}
+
+impl HeadShape {
+    pub(crate) fn of(arch: &Architecture) -> HeadShape {
+        let head_dim = arch.attention.head_dim;
+        match &arch.position {
+            Position::Rope(rope) => {
+                HeadShape { head_dim, half_rot: rope.n_rot / 2, adjacent: rope.pairing == Pairing::Adjacent }
+            }
+            Position::Learned => HeadShape { head_dim, half_rot: 0, adjacent: false },
+        }
+    }
+
+    /// The row of the matrix that stands at `row` in the tiles (`source_row` in repack.cu).
+    fn source(&self, row: usize) -> usize {
+        let (head, within) = (row / self.head_dim, row % self.head_dim);
+        let (tile, i) = (within / TILE, within % TILE);
+        if tile * 8 >= self.half_rot {
+            return row;
+        }
+        let (pair, side) = (tile * 8 + i % 8, i / 8);
+        let within = if self.adjacent { 2 * pair + side } else { pair + side * self.half_rot };
+        head * self.head_dim + within
+    }
+}
+
+/// Places a model's tensors.
+///
+/// # Errors
+/// What the kernels cannot compute, by name.
+pub(crate) fn place(model: &Model) -> Result<Placement<'_>, Unsupported> {
+    check(&model.architecture)?;
+    let weights = &model.weights;
+    let mut placer = Placer {
+        n_bytes: 0,
+        parts: Vec::new(),
+        vectors: Vec::new(),
+        heads: HeadShape::of(&model.architecture),
+    };
+    let token_embd = placer.matrix(&weights.token_embd, Order::Plain);
+    let output = if weights.output.weight.name == weights.token_embd.name {
+        Tiles { bias: placer.bias(weights.output.bias.as_deref(), token_embd.n_tile), ..token_embd }
+    } else {
+        placer.linear(&weights.output, Order::Plain)
+    };
+    let positions = match &weights.position_embd {
+        Some(table) => Some(placer.floats(table)?),
+        None => None,
+    };
+    let layers = weights.layers.iter().map(|layer| placer.layer(layer)).collect::<Result<Vec<_>, _>>()?;
+    let output_norm = placer.norm(&weights.output_norm);
+    let Placer { n_bytes, parts, vectors, .. } = placer;
+    // Kernels for four tiles read up to three past a matrix's end, which must still be the region's.
+    let widest = layers
+        .iter()
+        .map(|l| l.widest_tile())
+        .chain([tile_of(&token_embd), tile_of(&output)])
+        .max()
+        .unwrap_or(0);
+    let vectors_at = n_bytes.next_multiple_of(ALIGN);
+    let n_bytes = vectors_at + (4 * vectors.len() as u64).max(3 * widest);
+    let shift = |at: &mut u64| *at += vectors_at;
+    let mut placement =
+        Placement { token_embd, positions, layers, output_norm, output, n_bytes, parts, vectors, vectors_at };
+    placement.each_vector(shift);
+    Ok(placement)
+}
+
+fn tile_of(tiles: &Tiles) -> u64 {
+    tile_bytes(tiles.format, tiles.n_in) as u64
+}
+
+impl LayerPlace {
+    fn tiles(&mut self) -> Vec<&mut Tiles> {
+        let mut all: Vec<&mut Tiles> = self.qkv.runs.iter_mut().map(|(_, tiles)| tiles).collect();
+        all.push(&mut self.attn_output);
+        match &mut self.ffn {
+            FfnPlace::Dense { input, down } => all.extend([input, down]),
+            FfnPlace::Experts { router, input, down } => all.extend([router, input, down]),
+        }
+        all
+    }
+
+    fn widest_tile(&self) -> u64 {
+        self.clone().tiles().iter().map(|tiles| tile_of(tiles)).max().unwrap_or(0)
+    }
+}
+
+impl Placement<'_> {
+    /// Every offset of a vector.
+    fn each_vector(&mut self, mut visit: impl FnMut(&mut u64)) {
+        let norm = |n: &mut NormPlace, visit: &mut dyn FnMut(&mut u64)| {
+            visit(&mut n.weight);
+            n.bias.iter_mut().for_each(visit);
+        };
+        self.positions.iter_mut().for_each(&mut visit);
+        self.output.bias.iter_mut().for_each(&mut visit);
+        norm(&mut self.output_norm, &mut visit);
+        for layer in &mut self.layers {
+            norm(&mut layer.attn_norm, &mut visit);
+            norm(&mut layer.ffn_norm, &mut visit);
+            layer.sinks.iter_mut().for_each(&mut visit);
+            layer.qkv.natural_bias.iter_mut().for_each(&mut visit);
+            layer.tiles().into_iter().flat_map(|tiles| &mut tiles.bias).for_each(&mut visit);
+        }
+    }
+}
+
+/// Refuses what the kernels are not made for.
+fn check(arch: &Architecture) -> Result<(), Unsupported> {
+    let attention = &arch.attention;
+    let unsupported = |what: &'static str, expected: &str, found: String| {
+        Err(Unsupported { what, expected: expected.to_owned(), found })
+    };
+    if ![32, 64, 80, 96, 128, 192, 256].contains(&attention.head_dim) {
+        let found = attention.head_dim.to_string();
+        return unsupported("head size", "32, 64, 80, 96, 128, 192 or 256", found);
+    }
+    if let Position::Rope(rope) = &arch.position
+        && rope.n_rot % 16 != 0
+    {
+        return unsupported("rotated values of a head", "a multiple of 16", rope.n_rot.to_string());
+    }
+    if attention.n_head / attention.n_kv_head > 16 {
+        let found = (attention.n_head / attention.n_kv_head).to_string();
+        return unsupported("query heads of a key head", "at most 16", found);
+    }
+    for (what, n) in [
+        ("embedding width", arch.n_embd),
+        ("feed-forward width", arch.feed_forward.n_ff),
+        ("width of all query heads", attention.n_q()),
+    ] {
+        if n % 32 != 0 {
+            return unsupported(what, "a multiple of 32", n.to_string());
+        }
+    }
+    if let FeedForwardKind::Experts { n_expert, n_used } = arch.feed_forward.kind
+        && (n_expert > 256 || n_used > 8)
+    {
+        return unsupported(
+            "experts",
+            "at most 256, 8 of them used",
+            format!("{n_expert}, {n_used} of them used"),
+        );
+    }
+    if arch.feed_forward.kind == FeedForwardKind::Plain
+        && arch.feed_forward.activation != Activation::GeluTanh
+    {
+        return unsupported("plain feed-forward", "GELU", format!("{:?}", arch.feed_forward.activation));
+    }
+    Ok(())
+}
+
+struct Placer<'m> {
+    n_bytes: u64,
+    parts: Vec<Part<'m>>,
+    /// Offsets of vectors count from here until all matrices are placed.
+    vectors: Vec<f32>,
+    heads: HeadShape,
+}
+
+impl<'m> Placer<'m> {
+    fn layer(&mut self, layer: &'m Layer) -> Result<LayerPlace, Unsupported> {
+        Ok(LayerPlace {
+            attn_norm: self.norm(&layer.attn_norm),
+            qkv: self.qkv(layer),
+            sinks: layer.attn_sinks.as_deref().map(|sinks| self.vector(sinks.iter().copied())),
+            attn_output: self.linear(&layer.attn_output, Order::Plain),
+            ffn_norm: self.norm(&layer.ffn_norm),
+            ffn: match &layer.ffn {
+                Ffn::Gated { gate, up, down } => FfnPlace::Dense {
+                    input: self.gate_and_up(std::slice::from_ref(gate), std::slice::from_ref(up))?,
+                    down: self.linear(down, Order::Plain),
+                },
+                Ffn::Plain { up, down } => FfnPlace::Dense {
+                    input: self.linear(up, Order::Plain),
+                    down: self.linear(down, Order::Plain),
+                },
+                Ffn::Experts(experts) => FfnPlace::Experts {
+                    router: self.linear(&experts.router, Order::Plain),
+                    input: self.gate_and_up(&experts.gate, &experts.up)?,
+                    down: self.stacked(&experts.down),
+                },
+            },
+        })
+    }
+
+    fn qkv(&mut self, layer: &'m Layer) -> QkvTiles {
+        self.n_bytes = self.n_bytes.next_multiple_of(ALIGN);
+        let linears =
+            [(&layer.attn_q, Order::Heads), (&layer.attn_k, Order::Heads), (&layer.attn_v, Order::Plain)];
+        let mut runs: Vec<(usize, Tiles)> = Vec::new();
+        let mut first_row = 0;
+        let heads = self.heads;
+        let has_bias = linears.iter().any(|(linear, _)| linear.bias.is_some());
+        let bias_of = |linear: &Linear, row: usize| linear.bias.as_ref().map_or(0.0, |b| b[row]);
+        for (linear, order) in linears {
+            let tiles = self.placed(&linear.weight, order);
+            match runs.last_mut() {
+                Some((_, run)) if run.format == tiles.format => {
+                    run.n_tile += tiles.n_tile;
+                    run.n_row += tiles.n_row;
+                }
+                _ => runs.push((first_row, tiles)),
+            }
+            first_row += tiles.n_row;
+        }
+        if !has_bias {
+            return QkvTiles { runs, natural_bias: None };
+        }
+        let ordered = linears.iter().flat_map(|&(linear, order)| {
+            (0..linear.weight.n_rows)
+                .map(move |row| bias_of(linear, if order == Order::Heads { heads.source(row) } else { row }))
+        });
+        let ordered = self.vector(ordered);
+        for (first_row, run) in &mut runs {
+            run.bias = Some(ordered + 4 * *first_row as u64);
+        }
+        let natural = linears
+            .iter()
+            .flat_map(|&(linear, _)| (0..linear.weight.n_rows).map(move |row| bias_of(linear, row)));
+        QkvTiles { runs, natural_bias: Some(self.vector(natural)) }
+    }
+
+    /// Gate and up of one or more experts: rows in turns of 32.
+    fn gate_and_up(&mut self, gate: &'m [Linear], up: &'m [Linear]) -> Result<Tiles, Unsupported> {
+        let (first, n_expert) = (&gate[0].weight, gate.len());
+        for linear in gate.iter().chain(up) {
+            if linear.weight.format != first.format {
+                return Err(Unsupported {
+                    what: "feed-forward",
+                    expected: format!("gate and up of one format, {}", first.format),
+                    found: format!("{} in {}", linear.weight.format, linear.weight.name),
+                });
+            }
+        }
+        let (n_ff, n_in) = (first.n_rows, first.n_cols);
+        let n_tile = 2 * n_ff / TILE;
+        let expert_bytes = matrix_bytes(first.format, 2 * n_ff, n_in) as u64;
+        let at = self.reserve(expert_bytes * n_expert as u64);
+        for (e, pair) in gate.iter().zip(up).enumerate() {
+            let at = at + e as u64 * expert_bytes;
+            self.cut(&pair.0.weight, at, Order::Interleaved(0));
+            self.cut(&pair.1.weight, at, Order::Interleaved(2));
+        }
+        let has_bias = gate.iter().chain(up).any(|linear| linear.bias.is_some());
+        let bias = has_bias.then(|| {
+            let of = |linear: &Linear, row: usize| linear.bias.as_ref().map_or(0.0, |b| b[row]);
+            let pairs = gate.iter().zip(up);
+            self.vector(pairs.flat_map(|(gate, up)| {
+                (0..2 * n_ff).map(move |row| {
+                    let (group, i) = (row / 64, row % 64);
+                    if i < 32 { of(gate, group * 32 + i) } else { of(up, group * 32 + i - 32) }
+                })
+            }))
+        });
+        let format = first.format;
+        Ok(Tiles { format, at, n_tile, n_row: 2 * n_ff, n_in, n_unit: n_unit(n_in), bias, expert_bytes })
+    }
+
+    /// The matrices of all experts, one after another.
+    fn stacked(&mut self, experts: &'m [Linear]) -> Tiles {
+        let first = &experts[0].weight;
+        let expert_bytes = matrix_bytes(first.format, first.n_rows, first.n_cols) as u64;
+        let at = self.reserve(expert_bytes * experts.len() as u64);
+        for (e, expert) in experts.iter().enumerate() {
+            self.cut(&expert.weight, at + e as u64 * expert_bytes, Order::Plain);
+        }
+        let n_tile = first.n_rows.div_ceil(TILE);
+        let has_bias = experts.iter().any(|linear| linear.bias.is_some());
+        let bias = has_bias.then(|| {
+            self.vector(experts.iter().flat_map(|expert| {
+                (0..n_tile * TILE)
+                    .map(move |row| expert.bias.as_ref().and_then(|b| b.get(row)).copied().unwrap_or(0.0))
+            }))
+        });
+        let (n_row, n_in) = (first.n_rows, first.n_cols);
+        Tiles { format: first.format, at, n_tile, n_row, n_in, n_unit: n_unit(n_in), bias, expert_bytes }
+    }
+
+    fn linear(&mut self, linear: &'m Linear, order: Order) -> Tiles {
+        let tiles = self.matrix(&linear.weight, order);
+        Tiles { bias: self.bias(linear.bias.as_deref(), tiles.n_tile), ..tiles }
+    }
+
+    fn bias(&mut self, bias: Option<&[f32]>, n_tile: usize) -> Option<u64> {
+        let padded = |b: &'_ [f32]| {
+            let padding = n_tile * TILE - b.len();
+            b.iter().copied().chain(std::iter::repeat_n(0.0, padding)).collect::<Vec<_>>()
+        };
+        bias.map(|b| self.vector(padded(b)))
+    }
+
+    fn matrix(&mut self, matrix: &'m Matrix, order: Order) -> Tiles {
+        self.n_bytes = self.n_bytes.next_multiple_of(ALIGN);
+        self.placed(matrix, order)
+    }
+
+    /// A matrix right after the one before it.
+    fn placed(&mut self, matrix: &'m Matrix, order: Order) -> Tiles {
+        let (n_row, n_in, format) = (matrix.n_rows, matrix.n_cols, matrix.format);
+        let at = self.n_bytes;
+        self.n_bytes += matrix_bytes(format, n_row, n_in) as u64;
+        self.cut(matrix, at, order);
+        let n_tile = n_row.div_ceil(TILE);
+        Tiles { format, at, n_tile, n_row, n_in, n_unit: n_unit(n_in), bias: None, expert_bytes: 0 }
+    }
+
+    fn reserve(&mut self, n_bytes: u64) -> u64 {
+        let at = self.n_bytes.next_multiple_of(ALIGN);
+        self.n_bytes = at + n_bytes;
+        at
+    }
+
+    /// Cuts a matrix into parts of whole tiles and heads.
+    fn cut(&mut self, matrix: &'m Matrix, at: u64, order: Order) {
+        let whole = if order == Order::Heads { self.heads.head_dim } else { TILE };
+        let n = (PART_BYTES / matrix.row_bytes().max(1) / whole).max(1) * whole;
+        for first in (0..matrix.n_rows).step_by(n) {
+            let rows = first..(first + n).min(matrix.n_rows);
+            self.parts.push(Part { matrix, rows, at, order });
+        }
+    }
+
+    fn norm(&mut self, norm: &NormWeights) -> NormPlace {
+        let weight = self.vector(norm.weight.iter().copied());
+        NormPlace { weight, bias: norm.bias.as_ref().map(|bias| self.vector(bias.iter().copied())) }
+    }
+
+    /// A small matrix as float32.
+    fn floats(&mut self, matrix: &Matrix) -> Result<u64, Unsupported> {
+        let mut values = vec![0.0; matrix.n_rows * matrix.n_cols];
+        matrix.format.dequantize(matrix.bytes(), &mut values).map_err(|error| Unsupported {
+            what: "position embedding",
+            expected: format!("{} values", matrix.n_rows * matrix.n_cols),
+            found: error.to_string(),
+        })?;
+        Ok(self.vector(values))
+    }
+
+    fn vector(&mut self, values: impl IntoIterator<Item = f32>) -> u64 {
+        let at = self.vectors.len().next_multiple_of(64);
+        self.vectors.resize(at, 0.0);
+        self.vectors.extend(values);
+        4 * at as u64
+    }
+}

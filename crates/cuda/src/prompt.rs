@@ -1,0 +1,403 @@
+//! Prompt rows: many rows of a few sequences through all layers.
+//!
+//! Weights are unpacked to float16 a slab at a time, small enough to stay in the L2 cache, and multiplied on tensor cores. Launches are
+//! not captured: each is long.
+
+use model::stage::Stage;
+
+use crate::args::{EmbedArgs, Epilogue, ProductArgs, PromptRopeArgs, UnpackArgs};
+use crate::buffers::{Forms, Routing, SLAB_BYTES};
+use crate::driver::{DevicePtr, Stream};
+use crate::error::CudaError;
+use crate::launch::attend;
+use crate::launch::prompt_gemm::{self, PromptEpilogue, PromptGemmArgs};
+use crate::launch::route_prompt::{GatherPromptArgs, RoutePromptArgs};
+use crate::layout::{TILE, suffix};
+use crate::network::Network;
+use crate::observe::{Observer, Rows};
+use crate::place::{FfnPlace, LayerPlace, Tiles};
+
+/// The feed-forward's hidden rows are stored divided by this: float16 ends at 65,504.
+const HIDDEN_SCALE: f32 = 8.0;
+
+/// What prompt rows run on.
+pub(crate) struct Prompt<'a> {
+    pub(crate) network: &'a Network,
+    pub(crate) stream: &'a Stream,
+    /// Rows of this step.
+    pub(crate) n_row: usize,
+    /// The step's spans, as the attention wants them.
+    pub(crate) spans: &'a [attend::PromptSpan],
+}
+
+/// Rows of a matrix as tiles, from `first` on.
+#[derive(Clone, Copy)]
+struct Slice<'t> {
+    tiles: &'t Tiles,
+    first: usize,
+    n_tile: usize,
+    /// Whether RoPE's pairs are to be put back where they belong.
+    heads: bool,
+}
+
+impl Prompt<'_> {
+    /// All layers: leaves the residual stream after the last in the buffers.
+    pub(crate) fn layers(&self, observer: &mut Observer<'_>) -> Result<(), CudaError> {
+        let network = self.network;
+        self.embed()?;
+        let x = Rows::float(network.buffers.prompt.x, self.n_row, network.arch.n_embd);
+        observer.see(Stage::Embed, 0, x)?;
+        for (n, layer) in network.layers.iter().enumerate() {
+            self.attention(n, layer, observer)?;
+            observer.see(Stage::AttnOut, n, x)?;
+            match &layer.ffn {
+                FfnPlace::Dense { input, down } => self.dense(n, layer, (input, down), observer)?,
+                FfnPlace::Experts { router, input, down } => {
+                    self.experts(n, layer, [router, input, down], observer)?;
+                }
+            }
+            observer.see(Stage::FfnOut, n, x)?;
+        }
+        Ok(())
+    }
+
+    fn embed(&self) -> Result<(), CudaError> {
+        let network = self.network;
+        let args = EmbedArgs {
+            w: network.at(network.token_embd.at),
+            positions: network.at_maybe(network.positions),
+            rows: network.buffers.prompt.rows,
+            last: DevicePtr(0),
+            x: network.buffers.prompt.x,
+            n_embd: network.arch.n_embd as i32,
+            n_unit: network.token_embd.n_unit as i32,
+        };
+        let name = format!("embed_{}", suffix(network.token_embd.format));
+        network.kernels.launch(self.stream, &name, [self.n_row as u32, 1], 256, 0, &args)
+    }
+
+    fn attention(&self, n: usize, layer: &LayerPlace, observer: &mut Observer<'_>) -> Result<(), CudaError> {
+        let network = self.network;
+        let (arch, buffers) = (&network.arch, &network.buffers.prompt);
+        let (n_q, n_kv) = (arch.attention.n_q(), arch.attention.n_kv());
+        let (k_cache, v_cache) = network.kv(n);
+        let mut norm = network.norm(layer.attn_norm, buffers.x);
+        norm.out = buffers.normed;
+        network.launch_norm(self.stream, self.n_row, &norm)?;
+
+        let ld = n_q + 2 * n_kv;
+        for (first_row, tiles) in &layer.qkv.runs {
+            // Queries and keys stand in pairs, values do not.
+            let n_heads = (n_q + n_kv).saturating_sub(*first_row).min(tiles.n_row) / TILE;
+            for slice in [
+                Slice { tiles, first: 0, n_tile: n_heads, heads: true },
+                Slice { tiles, first: n_heads, n_tile: tiles.n_tile - n_heads, heads: false },
+            ] {
+                let row = first_row + slice.first * TILE;
+                let args = PromptGemmArgs {
+                    a: buffers.normed,
+                    bias: layer.qkv.natural_bias.map_or(DevicePtr(0), |at| network.at(at + 4 * row as u64)),
+                    out: buffers.qkv,
+                    m: self.n_row as i32,
+                    ld: ld as i32,
+                    column: row as i32,
+                    ..prompt_gemm_args(PromptEpilogue::Store, 1.0)
+                };
+                self.product(slice, &args)?;
+            }
+        }
+        let args = PromptRopeArgs {
+            qkv: buffers.qkv,
+            q: buffers.q,
+            k_cache,
+            v_cache,
+            rows: buffers.rows,
+            page_tables: network.buffers.shared.page_tables,
+            turns: network.buffers.shared.turns,
+            n_q: n_q as i32,
+            n_kv: n_kv as i32,
+            head_dim: arch.attention.head_dim as i32,
+            half_rot: network.heads.half_rot as i32,
+            adjacent: i32::from(network.heads.adjacent),
+            max_pages: network.max_pages() as i32,
+            n_kv_head: arch.attention.n_kv_head as i32,
+            reserved: 0,
+        };
+        network.kernels.launch(self.stream, "prompt_rope", [self.n_row as u32, 1], 256, 0, &args)?;
+        observer.see(Stage::Qkv, n, Rows::half(buffers.q, [self.n_row, n_q], 1.0))?;
+
+        let args = attend::AttendPromptArgs {
+            q: buffers.q,
+            k_cache,
+            v_cache,
+            spans: buffers.spans,
+            page_tables: network.buffers.shared.page_tables,
+            out: buffers.attended,
+            sinks: network.at_maybe(layer.sinks),
+            n_span: self.spans.len() as i32,
+            n_head: arch.attention.n_head as i32,
+            n_kv_head: arch.attention.n_kv_head as i32,
+            max_pages: network.max_pages() as i32,
+            window: arch.attention.window[n].unwrap_or(0) as i32,
+            scale: arch.attention.scale,
+        };
+        let launch = attend::prompt_launch(arch.attention.head_dim, self.spans, &args);
+        network.kernels.launch_shape(self.stream, &launch, &args)?;
+        observer.see(Stage::Attend, n, Rows::half(buffers.attended, [self.n_row, n_q], 1.0))?;
+
+        let args = PromptGemmArgs {
+            a: buffers.attended,
+            bias: network.at_maybe(layer.attn_output.bias),
+            out: buffers.x,
+            m: self.n_row as i32,
+            ld: arch.n_embd as i32,
+            ..prompt_gemm_args(PromptEpilogue::Residual, 1.0)
+        };
+        self.product(whole(&layer.attn_output), &args)
+    }
+
+    fn dense(
+        &self,
+        n: usize,
+        layer: &LayerPlace,
+        (input, down): (&Tiles, &Tiles),
+        observer: &mut Observer<'_>,
+    ) -> Result<(), CudaError> {
+        let network = self.network;
+        let (arch, buffers) = (&network.arch, &network.buffers.prompt);
+        let n_ff = arch.feed_forward.n_ff;
+        let mut norm = network.norm(layer.ffn_norm, buffers.x);
+        norm.out = buffers.normed;
+        network.launch_norm(self.stream, self.n_row, &norm)?;
+        let args = PromptGemmArgs {
+            a: buffers.normed,
+            bias: network.at_maybe(input.bias),
+            out: buffers.hidden,
+            m: self.n_row as i32,
+            ld: n_ff as i32,
+            ..self.hidden_args()
+        };
+        self.product(whole(input), &args)?;
+        observer.see(Stage::FfnIn, n, Rows::half(buffers.hidden, [self.n_row, n_ff], HIDDEN_SCALE))?;
+        let args = PromptGemmArgs {
+            a: buffers.hidden,
+            bias: network.at_maybe(down.bias),
+            out: buffers.x,
+            m: self.n_row as i32,
+            ld: arch.n_embd as i32,
+            ..prompt_gemm_args(PromptEpilogue::Residual, HIDDEN_SCALE)
+        };
+        self.product(whole(down), &args)
+    }
+
+    fn hidden_args(&self) -> PromptGemmArgs {
+        let (activation, alpha, limit) = self.network.activation();
+        let is_plain = self.network.arch.feed_forward.kind == model::architecture::FeedForwardKind::Plain;
+        let epilogue = if is_plain { PromptEpilogue::Plain } else { PromptEpilogue::Gated };
+        PromptGemmArgs { activation, alpha, limit, ..prompt_gemm_args(epilogue, 1.0) }
+    }
+
+    fn experts(
+        &self,
+        n: usize,
+        layer: &LayerPlace,
+        [router, input, down]: [&Tiles; 3],
+        observer: &mut Observer<'_>,
+    ) -> Result<(), CudaError> {
+        let network = self.network;
+        let (arch, buffers) = (&network.arch, &network.buffers.prompt);
+        let (Some(routing), Some(router_input)) = (buffers.routing, buffers.router_input) else {
+            return Ok(());
+        };
+        let (n_used, n_expert) = (network.n_used(), router.n_row);
+        let (n_use, n_ff) = (self.n_row * n_used, arch.feed_forward.n_ff);
+
+        // The router decides, so it reads float32 as it does for generated rows: near ties should fall the same way.
+        let both = crate::network::forms([router]);
+        let act = router_input.of(self.n_row.next_multiple_of(8), Forms { ..both });
+        let mut norm = network.norm(layer.ffn_norm, buffers.x);
+        (norm.out, norm.act) = (buffers.normed, act);
+        network.launch_norm(self.stream, self.n_row, &norm)?;
+        let args = ProductArgs {
+            out: routing.logits,
+            ld_out: n_expert as i32,
+            ..network.product(router, act, Epilogue::Store)
+        };
+        network.launch_product(self.stream, router, &args)?;
+
+        let args = RoutePromptArgs {
+            logits: routing.logits,
+            weights: routing.weights,
+            chosen: routing.chosen,
+            uses: routing.entries,
+            offsets: routing.offsets,
+            n_row: self.n_row as i32,
+            n_expert: n_expert as i32,
+            n_used: n_used as i32,
+            reserved: 0,
+        };
+        let kernels = &network.kernels;
+        kernels.launch(self.stream, "route_prompt", [self.n_row.div_ceil(8) as u32, 1], 256, 0, &args)?;
+        kernels.launch(self.stream, "route_prompt_sort", [n_expert as u32, 1], 1024, 0, &args)?;
+        let args = GatherPromptArgs {
+            from: buffers.normed,
+            uses: routing.entries,
+            to: routing.gathered,
+            n_used: n_used as i32,
+            k: arch.n_embd as i32,
+        };
+        kernels.launch(self.stream, "gather_prompt", [n_use as u32, 1], 128, 0, &args)?;
+
+        let args = PromptGemmArgs {
+            a: routing.gathered,
+            bias: network.at_maybe(input.bias),
+            out: buffers.hidden,
+            m: n_use as i32,
+            ld: n_ff as i32,
+            ..self.hidden_args()
+        };
+        self.expert_product(input, (&routing, n_expert), &args)?;
+        let hidden = Rows::half(buffers.hidden, [n_use, n_ff], HIDDEN_SCALE);
+        observer.see_ordered((Stage::FfnIn, n), hidden, routing.entries)?;
+        let args = PromptGemmArgs {
+            a: buffers.hidden,
+            bias: network.at_maybe(down.bias),
+            out: routing.parts,
+            uses: routing.entries,
+            weights: routing.weights,
+            m: n_use as i32,
+            ld: arch.n_embd as i32,
+            ..prompt_gemm_args(PromptEpilogue::Weighted, HIDDEN_SCALE)
+        };
+        self.expert_product(down, (&routing, n_expert), &args)?;
+        let mut add = network.norm(layer.ffn_norm, buffers.x);
+        (add.parts, add.n_part) = (routing.parts, n_used as i32);
+        network.launch_norm(self.stream, self.n_row, &add)
+    }
+
+    /// A product with some rows of a matrix, a slab at a time. `args` describes the whole: its input, output and bias from the slice's
+    /// first row on.
+    fn product(&self, slice: Slice<'_>, args: &PromptGemmArgs) -> Result<(), CudaError> {
+        let network = self.network;
+        let row_bytes = 2 * slice.tiles.n_in;
+        // Whole heads, and whole groups of 64 rows of gate and up.
+        let whole = if slice.heads { network.arch.attention.head_dim } else { 64 } / TILE;
+        let per_slab = (SLAB_BYTES / row_bytes / TILE / whole).max(1) * whole;
+        let is_gated = args.epilogue == PromptEpilogue::Gated as i32;
+        for first in (0..slice.n_tile).step_by(per_slab) {
+            let n_tile = per_slab.min(slice.n_tile - first);
+            self.unpack(slice, slice.first + first, n_tile)?;
+            let column = first * TILE / if is_gated { 2 } else { 1 };
+            // The last tile may have rows that are none.
+            let n = (n_tile * TILE).min(slice.tiles.n_row - (slice.first + first) * TILE);
+            let args = PromptGemmArgs {
+                w: network.buffers.prompt.slab,
+                bias: offset(args.bias, 4 * first * TILE),
+                n: n as i32,
+                k: slice.tiles.n_in as i32,
+                column: args.column + column as i32,
+                ..*args
+            };
+            self.gemm(&args)?;
+        }
+        Ok(())
+    }
+
+    /// Likewise with the matrices of all experts.
+    fn expert_product(
+        &self,
+        tiles: &Tiles,
+        (routing, n_expert): (&Routing, usize),
+        args: &PromptGemmArgs,
+    ) -> Result<(), CudaError> {
+        let n = tiles.n_tile * TILE;
+        let per_slab = (SLAB_BYTES / (2 * tiles.n_in * n)).max(1);
+        for first in (0..n_expert).step_by(per_slab) {
+            let n_here = per_slab.min(n_expert - first);
+            for e in 0..n_here {
+                let expert = Tiles { at: tiles.at + (first + e) as u64 * tiles.expert_bytes, ..*tiles };
+                let to = DevicePtr(self.network.buffers.prompt.slab.0 + (e * n * tiles.n_in * 2) as u64);
+                self.unpack_to(
+                    Slice { tiles: &expert, first: 0, n_tile: tiles.n_tile, heads: false },
+                    0,
+                    tiles.n_tile,
+                    to,
+                )?;
+            }
+            let args = PromptGemmArgs {
+                w: self.network.buffers.prompt.slab,
+                bias: offset(args.bias, 4 * first * n),
+                offsets: DevicePtr(routing.offsets.0 + 4 * first as u64),
+                n: n as i32,
+                k: tiles.n_in as i32,
+                n_expert: n_here as i32,
+                ..*args
+            };
+            self.gemm(&args)?;
+        }
+        Ok(())
+    }
+
+    fn gemm(&self, args: &PromptGemmArgs) -> Result<(), CudaError> {
+        let launch = prompt_gemm::launch(args, self.network.kernels.device().n_sm());
+        self.network.kernels.launch_shape(self.stream, &launch, args)
+    }
+
+    fn unpack(&self, slice: Slice<'_>, first: usize, n_tile: usize) -> Result<(), CudaError> {
+        self.unpack_to(slice, first, n_tile, self.network.buffers.prompt.slab)
+    }
+
+    fn unpack_to(
+        &self,
+        slice: Slice<'_>,
+        first: usize,
+        n_tile: usize,
+        out: DevicePtr,
+    ) -> Result<(), CudaError> {
+        let network = self.network;
+        let args = UnpackArgs {
+            w: network.at(slice.tiles.at),
+            out,
+            first_tile: first as i32,
+            n_in: slice.tiles.n_in as i32,
+            n_unit: slice.tiles.n_unit as i32,
+            head_dim: if slice.heads { network.heads.head_dim as i32 } else { 0 },
+            half_rot: network.heads.half_rot as i32,
+            adjacent: i32::from(network.heads.adjacent),
+        };
+        let name = format!("unpack_{}", suffix(slice.tiles.format));
+        let grid = [n_tile as u32, slice.tiles.n_unit.div_ceil(8) as u32];
+        network.kernels.launch(self.stream, &name, grid, 128, 0, &args)
+    }
+
+    /// Logits of `n` rows that the list of heads names from `first` on, into the prompt's own buffer.
+    pub(crate) fn logits(&self, first: usize, n: usize) -> Result<(), CudaError> {
+        let network = self.network;
+        let buffers = &network.buffers.prompt;
+        let mut norm = network.norm(network.output_norm, buffers.x);
+        norm.source = DevicePtr(buffers.heads.0 + 4 * first as u64);
+        norm.out = buffers.normed;
+        network.launch_norm(self.stream, n, &norm)?;
+        let args = PromptGemmArgs {
+            a: buffers.normed,
+            bias: network.at_maybe(network.output.bias),
+            out: buffers.logits,
+            m: n as i32,
+            ld: network.arch.n_vocab as i32,
+            ..prompt_gemm_args(PromptEpilogue::Store, 1.0)
+        };
+        self.product(whole(&network.output), &args)
+    }
+}
+
+fn prompt_gemm_args(epilogue: PromptEpilogue, scale: f32) -> PromptGemmArgs {
+    PromptGemmArgs { epilogue: epilogue as i32, scale, ..PromptGemmArgs::default() }
+}
+
+fn whole(tiles: &Tiles) -> Slice<'_> {
+    Slice { tiles, first: 0, n_tile: tiles.n_tile, heads: false }
+}
+
+fn offset(at: DevicePtr, bytes: usize) -> DevicePtr {
+    if at == DevicePtr(0) { at } else { DevicePtr(at.0 + bytes as u64) }
+}

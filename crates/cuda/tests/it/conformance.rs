@@ -1,0 +1,73 @@
+//! The GPU against the exact executor, stage by stage, for every architecture and format, for prompts and for generated rows.
+
+use std::sync::Arc;
+
+use cpu::CpuExecutor;
+use model::batch::Want;
+use model::stage::Stage;
+use model::{Batch, Executor, Model};
+use testkit::steps::{last, prompt};
+use testkit::{golden, nmse};
+
+use crate::gpu::gpu;
+use crate::models::executor;
+
+/// What a stage may differ by, its inputs having gone through all the stages before it. Attention is the most sensitive: it averages
+/// values that largely cancel, so its output is small beside its error.
+const BOUND: f64 = 5e-3;
+
+type Trace = Vec<(Stage, usize, Vec<f32>)>;
+
+/// A prompt, and one more token after it.
+fn batches(executor: &dyn Executor, tokens: &[u32]) -> [Batch; 2] {
+    let (head, tail) = tokens.split_at(tokens.len() - 1);
+    let prompt = prompt(executor, 0, 0, head, Want::Logits);
+    let mut generated = last(executor, 0, head.len(), Want::Logits);
+    generated.input = model::Input::Tokens(tail.into());
+    [Batch { spans: vec![prompt] }, Batch { spans: vec![generated] }]
+}
+
+fn exact(path: &std::path::Path, tokens: &[u32]) -> Trace {
+    let gguf = gguf::Gguf::open(path).expect("a golden model");
+    let model = Arc::new(Model::load(&gguf).expect("a golden model"));
+    let options = cpu::Options { exact: true, n_ctx: tokens.len(), ..cpu::Options::default() };
+    let mut executor = CpuExecutor::new(model, &options).expect("an executor");
+    let mut trace = Trace::new();
+    for batch in batches(&executor, tokens) {
+        let observe = &mut |stage, layer, values: &[f32]| trace.push((stage, layer, values.to_vec()));
+        executor.run_observed(&batch, observe).expect("a step");
+    }
+    trace
+}
+
+#[test]
+fn every_stage_agrees_with_the_exact_executor() {
+    let Some(_gpu) = gpu() else { return };
+    let mut failures = Vec::new();
+    for model in golden() {
+        let tokens = &model.cases[0].0;
+        let expected = exact(&model.path, tokens);
+        let mut executor = executor(&model.path, tokens.len(), 1);
+        let mut found = Trace::new();
+        for batch in batches(&executor, tokens) {
+            let mut watch = |stage, layer, values: &[f32]| found.push((stage, layer, values.to_vec()));
+            executor.run_observed(&batch, &mut watch).expect("a step");
+        }
+        assert_eq!(found.len(), expected.len(), "{}", model.name);
+        let mut worst = 0f64;
+        for (i, ((stage, layer, values), (_, _, reference))) in found.iter().zip(&expected).enumerate() {
+            // Two experts whose router logits nearly tie may change places: their sum, FfnOut, is what must agree.
+            if *stage == Stage::FfnIn && model.name.starts_with("gpt-oss") {
+                continue;
+            }
+            let error = nmse(values, reference);
+            worst = worst.max(error);
+            if error > BOUND || error.is_nan() {
+                let role = if i < expected.len() / 2 { "prompt" } else { "generated" };
+                failures.push(format!("{} {role} {stage:?} of layer {layer}: {error:e}", model.name));
+            }
+        }
+        println!("{:24} worst stage {worst:.1e}", model.name);
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}

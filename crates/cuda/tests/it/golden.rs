@@ -1,0 +1,71 @@
+//! Logits of every golden model, by the prompt's kernels and by those of generated rows.
+
+use model::Executor;
+use model::batch::{Input, Output, Want};
+use testkit::steps::{greedy, last, logits, prompt, run, token};
+use testkit::{golden, nmse};
+
+use crate::gpu::gpu;
+use crate::models::executor;
+
+/// What the arithmetic may differ by from the reference's float32: 16-bit floats in prompts, 8-bit activations in generated rows.
+fn bound(name: &str) -> f64 {
+    if name.ends_with("f16") { 1e-5 } else { 3e-3 }
+}
+
+#[test]
+fn prompts_are_close_to_the_reference() {
+    let Some(_gpu) = gpu() else { return };
+    for model in golden() {
+        for (tokens, expected) in &model.cases {
+            let error = nmse(&logits(&mut executor(&model.path, tokens.len(), 1), tokens), expected);
+            println!("{:24} prompt {error:.2e}", model.name);
+            assert!(error <= bound(&model.name), "{}: {error:e}", model.name);
+        }
+    }
+}
+
+/// The logits of a text whose tokens after the first are computed one by one, as if generated.
+fn generated(executor: &mut dyn Executor, tokens: &[u32]) -> Vec<f32> {
+    let mut all = logits(executor, &tokens[..1]);
+    for (i, &id) in tokens.iter().enumerate().skip(1) {
+        let mut span = last(executor, 0, i, Want::Logits);
+        span.input = Input::Tokens([id].into());
+        match run(executor, vec![span]).pop() {
+            Some(Output::Logits(logits)) => all.extend(logits),
+            other => panic!("expected logits, found {other:?}"),
+        }
+    }
+    all
+}
+
+#[test]
+fn generated_rows_are_close_to_the_reference() {
+    let Some(_gpu) = gpu() else { return };
+    for model in golden() {
+        for (tokens, expected) in &model.cases {
+            let error = nmse(&generated(&mut executor(&model.path, tokens.len(), 1), tokens), expected);
+            println!("{:24} generated {error:.2e}", model.name);
+            assert!(error <= bound(&model.name), "{}: {error:e}", model.name);
+        }
+    }
+}
+
+#[test]
+fn greedy_continuations_begin_like_the_reference() {
+    let Some(_gpu) = gpu() else { return };
+    for model in golden() {
+        let (tokens, n) = (&model.greedy_prompt, model.greedy.len());
+        let mut executor = executor(&model.path, tokens.len() + n, 1);
+        let span = prompt(&executor, 0, 0, tokens, greedy());
+        let mut found = vec![token(&run(&mut executor, vec![span])[0])];
+        while found.len() < n {
+            let span = last(&executor, 0, tokens.len() + found.len() - 1, greedy());
+            found.push(token(&run(&mut executor, vec![span])[0]));
+        }
+        let same = found.iter().zip(&model.greedy).take_while(|(a, b)| a == b).count();
+        println!("{:24} {same} of {n} ids as the reference", model.name);
+        // Random models are flat: rounding turns a near tie soon. The first ids must agree.
+        assert!(same >= 2, "{}: {found:?} for {:?}", model.name, model.greedy);
+    }
+}

@@ -1,0 +1,100 @@
+//! A row's bits depend on its own sequence and position: not on its neighbours, nor on how its prompt was cut.
+
+use cuda::{CudaExecutor, Options};
+use model::Executor;
+use model::batch::{Output, Span, Want};
+use testkit::golden;
+use testkit::steps::{greedy, last, prompt, run};
+
+use crate::gpu::gpu;
+use crate::models::executor_with;
+
+/// Sequences together, tokens generated from each, and positions of each.
+const N_SEQUENCE: usize = 32;
+const N_GENERATED: usize = 5;
+const N_CTX: usize = 160;
+
+fn prompts(n_vocab: usize) -> Vec<Vec<u32>> {
+    let id = |s: usize, i: usize| ((s * 7919 + i * 104_729 + i * i * 31) % n_vocab) as u32;
+    (0..N_SEQUENCE).map(|s| (0..3 + 4 * s).map(|i| id(s, i)).collect()).collect()
+}
+
+/// A token with the bits of its log probability: a fingerprint of the whole row of logits.
+fn fingerprint(output: &Output) -> (u32, u32) {
+    match output {
+        Output::Token(sampled) => (sampled.token, sampled.logprob.to_bits()),
+        other => panic!("expected a token, found {other:?}"),
+    }
+}
+
+fn span(executor: &CudaExecutor, slot: usize, tokens: &[u32], n_generated: usize) -> Span {
+    match n_generated {
+        0 => prompt(executor, slot, 0, tokens, greedy()),
+        n => last(executor, slot, tokens.len() + n - 1, greedy()),
+    }
+}
+
+#[test]
+fn thirty_two_sequences_together_are_each_as_alone() {
+    let Some(_gpu) = gpu() else { return };
+    for model in golden() {
+        let options = Options { n_ctx: N_CTX, n_slot: N_SEQUENCE, n_row: 512, ..Options::default() };
+        let mut shared = executor_with(&model.path, &options);
+        let prompts = prompts(shared.limits().n_vocab);
+        let mut together: Vec<Vec<(u32, u32)>> = vec![Vec::new(); N_SEQUENCE];
+        // Sequences s joins at step s / 3, so that steps mix prompts and generated rows, and their number varies.
+        for step in 0..N_SEQUENCE / 3 + N_GENERATED + 1 {
+            let joined = (3 * (step + 1)).min(N_SEQUENCE);
+            let running: Vec<usize> = (0..joined).filter(|&s| together[s].len() < N_GENERATED).collect();
+            let spans = running.iter().map(|&s| span(&shared, s, &prompts[s], together[s].len())).collect();
+            for (s, output) in running.iter().zip(run(&mut shared, spans)) {
+                together[*s].push(fingerprint(&output));
+            }
+        }
+        let mut single = executor_with(&model.path, &Options { n_slot: 1, ..options });
+        for (s, tokens) in prompts.iter().enumerate() {
+            let mut alone = Vec::new();
+            for n in 0..N_GENERATED {
+                let span = span(&single, 0, tokens, n);
+                alone.push(fingerprint(&run(&mut single, vec![span])[0]));
+            }
+            assert_eq!(together[s], alone, "{} sequence {s}", model.name);
+        }
+        println!("{:24} 32 together as alone", model.name);
+    }
+}
+
+/// The bits of all logits of a prompt computed in chunks of `size`.
+fn chunked(executor: &mut CudaExecutor, tokens: &[u32], size: usize) -> Vec<u32> {
+    let mut bits = Vec::new();
+    for (i, chunk) in tokens.chunks(size).enumerate() {
+        let span = prompt(executor, 0, i * size, chunk, Want::Logits);
+        for output in run(executor, vec![span]) {
+            let Output::Logits(logits) = output else { panic!("expected logits") };
+            bits.extend(logits.iter().map(|l| l.to_bits()));
+        }
+    }
+    bits
+}
+
+#[test]
+fn a_prompt_cut_into_chunks_gives_the_same_bits() {
+    let Some(_gpu) = gpu() else { return };
+    for model in golden() {
+        // Long enough for several pages and tiles.
+        let tokens: Vec<u32> = model.cases.iter().flat_map(|(tokens, _)| tokens).copied().collect();
+        let tokens: Vec<u32> = tokens.iter().cycle().take(700).copied().collect();
+        let options = Options { n_ctx: 1024, n_slot: 1, n_row: 1024, ..Options::default() };
+        let mut executor = executor_with(&model.path, &options);
+        if executor.limits().n_ctx < tokens.len() {
+            println!("{:24} skipped: made for {} positions", model.name, executor.limits().n_ctx);
+            continue;
+        }
+        let whole = chunked(&mut executor, &tokens, tokens.len());
+        for size in [7, 64, 512] {
+            let cut = chunked(&mut executor, &tokens, size);
+            assert!(whole == cut, "{} chunks of {size}", model.name);
+        }
+        println!("{:24} whole as in chunks of 7, 64 and 512", model.name);
+    }
+}

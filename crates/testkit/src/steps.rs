@@ -1,0 +1,74 @@
+//! Batches for any executor, and what they gave.
+
+use std::sync::Arc;
+
+use model::batch::{Input, Output, Role, Span, Want};
+use model::{Batch, Executor, SamplingParams};
+
+/// The pages of a slot, where each slot has its own consecutive ones.
+#[must_use]
+pub fn pages(executor: &dyn Executor, slot: usize) -> Arc<[u32]> {
+    let limits = executor.limits();
+    let n = limits.n_ctx.div_ceil(limits.page_size);
+    (slot * n..(slot + 1) * n).map(|page| page as u32).collect()
+}
+
+/// A span of prompt tokens in a slot.
+#[must_use]
+pub fn prompt(executor: &dyn Executor, slot: usize, start: usize, tokens: &[u32], want: Want) -> Span {
+    Span {
+        slot: slot as u32,
+        begin: (start == 0).then(|| tokens.into()),
+        start,
+        input: Input::Tokens(tokens.into()),
+        pages: pages(executor, slot),
+        role: Role::Prompt,
+        want,
+    }
+}
+
+/// A span of the slot's own last token.
+#[must_use]
+pub fn last(executor: &dyn Executor, slot: usize, start: usize, want: Want) -> Span {
+    let span = prompt(executor, slot, start, &[], want);
+    Span { begin: None, input: Input::Last, role: Role::Generated, ..span }
+}
+
+/// Greedy sampling.
+#[must_use]
+pub fn greedy() -> Want {
+    Want::Sample { params: Arc::new(SamplingParams { temperature: 0.0, ..Default::default() }), mask: None }
+}
+
+/// Runs one step.
+///
+/// # Panics
+/// If the executor refuses it.
+pub fn run(executor: &mut dyn Executor, spans: Vec<Span>) -> Vec<Output> {
+    let ticket = executor.submit(&Batch { spans }).expect("a step");
+    executor.collect(ticket).expect("its results").into_iter().map(|picked| picked.output).collect()
+}
+
+/// The logits `[n_tokens, n_vocab]` of a prompt, in slot 0.
+///
+/// # Panics
+/// If the executor gives none.
+pub fn logits(executor: &mut dyn Executor, tokens: &[u32]) -> Vec<f32> {
+    let span = prompt(executor, 0, 0, tokens, Want::Logits);
+    match run(executor, vec![span]).pop() {
+        Some(Output::Logits(logits)) => logits,
+        other => panic!("expected logits, found {other:?}"),
+    }
+}
+
+/// The token of a sampled output.
+///
+/// # Panics
+/// If it is none.
+#[must_use]
+pub fn token(output: &Output) -> u32 {
+    match output {
+        Output::Token(sampled) => sampled.token,
+        other => panic!("expected a token, found {other:?}"),
+    }
+}
