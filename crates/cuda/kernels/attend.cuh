@@ -1,0 +1,71 @@
+// What both attention kernels share: matrix instructions and their operands, exponentials in base 2, spans of prompts.
+#pragma once
+
+#include "common.cuh"
+
+// Rows of one sequence that follow each other, among the prompt rows of a step.
+struct PromptSpan {
+    int32_t row0;   // of the step's rows
+    int32_t n_row;
+    int32_t slot;   // page_tables[slot * max_pages ..]
+    int32_t start;  // position of row0
+};
+static_assert(sizeof(PromptSpan) == 16, "as in src/launch/attend.rs");
+
+constexpr float LOG2_E = 1.4426950408889634f;
+
+// 2^v; exact for v = 0, 0 for v = -inf.
+__device__ __forceinline__ float exp2_fast(float v) {
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+    return r;
+}
+
+// What to subtract from scores whose largest is m: nothing may be seen yet, and -inf - -inf is not a number.
+__device__ __forceinline__ float finite_max(float m) { return m == -INFINITY ? 0.0f : m; }
+
+// a is in the lower half.
+__device__ __forceinline__ uint32_t pack_half2(float a, float b) {
+    const __half2 h = __floats2half2_rn(a, b);
+    return *(const uint32_t*)&h;
+}
+
+// c += a b. Lane 4g + t: a holds (row g, k 2t..), (g + 8, 2t..), (g, 2t + 8..), (g + 8, 2t + 8..); b (k 2t.., column g) and
+// (2t + 8.., g); c (row g, columns 2t, 2t + 1), (g + 8, 2t, 2t + 1).
+__device__ __forceinline__ void mma_f16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                                        uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// Four 8 x 8 matrices of shared memory; lane i gives the address of row i % 8 of matrix i / 8.
+__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t address) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+__device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], uint32_t address) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+// An 8 x 8 matrix across the warp: lane 4g + t gives (row g, columns 2t, 2t + 1) and gets (rows 2t, 2t + 1, column g).
+__device__ __forceinline__ uint32_t transpose(uint32_t v) {
+    uint32_t r;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(v));
+    return r;
+}
+
+// 16 bytes to shared memory, in the background; zeros if not `wanted`.
+__device__ __forceinline__ void copy_async(uint32_t to, const void* from, bool wanted) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(wanted ? 16 : 0) : "memory");
+}
+
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+__device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_group 0;" ::: "memory"); }
