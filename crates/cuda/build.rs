@@ -53,6 +53,10 @@ fn build() -> Result<(), String> {
     let wanted = std::env::var(TARGETS).ok().filter(|targets| !targets.is_empty());
     let wanted = wanted.unwrap_or_else(|| if release { "release" } else { "dev" }.to_owned());
     let targets = Target::parse_list(&wanted).map_err(|error| format!("{TARGETS}: {error}"))?;
+    let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
+    // Of its own, so that changing the targets back and forth compiles nothing twice.
+    let fatbins = out.join(names.join("-"));
+    fs::create_dir_all(&fatbins).map_err(|error| format!("cannot make {}: {error}", fatbins.display()))?;
     let recipe = Recipe { nvcc_version: version, targets, line_info: !release };
     let sources = read_sources(Path::new("kernels"))?;
     let kernels: Vec<Kernel> = sources
@@ -60,12 +64,12 @@ fn build() -> Result<(), String> {
         .filter_map(|name| name.strip_suffix(".cu"))
         .map(|name| {
             let hash = recipe.hash(&format!("{name}.cu"), &sources);
-            Kernel { name: name.to_owned(), fatbin: out.join(format!("{name}-{hash:016x}.fatbin")) }
+            Kernel { name: name.to_owned(), fatbin: fatbins.join(format!("{name}-{hash:016x}.fatbin")) }
         })
         .collect();
     compile_all(&nvcc, &recipe, &kernels, &sources)?;
-    remove_stale(&out, &kernels);
-    write(&out.join("modules.rs"), &list_of_modules(&kernels, Some(&recipe)))
+    remove_stale(&fatbins, &kernels);
+    write(&out.join("modules.rs"), &list_of_modules(&kernels, Some(&names)))
 }
 
 /// A file to compile and where the result goes.
@@ -175,8 +179,7 @@ fn remove_stale(out: &Path, kernels: &[Kernel]) {
 }
 
 /// The generated source: the modules, and for what they were compiled (nothing without nvcc).
-fn list_of_modules(kernels: &[Kernel], recipe: Option<&Recipe>) -> String {
-    let targets = recipe.map(|recipe| recipe.targets.iter().map(ToString::to_string).collect::<Vec<_>>());
+fn list_of_modules(kernels: &[Kernel], targets: Option<&[String]>) -> String {
     let mut text = String::new();
     if !kernels.is_empty() {
         let _ = writeln!(text, "/// Puts bytes where the driver may read them as words.");
