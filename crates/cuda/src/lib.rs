@@ -6,6 +6,7 @@
 //! - [`driver`]: the CUDA driver's objects (device, stream, event, memory, module, graph) as owned values.
 //! - [`arena`]: device memory, all of it planned and then allocated at once; [`residency`] watches that it stays there.
 //! - [`upload`]: how weights get there.
+//! - [`sampling`]: the next tokens from logits, without leaving the device.
 
 pub mod arena;
 mod args;
@@ -24,6 +25,7 @@ mod options;
 mod place;
 mod prompt;
 pub mod residency;
+pub mod sampling;
 pub mod upload;
 
 #[cfg(test)]

@@ -127,6 +127,38 @@ impl Function {
         Ok(u32::try_from(n).unwrap_or(0))
     }
 
+    /// How many blocks form a cluster, for a kernel compiled with `__cluster_dims__`; else 0.
+    ///
+    /// # Errors
+    /// If the context is lost.
+    pub fn cluster_width(&self) -> Result<u32, CudaError> {
+        self.attribute(Attribute::CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH)
+    }
+
+    /// Allows clusters of more than 8 blocks, which not every device has room for.
+    ///
+    /// # Errors
+    /// If the device has no clusters.
+    pub fn allow_large_clusters(&self) -> Result<(), CudaError> {
+        self.module.device.bind()?;
+        let attribute = Attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
+        // SAFETY: a function of a live module.
+        unsafe { call!(cuFuncSetAttribute(self.handle, attribute, 1)) }
+    }
+
+    /// How many clusters of a kernel that was compiled with `__cluster_dims__` fit on the device at once.
+    ///
+    /// # Errors
+    /// If the driver refuses the shape.
+    pub fn clusters_at_once(&self, shape: LaunchShape) -> Result<u32, CudaError> {
+        self.module.device.bind()?;
+        let config = shape.config(std::ptr::null_mut());
+        let mut n = 0;
+        // SAFETY: a function of a live module, a live configuration without attributes, and a pointer to a live integer.
+        unsafe { call!(cuOccupancyMaxActiveClusters(&raw mut n, self.handle, &raw const config)) }?;
+        Ok(u32::try_from(n).unwrap_or(0))
+    }
+
     fn attribute(&self, attribute: Attribute) -> Result<u32, CudaError> {
         self.module.device.bind()?;
         let mut value = 0;
@@ -157,6 +189,24 @@ pub struct LaunchShape {
     pub pdl: bool,
 }
 
+impl LaunchShape {
+    /// As the driver takes it, without attributes.
+    fn config(self, stream: sys::CUstream) -> sys::CUlaunchConfig {
+        sys::CUlaunchConfig {
+            gridDimX: self.grid[0],
+            gridDimY: self.grid[1],
+            gridDimZ: self.grid[2],
+            blockDimX: self.block[0],
+            blockDimY: self.block[1],
+            blockDimZ: self.block[2],
+            sharedMemBytes: self.shared_bytes,
+            hStream: stream,
+            attrs: std::ptr::null_mut(),
+            numAttrs: 0,
+        }
+    }
+}
+
 /// Queues a kernel.
 ///
 /// # Errors
@@ -176,16 +226,9 @@ pub fn launch<T: KernelArgs>(
         value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
     };
     let config = sys::CUlaunchConfig {
-        gridDimX: shape.grid[0],
-        gridDimY: shape.grid[1],
-        gridDimZ: shape.grid[2],
-        blockDimX: shape.block[0],
-        blockDimY: shape.block[1],
-        blockDimZ: shape.block[2],
-        sharedMemBytes: shape.shared_bytes,
-        hStream: handle,
         attrs: &raw mut attribute,
         numAttrs: u32::from(shape.pdl),
+        ..shape.config(handle)
     };
     let mut arguments = [std::ptr::from_ref(args).cast_mut().cast()];
     // SAFETY: the driver reads the configuration, and one argument of the size that the kernel declares, before it returns; every

@@ -9,4 +9,5 @@ mod gpu;
 mod invariance;
 mod memory;
 mod models;
+mod sampling;
 mod upload;

@@ -5,7 +5,7 @@
 //! blocks that cannot hold any. No sort.
 
 use super::candidates::{self, Candidate};
-use super::weight::{self, ONE, exponent, weight};
+use super::weight::{self, LogSoftmax, exponent, weight};
 use super::{SamplingParams, SlotState, TokenMask, philox};
 use crate::batch::Sampled;
 
@@ -56,11 +56,8 @@ impl Sampler {
             return None;
         }
         let total = self.blocks.find_sums(row.logits, max, weight::scale(1.0));
-        let log_total = (total as f64 / ONE as f64).ln();
-        let logprob = |id: u32| {
-            let l = row.logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
-            (f64::from(l) - f64::from(max) - log_total).max(f64::from(f32::MIN)) as f32
-        };
+        let softmax = LogSoftmax::new(max, total);
+        let logprob = |id: u32| softmax.of(row.logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY));
         let alternatives = match row.params.n_alternatives as usize {
             0 => Vec::new(),
             n => self.blocks.best(row.logits, n).into_iter().map(|id| (id, logprob(id))).collect(),

@@ -63,9 +63,36 @@ pub fn scale(temperature: f32) -> f32 {
     (std::f32::consts::LOG2_E / temperature).min(f32::MAX)
 }
 
-/// `ceil(total * fraction)` with the fraction rounded to a multiple of 2^-32.
+/// `round(p * 2^32)`, for p from 0 to 1.
 #[must_use]
-pub fn share(total: u64, fraction: f32) -> u64 {
-    let fraction = (f64::from(fraction) * 4_294_967_296.0).round() as u64;
-    ((u128::from(total) * u128::from(fraction)).div_ceil(1 << 32)) as u64
+pub fn fraction(p: f32) -> u64 {
+    (f64::from(p) * 4_294_967_296.0).round() as u64
+}
+
+/// `ceil(total * p)` with p rounded to a multiple of 2^-32.
+#[must_use]
+pub fn share(total: u64, p: f32) -> u64 {
+    ((u128::from(total) * u128::from(fraction(p))).div_ceil(1 << 32)) as u64
+}
+
+/// Natural logarithms of the softmax of a row's own logits.
+#[derive(Clone, Copy, Debug)]
+pub struct LogSoftmax {
+    max: f32,
+    log_total: f64,
+}
+
+impl LogSoftmax {
+    /// From the row's largest logit and the sum of its weights at temperature 1, at least [`ONE`].
+    #[must_use]
+    pub fn new(max: f32, total: u64) -> LogSoftmax {
+        LogSoftmax { max, log_total: (total as f64 / ONE as f64).ln() }
+    }
+
+    /// The log probability of a token with this logit, at least the smallest finite f32. A logit of −0 counts as 0.
+    #[must_use]
+    pub fn of(&self, logit: f32) -> f32 {
+        let below_max = f64::from(logit + 0.0) - f64::from(self.max + 0.0);
+        (below_max - self.log_total).max(f64::from(f32::MIN)) as f32
+    }
 }
