@@ -19,7 +19,6 @@ constexpr int TILE = 16;
 constexpr int PART = 128;
 // Up to this many positions are one split: to read on costs less than to combine.
 constexpr int ALONE = 2 * PART;
-constexpr int MAX_SPLITS = 64;
 
 struct AttendDecodeArgs {
     const float* q;         // [n_row, n_head * head_dim], after RoPE
@@ -28,7 +27,7 @@ struct AttendDecodeArgs {
     const Row* rows;        // [n_row]
     const uint32_t* page_tables;
     ActOut out;             // of width n_head * head_dim, column = row; q must be null unless head_dim is a multiple of 32
-    float* part;            // sums [n_row][chunks][splits][heads in twos][head_dim][2], then [same][same][splits][HEADS][2] maximum, total
+    float* part;            // sums [n_row][chunks][splits][head_dim / 2][1, 2 or 4][4], then [same][same][splits][HEADS][2] maximum, total
     uint32_t* counters;     // [n_row][chunks], 0; left 0
     const float* sinks;     // [n_head] or null
     int32_t n_head;
@@ -36,7 +35,7 @@ struct AttendDecodeArgs {
     int32_t group;          // n_head / n_kv_head
     int32_t max_pages;
     int32_t window;         // 0: none
-    int32_t split_shift;    // at most 1 << split_shift splits, up to MAX_SPLITS
+    int32_t split_shift;    // at most 1 << split_shift splits
     int32_t early;          // rows, page tables and keys before a row's own are older than this chain of dependent launches
     float scale;
 };
@@ -44,14 +43,14 @@ static_assert(sizeof(AttendDecodeArgs) == 128, "as in src/launch/attend.rs");
 
 // How a row's positions are cut.
 struct Splits {
-    int first;   // a multiple of PAGE
-    int length;  // of each, a multiple of PART
-    int count;
+    unsigned first;   // a multiple of PAGE
+    unsigned length;  // of each, a multiple of PART
+    unsigned count;
 };
 
-__device__ __forceinline__ Splits splits_of(int position, int window, int shift) {
+__device__ __forceinline__ Splits splits_of(unsigned position, unsigned first_seen, int shift) {
     Splits s;
-    s.first = window > 0 ? max(0, position + 1 - window) & ~(PAGE - 1) : 0;
+    s.first = first_seen & ~(PAGE - 1);
     const unsigned n = position + 1 - s.first, n_part = (n + PART - 1) / PART;
     const unsigned parts = max(n <= ALONE ? ALONE / PART : 1u, (n_part + (1u << shift) - 1) >> shift);
     s.length = PART * parts;
@@ -142,6 +141,17 @@ struct Tile {
     }
 };
 
+// What a block is to do.
+struct Job {
+    int kv_head;
+    int head, n_head;    // the block's own
+    int two_shift;       // 1 << two_shift pairs of heads have a place in the sums in memory
+    const uint32_t* pages;
+    unsigned position;
+    unsigned first_seen;
+    Splits splits;
+};
+
 template <int HD>
 struct Shape {
     static constexpr int WARPS = HD <= 128 ? 8 : 4, THREADS = WARPS * 32;
@@ -158,38 +168,31 @@ struct Shared {
     };
     float4 sums[Shape<HD>::WARPS][Shape<HD>::N16][32];
     float2 tops[Shape<HD>::WARPS][HEADS];  // maximum and total
-    float weights[MAX_SPLITS][HEADS];
-    float factor[HEADS];
+    float sinks[HEADS];  // in base 2, -inf if there are none
+    Job job;  // read from here by what comes after the products, so that those have the registers
     bool is_last;
 };
 
-// Eight values as their high or low f16 terms.
-__device__ __forceinline__ uint4 f16_terms(const float (&v)[8], bool low) {
-    uint32_t r[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const uint32_t high = pack_half2(v[2 * i], v[2 * i + 1]);
-        const float2 rounded = __half22float2(*(const __half2*)&high);
-        r[i] = low ? pack_half2(v[2 * i] - rounded.x, v[2 * i + 1] - rounded.y) : high;
-    }
-    return make_uint4(r[0], r[1], r[2], r[3]);
-}
-
+// Queries times `scale` as the two terms of B fragments; a thread takes four values at a time.
 template <int HD>
 __device__ __forceinline__ void stage_queries(Shared<HD>& sm, const float* q, int n_head, float scale) {
     using T = Tile<HD>;
-    for (int i = threadIdx.x; i < (T::K32 + T::K16) * 32; i += Shape<HD>::THREADS) {
-        const int c = i / 32, lane = i % 32, g = lane >> 2, t = lane & 3;
-        float v[8] = {};
-        if (g < n_head) {
-            const float* from = q + g * HD + c * 32 + t * (c < T::K32 ? 8 : 4);
-            *(float4*)&v[0] = *(const float4*)from;
-            if (c < T::K32) *(float4*)&v[4] = *(const float4*)(from + 4);
-        }
 #pragma unroll
-        for (int j = 0; j < 8; j++) v[j] = fminf(fmaxf(v[j] * scale, -65504.0f), 65504.0f);
-        sm.q[c][0][lane] = f16_terms(v, false);
-        sm.q[c][1][lane] = f16_terms(v, true);
+    for (int first = 0; first < HD / 4 * HEADS; first += Shape<HD>::THREADS) {
+        const int i = first + threadIdx.x, g = i / (HD / 4), value = i % (HD / 4) * 4;
+        if (HD / 4 * HEADS % Shape<HD>::THREADS != 0 && g >= HEADS) break;
+        float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (g < n_head) v = *(const float4*)(q + i * 4);
+        const auto limit = [&](float x) { return fminf(fmaxf(x * scale, -65504.0f), 65504.0f); };
+        v = make_float4(limit(v.x), limit(v.y), limit(v.z), limit(v.w));
+        const uint2 high = make_uint2(pack_half2(v.x, v.y), pack_half2(v.z, v.w));
+        const float2 xy = __half22float2(*(const __half2*)&high.x), zw = __half22float2(*(const __half2*)&high.y);
+        const uint2 low = make_uint2(pack_half2(v.x - xy.x, v.y - xy.y), pack_half2(v.z - zw.x, v.w - zw.y));
+        const int c = value / 32;
+        const bool is_rest = T::K16 > 0 && c == T::K32;
+        const int lane = g * 4 + (is_rest ? value % 16 / 4 : value % 32 / 8), half = is_rest ? 0 : value % 8 / 4;
+        ((uint2*)&sm.q[c][0][lane])[half] = high;
+        ((uint2*)&sm.q[c][1][lane])[half] = low;
     }
 }
 
@@ -254,17 +257,6 @@ __device__ __forceinline__ void add_values(float (&acc)[HD / 16][4], const Tile<
     }
 }
 
-// What a block is to do.
-struct Job {
-    int kv_head;
-    int head, n_head;    // the block's own
-    int twos;            // of heads, in `sums`
-    const uint32_t* pages;
-    int position;
-    int first_seen;
-    Splits splits;
-};
-
 // Sums and maxima of a row's and chunk's splits.
 struct Part {
     float4* sums;  // [split][n_column]
@@ -272,21 +264,21 @@ struct Part {
 };
 
 template <int HD>
-__device__ __forceinline__ Part part_of(const AttendDecodeArgs& args, int twos) {
-    const size_t index = (blockIdx.z * gridDim.y + blockIdx.y) << args.split_shift;
+__device__ __forceinline__ Part part_of(const AttendDecodeArgs& args, int two_shift) {
+    const size_t index = (size_t)(blockIdx.z * gridDim.y + blockIdx.y) << args.split_shift;
     const size_t all = (size_t)(gridDim.z * gridDim.y) << args.split_shift;
     float4* sums = (float4*)args.part;
-    return {sums + index * (twos * HD / 2), (float2*)(sums + all * (twos * HD / 2)) + index * HEADS};
+    return {sums + ((index * (HD / 2)) << two_shift), (float2*)(sums + ((all * (HD / 2)) << two_shift)) + index * HEADS};
 }
 
 // Fetches a warp's keys and values of the pass at `at` to the second-level cache.
 template <int HD>
-__device__ __forceinline__ void prefetch(const AttendDecodeArgs& args, const Job& job, int at, int end) {
+__device__ __forceinline__ void prefetch(const AttendDecodeArgs& args, const Job& job, unsigned at, unsigned end) {
 #pragma unroll
     for (int u = 0; u < Shape<HD>::TILES; u++) {
-        const int here = at + u * Shape<HD>::STEP;
+        const unsigned here = at + u * Shape<HD>::STEP;
         if (here >= end) break;
-        const size_t offset = (((size_t)__ldg(job.pages + here / PAGE) * args.n_kv_head + job.kv_head) * PAGE + here % PAGE) * HD;
+        const size_t offset = (size_t)(__ldg(job.pages + here / PAGE) * args.n_kv_head + job.kv_head) * (PAGE * HD) + here % PAGE * HD;
         // A tile is one run of bytes.
 #pragma unroll
         for (int i = 0; i < TILE * HD * 2; i += 32 * 128) {
@@ -299,49 +291,52 @@ __device__ __forceinline__ void prefetch(const AttendDecodeArgs& args, const Job
     }
 }
 
-// Positions [begin, end) of a row: the warps' sums, maxima and totals to sm. `next` is where the block will go on.
-template <int HD, typename Begin>
-__device__ __forceinline__ void attend_split(Shared<HD>& sm, const AttendDecodeArgs& args, const Job& job, int begin, int end, int next_begin,
-                                             const Begin& when_loading) {
+// Positions [begin, end) of a row: the warps' sums, maxima and totals to sm. `meanwhile` is done while the first loads are under way.
+template <int HD, typename Meanwhile>
+__device__ __forceinline__ void attend_split(Shared<HD>& sm, const AttendDecodeArgs& args, const Job& job, unsigned begin, unsigned end,
+                                             const Meanwhile& meanwhile) {
     using T = Tile<HD>;
     using S = Shape<HD>;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     float acc[S::N16][4] = {};
     float m[2] = {-INFINITY, -INFINITY}, l[2] = {};
-    int at = begin + warp * TILE;
+    unsigned at = begin + warp * TILE;
     T tile[S::TILES];
-    size_t offset[S::TILES];
-    const auto locate = [&](int u, int p) {
-        offset[u] = (((size_t)__ldg(job.pages + p / PAGE) * args.n_kv_head + job.kv_head) * PAGE + p % PAGE) * HD;
+    uint32_t page[S::TILES];
+    const auto locate = [&](int u, unsigned p) { page[u] = __ldg(job.pages + p / PAGE); };
+    const auto offset = [&](int u, unsigned p) {
+        return (size_t)(page[u] * args.n_kv_head + job.kv_head) * (PAGE * HD) + p % PAGE * HD;
     };
 #pragma unroll
+    for (int u = 0; u < S::TILES; u++)
+        if (at + u * S::STEP < end) locate(u, at + u * S::STEP);
+    meanwhile();
+#pragma unroll
     for (int u = 0; u < S::TILES; u++) {
-        const int p = at + u * S::STEP;
+        const unsigned p = at + u * S::STEP;
         if (p >= end) continue;
-        locate(u, p);
-        tile[u].load_keys(args.k_cache + offset[u], g, t);
-        tile[u].load_values(args.v_cache + offset[u], end - p, g, t);
+        tile[u].load_keys(args.k_cache + offset(u, p), g, t);
+        tile[u].load_values(args.v_cache + offset(u, p), end - p, g, t);
     }
-    prefetch<HD>(args, job, at + S::PASS, end);
-    when_loading();
     __syncthreads();
+    if (at + S::PASS < end) prefetch<HD>(args, job, at + S::PASS, end);
     while (at < end) {
-        const int next = at + S::PASS;
-        prefetch<HD>(args, job, next + S::PASS, end);
+        const unsigned next = at + S::PASS;
+        if (next + S::PASS < end) prefetch<HD>(args, job, next + S::PASS, end);
         float s[S::TILES][4];
 #pragma unroll
         for (int u = 0; u < S::TILES; u++) {
-            const int p = at + u * S::STEP;
+            const unsigned p = at + u * S::STEP;
             if (p < end) {
                 scores<HD>(s[u], tile[u], sm, lane);
                 if (next + u * S::STEP < end) {
                     locate(u, next + u * S::STEP);
-                    tile[u].load_keys(args.k_cache + offset[u], g, t);
+                    tile[u].load_keys(args.k_cache + offset(u, next + u * S::STEP), g, t);
                 }
             }
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                const int mine = p + g + (i >> 1) * 8;
+                const unsigned mine = p + g + (i >> 1) * 8;
                 if (mine >= end || mine < job.first_seen) s[u][i] = -INFINITY;
             }
         }
@@ -381,12 +376,11 @@ __device__ __forceinline__ void attend_split(Shared<HD>& sm, const AttendDecodeA
                 w.low[i] = transpose(pack_half2(s[u][2 * i] - rounded.x, s[u][2 * i + 1] - rounded.y));
             }
             add_values<HD>(acc, tile[u], w);
-            const int p = next + u * S::STEP;
-            if (p < end) tile[u].load_values(args.v_cache + offset[u], end - p, g, t);
+            const unsigned p = next + u * S::STEP;
+            if (p < end) tile[u].load_values(args.v_cache + offset(u, p), end - p, g, t);
         }
         at = next;
     }
-    if (next_begin <= job.position) prefetch<HD>(args, job, next_begin + warp * TILE, job.position + 1);
 #pragma unroll
     for (int h = 0; h < 2; h++) {
 #pragma unroll
@@ -399,64 +393,62 @@ __device__ __forceinline__ void attend_split(Shared<HD>& sm, const AttendDecodeA
 }
 
 // What a head's sums must be multiplied by: 1 / (total + 2^(sink - top)).
-__device__ __forceinline__ float sink_factor(const float* sinks, int head, float top, float total) {
-    if (!sinks) return 1.0f / total;
-    const float sink = sinks[head] * LOG2_E, largest = fmaxf(top, sink), shrink = exp2_fast(top - largest);
-    return shrink / (total * shrink + exp2_fast(sink - largest));
+__device__ __forceinline__ float sink_factor(float sink, float top, float total) {
+    const float largest = fmaxf(top, sink), shrink = exp2_fast(top - largest);
+    return __fdividef(shrink, total * shrink + exp2_fast(sink - largest));
 }
 
-// Puts a lane's two values of two heads to sm.out.
+// Sums of a lane's two values of two heads, relative to the heads' maxima.
+struct Sums {
+    float top[2], total[2];
+    float4 sum;  // heads 2t and 2t + 1 of one value, then of the next
+};
+
+// Adds N parts in order; those that do not exist have top -inf and zeros.
+template <int N>
+__device__ __forceinline__ Sums add_parts(const float4 (&tops)[N], const float4 (&sums)[N]) {
+    Sums r;
+    r.top[0] = tops[0].x, r.top[1] = tops[0].z;
+#pragma unroll
+    for (int i = 1; i < N; i++) r.top[0] = fmaxf(r.top[0], tops[i].x), r.top[1] = fmaxf(r.top[1], tops[i].z);
+    const float base0 = finite_max(r.top[0]), base1 = finite_max(r.top[1]);
+    r.total[0] = r.total[1] = 0.0f;
+    r.sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const float w0 = exp2_fast(tops[i].x - base0), w1 = exp2_fast(tops[i].z - base1);
+        r.total[0] += w0 * tops[i].y;
+        r.total[1] += w1 * tops[i].w;
+        r.sum = make_float4(r.sum.x + w0 * sums[i].x, r.sum.y + w1 * sums[i].y, r.sum.z + w0 * sums[i].z, r.sum.w + w1 * sums[i].w);
+    }
+    return r;
+}
+
+// Puts a lane's two values of two heads to sm.out, divided.
 template <int HD>
-__device__ __forceinline__ void put_out(Shared<HD>& sm, int f, int lane, float4 v) {
-    const int head = lane % 4 * 2, value = Tile<HD>::value_of(f, lane / 4);
-    *(float2*)&sm.out[head][value] = make_float2(v.x, v.z);
-    *(float2*)&sm.out[head + 1][value] = make_float2(v.y, v.w);
+__device__ __forceinline__ void put_out(Shared<HD>& sm, int f, int g, int t, const Sums& v) {
+    const float f0 = sink_factor(sm.sinks[2 * t], v.top[0], v.total[0]), f1 = sink_factor(sm.sinks[2 * t + 1], v.top[1], v.total[1]);
+    const int value = Tile<HD>::value_of(f, g);
+    *(float2*)&sm.out[2 * t][value] = make_float2(v.sum.x * f0, v.sum.z * f0);
+    *(float2*)&sm.out[2 * t + 1][value] = make_float2(v.sum.y * f1, v.sum.w * f1);
 }
 
 // Adds the warps of a split in order: to sm.out if it is the only one, to memory otherwise.
 template <int HD>
-__device__ __forceinline__ void add_warps(Shared<HD>& sm, const AttendDecodeArgs& args, const Job& job, int split) {
+__device__ __forceinline__ void add_warps(Shared<HD>& sm, const AttendDecodeArgs& args, const Job& job, unsigned split) {
     using S = Shape<HD>;
-    const int t = threadIdx.x & 3, lane = threadIdx.x & 31, columns = job.twos * HD / 2;
-    // All of a thread's values are of heads 2t and 2t + 1.
-    float weight[S::WARPS][2], top[2], total[2];
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        float2 v[S::WARPS];
-#pragma unroll
-        for (int w = 0; w < S::WARPS; w++) v[w] = sm.tops[w][2 * t + h];
-        top[h] = v[0].x;
-#pragma unroll
-        for (int w = 1; w < S::WARPS; w++) top[h] = fmaxf(top[h], v[w].x);
-        total[h] = 0.0f;
-#pragma unroll
-        for (int w = 0; w < S::WARPS; w++) {
-            weight[w][h] = exp2_fast(v[w].x - finite_max(top[h]));
-            total[h] += weight[w][h] * v[w].y;
-        }
-    }
-    const bool alone = job.splits.count == 1;
-    float factor[2] = {1.0f, 1.0f};
-    const Part part = part_of<HD>(args, job.twos);
-    if (alone) {
-#pragma unroll
-        for (int h = 0; h < 2; h++)
-            if (2 * t + h < job.n_head) factor[h] = sink_factor(args.sinks, job.head + 2 * t + h, top[h], total[h]);
-    } else if (threadIdx.x < 4) {
-        *(float4*)&part.tops[split * HEADS + 2 * t] = make_float4(top[0], total[0], top[1], total[1]);
-    }
+    const int t = threadIdx.x & 3, lane = threadIdx.x & 31;
     for (int i = threadIdx.x; i < S::N16 * 32; i += S::THREADS) {
-        float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        float4 tops[S::WARPS], sums[S::WARPS];
 #pragma unroll
-        for (int w = 0; w < S::WARPS; w++) {
-            const float4 v = sm.sums[w][i / 32][lane];
-            sum = make_float4(sum.x + weight[w][0] * v.x, sum.y + weight[w][1] * v.y, sum.z + weight[w][0] * v.z,
-                              sum.w + weight[w][1] * v.w);
-        }
-        if (alone) {
-            put_out<HD>(sm, i / 32, lane, make_float4(sum.x * factor[0], sum.y * factor[1], sum.z * factor[0], sum.w * factor[1]));
-        } else if (t < job.twos) {
-            part.sums[(size_t)split * columns + i / 4 * job.twos + t] = sum;
+        for (int w = 0; w < S::WARPS; w++) tops[w] = *(const float4*)&sm.tops[w][2 * t], sums[w] = sm.sums[w][i / 32][lane];
+        const Sums sum = add_parts<S::WARPS>(tops, sums);
+        if (job.splits.count == 1) {
+            put_out<HD>(sm, i / 32, lane / 4, t, sum);
+        } else if (t >> job.two_shift == 0) {
+            const Part part = part_of<HD>(args, job.two_shift);
+            part.sums[(((size_t)split * (HD / 2) + i / 4) << job.two_shift) + t] = sum.sum;
+            if (i < 4) *(float4*)&part.tops[split * HEADS + 2 * t] = make_float4(sum.top[0], sum.total[0], sum.top[1], sum.total[1]);
         }
     }
 }
@@ -465,72 +457,73 @@ __device__ __forceinline__ void add_warps(Shared<HD>& sm, const AttendDecodeArgs
 template <int HD>
 __device__ __forceinline__ void combine(Shared<HD>& sm, const AttendDecodeArgs& args, const Job& job) {
     using S = Shape<HD>;
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_split = job.splits.count, columns = job.twos * HD / 2;
-    const Part part = part_of<HD>(args, job.twos);
-    // A thread has a column of float4; `ranks` threads share its splits.
-    int ranks = 1;
-    while (ranks < 8 && 2 * ranks * columns <= S::THREADS) ranks *= 2;
-    constexpr int AHEAD = 8;
-    const int rank = ranks > 1 ? threadIdx.x / columns : 0;
-    for (int column = threadIdx.x - rank * columns; column < (columns + S::THREADS - 1) / S::THREADS * S::THREADS; column += S::THREADS) {
-        const bool works = rank < ranks && column < columns;
-        const bool is_first = column < S::THREADS;
-        float4 v[AHEAD];
-        const float4* from = part.sums + column;
-        const auto fetch = [&](int first) {
+    constexpr int BATCH = 8, MOST = S::THREADS / (HD / 2);
+    const int n_split = job.splits.count, columns = (HD / 2) << job.two_shift;
+    const Part part = part_of<HD>(args, job.two_shift);
+    // A thread has a column of the sums; `ranks` threads share its splits, eight in turns.
+    const int ranks = min(max(1, MOST >> job.two_shift), (n_split + BATCH - 1) / BATCH);
+    const int rank = ranks > 1 ? threadIdx.x / (HD / 2) >> job.two_shift : 0;
+    for (int column = threadIdx.x - rank * columns; column < columns; column += S::THREADS) {
+        const int row = column >> job.two_shift, t = column - (row << job.two_shift);
+        Sums sum = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}, make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
+        if (rank < ranks) {
+#pragma unroll 1
+            for (int first = rank * BATCH; first < n_split; first += BATCH * ranks) {
+                float4 tops[BATCH + 1], sums[BATCH + 1];
 #pragma unroll
-            for (int i = 0; i < AHEAD; i++) {
-                const int s = first + i * ranks;
-                if (works && s < n_split) v[i] = __ldcg(from + (size_t)s * columns);
-            }
-        };
-        fetch(rank);
-        if (is_first) {
-            for (int h = warp; h < job.n_head; h += S::WARPS) {
-                float2 top[2];
-#pragma unroll
-                for (int i = 0; i < 2; i++) {
-                    const int s = lane + 32 * i;
-                    top[i] = s < n_split ? __ldcg(part.tops + s * HEADS + h) : make_float2(-INFINITY, 0.0f);
+                for (int i = 0; i < BATCH; i++) {
+                    const int s = first + i;
+                    tops[i] = make_float4(-INFINITY, 0.0f, -INFINITY, 0.0f), sums[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                    if (s < n_split) {
+                        tops[i] = __ldcg((const float4*)&part.tops[s * HEADS + 2 * t]);
+                        sums[i] = __ldcg(part.sums + (unsigned)(s * columns + column));
+                    }
                 }
-                const float most = warp_max(fmaxf(top[0].x, top[1].x));
-                float total = 0.0f;
-#pragma unroll
-                for (int i = 0; i < 2; i++) {
-                    const float w = exp2_fast(top[i].x - finite_max(most));
-                    sm.weights[lane + 32 * i][h] = w;
-                    total += w * top[i].y;
-                }
-                total = warp_sum(total);
-                if (lane == 0) sm.factor[h] = sink_factor(args.sinks, job.head + h, most, total);
-            }
-            __syncthreads();
-        }
-        const int row = job.twos == 4 ? column / 4 : column / job.twos, t = column - row * job.twos;
-        float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        for (int first = rank; first < n_split; first += AHEAD * ranks) {
-            if (first > rank) fetch(first);
-#pragma unroll
-            for (int i = 0; i < AHEAD; i++) {
-                const int s = first + i * ranks;
-                if (!works || s >= n_split) break;
-                const float2 w = *(const float2*)&sm.weights[s][2 * t];
-                sum = make_float4(sum.x + w.x * v[i].x, sum.y + w.y * v[i].y, sum.z + w.x * v[i].z, sum.w + w.y * v[i].w);
+                tops[BATCH] = make_float4(sum.top[0], sum.total[0], sum.top[1], sum.total[1]), sums[BATCH] = sum.sum;
+                sum = add_parts<BATCH + 1>(tops, sums);
             }
         }
-        float4* ranked = &sm.sums[0][0][0];
         if (ranks > 1) {
-            if (works && rank > 0) ranked[threadIdx.x] = sum;
+            // Only as many columns as threads: all are here.
+            float4* shared = &sm.sums[0][0][0];
+            shared[2 * threadIdx.x] = make_float4(sum.top[0], sum.total[0], sum.top[1], sum.total[1]);
+            shared[2 * threadIdx.x + 1] = sum.sum;
             __syncthreads();
-        }
-        if (works && rank == 0) {
+            if (rank > 0) break;
             for (int r = 1; r < ranks; r++) {
-                const float4 more = ranked[threadIdx.x + r * columns];
-                sum = make_float4(sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w);
+                const float4* other = shared + 2 * (threadIdx.x + r * columns);
+                sum = add_parts<2>({make_float4(sum.top[0], sum.total[0], sum.top[1], sum.total[1]), other[0]}, {sum.sum, other[1]});
             }
-            const float2 f = *(const float2*)&sm.factor[2 * t];
-            put_out<HD>(sm, row / 8, row % 8 * 4 + t, make_float4(sum.x * f.x, sum.y * f.y, sum.z * f.x, sum.w * f.y));
         }
+        put_out<HD>(sm, row / 8, row % 8, t, sum);
+    }
+}
+
+// As store_act_block, but four blocks of a column at once: eight lanes a block, each four values that follow each other.
+__device__ __forceinline__ void store_act_blocks(const ActOut& out, int column, int kb, float4 v) {
+    const int lane = threadIdx.x & 31, e = lane & 7;
+    if (out.f) *(float4*)&out.f[(size_t)column * out.k_pad + kb * 32 + e * 4] = v;
+    if (!out.q) return;
+    const unsigned together = 0xffu << (lane & 24);
+    float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
+#pragma unroll
+    for (int o = 4; o > 0; o >>= 1) largest = fmaxf(largest, __shfl_xor_sync(together, largest, o));
+    const float inverse = largest > 0.0f ? __fdividef(127.0f, largest) : 0.0f;
+    const int q0 = __float2int_rn(v.x * inverse), q1 = __float2int_rn(v.y * inverse), q2 = __float2int_rn(v.z * inverse),
+              q3 = __float2int_rn(v.w * inverse);
+    int sum = (q0 + q1) + (q2 + q3);
+    sum += __shfl_xor_sync(together, sum, 1);
+    sum += __shfl_xor_sync(together, sum, 2);
+    const int high = __shfl_down_sync(together, sum, 4);
+    const uint32_t bytes = __byte_perm(__byte_perm(q0, q1, 0x0040), __byte_perm(q2, q3, 0x0040), 0x5410);
+    const size_t at = ((size_t)kb * (out.n_col >> 3) + (column >> 3)) * 32 + (column & 7) * 4 + (e & 3);
+    *(uint32_t*)&out.q[at * 8 + (e & 4)] = bytes;
+    if (e == 0) {
+        ActScale s;
+        s.d = largest * (1.0f / 127.0f);
+        s.s0 = (int16_t)sum;
+        s.s1 = (int16_t)high;
+        out.s[(size_t)kb * out.n_col + column] = s;
     }
 }
 
@@ -541,13 +534,18 @@ __device__ __forceinline__ void store_heads(const Shared<HD>& sm, const AttendDe
     using S = Shape<HD>;
     const int first = head * HD, width = n_head * HD, column = blockIdx.z;
     const int end = head + n_head == args.n_head ? args.out.k_pad : first + width;
-    const auto value = [&](int i) { return active && i < width ? sm.out[i / HD][i % HD] : 0.0f; };
     if constexpr (HD % 32 == 0) {
-        const int lane = threadIdx.x & 31;
-        for (int kb = first / 32 + (threadIdx.x >> 5); kb < end / 32; kb += S::WARPS)
-            store_act_block(args.out, column, kb, value(kb * 32 + lane - first));
+        // A warp's blocks are at most four; lanes of a block stay or go together.
+        for (int i = first + threadIdx.x * 4; i < end; i += S::THREADS * 4) {
+            const int j = i - first;
+            store_act_blocks(args.out, column, i / 32,
+                             active && j < width ? *(const float4*)&sm.out[j / HD][j % HD] : make_float4(0.0f, 0.0f, 0.0f, 0.0f));
+        }
     } else {
-        for (int i = first + threadIdx.x; i < end; i += S::THREADS) args.out.f[(size_t)column * args.out.k_pad + i] = value(i - first);
+        for (int i = first + threadIdx.x; i < end; i += S::THREADS) {
+            const int j = i - first;
+            args.out.f[(size_t)column * args.out.k_pad + i] = active && j < width ? sm.out[j / HD][j % HD] : 0.0f;
+        }
     }
 }
 
@@ -563,47 +561,62 @@ __device__ __forceinline__ void attend_decode(const AttendDecodeArgs& args) {
     const int chunk = blockIdx.y - job.kv_head * chunks;
     job.head = job.kv_head * args.group + chunk * HEADS;
     job.n_head = min(HEADS, args.group - chunk * HEADS);
-    job.twos = (min(HEADS, args.group) + 1) / 2;
+    job.two_shift = args.group > 4 ? 2 : args.group > 2 ? 1 : 0;
     const Row row = args.rows[blockIdx.z];
     const bool active = row.slot >= 0;
     bool waits = args.early;
     if (active) {
         job.pages = args.page_tables + (size_t)row.slot * args.max_pages;
         job.position = row.position;
-        job.first_seen = args.window > 0 ? row.position + 1 - args.window : 0;
-        job.splits = splits_of(row.position, args.window, args.split_shift);
+        job.first_seen = args.window > 0 ? max(0, row.position + 1 - args.window) : 0;
+        job.splits = splits_of(row.position, job.first_seen, args.split_shift);
         if (blockIdx.x >= job.splits.count) {
             if (waits) wait_for_previous();
             return;
         }
         if (waits) {
-            const int begin = job.splits.first + blockIdx.x * job.splits.length;
+            const unsigned begin = job.splits.first + blockIdx.x * job.splits.length;
             prefetch<HD>(args, job, begin + (threadIdx.x >> 5) * TILE, min(begin + job.splits.length, job.position + 1));
             wait_for_previous();
         }
-        for (int split = blockIdx.x; split < job.splits.count; split += gridDim.x) {
-            const int begin = job.splits.first + split * job.splits.length;
-            attend_split<HD>(sm, args, job, begin, min(begin + job.splits.length, job.position + 1), begin + gridDim.x * job.splits.length, [&] {
-                if (split == blockIdx.x)
+        unsigned split = blockIdx.x;
+        while (true) {
+            {
+                const Job now = split == blockIdx.x ? job : sm.job;
+                const unsigned begin = now.splits.first + split * now.splits.length;
+                attend_split<HD>(sm, args, now, begin, min(begin + now.splits.length, now.position + 1), [&] {
+                    if (split != blockIdx.x) return;
                     stage_queries<HD>(sm, args.q + ((size_t)blockIdx.z * args.n_head + job.head) * HD, job.n_head, args.scale * LOG2_E);
-            });
-            add_warps<HD>(sm, args, job, split);
+                    if (threadIdx.x >= S::THREADS - HEADS) {
+                        const int h = threadIdx.x - (S::THREADS - HEADS);
+                        sm.sinks[h] = args.sinks && h < job.n_head ? args.sinks[job.head + h] * LOG2_E : -INFINITY;
+                    }
+                    if (threadIdx.x == 0) sm.job = job;
+                });
+            }
+            const unsigned next = split + gridDim.x;
+            if (next < sm.job.splits.count)
+                prefetch<HD>(args, sm.job, sm.job.splits.first + next * sm.job.splits.length + (threadIdx.x >> 5) * TILE, sm.job.position + 1);
+            add_warps<HD>(sm, args, sm.job, split);
+            if (next >= sm.job.splits.count) break;
+            split = next;
         }
-        if (job.splits.count > 1) {
+        if (sm.job.splits.count > 1) {
             // Whoever comes last finds all splits in memory.
             __syncthreads();
             if (threadIdx.x == 0) {
                 uint32_t* counter = args.counters + blockIdx.z * gridDim.y + blockIdx.y;
                 __threadfence();
-                sm.is_last = atomicAdd(counter, 1) == min((int)gridDim.x, job.splits.count) - 1;
+                sm.is_last = atomicAdd(counter, 1) == min(gridDim.x, sm.job.splits.count) - 1;
                 if (sm.is_last) *counter = 0;
                 __threadfence();
             }
             __syncthreads();
             if (!sm.is_last) return;
-            combine<HD>(sm, args, job);
+            combine<HD>(sm, args, sm.job);
         }
         __syncthreads();
+        job.head = sm.job.head, job.n_head = sm.job.n_head;
     } else {
         if (waits) wait_for_previous();
         if (blockIdx.x > 0) return;

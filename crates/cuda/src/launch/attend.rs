@@ -1,0 +1,202 @@
+//! Launches of attend_decode.cu and attend_prompt.cu: arguments, grids and scratch as pure functions of shapes.
+//!
+//! Grids never change a bit of a result; the number of splits does, so it is derived from the model alone.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::args::{ActOut, assert_size};
+use crate::driver::DevicePtr;
+use crate::kernels::Launch;
+
+/// Of attend_decode.cu.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct AttendDecodeArgs {
+    /// `[n_row, n_head * head_dim]` float32, after RoPE.
+    pub(crate) q: DevicePtr,
+    pub(crate) k_cache: DevicePtr,
+    pub(crate) v_cache: DevicePtr,
+    pub(crate) rows: DevicePtr,
+    pub(crate) page_tables: DevicePtr,
+    /// Without `q` and `s` if [`has_float_output_only`].
+    pub(crate) out: ActOut,
+    /// [`part_bytes`].
+    pub(crate) part: DevicePtr,
+    /// `[n_row, n_chunk]`, 0 before and after.
+    pub(crate) counters: DevicePtr,
+    /// `[n_head]`, or none.
+    pub(crate) sinks: DevicePtr,
+    pub(crate) n_head: i32,
+    pub(crate) n_kv_head: i32,
+    /// `n_head / n_kv_head`.
+    pub(crate) group: i32,
+    pub(crate) max_pages: i32,
+    /// 0: none.
+    pub(crate) window: i32,
+    /// [`split_shift`].
+    pub(crate) split_shift: i32,
+    /// Not 0: rows, page tables and all keys and values but those of the rows' own positions were complete before the first kernel
+    /// of this chain of dependent launches started.
+    pub(crate) early: i32,
+    pub(crate) scale: f32,
+}
+
+assert_size!(AttendDecodeArgs, 128);
+
+/// Rows of one sequence that follow each other; see attend.cuh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct PromptSpan {
+    /// Of the step's rows.
+    pub(crate) row0: i32,
+    pub(crate) n_row: i32,
+    pub(crate) slot: i32,
+    /// Position of `row0`.
+    pub(crate) start: i32,
+}
+
+assert_size!(PromptSpan, 16);
+
+/// Of attend_prompt.cu.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct AttendPromptArgs {
+    /// `[n_row, n_head * head_dim]` float16, after RoPE.
+    pub(crate) q: DevicePtr,
+    pub(crate) k_cache: DevicePtr,
+    pub(crate) v_cache: DevicePtr,
+    /// As `q`.
+    pub(crate) out: DevicePtr,
+    /// `[n_span]` of [`PromptSpan`].
+    pub(crate) spans: DevicePtr,
+    pub(crate) page_tables: DevicePtr,
+    /// `[n_head]`, or none.
+    pub(crate) sinks: DevicePtr,
+    pub(crate) n_span: i32,
+    pub(crate) n_head: i32,
+    pub(crate) n_kv_head: i32,
+    pub(crate) max_pages: i32,
+    /// 0: none.
+    pub(crate) window: i32,
+    /// Above 0.
+    pub(crate) scale: f32,
+}
+
+assert_size!(AttendPromptArgs, 80);
+
+/// Head sizes that both kernels are compiled for.
+pub(crate) const HEAD_DIMS: [usize; 7] = [32, 64, 80, 96, 128, 192, 256];
+
+/// Query heads that a block of `attend_decode` computes together.
+const HEADS: usize = 8;
+
+/// Positions of a split are a multiple of this.
+const PART: usize = 128;
+
+/// Up to this many positions are one split.
+const ALONE: usize = 256;
+
+/// Blocks of `attend_decode` that a large device runs at once, about.
+const BLOCKS: usize = 264;
+
+/// Whether `attend_decode` cannot write quantised blocks, because a head is no multiple of them.
+pub(crate) fn has_float_output_only(head_dim: usize) -> bool {
+    head_dim % 32 != 0
+}
+
+/// Key heads times the blocks of up to 8 query heads of each.
+pub(crate) fn n_chunk(n_head: usize, n_kv_head: usize) -> usize {
+    n_kv_head * (n_head / n_kv_head).div_ceil(HEADS)
+}
+
+/// Binary logarithm of the largest number of splits of a row's positions: 4 to 64, so that one row occupies about 128 blocks.
+pub(crate) fn split_shift(n_head: usize, n_kv_head: usize) -> i32 {
+    (128 / n_chunk(n_head, n_kv_head)).clamp(4, 64).ilog2() as i32
+}
+
+/// Bytes of partial sums of `n_row` rows.
+pub(crate) fn part_bytes(n_row: usize, n_head: usize, n_kv_head: usize, head_dim: usize) -> usize {
+    let n_split = n_row * n_chunk(n_head, n_kv_head) << split_shift(n_head, n_kv_head);
+    let n_place = match n_head / n_kv_head {
+        0..=2 => 2,
+        3..=4 => 4,
+        _ => HEADS,
+    };
+    n_split * (n_place * head_dim + 2 * HEADS) * 4
+}
+
+/// `n_row` rows at up to `n_position` positions. The bound only sizes the grid: longer rows are computed as well.
+pub(crate) fn decode_launch(
+    head_dim: usize,
+    n_row: usize,
+    n_position: usize,
+    args: &AttendDecodeArgs,
+) -> Launch {
+    let n_chunk = n_chunk(args.n_head as usize, args.n_kv_head as usize);
+    let seen = match args.window {
+        0 => n_position,
+        window => n_position.min(window as usize + crate::args::PAGE - 1),
+    };
+    let n_split = if seen <= ALONE { 1 } else { seen.div_ceil(PART).min(1 << args.split_shift) };
+    let n_useful = BLOCKS.div_ceil(n_row.max(1) * n_chunk);
+    Launch {
+        name: format!("attend_decode_{head_dim}"),
+        grid: [n_split.min(n_useful) as u32, n_chunk as u32, n_row as u32],
+        n_thread: if head_dim <= 128 { 256 } else { 128 },
+        shared_bytes: 0,
+    }
+}
+
+/// Pairs of a row and a query head that a block of `attend_prompt` computes.
+fn prompt_tile(head_dim: usize) -> usize {
+    if head_dim <= 128 { 128 } else { 64 }
+}
+
+/// All rows of the spans. The grid may be larger than this one.
+pub(crate) fn prompt_launch(head_dim: usize, spans: &[PromptSpan], args: &AttendPromptArgs) -> Launch {
+    let (tile, group) = (prompt_tile(head_dim), (args.n_head / args.n_kv_head) as usize);
+    let n_tile: usize = spans.iter().map(|span| (span.n_row as usize * group).div_ceil(tile)).sum();
+    Launch {
+        name: format!("attend_prompt_{head_dim}"),
+        grid: [args.n_kv_head as u32, n_tile as u32, 1],
+        n_thread: 128,
+        // Queries, a page of keys and one of values; rows are padded by 16 bytes.
+        shared_bytes: ((tile + 2 * crate::args::PAGE) * (head_dim + 8) * 2) as u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_row_occupies_the_device_whatever_the_heads() {
+        for (n_head, n_kv_head) in [(14, 2), (32, 8), (32, 32), (64, 8), (9, 3), (71, 1), (12, 1)] {
+            let blocks = n_chunk(n_head, n_kv_head) << split_shift(n_head, n_kv_head);
+            assert!((64..=288).contains(&blocks), "{n_head} {n_kv_head}: {blocks}");
+        }
+    }
+
+    #[test]
+    fn shared_memory_fits_every_device() {
+        for head_dim in HEAD_DIMS {
+            let args = AttendPromptArgs { n_head: 8, n_kv_head: 2, ..AttendPromptArgs::default() };
+            let spans = [PromptSpan { row0: 0, n_row: 33, slot: 0, start: 0 }];
+            let launch = prompt_launch(head_dim, &spans, &args);
+            assert!(launch.shared_bytes <= 99 << 10, "{launch:?}");
+            assert_eq!(launch.grid[1] as usize, 132_usize.div_ceil(prompt_tile(head_dim)));
+        }
+    }
+
+    #[test]
+    fn a_grid_is_no_larger_than_the_splits() {
+        let args =
+            AttendDecodeArgs { n_head: 14, n_kv_head: 2, group: 7, split_shift: 6, ..Default::default() };
+        assert_eq!(decode_launch(64, 1, 256, &args).grid, [1, 2, 1]);
+        assert_eq!(decode_launch(64, 1, 1000, &args).grid, [8, 2, 1]);
+        assert_eq!(decode_launch(64, 1, 32768, &args).grid, [64, 2, 1]);
+        assert_eq!(decode_launch(64, 64, 32768, &args).grid, [3, 2, 64]);
+        let windowed = AttendDecodeArgs { window: 128, ..args };
+        assert_eq!(decode_launch(64, 1, 32768, &windowed).grid, [1, 2, 1]);
+    }
+}
