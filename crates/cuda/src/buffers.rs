@@ -9,6 +9,7 @@ use crate::driver::DevicePtr;
 use crate::launch::attend;
 use crate::layout::UNIT;
 use crate::options::Sizes;
+use crate::sampling::{SampleBuffers, SampleLimits};
 
 /// Bytes of float16 weights that are unpacked at a time for the prompt's products: they stay in the L2 cache.
 pub(crate) const SLAB_BYTES: usize = 32 << 20;
@@ -182,10 +183,15 @@ pub(crate) struct Shared {
     pub(crate) page_tables: DevicePtr,
     /// `[n_ctx, half_rot]` cosines and sines.
     pub(crate) turns: DevicePtr,
-    /// `[n_slot]`: the token last sampled in each slot.
-    pub(crate) last: DevicePtr,
-    /// `[n_col]`: which rows are sampled.
+    /// `[n_col]`: which of a prompt's rows are sampled.
     pub(crate) heads: DevicePtr,
+    /// The sampler's for prompts; all but the step's inputs and results are one with the other.
+    pub(crate) sample_prompt: SampleBuffers,
+    /// The sampler's for generated rows.
+    pub(crate) sample_generated: SampleBuffers,
+    /// A sequence that begins, and its prompt, `[n_ctx]`.
+    pub(crate) begin: DevicePtr,
+    pub(crate) begin_ids: DevicePtr,
     /// Input of the output matrix.
     pub(crate) head_input: Act,
     /// `[n_col, n_vocab]`.
@@ -243,11 +249,28 @@ impl Buffers {
             logits: taker.take(n_logits * arch.n_vocab, 4),
             n_logits,
         };
+        let bytes = SampleLimits { n_slot: sizes.n_slot, n_vocab: arch.n_vocab, n_row: n_col }.bytes();
+        let sample_generated = SampleBuffers {
+            rows: taker.take(bytes.rows as usize, 1),
+            area: taker.take(bytes.area as usize, 1),
+            last: taker.take(bytes.last as usize, 1),
+            counts: taker.take(bytes.counts as usize, 1),
+            out: taker.take(bytes.out as usize, 1),
+            scratch: taker.take(bytes.scratch as usize, 1),
+        };
         let shared = Shared {
             page_tables: taker.take(sizes.n_slot * max_pages, 4),
             turns: taker.take(sizes.n_ctx * half_rot, 8),
-            last: taker.take(sizes.n_slot, 4),
             heads: taker.take(n_col, 4),
+            sample_prompt: SampleBuffers {
+                rows: taker.take(bytes.rows as usize, 1),
+                area: taker.take(bytes.area as usize, 1),
+                out: taker.take(bytes.out as usize, 1),
+                ..sample_generated
+            },
+            sample_generated,
+            begin: taker.take(1, 16),
+            begin_ids: taker.take(sizes.n_ctx, 4),
             head_input: Act::take(taker, n_col, arch.n_embd),
             logits: taker.take(n_col * arch.n_vocab, 4),
         };

@@ -188,7 +188,9 @@ impl Decode<'_> {
             n_kv_head: attention.n_kv_head as i32,
             max_pages: network.max_pages() as i32,
             window: attention.window[n].unwrap_or(0) as i32,
-            n_split_max: attend::max_splits(attention.n_head, attention.n_kv_head) as i32,
+            group: (attention.n_head / attention.n_kv_head) as i32,
+            split_shift: attend::split_shift(attention.n_head, attention.n_kv_head) as i32,
+            early: 0,
             scale: attention.scale,
         };
         let launch =

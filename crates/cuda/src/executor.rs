@@ -9,7 +9,6 @@ use std::sync::Arc;
 use model::architecture::Position;
 use model::batch::{Output, SlotId};
 use model::rope::RopeTable;
-use model::sampling::{Row as LogitsRow, Sampler, SlotState};
 use model::stage::Stage;
 use model::{Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Model, Picked, Role, Ticket, Want};
 use thiserror::Error;
@@ -17,7 +16,7 @@ use thiserror::Error;
 use crate::arena::{Arena, ArenaPlan, Purpose};
 use crate::args::{PAGE, Row};
 use crate::decode::{Decode, Shape};
-use crate::driver::{Device, DevicePtr, GraphExec, Stream};
+use crate::driver::{Device, DevicePtr, Event, EventKind, GraphExec, PinnedBuffer, Stream};
 use crate::error::CudaError;
 use crate::kernels::Kernels;
 use crate::launch::attend::PromptSpan;
@@ -28,6 +27,8 @@ use crate::options::{MAX_SLOTS, MemoryPlan, Options};
 use crate::place::{HeadShape, Unsupported, place};
 use crate::prompt::Prompt;
 use crate::residency::Residency;
+use crate::sampling::{Choice, SampleBegin, SampleKernels, SampleLimits, SampleOut, StepRows as SampleRows};
+use crate::staging::Staging;
 
 /// Bytes of the device that stay free for what the driver takes later: graphs, kernels, their local memory.
 const RESERVE: u64 = 256 << 20;
@@ -46,26 +47,69 @@ pub enum LoadError {
     Options(String),
 }
 
+/// Steps that may be submitted before the first is collected.
+const N_IN_FLIGHT: usize = 2;
+
+/// Pinned bytes of a step's inputs; what goes beyond is copied while the host waits.
+const STAGING_BYTES: usize = 4 << 20;
+
 /// A model on a GPU.
 pub struct CudaExecutor {
     network: Network,
     limits: Limits,
     plan: MemoryPlan,
     stream: Stream,
+    sampler: SampleKernels,
     graphs: HashMap<Shape, GraphExec>,
-    /// What the device's page tables hold, `[n_slot]`.
-    page_tables: Vec<Vec<u32>>,
-    sampler: Sampler,
-    slots: Vec<SlotState>,
-    last: DevicePtr,
+    slots: Vec<Slot>,
     next_ticket: u64,
+    /// In the order of submission.
+    in_flight: VecDeque<Step>,
     finished: VecDeque<(u64, Vec<Picked>)>,
+    /// Where a step's inputs and results lie on the host; a step in flight has one of them.
+    lanes: Vec<Lane>,
     residency: Residency,
     stats: LoadStats,
     /// Freed last.
     _arena: Arena,
     device: Arc<Device>,
 }
+
+/// What the host knows of a slot.
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    /// What the device's page table holds.
+    pages: Vec<u32>,
+    /// Whether a token was sampled since the slot's sequence began.
+    has_last: bool,
+}
+
+/// Pinned memory for one step.
+struct Lane {
+    inputs: Staging,
+    /// `[2 n_col]` of [`SampleOut`]: of prompts, then of generated rows.
+    results: PinnedBuffer,
+    done: Event,
+}
+
+/// A submitted step.
+struct Step {
+    ticket: u64,
+    lane: usize,
+    /// In the order of the spans that wanted something.
+    wants: Vec<(SlotId, Pending)>,
+}
+
+/// What a span gives back.
+enum Pending {
+    /// Sampled: the index of its result.
+    Sampled(usize),
+    /// Logits, which were waited for.
+    Ready(Output),
+}
+
+/// What a step's spans give back, by span.
+type Wants = HashMap<usize, Pending>;
 
 /// A batch's rows by role, with the span each came from.
 #[derive(Default)]
@@ -155,22 +199,30 @@ impl CudaExecutor {
             page_size: PAGE,
             n_page: sizes.n_page,
             n_slot: sizes.n_slot,
-            n_row: sizes.n_row.max(sizes.n_slot),
+            n_row: sizes.n_row,
             n_ctx: sizes.n_ctx,
             n_vocab: arch.n_vocab,
-            n_in_flight: 1,
+            n_in_flight: N_IN_FLIGHT,
+        };
+        let sample_limits = SampleLimits { n_slot: sizes.n_slot, n_vocab: arch.n_vocab, n_row: sizes.n_col };
+        let lane = || -> Result<Lane, CudaError> {
+            Ok(Lane {
+                inputs: Staging::new(&device, STAGING_BYTES)?,
+                results: PinnedBuffer::new(&device, 2 * sizes.n_col * size_of::<SampleOut>())?,
+                done: Event::new(&device, EventKind::Order)?,
+            })
         };
         Ok(CudaExecutor {
-            last: network.buffers.shared.last,
+            sampler: SampleKernels::new(&device, sample_limits)?,
+            lanes: (0..=N_IN_FLIGHT).map(|_| lane()).collect::<Result<_, _>>()?,
             network,
             limits,
             plan,
             stream,
             graphs: HashMap::new(),
-            page_tables: vec![Vec::new(); sizes.n_slot],
-            sampler: Sampler::default(),
-            slots: (0..sizes.n_slot).map(|_| SlotState::default()).collect(),
+            slots: vec![Slot::default(); sizes.n_slot],
             next_ticket: 0,
+            in_flight: VecDeque::new(),
             finished: VecDeque::new(),
             residency,
             stats,
@@ -202,173 +254,240 @@ impl CudaExecutor {
     /// # Errors
     /// As [`Executor::submit`].
     pub fn run_observed(&mut self, batch: &Batch, watch: Watch<'_>) -> Result<Vec<Picked>, ExecutorError> {
-        self.check(batch)?;
-        self.run(batch, Some(watch)).map_err(device_error)
+        let ticket = self.start(batch, Some(watch))?;
+        self.collect(ticket)
     }
 
-    fn check(&self, batch: &Batch) -> Result<(), ExecutorError> {
-        batch.check(&self.limits, |slot| self.slots[slot as usize].last().is_some())
+    fn start(&mut self, batch: &Batch, watch: Option<Watch<'_>>) -> Result<Ticket, ExecutorError> {
+        batch.check(&self.limits, |slot| self.slots[slot as usize].has_last)?;
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let lane = (ticket % self.lanes.len() as u64) as usize;
+        while self.in_flight.iter().any(|step| step.lane == lane) {
+            self.finish_first()?;
+        }
+        let wants = self.queue(batch, lane, watch).map_err(device_error)?;
+        self.in_flight.push_back(Step { ticket, lane, wants });
+        Ok(Ticket(ticket))
     }
 
-    fn run(&mut self, batch: &Batch, watch: Option<Watch<'_>>) -> Result<Vec<Picked>, CudaError> {
-        let sizes = self.network.sizes;
+    /// Queues a step.
+    fn queue(
+        &mut self,
+        batch: &Batch,
+        lane: usize,
+        watch: Option<Watch<'_>>,
+    ) -> Result<Vec<(SlotId, Pending)>, CudaError> {
+        self.lanes[lane].inputs.clear();
         for span in &batch.spans {
             if let Some(prompt) = &span.begin {
-                self.slots[span.slot as usize].begin(Arc::clone(prompt));
+                self.begin(lane, span.slot, prompt)?;
             }
-            self.set_pages(span.slot, &span.pages)?;
+            self.set_pages(lane, span.slot, &span.pages)?;
         }
-        let mut outputs: HashMap<usize, Output> = HashMap::new();
+        let mut wants = Wants::new();
         let prompt = StepRows::of(batch, Role::Prompt);
         let generated = StepRows::of(batch, Role::Generated);
-        let (of_prompt, mut of_generated) =
-            if prompt.rows.is_empty() { (None, watch) } else { (watch, None) };
+        let (of_prompt, of_generated) = if prompt.rows.is_empty() { (None, watch) } else { (watch, None) };
         if !prompt.rows.is_empty() {
-            self.run_prompt(batch, &prompt, of_prompt, &mut outputs)?;
+            self.queue_prompt(batch, &prompt, (lane, of_prompt), &mut wants)?;
         }
-        for first in (0..generated.rows.len()).step_by(sizes.n_col) {
-            let n = (generated.rows.len() - first).min(sizes.n_col);
-            self.run_generated(batch, &generated, (first, n), of_generated.take(), &mut outputs)?;
+        if !generated.rows.is_empty() {
+            self.queue_generated(batch, &generated, (lane, of_generated), &mut wants)?;
         }
+        for span in &batch.spans {
+            self.slots[span.slot as usize].has_last |= matches!(span.want, Want::Sample { .. });
+        }
+        self.lanes[lane].done.record(&self.stream)?;
         let spans = batch.spans.iter().enumerate();
-        Ok(spans
-            .filter_map(|(index, span)| Some(Picked { slot: span.slot, output: outputs.remove(&index)? }))
-            .collect())
+        Ok(spans.filter_map(|(index, span)| Some((span.slot, wants.remove(&index)?))).collect())
     }
 
-    fn set_pages(&mut self, slot: SlotId, pages: &[u32]) -> Result<(), CudaError> {
+    /// Forgets what a slot held.
+    fn begin(&mut self, lane: usize, slot: SlotId, prompt: &[u32]) -> Result<(), CudaError> {
+        let shared = &self.network.buffers.shared;
+        let record = SampleBegin { slot, first: 0, n: prompt.len() as u32, reserved: 0 };
+        let inputs = &mut self.lanes[lane].inputs;
+        inputs.send(&self.stream, shared.begin, &[record])?;
+        inputs.send(&self.stream, shared.begin_ids, &prompt[..prompt.len().min(self.limits.n_ctx)])?;
+        self.slots[slot as usize].has_last = false;
+        self.sampler.begin(&self.stream, &shared.sample_generated, (shared.begin, 1), shared.begin_ids)
+    }
+
+    fn set_pages(&mut self, lane: usize, slot: SlotId, pages: &[u32]) -> Result<(), CudaError> {
         let max_pages = self.network.max_pages();
         let pages = &pages[..pages.len().min(max_pages)];
-        let known = &mut self.page_tables[slot as usize];
+        let known = &mut self.slots[slot as usize].pages;
         if known != pages {
-            *known = pages.to_vec();
+            pages.clone_into(known);
             let at = self.network.buffers.shared.page_tables.offset(4 * (slot as usize * max_pages) as u64);
-            self.stream.write(at, pages)?;
+            self.lanes[lane].inputs.send(&self.stream, at, pages)?;
         }
         Ok(())
     }
 
-    fn run_prompt(
+    fn queue_prompt(
         &mut self,
         batch: &Batch,
         step: &StepRows,
-        watch: Option<Watch<'_>>,
-        outputs: &mut HashMap<usize, Output>,
+        (lane, watch): (usize, Option<Watch<'_>>),
+        wants: &mut Wants,
     ) -> Result<(), CudaError> {
-        let network = &self.network;
+        let (network, stream) = (&self.network, &self.stream);
         let buffers = &network.buffers.prompt;
-        self.stream.write(buffers.rows, &step.rows)?;
-        self.stream.write(buffers.spans, &step.spans)?;
-        let prompt = Prompt { network, stream: &self.stream, n_row: step.rows.len(), spans: &step.spans };
-        let mut observer =
-            watch.map_or_else(Observer::nobody, |watch| Observer::watching(watch, &self.stream));
-        prompt.layers(&mut observer)?;
+        let shared = &network.buffers.shared;
+        let inputs = &mut self.lanes[lane].inputs;
+        inputs.send(stream, buffers.rows, &step.rows)?;
+        inputs.send(stream, buffers.spans, &step.spans)?;
         let want = |row: usize| &batch.spans[step.span_of[row]].want;
-        let rows = 0..step.rows.len();
-        let logits: Vec<i32> =
-            rows.clone().filter(|&r| matches!(want(r), Want::Logits)).map(|r| r as i32).collect();
-        for (at, rows) in logits.chunks(buffers.n_logits).enumerate() {
-            let first = at * buffers.n_logits;
-            self.stream.write(buffers.heads.offset(4 * first as u64), rows)?;
-            prompt.logits(first, rows.len())?;
-            let found = Rows::float(buffers.logits, rows.len(), self.limits.n_vocab);
-            observer.see(Stage::Head, 0, found)?;
-            let mut values = vec![0f32; rows.len() * self.limits.n_vocab];
-            self.stream.read(&mut values, buffers.logits)?;
-            for (&row, values) in rows.iter().zip(values.chunks_exact(self.limits.n_vocab)) {
-                let span = step.span_of[row as usize];
-                match outputs.entry(span).or_insert_with(|| Output::Logits(Vec::new())) {
-                    Output::Logits(all) => all.extend_from_slice(values),
-                    Output::Token(_) => {}
-                }
+        let rows_where = |wanted: &dyn Fn(usize) -> bool| -> Vec<i32> {
+            (0..step.rows.len()).filter(|&row| wanted(row)).map(|row| row as i32).collect()
+        };
+        let is_sampled = |row| matches!(want(row), Want::Sample { .. }) && step.is_last_of_span(row);
+        let sampled = rows_where(&is_sampled);
+        let choices = choices(batch, sampled.iter().map(|&row| step.span_of[row as usize]), sampled.len());
+        inputs.send(stream, shared.heads, &sampled)?;
+        inputs.send(stream, shared.sample_prompt.rows, choices.rows())?;
+        inputs.send(stream, shared.sample_prompt.area, choices.area())?;
+
+        let prompt = Prompt { network, stream, n_row: step.rows.len(), spans: &step.spans };
+        let mut observer = watch.map_or_else(Observer::nobody, |watch| Observer::watching(watch, stream));
+        prompt.layers(&mut observer)?;
+        let n_vocab = self.limits.n_vocab;
+        for rows in rows_where(&|row| matches!(want(row), Want::Logits)).chunks(buffers.n_logits) {
+            self.lanes[lane].inputs.send(stream, buffers.heads, rows)?;
+            prompt.logits(rows.len())?;
+            observer.see(Stage::Head, 0, Rows::float(buffers.logits, rows.len(), n_vocab))?;
+            let mut values = vec![0f32; rows.len() * n_vocab];
+            stream.read(&mut values, buffers.logits)?;
+            for (&row, values) in rows.iter().zip(values.chunks_exact(n_vocab)) {
+                add_logits(wants, step.span_of[row as usize], values);
             }
         }
-        let sampled: Vec<i32> = rows
-            .filter(|&r| matches!(want(r), Want::Sample { .. }) && step.is_last_of_span(r))
-            .map(|r| r as i32)
-            .collect();
-        let x = buffers.x;
-        for rows in sampled.chunks(network.sizes.n_col) {
-            let network = &self.network;
-            let heads = network.buffers.shared.heads;
-            self.stream.write(heads, rows)?;
-            network.head(&self.stream, (x, heads), rows.len())?;
-            let spans: Vec<usize> = rows.iter().map(|&r| step.span_of[r as usize]).collect();
-            self.sample(batch, &spans, outputs)?;
+        if sampled.is_empty() {
+            return Ok(());
+        }
+        network.head(stream, (buffers.x, shared.heads), sampled.len())?;
+        let n = sampled.len() as u32;
+        self.sampler.launch(stream, &shared.sample_prompt, shared.logits, n)?;
+        self.fetch(lane, 0, shared.sample_prompt.out, sampled.len())?;
+        for (i, &row) in sampled.iter().enumerate() {
+            wants.insert(step.span_of[row as usize], Pending::Sampled(i));
         }
         Ok(())
     }
 
-    fn run_generated(
+    fn queue_generated(
         &mut self,
         batch: &Batch,
         step: &StepRows,
-        (first, n): (usize, usize),
-        watch: Option<Watch<'_>>,
-        outputs: &mut HashMap<usize, Output>,
+        (lane, watch): (usize, Option<Watch<'_>>),
+        wants: &mut Wants,
     ) -> Result<(), CudaError> {
-        let network = &self.network;
-        let mut rows = step.rows[first..first + n].to_vec();
-        let n_position = rows.iter().map(|row| row.position as usize + 1).max().unwrap_or(1);
+        let (network, stream) = (&self.network, &self.stream);
+        let (buffers, shared) = (&network.buffers.decode, &network.buffers.shared);
+        let n = step.rows.len();
+        let n_position = step.rows.iter().map(|row| row.position as usize + 1).max().unwrap_or(1);
         let shape = Shape::bucket(n, n_position, network.sizes.n_ctx);
-        rows.resize(shape.n_row, Row::PADDING);
-        self.stream.write(network.buffers.decode.rows, &rows)?;
-        let (stream, last) = (&self.stream, self.last);
-        let decode = Decode { network, stream, shape, last };
+        let mut rows = step.rows.clone();
+        // Columns beyond the bucket are computed as well, and must not be taken for rows of an earlier step.
+        rows.resize(shape.n_col(), Row::PADDING);
+        let choices = choices(batch, step.span_of.iter().copied(), shape.n_row);
+        let inputs = &mut self.lanes[lane].inputs;
+        inputs.send(stream, buffers.rows, &rows)?;
+        inputs.send(stream, shared.sample_generated.rows, choices.rows())?;
+        inputs.send(stream, shared.sample_generated.area, choices.area())?;
+
+        let n_vocab = self.limits.n_vocab;
+        let run = |stream: &Stream, observer: &mut Observer<'_>| {
+            Decode { network, stream, shape, last: shared.sample_generated.last }.layers(observer)?;
+            network.head(stream, (buffers.x, DevicePtr(0)), shape.n_row)?;
+            observer.see(Stage::Head, 0, Rows::float(shared.logits, n, n_vocab))?;
+            if network.kernels.is_rehearsing() {
+                return Ok(());
+            }
+            self.sampler.launch(stream, &shared.sample_generated, shared.logits, shape.n_row as u32)
+        };
         if let Some(watch) = watch {
-            let mut observer = Observer::watching(watch, stream);
-            decode.layers(&mut observer)?;
-            network.head(stream, (network.buffers.decode.x, DevicePtr(0)), shape.n_row)?;
-            observer.see(
-                Stage::Head,
-                0,
-                Rows::float(network.buffers.shared.logits, n, self.limits.n_vocab),
-            )?;
+            run(stream, &mut Observer::watching(watch, stream))?;
         } else {
-            let queue = |stream: &Stream| {
-                Decode { stream, ..decode }.layers(&mut Observer::nobody())?;
-                network.head(stream, (network.buffers.decode.x, DevicePtr(0)), shape.n_row)
-            };
             if !self.graphs.contains_key(&shape) {
-                network.kernels.rehearse(|| queue(stream))?;
-                self.graphs.insert(shape, stream.capture(queue)?);
+                network.kernels.rehearse(|| run(stream, &mut Observer::nobody()))?;
+                let graph = stream.capture(|stream| run(stream, &mut Observer::nobody()))?;
+                self.graphs.insert(shape, graph);
             }
             if let Some(graph) = self.graphs.get(&shape) {
                 graph.launch(stream)?;
             }
         }
-        let spans: Vec<usize> = step.span_of[first..first + n].to_vec();
-        self.sample(batch, &spans, outputs)
-    }
-
-    /// Takes what the spans want from the shared logits, one row a span.
-    fn sample(
-        &mut self,
-        batch: &Batch,
-        spans: &[usize],
-        outputs: &mut HashMap<usize, Output>,
-    ) -> Result<(), CudaError> {
-        let n_vocab = self.limits.n_vocab;
-        let mut values = vec![0f32; spans.len() * n_vocab];
-        self.stream.read(&mut values, self.network.buffers.shared.logits)?;
-        for (&index, logits) in spans.iter().zip(values.chunks_exact(n_vocab)) {
-            let span = &batch.spans[index];
-            let slot = span.slot as usize;
-            match &span.want {
+        let first = network.sizes.n_col;
+        self.fetch(lane, first, shared.sample_generated.out, n)?;
+        for (row, &span) in step.span_of.iter().enumerate() {
+            match &batch.spans[span].want {
                 Want::Nothing => {}
-                Want::Logits => {
-                    outputs.insert(index, Output::Logits(logits.to_vec()));
+                Want::Sample { .. } => {
+                    // Only a span's last row is sampled.
+                    wants.insert(span, Pending::Sampled(first + row));
                 }
-                Want::Sample { params, mask } => {
-                    let position = span.start + span.input.len();
-                    let row = LogitsRow { logits, params, mask: mask.as_deref(), position };
-                    let sampled = self.sampler.sample(row, &mut self.slots[slot]);
-                    self.stream.write(self.last.offset(4 * slot as u64), &[sampled.token])?;
-                    outputs.insert(index, Output::Token(sampled));
+                Want::Logits => {
+                    let mut values = vec![0f32; n_vocab];
+                    self.stream.read(&mut values, shared.logits.offset(4 * (row * n_vocab) as u64))?;
+                    add_logits(wants, span, &values);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Queues the copy of `n` results to a lane, from its result `first` on.
+    fn fetch(&self, lane: usize, first: usize, from: DevicePtr, n: usize) -> Result<(), CudaError> {
+        let size = size_of::<SampleOut>();
+        let results = &self.lanes[lane].results;
+        assert!((first + n) * size <= results.bytes(), "results {first} and {n} more");
+        // SAFETY: within the lane's pinned memory, which is read only after the lane's event and outlives the stream's work.
+        unsafe { self.stream.memcpy_d2h_async(results.as_ptr().add(first * size), from, n * size) }
+    }
+
+    /// Waits for the first step in flight.
+    fn finish_first(&mut self) -> Result<(), ExecutorError> {
+        let Some(step) = self.in_flight.pop_front() else { return Ok(()) };
+        let lane = &self.lanes[step.lane];
+        lane.done.synchronize().map_err(device_error)?;
+        let results: &[SampleOut] = lane.results.as_slice();
+        let output = |pending| match pending {
+            Pending::Sampled(index) => Output::Token(results[index].sampled()),
+            Pending::Ready(output) => output,
+        };
+        let wants = step.wants.into_iter();
+        let picked = wants.map(|(slot, pending)| Picked { slot, output: output(pending) }).collect();
+        self.finished.push_back((step.ticket, picked));
+        Ok(())
+    }
+}
+
+/// How the rows of these spans are sampled, with padding up to `n_row`.
+fn choices(batch: &Batch, spans: impl Iterator<Item = usize>, n_row: usize) -> SampleRows {
+    let mut rows = SampleRows::default();
+    for index in spans {
+        let span = &batch.spans[index];
+        match &span.want {
+            Want::Sample { params, mask } => rows.push(Choice {
+                slot: span.slot,
+                params,
+                mask: mask.as_deref(),
+                position: span.start + span.input.len(),
+            }),
+            _ => rows.pad_to(rows.rows().len() + 1),
+        }
+    }
+    rows.pad_to(n_row);
+    rows
+}
+
+fn add_logits(wants: &mut Wants, span: usize, values: &[f32]) {
+    match wants.entry(span).or_insert_with(|| Pending::Ready(Output::Logits(Vec::new()))) {
+        Pending::Ready(Output::Logits(all)) => all.extend_from_slice(values),
+        _ => unreachable!("a span wants tokens or logits"),
     }
 }
 
@@ -394,15 +513,13 @@ impl Executor for CudaExecutor {
     }
 
     fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecutorError> {
-        self.check(batch)?;
-        let picked = self.run(batch, None).map_err(device_error)?;
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.finished.push_back((ticket, picked));
-        Ok(Ticket(ticket))
+        self.start(batch, None)
     }
 
     fn collect(&mut self, ticket: Ticket) -> Result<Vec<Picked>, ExecutorError> {
+        while self.in_flight.front().is_some_and(|step| step.ticket <= ticket.0) {
+            self.finish_first()?;
+        }
         let at =
             self.finished.iter().position(|(t, _)| *t == ticket.0).ok_or(ExecutorError::Ticket(ticket.0))?;
         Ok(self.finished.remove(at).map(|(_, picked)| picked).unwrap_or_default())

@@ -72,6 +72,11 @@ impl Kernels {
         result
     }
 
+    /// Whether launches only load their kernels.
+    pub(crate) fn is_rehearsing(&self) -> bool {
+        self.is_dry.get()
+    }
+
     /// The kernel of this name.
     pub(crate) fn function(&self, name: &str) -> Result<Function, CudaError> {
         if let Some(function) = self.functions.borrow().get(name) {

@@ -26,6 +26,7 @@ mod place;
 mod prompt;
 pub mod residency;
 pub mod sampling;
+mod staging;
 pub mod upload;
 
 #[cfg(test)]

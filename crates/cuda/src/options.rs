@@ -94,7 +94,7 @@ impl Options {
             n_ctx,
             n_slot: self.n_slot,
             n_col: self.n_slot.next_power_of_two().max(8),
-            n_row: self.n_row,
+            n_row: self.n_row.max(self.n_slot),
             n_page,
             half_rot: HeadShape::of(arch).half_rot,
         }

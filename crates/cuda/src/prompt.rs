@@ -370,12 +370,12 @@ impl Prompt<'_> {
         network.kernels.launch(self.stream, &name, grid, 128, 0, &args)
     }
 
-    /// Logits of `n` rows that the list of heads names from `first` on, into the prompt's own buffer.
-    pub(crate) fn logits(&self, first: usize, n: usize) -> Result<(), CudaError> {
+    /// Logits of the first `n` rows that the list of heads names, into the prompt's own buffer.
+    pub(crate) fn logits(&self, n: usize) -> Result<(), CudaError> {
         let network = self.network;
         let buffers = &network.buffers.prompt;
         let mut norm = network.norm(network.output_norm, buffers.x);
-        norm.source = DevicePtr(buffers.heads.0 + 4 * first as u64);
+        norm.source = buffers.heads;
         norm.out = buffers.normed;
         network.launch_norm(self.stream, n, &norm)?;
         let args = PromptGemmArgs {

@@ -31,13 +31,15 @@ pub(crate) struct AttendDecodeArgs {
     pub(crate) sinks: DevicePtr,
     pub(crate) n_head: i32,
     pub(crate) n_kv_head: i32,
+    pub(crate) group: i32,
     pub(crate) max_pages: i32,
     pub(crate) window: i32,
-    pub(crate) n_split_max: i32,
+    pub(crate) split_shift: i32,
+    pub(crate) early: i32,
     pub(crate) scale: f32,
 }
 
-assert_size!(AttendDecodeArgs, 120);
+assert_size!(AttendDecodeArgs, 128);
 
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -64,14 +66,14 @@ pub(crate) fn n_chunk(n_head: usize, n_kv_head: usize) -> usize {
     n_kv_head * (n_head / n_kv_head).div_ceil(8)
 }
 
-/// Splits of a row's positions, at most.
-pub(crate) fn max_splits(n_head: usize, n_kv_head: usize) -> usize {
-    (264 / n_chunk(n_head, n_kv_head)).clamp(1, 64)
+/// Splits of a row's positions are at most 2 to the power of this.
+pub(crate) fn split_shift(n_head: usize, n_kv_head: usize) -> usize {
+    (264 / n_chunk(n_head, n_kv_head)).clamp(1, 64).ilog2() as usize
 }
 
 /// Bytes of partial sums.
 pub(crate) fn part_bytes(n_row: usize, n_head: usize, n_kv_head: usize, head_dim: usize) -> usize {
-    n_row * n_chunk(n_head, n_kv_head) * max_splits(n_head, n_kv_head) * 8 * (head_dim + 2) * 4
+    n_row * n_chunk(n_head, n_kv_head) * (1 << split_shift(n_head, n_kv_head)) * 8 * (head_dim + 2) * 4
 }
 
 /// Rows at up to `n_position` positions.
@@ -82,11 +84,11 @@ pub(crate) fn decode_launch(
     args: &AttendDecodeArgs,
 ) -> Launch {
     let (n_head, n_kv_head) = (args.n_head as usize, args.n_kv_head as usize);
-    let splits = n_position.div_ceil(128).min(args.n_split_max as usize);
+    let splits = n_position.div_ceil(128).min(1 << args.split_shift);
     Launch {
         name: format!("attend_decode_{head_dim}"),
         grid: [splits as u32, n_chunk(n_head, n_kv_head) as u32, n_row as u32],
-        n_thread: 256,
+        n_thread: if head_dim <= 128 { 256 } else { 128 },
         shared_bytes: 0,
     }
 }

@@ -12,11 +12,11 @@ use crate::models::executor_with;
 /// Sequences together, tokens generated from each, and positions of each.
 const N_SEQUENCE: usize = 32;
 const N_GENERATED: usize = 5;
-const N_CTX: usize = 160;
+const N_CTX: usize = 128;
 
 fn prompts(n_vocab: usize) -> Vec<Vec<u32>> {
     let id = |s: usize, i: usize| ((s * 7919 + i * 104_729 + i * i * 31) % n_vocab) as u32;
-    (0..N_SEQUENCE).map(|s| (0..3 + 4 * s).map(|i| id(s, i)).collect()).collect()
+    (0..N_SEQUENCE).map(|s| (0..3 + 7 * s / 2).map(|i| id(s, i)).collect()).collect()
 }
 
 /// A token with the bits of its log probability: a fingerprint of the whole row of logits.
