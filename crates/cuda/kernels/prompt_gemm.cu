@@ -1,22 +1,49 @@
-// The products of the prompt rows: entry points by main loop and tile. Which tile is taken does not change a bit of the result.
+// The products of the prompt rows: entry points by main loop, epilogue and tile. Which tile is taken does not change a bit of the
+// result. An epilogue each, as all in one kernel are more instructions than the instruction caches hold.
 #include "prompt_gemm_mma.cuh"
+#include "prompt_gemm_wgmma.cuh"
 
 extern __shared__ __align__(1024) char shared_memory[];
 
-// Blocks of the largest tile that an SM's shared memory holds.
-#if __CUDA_ARCH__ == 900
-#define LARGE_BLOCKS 2
-#else
-#define LARGE_BLOCKS 1
-#endif
-
-#define PROMPT_GEMM_MMA(BM, STAGES, BLOCKS)                                                                           \
-    extern "C" __global__ void __launch_bounds__(2 * BM, BLOCKS) prompt_gemm_mma_##BM(const PromptGemmArgs args) { \
-        let_next_start();                                                                                             \
-        wait_for_previous();                                                                                          \
-        prompt_gemm_mma<BM, STAGES>(args, shared_memory);                                                             \
+#define PROMPT_MMA(NAME, EPILOGUE, BM)                                                                         \
+    extern "C" __global__ void __launch_bounds__(2 * BM) prompt_gemm_##NAME##_mma_##BM(const PromptGemmArgs args) { \
+        let_next_start();                                                                                      \
+        wait_for_previous();                                                                                   \
+        prompt_gemm_mma<EPILOGUE, BM, 3>(args, shared_memory);                                                 \
     }
 
-PROMPT_GEMM_MMA(32, 3, 1)
-PROMPT_GEMM_MMA(64, 3, 1)
-PROMPT_GEMM_MMA(128, 3, LARGE_BLOCKS)
+#define PROMPT_MMA_TILES(NAME, EPILOGUE) \
+    PROMPT_MMA(NAME, EPILOGUE, 32)       \
+    PROMPT_MMA(NAME, EPILOGUE, 64)       \
+    PROMPT_MMA(NAME, EPILOGUE, 128)
+
+PROMPT_MMA_TILES(store, PROMPT_STORE)
+PROMPT_MMA_TILES(residual, PROMPT_RESIDUAL)
+PROMPT_MMA_TILES(weighted, PROMPT_WEIGHTED)
+PROMPT_MMA_TILES(gated, PROMPT_GATED)
+PROMPT_MMA_TILES(plain, PROMPT_PLAIN)
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define WGMMA_BODY(...) prompt_gemm_wgmma<__VA_ARGS__>(args, shared_memory)
+#else
+#define WGMMA_BODY(...) __trap()
+#endif
+
+#define PROMPT_WGMMA(NAME, EPILOGUE, TILE, BM, BN, STAGES, BLOCKS_AN_SM)                       \
+    extern "C" __global__ void __launch_bounds__(wgmma_threads(BLOCKS_AN_SM), BLOCKS_AN_SM) \
+        prompt_gemm_##NAME##_wgmma_##TILE(const __grid_constant__ PromptGemmTmaArgs args) {       \
+        let_next_start();                                                                    \
+        WGMMA_BODY(EPILOGUE, BM, BN, STAGES, BLOCKS_AN_SM);                                  \
+    }
+
+#define PROMPT_WGMMA_TILES(NAME, EPILOGUE)                   \
+    PROMPT_WGMMA(NAME, EPILOGUE, 128x256, 128, 256, 4, 1) \
+    PROMPT_WGMMA(NAME, EPILOGUE, 128x128, 128, 128, 6, 1) \
+    PROMPT_WGMMA(NAME, EPILOGUE, 64x256, 64, 256, 5, 1)   \
+    PROMPT_WGMMA(NAME, EPILOGUE, 64x128, 64, 128, 4, 2)
+
+PROMPT_WGMMA_TILES(store, PROMPT_STORE)
+PROMPT_WGMMA_TILES(residual, PROMPT_RESIDUAL)
+PROMPT_WGMMA_TILES(weighted, PROMPT_WEIGHTED)
+PROMPT_WGMMA_TILES(gated, PROMPT_GATED)
+PROMPT_WGMMA_TILES(plain, PROMPT_PLAIN)

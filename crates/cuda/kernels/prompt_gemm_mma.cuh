@@ -28,7 +28,7 @@ __device__ __forceinline__ void mma_k16(float* c, const uint32_t (&a)[4], uint32
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-template <int BM, int STAGES>
+template <PromptEpilogue E, int BM, int STAGES>
 __device__ __forceinline__ void prompt_gemm_mma(const PromptGemmArgs& a, char* shared) {
     constexpr int THREADS = 2 * BM;
     constexpr int COPY_ROWS = THREADS / 8;  // rows that the block copies at once
@@ -48,7 +48,7 @@ __device__ __forceinline__ void prompt_gemm_mma(const PromptGemmArgs& a, char* s
     const int a_chunk = lane >> 4, w_chunk = (lane >> 3) & 1;
 
     const int n_step = (a.k + MMA_BK - 1) / MMA_BK;
-    PromptTiles<BM, MMA_BN> tiles(a);
+    PromptTiles<BM, MMA_BN> tiles(a, blockIdx.x, gridDim.x);
     PromptTile tile;
     while (tiles.next(tile)) {
         const __half* a_row = a.a + (size_t)(tile.row + copy_row) * a.k + copy_chunk_at * 8;
@@ -99,7 +99,9 @@ __device__ __forceinline__ void prompt_gemm_mma(const PromptGemmArgs& a, char* s
         }
         // The next tile's first copies go where the last steps may still be read.
         __syncthreads();
-        finish(a, tile, warp_row, warp_col, c[0]);
-        finish(a, tile, warp_row + 16, warp_col, c[1]);
+        const PromptPart part = part_of(a, tile, warp_row, warp_col);
+        PromptPairs before;
+        if constexpr (E == PROMPT_RESIDUAL) load_before(a, part, 0, before);
+        finish<E, BM != 128, 2, 16, 0>(a, part, c[0], before);
     }
 }

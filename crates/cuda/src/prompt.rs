@@ -3,14 +3,17 @@
 //! Weights are unpacked to float16 a slab at a time, small enough to stay in the L2 cache, and multiplied on tensor cores. Launches are
 //! not captured: each is long.
 
+use model::architecture::FeedForwardKind;
 use model::stage::Stage;
 
 use crate::args::{EmbedArgs, Epilogue, ProductArgs, PromptRopeArgs, UnpackArgs};
 use crate::buffers::{Forms, Routing, SLAB_BYTES};
-use crate::driver::{DevicePtr, Stream};
+use crate::driver::{DevicePtr, HalfMatrix, Stream};
 use crate::error::CudaError;
 use crate::launch::attend;
-use crate::launch::prompt_gemm::{self, PromptEpilogue, PromptGemmArgs};
+use crate::launch::prompt_gemm::{
+    self, Instruction, PromptEpilogue, PromptGemmArgs, PromptGemmTmaArgs, Shape, Tile,
+};
 use crate::launch::route_prompt::{GatherPromptArgs, RoutePromptArgs};
 use crate::layout::{TILE, suffix};
 use crate::network::Network;
@@ -101,9 +104,10 @@ impl Prompt<'_> {
                     m: self.n_row as i32,
                     ld: ld as i32,
                     column: row as i32,
-                    ..prompt_gemm_args(PromptEpilogue::Store, 1.0)
+                    scale: 1.0,
+                    ..PromptGemmArgs::default()
                 };
-                self.product(slice, &args)?;
+                self.product(PromptEpilogue::Store, slice, &args)?;
             }
         }
         let args = PromptRopeArgs {
@@ -151,9 +155,10 @@ impl Prompt<'_> {
             out: buffers.x,
             m: self.n_row as i32,
             ld: arch.n_embd as i32,
-            ..prompt_gemm_args(PromptEpilogue::Residual, 1.0)
+            scale: 1.0,
+            ..PromptGemmArgs::default()
         };
-        self.product(whole(&layer.attn_output), &args)
+        self.product(PromptEpilogue::Residual, whole(&layer.attn_output), &args)
     }
 
     fn dense(
@@ -175,9 +180,13 @@ impl Prompt<'_> {
             out: buffers.hidden,
             m: self.n_row as i32,
             ld: n_ff as i32,
-            ..self.hidden_args()
+            act: arch.feed_forward.activation.into(),
+            scale: 1.0,
+            ..PromptGemmArgs::default()
         };
-        self.product(whole(input), &args)?;
+        let is_plain = arch.feed_forward.kind == FeedForwardKind::Plain;
+        let epilogue = if is_plain { PromptEpilogue::Plain } else { PromptEpilogue::Gated };
+        self.product(epilogue, whole(input), &args)?;
         observer.see(Stage::FfnIn, n, Rows::half(buffers.hidden, [self.n_row, n_ff], HIDDEN_SCALE))?;
         let args = PromptGemmArgs {
             a: buffers.hidden,
@@ -185,16 +194,10 @@ impl Prompt<'_> {
             out: buffers.x,
             m: self.n_row as i32,
             ld: arch.n_embd as i32,
-            ..prompt_gemm_args(PromptEpilogue::Residual, HIDDEN_SCALE)
+            scale: HIDDEN_SCALE,
+            ..PromptGemmArgs::default()
         };
-        self.product(whole(down), &args)
-    }
-
-    fn hidden_args(&self) -> PromptGemmArgs {
-        let (activation, alpha, limit) = self.network.activation();
-        let is_plain = self.network.arch.feed_forward.kind == model::architecture::FeedForwardKind::Plain;
-        let epilogue = if is_plain { PromptEpilogue::Plain } else { PromptEpilogue::Gated };
-        PromptGemmArgs { activation, alpha, limit, ..prompt_gemm_args(epilogue, 1.0) }
+        self.product(PromptEpilogue::Residual, whole(down), &args)
     }
 
     fn experts(
@@ -254,9 +257,11 @@ impl Prompt<'_> {
             out: buffers.hidden,
             m: n_use as i32,
             ld: n_ff as i32,
-            ..self.hidden_args()
+            act: arch.feed_forward.activation.into(),
+            scale: 1.0,
+            ..PromptGemmArgs::default()
         };
-        self.expert_product(input, (&routing, n_expert), &args)?;
+        self.expert_product(PromptEpilogue::Gated, input, (&routing, n_expert), &args)?;
         let hidden = Rows::half(buffers.hidden, [n_use, n_ff], HIDDEN_SCALE);
         observer.see_ordered((Stage::FfnIn, n), hidden, routing.entries)?;
         let args = PromptGemmArgs {
@@ -267,9 +272,10 @@ impl Prompt<'_> {
             weights: routing.weights,
             m: n_use as i32,
             ld: arch.n_embd as i32,
-            ..prompt_gemm_args(PromptEpilogue::Weighted, HIDDEN_SCALE)
+            scale: HIDDEN_SCALE,
+            ..PromptGemmArgs::default()
         };
-        self.expert_product(down, (&routing, n_expert), &args)?;
+        self.expert_product(PromptEpilogue::Weighted, down, (&routing, n_expert), &args)?;
         let mut add = network.norm(layer.ffn_norm, buffers.x);
         (add.parts, add.n_part) = (routing.parts, n_used as i32);
         network.launch_norm(self.stream, self.n_row, &add)
@@ -277,17 +283,22 @@ impl Prompt<'_> {
 
     /// A product with some rows of a matrix, a slab at a time. `args` describes the whole: its input, output and bias from the slice's
     /// first row on.
-    fn product(&self, slice: Slice<'_>, args: &PromptGemmArgs) -> Result<(), CudaError> {
+    fn product(
+        &self,
+        epilogue: PromptEpilogue,
+        slice: Slice<'_>,
+        args: &PromptGemmArgs,
+    ) -> Result<(), CudaError> {
         let network = self.network;
-        let row_bytes = 2 * slice.tiles.n_in;
         // Whole heads, and whole groups of 64 rows of gate and up.
-        let whole = if slice.heads { network.arch.attention.head_dim } else { 64 } / TILE;
-        let per_slab = (SLAB_BYTES / row_bytes / TILE / whole).max(1) * whole;
-        let is_gated = args.epilogue == PromptEpilogue::Gated as i32;
+        let step = if slice.heads { network.arch.attention.head_dim } else { 64 };
+        let most = SLAB_BYTES / (2 * slice.tiles.n_in);
+        let shape = Shape { n_matrix: 1, m: args.m as usize, n: slice.n_tile * TILE, k: slice.tiles.n_in };
+        let per_slab = prompt_gemm::slab_rows(shape, [step, most], self.instruction(), self.n_sm()) / TILE;
         for first in (0..slice.n_tile).step_by(per_slab) {
             let n_tile = per_slab.min(slice.n_tile - first);
             self.unpack(slice, slice.first + first, n_tile)?;
-            let column = first * TILE / if is_gated { 2 } else { 1 };
+            let column = first * TILE / if epilogue == PromptEpilogue::Gated { 2 } else { 1 };
             // The last tile may have rows that are none.
             let n = (n_tile * TILE).min(slice.tiles.n_row - (slice.first + first) * TILE);
             let args = PromptGemmArgs {
@@ -298,7 +309,7 @@ impl Prompt<'_> {
                 column: args.column + column as i32,
                 ..*args
             };
-            self.gemm(&args)?;
+            self.gemm(epilogue, args.m as usize, &args)?;
         }
         Ok(())
     }
@@ -306,6 +317,7 @@ impl Prompt<'_> {
     /// Likewise with the matrices of all experts.
     fn expert_product(
         &self,
+        epilogue: PromptEpilogue,
         tiles: &Tiles,
         (routing, n_expert): (&Routing, usize),
         args: &PromptGemmArgs,
@@ -333,14 +345,42 @@ impl Prompt<'_> {
                 n_expert: n_here as i32,
                 ..*args
             };
-            self.gemm(&args)?;
+            self.gemm(epilogue, (args.m as usize).div_ceil(n_expert), &args)?;
         }
         Ok(())
     }
 
-    fn gemm(&self, args: &PromptGemmArgs) -> Result<(), CudaError> {
-        let launch = prompt_gemm::launch(args, self.network.kernels.device().n_sm());
-        self.network.kernels.launch_shape(self.stream, &launch, args)
+    fn instruction(&self) -> Instruction {
+        Instruction::of(self.network.kernels.device().compute_capability(), crate::targets())
+    }
+
+    fn n_sm(&self) -> u32 {
+        self.network.kernels.device().n_sm()
+    }
+
+    /// One launch; `m` rows are to be expected for a matrix.
+    fn gemm(&self, epilogue: PromptEpilogue, m: usize, args: &PromptGemmArgs) -> Result<(), CudaError> {
+        let (kernels, n_sm) = (&self.network.kernels, self.n_sm());
+        let n_matrix = args.n_expert.max(1) as usize;
+        let (n, k) = (args.n as usize, args.k as usize);
+        let tile = Tile::choose(Shape { n_matrix, m, n, k }, self.instruction(), n_sm);
+        let launch = tile.launch(epilogue, args, n_sm);
+        match tile.instruction {
+            Instruction::Mma => kernels.launch_shape(self.stream, &launch, args),
+            Instruction::Wgmma => {
+                let map = |address, n_row, box_rows: usize| {
+                    let matrix = HalfMatrix { address, n_row, n_column: k };
+                    kernels.device().tensor_map(matrix, box_rows as u32)
+                };
+                let args = PromptGemmTmaArgs {
+                    a_map: map(args.a, args.m as usize, tile.n_row)?,
+                    w_map: map(args.w, n_matrix * n, tile.n_column)?,
+                    gemm: *args,
+                    padding: [0; 3],
+                };
+                kernels.launch_shape(self.stream, &launch, &args)
+            }
+        }
     }
 
     fn unpack(&self, slice: Slice<'_>, first: usize, n_tile: usize) -> Result<(), CudaError> {
@@ -384,14 +424,11 @@ impl Prompt<'_> {
             out: buffers.logits,
             m: n as i32,
             ld: network.arch.n_vocab as i32,
-            ..prompt_gemm_args(PromptEpilogue::Store, 1.0)
+            scale: 1.0,
+            ..PromptGemmArgs::default()
         };
-        self.product(whole(&network.output), &args)
+        self.product(PromptEpilogue::Store, whole(&network.output), &args)
     }
-}
-
-fn prompt_gemm_args(epilogue: PromptEpilogue, scale: f32) -> PromptGemmArgs {
-    PromptGemmArgs { epilogue: epilogue as i32, scale, ..PromptGemmArgs::default() }
 }
 
 fn whole(tiles: &Tiles) -> Slice<'_> {

@@ -1,7 +1,7 @@
 //! The CUDA driver's objects as owned values: what is made is released when it is dropped.
 //!
 //! One file an object: `device` (and its context), `memory` (on the device, and pinned on the host), `stream` (and events), `module` (and
-//! launching its functions), `graph`, `pointer` (what the driver
+//! launching its functions), `graph`, `tensor_map`, `pointer` (what the driver
 //! knows of an address), `registered` (the
 //! process's own memory, for copies). Every object keeps its device alive. Any thread may use any object; calls make the device's
 //! context current first. Addresses of device memory are plain numbers: nothing here checks what a kernel does with them.
@@ -15,6 +15,7 @@ mod module;
 mod pointer;
 mod registered;
 mod stream;
+mod tensor_map;
 
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
@@ -28,6 +29,7 @@ pub use module::{Function, KernelArgs, LaunchShape, Module, launch};
 pub(crate) use pointer::PointerFacts;
 pub(crate) use registered::RegisteredBuffer;
 pub use stream::{Event, EventKind, Stream};
+pub(crate) use tensor_map::{HalfMatrix, TensorMap};
 
 use crate::error::CudaError;
 
