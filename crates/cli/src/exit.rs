@@ -11,6 +11,7 @@
 //! | 6    | insufficient memory on the device                              |
 //! | 7    | the device is not available                                    |
 //! | 8    | the request or its input is invalid                            |
+//! | 9    | the GPU or its driver failed while it was in use               |
 //! | 130  | interrupted by Ctrl-C                                          |
 
 use std::io;
@@ -23,14 +24,21 @@ use tokenizer::TokenizerError;
 use worker::{EngineError, WorkerError};
 
 use crate::log::LogArgs;
+use crate::memory::Needed;
 
 /// What `--help` says about exit codes.
 pub(crate) const HELP: &str = "Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 file not found or unreadable, \
     4 invalid model file, 5 unsupported model or tokenizer, 6 insufficient memory, 7 device not available, \
-    8 invalid request, 130 interrupted.";
+    8 invalid request, 9 GPU failure, 130 interrupted.";
 
 /// Exit code of a process that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Exit code where a GPU or its driver failed while it was in use.
+const GPU_FAILED: u8 = 9;
+
+/// How the text of [`ExecutorError::Device`] begins.
+const DEVICE_ERROR: &str = "device error: ";
 
 /// Reasons to end that arise in this crate.
 #[derive(Debug, Error)]
@@ -47,23 +55,25 @@ pub(crate) enum Failure {
         reason: String,
     },
     /// The model does not fit.
-    #[error(
-        "insufficient memory on {device}: {needed} bytes needed ({weights} weights, {kv_cache} KV cache, {activations} \
-         activations), {free} bytes free; a smaller --ctx needs less"
-    )]
+    #[error("{}", memory(device, needed, *free))]
     Memory {
         /// As in `MemoryReport`.
         device: String,
-        /// Bytes in all.
-        needed: u64,
-        /// Bytes of weights.
-        weights: u64,
-        /// Bytes of KV cache.
-        kv_cache: u64,
-        /// Bytes of activations.
-        activations: u64,
+        /// What it would take.
+        needed: Needed,
         /// Bytes free.
         free: u64,
+    },
+    /// The GPU's kernels cannot compute the model.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A GPU or its driver failed.
+    #[error("device {device}: {error}")]
+    Cuda {
+        /// As in `MemoryReport`.
+        device: String,
+        /// What the driver said.
+        error: String,
     },
     /// What the user gave to compute cannot be computed.
     #[error("{0}")]
@@ -71,6 +81,21 @@ pub(crate) enum Failure {
     /// Ctrl-C stopped the answer.
     #[error("interrupted")]
     Interrupted,
+}
+
+fn memory(device: &str, needed: &Needed, free: u64) -> String {
+    let (name, kept) = match device {
+        "cpu" => ("", String::new()),
+        _ => ("INSUFFICIENT_VRAM: ", format!(", {} kept free", needed.reserve)),
+    };
+    format!(
+        "{name}insufficient memory on {device}: {} bytes needed ({} weights, {} KV cache, {} activations{kept}), {free} bytes free; \
+         a smaller --ctx needs less",
+        needed.in_all(),
+        needed.weights,
+        needed.kv_cache,
+        needed.activations,
+    )
 }
 
 /// Ends the process over a refused command line; `--help` and `--version` arrive here too.
@@ -96,7 +121,10 @@ pub(crate) fn report(error: &anyhow::Error, log: &LogArgs) -> ExitCode {
     if code == 0 {
         return ExitCode::SUCCESS;
     }
-    let message = one_line(error);
+    let mut message = one_line(error);
+    if code == GPU_FAILED {
+        message.insert_str(0, "CUDA_ERROR: ");
+    }
     if log.is_json() {
         tracing::error!(exit_code = code, "{message}");
     } else {
@@ -154,13 +182,19 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return Some(of_engine(error));
     }
     let error = cause.downcast_ref::<ExecutorError>()?;
-    Some(if matches!(error, ExecutorError::InsufficientMemory { .. }) { 6 } else { 1 })
+    Some(match error {
+        ExecutorError::InsufficientMemory { .. } => 6,
+        ExecutorError::Device(_) => GPU_FAILED,
+        ExecutorError::Batch { .. } | ExecutorError::Ticket(_) => 1,
+    })
 }
 
 fn of_failure(failure: &Failure) -> u8 {
     match failure {
         Failure::Usage(_) => 2,
+        Failure::Unsupported(_) => 5,
         Failure::Memory { .. } => 6,
+        Failure::Cuda { .. } => GPU_FAILED,
         Failure::Device { .. } => 7,
         Failure::Request(_) => 8,
         Failure::Interrupted => INTERRUPTED,
@@ -199,6 +233,8 @@ fn of_worker(error: &WorkerError) -> u8 {
 fn of_engine(error: &EngineError) -> u8 {
     match error {
         EngineError::Request { .. } | EngineError::NothingAllowed { .. } => 8,
+        // The engine passes on what its device said as text.
+        EngineError::Failed(text) if text.starts_with(DEVICE_ERROR) => GPU_FAILED,
         EngineError::Busy { .. } | EngineError::Failed(_) | EngineError::Stopped => 1,
     }
 }
@@ -209,5 +245,30 @@ fn of_tokenizer(error: &TokenizerError) -> u8 {
         TokenizerError::NoVocabulary { .. } => 5,
         TokenizerError::TooLarge { .. } | TokenizerError::TemplateRaised(_) => 8,
         _ => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_that_fails_is_9_whoever_met_it() {
+        let lost = || {
+            ExecutorError::Device(
+                "cuStreamSynchronize failed: CUDA_ERROR_ILLEGAL_ADDRESS (700): x".to_owned(),
+            )
+        };
+        let text = lost().to_string();
+        assert!(text.starts_with(DEVICE_ERROR), "{text}");
+        let through_the_engine = WorkerError::Engine(EngineError::Failed(text));
+        let loading = Failure::Cuda { device: "cuda:0".to_owned(), error: "x".to_owned() };
+        assert_eq!(
+            [anyhow::Error::from(lost()), through_the_engine.into(), loading.into()]
+                .map(|error| code(&error)),
+            [9, 9, 9]
+        );
+        let panic = EngineError::Failed("panic: x".to_owned());
+        assert_eq!(code(&panic.into()), 1);
     }
 }

@@ -1,60 +1,78 @@
 //! What memory does a model take, and is it there? Bytes.
 //!
-//! The model is resident or it is refused: loading compares what it will take with what the system and the cgroup leave free,
-//! before anything is allocated.
+//! The model is resident or it is refused: loading compares what it will take with what the device leaves free (on the CPU: the
+//! system and the cgroup), before anything is allocated.
 
 use std::fmt;
 
+use cuda::Unsupported;
 use model::Model;
 use serde::Serialize;
 
 use crate::device::Shape;
 use crate::exit::Failure;
-use crate::machine;
 use crate::units::Bytes;
 
 /// What a model takes at a context length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Needed {
-    n_ctx: usize,
-    sequences: usize,
-    weights: u64,
-    kv_cache: u64,
-    activations: u64,
-    total: u64,
+    pub(crate) n_ctx: usize,
+    pub(crate) sequences: usize,
+    pub(crate) weights: u64,
+    pub(crate) kv_cache: u64,
+    pub(crate) activations: u64,
+    /// The three together.
+    pub(crate) total: u64,
+    /// What must be free beside them: for a GPU's driver, and for copying the weights.
+    pub(crate) reserve: u64,
 }
 
 impl Needed {
-    /// With the fast kernels.
+    /// On the CPU, with the fast kernels.
     pub(crate) fn of(model: &Model, shape: Shape) -> Needed {
         let options = shape.cpu_options(model, 1, false);
-        Needed::planned(options.plan(model), options.n_ctx, options.n_slot)
+        Needed::on_cpu(options.plan(model), &options)
     }
 
-    /// From the executor's own plan.
-    pub(crate) fn planned(plan: cpu::MemoryPlan, n_ctx: usize, sequences: usize) -> Needed {
+    /// From the CPU executor's own plan.
+    pub(crate) fn on_cpu(plan: cpu::MemoryPlan, options: &cpu::Options) -> Needed {
         let cpu::MemoryPlan { weights, kv_cache, activations } = plan;
         let total = weights.saturating_add(kv_cache).saturating_add(activations);
-        Needed { n_ctx, sequences, weights, kv_cache, activations, total }
+        let (n_ctx, sequences) = (options.n_ctx, options.n_slot);
+        Needed { n_ctx, sequences, weights, kv_cache, activations, total, reserve: 0 }
+    }
+
+    /// From the plan of a GPU's executor.
+    pub(crate) fn on_cuda(model: &Model, options: &cuda::Options) -> Result<Needed, Unsupported> {
+        let plan = options.plan(model)?;
+        let cuda::MemoryPlan { weights, kv_cache, activations } = plan;
+        let total = plan.total();
+        let reserve = options.needed(&plan).saturating_sub(total);
+        let (n_ctx, sequences) = (options.n_ctx, options.n_slot);
+        Ok(Needed { n_ctx, sequences, weights, kv_cache, activations, total, reserve })
+    }
+
+    /// Bytes that must be free.
+    pub(crate) fn in_all(&self) -> u64 {
+        self.total.saturating_add(self.reserve)
+    }
+
+    /// Whether it fits; unknown where free memory is.
+    pub(crate) fn fits(&self, free: Option<u64>) -> Option<bool> {
+        free.map(|free| self.in_all() <= free)
     }
 
     /// Refuses what does not fit; where free memory is unknown, nothing is refused.
-    pub(crate) fn check(&self, device: &str) -> Result<(), Failure> {
-        self.fits(device, machine::memory_free())
-    }
-
-    fn fits(&self, device: &str, free: Option<u64>) -> Result<(), Failure> {
+    pub(crate) fn check(&self, device: &str, free: Option<u64>) -> Result<(), Failure> {
         match free {
-            Some(free) if free < self.total => Err(Failure::Memory {
-                device: device.to_owned(),
-                needed: self.total,
-                weights: self.weights,
-                kv_cache: self.kv_cache,
-                activations: self.activations,
-                free,
-            }),
+            Some(free) if free < self.in_all() => Err(self.refusal(device, free)),
             _ => Ok(()),
         }
+    }
+
+    /// That it does not fit.
+    pub(crate) fn refusal(&self, device: &str, free: u64) -> Failure {
+        Failure::Memory { device: device.to_owned(), needed: *self, free }
     }
 }
 
@@ -74,11 +92,28 @@ mod tests {
     #[test]
     fn a_model_is_refused_one_byte_short_and_absurd_sizes_do_not_wrap() {
         let plan = cpu::MemoryPlan { weights: 100, kv_cache: 20, activations: 3 };
-        let needed = Needed::planned(plan, 8, 1);
-        assert!(needed.fits("cpu", Some(123)).is_ok() && needed.fits("cpu", None).is_ok());
-        let refusal = needed.fits("cpu", Some(122)).unwrap_err().to_string();
+        let options = cpu::Options { n_ctx: 8, ..cpu::Options::default() };
+        let needed = Needed::on_cpu(plan, &options);
+        assert!(needed.check("cpu", Some(123)).is_ok() && needed.check("cpu", None).is_ok());
+        let refusal = needed.check("cpu", Some(122)).unwrap_err().to_string();
         assert!(refusal.contains("123 bytes needed") && refusal.contains("122 bytes free"), "{refusal}");
-        let absurd = Needed::planned(cpu::MemoryPlan { kv_cache: u64::MAX, ..plan }, 8, 1);
-        assert!(absurd.fits("cpu", Some(1 << 40)).is_err());
+        let absurd = Needed::on_cpu(cpu::MemoryPlan { kv_cache: u64::MAX, ..plan }, &options);
+        assert!(absurd.check("cpu", Some(1 << 40)).is_err());
+    }
+
+    #[test]
+    fn what_a_gpu_keeps_free_counts() {
+        let plan = cpu::MemoryPlan { weights: 100, kv_cache: 20, activations: 3 };
+        let needed = Needed { reserve: 1000, ..Needed::on_cpu(plan, &cpu::Options::default()) };
+        assert_eq!(
+            (needed.fits(Some(1123)), needed.fits(Some(1122)), needed.fits(None)),
+            (Some(true), Some(false), None)
+        );
+        let refusal = needed.check("cuda:0", Some(1122)).unwrap_err().to_string();
+        assert_eq!(
+            refusal,
+            "INSUFFICIENT_VRAM: insufficient memory on cuda:0: 1123 bytes needed (100 weights, 20 KV cache, 3 activations, \
+             1000 kept free), 1122 bytes free; a smaller --ctx needs less"
+        );
     }
 }

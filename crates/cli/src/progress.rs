@@ -1,7 +1,10 @@
 //! How far is the load? A bar for a person at a terminal; else one line in the log at 0, 25, 50, 75 and 100 %.
 //!
 //! Loading on the CPU reads every byte of the file once, so that the weights are in memory before the first token and a file that
-//! cannot be read is found out now.
+//! cannot be read is found out now. Loading to a GPU tells how much it has copied.
+
+use std::fmt;
+use std::time::Instant;
 
 use gguf::Gguf;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::log::LogArgs;
 use crate::units::Bytes;
 
-/// Bytes between two looks at the progress.
+/// Bytes between two looks at the progress, unless something else is asked for.
 const STRIDE: usize = 8 << 20;
 /// A page of the smallest kind: touching one byte of each reads all.
 const PAGE: usize = 4096;
@@ -33,27 +36,28 @@ impl Progress {
         Progress { bar, quarter: None }
     }
 
-    /// Reads all tensors of a file into memory.
-    pub(crate) fn read(mut self, gguf: &Gguf) {
+    /// Reads all tensors of a file into memory, with a look at the progress every `stride` bytes.
+    pub(crate) fn read(mut self, gguf: &Gguf, stride: Option<usize>) -> Copied {
+        let began = Instant::now();
         gguf.prefetch();
         let total: u64 = gguf.tensors().iter().map(|tensor| tensor.n_bytes as u64).sum();
         let mut done = 0;
         self.at(done, total);
         for info in gguf.tensors() {
             let Some(tensor) = gguf.tensor(&info.name) else { continue };
-            for piece in tensor.bytes.chunks(STRIDE) {
+            for piece in tensor.bytes.chunks(stride.unwrap_or(STRIDE).max(1)) {
                 let touched = piece.iter().step_by(PAGE).fold(0u8, |all, byte| all ^ byte);
                 std::hint::black_box(touched);
                 done += piece.len() as u64;
                 self.at(done, total);
             }
         }
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.finish();
+        Copied { n_bytes: done, seconds: began.elapsed().as_secs_f64() }
     }
 
-    fn at(&mut self, done: u64, total: u64) {
+    /// So many bytes of so many are there.
+    pub(crate) fn at(&mut self, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
             bar.set_position(done);
@@ -64,5 +68,33 @@ impl Progress {
             self.quarter = Some(quarter);
             tracing::info!("loading: {} % of {}", quarter * 25, Bytes(total));
         }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// What was moved into the device's memory, and in which time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Copied {
+    pub(crate) n_bytes: u64,
+    pub(crate) seconds: f64,
+}
+
+impl Copied {
+    /// GB/s, 10^9 bytes each.
+    pub(crate) fn gigabytes_per_second(&self) -> f64 {
+        self.n_bytes as f64 / self.seconds.max(1e-9) / 1e9
+    }
+}
+
+impl fmt::Display for Copied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rate = self.gigabytes_per_second();
+        write!(f, "{} of weights in {:.2} s at {rate:.1} GB/s", Bytes(self.n_bytes), self.seconds)
     }
 }

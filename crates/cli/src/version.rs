@@ -1,7 +1,7 @@
 //! Which build is this? What `--version` and reports of measurements say.
 //!
-//! Version, the commit that the build script found, the instruction set that the kernels use on this machine, and whether CUDA
-//! is built in.
+//! Version, the commit that the build script found, the instruction set that the kernels use on this machine, and the GPU architectures
+//! that CUDA kernels were built for.
 
 use std::sync::LazyLock;
 
@@ -13,7 +13,11 @@ pub(crate) fn line() -> &'static str {
     static LINE: LazyLock<String> = LazyLock::new(|| {
         let commit = COMMIT.map(|c| format!("commit {c}, ")).unwrap_or_default();
         let isa = cpu::simd::isa::Isa::detect();
-        format!("{} ({commit}CPU kernels {isa}, CUDA not built in)", env!("CARGO_PKG_VERSION"))
+        let cuda = match cuda::is_built() {
+            true => format!("CUDA kernels {}", cuda::targets().join(" ")),
+            false => "CUDA not built in".to_owned(),
+        };
+        format!("{} ({commit}CPU kernels {isa}, {cuda})", env!("CARGO_PKG_VERSION"))
     });
     &LINE
 }

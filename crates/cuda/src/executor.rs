@@ -31,7 +31,7 @@ use crate::sampling::{Choice, SampleBegin, SampleKernels, SampleLimits, SampleOu
 use crate::staging::Staging;
 
 /// Bytes of the device that stay free for what the driver takes later: graphs, kernels, their local memory.
-const RESERVE: u64 = 256 << 20;
+pub(crate) const RESERVE: u64 = 256 << 20;
 
 /// Why a model could not be put on a GPU.
 #[derive(Debug, Error)]

@@ -6,8 +6,10 @@ use model::Model;
 use model::architecture::{Architecture, Position};
 
 use crate::args::PAGE;
+use crate::arena::{ArenaPlan, Purpose};
 use crate::buffers::{Buffers, Taker};
 use crate::driver::DevicePtr;
+use crate::executor::RESERVE;
 use crate::place::{HeadShape, Unsupported, place};
 use crate::upload::UploadOptions;
 
@@ -112,6 +114,17 @@ impl Options {
     /// Bytes of the device that copying takes while it runs.
     pub(crate) fn staging_bytes(&self) -> u64 {
         self.upload().staging_bytes()
+    }
+
+    /// Bytes that must be free on the device for a plan to be carried out: whole pages of its memory, what copying takes, and what stays
+    /// free for the driver.
+    #[must_use]
+    pub fn needed(&self, plan: &MemoryPlan) -> u64 {
+        let mut arena = ArenaPlan::new();
+        arena.add(Purpose::Weights, plan.weights);
+        arena.add(Purpose::KvCache, plan.kv_cache);
+        arena.add(Purpose::Activations, plan.activations);
+        arena.needed().saturating_add(RESERVE).saturating_add(self.staging_bytes())
     }
 
     /// What the executor will take; saturating, so that absurd sizes read as absurd and not as small.

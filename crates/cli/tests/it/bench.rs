@@ -2,19 +2,32 @@
 //!
 //! No rate is compared with a number: a test machine has other things to do.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use gguf::{Gguf, Writer};
+use serde_json::Value;
+
 use crate::program::{golden, worker};
 
 #[test]
 fn every_test_has_a_rate_between_its_bounds() {
     let model = golden("llama-q4_0.gguf");
-    let args = ["-p", "8,33", "-n", "4", "--batch", "1,3", "--reps", "2", "--threads", "2", "--json"];
-    let report = worker(&[&["bench", "--model", &model][..], &args].concat()).json();
+    let args = ["-p", "8,33", "-n", "4", "--batch", "1,3", "--depth", "20", "--reps", "2", "--threads", "2"];
+    let flags = ["--device", "cpu", "--roofline", "100", "--json"];
+    let report = worker(&[&["bench", "--model", &model][..], &args, &flags].concat()).json();
     let tests = report["tests"].as_array().unwrap();
     let shapes: Vec<String> = tests
         .iter()
-        .map(|t| format!("{} {} {} {}", t["kind"].as_str().unwrap(), t["n_prompt"], t["n_gen"], t["batch"]))
+        .map(|t| {
+            let kind = t["kind"].as_str().unwrap();
+            format!("{kind} {} {} {} {}", t["n_prompt"], t["n_gen"], t["batch"], t["depth"])
+        })
         .collect();
-    assert_eq!(shapes, ["prefill 8 null null", "prefill 33 null null", "decode null 4 1", "decode null 4 3"]);
+    assert_eq!(
+        shapes,
+        ["prefill 8 null null null", "prefill 33 null null null", "decode null 4 1 20", "decode null 4 3 20"]
+    );
     for test in tests {
         let rate = |key: &str| test["tokens_per_second"][key].as_f64().unwrap();
         assert!(
@@ -27,5 +40,52 @@ fn every_test_has_a_rate_between_its_bounds() {
     assert!(
         0 < bytes("weights_bytes_per_token") && bytes("weights_bytes_per_token") <= bytes("weights_bytes")
     );
-    assert!(report["gigabytes_per_second"].as_f64().unwrap() > 0.0);
+    let number = |value: &Value| value.as_f64().unwrap();
+    // Two layers of 2 KV heads of 64 values, two bytes each, for keys and for values.
+    let kv_row = 2 * 2 * 64 * 2 * 2;
+    let decode = &tests[2];
+    let kv = (21..25).sum::<u64>() * kv_row / 4;
+    assert_eq!(decode["bytes_per_step"].as_u64().unwrap(), bytes("weights_bytes_per_token") + kv);
+    assert_eq!(number(&report["gigabytes_per_second"]), number(&decode["gigabytes_per_second"]));
+    let share = number(&decode["gigabytes_per_second"]) / 100.0;
+    assert!((number(&report["roofline_share"]) - share).abs() < 1e-12 && share > 0.0);
+    assert_eq!(report["roofline"]["source"], "given");
+    assert!(tests[0]["bytes_per_step"].is_null() && tests[3]["roofline_share"].is_number());
+    assert!(number(&report["load_gigabytes_per_second"]) > 0.0 && bytes("load_bytes") > 0);
+    assert_eq!(report["resident"], true);
+}
+
+/// A golden model without its vocabulary, as files that are made for measuring have it.
+fn without_vocabulary(folder: &Path) -> String {
+    let gguf = Gguf::open(&PathBuf::from(golden("llama-q4_0.gguf"))).unwrap();
+    let mut writer = Writer::new();
+    for (key, value) in gguf.metadata().iter().filter(|(key, _)| !key.starts_with("tokenizer.")) {
+        writer.set(key, value.clone());
+    }
+    writer.set("tokenizer.ggml.model", "no_vocab");
+    for info in gguf.tensors() {
+        writer.tensor(&info.name, info.format, &info.shape, gguf.tensor(&info.name).unwrap().bytes.to_vec());
+    }
+    let path = folder.join("no_vocab.gguf");
+    writer.write(&mut File::create(&path).unwrap()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_file_without_a_vocabulary_can_be_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = without_vocabulary(folder.path());
+    let args = ["-p", "8", "-n", "2", "--reps", "1", "--threads", "1", "-q", "--json"];
+    let report = worker(&[&["bench", "--model", &model][..], &args].concat()).json();
+    assert_eq!(report["tests"].as_array().unwrap().len(), 2);
+    let roofline = &report["roofline"];
+    assert!(roofline["gigabytes_per_second"].as_f64().unwrap() > 0.0, "{roofline}");
+}
+
+#[test]
+fn a_test_longer_than_the_model_can_be_is_refused() {
+    let args = ["bench", "--device", "cpu", "-p", "0", "-n", "4", "--depth", "126", "-q", "--roofline", "1"];
+    let done = worker(&[&args[..], &["--model", &golden("gpt2-q4_k_m.gguf")]].concat());
+    assert_eq!(done.code, 8, "{}", done.stderr);
+    assert_eq!(done.stderr, "error: expected at most 128 tokens (the context), found 130\n");
 }

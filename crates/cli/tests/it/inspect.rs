@@ -146,3 +146,69 @@ fn an_unknown_architecture_is_described_and_refused_to_run() {
     "#]]
     .assert_eq(&refused.stderr);
 }
+
+/// The text of a plan, with the numbers of the machine and of a GPU's own buffers left out, and the exit code.
+fn plan(flags: &[&str]) -> String {
+    let done = worker(&[&["inspect", &golden("llama-q4_k_m.gguf"), "--plan", "-q"][..], flags].concat());
+    let on_gpu = done.stdout.starts_with("device         cuda");
+    let varies = |line: &str| {
+        line.starts_with("free")
+            || (on_gpu && ["activations", "kept free", "needed"].iter().any(|name| line.starts_with(name)))
+    };
+    let lines = done.stdout.lines().map(|line| if varies(line) { &line[..11] } else { line }.trim_end());
+    format!("{}\nexit code {}\n", lines.collect::<Vec<_>>().join("\n"), done.code)
+}
+
+#[test]
+fn a_plan_is_a_sum_and_its_exit_code_says_whether_it_fits() {
+    expect![[r#"
+        device         cpu
+        context        2 sequences of 128 tokens
+        weights                 824192 bytes  804.9 KiB
+        KV cache                262144 bytes  256.0 KiB
+        activations           13636608 bytes   13.0 MiB
+        needed                14722944 bytes   14.0 MiB
+        free
+        fits           yes
+        exit code 0
+    "#]]
+    .assert_eq(&plan(&["--device", "cpu", "--ctx", "128", "--slots", "2"]));
+    expect![[r#"
+        device         cpu
+        context        1 sequence of 1000000000000 tokens
+        weights                 824192 bytes  804.9 KiB
+        KV cache       2048000000000000 bytes    1.8 PiB
+        activations           13634048 bytes   13.0 MiB
+        needed         2048000014458240 bytes    1.8 PiB
+        free
+        fits           no
+        exit code 6
+    "#]]
+    .assert_eq(&plan(&["--device", "cpu", "--exact", "--ctx", "1000000000000"]));
+}
+
+#[test]
+fn a_plan_for_a_gpu_that_is_not_there_has_its_sum_and_is_7() {
+    expect![[r#"
+        device         cuda:63
+        context        4 sequences of 256 tokens
+        weights                 856512 bytes  836.4 KiB
+        KV cache               1048576 bytes    1.0 MiB
+        activations
+        kept free
+        needed
+        free
+        fits           not known
+        exit code 7
+    "#]]
+    .assert_eq(&plan(&["--gpu-device", "63", "--slots", "4"]));
+    let done = worker(&["inspect", &golden("llama-f16.gguf"), "--plan", "--device", "cuda:63", "--json"]);
+    let plan: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let bytes = |key: &str| plan[key].as_u64().unwrap();
+    assert_eq!(bytes("total"), bytes("weights") + bytes("kv_cache") + bytes("activations"));
+    assert_eq!(bytes("needed"), bytes("total") + bytes("reserve"));
+    assert_eq!(
+        (done.code, &plan["free"], &plan["fits"]),
+        (7, &serde_json::Value::Null, &serde_json::Value::Null)
+    );
+}

@@ -5,6 +5,7 @@
 
 mod bench;
 mod eval;
+mod gpu;
 mod inspect;
 mod program;
 mod refusals;

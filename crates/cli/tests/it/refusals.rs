@@ -98,17 +98,81 @@ fn an_invalid_file_is_4() {
 #[test]
 fn a_device_that_is_not_there_is_7_and_never_replaced() {
     let model = golden("llama-q4_0.gguf");
+    let commands = [["run", "--raw", "--prompt", "x"], ["bench", "-n", "1", "-q"]];
+    for command in commands {
+        // Why it is not there depends on the build and the machine.
+        for device in [["--device", "cuda:63"], ["--gpu-device", "63"]] {
+            let done = worker(&[&command[..], &["--model", &model, "-q"], &device].concat());
+            let said = (done.code, done.stdout.as_str(), done.stderr.lines().count());
+            assert_eq!(said, (7, "", 1), "{}", done.stderr);
+            assert!(done.stderr.starts_with("error: device cuda:63 is not available: "), "{}", done.stderr);
+        }
+    }
+}
+
+#[test]
+fn devices_that_contradict_each_other_are_2() {
+    let model = golden("llama-q4_0.gguf");
+    let run = |flags: &[&'static str]| {
+        let mut args = vec!["run", "--raw", "--prompt", "x", "--model", "m"];
+        args.extend(flags);
+        args
+    };
     check(
-        &["run", "--model", &model, "--device", "cuda:0", "--raw", "--prompt", "x"],
+        &run(&["--device", "gpu"]),
         "",
-        &expect!["7: error: device cuda:0 is not available: built without CUDA kernels"],
+        &expect!["2: error: invalid value 'gpu' for '--device <DEVICE>': expected auto, cpu or cuda:N"],
+    );
+    check(
+        &run(&["--device", "cpu", "--gpu-device", "0"]),
+        "",
+        &expect!["2: error: the argument '--device <DEVICE>' cannot be used with '--gpu-device <N>'"],
+    );
+    check(
+        &run(&["--load-chunk-mb", "4"]),
+        "",
+        &expect!["2: error: invalid value '4' for '--load-chunk-mb <MB>': 4 is not in 8..=1024"],
+    );
+    check(
+        &[
+            "eval",
+            "logits",
+            "--model",
+            &model,
+            "--gpu-device",
+            "1",
+            "--exact",
+            "--tokens",
+            &golden("llama-q4_0.json"),
+        ]
+        .into_iter()
+        .chain(["--key", "tokens.text", "--out", "x"])
+        .collect::<Vec<_>>(),
+        "",
+        &expect!["2: error: --exact is the CPU's alone: with cuda:1 there is no float32 throughout"],
+    );
+    check(
+        &["inspect", &model, "--device", "cpu"],
+        "",
+        &expect!["2: error: --device, --gpu-device and --exact need --plan"],
+    );
+    check(
+        &["inspect", &model, "--slots", "2"],
+        "",
+        &expect!["2: error: the following required arguments were not provided: --plan"],
+    );
+    check(
+        &["bench", "--model", "m", "--roofline", "0"],
+        "",
+        &expect!["2: error: invalid value '0' for '--roofline <GB/S>': expected a number above 0"],
     );
 }
 
 #[test]
 fn a_model_that_does_not_fit_is_6_before_anything_is_allocated() {
     let model = golden("llama-q4_0.gguf");
-    let args = ["run", "--model", &model, "--raw", "--prompt", "x", "--ctx", "100000000000"];
+    let args =
+        ["run", "--model", &model, "--raw", "--prompt", "x", "--device", "cpu", "--ctx", "100000000000"];
     let done = worker(&args);
     assert_eq!((done.code, done.stdout.as_str()), (6, ""), "{}", done.stderr);
     let line = done.stderr.lines().last().unwrap();

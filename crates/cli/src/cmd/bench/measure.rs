@@ -1,12 +1,14 @@
 //! How fast is this executor? Times prefill and decode on random tokens, without engine or tokenizer.
 //!
 //! Prefill: one sequence's `n` prompt tokens from an empty cache to the first sampled token. Decode: `n` steps of one generated
-//! token in each of `batch` sequences, after a prompt of one token that is not timed. Sampling is greedy.
+//! token in each of `batch` sequences, after a prompt of `depth` tokens (at least one) that is not timed. Each step takes the tokens that
+//! the one before it chose, as generation does. Sampling is greedy.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use model::batch::PageId;
 use model::{Batch, Executor, Input, Role, SamplingParams, Span, Want};
 use serde::Serialize;
 
@@ -27,6 +29,8 @@ pub(crate) enum Test {
         n_gen: usize,
         /// Sequences at once.
         batch: usize,
+        /// Tokens that stand before them in each sequence; none means one.
+        depth: usize,
     },
 }
 
@@ -35,7 +39,15 @@ impl Test {
     fn n_token(self) -> usize {
         match self {
             Test::Prefill { n_prompt } => n_prompt,
-            Test::Decode { n_gen, batch } => n_gen * batch,
+            Test::Decode { n_gen, batch, .. } => n_gen * batch,
+        }
+    }
+
+    /// Tokens that a sequence has in the end.
+    pub(crate) fn n_ctx(self) -> usize {
+        match self {
+            Test::Prefill { n_prompt } => n_prompt,
+            Test::Decode { n_gen, depth, .. } => depth.max(1).saturating_add(n_gen),
         }
     }
 
@@ -43,7 +55,7 @@ impl Test {
     pub(crate) fn run(self, executor: &mut dyn Executor) -> anyhow::Result<f64> {
         let seconds = match self {
             Test::Prefill { n_prompt } => prefill(executor, n_prompt)?,
-            Test::Decode { n_gen, batch } => decode(executor, n_gen, batch)?,
+            Test::Decode { n_gen, batch, depth } => decode(executor, n_gen, batch, depth.max(1))?,
         };
         Ok(self.n_token() as f64 / seconds.max(1e-9))
     }
@@ -77,48 +89,56 @@ fn prefill(executor: &mut dyn Executor, n_prompt: usize) -> anyhow::Result<f64> 
     let limits = executor.limits();
     let ids: Vec<u32> = Ids { state: 1, n_vocab: limits.n_vocab }.take(n_prompt).collect();
     let pages = single::pages(limits, 0, n_prompt);
-    let want = greedy();
     let began = Instant::now();
+    prompt(executor, 0, &ids, &pages)?;
+    Ok(began.elapsed().as_secs_f64())
+}
+
+/// Computes a sequence's prompt and samples the token after it.
+fn prompt(executor: &mut dyn Executor, slot: u32, ids: &[u32], pages: &Arc<[PageId]>) -> anyhow::Result<()> {
     let mut start = 0;
-    for tokens in ids.chunks(limits.n_row.max(1)) {
-        let last = start + tokens.len() == n_prompt;
+    for tokens in ids.chunks(executor.limits().n_row.max(1)) {
+        let last = start + tokens.len() == ids.len();
         let span = Span {
-            slot: 0,
-            begin: (start == 0).then(|| ids.as_slice().into()),
+            slot,
+            begin: (start == 0).then(|| ids.into()),
             start,
             input: Input::Tokens(tokens.into()),
             pages: pages.clone(),
             role: Role::Prompt,
-            want: if last { want.clone() } else { Want::Nothing },
+            want: if last { greedy() } else { Want::Nothing },
         };
         single::step(executor, vec![span])?;
         start += tokens.len();
     }
-    Ok(began.elapsed().as_secs_f64())
+    Ok(())
 }
 
-fn decode(executor: &mut dyn Executor, n_gen: usize, batch: usize) -> anyhow::Result<f64> {
+fn decode(executor: &mut dyn Executor, n_gen: usize, batch: usize, depth: usize) -> anyhow::Result<f64> {
     let limits = executor.limits();
     let mut ids = Ids { state: 2, n_vocab: limits.n_vocab };
-    let pages: Vec<_> = (0..batch).map(|slot| single::pages(limits, slot, 1 + n_gen)).collect();
+    let pages: Vec<_> = (0..batch).map(|slot| single::pages(limits, slot, depth + n_gen)).collect();
+    for (slot, pages) in (0..).zip(&pages) {
+        let ids: Vec<u32> = ids.by_ref().take(depth).collect();
+        prompt(executor, slot, &ids, pages)?;
+    }
     let want = greedy();
-    let mut step = |start: usize| -> Vec<Span> {
-        let spans = pages.iter().zip(0..).zip(&mut ids).map(|((pages, slot), id)| Span {
+    let step = |start: usize| -> Batch {
+        let spans = (0..).zip(&pages).map(|(slot, pages)| Span {
             slot,
-            begin: (start == 0).then(|| [id].into()),
+            begin: None,
             start,
-            input: Input::Tokens([id].into()),
+            input: Input::Last,
             pages: pages.clone(),
-            role: if start == 0 { Role::Prompt } else { Role::Generated },
+            role: Role::Generated,
             want: want.clone(),
         });
-        spans.collect()
+        Batch { spans: spans.collect() }
     };
-    single::step(executor, step(0))?;
     let mut waiting = VecDeque::new();
     let began = Instant::now();
-    for start in 1..=n_gen {
-        waiting.push_back(executor.submit(&Batch { spans: step(start) })?);
+    for start in depth..depth + n_gen {
+        waiting.push_back(executor.submit(&step(start))?);
         if waiting.len() >= limits.n_in_flight.max(1)
             && let Some(ticket) = waiting.pop_front()
         {

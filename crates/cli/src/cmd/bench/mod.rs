@@ -1,21 +1,22 @@
 //! How fast is it? Prefill and decode rates of one model on one device, alone or in turn with llama.cpp's.
 //!
-//! Rates are tokens per second over all sequences; the median of some repetitions, after one warm-up. Bandwidth is the bytes of
-//! weights that one token reads (a mixture's unused experts and the rows of the embedding that are not looked up left out)
-//! times the decode rate of one sequence.
+//! Rates are tokens per second over all sequences; the median of some repetitions, after one warm-up. What a step of generation must
+//! read ([`traffic`]) times its rate is its bandwidth, which is held against what the device's memory gives: the roofline.
 
 mod measure;
 mod peer;
 mod report;
 mod samples;
+mod traffic;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use self::measure::Test;
 use self::peer::Peer;
-use self::report::{Facts, Line, Report};
+use self::report::{Facts, Line, Report, Roofline};
 use self::samples::Samples;
+use self::traffic::Traffic;
 use crate::cmd;
 use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
@@ -24,9 +25,12 @@ use crate::log::LogArgs;
 /// `worker-orcd bench`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  worker-orcd bench --model m.gguf -p 512,2048 -n 128 --batch 1,4\n  \
+    worker-orcd bench --model m.gguf --device cuda:0 -p 0 -n 64 --depth 8192\n  \
     worker-orcd bench --model m.gguf --vs llama.cpp/build/bin/llama-bench --json\n\n\
     Rates are in tokens per second: the median of --reps repetitions (and the slowest and fastest).\n\
-    --vs runs the other program in turn with this one, repetition by repetition.")]
+    GB/s are the bytes that a step of generation must read, in the file's format, times its rate; the share is of\n\
+    --roofline, or of what a short test of the device's memory gave (reading on the CPU, copying on a GPU).\n\
+    --vs runs the other program in turn with this one, repetition by repetition, on the same device.")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -39,6 +43,12 @@ pub(crate) struct Args {
     /// Sequences to generate at once
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1", value_parser = cmd::at_least_one)]
     batch: Vec<NonZeroUsize>,
+    /// Tokens that stand in each sequence before the generated ones
+    #[arg(short = 'd', long, value_name = "N", default_value_t = 0)]
+    depth: usize,
+    /// GB/s of the device's memory to hold generation against [default: measured]
+    #[arg(long, value_name = "GB/S", value_parser = positive)]
+    roofline: Option<f64>,
     /// Repetitions
     #[arg(long, value_name = "N", default_value = "5", value_parser = cmd::at_least_one)]
     reps: NonZeroUsize,
@@ -54,7 +64,8 @@ impl Args {
     fn tests(&self) -> anyhow::Result<Vec<Test>> {
         let prefill = self.prompt.iter().filter(|&&n| n > 0).map(|&n_prompt| Test::Prefill { n_prompt });
         let batches = self.batch.iter().filter(|_| self.generate > 0);
-        let decode = batches.map(|batch| Test::Decode { n_gen: self.generate, batch: batch.get() });
+        let decode =
+            batches.map(|batch| Test::Decode { n_gen: self.generate, batch: batch.get(), depth: self.depth });
         let tests: Vec<Test> = prefill.chain(decode).collect();
         match tests.is_empty() {
             true => Err(Failure::Usage("nothing to time: -p and -n are both 0".into()).into()),
@@ -63,23 +74,40 @@ impl Args {
     }
 
     /// The context and the sequences that the tests need.
-    fn shape(&self) -> Shape {
-        let longest = self.prompt.iter().copied().max().unwrap_or(0);
+    fn shape(&self, tests: &[Test]) -> Shape {
+        let longest = tests.iter().map(|test| test.n_ctx()).max();
         let n_slot = self.batch.iter().map(|b| b.get()).max().unwrap_or(1);
-        Shape { n_ctx: Some(longest.max(self.generate.saturating_add(1))), n_slot }
+        Shape { n_ctx: longest.max(self.model.ctx.map(NonZeroUsize::get)), n_slot }
     }
+}
+
+/// Reads a rate for a flag.
+fn positive(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|&rate: &f64| rate.is_finite() && rate > 0.0);
+    rate.ok_or_else(|| "expected a number above 0".to_owned())
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let tests = args.tests()?;
-    let mut shape = args.shape();
-    if let Some(n_ctx) = args.model.ctx {
-        shape.n_ctx = shape.n_ctx.max(Some(n_ctx.get()));
+    let mut opened = device::open(&args.model)?;
+    // While nothing is loaded there is room for it.
+    let roofline = match args.roofline {
+        Some(rate) => Some(Roofline { gigabytes_per_second: rate, source: "given" }),
+        None if args.generate == 0 => None,
+        None => {
+            let (gigabytes_per_second, source) = opened.bandwidth()?;
+            Some(Roofline { gigabytes_per_second, source })
+        }
+    };
+    let mut loaded = opened.load(args.shape(&tests), log)?;
+    let n_ctx = loaded.executor.limits().n_ctx;
+    if let Some(test) = tests.iter().find(|test| test.n_ctx() > n_ctx) {
+        let text = format!("expected at most {n_ctx} tokens (the context), found {}", test.n_ctx());
+        return Err(Failure::Request(text).into());
     }
-    let mut loaded = device::open(&args.model)?.load(shape, log)?;
-    let threads = loaded.threads;
-    let peer = args.vs.as_deref().map(|program| Peer { program, model: &args.model.model, threads });
+    let (threads, gpu) = (loaded.threads, loaded.gpu);
+    let peer = args.vs.as_deref().map(|program| Peer { program, model: &args.model.model, threads, gpu });
     let mut ours = vec![Vec::new(); tests.len()];
     let mut theirs = vec![Vec::new(); tests.len()];
     for &test in &tests {
@@ -105,10 +133,12 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         }
         tracing::info!("repetition {} of {}", rep + 1, args.reps);
     }
-    let lines = tests
-        .iter()
-        .zip(ours.iter().zip(&theirs))
-        .filter_map(|(&test, (ours, theirs))| Some(Line::new(test, Samples::of(ours)?, Samples::of(theirs))));
-    let report = Report::new(Facts::of(&loaded, args), lines.collect());
+    let traffic = Traffic::of(&loaded.gguf, &loaded.model, args.model.device.exact);
+    let lines = tests.iter().zip(ours.iter().zip(&theirs)).filter_map(|(&test, (ours, theirs))| {
+        let line = Line::new(test, Samples::of(ours)?, Samples::of(theirs));
+        Some(line.with_bandwidth(traffic.of_step(test), roofline.as_ref()))
+    });
+    let lines = lines.collect();
+    let report = Report::new(Facts::of(&loaded, args, traffic.weights), roofline, lines);
     if args.json { cmd::print_json(&report) } else { cmd::print(&report.to_string()) }
 }

@@ -1,10 +1,10 @@
 //! What did the benchmark find? The fields of `bench --json`, and the table for people.
 //!
-//! Rates in tokens per second, bytes in bytes, GB as 10^9 bytes, `ratio` ours over theirs.
+//! Rates in tokens per second, bytes in bytes, GB as 10^9 bytes, `ratio` ours over theirs. The fields' names are part of the interface:
+//! docs/src/performance.md lists them.
 
 use std::fmt;
 
-use model::architecture::FeedForwardKind;
 use serde::Serialize;
 
 use super::Args;
@@ -19,9 +19,19 @@ use crate::{machine, version};
 pub(crate) struct Report {
     #[serde(flatten)]
     facts: Facts,
-    /// Decode of one sequence times the weights that a token reads; absent where that was not timed.
+    /// Of the decode of one sequence; absent where that was not timed.
     gigabytes_per_second: Option<f64>,
+    roofline_share: Option<f64>,
+    roofline: Option<Roofline>,
     tests: Vec<Line>,
+}
+
+/// What the device's memory gives.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Roofline {
+    pub(crate) gigabytes_per_second: f64,
+    /// `given`, or measured by a `read` or a `copy`.
+    pub(crate) source: &'static str,
 }
 
 /// Under what circumstances.
@@ -40,6 +50,11 @@ pub(crate) struct Facts {
     repetitions: usize,
     peer: Option<String>,
     load_seconds: f64,
+    load_bytes: u64,
+    load_copy_seconds: f64,
+    load_gigabytes_per_second: f64,
+    device_bytes: u64,
+    resident: bool,
     resident_bytes: Option<u64>,
     peak_resident_bytes: Option<u64>,
 }
@@ -52,19 +67,42 @@ pub(crate) struct Line {
     tokens_per_second: Samples,
     peer_tokens_per_second: Option<Samples>,
     ratio: Option<f64>,
+    bytes_per_step: Option<u64>,
+    gigabytes_per_second: Option<f64>,
+    roofline_share: Option<f64>,
 }
 
 impl Line {
     /// Ours beside theirs.
     pub(crate) fn new(test: Test, ours: Samples, theirs: Option<Samples>) -> Line {
         let ratio = theirs.as_ref().map(|theirs| ours.median / theirs.median);
-        Line { test, tokens_per_second: ours, peer_tokens_per_second: theirs, ratio }
+        Line {
+            test,
+            tokens_per_second: ours,
+            peer_tokens_per_second: theirs,
+            ratio,
+            bytes_per_step: None,
+            gigabytes_per_second: None,
+            roofline_share: None,
+        }
+    }
+
+    /// With what a step reads, where that is known.
+    pub(crate) fn with_bandwidth(self, bytes_per_step: Option<u64>, roofline: Option<&Roofline>) -> Line {
+        let batch = match self.test {
+            Test::Decode { batch, .. } => batch,
+            Test::Prefill { .. } => 1,
+        };
+        let steps = self.tokens_per_second.median / batch.max(1) as f64;
+        let rate = bytes_per_step.map(|bytes| bytes as f64 * steps / 1e9);
+        let share = rate.zip(roofline).map(|(rate, roofline)| rate / roofline.gigabytes_per_second);
+        Line { bytes_per_step, gigabytes_per_second: rate, roofline_share: share, ..self }
     }
 }
 
 impl Facts {
     /// As they are after the measurements.
-    pub(crate) fn of(loaded: &Loaded, args: &Args) -> Facts {
+    pub(crate) fn of(loaded: &Loaded, args: &Args, weights_bytes_per_token: u64) -> Facts {
         let resident = machine::memory_resident();
         let tensors = loaded.gguf.tensors();
         let memory = loaded.executor.memory();
@@ -74,41 +112,32 @@ impl Facts {
             model: args.model.model.display().to_string(),
             parameters: tensors.iter().map(|tensor| tensor.n_values() as u64).sum(),
             weights_bytes: memory.weights,
-            weights_bytes_per_token: weights_bytes_per_token(loaded),
+            weights_bytes_per_token,
             device: memory.device,
             kernels: loaded.kernels.clone(),
             threads: loaded.threads,
-            exact: args.model.exact,
+            exact: args.model.device.exact,
             repetitions: args.reps.get(),
             peer: args.vs.as_ref().map(|path| path.display().to_string()),
             load_seconds: loaded.load_time.as_secs_f64(),
+            load_bytes: loaded.copied.n_bytes,
+            load_copy_seconds: loaded.copied.seconds,
+            load_gigabytes_per_second: loaded.copied.gigabytes_per_second(),
+            device_bytes: memory.weights.saturating_add(memory.kv_cache).saturating_add(memory.activations),
+            resident: memory.resident,
             resident_bytes: resident.map(|(now, _)| now),
             peak_resident_bytes: resident.map(|(_, peak)| peak),
         }
     }
 }
 
-/// Bytes of weights that one generated token reads: all but tables of which it needs a row, and experts that it does not use.
-fn weights_bytes_per_token(loaded: &Loaded) -> u64 {
-    let tied = loaded.gguf.tensor("output.weight").is_none();
-    let read = |name: &str, bytes: u64| match (name, loaded.model.architecture.feed_forward.kind) {
-        ("position_embd.weight", _) => 0,
-        ("token_embd.weight", _) if !tied => 0,
-        (name, FeedForwardKind::Experts { n_expert, n_used }) if name.contains("_exps.") => {
-            bytes / n_expert.max(1) as u64 * n_used as u64
-        }
-        _ => bytes,
-    };
-    loaded.gguf.tensors().iter().map(|tensor| read(&tensor.name, tensor.n_bytes as u64)).sum()
-}
-
 impl Report {
     /// Puts the lines under their circumstances.
-    pub(crate) fn new(facts: Facts, tests: Vec<Line>) -> Report {
+    pub(crate) fn new(facts: Facts, roofline: Option<Roofline>, tests: Vec<Line>) -> Report {
         let single = tests.iter().find(|line| matches!(line.test, Test::Decode { batch: 1, .. }));
-        let bytes = facts.weights_bytes_per_token as f64;
-        let gigabytes_per_second = single.map(|line| line.tokens_per_second.median * bytes / 1e9);
-        Report { facts, gigabytes_per_second, tests }
+        let (gigabytes_per_second, roofline_share) =
+            single.map_or((None, None), |line| (line.gigabytes_per_second, line.roofline_share));
+        Report { facts, gigabytes_per_second, roofline_share, roofline, tests }
     }
 }
 
@@ -118,16 +147,20 @@ impl fmt::Display for Report {
         writeln!(f, "model       {}", facts.model)?;
         writeln!(f, "parameters  {}, weights {}", Count(facts.parameters), Bytes(facts.weights_bytes))?;
         writeln!(f, "device      {} ({}), {} threads", facts.device, facts.kernels, facts.threads)?;
-        writeln!(f, "load        {:.2} s", facts.load_seconds)?;
+        let load = (Bytes(facts.load_bytes), facts.load_copy_seconds, facts.load_gigabytes_per_second);
+        let (bytes, seconds, rate) = load;
+        writeln!(f, "load        {:.2} s; {bytes} in {seconds:.2} s, {rate:.1} GB/s", facts.load_seconds)?;
+        let spilled = if facts.resident { "" } else { ", NOT all of it in the device's own memory" };
+        writeln!(f, "device has  {}{spilled}", Bytes(facts.device_bytes))?;
         if let (Some(now), Some(peak)) = (facts.resident_bytes, facts.peak_resident_bytes) {
             writeln!(f, "resident    {}, at most {}", Bytes(now), Bytes(peak))?;
         }
-        let a_token = Bytes(facts.weights_bytes_per_token);
-        match self.gigabytes_per_second {
-            Some(rate) => writeln!(f, "bandwidth   {rate:.1} GB/s: {a_token} of weights a token")?,
-            None => writeln!(f, "bandwidth   {a_token} of weights a token")?,
+        writeln!(f, "a token     reads {} of weights", Bytes(facts.weights_bytes_per_token))?;
+        if let Some(Roofline { gigabytes_per_second, source }) = &self.roofline {
+            writeln!(f, "roofline    {gigabytes_per_second:.1} GB/s ({source})")?;
         }
-        writeln!(f, "\n{:<20} {:>10} {:>22}{}", "test", "tokens/s", "min .. max", self.peer_heading())?;
+        let heading = format!("{:>10} {:>22} {:>8} {:>6}", "tokens/s", "min .. max", "GB/s", "share");
+        writeln!(f, "\n{:<27} {heading}{}", "test", self.peer_heading())?;
         self.tests.iter().try_for_each(|line| line.write(f))
     }
 }
@@ -145,12 +178,18 @@ impl Line {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self.test {
             Test::Prefill { n_prompt } => format!("prefill {n_prompt}"),
-            Test::Decode { n_gen, batch: 1 } => format!("decode {n_gen}"),
-            Test::Decode { n_gen, batch } => format!("decode {n_gen}, batch {batch}"),
+            Test::Decode { n_gen, batch, depth } => {
+                let batch = if batch == 1 { String::new() } else { format!(", batch {batch}") };
+                let depth = if depth == 0 { String::new() } else { format!(" at {depth}") };
+                format!("decode {n_gen}{depth}{batch}")
+            }
         };
         let rates =
             |s: &Samples| format!(" {:>10.2} {:>22}", s.median, format!("{:.2} .. {:.2}", s.min, s.max));
-        write!(f, "{name:<20}{}", rates(&self.tokens_per_second))?;
+        write!(f, "{name:<27}{}", rates(&self.tokens_per_second))?;
+        let text = |value: Option<String>| value.unwrap_or_default();
+        write!(f, " {:>8}", text(self.gigabytes_per_second.map(|rate| format!("{rate:.1}"))))?;
+        write!(f, " {:>6}", text(self.roofline_share.map(|share| format!("{:.0} %", 100.0 * share))))?;
         if let (Some(theirs), Some(ratio)) = (&self.peer_tokens_per_second, self.ratio) {
             write!(f, "{} {ratio:>7.3}", rates(theirs))?;
         }

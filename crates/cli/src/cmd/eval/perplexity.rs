@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         scored_tokens: score.count,
         mean_nll: score.mean(),
         bos: bos.is_some(),
-        exact: args.model.exact,
+        exact: args.model.device.exact,
     };
     if args.json {
         cmd::print_json(&report)

@@ -1,22 +1,28 @@
 //! What is in a GGUF file, and what memory does it need? Reads headers alone.
 //!
 //! A file of an unknown architecture is described as far as its keys go, and the reason it cannot run is named. Sizes in bytes,
-//! contexts in tokens.
+//! contexts in tokens. With `--plan` the question is narrower: whether it fits on a device.
 
 mod facts;
+mod plan;
 mod text;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use gguf::Gguf;
+use model::Model;
 
 use self::facts::Facts;
 use crate::cmd;
+use crate::device::{DeviceArgs, Shape};
+use crate::exit::Failure;
 
 /// `worker-orcd inspect`.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example: worker-orcd inspect m.gguf --ctx 8192")]
+#[command(after_help = "Examples:\n  worker-orcd inspect m.gguf --ctx 8192\n  \
+    worker-orcd inspect m.gguf --plan --device cuda:0 --ctx 8192 --slots 16\n\n\
+    With --plan the exit code says whether it fits: 0, or 6 if it does not (7 if the device is not there).")]
 pub(crate) struct Args {
     /// The GGUF file; any part of a split one
     #[arg(value_name = "FILE")]
@@ -25,8 +31,16 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// List every tensor
-    #[arg(long)]
+    #[arg(long, conflicts_with = "plan")]
     tensors: bool,
+    /// Say what the model would take on a device and whether it fits, without loading it
+    #[arg(long)]
+    plan: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Sequences at once that a plan is for [default: 1]
+    #[arg(long, value_name = "N", value_parser = cmd::at_least_one, requires = "plan")]
+    slots: Option<NonZeroUsize>,
     /// The context to compute memory for, in tokens [default: the context that `run` takes]
     #[arg(long, value_name = "N", value_parser = cmd::at_least_one)]
     ctx: Option<NonZeroUsize>,
@@ -34,7 +48,16 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let n_ctx = args.ctx.map(NonZeroUsize::get);
+    if args.plan {
+        let gguf = Gguf::open(&args.file)?;
+        let shape = Shape { n_ctx, n_slot: args.slots.map_or(1, NonZeroUsize::get) };
+        return plan::run(&Model::load(&gguf)?, shape, &args.device, args.json);
+    }
+    if args.device.says_something() {
+        return Err(Failure::Usage("--device, --gpu-device and --exact need --plan".to_owned()).into());
+    }
     let gguf = Gguf::open(&args.file)?;
-    let facts = Facts::of(&gguf, args.ctx.map(NonZeroUsize::get), args.tensors);
+    let facts = Facts::of(&gguf, n_ctx, args.tensors);
     if args.json { cmd::print_json(&facts) } else { cmd::print(&facts.to_string()) }
 }

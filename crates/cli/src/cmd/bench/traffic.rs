@@ -1,0 +1,83 @@
+//! How many bytes must a step of generation read? Weights in the file's own format, and the KV cache.
+//!
+//! Of the weights everything but tables of which a token needs one row (learned positions; the embedding, unless it is the output too) and
+//! experts that it does not use. Of the cache every position that attention sees, on average over the generated tokens. A device that keeps
+//! weights in a larger layout, or reads anything twice, reads more: the figure is what the work asks for.
+
+use gguf::Gguf;
+use model::Model;
+use model::architecture::FeedForwardKind;
+
+use super::measure::Test;
+
+/// What a model's steps read.
+pub(crate) struct Traffic {
+    /// Bytes of weights that one token reads.
+    pub(crate) weights: u64,
+    /// Whether sequences at once read the same weights.
+    shares_weights: bool,
+    /// Bytes of a position's keys and values in one layer.
+    kv_row: u64,
+    /// By layer.
+    windows: Vec<Option<usize>>,
+}
+
+impl Traffic {
+    /// Of a model; `exact` keeps keys and values in float32.
+    pub(crate) fn of(gguf: &Gguf, model: &Model, exact: bool) -> Traffic {
+        let architecture = &model.architecture;
+        let tied = gguf.tensor("output.weight").is_none();
+        let kind = architecture.feed_forward.kind;
+        let read = |name: &str, bytes: u64| match (name, kind) {
+            ("position_embd.weight", _) => 0,
+            ("token_embd.weight", _) if !tied => 0,
+            (name, FeedForwardKind::Experts { n_expert, n_used }) if name.contains("_exps.") => {
+                bytes / n_expert.max(1) as u64 * n_used as u64
+            }
+            _ => bytes,
+        };
+        let attention = &architecture.attention;
+        let value = if exact { 4 } else { 2 };
+        Traffic {
+            weights: gguf.tensors().iter().map(|tensor| read(&tensor.name, tensor.n_bytes as u64)).sum(),
+            shares_weights: !matches!(kind, FeedForwardKind::Experts { .. }),
+            kv_row: 2 * value * attention.n_kv() as u64,
+            windows: attention.window.clone(),
+        }
+    }
+
+    /// Bytes that attention of one token reads of `n` positions, its own among them.
+    fn kv(&self, n: usize) -> u64 {
+        let seen = self.windows.iter().map(|window| window.map_or(n, |window| n.min(window)) as u64);
+        seen.sum::<u64>() * self.kv_row
+    }
+
+    /// Bytes of an average step. `None` of a prompt, which is not bound by them, and where several sequences choose experts of their own.
+    pub(crate) fn of_step(&self, test: Test) -> Option<u64> {
+        let Test::Decode { n_gen, batch, depth } = test else { return None };
+        if batch > 1 && !self.shares_weights {
+            return None;
+        }
+        let first = depth.max(1) + 1;
+        let kv: u64 = (first..first + n_gen).map(|n| self.kv(n)).sum();
+        Some(self.weights + kv / n_gen.max(1) as u64 * batch as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_bound_what_is_read_and_sequences_share_weights() {
+        let mut traffic =
+            Traffic { weights: 1000, shares_weights: true, kv_row: 10, windows: vec![None, Some(4)] };
+        let decode = |n_gen, batch, depth| Test::Decode { n_gen, batch, depth };
+        assert_eq!(traffic.of_step(decode(1, 1, 0)), Some(1000 + 10 * (2 + 2)));
+        assert_eq!(traffic.of_step(decode(2, 1, 9)), Some(1000 + 10 * (10 + 4 + 11 + 4) / 2));
+        assert_eq!(traffic.of_step(decode(1, 3, 9)), Some(1000 + 3 * 10 * (10 + 4)));
+        assert_eq!(traffic.of_step(Test::Prefill { n_prompt: 8 }), None);
+        traffic.shares_weights = false;
+        assert_eq!((traffic.of_step(decode(1, 1, 0)), traffic.of_step(decode(1, 2, 0))), (Some(1040), None));
+    }
+}

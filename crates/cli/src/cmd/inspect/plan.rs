@@ -1,0 +1,133 @@
+//! What would the model take on a device, and is there as much? The fields of `inspect --plan --json`, in bytes.
+//!
+//! The same sums that loading makes, and the same decision, before anything is allocated or copied.
+
+use std::fmt;
+
+use model::Model;
+use serde::Serialize;
+
+use crate::device::{self, Chosen, Device, DeviceArgs, Shape};
+use crate::exit::Failure;
+use crate::memory::Needed;
+use crate::units::Bytes;
+use crate::{cmd, machine};
+
+/// A model on a device.
+#[derive(Debug, Serialize)]
+struct Plan {
+    device: String,
+    #[serde(flatten)]
+    memory: Needed,
+    /// What must be free: the total and the reserve.
+    needed: u64,
+    /// Unknown where the device is not there.
+    free: Option<u64>,
+    fits: Option<bool>,
+}
+
+impl Plan {
+    fn new(device: String, memory: Needed, free: Option<u64>) -> Plan {
+        Plan { device, memory, needed: memory.in_all(), free, fits: memory.fits(free) }
+    }
+}
+
+/// Prints the plan; afterwards refuses what does not fit, and a GPU that is not there.
+pub(super) fn run(model: &Model, shape: Shape, device: &DeviceArgs, json: bool) -> anyhow::Result<()> {
+    let print = |plan: &Plan| if json { cmd::print_json(plan) } else { cmd::print(&plan.to_string()) };
+    let on_cuda = |ordinal| -> Result<Needed, Failure> {
+        let options = shape.cuda_options(model, ordinal)?;
+        Needed::on_cuda(model, &options).map_err(|what| device::unsupported(&what))
+    };
+    let wanted = device.wanted()?;
+    let plan = match (device::choose(device, machine::default_threads()), wanted) {
+        (Ok(Chosen::Cpu), _) => {
+            let options = shape.cpu_options(model, 1, device.exact);
+            let memory = Needed::on_cpu(options.plan(model), &options);
+            Plan::new("cpu".to_owned(), memory, machine::memory_free())
+        }
+        (Ok(Chosen::Cuda(gpu)), _) => {
+            let free = gpu.device.memory().map_err(|error| gpu.failure(error))?.free;
+            Plan::new(gpu.id(), on_cuda(gpu.ordinal)?, Some(free))
+        }
+        (Err(refusal), Device::Cuda(ordinal)) => {
+            print(&Plan::new(wanted.to_string(), on_cuda(ordinal)?, None))?;
+            return Err(refusal.into());
+        }
+        (Err(refusal), _) => return Err(refusal.into()),
+    };
+    print(&plan)?;
+    Ok(plan.memory.check(&plan.device, plan.free)?)
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Needed { n_ctx, sequences, weights, kv_cache, activations, reserve, .. } = self.memory;
+        let line = |f: &mut fmt::Formatter<'_>, label: &str, n: u64| {
+            writeln!(f, "{label:<14} {n:>15} bytes {:>10}", Bytes(n).to_string())
+        };
+        writeln!(f, "{:<14} {}", "device", self.device)?;
+        let each = if sequences == 1 { "1 sequence".to_owned() } else { format!("{sequences} sequences") };
+        writeln!(f, "{:<14} {each} of {n_ctx} tokens", "context")?;
+        line(f, "weights", weights)?;
+        line(f, "KV cache", kv_cache)?;
+        line(f, "activations", activations)?;
+        if reserve > 0 {
+            line(f, "kept free", reserve)?;
+        }
+        line(f, "needed", self.needed)?;
+        match self.free {
+            Some(free) => line(f, "free", free)?,
+            None => writeln!(f, "{:<14} not known", "free")?,
+        }
+        let fits = match self.fits {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "not known",
+        };
+        writeln!(f, "{:<14} {fits}", "fits")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn a_plan_reads_as_a_sum() {
+        let memory = Needed {
+            n_ctx: 8192,
+            sequences: 4,
+            weights: 5_000_000_000,
+            kv_cache: 4 << 30,
+            activations: 700_000_000,
+            total: 5_700_000_000 + (4 << 30),
+            reserve: 352 << 20,
+        };
+        let on_gpu = Plan::new("cuda:0".to_owned(), memory, Some(11_000_000_000));
+        let unknown = Plan::new("cuda:1".to_owned(), Needed { sequences: 1, reserve: 0, ..memory }, None);
+        expect![[r#"
+            device         cuda:0
+            context        4 sequences of 8192 tokens
+            weights             5000000000 bytes    4.7 GiB
+            KV cache            4294967296 bytes    4.0 GiB
+            activations          700000000 bytes  667.6 MiB
+            kept free            369098752 bytes  352.0 MiB
+            needed             10364066048 bytes    9.7 GiB
+            free               11000000000 bytes   10.2 GiB
+            fits           yes
+
+            device         cuda:1
+            context        1 sequence of 8192 tokens
+            weights             5000000000 bytes    4.7 GiB
+            KV cache            4294967296 bytes    4.0 GiB
+            activations          700000000 bytes  667.6 MiB
+            needed              9994967296 bytes    9.3 GiB
+            free           not known
+            fits           not known
+        "#]]
+        .assert_eq(&format!("{on_gpu}\n{unknown}"));
+    }
+}

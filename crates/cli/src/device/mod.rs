@@ -1,0 +1,232 @@
+//! Where does the model run? The one place that picks a device and puts a model on it.
+//!
+//! `auto` says what it chose in the first line of the log; no other choice is ever made in place of the one that was asked for.
+//! [`choose`] decides, [`gpu`] knows what can be found on a machine, [`bandwidth`] measures a device's memory.
+
+mod bandwidth;
+mod choose;
+mod gpu;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cpu::CpuExecutor;
+use cuda::CudaExecutor;
+use gguf::Gguf;
+use model::{Architecture, Executor, ExecutorError, Model};
+use tokenizer::Tokenizer;
+
+pub(crate) use self::choose::{Chosen, Device, DeviceArgs, choose};
+pub(crate) use self::gpu::{Gpu, unsupported};
+use crate::cmd::at_least_one;
+use crate::exit::Failure;
+use crate::log::LogArgs;
+use crate::machine;
+use crate::memory::Needed;
+use crate::progress::{Copied, Progress};
+
+/// The context of a run where none is given, in tokens, if the model was made for as many.
+const DEFAULT_CTX: usize = 4096;
+
+/// The flags of every command that computes with a model.
+#[derive(clap::Args, Debug)]
+pub(crate) struct ModelArgs {
+    /// The GGUF file; any part of a split one
+    #[arg(long, short, value_name = "PATH")]
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// Threads that compute on the CPU, or fill a GPU's buffers [default: the physical cores this process may use]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    threads: Option<NonZeroUsize>,
+    /// Tokens of context [default: what the model was made for, at most 4096]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) ctx: Option<NonZeroUsize>,
+    /// MiB of the file that loading moves at once [default: 16 to a GPU, 8 on the CPU]
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u16).range(8..=1024))]
+    load_chunk_mb: Option<u16>,
+}
+
+/// How much a command wants to compute at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Tokens a sequence; `None` for the default of the model.
+    pub(crate) n_ctx: Option<usize>,
+    /// Sequences at once.
+    pub(crate) n_slot: usize,
+}
+
+impl Shape {
+    /// One sequence of the default length.
+    pub(crate) fn one_sequence() -> Shape {
+        Shape { n_ctx: None, n_slot: 1 }
+    }
+
+    fn n_ctx(self, model: &Model) -> usize {
+        self.n_ctx.unwrap_or_else(|| default_ctx(&model.architecture))
+    }
+
+    /// What the CPU executor is asked for.
+    pub(crate) fn cpu_options(self, model: &Model, threads: usize, exact: bool) -> cpu::Options {
+        let n_row = cpu::Options::default().n_row.max(self.n_slot);
+        let n_ctx = self.n_ctx(model);
+        cpu::Options { threads, exact, n_ctx, n_slot: self.n_slot, n_row, ..cpu::Options::default() }
+    }
+
+    /// What the executor of a GPU is asked for.
+    ///
+    /// # Errors
+    /// More sequences than it can have.
+    pub(crate) fn cuda_options(self, model: &Model, ordinal: u32) -> Result<cuda::Options, Failure> {
+        if self.n_slot > cuda::MAX_SLOTS {
+            let text = format!(
+                "expected at most {} sequences at once on a GPU, found {}",
+                cuda::MAX_SLOTS,
+                self.n_slot
+            );
+            return Err(Failure::Usage(text));
+        }
+        let n_ctx = self.n_ctx(model);
+        Ok(cuda::Options { ordinal, n_ctx, n_slot: self.n_slot, ..cuda::Options::default() })
+    }
+}
+
+/// The context of a run where none is given, in tokens.
+pub(crate) fn default_ctx(architecture: &Architecture) -> usize {
+    architecture.n_ctx_train.min(DEFAULT_CTX)
+}
+
+/// A model whose device is chosen, not yet on it.
+pub(crate) struct Opened {
+    /// The file.
+    pub(crate) gguf: Gguf,
+    /// The model.
+    pub(crate) model: Arc<Model>,
+    chosen: Chosen,
+    threads: usize,
+    exact: bool,
+    load_chunk: Option<usize>,
+    began: Instant,
+}
+
+/// A model on its device.
+pub(crate) struct Loaded {
+    /// The file.
+    pub(crate) gguf: Gguf,
+    /// The model.
+    pub(crate) model: Arc<Model>,
+    /// On the device.
+    pub(crate) executor: Box<dyn Executor>,
+    /// The GPU's number, if it is one.
+    pub(crate) gpu: Option<u32>,
+    /// Threads that compute, or loaded.
+    pub(crate) threads: usize,
+    /// The kernels, for people.
+    pub(crate) kernels: String,
+    /// From opening the file to being ready.
+    pub(crate) load_time: Duration,
+    /// The part of it in which weights moved.
+    pub(crate) copied: Copied,
+}
+
+/// The tokenizer of a file, or of a tokenizer.json beside it.
+pub(crate) fn open_tokenizer(gguf: &Gguf) -> anyhow::Result<Tokenizer> {
+    let beside = gguf.paths().first().and_then(|path| path.parent());
+    let tokenizer = Tokenizer::from_gguf(gguf.metadata(), beside)?;
+    tokenizer.notices().iter().for_each(|notice| tracing::warn!("{notice}"));
+    Ok(tokenizer)
+}
+
+/// Chooses the device that the flags ask for and reads what the file says about its model.
+pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<Opened> {
+    let began = Instant::now();
+    let threads = args.threads.map_or_else(machine::default_threads, NonZeroUsize::get);
+    // Opening a GPU takes longer than reading the file's header, and neither needs the other.
+    let (chosen, file) = thread::scope(|scope| {
+        let file = scope.spawn(|| -> anyhow::Result<_> {
+            let gguf = Gguf::open(&args.model)?;
+            let model = Model::load(&gguf)?;
+            Ok((gguf, Arc::new(model)))
+        });
+        let chosen = choose(&args.device, threads);
+        (chosen, file.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let (chosen, (gguf, model)) = (chosen?, file?);
+    let load_chunk = args.load_chunk_mb.map(|mb| usize::from(mb) << 20);
+    Ok(Opened { gguf, model, chosen, threads, exact: args.device.exact, load_chunk, began })
+}
+
+impl Opened {
+    /// The file's tokenizer.
+    pub(crate) fn tokenizer(&self) -> anyhow::Result<Tokenizer> {
+        open_tokenizer(&self.gguf)
+    }
+
+    /// GB/s that the device's memory gives, and how that was found. Leaves no trace in what loading is said to take.
+    pub(crate) fn bandwidth(&mut self) -> anyhow::Result<(f64, &'static str)> {
+        let began = Instant::now();
+        let found = match &self.chosen {
+            Chosen::Cpu => bandwidth::of_cpu(self.threads),
+            Chosen::Cuda(gpu) => bandwidth::of_gpu(&gpu.device).map_err(|error| gpu.failure(error))?,
+        };
+        machine::forget_peak();
+        self.began += began.elapsed();
+        Ok(found)
+    }
+
+    /// Puts the model on its device, if it fits.
+    pub(crate) fn load(self, shape: Shape, log: &LogArgs) -> anyhow::Result<Loaded> {
+        let (needed, on_device) = match &self.chosen {
+            Chosen::Cpu => self.load_cpu(shape, log)?,
+            Chosen::Cuda(gpu) => self.load_cuda(gpu, shape, log)?,
+        };
+        let OnDevice { executor, kernels, copied } = on_device;
+        let load_time = self.began.elapsed();
+        tracing::info!("loaded in {:.2} s, {copied}: {needed}; kernels {kernels}", load_time.as_secs_f64());
+        let gpu = match &self.chosen {
+            Chosen::Cpu => None,
+            Chosen::Cuda(gpu) => Some(gpu.ordinal),
+        };
+        let Opened { gguf, model, threads, .. } = self;
+        Ok(Loaded { gguf, model, executor, gpu, threads, kernels, load_time, copied })
+    }
+
+    fn load_cpu(&self, shape: Shape, log: &LogArgs) -> anyhow::Result<(Needed, OnDevice)> {
+        let options = shape.cpu_options(&self.model, self.threads, self.exact);
+        let needed = Needed::on_cpu(options.plan(&self.model), &options);
+        needed.check("cpu", machine::memory_free())?;
+        let copied = Progress::start(log).read(&self.gguf, self.load_chunk);
+        let executor = CpuExecutor::new(Arc::clone(&self.model), &options).map_err(|error| match error {
+            ExecutorError::Device(text) => Failure::Usage(text).into(),
+            error => anyhow::Error::from(error),
+        })?;
+        let kernels = executor.kernels();
+        Ok((needed, OnDevice { executor: Box::new(executor), kernels, copied }))
+    }
+
+    fn load_cuda(&self, gpu: &Gpu, shape: Shape, log: &LogArgs) -> anyhow::Result<(Needed, OnDevice)> {
+        let mut options = shape.cuda_options(&self.model, gpu.ordinal)?;
+        options.load_chunk = self.load_chunk.unwrap_or(options.load_chunk);
+        options.load_threads = self.threads.min(options.load_threads);
+        let needed = Needed::on_cuda(&self.model, &options).map_err(|what| unsupported(&what))?;
+        let free = gpu.device.memory().map_err(|error| gpu.failure(error))?.free;
+        needed.check(&gpu.id(), Some(free))?;
+        let mut progress = Progress::start(log);
+        let executor = CudaExecutor::new(&self.model, &options, &mut |done, total| progress.at(done, total))
+            .map_err(|error| gpu.refusal(error, &needed))?;
+        progress.finish();
+        let stats = executor.load_stats();
+        let copied = Copied { n_bytes: stats.n_bytes, seconds: stats.seconds };
+        Ok((needed, OnDevice { executor: Box::new(executor), kernels: gpu.kernels(), copied }))
+    }
+}
+
+/// What loading made.
+struct OnDevice {
+    executor: Box<dyn Executor>,
+    kernels: String,
+    copied: Copied,
+}
