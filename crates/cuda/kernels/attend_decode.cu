@@ -17,8 +17,9 @@ constexpr int HEADS = 8;
 // Positions of a matrix instruction, of a split's smallest part.
 constexpr int TILE = 16;
 constexpr int PART = 128;
-// Up to this many positions are one split: to read on costs less than to combine.
-constexpr int ALONE = 2 * PART;
+// Up to this many positions are one split: to read on costs less than to combine. Up to SHORT, a split is one part, and two or more
+// from there on.
+constexpr int ALONE = 2 * PART, SHORT = 8 * PART;
 
 struct AttendDecodeArgs {
     const float* q;         // [n_row, n_head * head_dim], after RoPE
@@ -36,7 +37,7 @@ struct AttendDecodeArgs {
     int32_t max_pages;
     int32_t window;         // 0: none
     int32_t split_shift;    // at most 1 << split_shift splits
-    int32_t early;          // rows, page tables and keys before a row's own are older than this chain of dependent launches
+    int32_t early;          // not 0: rows and page tables were complete before this chain of dependent launches
     float scale;
 };
 static_assert(sizeof(AttendDecodeArgs) == 128, "as in src/launch/attend.rs");
@@ -52,9 +53,9 @@ __device__ __forceinline__ Splits splits_of(unsigned position, unsigned first_se
     Splits s;
     s.first = first_seen & ~(PAGE - 1);
     const unsigned n = position + 1 - s.first, n_part = (n + PART - 1) / PART;
-    const unsigned parts = max(n <= ALONE ? ALONE / PART : 1u, (n_part + (1u << shift) - 1) >> shift);
+    const unsigned parts = max(ALONE < n && n <= SHORT ? 1u : 2u, (n_part + (1u << shift) - 1) >> shift);
     s.length = PART * parts;
-    s.count = n <= ALONE ? 1 : parts == 1 ? n_part : (n_part + parts - 1) / parts;
+    s.count = parts == 1 ? n_part : parts == 2 ? (n_part + 1) / 2 : (n_part + parts - 1) / parts;
     return s;
 }
 
@@ -196,6 +197,16 @@ __device__ __forceinline__ void stage_queries(Shared<HD>& sm, const float* q, in
     }
 }
 
+// Each time anew: what the compiler would keep instead are more registers than there are.
+__device__ __forceinline__ uint4 load_shared(const uint4* from) {
+    uint4 v;
+    asm volatile("ld.volatile.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"((uint32_t)__cvta_generic_to_shared(from))
+                 : "memory");
+    return v;
+}
+
 // A warp's scores of 16 positions: [0], [1] are position g, heads 2t and 2t + 1; [2], [3] position g + 8.
 template <int HD>
 __device__ __forceinline__ void scores(float (&s)[4], const Tile<HD>& tile, const Shared<HD>& sm, int lane) {
@@ -205,7 +216,7 @@ __device__ __forceinline__ void scores(float (&s)[4], const Tile<HD>& tile, cons
         const uint4 a = tile.k32[i][0], b = tile.k32[i][1];
 #pragma unroll
         for (int term = 0; term < 2; term++) {
-            const uint4 q = sm.q[i][term][lane];
+            const uint4 q = load_shared(&sm.q[i][term][lane]);
             mma_f16(c[0], a.x, b.x, a.y, b.y, q.x, q.y);
             mma_f16(c[1], a.z, b.z, a.w, b.w, q.z, q.w);
         }
@@ -214,7 +225,7 @@ __device__ __forceinline__ void scores(float (&s)[4], const Tile<HD>& tile, cons
         const uint2 a = tile.k16[0][0], b = tile.k16[0][1];
 #pragma unroll
         for (int term = 0; term < 2; term++) {
-            const uint4 q = sm.q[Tile<HD>::K32][term][lane];
+            const uint4 q = load_shared(&sm.q[Tile<HD>::K32][term][lane]);
             mma_f16(c[term], a.x, b.x, a.y, b.y, q.x, q.y);
         }
     }
@@ -319,10 +330,8 @@ __device__ __forceinline__ void attend_split(Shared<HD>& sm, const AttendDecodeA
         tile[u].load_values(args.v_cache + offset(u, p), end - p, g, t);
     }
     __syncthreads();
-    if (at + S::PASS < end) prefetch<HD>(args, job, at + S::PASS, end);
     while (at < end) {
         const unsigned next = at + S::PASS;
-        if (next + S::PASS < end) prefetch<HD>(args, job, next + S::PASS, end);
         float s[S::TILES][4];
 #pragma unroll
         for (int u = 0; u < S::TILES; u++) {
