@@ -52,11 +52,10 @@ __device__ __forceinline__ uint64_t alive_weight(const Alive& a, float z, int id
 }
 
 struct Local {
-    uint64_t got[3][SAMPLE_SEGMENTS];
-    uint64_t list[SAMPLE_LIST];
+    Gathered got[2][2];
+    uint64_t arrivals[2];
     uint64_t warp[2][SAMPLE_WARPS];
     float best[SAMPLE_SEGMENTS];  // the largest logit of each segment
-    uint32_t count[256];
     uint32_t offset[SAMPLE_MAX_TEAM + 1];
     uint32_t n_list;
     uint64_t found_key;
@@ -68,29 +67,41 @@ struct Local {
 };
 static_assert(sizeof(Local) <= SAMPLE_LOCAL_BYTES, "as in src/sampling/shape.rs");
 
-// What a block needs to know to work on its part of a row.
+// What a block needs to know to work on its part of a row. Functions that are not inlined take it by value and give the team's turn
+// back, so that it stays in registers.
 struct Block {
     Team team;
     Local* s;
     const float* z;  // this warp's segment in shared memory: -inf past the end of the vocabulary
-    int segment;     // ids in a segment
+    int chunk;       // ids of a lane, a multiple of 4
     int first;       // the segment's first id
+
+    // In the histogram's place, which is not in use while a list is.
+    __device__ __forceinline__ ulonglong2* pairs() const { return (ulonglong2*)team.near_hist; }
+    __device__ __forceinline__ uint64_t* list() const { return team.near_hist + 2 * SAMPLE_LIST; }
+    __device__ __forceinline__ uint64_t* sorted() const { return team.near_hist + 4 * SAMPLE_LIST; }
+    __device__ __forceinline__ uint64_t* starts() const { return team.near_hist + 5 * SAMPLE_LIST; }
+    __device__ __forceinline__ uint32_t* counts() const { return (uint32_t*)team.near_hist; }
 };
 
-// Calls f(logit, id) for every token of the warp's segment, a lane's in the order of ids.
+// Calls f(logit, id) for the lane's tokens, which are consecutive, in the order of ids.
 template <class F>
 __device__ __forceinline__ void each(const Block& b, F f) {
-    for (int i = (threadIdx.x & 31) * 4; i < b.segment; i += 128) {
-        const float4 v = *(const float4*)(b.z + i);
-        f(v.x, b.first + i);
-        f(v.y, b.first + i + 1);
-        f(v.z, b.first + i + 2);
-        f(v.w, b.first + i + 3);
+    const int start = (threadIdx.x & 31) * b.chunk;
+    const float* z = b.z + start;
+    const int id = b.first + start;
+#pragma unroll 2
+    for (int i = 0; i < b.chunk; i += 4) {
+        const float4 v = *(const float4*)(z + i);
+        f(v.x, id + i);
+        f(v.y, id + i + 1);
+        f(v.z, id + i + 2);
+        f(v.w, id + i + 3);
     }
 }
 
 // Sum over the block's threads, in all of them. `slot` 0 or 1: not the one used last.
-__device__ __forceinline__ uint64_t block_sum(Block& b, int slot, uint64_t v) {
+__device__ __forceinline__ uint64_t block_sum(const Block& b, int slot, uint64_t v) {
     v = warp_sum64(v);
     if ((threadIdx.x & 31) == 0) b.s->warp[slot][threadIdx.x >> 5] = v;
     __syncthreads();
@@ -100,7 +111,7 @@ __device__ __forceinline__ uint64_t block_sum(Block& b, int slot, uint64_t v) {
     return sum;
 }
 
-__device__ __forceinline__ uint64_t block_max(Block& b, int slot, uint64_t v) {
+__device__ __forceinline__ uint64_t block_max(const Block& b, int slot, uint64_t v) {
     v = warp_max64(v);
     if ((threadIdx.x & 31) == 0) b.s->warp[slot][threadIdx.x >> 5] = v;
     __syncthreads();
@@ -110,10 +121,21 @@ __device__ __forceinline__ uint64_t block_max(Block& b, int slot, uint64_t v) {
     return max;
 }
 
-// Brings the rank keys of all tokens that `want` lets through into every block's `s->list`, in no order. Gives their number; above
+// Over the block's threads before this one.
+__device__ __forceinline__ uint64_t block_start(const Block& b, int slot, uint64_t v) {
+    uint64_t end = warp_scan64(v);
+    if ((threadIdx.x & 31) == 31) b.s->warp[slot][threadIdx.x >> 5] = end;
+    __syncthreads();
+#pragma unroll
+    for (int w = 0; w < SAMPLE_WARPS; w++)
+        if (w < (threadIdx.x >> 5)) end += b.s->warp[slot][w];
+    return end - v;
+}
+
+// Brings the rank keys of all tokens that `want` lets through into every block's list, in no order. Gives their number; above
 // SAMPLE_LIST the list is of no use.
 template <class F>
-__device__ uint32_t gather(Block& b, F want) {
+__device__ __forceinline__ uint32_t gather(const Block& b, F want) {
     Local& s = *b.s;
     if (threadIdx.x == 0) s.n_list = 0;
     __syncthreads();
@@ -137,37 +159,58 @@ __device__ uint32_t gather(Block& b, F want) {
     if (total <= SAMPLE_LIST && threadIdx.x < total) {
         int rank = 0;
         while (s.offset[rank + 1] <= threadIdx.x) rank++;
-        s.list[threadIdx.x] = read_peer(&peer(b.team, rank)->list[threadIdx.x - s.offset[rank]]);
+        b.list()[threadIdx.x] = read_peer(&peer(b.team, rank)->list[threadIdx.x - s.offset[rank]]);
     }
     __syncthreads();
     return total;
 }
 
-// For work on a list every entry has `split` adjacent threads: all of them know it, the first speaks for it.
+// For comparing the entries of a list with each other, every entry has `split` adjacent threads; the first speaks for it.
 struct Spread {
     uint32_t n, split;
-    __device__ __forceinline__ explicit Spread(uint32_t n) : n(n), split(n <= 64 ? 8 : n <= 128 ? 4 : n <= 256 ? 2 : 1) {}
+    __device__ __forceinline__ explicit Spread(uint32_t n) : n(n), split(n <= 64 ? 8 : n <= 128 ? 4 : 2) {}
     __device__ __forceinline__ uint32_t entry() const { return threadIdx.x / split; }
     __device__ __forceinline__ uint32_t part() const { return threadIdx.x % split; }
     __device__ __forceinline__ bool live() const { return entry() < n; }
     __device__ __forceinline__ bool first() const { return live() && part() == 0; }
 };
 
-// The sum of the values v of all entries whose order comes before this entry's.
-__device__ uint64_t before(Block& b, const Spread& spread, uint64_t order, uint64_t v) {
-    // The histogram is not in use while a list is.
-    uint64_t* orders = b.team.near_hist;
-    uint64_t* values = orders + SAMPLE_LIST;
+// Orders the list of n keys by rank: sorted(), of which thread t gets entry t (0 past the end).
+__device__ __forceinline__ uint64_t sort(const Block& b, uint32_t n) {
+    const Spread spread(n);
+    uint64_t* list = b.list();
+    // Read in pairs; 0 comes after every key.
+    if (threadIdx.x == 0) list[n] = 0;
     __syncthreads();
-    if (spread.first()) {
-        orders[spread.entry()] = order;
-        values[spread.entry()] = v;
-    }
-    __syncthreads();
-    uint64_t sum = 0;
+    uint32_t place = 0;
+    const uint64_t key = spread.live() ? list[spread.entry()] : 0;
     if (spread.live()) {
 #pragma unroll 4
-        for (uint32_t j = spread.part(); j < spread.n; j += spread.split) sum += orders[j] < order ? values[j] : 0;
+        for (uint32_t j = spread.part() * 2; j < n; j += spread.split * 2) {
+            const ulonglong2 other = *(const ulonglong2*)(list + j);
+            place += (other.x > key) + (other.y > key);
+        }
+    }
+    for (uint32_t o = 1; o < spread.split; o <<= 1) place += __shfl_xor_sync(~0u, place, o);
+    if (spread.first()) b.sorted()[place] = key;
+    __syncthreads();
+    return threadIdx.x < n ? b.sorted()[threadIdx.x] : 0;
+}
+
+// Threads below n give an entry each, its order and a value: the sum of the values of all entries before the thread's spread.entry(),
+// whose own are in `pair`.
+__device__ __forceinline__ uint64_t before(const Block& b, const Spread& spread, uint64_t order, uint64_t v, ulonglong2& pair) {
+    ulonglong2* pairs = b.pairs();
+    if (threadIdx.x < spread.n) pairs[threadIdx.x] = make_ulonglong2(order, v);
+    __syncthreads();
+    uint64_t sum = 0;
+    pair = spread.live() ? pairs[spread.entry()] : make_ulonglong2(0, 0);
+    if (spread.live()) {
+#pragma unroll 4
+        for (uint32_t j = spread.part(); j < spread.n; j += spread.split) {
+            const ulonglong2 other = pairs[j];
+            sum += other.x < pair.x ? other.y : 0;
+        }
     }
     for (uint32_t o = 1; o < spread.split; o <<= 1) sum += __shfl_xor_sync(~0u, sum, o);
     return sum;
@@ -178,6 +221,7 @@ struct Last {
     bool all;        // they never do: everything stays
     uint32_t dist;   // in the typical order
     uint64_t key;
+    int turn;        // of the team
 };
 
 // The ordinal of a token within the tokens that share its first two digits: first what comes first.
@@ -202,9 +246,9 @@ __device__ __forceinline__ void add_to_bucket(uint64_t* hist, uint32_t bucket, u
 
 // From the blocks' histograms to the bucket in which `need` is reached: found_digit, found_need (what is still needed within it)
 // and found_total, in every block.
-__device__ void find_bucket(Block& b, uint64_t need) {
+__device__ __forceinline__ void find_bucket(const Block& b, uint64_t need) {
     Local& s = *b.s;
-    Team& team = b.team;
+    const Team& team = b.team;
     __syncthreads();
 #ifndef SAMPLE_CLUSTERS
     for (int i = threadIdx.x; i < SAMPLE_BUCKETS; i += SAMPLE_THREADS) team.mail->hist[i] = team.near_hist[i];
@@ -219,14 +263,10 @@ __device__ void find_bucket(Block& b, uint64_t need) {
         team.mail->part[i] = sum;
     }
     team_sync(team);
-    uint64_t v[4], sum = 0;
     const int first = threadIdx.x * 4;
-    const uint64_t* from = peer(team, first / share)->part + first % share;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        v[i] = read_peer(from + i);
-        sum += v[i];
-    }
+    const ulonglong2* from = (const ulonglong2*)(peer(team, first / share)->part + first % share);
+    const ulonglong2 a = read_peer(from), c = read_peer(from + 1);
+    const uint64_t v[4] = {a.x, a.y, c.x, c.y}, sum = a.x + a.y + c.x + c.y;
     uint64_t end = warp_scan64(sum);
     if ((threadIdx.x & 31) == 31) s.warp[0][threadIdx.x >> 5] = end;
     __syncthreads();
@@ -240,7 +280,13 @@ __device__ void find_bucket(Block& b, uint64_t need) {
     if (threadIdx.x == 0) s.found_total = total;
     if (start < need && need <= end) {
         int i = 0;
-        for (; i < 3 && need > start + v[i]; i++) start += v[i];
+#pragma unroll
+        for (int k = 0; k < 3; k++) {
+            if (i == k && need > start + v[k]) {
+                start += v[k];
+                i++;
+            }
+        }
         s.found_digit = first + i;
         s.found_need = need - start;
     }
@@ -249,27 +295,31 @@ __device__ void find_bucket(Block& b, uint64_t need) {
 
 // `by_mass`: values are weights, else 1 a token. `typical`: the order is by distance, then rank, else by rank.
 // `need` is above 0.
-__device__ __noinline__ Last select(Block& b, const Alive& alive, bool typical, bool by_mass, uint64_t need) {
+__device__ __noinline__ Last select(Block b, Alive alive, bool typical, bool by_mass, uint64_t need) {
     Local& s = *b.s;
     uint64_t* hist = b.team.near_hist;
     uint32_t d0 = 0, d1 = 0;
     uint64_t low = 0, high = ~0ull;
     int shift = 0;
-    // Calls f(weight, e, dist, key) for what shares the digits found before this level.
+    // Whether a token shares the digits found before this level, by what is cheapest first.
+    const auto shares = [&](int level, float z, int id, float e, uint32_t dist) {
+        if (level > 0 && digit_of(typical, 0, e, dist) != d0) return false;
+        if (level > 1 && digit_of(typical, 1, e, dist) != d1) return false;
+        if (level > 2) {
+            const uint64_t o = ordinal(typical, dist, rank_key(id, z));
+            return o >= low && o <= high;
+        }
+        return true;
+    };
+    // Calls f(weight, e, dist, key) for each of them that is alive.
     const auto members = [&](int level, auto f) {
         each(b, [&](float z, int id) {
-            const uint64_t w = alive_weight(alive, z, id);
-            if (w == 0) return;
             const float e = token_exponent(z, alive.max, alive.scale);
+            if (!(z > -INFINITY) || (!alive.all_finite && e < alive.least_e)) return;
             const uint32_t dist = typical ? distance(e, alive.mean) : 0;
-            if (level > 0 && digit_of(typical, 0, e, dist) != d0) return;
-            if (level > 1 && digit_of(typical, 1, e, dist) != d1) return;
-            const uint64_t key = rank_key(id, z);
-            if (level > 2) {
-                const uint64_t o = ordinal(typical, dist, key);
-                if (o < low || o > high) return;
-            }
-            f(w, e, dist, key);
+            if (!shares(level, z, id, e, dist)) return;
+            const uint64_t w = alive_weight(alive, z, id);
+            if (w != 0) f(w, e, dist, rank_key(id, z));
         });
     };
     for (int level = 0;; level++) {
@@ -281,9 +331,9 @@ __device__ __noinline__ Last select(Block& b, const Alive& alive, bool typical, 
                 least = o < least ? o : least;
                 most = o > most ? o : most;
             });
-            exchange<2>(b.team, s.got, {warp_max64(~least), warp_max64(most)});
-            low = ~max_of(s.got[0]);
-            high = max_of(s.got[1]);
+            const Gathered* got = exchange<2>(b.team, {warp_max64(~least), warp_max64(most)});
+            low = ~max_of(b.team, got[0]);
+            high = max_of(b.team, got[1]);
             shift = max(0, 64 - __clzll(high - low) - 11);
         }
         for (int i = threadIdx.x; i < SAMPLE_BUCKETS; i += SAMPLE_THREADS) hist[i] = 0;
@@ -294,7 +344,7 @@ __device__ __noinline__ Last select(Block& b, const Alive& alive, bool typical, 
             add_to_bucket(hist, digit, by_mass ? w : 1);
         });
         find_bucket(b, need);
-        if (s.found_total < need) return Last{true, 0, 0};
+        if (s.found_total < need) return Last{true, 0, 0, b.team.turn};
         need = s.found_need;
         const uint32_t digit = s.found_digit;
         if (level == 0) d0 = digit;
@@ -305,39 +355,38 @@ __device__ __noinline__ Last select(Block& b, const Alive& alive, bool typical, 
             high = end < high ? end : high;
             if (shift == 0) {
                 const uint64_t key = (uint64_t)(uint32_t)~(uint32_t)(low >> 28) << 32 | (uint32_t)~(uint32_t)(low & 0xFFFFFFFu);
-                return Last{false, typical ? d0 << 15 | d1 << 4 | (uint32_t)(low >> 60) : 0, key};
+                return Last{false, typical ? d0 << 15 | d1 << 4 | (uint32_t)(low >> 60) : 0, key, b.team.turn};
             }
             shift = max(0, shift - 11);
         }
         // Few are left: compare them with each other.
         const uint32_t n = gather(b, [&](float z, int id) {
-            bool member = false;
-            const uint64_t w = alive_weight(alive, z, id);
-            if (w != 0) {
-                const float e = token_exponent(z, alive.max, alive.scale);
-                const uint32_t dist = typical ? distance(e, alive.mean) : 0;
-                member = digit_of(typical, 0, e, dist) == d0;
-                if (member && level > 0) member = digit_of(typical, 1, e, dist) == d1;
-                if (member && level > 1) {
-                    const uint64_t o = ordinal(typical, dist, rank_key(id, z));
-                    member = o >= low && o <= high;
-                }
-            }
-            return member;
+            const float e = token_exponent(z, alive.max, alive.scale);
+            const uint32_t dist = typical ? distance(e, alive.mean) : 0;
+            if (!(z > -INFINITY) || (!alive.all_finite && e < alive.least_e)) return false;
+            return shares(level + 1, z, id, e, dist) && alive_weight(alive, z, id) != 0;
         });
         if (n > SAMPLE_LIST) continue;
-        const Spread spread(n);
-        const uint64_t key = spread.live() ? s.list[spread.entry()] : 0;
+        const uint64_t key = sort(b, n);
         const float e = token_exponent(key_logit(key), alive.max, alive.scale);
-        const uint32_t dist = typical && spread.live() ? distance(e, alive.mean) : 0;
-        const uint64_t v = !spread.live() ? 0 : by_mass ? token_weight(e) : 1;
-        const uint64_t place = before(b, spread, ~key, 1);
-        const uint64_t start = before(b, spread, (uint64_t)dist << 16 | place, v);
-        if (spread.first() && start < need && need <= start + v) {
-            s.found_key = key;
-            s.found_dist = dist;
+        const uint64_t v = threadIdx.x >= n ? 0 : by_mass ? token_weight(e) : 1;
+        if (!typical) {
+            const uint64_t start = block_start(b, 0, v);
+            if (threadIdx.x < n && start < need && need <= start + v) {
+                s.found_key = key;
+                s.found_dist = 0;
+            }
+        } else {
+            const uint32_t dist = threadIdx.x < n ? distance(e, alive.mean) : 0;
+            const Spread spread(n);
+            ulonglong2 pair;
+            const uint64_t start = before(b, spread, (uint64_t)dist << 16 | threadIdx.x, v, pair);
+            if (spread.first() && start < need && need <= start + pair.y) {
+                s.found_key = b.sorted()[spread.entry()];
+                s.found_dist = (uint32_t)(pair.x >> 16);
+            }
         }
         __syncthreads();
-        return Last{false, s.found_dist, s.found_key};
+        return Last{false, s.found_dist, s.found_key, b.team.turn};
     }
 }

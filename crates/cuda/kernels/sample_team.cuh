@@ -1,7 +1,7 @@
 // The blocks that work on one row, their barrier, and how they tell each other numbers.
 //
 // A team is `size` blocks (gridDim.x: 8 or 16). On Hopper and later it is a thread block cluster: the barrier is the cluster's and a
-// block reads its peers' shared memory. Elsewhere the barrier is a counter in device memory, the mailboxes lie there too, and the
+// block reads and writes its peers' shared memory. Elsewhere the barrier is a counter in device memory, the mailboxes lie there too, and the
 // launcher keeps all teams resident at once (they loop over the rows). Every number exchanged is an integer whose combination
 // does not depend on the order, so neither does any result depend on the size of a team.
 #pragma once
@@ -19,7 +19,7 @@ constexpr int SAMPLE_MAX_TEAM = 16;
 // A segment is the ids of one warp: the row is cut into `size * SAMPLE_WARPS` of them, in the order of ids.
 constexpr int SAMPLE_SEGMENTS = SAMPLE_MAX_TEAM * SAMPLE_WARPS;
 // Candidates that a block can hold as a list.
-constexpr int SAMPLE_LIST = 512;
+constexpr int SAMPLE_LIST = 256;
 constexpr int SAMPLE_BUCKETS = 2048;
 
 struct SampleRow {
@@ -42,7 +42,8 @@ struct SampleRow {
 };
 static_assert(sizeof(SampleRow) == 80, "as in src/sampling/args.rs");
 
-constexpr uint32_t SAMPLE_GREEDY = 1, SAMPLE_MASK = 2, SAMPLE_PENALTIES = 4, SAMPLE_TYPICAL = 8, SAMPLE_TOP_P = 16, SAMPLE_MIN_P = 32;
+constexpr uint32_t SAMPLE_GREEDY = 1, SAMPLE_MASK = 2, SAMPLE_PENALTIES = 4, SAMPLE_TYPICAL = 8, SAMPLE_TOP_P = 16, SAMPLE_MIN_P = 32,
+                   SAMPLE_BIAS = 64;
 
 constexpr int SAMPLE_MAX_ALTERNATIVES = 20;
 
@@ -74,20 +75,25 @@ struct SampleArgs {
 };
 static_assert(sizeof(SampleArgs) == 72, "as in src/sampling/args.rs");
 
-// What a block's peers may read.
+// What a block's peers read or, on a cluster, write.
 struct Mail {
     uint64_t hist[SAMPLE_BUCKETS];
     uint64_t part[SAMPLE_BUCKETS / 8];
     uint64_t list[SAMPLE_LIST];
-    uint64_t slot[2][3][SAMPLE_WARPS];
+    uint64_t slot[2][2][SAMPLE_WARPS];  // where there are no clusters
     uint32_t n_list;
     uint32_t reserved;
 };
-constexpr int SAMPLE_MAIL_BYTES = 23552;
+constexpr int SAMPLE_MAIL_BYTES = 21504;
 static_assert(sizeof(Mail) <= SAMPLE_MAIL_BYTES, "as in src/sampling/shape.rs");
 
+// Numbers that all warps of a team gave each other: [segment].
+struct Gathered {
+    uint64_t of[SAMPLE_SEGMENTS];
+};
+
 // Shared memory: a block's own part, the mailbox (its histogram alone where mailboxes lie in device memory), the logits.
-constexpr int SAMPLE_LOCAL_BYTES = 13312;
+constexpr int SAMPLE_LOCAL_BYTES = 9728;
 #ifdef SAMPLE_CLUSTERS
 constexpr int SAMPLE_NEAR_BYTES = SAMPLE_MAIL_BYTES;
 #else
@@ -97,8 +103,11 @@ constexpr int SAMPLE_NEAR_BYTES = SAMPLE_BUCKETS * 8;
 struct Team {
     Mail* mail;           // this block's, where peers read it
     uint64_t* near_hist;  // this block's in shared memory: the mailbox's own on a cluster
-    uint32_t* counter;
-    int rank, size, parity;
+    Gathered (*got)[2];   // [2]: what exchanges bring, in turn
+    uint64_t* arrivals;   // [2]: on a cluster, the barriers of these
+    uint32_t* counter;    // elsewhere, the barrier's
+    int rank, size;
+    int turn;             // exchanges so far
 };
 
 __device__ __forceinline__ void team_sync(const Team& team) {
@@ -120,6 +129,36 @@ __device__ __forceinline__ void team_sync(const Team& team) {
 #endif
 }
 
+#ifdef SAMPLE_CLUSTERS
+__device__ __forceinline__ uint32_t shared_address(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }
+
+__device__ __forceinline__ uint32_t address_at_peer(const void* own, int rank) {
+    uint32_t at;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(at) : "r"(shared_address(own)), "r"(rank));
+    return at;
+}
+#endif
+
+// Before the first exchange, and only once every block of the team is past `team_wait` may one touch another's shared memory.
+__device__ __forceinline__ void team_arrive(const Team& team) {
+#ifdef SAMPLE_CLUSTERS
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < 2; i++) asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(team.arrivals + i)));
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }
+    __syncwarp();
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void team_wait() {
+#ifdef SAMPLE_CLUSTERS
+    __syncwarp();
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+// A peer's mailbox.
 __device__ __forceinline__ const Mail* peer(const Team& team, int rank) {
 #ifdef SAMPLE_CLUSTERS
     uint64_t at;
@@ -133,20 +172,24 @@ __device__ __forceinline__ const Mail* peer(const Team& team, int rank) {
 // Peers' numbers change between barriers: never from a cache of this multiprocessor.
 __device__ __forceinline__ uint64_t read_peer(const uint64_t* p) { return *(const volatile uint64_t*)p; }
 __device__ __forceinline__ uint32_t read_peer(const uint32_t* p) { return *(const volatile uint32_t*)p; }
-
-__device__ __forceinline__ uint64_t warp_sum64(uint64_t v) {
-#pragma unroll
-    for (int o = 16; o > 0; o >>= 1) v += __shfl_xor_sync(~0u, v, o);
+__device__ __forceinline__ ulonglong2 read_peer(const ulonglong2* p) {
+    ulonglong2 v;
+    asm volatile("ld.volatile.v2.u64 {%0, %1}, [%2];" : "=l"(v.x), "=l"(v.y) : "l"(p) : "memory");
     return v;
 }
 
+// By the instruction that adds 32 bits over a warp: pieces of 27 bits leave room for 32 of them.
+__device__ __forceinline__ uint64_t warp_sum64(uint64_t v) {
+    const uint32_t low = __reduce_add_sync(~0u, (uint32_t)v & 0x7FFFFFFu);
+    const uint32_t middle = __reduce_add_sync(~0u, (uint32_t)(v >> 27) & 0x7FFFFFFu);
+    const uint32_t high = __reduce_add_sync(~0u, (uint32_t)(v >> 54));
+    return low + ((uint64_t)middle << 27) + ((uint64_t)high << 54);
+}
+
 __device__ __forceinline__ uint64_t warp_max64(uint64_t v) {
-#pragma unroll
-    for (int o = 16; o > 0; o >>= 1) {
-        const uint64_t other = __shfl_xor_sync(~0u, v, o);
-        v = other > v ? other : v;
-    }
-    return v;
+    const uint32_t high = __reduce_max_sync(~0u, (uint32_t)(v >> 32));
+    const uint32_t low = __reduce_max_sync(~0u, (uint32_t)(v >> 32) == high ? (uint32_t)v : 0);
+    return (uint64_t)high << 32 | low;
 }
 
 // The sum over this lane and those before it.
@@ -160,37 +203,65 @@ __device__ __forceinline__ uint64_t warp_scan64(uint64_t v) {
     return v;
 }
 
-// Each warp gives N numbers; all blocks get those of all warps of the team: got[n][segment].
+// Each warp gives one or two numbers; all blocks get those of all warps of the team. What is got stays until the exchange after
+// the next. No barrier for anything else.
 template <int N>
-__device__ __forceinline__ void exchange(Team& team, uint64_t (*got)[SAMPLE_SEGMENTS], const uint64_t (&v)[N]) {
+__device__ __forceinline__ const Gathered* exchange(Team& team, const uint64_t (&v)[N]) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    Gathered* got = team.got[team.turn & 1];
+#ifdef SAMPLE_CLUSTERS
+    // Each number goes straight to where each block will read it, and counts there when it arrives. A warp gives its numbers only after
+    // it has read those of the exchange before, so whoever has got a whole exchange knows that the one before it is read everywhere.
+    uint64_t* arrivals = team.arrivals + (team.turn & 1);
+    if (threadIdx.x == 0)
+        asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(arrivals)),
+                     "r"(N * team.size * SAMPLE_WARPS * 8)
+                     : "memory");
+    if (lane < team.size) {
+        const uint32_t counted = address_at_peer(arrivals, lane);
+#pragma unroll
+        for (int n = 0; n < N; n++)
+            asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.u64 [%0], %1, [%2];" ::"r"(
+                             address_at_peer(&got[n].of[team.rank * SAMPLE_WARPS + warp], lane)),
+                         "l"(v[n]), "r"(counted)
+                         : "memory");
+    }
+    uint32_t done;
+    do {
+        asm volatile(
+            "{\n.reg .pred p;\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+            : "=r"(done)
+            : "r"(shared_address(arrivals)), "r"(team.turn >> 1 & 1)
+            : "memory");
+    } while (!done);
+    __syncwarp();
+#else
+    const int turn = team.turn & 1;
 #pragma unroll
     for (int n = 0; n < N; n++)
-        if (lane == n) team.mail->slot[team.parity][n][warp] = v[n];
+        if (lane == n) team.mail->slot[turn][n][warp] = v[n];
     team_sync(team);
     for (int i = threadIdx.x; i < N * SAMPLE_SEGMENTS; i += SAMPLE_THREADS) {
         const int n = i / SAMPLE_SEGMENTS, k = i % SAMPLE_SEGMENTS, rank = k / SAMPLE_WARPS;
-        got[n][k] = rank < team.size ? read_peer(&peer(team, rank)->slot[team.parity][n][k % SAMPLE_WARPS]) : 0;
+        if (rank < team.size) got[n].of[k] = read_peer(&peer(team, rank)->slot[turn][n][k % SAMPLE_WARPS]);
     }
-    // The next exchange writes the other slot: peers may still be reading this one.
-    team.parity ^= 1;
     __syncthreads();
+#endif
+    team.turn++;
+    return got;
 }
 
 // Over all segments; in every lane of every warp.
-__device__ __forceinline__ uint64_t sum_of(const uint64_t* got) {
+__device__ __forceinline__ uint64_t sum_of(const Team& team, const Gathered& got) {
     uint64_t sum = 0;
-#pragma unroll
-    for (int j = 0; j < SAMPLE_SEGMENTS / 32; j++) sum += got[j * 32 + (threadIdx.x & 31)];
+#pragma unroll 8
+    for (int j = threadIdx.x & 31; j < team.size * SAMPLE_WARPS; j += 32) sum += got.of[j];
     return warp_sum64(sum);
 }
 
-__device__ __forceinline__ uint64_t max_of(const uint64_t* got) {
+__device__ __forceinline__ uint64_t max_of(const Team& team, const Gathered& got) {
     uint64_t max = 0;
-#pragma unroll
-    for (int j = 0; j < SAMPLE_SEGMENTS / 32; j++) {
-        const uint64_t v = got[j * 32 + (threadIdx.x & 31)];
-        max = v > max ? v : max;
-    }
+#pragma unroll 8
+    for (int j = threadIdx.x & 31; j < team.size * SAMPLE_WARPS; j += 32) max = got.of[j] > max ? got.of[j] : max;
     return warp_max64(max);
 }

@@ -13,6 +13,7 @@ pub(super) const PENALTIES: u32 = 4;
 pub(super) const TYPICAL: u32 = 8;
 pub(super) const TOP_P: u32 = 16;
 pub(super) const MIN_P: u32 = 32;
+pub(super) const BIAS: u32 = 64;
 
 /// How one row's token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]

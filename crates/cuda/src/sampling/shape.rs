@@ -13,8 +13,8 @@ const WARPS: u32 = THREADS / 32;
 const LANES: u32 = 128;
 
 /// `SAMPLE_LOCAL_BYTES`, `SAMPLE_MAIL_BYTES` and the bytes of a histogram, as in sample_team.cuh.
-const LOCAL_BYTES: u32 = 13_312;
-const MAIL_BYTES: u32 = 23_552;
+const LOCAL_BYTES: u32 = 9_728;
+const MAIL_BYTES: u32 = 21_504;
 const HISTOGRAM_BYTES: u32 = 2048 * 8;
 
 /// Where the counters of barriers end and the mailboxes begin.

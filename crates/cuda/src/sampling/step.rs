@@ -55,6 +55,7 @@ impl StepRows {
             self.area.extend_from_slice(mask.words());
         }
         if !p.logit_bias.is_empty() {
+            row.flags |= args::BIAS;
             row.bias = self.area.len() as u32;
             row.n_bias = self.add_bias(&p.logit_bias);
         }
@@ -129,7 +130,7 @@ mod tests {
         step.pad_to(5);
         let [a, b, c, d, e] = step.rows() else { panic!("{:?}", step.rows()) };
         assert_eq!((a.slot, a.flags, a.bits, a.n_bias), (2, 0, philox::token_bits(5, 9), 0));
-        assert_eq!(b.flags, args::GREEDY | args::MASK | args::PENALTIES);
+        assert_eq!(b.flags, args::GREEDY | args::MASK | args::PENALTIES | args::BIAS);
         assert_eq!((b.mask, b.bias, b.n_bias, b.n_alternatives, b.bits), (0, 2, 3, 4, 0));
         assert_eq!(step.area()[..2], [0, 2]);
         assert_eq!(step.area()[2..], [3, 2f32.to_bits(), 7, 1f32.to_bits(), 7, 3f32.to_bits()]);
