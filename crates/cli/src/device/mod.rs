@@ -134,37 +134,53 @@ pub(crate) struct Loaded {
 
 /// The tokenizer of a file, or of a tokenizer.json beside it.
 pub(crate) fn open_tokenizer(gguf: &Gguf) -> anyhow::Result<Tokenizer> {
-    let beside = gguf.paths().first().and_then(|path| path.parent());
-    let tokenizer = Tokenizer::from_gguf(gguf.metadata(), beside)?;
+    let tokenizer = read_tokenizer(gguf)?;
     tokenizer.notices().iter().for_each(|notice| tracing::warn!("{notice}"));
     Ok(tokenizer)
 }
 
+fn read_tokenizer(gguf: &Gguf) -> anyhow::Result<Tokenizer> {
+    let beside = gguf.paths().first().and_then(|path| path.parent());
+    Ok(Tokenizer::from_gguf(gguf.metadata(), beside)?)
+}
+
 /// Chooses the device that the flags ask for and reads what the file says about its model.
 pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<Opened> {
+    Ok(open_and(args, |_| Ok(()))?.0)
+}
+
+/// The same, and the file's tokenizer.
+pub(crate) fn open_with_tokenizer(args: &ModelArgs) -> anyhow::Result<(Opened, Tokenizer)> {
+    let (opened, tokenizer) = open_and(args, read_tokenizer)?;
+    tokenizer.notices().iter().for_each(|notice| tracing::warn!("{notice}"));
+    Ok((opened, tokenizer))
+}
+
+/// Opens device and file side by side, because a GPU takes its time and neither needs the other. `read` takes from the file what else is
+/// wanted; it says nothing to the log, whose first line is the device's.
+fn open_and<T: Send>(
+    args: &ModelArgs,
+    read: impl FnOnce(&Gguf) -> anyhow::Result<T> + Send,
+) -> anyhow::Result<(Opened, T)> {
     let began = Instant::now();
     let threads = args.threads.map_or_else(machine::default_threads, NonZeroUsize::get);
-    // Opening a GPU takes longer than reading the file's header, and neither needs the other.
     let (chosen, file) = thread::scope(|scope| {
         let file = scope.spawn(|| -> anyhow::Result<_> {
             let gguf = Gguf::open(&args.model)?;
             let model = Model::load(&gguf)?;
-            Ok((gguf, Arc::new(model)))
+            let read = read(&gguf)?;
+            Ok((gguf, Arc::new(model), read))
         });
         let chosen = choose(&args.device, threads);
         (chosen, file.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
-    let (chosen, (gguf, model)) = (chosen?, file?);
+    let (chosen, (gguf, model, read)) = (chosen?, file?);
     let load_chunk = args.load_chunk_mb.map(|mb| usize::from(mb) << 20);
-    Ok(Opened { gguf, model, chosen, threads, exact: args.device.exact, load_chunk, began })
+    let opened = Opened { gguf, model, chosen, threads, exact: args.device.exact, load_chunk, began };
+    Ok((opened, read))
 }
 
 impl Opened {
-    /// The file's tokenizer.
-    pub(crate) fn tokenizer(&self) -> anyhow::Result<Tokenizer> {
-        open_tokenizer(&self.gguf)
-    }
-
     /// GB/s that the device's memory gives, and how that was found. Leaves no trace in what loading is said to take.
     pub(crate) fn bandwidth(&mut self) -> anyhow::Result<(f64, &'static str)> {
         let began = Instant::now();

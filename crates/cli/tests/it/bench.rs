@@ -2,13 +2,9 @@
 //!
 //! No rate is compared with a number: a test machine has other things to do.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-
-use gguf::{Gguf, Writer};
 use serde_json::Value;
 
-use crate::program::{golden, worker};
+use crate::program::{golden, rewritten, worker};
 
 #[test]
 fn every_test_has_a_rate_between_its_bounds() {
@@ -55,26 +51,12 @@ fn every_test_has_a_rate_between_its_bounds() {
     assert_eq!(report["resident"], true);
 }
 
-/// A golden model without its vocabulary, as files that are made for measuring have it.
-fn without_vocabulary(folder: &Path) -> String {
-    let gguf = Gguf::open(&PathBuf::from(golden("llama-q4_0.gguf"))).unwrap();
-    let mut writer = Writer::new();
-    for (key, value) in gguf.metadata().iter().filter(|(key, _)| !key.starts_with("tokenizer.")) {
-        writer.set(key, value.clone());
-    }
-    writer.set("tokenizer.ggml.model", "no_vocab");
-    for info in gguf.tensors() {
-        writer.tensor(&info.name, info.format, &info.shape, gguf.tensor(&info.name).unwrap().bytes.to_vec());
-    }
-    let path = folder.join("no_vocab.gguf");
-    writer.write(&mut File::create(&path).unwrap()).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
 #[test]
 fn a_file_without_a_vocabulary_can_be_measured() {
     let folder = tempfile::tempdir().unwrap();
-    let model = without_vocabulary(folder.path());
+    // As files that are made for measuring have it.
+    let no_vocab = [("tokenizer.ggml.model", "no_vocab".into())];
+    let model = rewritten(folder.path(), "llama-q4_0.gguf", |key| !key.starts_with("tokenizer."), &no_vocab);
     let args = ["-p", "8", "-n", "2", "--reps", "1", "--threads", "1", "-q", "--json"];
     let report = worker(&[&["bench", "--model", &model][..], &args].concat()).json();
     assert_eq!(report["tests"].as_array().unwrap().len(), 2);

@@ -2,8 +2,12 @@
 //!
 //! Output is text or the test fails: the binary never writes half a character.
 
+use std::fs::File;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use gguf::{Gguf, Value, Writer};
 
 /// What a finished process left.
 pub(crate) struct Done {
@@ -63,6 +67,30 @@ pub(crate) fn golden(name: &str) -> String {
 /// The JSON beside a golden model.
 pub(crate) fn golden_json(name: &str) -> serde_json::Value {
     serde_json::from_str(&std::fs::read_to_string(golden(name)).unwrap()).unwrap()
+}
+
+/// A golden model under other keys: those for which `keep` says no are left out, and `set` follows.
+pub(crate) fn rewritten(
+    folder: &Path,
+    name: &str,
+    keep: impl Fn(&str) -> bool,
+    set: &[(&str, Value)],
+) -> String {
+    let gguf = Gguf::open(&PathBuf::from(golden(name))).unwrap();
+    let mut writer = Writer::new();
+    let changed = |key: &str| set.iter().any(|(other, _)| *other == key);
+    for (key, value) in gguf.metadata().iter().filter(|(key, _)| keep(key) && !changed(key)) {
+        writer.set(key, value.clone());
+    }
+    for (key, value) in set {
+        writer.set(*key, value.clone());
+    }
+    for info in gguf.tensors() {
+        writer.tensor(&info.name, info.format, &info.shape, gguf.tensor(&info.name).unwrap().bytes.to_vec());
+    }
+    let path = folder.join("rewritten.gguf");
+    writer.write(&mut File::create(&path).unwrap()).unwrap();
+    path.to_str().unwrap().to_owned()
 }
 
 /// A downloaded fixture; `None`, with a word about it, where it was not downloaded.

@@ -4,7 +4,7 @@
 
 use expect_test::{Expect, expect};
 
-use crate::program::{golden, worker, worker_reading};
+use crate::program::{golden, rewritten, worker, worker_reading};
 
 /// Runs a command that must fail: `code: the error line`, with folders cut out.
 fn check(args: &[&str], stdin: &str, expected: &Expect) {
@@ -108,6 +108,29 @@ fn a_device_that_is_not_there_is_7_and_never_replaced() {
             assert!(done.stderr.starts_with("error: device cuda:63 is not available: "), "{}", done.stderr);
         }
     }
+}
+
+#[test]
+fn a_model_that_the_gpus_kernels_cannot_compute_is_5_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let heads = [
+        ("llama.attention.head_count", 16u32),
+        ("llama.attention.head_count_kv", 8),
+        ("llama.attention.key_length", 16),
+        ("llama.attention.value_length", 16),
+        ("llama.rope.dimension_count", 16),
+    ];
+    let heads = heads.map(|(key, value)| (key, value.into()));
+    let model = rewritten(folder.path(), "llama-q4_0.gguf", |_| true, &heads);
+    check(
+        &["inspect", &model, "--plan", "--device", "cuda:63"],
+        "",
+        &expect![
+            "5: error: not supported on a GPU: head size: expected 32, 64, 80, 96, 128, 192 or 256, found 16; --device cpu can run it"
+        ],
+    );
+    let on_cpu = worker(&["inspect", &model, "--plan", "--device", "cpu"]);
+    assert_eq!(on_cpu.code, 0, "{}", on_cpu.stderr);
 }
 
 #[test]

@@ -54,8 +54,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let prompt = read_prompt(args)?;
-    let opened = device::open(&args.model)?;
-    let tokenizer = opened.tokenizer()?;
+    let (opened, tokenizer) = device::open_with_tokenizer(&args.model)?;
     if !args.raw && tokenizer.chat_template().is_none() {
         let text = "the file has no chat template; --raw continues the prompt as plain text";
         return Err(Failure::Request(text.to_owned()).into());
