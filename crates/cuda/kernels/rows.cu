@@ -19,28 +19,56 @@ struct NormArgs {
 static_assert(sizeof(NormArgs) == 96, "as in src/args.rs");
 
 // The same bits in every thread.
+template <int N>
 __device__ __forceinline__ float block_sum(float v) {
-    __shared__ float sums[THREADS / 32];
+    __shared__ float sums[N / 32];
     v = warp_sum(v);
     __syncthreads();
     if ((threadIdx.x & 31) == 0) sums[threadIdx.x >> 5] = v;
     __syncthreads();
-    float total = sums[0];
-#pragma unroll
-    for (int i = 1; i < THREADS / 32; i++) total += sums[i];
-    return total;
+    const int lane = threadIdx.x & 31;
+    return warp_sum(lane < N / 32 ? sums[lane] : 0.0f);
 }
 
 __device__ __forceinline__ __half saturate(float v) { return __float2half_rn(fminf(fmaxf(v, -65504.0f), 65504.0f)); }
 
-extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const __grid_constant__ NormArgs args) {
+// BLOCKS blocks of activations at a time, `store_act_block` of each: their chains of shuffles overlap.
+template <int BLOCKS>
+__device__ __forceinline__ void store_act_blocks(const ActOut& out, int column, int kb, int step, const float (&v)[BLOCKS]) {
+    const int lane = threadIdx.x & 31, n_kb = out.k_pad / 32;
+    const int t = (lane & 15) >> 2, j = (lane & 3) + ((lane & 16) >> 2);
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b++) {
+        const int at = kb + b * step;
+        if (at >= n_kb) continue;
+        if (out.f) out.f[(size_t)column * out.k_pad + at * 32 + lane] = v[b];
+        if (!out.q) continue;
+        // Magnitudes compare as their bits do.
+        const float largest = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(fabsf(v[b]))));
+        const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+        const int q = __float2int_rn(v[b] * inverse);
+        // Both halves' sums in one, each of at most 16 * 127.
+        const int both = __reduce_add_sync(~0u, lane < 16 ? q : q * 65536);
+        out.q[((size_t)at * out.n_col + column) * 32 + t * 8 + j] = (int8_t)q;
+        if (lane == 0) {
+            ActScale s;
+            s.d = largest / 127.0f;
+            s.s0 = (int16_t)both;
+            s.s1 = (int16_t)((both - s.s0) >> 16);
+            out.s[(size_t)at * out.n_col + column] = s;
+        }
+    }
+}
+
+template <int N>
+__device__ __forceinline__ void norm_row(const NormArgs& args) {
     let_next_start();
+    const int n = args.n_embd, tid = threadIdx.x;
     wait_for_previous();
     const int row = args.source ? args.source[blockIdx.x] : blockIdx.x;
-    float* x = args.x + (size_t)row * args.n_embd;
-    const int n = args.n_embd, tid = threadIdx.x;
+    float* x = args.x + (size_t)row * n;
     float sum = 0.0f;
-    for (int i = tid; i < n; i += THREADS) {
+    for (int i = tid; i < n; i += N) {
         float v = x[i];
         if (args.parts) {
             for (int p = 0; p < args.n_part; p++) v += args.parts[((size_t)row * args.n_part + p) * n + i];
@@ -49,33 +77,40 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const __grid_con
         sum += args.is_layer_norm ? v : v * v;
     }
     if (!args.out && !args.act.q && !args.act.f) return;
-    sum = block_sum(sum);
+    sum = block_sum<N>(sum);
     float mean = 0.0f;
     if (args.is_layer_norm) {
         mean = sum / n;
         sum = 0.0f;
-        for (int i = tid; i < n; i += THREADS) {
+        for (int i = tid; i < n; i += N) {
             const float v = x[i] - mean;
             sum += v * v;
         }
-        sum = block_sum(sum);
+        sum = block_sum<N>(sum);
     }
     const float scale = 1.0f / sqrtf(sum / n + args.eps);
     const auto normed = [&](int i) {
+        if (i >= n) return 0.0f;
         const float v = (x[i] - mean) * (scale * args.weight[i]);
         return args.bias ? v + args.bias[i] : v;
     };
     if (args.out) {
-        for (int i = tid; i < n; i += THREADS) args.out[(size_t)blockIdx.x * n + i] = saturate(normed(i));
+        for (int i = tid; i < n; i += N) args.out[(size_t)blockIdx.x * n + i] = saturate(normed(i));
     }
     if (args.act.q || args.act.f) {
-        const int lane = tid & 31;
-        for (int kb = tid >> 5; kb < args.act.k_pad / 32; kb += THREADS / 32) {
-            const int i = kb * 32 + lane;
-            store_act_block(args.act, blockIdx.x, kb, i < n ? normed(i) : 0.0f);
+        constexpr int BLOCKS = 4, STEP = N / 32;
+        for (int kb = tid >> 5; kb < args.act.k_pad / 32; kb += BLOCKS * STEP) {
+            float v[BLOCKS];
+#pragma unroll
+            for (int b = 0; b < BLOCKS; b++) v[b] = normed((kb + b * STEP) * 32 + (tid & 31));
+            store_act_blocks<BLOCKS>(args.act, blockIdx.x, kb, STEP, v);
         }
     }
 }
+
+// A block a row, of few threads for the many rows of a prompt and of many for the few generated ones.
+extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const __grid_constant__ NormArgs args) { norm_row<THREADS>(args); }
+extern "C" __global__ void __launch_bounds__(1024) norm_few(const __grid_constant__ NormArgs args) { norm_row<1024>(args); }
 
 struct PromptRopeArgs {
     const float* qkv;     // [n_row, n_q + 2 n_kv]

@@ -92,7 +92,7 @@ impl Decode<'_> {
         let mut args = network.norm(network.output_norm, network.buffers.decode.x);
         args.parts = routing.parts;
         args.n_part = network.n_used() as i32;
-        network.launch_norm(self.stream, self.shape.n_row, &args)
+        network.launch_norm_few(self.stream, self.shape.n_row, &args)
     }
 
     /// Which forms an activation is written in; both where a stage is observed.
@@ -121,7 +121,7 @@ impl Decode<'_> {
         let normed = self.act(&buffers.normed, layer.qkv.runs.iter().map(|(_, tiles)| tiles), observer);
         let mut norm = network.norm(layer.attn_norm, buffers.x);
         (norm.act, norm.parts, norm.n_part) = (normed, parts, network.n_used() as i32);
-        network.launch_norm(self.stream, n_row, &norm)?;
+        network.launch_norm_few(self.stream, n_row, &norm)?;
         for (first_row, tiles) in &layer.qkv.runs {
             let args = ProductArgs {
                 out: buffers.q,
@@ -210,7 +210,7 @@ impl Decode<'_> {
         let normed = self.act(&buffers.normed, [input], observer);
         let mut norm = network.norm(layer.ffn_norm, buffers.x);
         norm.act = normed;
-        network.launch_norm(self.stream, self.shape.n_row, &norm)?;
+        network.launch_norm_few(self.stream, self.shape.n_row, &norm)?;
         let hidden = self.act(&buffers.hidden, [down], observer);
         let args = ProductArgs { act: hidden, ..self.hidden_product(input, normed) };
         network.launch_product(self.stream, input, &args)?;
@@ -245,7 +245,7 @@ impl Decode<'_> {
         let normed = self.act(&buffers.normed, [router, input], observer);
         let mut norm = network.norm(layer.ffn_norm, buffers.x);
         norm.act = normed;
-        network.launch_norm(self.stream, n_row, &norm)?;
+        network.launch_norm_few(self.stream, n_row, &norm)?;
         let logits = ProductArgs {
             out: routing.logits,
             ld_out: n_expert as i32,
@@ -303,7 +303,7 @@ impl Network {
         let input = shared.head_input.of(n_row.next_multiple_of(8), forms([&self.output]));
         let mut norm = self.norm(self.output_norm, x);
         (norm.source, norm.act) = (heads, input);
-        self.launch_norm(stream, n_row, &norm)?;
+        self.launch_norm_few(stream, n_row, &norm)?;
         let args = ProductArgs {
             out: shared.logits,
             ld_out: self.arch.n_vocab as i32,

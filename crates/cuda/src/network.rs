@@ -105,14 +105,14 @@ impl Network {
         }
     }
 
-    /// Launches a norm over `n_row` rows.
-    pub(crate) fn launch_norm(
-        &self,
-        stream: &Stream,
-        n_row: usize,
-        args: &NormArgs,
-    ) -> Result<(), CudaError> {
+    /// Launches a norm over a prompt's rows.
+    pub(crate) fn launch_norm(&self, stream: &Stream, n_row: usize, args: &NormArgs) -> Result<(), CudaError> {
         self.kernels.launch(stream, "norm_rows", [n_row as u32, 1], 256, 0, args)
+    }
+
+    /// Launches a norm over generated rows; its sums are in another order than a prompt's.
+    pub(crate) fn launch_norm_few(&self, stream: &Stream, n_row: usize, args: &NormArgs) -> Result<(), CudaError> {
+        self.kernels.launch(stream, "norm_few", [n_row as u32, 1], 1024, 0, args)
     }
 
     /// A product with these weights; the epilogue's own fields are for the caller.
