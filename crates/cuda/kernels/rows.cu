@@ -110,7 +110,7 @@ __device__ __forceinline__ void norm_row(const NormArgs& args) {
 
 // A block a row, of few threads for the many rows of a prompt and of many for the few generated ones.
 extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const __grid_constant__ NormArgs args) { norm_row<THREADS>(args); }
-extern "C" __global__ void __launch_bounds__(1024) norm_few(const __grid_constant__ NormArgs args) { norm_row<1024>(args); }
+extern "C" __global__ void __launch_bounds__(1024, 1) norm_few(const __grid_constant__ NormArgs args) { norm_row<1024>(args); }
 
 struct PromptRopeArgs {
     const float* qkv;     // [n_row, n_q + 2 n_kv]
