@@ -8,6 +8,7 @@ use crate::args::{EmbedArgs, Epilogue, ProductArgs, RouteArgs};
 use crate::buffers::{Act, Forms};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
+use crate::kernels::Launch;
 use crate::launch::attend;
 use crate::layout::suffix;
 use crate::network::{Network, forms};
@@ -83,7 +84,7 @@ impl Decode<'_> {
         };
         let name = format!("embed_{}", suffix(network.token_embd.format));
         let blocks = (network.arch.n_embd / 4).div_ceil(256) as u32;
-        network.kernels.launch(self.stream, &name, [self.shape.n_row as u32, blocks], 256, 0, &args)
+        network.kernels.launch(self.stream, &Launch::new(name, [self.shape.n_row as u32, blocks], 256), &args)
     }
 
     fn add_parts(&self) -> Result<(), CudaError> {
@@ -189,13 +190,14 @@ impl Decode<'_> {
             max_pages: network.max_pages() as i32,
             window: attention.window[n].unwrap_or(0) as i32,
             group: (attention.n_head / attention.n_kv_head) as i32,
-            split_shift: attend::split_shift(attention.n_head, attention.n_kv_head) as i32,
-            early: 0,
+            split_shift: attend::split_shift(attention.n_head, attention.n_kv_head),
+            // Rows and page tables were copied before the graph started.
+            early: 1,
             scale: attention.scale,
         };
         let launch =
             attend::decode_launch(attention.head_dim, self.shape.n_row, self.shape.n_position, &args);
-        network.kernels.launch_shape(self.stream, &launch, &args)
+        network.kernels.launch(self.stream, &launch, &args)
     }
 
     fn dense(
@@ -264,7 +266,7 @@ impl Decode<'_> {
             n_used: n_used as i32,
             reserved: 0,
         };
-        network.kernels.launch(self.stream, "route_decode", [1, 1], 256, 0, &route)?;
+        network.kernels.launch(self.stream, &Launch::new("route_decode", [1, 1], 256), &route)?;
 
         let n_entry = n_row * n_used;
         let forms = forms([down]);

@@ -3,6 +3,7 @@
 //! A step's prompt rows run first, then its generated rows as one captured graph. Rows, spans and sampling parameters go to the device in
 //! one copy before them, sampled tokens come back in one after them; the host need not know a token for the next step to start.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -411,14 +412,14 @@ impl CudaExecutor {
         if let Some(watch) = watch {
             run(stream, &mut Observer::watching(watch, stream))?;
         } else {
-            if !self.graphs.contains_key(&shape) {
-                network.kernels.rehearse(|| run(stream, &mut Observer::nobody()))?;
-                let graph = stream.capture(|stream| run(stream, &mut Observer::nobody()))?;
-                self.graphs.insert(shape, graph);
-            }
-            if let Some(graph) = self.graphs.get(&shape) {
-                graph.launch(stream)?;
-            }
+            let graph = match self.graphs.entry(shape) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    network.kernels.rehearse(|| run(stream, &mut Observer::nobody()))?;
+                    entry.insert(stream.capture(|stream| run(stream, &mut Observer::nobody()))?)
+                }
+            };
+            graph.launch(stream)?;
         }
         let first = network.sizes.n_col;
         self.fetch(lane, first, shared.sample_generated.out, n)?;
@@ -503,6 +504,7 @@ fn turns(table: &RopeTable, n_ctx: usize) -> Vec<[f32; 2]> {
     turns
 }
 
+#[allow(clippy::needless_pass_by_value)] // For map_err.
 fn device_error(error: CudaError) -> ExecutorError {
     ExecutorError::Device(error.to_string())
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use bytemuck::Pod;
@@ -19,19 +20,37 @@ pub(crate) struct Launch {
     pub(crate) shared_bytes: u32,
 }
 
+impl Launch {
+    /// Over a flat grid, without dynamic shared memory.
+    pub(crate) fn new(name: impl Into<String>, [x, y]: [u32; 2], n_thread: u32) -> Launch {
+        Launch { name: name.into(), grid: [x, y, 1], n_thread, shared_bytes: 0 }
+    }
+}
+
+/// A kernel that was loaded.
+#[derive(Clone)]
+struct Loaded {
+    function: Function,
+    /// Dynamic shared memory that it may ask for.
+    shared_bytes: u32,
+    /// Whether it may start before the one before it ends: whether the code that was loaded waits for it.
+    overlaps: bool,
+}
+
 /// All kernels of a device.
 pub(crate) struct Kernels {
     device: Arc<Device>,
     modules: RefCell<HashMap<&'static str, Module>>,
-    functions: RefCell<HashMap<String, Function>>,
+    loaded: RefCell<HashMap<String, Loaded>>,
     /// Whether launches only look their kernels up.
     is_dry: Cell<bool>,
-    /// Whether kernels may start before the one before them ends.
-    overlaps: bool,
 }
 
-/// Static shared memory ends here; more has to be allowed.
+/// Shared memory up to here need not be allowed.
 const PLAIN_SHARED_BYTES: u32 = 48 << 10;
+
+/// The virtual architecture from which on kernels wait for the one before them (`wait_for_previous` in common.cuh).
+const WAITS_FROM: u32 = 90;
 
 /// The file of kernels in which a kernel is.
 fn module_of(name: &str) -> Option<&'static str> {
@@ -53,9 +72,8 @@ impl Kernels {
         Kernels {
             device: Arc::clone(device),
             modules: RefCell::default(),
-            functions: RefCell::default(),
+            loaded: RefCell::default(),
             is_dry: Cell::new(false),
-            overlaps: device.compute_capability().0 >= 9,
         }
     }
 
@@ -77,51 +95,43 @@ impl Kernels {
         self.is_dry.get()
     }
 
-    /// The kernel of this name.
-    pub(crate) fn function(&self, name: &str) -> Result<Function, CudaError> {
-        if let Some(function) = self.functions.borrow().get(name) {
-            return Ok(function.clone());
+    /// The kernel of this name, allowed to ask for this much shared memory.
+    fn load(&self, name: &str, shared_bytes: u32) -> Result<Loaded, CudaError> {
+        let known = self.loaded.borrow().get(name).cloned();
+        let mut loaded = match known {
+            Some(loaded) if loaded.shared_bytes >= shared_bytes => return Ok(loaded),
+            Some(loaded) => loaded,
+            None => {
+                let function = self.find(name)?;
+                let overlaps = function.ptx_version()? >= WAITS_FROM;
+                Loaded { function, shared_bytes: PLAIN_SHARED_BYTES, overlaps }
+            }
+        };
+        if shared_bytes > loaded.shared_bytes {
+            loaded.function.set_max_dynamic_shared(shared_bytes)?;
+            loaded.shared_bytes = shared_bytes;
         }
+        self.loaded.borrow_mut().insert(name.to_owned(), loaded.clone());
+        Ok(loaded)
+    }
+
+    fn find(&self, name: &str) -> Result<Function, CudaError> {
         let unknown = || CudaError::UnknownFunction { name: name.to_owned() };
         let file = module_of(name).ok_or_else(unknown)?;
         let mut modules = self.modules.borrow_mut();
-        if !modules.contains_key(file) {
-            modules.insert(file, Module::load(&self.device, crate::module(file)?)?);
-        }
-        let function = modules.get(file).ok_or_else(unknown)?.function(name)?;
-        self.functions.borrow_mut().insert(name.to_owned(), function.clone());
-        Ok(function)
-    }
-
-    /// Queues a kernel over a grid of blocks.
-    pub(crate) fn launch<T: Pod>(
-        &self,
-        stream: &Stream,
-        name: &str,
-        [x, y]: [u32; 2],
-        n_thread: u32,
-        shared_bytes: u32,
-        args: &T,
-    ) -> Result<(), CudaError> {
-        let launch = Launch { name: name.to_owned(), grid: [x, y, 1], n_thread, shared_bytes };
-        self.launch_shape(stream, &launch, args)
+        let module = match modules.entry(file) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Module::load(&self.device, crate::module(file)?)?),
+        };
+        module.function(name)
     }
 
     /// Queues a kernel.
-    pub(crate) fn launch_shape<T: Pod>(
-        &self,
-        stream: &Stream,
-        launch: &Launch,
-        args: &T,
-    ) -> Result<(), CudaError> {
+    pub(crate) fn launch<T: Pod>(&self, stream: &Stream, launch: &Launch, args: &T) -> Result<(), CudaError> {
         if launch.grid.contains(&0) {
             return Ok(());
         }
-        let known = self.functions.borrow().contains_key(&launch.name);
-        let function = self.function(&launch.name)?;
-        if !known && launch.shared_bytes > PLAIN_SHARED_BYTES {
-            function.set_max_dynamic_shared(launch.shared_bytes)?;
-        }
+        let loaded = self.load(&launch.name, launch.shared_bytes)?;
         if self.is_dry.get() {
             return Ok(());
         }
@@ -129,8 +139,8 @@ impl Kernels {
             grid: launch.grid,
             block: [launch.n_thread, 1, 1],
             shared_bytes: launch.shared_bytes,
-            pdl: self.overlaps,
+            pdl: loaded.overlaps,
         };
-        driver::launch(stream, &function, shape, args)
+        driver::launch(stream, &loaded.function, shape, args)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::args::RepackArgs;
 use crate::driver::{Device, DevicePtr, Stream};
 use crate::error::CudaError;
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, Launch};
 use crate::layout::{TILE, n_unit, suffix};
 use crate::options::Options;
 use crate::place::{HeadShape, Order, Part, Placement};
@@ -86,5 +86,5 @@ fn launch_repack(
         half_rot: heads.half_rot as i32,
     };
     let grid = [part.rows.len().div_ceil(TILE) as u32, n_unit.div_ceil(4) as u32];
-    kernels.launch(stream, &format!("repack_{}", suffix(matrix.format)), grid, 128, 0, &args)
+    kernels.launch(stream, &Launch::new(format!("repack_{}", suffix(matrix.format)), grid, 128), &args)
 }

@@ -6,7 +6,7 @@ use crate::args::{ActOut, Epilogue, NormArgs, PAGE, ProductArgs};
 use crate::buffers::{Buffers, Forms, Taker};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, Launch};
 use crate::launch::product::variant;
 use crate::layout::is_float;
 use crate::options::{Sizes, plane_bytes};
@@ -106,13 +106,23 @@ impl Network {
     }
 
     /// Launches a norm over a prompt's rows.
-    pub(crate) fn launch_norm(&self, stream: &Stream, n_row: usize, args: &NormArgs) -> Result<(), CudaError> {
-        self.kernels.launch(stream, "norm_rows", [n_row as u32, 1], 256, 0, args)
+    pub(crate) fn launch_norm(
+        &self,
+        stream: &Stream,
+        n_row: usize,
+        args: &NormArgs,
+    ) -> Result<(), CudaError> {
+        self.kernels.launch(stream, &Launch::new("norm_rows", [n_row as u32, 1], 256), args)
     }
 
     /// Launches a norm over generated rows; its sums are in another order than a prompt's.
-    pub(crate) fn launch_norm_few(&self, stream: &Stream, n_row: usize, args: &NormArgs) -> Result<(), CudaError> {
-        self.kernels.launch(stream, "norm_few", [n_row as u32, 1], 1024, 0, args)
+    pub(crate) fn launch_norm_few(
+        &self,
+        stream: &Stream,
+        n_row: usize,
+        args: &NormArgs,
+    ) -> Result<(), CudaError> {
+        self.kernels.launch(stream, &Launch::new("norm_few", [n_row as u32, 1], 1024), args)
     }
 
     /// A product with these weights; the epilogue's own fields are for the caller.
@@ -139,7 +149,7 @@ impl Network {
         let n_col = args.x.n_col as usize;
         let variant = variant(tiles.format, tiles.n_tile, n_col, needs_groups(args));
         let grid = [tiles.n_tile.div_ceil(variant.n_tile) as u32, n_col.div_ceil(variant.n_column) as u32];
-        self.kernels.launch(stream, &variant.name, grid, 256, variant.shared_bytes, args)
+        self.kernels.launch(stream, &variant.launch(grid), args)
     }
 
     /// Launches a product of each chosen expert with its own columns, `n_entry` in all.
@@ -153,7 +163,7 @@ impl Network {
         let expected = (2 * n_entry / n_expert).clamp(1, n_entry);
         let variant = variant(tiles.format, tiles.n_tile, expected, needs_groups(args));
         let grid = [tiles.n_tile.div_ceil(variant.n_tile) as u32, n_entry.min(n_expert) as u32];
-        self.kernels.launch(stream, &variant.name, grid, 256, variant.shared_bytes, args)
+        self.kernels.launch(stream, &variant.launch(grid), args)
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use model::Model;
 use model::architecture::{Architecture, Position};
 
-use crate::args::PAGE;
 use crate::arena::{ArenaPlan, Purpose};
+use crate::args::PAGE;
 use crate::buffers::{Buffers, Taker};
 use crate::driver::DevicePtr;
 use crate::executor::RESERVE;

@@ -11,6 +11,7 @@ use model::{Matrix, Model};
 use quant::Format;
 use thiserror::Error;
 
+use crate::launch::attend;
 use crate::layout::{TILE, matrix_bytes, n_unit, tile_bytes};
 
 /// Every region of the device starts at, and every tensor in it is rounded up to, a multiple of this.
@@ -181,7 +182,7 @@ pub(crate) fn place(model: &Model) -> Result<Placement<'_>, Unsupported> {
     // Kernels for four tiles read up to three past a matrix's end, which must still be the region's.
     let widest = layers
         .iter()
-        .map(|l| l.widest_tile())
+        .map(LayerPlace::widest_tile)
         .chain([tile_of(&token_embd), tile_of(&output)])
         .max()
         .unwrap_or(0);
@@ -240,9 +241,11 @@ fn check(arch: &Architecture) -> Result<(), Unsupported> {
     let unsupported = |what: &'static str, expected: &str, found: String| {
         Err(Unsupported { what, expected: expected.to_owned(), found })
     };
-    if ![32, 64, 80, 96, 128, 192, 256].contains(&attention.head_dim) {
+    let head_dims =
+        attend::HEAD_DIMS.into_iter().filter(|&n| !attend::has_float_output_only(n)).collect::<Vec<_>>();
+    if !head_dims.contains(&attention.head_dim) {
         let found = attention.head_dim.to_string();
-        return unsupported("head size", "32, 64, 80, 96, 128, 192 or 256", found);
+        return unsupported("head size", &format!("one of {head_dims:?}"), found);
     }
     if let Position::Rope(rope) = &arch.position
         && rope.n_rot % 16 != 0

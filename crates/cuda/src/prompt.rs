@@ -10,6 +10,7 @@ use crate::args::{EmbedArgs, Epilogue, ProductArgs, PromptRopeArgs, UnpackArgs};
 use crate::buffers::{Forms, Routing, SLAB_BYTES};
 use crate::driver::{DevicePtr, HalfMatrix, Stream};
 use crate::error::CudaError;
+use crate::kernels::Launch;
 use crate::launch::attend;
 use crate::launch::prompt_gemm::{
     self, Instruction, PromptEpilogue, PromptGemmArgs, PromptGemmTmaArgs, Shape, Tile,
@@ -76,7 +77,7 @@ impl Prompt<'_> {
             n_unit: network.token_embd.n_unit as i32,
         };
         let name = format!("embed_{}", suffix(network.token_embd.format));
-        network.kernels.launch(self.stream, &name, [self.n_row as u32, 1], 256, 0, &args)
+        network.kernels.launch(self.stream, &Launch::new(name, [self.n_row as u32, 1], 256), &args)
     }
 
     fn attention(&self, n: usize, layer: &LayerPlace, observer: &mut Observer<'_>) -> Result<(), CudaError> {
@@ -127,7 +128,11 @@ impl Prompt<'_> {
             n_kv_head: arch.attention.n_kv_head as i32,
             reserved: 0,
         };
-        network.kernels.launch(self.stream, "prompt_rope", [self.n_row as u32, 1], 256, 0, &args)?;
+        network.kernels.launch(
+            self.stream,
+            &Launch::new("prompt_rope", [self.n_row as u32, 1], 256),
+            &args,
+        )?;
         observer.see(Stage::Qkv, n, Rows::half(buffers.q, [self.n_row, n_q], 1.0))?;
 
         let args = attend::AttendPromptArgs {
@@ -146,7 +151,7 @@ impl Prompt<'_> {
             scale: arch.attention.scale,
         };
         let launch = attend::prompt_launch(arch.attention.head_dim, self.spans, &args);
-        network.kernels.launch_shape(self.stream, &launch, &args)?;
+        network.kernels.launch(self.stream, &launch, &args)?;
         observer.see(Stage::Attend, n, Rows::half(buffers.attended, [self.n_row, n_q], 1.0))?;
 
         let args = PromptGemmArgs {
@@ -240,8 +245,12 @@ impl Prompt<'_> {
             reserved: 0,
         };
         let kernels = &network.kernels;
-        kernels.launch(self.stream, "route_prompt", [self.n_row.div_ceil(8) as u32, 1], 256, 0, &args)?;
-        kernels.launch(self.stream, "route_prompt_sort", [n_expert as u32, 1], 1024, 0, &args)?;
+        kernels.launch(
+            self.stream,
+            &Launch::new("route_prompt", [self.n_row.div_ceil(8) as u32, 1], 256),
+            &args,
+        )?;
+        kernels.launch(self.stream, &Launch::new("route_prompt_sort", [n_expert as u32, 1], 1024), &args)?;
         let args = GatherPromptArgs {
             from: buffers.normed,
             uses: routing.entries,
@@ -249,7 +258,7 @@ impl Prompt<'_> {
             n_used: n_used as i32,
             k: arch.n_embd as i32,
         };
-        kernels.launch(self.stream, "gather_prompt", [n_use as u32, 1], 128, 0, &args)?;
+        kernels.launch(self.stream, &Launch::new("gather_prompt", [n_use as u32, 1], 128), &args)?;
 
         let args = PromptGemmArgs {
             a: routing.gathered,
@@ -366,7 +375,7 @@ impl Prompt<'_> {
         let tile = Tile::choose(Shape { n_matrix, m, n, k }, self.instruction(), n_sm);
         let launch = tile.launch(epilogue, args, n_sm);
         match tile.instruction {
-            Instruction::Mma => kernels.launch_shape(self.stream, &launch, args),
+            Instruction::Mma => kernels.launch(self.stream, &launch, args),
             Instruction::Wgmma => {
                 let map = |address, n_row, box_rows: usize| {
                     let matrix = HalfMatrix { address, n_row, n_column: k };
@@ -378,7 +387,7 @@ impl Prompt<'_> {
                     gemm: *args,
                     padding: [0; 3],
                 };
-                kernels.launch_shape(self.stream, &launch, &args)
+                kernels.launch(self.stream, &launch, &args)
             }
         }
     }
@@ -407,7 +416,7 @@ impl Prompt<'_> {
         };
         let name = format!("unpack_{}", suffix(slice.tiles.format));
         let grid = [n_tile as u32, slice.tiles.n_unit.div_ceil(8) as u32];
-        network.kernels.launch(self.stream, &name, grid, 128, 0, &args)
+        network.kernels.launch(self.stream, &Launch::new(name, grid, 128), &args)
     }
 
     /// Logits of the first `n` rows that the list of heads names, into the prompt's own buffer.

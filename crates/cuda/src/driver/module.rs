@@ -100,6 +100,14 @@ impl Function {
         self.attribute(Attribute::CU_FUNC_ATTRIBUTE_NUM_REGS)
     }
 
+    /// The virtual architecture that it was compiled for, times 10: 90 for `compute_90a`.
+    ///
+    /// # Errors
+    /// If the context is lost.
+    pub fn ptx_version(&self) -> Result<u32, CudaError> {
+        self.attribute(Attribute::CU_FUNC_ATTRIBUTE_PTX_VERSION)
+    }
+
     /// Local memory a thread, in bytes: what did not fit into registers.
     ///
     /// # Errors

@@ -142,7 +142,7 @@ pub(crate) fn decode_launch(
     };
     let n_split = match seen {
         0..=ALONE => 1,
-        ..=SHORT => seen.div_ceil(PART),
+        n if n <= SHORT => n.div_ceil(PART),
         _ => seen.div_ceil(2 * PART).max(SHORT / PART),
     };
     let n_split = n_split.min(1 << args.split_shift);

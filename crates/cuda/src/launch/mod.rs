@@ -1,6 +1,5 @@
 //! Which kernel, over which grid? Argument structures and pure functions of shapes, a file for each kernel's file.
 
-#[path = "draft_attend.rs"]
 pub(crate) mod attend;
 pub(crate) mod product;
 pub(crate) mod prompt_gemm;

@@ -4,6 +4,7 @@
 
 use quant::Format;
 
+use crate::kernels::Launch;
 use crate::layout::{is_float, suffix, unit_bytes};
 
 /// Warps of a block.
@@ -20,6 +21,18 @@ pub(crate) struct Variant {
     pub(crate) n_tile: usize,
     /// Dynamic shared memory.
     pub(crate) shared_bytes: u32,
+}
+
+impl Variant {
+    /// Over this grid.
+    pub(crate) fn launch(self, [x, y]: [u32; 2]) -> Launch {
+        Launch {
+            name: self.name,
+            grid: [x, y, 1],
+            n_thread: 32 * WARPS as u32,
+            shared_bytes: self.shared_bytes,
+        }
+    }
 }
 
 /// The kernel for `n_tile` tiles and `n_col` columns. `needs_groups`: the epilogue combines rows of four tiles.
