@@ -13,7 +13,7 @@ use crate::exit::Failure;
 /// The flags that choose a device.
 #[derive(clap::Args, Debug)]
 pub(crate) struct DeviceArgs {
-    /// Where to run: auto, cpu or cuda:N
+    /// Where to run: cpu, cuda:N, or auto, a GPU where there is one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Device,
     /// The same as --device cuda:N

@@ -51,6 +51,36 @@ fn every_test_has_a_rate_between_its_bounds() {
     assert_eq!(report["resident"], true);
 }
 
+/// A stand-in for llama-bench: writes its arguments down, and claims 100 tokens/s for prompts, 50 for generation.
+#[cfg(unix)]
+#[test]
+fn the_peer_is_run_in_turn_and_compared() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (program, seen) = (folder.path().join("llama-bench"), folder.path().join("seen"));
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >>{}\ncat <<E\n[{{\"n_prompt\": 8, \"n_gen\": 0, \"avg_ts\": 100}},\n\
+         {{\"n_prompt\": 0, \"n_gen\": 4, \"n_depth\": 20, \"avg_ts\": 50}}]\nE\n",
+        seen.display()
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (model, program) = (golden("llama-q4_0.gguf"), program.to_str().unwrap());
+    let args = ["bench", "--model", &model, "--device", "cpu", "--threads", "2", "--vs", program, "-q"];
+    let flags =
+        ["-p", "8", "-n", "4", "--batch", "1,2", "--depth", "20", "--reps", "2", "--roofline", "1", "--json"];
+    let report = worker(&[&args[..], &flags].concat()).json();
+    let peer = |test: usize| report["tests"][test]["peer_tokens_per_second"]["median"].as_f64();
+    assert_eq!([peer(0), peer(1), peer(2)], [Some(100.0), Some(50.0), None]);
+    let ratio = report["tests"][0]["ratio"].as_f64().unwrap();
+    let ours = report["tests"][0]["tokens_per_second"]["median"].as_f64().unwrap();
+    assert!((ratio - ours / 100.0).abs() < 1e-9);
+    let seen = std::fs::read_to_string(seen).unwrap().replace(&model, "M");
+    let once = "-m M -r 1 -o json -ngl 0 -t 2 -p 8 -n 0\n-m M -r 1 -o json -ngl 0 -t 2 -p 0 -n 4 -d 20\n";
+    assert_eq!(seen, once.repeat(2));
+}
+
 #[test]
 fn a_file_without_a_vocabulary_can_be_measured() {
     let folder = tempfile::tempdir().unwrap();

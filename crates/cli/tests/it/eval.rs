@@ -23,7 +23,8 @@ fn read_npy(path: &str) -> (Vec<f32>, [usize; 2]) {
     (values.collect(), shape.try_into().unwrap())
 }
 
-fn error_of(golden: &Golden, key: &str, flags: &[&str]) -> f64 {
+/// How far the logits that the binary writes are from the reference's, NMSE.
+pub(crate) fn error_of(golden: &Golden, key: &str, flags: &[&str]) -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("x.npy").to_str().unwrap().to_owned();
     let (ids, reference) = &golden.cases[if key == "tokens.text" { 0 } else { 1 }];
@@ -37,7 +38,8 @@ fn error_of(golden: &Golden, key: &str, flags: &[&str]) -> f64 {
     nmse(&ours, reference)
 }
 
-fn golden() -> HashMap<String, Golden> {
+/// All golden models by name.
+pub(crate) fn golden() -> HashMap<String, Golden> {
     testkit::golden().into_iter().map(|golden| (golden.name.clone(), golden)).collect()
 }
 

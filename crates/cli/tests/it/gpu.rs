@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use crate::eval;
 use crate::program::{Done, golden, golden_json, worker, worker_reading};
 
 /// Whether there is a GPU; says why not.
@@ -108,4 +109,23 @@ fn perplexity_is_the_cpus() {
     };
     let (gpu, cpu) = (perplexity(&["--device", "cuda:0"]), perplexity(&["--exact"]));
     assert!((gpu / cpu - 1.0).abs() < 0.01, "{gpu} on the GPU, {cpu} exactly");
+}
+
+#[test]
+fn logits_are_within_the_rounding_of_activations() {
+    if !gpu() {
+        return;
+    }
+    let golden = eval::golden();
+    for case in [
+        "llama-f16",
+        "llama-q4_k_m",
+        "qwen2-q4_k_m",
+        "phi3-longrope-q8_0",
+        "gpt2-q4_k_m",
+        "gpt-oss-mxfp4_moe",
+    ] {
+        let error = eval::error_of(&golden[case], "tokens.random", &["--device", "cuda:0"]);
+        assert!(error < 3e-3, "{case}: {error:e}");
+    }
 }

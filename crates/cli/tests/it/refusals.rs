@@ -129,6 +129,8 @@ fn a_model_that_the_gpus_kernels_cannot_compute_is_5_by_name() {
             "5: error: not supported on a GPU: head size: expected 32, 64, 80, 96, 128, 192 or 256, found 16; --device cpu can run it"
         ],
     );
+    let plan = ["inspect", &golden("llama-q4_0.gguf"), "--plan", "--gpu-device", "63", "--slots", "257"];
+    check(&plan, "", &expect!["2: error: expected at most 256 sequences at once on a GPU, found 257"]);
     let on_cpu = worker(&["inspect", &model, "--plan", "--device", "cpu"]);
     assert_eq!(on_cpu.code, 0, "{}", on_cpu.stderr);
 }
