@@ -190,6 +190,30 @@ mod tests {
     }
 
     #[test]
+    fn a_driver_without_a_device_is_no_device_by_whichever_call() {
+        let hidden = CudaError::Driver {
+            call: "cuInit",
+            code: 100,
+            name: "CUDA_ERROR_NO_DEVICE".to_owned(),
+            message: "no CUDA-capable device is detected".to_owned(),
+        };
+        check(
+            Device::Auto,
+            false,
+            Err(hidden.clone()),
+            &expect!["cpu | device cpu, chosen by auto: no device; AVX2 on 4 threads"],
+        );
+        check(
+            Device::Cuda(0),
+            false,
+            Err(hidden),
+            &expect![
+                "device cuda:0 is not available: cuInit failed: CUDA_ERROR_NO_DEVICE (100): no CUDA-capable device is detected"
+            ],
+        );
+    }
+
+    #[test]
     fn a_device_that_was_asked_for_is_never_replaced() {
         check(Device::Cpu, false, Ok("H200"), &expect!["cpu | device cpu: AVX2 on 4 threads"]);
         check(Device::Cuda(1), false, Ok("H200"), &expect!["H200 | device cuda:1: H200"]);

@@ -9,6 +9,9 @@ use cuda::{CudaError, LoadError, Unsupported};
 use crate::exit::Failure;
 use crate::memory::Needed;
 
+/// What the driver answers where it finds no device. Source: CUDA Driver API 13.0, `CUDA_ERROR_NO_DEVICE`.
+const NO_DEVICE: u32 = 100;
+
 /// A GPU that the kernels run on, open.
 pub(crate) struct Gpu {
     pub(crate) ordinal: u32,
@@ -36,7 +39,9 @@ impl NoGpu {
         };
         let brief = match error {
             CudaError::NoDriver => "no NVIDIA driver".to_owned(),
-            CudaError::NoDevice { count: 0, .. } => "no device".to_owned(),
+            CudaError::NoDevice { count: 0, .. } | CudaError::Driver { code: NO_DEVICE, .. } => {
+                "no device".to_owned()
+            }
             _ => reason.clone(),
         };
         NoGpu { brief, reason }
