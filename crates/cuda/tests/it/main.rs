@@ -7,6 +7,7 @@ mod driver;
 mod golden;
 mod gpu;
 mod invariance;
+mod loading;
 mod memory;
 mod models;
 mod sampling;
