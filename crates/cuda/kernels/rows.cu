@@ -167,6 +167,45 @@ extern "C" __global__ void __launch_bounds__(THREADS) prompt_rope(const __grid_c
     }
 }
 
+struct RouterArgs {
+    const float* x;       // [n_row, k_pad], what follows n_embd is 0
+    const float* weight;  // [n_expert, n_embd]
+    const float* bias;    // [n_expert] or null
+    float* logits;        // [n_row, n_expert]
+    int32_t k_pad;
+    int32_t n_embd;       // a multiple of 4
+    int32_t n_expert;
+    int32_t reserved;
+};
+static_assert(sizeof(RouterArgs) == 48, "as in src/args.rs");
+
+// Router logits in float32, a warp each, the same for prompts and generated rows: near ties must not fall differently.
+extern "C" __global__ void __launch_bounds__(THREADS) router(const __grid_constant__ RouterArgs args) {
+    const int lane = threadIdx.x & 31, expert = blockIdx.y * (THREADS / 32) + (threadIdx.x >> 5);
+    let_next_start();
+    if (expert >= args.n_expert) return;
+    const float4* w = (const float4*)(args.weight + (size_t)expert * args.n_embd);
+    const int n = args.n_embd / 4;
+    // The weights do not depend on the previous kernel.
+    constexpr int AHEAD = 8;
+    float4 ahead[AHEAD];
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) ahead[i] = i * 32 + lane < n ? __ldg(w + i * 32 + lane) : make_float4(0, 0, 0, 0);
+    wait_for_previous();
+    const float4* x = (const float4*)(args.x + (size_t)blockIdx.x * args.k_pad);
+    float4 sum = make_float4(0, 0, 0, 0);
+    const auto add = [&](float4 a, float4 b) {
+        sum.x = fmaf(a.x, b.x, sum.x), sum.y = fmaf(a.y, b.y, sum.y), sum.z = fmaf(a.z, b.z, sum.z), sum.w = fmaf(a.w, b.w, sum.w);
+    };
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++)
+        if (i * 32 + lane < n) add(ahead[i], x[i * 32 + lane]);
+#pragma unroll 8
+    for (int i = AHEAD * 32 + lane; i < n; i += 32) add(__ldg(w + i), x[i]);
+    const float logit = warp_sum((sum.x + sum.y) + (sum.z + sum.w));
+    if (lane == 0) args.logits[(size_t)blockIdx.x * args.n_expert + expert] = logit + (args.bias ? args.bias[expert] : 0.0f);
+}
+
 struct RouteArgs {
     const float* logits;  // [n_row, n_expert]
     const Row* rows;      // [n_row]

@@ -200,6 +200,22 @@ assert_size!(PromptRopeArgs, 88);
 /// Of rows.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
+pub(crate) struct RouterArgs {
+    pub(crate) x: DevicePtr,
+    pub(crate) weight: DevicePtr,
+    pub(crate) bias: DevicePtr,
+    pub(crate) logits: DevicePtr,
+    pub(crate) k_pad: i32,
+    pub(crate) n_embd: i32,
+    pub(crate) n_expert: i32,
+    pub(crate) reserved: i32,
+}
+
+assert_size!(RouterArgs, 48);
+
+/// Of rows.cu.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
 pub(crate) struct RouteArgs {
     pub(crate) logits: DevicePtr,
     pub(crate) rows: DevicePtr,

@@ -13,7 +13,7 @@ use crate::launch::attend;
 use crate::layout::suffix;
 use crate::network::{Network, forms};
 use crate::observe::{Observer, Rows};
-use crate::place::{FfnPlace, LayerPlace, Tiles};
+use crate::place::{FfnPlace, LayerPlace, RouterPlace, Tiles};
 
 /// The shape of a step's generated rows: everything a captured graph depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -162,7 +162,7 @@ impl Decode<'_> {
         match &layer.ffn {
             FfnPlace::Dense { input, down } => self.dense(n, layer, (input, down), observer)?,
             FfnPlace::Experts { router, input, down } => {
-                self.experts(n, layer, [router, input, down], observer)?;
+                self.experts(n, layer, (router, input, down), observer)?;
                 if observer.is_watching() {
                     self.add_parts()?;
                 }
@@ -236,24 +236,20 @@ impl Decode<'_> {
         &self,
         n: usize,
         layer: &LayerPlace,
-        [router, input, down]: [&Tiles; 3],
+        (router, input, down): (&RouterPlace, &Tiles, &Tiles),
         observer: &mut Observer<'_>,
     ) -> Result<(), CudaError> {
         let network = self.network;
         let buffers = &network.buffers.decode;
         let Some(routing) = buffers.routing else { return Ok(()) };
         let (n_row, n_used) = (self.shape.n_row, network.n_used());
-        let n_expert = router.n_row;
-        let normed = self.act(&buffers.normed, [router, input], observer);
+        let n_expert = router.n_expert;
+        let read = Forms { floats: true, ..forms([input]) };
+        let normed = buffers.normed.of(self.shape.n_col(), read);
         let mut norm = network.norm(layer.ffn_norm, buffers.x);
         norm.act = normed;
         network.launch_norm_few(self.stream, n_row, &norm)?;
-        let logits = ProductArgs {
-            out: routing.logits,
-            ld_out: n_expert as i32,
-            ..network.product(router, normed, Epilogue::Store)
-        };
-        network.launch_product(self.stream, router, &logits)?;
+        network.launch_router(self.stream, router, (normed, routing.logits, n_row))?;
         let route = RouteArgs {
             logits: routing.logits,
             rows: buffers.rows,

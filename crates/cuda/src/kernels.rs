@@ -55,7 +55,7 @@ const WAITS_FROM: u32 = 90;
 /// The file of kernels in which a kernel is.
 fn module_of(name: &str) -> Option<&'static str> {
     let file = match name {
-        "norm_rows" | "norm_few" | "prompt_rope" | "route_decode" => "rows",
+        "norm_rows" | "norm_few" | "prompt_rope" | "router" | "route_decode" => "rows",
         "gather_prompt" => "route_prompt",
         _ if name.starts_with("embed_") => "unpack",
         _ => {

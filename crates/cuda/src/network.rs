@@ -2,7 +2,7 @@
 
 use model::architecture::{Activation, Architecture, FeedForwardKind, NormKind};
 
-use crate::args::{ActOut, Epilogue, NormArgs, PAGE, ProductArgs};
+use crate::args::{ActOut, Epilogue, NormArgs, PAGE, ProductArgs, RouterArgs};
 use crate::buffers::{Buffers, Forms, Taker};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
@@ -10,7 +10,7 @@ use crate::kernels::{Kernels, Launch};
 use crate::launch::product::variant;
 use crate::layout::is_float;
 use crate::options::{Sizes, plane_bytes};
-use crate::place::{HeadShape, LayerPlace, NormPlace, Placement, Tiles};
+use crate::place::{HeadShape, LayerPlace, NormPlace, Placement, RouterPlace, Tiles};
 
 /// A model on its device.
 pub(crate) struct Network {
@@ -123,6 +123,27 @@ impl Network {
         args: &NormArgs,
     ) -> Result<(), CudaError> {
         self.kernels.launch(stream, &Launch::new("norm_few", [n_row as u32, 1], 1024), args)
+    }
+
+    /// Launches a router over `n_row` rows of float activations.
+    pub(crate) fn launch_router(
+        &self,
+        stream: &Stream,
+        router: &RouterPlace,
+        (x, logits, n_row): (ActOut, DevicePtr, usize),
+    ) -> Result<(), CudaError> {
+        let args = RouterArgs {
+            x: x.f,
+            weight: self.at(router.weight),
+            bias: self.at_maybe(router.bias),
+            logits,
+            k_pad: x.k_pad,
+            n_embd: self.arch.n_embd as i32,
+            n_expert: router.n_expert as i32,
+            reserved: 0,
+        };
+        let grid = [n_row as u32, router.n_expert.div_ceil(8) as u32];
+        self.kernels.launch(stream, &Launch::new("router", grid, 256), &args)
     }
 
     /// A product with these weights; the epilogue's own fields are for the caller.

@@ -75,13 +75,22 @@ pub(crate) struct NormPlace {
     pub(crate) bias: Option<u64>,
 }
 
+/// A router, as float32.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RouterPlace {
+    /// `[n_expert, n_embd]`.
+    pub(crate) weight: u64,
+    pub(crate) bias: Option<u64>,
+    pub(crate) n_expert: usize,
+}
+
 /// A feed-forward's matrices.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FfnPlace {
     /// `input` is gate and up in turns of 32 rows for the gated kind, up alone for the plain one.
     Dense { input: Tiles, down: Tiles },
     /// Likewise, an expert after the other.
-    Experts { router: Tiles, input: Tiles, down: Tiles },
+    Experts { router: RouterPlace, input: Tiles, down: Tiles },
 }
 
 /// One layer.
@@ -205,7 +214,7 @@ impl LayerPlace {
         all.push(&mut self.attn_output);
         match &mut self.ffn {
             FfnPlace::Dense { input, down } => all.extend([input, down]),
-            FfnPlace::Experts { router, input, down } => all.extend([router, input, down]),
+            FfnPlace::Experts { input, down, .. } => all.extend([input, down]),
         }
         all
     }
@@ -231,6 +240,10 @@ impl Placement<'_> {
             layer.sinks.iter_mut().for_each(&mut visit);
             layer.qkv.natural_bias.iter_mut().for_each(&mut visit);
             layer.tiles().into_iter().flat_map(|tiles| &mut tiles.bias).for_each(&mut visit);
+            if let FfnPlace::Experts { router, .. } = &mut layer.ffn {
+                visit(&mut router.weight);
+                router.bias.iter_mut().for_each(&mut visit);
+            }
         }
     }
 }
@@ -308,7 +321,7 @@ impl<'m> Placer<'m> {
                     down: self.linear(down, Order::Plain),
                 },
                 Ffn::Experts(experts) => FfnPlace::Experts {
-                    router: self.linear(&experts.router, Order::Plain),
+                    router: self.router(&experts.router)?,
                     input: self.gate_and_up(&experts.gate, &experts.up)?,
                     down: self.stacked(&experts.down),
                 },
@@ -453,6 +466,12 @@ impl<'m> Placer<'m> {
         }
     }
 
+    fn router(&mut self, router: &Linear) -> Result<RouterPlace, Unsupported> {
+        let weight = self.floats(&router.weight)?;
+        let bias = router.bias.as_ref().map(|bias| self.vector(bias.iter().copied()));
+        Ok(RouterPlace { weight, bias, n_expert: router.weight.n_rows })
+    }
+
     fn norm(&mut self, norm: &NormWeights) -> NormPlace {
         let weight = self.vector(norm.weight.iter().copied());
         NormPlace { weight, bias: norm.bias.as_ref().map(|bias| self.vector(bias.iter().copied())) }
@@ -462,7 +481,7 @@ impl<'m> Placer<'m> {
     fn floats(&mut self, matrix: &Matrix) -> Result<u64, Unsupported> {
         let mut values = vec![0.0; matrix.n_rows * matrix.n_cols];
         matrix.format.dequantize(matrix.bytes(), &mut values).map_err(|error| Unsupported {
-            what: "position embedding",
+            what: "table of floats",
             expected: format!("{} values", matrix.n_rows * matrix.n_cols),
             found: error.to_string(),
         })?;

@@ -6,7 +6,7 @@
 use model::architecture::FeedForwardKind;
 use model::stage::Stage;
 
-use crate::args::{EmbedArgs, Epilogue, ProductArgs, PromptRopeArgs, UnpackArgs};
+use crate::args::{EmbedArgs, PromptRopeArgs, UnpackArgs};
 use crate::buffers::{Forms, Routing, SLAB_BYTES};
 use crate::driver::{DevicePtr, HalfMatrix, Stream};
 use crate::error::CudaError;
@@ -19,7 +19,7 @@ use crate::launch::route_prompt::{GatherPromptArgs, RoutePromptArgs};
 use crate::layout::{TILE, suffix};
 use crate::network::Network;
 use crate::observe::{Observer, Rows};
-use crate::place::{FfnPlace, LayerPlace, Tiles};
+use crate::place::{FfnPlace, LayerPlace, RouterPlace, Tiles};
 
 /// The feed-forward's hidden rows are stored divided by this: float16 ends at 65,504.
 const HIDDEN_SCALE: f32 = 8.0;
@@ -57,7 +57,7 @@ impl Prompt<'_> {
             match &layer.ffn {
                 FfnPlace::Dense { input, down } => self.dense(n, layer, (input, down), observer)?,
                 FfnPlace::Experts { router, input, down } => {
-                    self.experts(n, layer, [router, input, down], observer)?;
+                    self.experts(n, layer, (router, input, down), observer)?;
                 }
             }
             observer.see(Stage::FfnOut, n, x)?;
@@ -209,7 +209,7 @@ impl Prompt<'_> {
         &self,
         n: usize,
         layer: &LayerPlace,
-        [router, input, down]: [&Tiles; 3],
+        (router, input, down): (&RouterPlace, &Tiles, &Tiles),
         observer: &mut Observer<'_>,
     ) -> Result<(), CudaError> {
         let network = self.network;
@@ -217,21 +217,16 @@ impl Prompt<'_> {
         let (Some(routing), Some(router_input)) = (buffers.routing, buffers.router_input) else {
             return Ok(());
         };
-        let (n_used, n_expert) = (network.n_used(), router.n_row);
+        let (n_used, n_expert) = (network.n_used(), router.n_expert);
         let (n_use, n_ff) = (self.n_row * n_used, arch.feed_forward.n_ff);
 
         // The router decides, so it reads float32 as it does for generated rows: near ties should fall the same way.
-        let both = crate::network::forms([router]);
-        let act = router_input.of(self.n_row.next_multiple_of(8), Forms { ..both });
+        let floats = Forms { floats: true, ints: false };
+        let act = router_input.of(self.n_row.next_multiple_of(8), floats);
         let mut norm = network.norm(layer.ffn_norm, buffers.x);
         (norm.out, norm.act) = (buffers.normed, act);
         network.launch_norm(self.stream, self.n_row, &norm)?;
-        let args = ProductArgs {
-            out: routing.logits,
-            ld_out: n_expert as i32,
-            ..network.product(router, act, Epilogue::Store)
-        };
-        network.launch_product(self.stream, router, &args)?;
+        network.launch_router(self.stream, router, (act, routing.logits, self.n_row))?;
 
         let args = RoutePromptArgs {
             logits: routing.logits,
