@@ -412,14 +412,19 @@ impl CudaExecutor {
         if let Some(watch) = watch {
             run(stream, &mut Observer::watching(watch, stream))?;
         } else {
-            let graph = match self.graphs.entry(shape) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => {
-                    network.kernels.rehearse(|| run(stream, &mut Observer::nobody()))?;
-                    entry.insert(stream.capture(|stream| run(stream, &mut Observer::nobody()))?)
+            if let Entry::Vacant(entry) = self.graphs.entry(shape) {
+                network.kernels.rehearse(|| run(stream, &mut Observer::nobody()))?;
+                match stream.capture(|stream| run(stream, &mut Observer::nobody())) {
+                    Ok(graph) => drop(entry.insert(graph)),
+                    Err(error) if error.is_sticky() => return Err(error),
+                    // Such as no memory for one more graph: slower without, and the same bits.
+                    Err(error) => tracing::warn!("a step runs without a graph: {error}"),
                 }
-            };
-            graph.launch(stream)?;
+            }
+            match self.graphs.get(&shape) {
+                Some(graph) => graph.launch(stream)?,
+                None => run(stream, &mut Observer::nobody())?,
+            }
         }
         let first = network.sizes.n_col;
         self.fetch(lane, first, shared.sample_generated.out, n)?;
