@@ -404,17 +404,12 @@ __device__ __forceinline__ void store_act_blocks(const ActOut& out, int column, 
     int sum = (q0 + q1) + (q2 + q3);
     sum += __shfl_xor_sync(together, sum, 1);
     sum += __shfl_xor_sync(together, sum, 2);
-    const int high = __shfl_down_sync(together, sum, 4);
+    sum += __shfl_xor_sync(together, sum, 4);
     const uint32_t bytes = __byte_perm(__byte_perm(q0, q1, 0x0040), __byte_perm(q2, q3, 0x0040), 0x5410);
-    const size_t at = ((size_t)kb * (out.n_col >> 3) + (column >> 3)) * 32 + (column & 7) * 4 + (e & 3);
-    *(uint32_t*)&out.q[at * 8 + (e & 4)] = bytes;
-    if (e == 0) {
-        ActScale s;
-        s.d = largest * (1.0f / 127.0f);
-        s.s0 = (int16_t)sum;
-        s.s1 = (int16_t)high;
-        out.s[(size_t)kb * out.n_col + column] = s;
-    }
+    const size_t at = (size_t)kb * out.n_col + column;
+    *(uint32_t*)&out.q[at * 32 + (e & 3) * 8 + (e & 4)] = bytes;
+    const float d = largest * (1.0f / 127.0f);
+    if (e == 0) out.s[at] = ActScale{d, __fmul_rn(d, (float)sum)};
 }
 
 // Writes the block's heads from sm.out to a column of the activations; zeros if not `active`. The last heads write what pads the width

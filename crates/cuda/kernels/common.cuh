@@ -21,19 +21,18 @@ struct Row {
 };
 static_assert(sizeof(Row) == 16, "as in src/args.rs");
 
-// A block of 32 quantised activations: x[i] = d * q[i]. s0 and s1 are the sums of the first and the last 16 integers.
+// A block of 32 quantised activations: x[i] = d * q[i]. `sum` is d times the sum of the integers, for weights with a minimum.
 struct ActScale {
     float d;
-    int16_t s0;
-    int16_t s1;
+    float sum;
 };
 static_assert(sizeof(ActScale) == 8, "as in src/args.rs");
 
 // Where activations for the decode products go, in one or both of two forms (null: not wanted).
-// k_pad is n_in rounded up to 64 (the rest is 0), n_col the number of columns rounded up to 8.
+// k_pad is n_in rounded up to 64 (the rest is 0).
 struct ActOut {
-    // [k_pad/32][n_col/8][32 lanes][8] bytes: lane = (column % 8) * 4 + t holds integers 4t..4t+3 and 16+4t..16+4t+3 of the
-    // block, in this order: the B fragment of mma.m16n8k32.s8.
+    // [k_pad/32][n_col][4][8] bytes: the eight of t are integers 4t..4t+3 and 16+4t..16+4t+3 of the block, in this order: what a
+    // lane needs for the B fragment of mma.m16n8k32.s8.
     int8_t* q;
     ActScale* s;  // [k_pad/32][n_col]
     float* f;     // [n_col][k_pad]
@@ -75,22 +74,14 @@ __device__ __forceinline__ void store_act_block(const ActOut& out, int column, i
     const int lane = threadIdx.x & 31;
     if (out.f) out.f[(size_t)column * out.k_pad + kb * 32 + lane] = value;
     if (!out.q) return;
-    const float largest = warp_max(fabsf(value));
+    // As integers, floats that are not negative are in the same order.
+    const float largest = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(fabsf(value))));
     const float d = largest / 127.0f;
     const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
     const int q = __float2int_rn(value * inverse);
-    int sum = q;
-#pragma unroll
-    for (int o = 8; o > 0; o >>= 1) sum += __shfl_xor_sync(~0u, sum, o);
-    const int high = __shfl_down_sync(~0u, sum, 16);
+    const int sum = __reduce_add_sync(~0u, q);
     const int t = (lane & 15) >> 2, j = (lane & 3) + ((lane & 16) >> 2);
-    const size_t at = ((size_t)kb * (out.n_col >> 3) + (column >> 3)) * 32 + (column & 7) * 4 + t;
-    out.q[at * 8 + j] = (int8_t)q;
-    if (lane == 0) {
-        ActScale s;
-        s.d = d;
-        s.s0 = (int16_t)sum;
-        s.s1 = (int16_t)high;
-        out.s[(size_t)kb * out.n_col + column] = s;
-    }
+    const size_t at = (size_t)kb * out.n_col + column;
+    out.q[at * 32 + t * 8 + j] = (int8_t)q;
+    if (lane == 0) out.s[at] = ActScale{d, __fmul_rn(d, (float)sum)};
 }

@@ -7,7 +7,8 @@
 // scales as bytes and have, after each four units, one plane of the blocks' own scales. n_in is padded to 64 with weights of 0.
 //
 // Planes of a unit, in this order:
-//   nibbles  512 B   uint4 a lane: words (kb 0, r 0), (kb 0, r 1), (kb 1, r 0), (kb 1, r 1); byte j: slot j low, slot 4 + j high
+//   nibbles  512 B   uint4 a lane: words (kb 0, r 0), (kb 0, r 1), (kb 1, r 0), (kb 1, r 1); byte j: slot j low, slot 4 + j high;
+//                    where nibbles index a table, slot s is nibble s, as a byte permutation takes its selectors
 //   2 bits   256 B   uint2 a lane: word kb; field 2r + h (2 bits) of byte j: slot 4h + j
 //   1 bit    128 B   word a lane; bit 4kb + 2r + h of byte j: slot 4h + j
 //   bytes   1024 B   for each kb a uint4 a lane: (r, h) = (0, 0), (1, 0), (0, 1), (1, 1)
@@ -40,6 +41,7 @@ template <int F>
 struct Layout {
     static constexpr bool NIBBLES = F == Q4_0 || F == Q4_1 || F == Q5_0 || F == Q5_1 || F == Q4_K || F == Q5_K || F == Q6_K ||
                                     F == IQ4_NL || F == IQ4_XS || F == MXFP4;
+    static constexpr bool TABLE = F == IQ4_NL || F == IQ4_XS || F == MXFP4;
     static constexpr bool TWO_BITS = F == Q6_K || F == Q2_K || F == Q3_K;
     static constexpr bool ONE_BIT = F == Q5_0 || F == Q5_1 || F == Q5_K || F == Q3_K;
     static constexpr bool BYTES = F == Q8_0;
@@ -55,8 +57,9 @@ struct Layout {
     static constexpr bool HAS_MIN = SCALES == SCALES_HALF_MIN || SCALES == SCALES_U8_MIN || SCALES == SCALES_U4_MIN16;
     // Two scales a block of 32.
     static constexpr bool GROUPS_OF_16 = SCALES == SCALES_I8_16 || SCALES == SCALES_U4_MIN16;
-    // Subtracted from the stored integer.
-    static constexpr int OFFSET = F == Q4_0 ? 8 : F == Q5_0 ? 16 : F == Q6_K ? 32 : F == Q3_K ? 4 : 0;
+    // `integers` are the weights' times 2^SHIFT: what is stored with an offset of half its range goes to the top of a byte, where
+    // inverting the highest bit subtracts the offset; and E2M1 has halves (see `e2m1_times_4`).
+    static constexpr int SHIFT = F == Q4_0 ? 4 : F == Q5_0 ? 3 : F == Q6_K ? 2 : F == Q3_K ? 5 : F == MXFP4 ? 2 : 0;
 
     static constexpr int SCALE_STRIDE = SCALES == SCALES_NONE                                     ? 0
                                         : SCALES == SCALES_E8M0 || SCALES == SCALES_I8            ? 4
@@ -97,10 +100,9 @@ __device__ __forceinline__ uint4 load_once(const uint4* p) {
     return v;
 }
 
-// A lane's part of the unit at `p`, whose blocks' own scales are at `tail`: in shared memory, or, where STREAMED, in global memory and read
-// once.
+// A lane's part of the integers of the unit at `p`: in shared memory, or, where STREAMED, in global memory and read once.
 template <int F, bool STREAMED>
-__device__ __forceinline__ void read_unit(Unit<F>& out, const uint8_t* p, const uint8_t* tail, int lane) {
+__device__ __forceinline__ void read_integers(Unit<F>& out, const uint8_t* p, int lane) {
     using L = Layout<F>;
     const auto wide = [](const uint4* at) { return STREAMED ? load_once(at) : *at; };
     if constexpr (L::NIBBLES) out.nibbles = wide((const uint4*)p + lane);
@@ -114,78 +116,99 @@ __device__ __forceinline__ void read_unit(Unit<F>& out, const uint8_t* p, const 
 #pragma unroll
         for (int i = 0; i < (F == F32 ? 8 : 4); i++) out.wide[i] = wide((const uint4*)p + 32 * i + lane);
     }
-    const uint8_t* s = p + L::AT_SCALES + (lane >> 2) * L::SCALE_STRIDE;
+}
+
+// The scales of rows g and g + 8 of the unit at `p`, whose blocks' own scales are at `tail`.
+template <int F>
+__device__ __forceinline__ void read_scales(Unit<F>& out, const uint8_t* p, const uint8_t* tail, int g) {
+    using L = Layout<F>;
+    const uint8_t* s = p + L::AT_SCALES + g * L::SCALE_STRIDE;
     if constexpr (L::SCALE_STRIDE == 4) out.scales.x = *(const uint32_t*)s;
     if constexpr (L::SCALE_STRIDE == 8) {
         const uint2 v = *(const uint2*)s;
         out.scales.x = v.x, out.scales.y = v.y;
     }
     if constexpr (L::SCALE_STRIDE == 16) out.scales = *(const uint4*)s;
-    const uint8_t* d = tail + (lane >> 2) * L::TAIL_STRIDE;
+    const uint8_t* d = tail + g * L::TAIL_STRIDE;
     if constexpr (L::TAIL_STRIDE == 4) out.tail.x = *(const uint32_t*)d;
     if constexpr (L::TAIL_STRIDE == 8) out.tail = *(const uint2*)d;
 }
 
 template <int F>
 __device__ __forceinline__ void load_unit(Unit<F>& out, const uint8_t* tile, int u, int lane) {
-    read_unit<F, true>(out, tile + Layout<F>::unit_at(u), tile + Layout<F>::tail_at(u), lane);
+    read_integers<F, true>(out, tile + Layout<F>::unit_at(u), lane);
+    read_scales<F>(out, tile + Layout<F>::unit_at(u), tile + Layout<F>::tail_at(u), lane >> 2);
 }
 
 __device__ __forceinline__ float half_at(uint32_t word, int i) {
     return __half2float(__ushort_as_half((unsigned short)(word >> (16 * i))));
 }
 
-// The values that four nibbles (one a byte) of IQ4_NL and IQ4_XS pick.
+// Four bytes of eight, by the low four nibbles of a selector; where a nibble's highest bit is set, its byte's highest bit throughout.
+__device__ __forceinline__ uint32_t permute(uint32_t low, uint32_t high, uint32_t selector) {
+    uint32_t r;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(low), "r"(high), "r"(selector));
+    return r;
+}
+
+// The values that the low four nibbles pick from the table of IQ4_NL and IQ4_XS.
 __device__ __forceinline__ uint32_t iq4_values(uint32_t nibbles) {
     // -127 -104 -83 -65 | -49 -35 -22 -10 | 1 13 25 38 | 53 69 89 113
-    const uint32_t t0 = 0xBFAD9881u, t1 = 0xF6EADDCFu, t2 = 0x26190D01u, t3 = 0x71594535u;
-    const uint32_t low3 = nibbles & 0x07070707u;
-    const uint32_t selector = (low3 | low3 >> 4) & 0x00FF00FFu;
-    const uint32_t s = (selector | selector >> 8) & 0xFFFFu;
-    const uint32_t below = __byte_perm(t0, t1, s), above = __byte_perm(t2, t3, s);
-    const uint32_t high = (nibbles & 0x08080808u) >> 3;
-    const uint32_t mask = high * 0xFFu;
+    const uint32_t index = nibbles & 0x77777777u;
+    const uint32_t below = permute(0xBFAD9881u, 0xF6EADDCFu, index), above = permute(0x26190D01u, 0x71594535u, index);
+    // Bytes of 0xFF or 0x80, and with their neighbours' highest bits 0xFF or 0.
+    const uint32_t signs = permute(0x80808080u, 0x80808080u, nibbles);
+    const uint32_t mask = signs & __funnelshift_l(signs, signs, 1);
     return (below & ~mask) | (above & mask);
 }
 
-// Twice the E2M1 values of four nibbles: 0 1 2 3 4 6 8 12 and their negatives.
-__device__ __forceinline__ uint32_t e2m1_doubled(uint32_t nibbles) {
-    const uint32_t t0 = 0x03020100u, t1 = 0x0C080604u, t2 = 0xFDFEFF00u, t3 = 0xF4F8FAFCu;
-    const uint32_t low3 = nibbles & 0x07070707u;
-    const uint32_t selector = (low3 | low3 >> 4) & 0x00FF00FFu;
-    const uint32_t s = (selector | selector >> 8) & 0xFFFFu;
-    const uint32_t below = __byte_perm(t0, t1, s), above = __byte_perm(t2, t3, s);
-    const uint32_t mask = ((nibbles & 0x08080808u) >> 3) * 0xFFu;
-    return (below & ~mask) | (above & mask);
+// Four times the E2M1 values of the low four nibbles: 0 2 4 6 8 12 16 24 and their negatives.
+__device__ __forceinline__ uint32_t e2m1_times_4(uint32_t nibbles) {
+    const uint32_t index = nibbles & 0x77777777u;
+    const uint32_t positive = permute(0x06040200u, 0x18100C08u, index), negative = permute(0xFAFCFE00u, 0xE8F0F4F8u, index);
+    // Bytes whose upper 7 bits are all set or not; the values' lowest bits are 0.
+    const uint32_t mask = permute(0x80808080u, 0x80808080u, nibbles) << 1;
+    return (positive & ~mask) | (negative & mask);
 }
 
-// Four integers (r, h) of block kb as bytes, OFFSET not yet subtracted.
+// Four integers (r, h) of block kb as signed bytes, times 2^SHIFT.
 template <int F>
 __device__ __forceinline__ uint32_t integers(const Unit<F>& unit, int kb, int r, int h) {
     using L = Layout<F>;
+    constexpr int SHIFT = L::SHIFT;
     if constexpr (L::BYTES) {
         const uint4 w = unit.wide[kb];
         return h == 0 ? (r == 0 ? w.x : w.y) : (r == 0 ? w.z : w.w);
     }
+    const auto moved = [](uint32_t w, int by) { return by >= 0 ? w << by : w >> -by; };
     uint32_t q = 0;
     if constexpr (L::NIBBLES) {
         const uint32_t w = kb == 0 ? (r == 0 ? unit.nibbles.x : unit.nibbles.y) : (r == 0 ? unit.nibbles.z : unit.nibbles.w);
-        q = (h == 0 ? w : w >> 4) & 0x0F0F0F0Fu;
+        if constexpr (L::TABLE && F != MXFP4) return iq4_values(w >> 16 * h);
+        if constexpr (F == MXFP4) return e2m1_times_4(w >> 16 * h);
+        q = moved(w, SHIFT - 4 * h) & 0x0F0F0F0Fu << SHIFT;
     }
-    if constexpr (F == IQ4_NL || F == IQ4_XS) return iq4_values(q);
-    if constexpr (F == MXFP4) return e2m1_doubled(q);
     if constexpr (L::TWO_BITS) {
-        const uint32_t two = ((kb == 0 ? unit.two_bits.x : unit.two_bits.y) >> (4 * r + 2 * h)) & 0x03030303u;
-        q |= L::NIBBLES ? two << 4 : two;
+        constexpr int TO = SHIFT + (L::NIBBLES ? 4 : 0);
+        q |= moved(kb == 0 ? unit.two_bits.x : unit.two_bits.y, TO - (4 * r + 2 * h)) & 0x03030303u << TO;
     }
     if constexpr (L::ONE_BIT) {
-        const uint32_t one = (unit.one_bit >> (4 * kb + 2 * r + h)) & 0x01010101u;
-        q |= one << (L::NIBBLES ? 4 : 2);
+        constexpr int TO = SHIFT + (L::NIBBLES ? 4 : 2);
+        q |= moved(unit.one_bit, TO - (4 * kb + 2 * r + h)) & 0x01010101u << TO;
     }
-    return q;
+    return SHIFT > 0 ? q ^ 0x80808080u : q;
 }
 
-// What multiplies the integers of (kb, r, h), and what is added to each value (negative where the format subtracts a minimum).
+// A byte as a float: its bits in the mantissa of 2^23, which is then subtracted; conversions are slow.
+__device__ __forceinline__ float unsigned_byte(uint32_t word, int i) {
+    return __uint_as_float(__byte_perm(word, 0x4B000000u, 0x7650u + i)) - 8388608.0f;
+}
+// Of a word whose bytes have had their highest bits inverted.
+__device__ __forceinline__ float signed_byte(uint32_t inverted, int i) {
+    return __uint_as_float(__byte_perm(inverted, 0x4B000000u, 0x7650u + i)) - 8388736.0f;
+}
+
+// What multiplies the weights of (kb, r, h), and what is added to each value (negative where the format subtracts a minimum).
 template <int F>
 __device__ __forceinline__ float2 scale_of(const Unit<F>& unit, int kb, int r, int h) {
     using L = Layout<F>;
@@ -196,28 +219,25 @@ __device__ __forceinline__ float2 scale_of(const Unit<F>& unit, int kb, int r, i
         s.y = half_at(r == 0 ? unit.scales.z : unit.scales.w, kb);
     }
     if constexpr (L::SCALES == SCALES_E8M0) {
-        // Half of 2^(e - 127), because the integers are doubled; below 2^-126 as a denormal.
         const uint32_t e = (unit.scales.x >> (16 * r + 8 * kb)) & 0xFFu;
-        s.x = __uint_as_float(e < 2 ? 0x00200000u << e : (e - 1) << 23);
+        s.x = __uint_as_float(e == 0 ? 0x00400000u : e << 23);
     }
     if constexpr (L::SCALES == SCALES_I8) {
-        const int scale = (int8_t)(unit.scales.x >> (16 * r + 8 * kb));
-        s.x = half_at(unit.tail.x, r) * (float)scale;
+        s.x = half_at(unit.tail.x, r) * signed_byte(unit.scales.x ^ 0x80808080u, 2 * r + kb);
     }
     if constexpr (L::SCALES == SCALES_U8_MIN) {
         const uint32_t d = r == 0 ? unit.tail.x : unit.tail.y;
-        s.x = half_at(d, 0) * (float)((unit.scales.x >> (16 * r + 8 * kb)) & 0xFFu);
-        s.y = -(half_at(d, 1) * (float)((unit.scales.y >> (16 * r + 8 * kb)) & 0xFFu));
+        s.x = half_at(d, 0) * unsigned_byte(unit.scales.x, 2 * r + kb);
+        s.y = -half_at(d, 1) * unsigned_byte(unit.scales.y, 2 * r + kb);
     }
     if constexpr (L::SCALES == SCALES_I8_16) {
-        const int scale = (int8_t)((r == 0 ? unit.scales.x : unit.scales.y) >> (16 * kb + 8 * h));
-        s.x = half_at(unit.tail.x, r) * (float)scale;
+        s.x = half_at(unit.tail.x, r) * signed_byte((r == 0 ? unit.scales.x : unit.scales.y) ^ 0x80808080u, 2 * kb + h);
     }
     if constexpr (L::SCALES == SCALES_U4_MIN16) {
         const uint32_t d = r == 0 ? unit.tail.x : unit.tail.y;
-        const uint32_t b = (r == 0 ? unit.scales.x : unit.scales.y) >> (16 * kb + 8 * h);
-        s.x = half_at(d, 0) * (float)(b & 15u);
-        s.y = -(half_at(d, 1) * (float)(b >> 4 & 15u));
+        const uint32_t b = r == 0 ? unit.scales.x : unit.scales.y;
+        s.x = half_at(d, 0) * unsigned_byte(b & 0x0F0F0F0Fu, 2 * kb + h);
+        s.y = -half_at(d, 1) * unsigned_byte(b >> 4 & 0x0F0F0F0Fu, 2 * kb + h);
     }
     return s;
 }
@@ -245,9 +265,8 @@ __device__ __forceinline__ float4 weights(const Unit<F>& unit, int kb, int r, in
         float* p = &v.x;
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            constexpr bool SIGNED = L::BYTES || F == IQ4_NL || F == IQ4_XS || F == MXFP4;
-            const int i = SIGNED ? (int)(int8_t)(q >> (8 * j)) : (int)((q >> (8 * j)) & 0xFFu) - L::OFFSET;
-            p[j] = L::HAS_MIN ? __fmaf_rn(s.x, (float)i, s.y) : __fmul_rn(s.x, (float)i);
+            const float i = (float)(int8_t)(q >> (8 * j)) * (1.0f / (1 << L::SHIFT));
+            p[j] = L::HAS_MIN ? __fmaf_rn(s.x, i, s.y) : __fmul_rn(s.x, i);
         }
         return v;
     }

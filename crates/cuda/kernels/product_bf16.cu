@@ -1,4 +1,4 @@
 // Products of generated rows with BF16 weights.
-#include "product.cuh"
+#include "product_float.cuh"
 
-PRODUCTS(BF16, bf16)
+FLOAT_PRODUCTS(BF16, bf16)

@@ -1,4 +1,4 @@
 // Products of generated rows with F16 weights.
-#include "product.cuh"
+#include "product_float.cuh"
 
-PRODUCTS(F16, f16)
+FLOAT_PRODUCTS(F16, f16)

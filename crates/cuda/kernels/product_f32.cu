@@ -1,4 +1,4 @@
 // Products of generated rows with F32 weights.
-#include "product.cuh"
+#include "product_float.cuh"
 
-PRODUCTS(F32, f32)
+FLOAT_PRODUCTS(F32, f32)

@@ -1,4 +1,4 @@
 // Products of generated rows with MXFP4 weights.
-#include "product.cuh"
+#include "product_kernels.cuh"
 
 PRODUCTS(MXFP4, mxfp4)

@@ -191,7 +191,7 @@ __device__ void repack(const RepackArgs& args) {
                 for (int s = 0; s < 8; s++) {
                     const uint32_t q = B::code(b, column_of(u, kb, t, s) % B::N);
                     const int h = s >> 2, j = s & 3;
-                    if (L::NIBBLES) nibbles[2 * kb + r] |= (q & 15) << (8 * j + 4 * h);
+                    if (L::NIBBLES) nibbles[2 * kb + r] |= (q & 15) << (L::TABLE ? 4 * s : 8 * j + 4 * h);
                     const uint32_t above = L::NIBBLES ? q >> 4 : q;
                     if (L::TWO_BITS) two[kb] |= (above & 3) << (8 * j + 4 * r + 2 * h);
                     if (L::ONE_BIT) one |= ((L::TWO_BITS ? above >> 2 : above) & 1) << (8 * j + 4 * kb + 2 * r + h);

@@ -47,16 +47,10 @@ __device__ __forceinline__ void store_act_blocks(const ActOut& out, int column, 
         const float largest = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(fabsf(v[b]))));
         const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
         const int q = __float2int_rn(v[b] * inverse);
-        // Both halves' sums in one, each of at most 16 * 127.
-        const int both = __reduce_add_sync(~0u, lane < 16 ? q : q * 65536);
+        const int sum = __reduce_add_sync(~0u, q);
         out.q[((size_t)at * out.n_col + column) * 32 + t * 8 + j] = (int8_t)q;
-        if (lane == 0) {
-            ActScale s;
-            s.d = largest / 127.0f;
-            s.s0 = (int16_t)both;
-            s.s1 = (int16_t)((both - s.s0) >> 16);
-            out.s[(size_t)at * out.n_col + column] = s;
-        }
+        const float d = largest / 127.0f;
+        if (lane == 0) out.s[(size_t)at * out.n_col + column] = ActScale{d, __fmul_rn(d, (float)sum)};
     }
 }
 

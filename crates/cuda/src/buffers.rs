@@ -64,7 +64,7 @@ impl Act {
         Act { full, width }
     }
 
-    /// For a step of `n_col` columns, a multiple of 8, in the forms that are read.
+    /// For a step of `n_col` columns, in the forms that are read.
     pub(crate) fn of(&self, n_col: usize, forms: Forms) -> ActOut {
         let none = DevicePtr(0);
         ActOut {

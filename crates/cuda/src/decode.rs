@@ -11,7 +11,7 @@ use crate::error::CudaError;
 use crate::kernels::Launch;
 use crate::launch::attend;
 use crate::layout::suffix;
-use crate::network::{Network, forms};
+use crate::network::{forms, Network};
 use crate::observe::{Observer, Rows};
 use crate::place::{FfnPlace, LayerPlace, RouterPlace, Tiles};
 
@@ -35,7 +35,7 @@ impl Shape {
 
     /// Columns of the products.
     pub(crate) fn n_col(self) -> usize {
-        self.n_row.next_multiple_of(8)
+        self.n_row
     }
 }
 
@@ -267,7 +267,7 @@ impl Decode<'_> {
         let n_entry = n_row * n_used;
         let forms = forms([down]);
         let forms = Forms { floats: forms.floats || observer.is_watching(), ..forms };
-        let hidden = buffers.hidden.of(n_entry.next_multiple_of(8), forms);
+        let hidden = buffers.hidden.of(n_entry, forms);
         let chosen = |args: ProductArgs, tiles: &Tiles, divisor: usize| ProductArgs {
             active: routing.active,
             offsets: routing.offsets,
@@ -298,7 +298,7 @@ impl Network {
         n_row: usize,
     ) -> Result<(), CudaError> {
         let shared = &self.buffers.shared;
-        let input = shared.head_input.of(n_row.next_multiple_of(8), forms([&self.output]));
+        let input = shared.head_input.of(n_row, forms([&self.output]));
         let mut norm = self.norm(self.output_norm, x);
         (norm.source, norm.act) = (heads, input);
         self.launch_norm_few(stream, n_row, &norm)?;

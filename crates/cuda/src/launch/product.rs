@@ -37,36 +37,77 @@ impl Variant {
 
 /// The kernel for `n_tile` tiles and `n_col` columns. `needs_groups`: the epilogue combines rows of four tiles.
 pub(crate) fn variant(format: Format, n_tile: usize, n_col: usize, needs_groups: bool) -> Variant {
-    let n = match n_col {
-        0..=8 => 1,
-        9..=32 => 4,
-        _ => 8,
+    let name = suffix(format);
+    if is_float(format) {
+        let (n, few) = match n_col {
+            0..=8 => (1, 1),
+            9..=32 => (4, 2),
+            _ => (8, 2),
+        };
+        // Four tiles share the activations' traffic, if enough blocks are left for all processors.
+        let m = if needs_groups || n_tile >= 1024 { 4 } else { few };
+        return Variant {
+            name: format!("product_{name}_n{n}_m{m}"),
+            n_column: 8 * n,
+            n_tile: m,
+            shared_bytes: float_bytes(n, m) as u32,
+        };
+    }
+    // Enough tiles for blocks of several to leave no processor idle.
+    let has_many = needs_groups || n_tile >= MANY_TILES;
+    let narrow = |p: usize| {
+        let m = if has_many { 4 } else { 1 };
+        Variant {
+            name: format!("product_{name}_c{p}_m{m}"),
+            n_column: p,
+            n_tile: m,
+            shared_bytes: narrow_bytes(format, p, m) as u32,
+        }
     };
-    // Four tiles share the activations' traffic, if enough blocks are left for all processors.
-    let m = match n {
-        _ if needs_groups || n_tile >= 1024 => 4,
-        1 => 1,
-        _ => 2,
+    let wide = |n: usize| {
+        let w = if has_many { WARPS } else { 2 };
+        Variant {
+            name: format!("product_{name}_n{n}_w{w}"),
+            n_column: 8 * n,
+            n_tile: w,
+            shared_bytes: wide_bytes(format, n, w) as u32,
+        }
     };
-    Variant {
-        name: format!("product_{}_n{n}_m{m}", suffix(format)),
-        n_column: 8 * n,
-        n_tile: m,
-        shared_bytes: shared_bytes(format, n, m) as u32,
+    match n_col {
+        0..=1 => narrow(1),
+        2..=4 => narrow(4),
+        5..=8 => narrow(8),
+        9..=16 => wide(2),
+        _ => wide(4),
     }
 }
 
-/// `shared_bytes` of product.cuh.
-fn shared_bytes(format: Format, n: usize, m: usize) -> usize {
-    let (unit, tail) = unit_bytes(format);
-    let n_stage = match (is_float(format), n, m) {
-        (true, _, _) => 0,
-        (false, 1, 1) => 4,
-        _ => 3,
-    };
-    let stage = m * (unit + tail) + 2 * n * (256 + 64);
+/// From how many tiles on a block computes several.
+const MANY_TILES: usize = 1024;
+
+/// `float_bytes` of product_float.cuh.
+fn float_bytes(n: usize, m: usize) -> usize {
     let n_reduced = 8 * if m == 1 { n } else { n.min(2) };
-    (WARPS * n_stage * stage).max(WARPS * m * 16 * (n_reduced + 1) * 4)
+    WARPS * m * 16 * (n_reduced + 1) * 4
+}
+
+/// `narrow_bytes` of product_narrow.cuh.
+fn narrow_bytes(format: Format, p: usize, m: usize) -> usize {
+    let (unit, tail) = unit_bytes(format);
+    let n_stage = if m == 1 { 3 } else { 2 };
+    WARPS * (n_stage * (4 * unit + tail + 8 * p * (32 + 8)) + m * 16 * (p + 1) * 4)
+}
+
+/// `wide_bytes` of product_wide.cuh.
+fn wide_bytes(format: Format, n: usize, w: usize) -> usize {
+    let (unit, tail) = unit_bytes(format);
+    let stages = WARPS / w * 3 * (w * (2 * unit + tail) + 4 * 8 * n * (32 + 8));
+    let sums = |parts: usize| parts * w * 16 * (8 * n + 1) * 4;
+    if w == WARPS {
+        stages + sums(1)
+    } else {
+        stages.saturating_sub(sums(4)) + sums(8)
+    }
 }
 
 #[cfg(test)]
@@ -76,7 +117,7 @@ mod tests {
     #[test]
     fn every_variant_fits_a_hopper_multiprocessor() {
         for format in Format::ALL {
-            for n_col in [1, 8, 32, 64] {
+            for n_col in [1, 4, 8, 16, 64] {
                 for n_tile in [16, 4096] {
                     let variant = variant(format, n_tile, n_col, false);
                     assert!(variant.shared_bytes <= 227 << 10, "{variant:?}");

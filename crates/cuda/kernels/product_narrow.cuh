@@ -1,0 +1,249 @@
+// Products of generated rows with weights of integers, for up to 8 columns: as fast as the memory gives weights.
+//
+// A block computes MT tiles of 16 rows for up to P columns, a warp one range of units. A warp takes four units at a time, a "quad". With
+// fewer than 8 columns, an mma's 8 columns are several blocks of the same column of activations: each mma has the activations of one block
+// in that block's mma columns and zeros in the others, and the sum of the mmas has every block's dot product in another place. So no two
+// lanes do the same float work, and at one column a lane has four dot products a quad rather than sixteen.
+#pragma once
+
+#include "product_integer.cuh"
+
+// For P < 8 there are P sets of mmas, each of 4 / P units; mma column n is, from the highest bit on, the column, the unit within the set,
+// the block within the unit.
+template <int F, int P>
+struct Quad {
+    using L = Layout<F>;
+    static constexpr int SETS = P < 8 ? P : 4;
+    static constexpr int UNITS = 4 / SETS;      // of a set
+    static constexpr int SUMS = P < 8 ? 2 : 4;  // of a lane and set: rows g and g + 8 (times columns 2t and 2t + 1)
+    // In shared memory.
+    static constexpr int WEIGHTS = 4 * L::UNIT + L::TAIL;
+    static constexpr int INTEGERS = 8 * P * 32;
+    static constexpr int BYTES = WEIGHTS + INTEGERS + 8 * P * 8;
+};
+
+// The activations of a set that a lane needs: the block of its mma column as the source of B, and the scales of the unit whose two blocks
+// are its two mma columns of results.
+struct SetActivations {
+    uint2 b;
+    ActScale scales[2];
+};
+
+// Adds the products of the first `n` units of a quad, of which `act(s)` gives the activations of set s; acc[s] belongs to the stripe of the
+// lane's unit in set s. What is there of other units is multiplied as well and goes nowhere.
+template <int F, int P, class Act>
+__device__ __forceinline__ void add_sets(float (&acc)[P][2], const uint8_t* weights, const Act& act, int n, int lane) {
+    using L = Layout<F>;
+    using Q = Quad<F, P>;
+    constexpr int GROUPS = L::GROUPS_OF_16 ? 2 : 1;
+    const int g = lane >> 2, t = lane & 3;
+#pragma unroll
+    for (int s = 0; s < P; s++) {
+        const SetActivations x = act(s);
+        // Two chains of mmas, because each waits for the one before it.
+        int c[GROUPS][4], other[GROUPS][4], sum[GROUPS][4];
+#pragma unroll
+        for (int i = 0; i < Q::UNITS; i++) {
+            Unit<F> w;
+            read_integers<F, false>(w, weights + (s * Q::UNITS + i) * L::UNIT, lane);
+#pragma unroll
+            for (int kb = 0; kb < 2; kb++) {
+                const bool is_mine = g % (2 * Q::UNITS) == 2 * i + kb;
+                const uint2 b = is_mine ? x.b : make_uint2(0, 0);
+                if (kb == 0) {
+                    if (i == 0) multiply_block<F, true>(c, w, kb, b);
+                    else multiply_block<F, false>(c, w, kb, b);
+                } else {
+                    if (i == 0) multiply_block<F, true>(other, w, kb, b, 0);
+                    else multiply_block<F, false>(other, w, kb, b);
+                }
+            }
+        }
+        if constexpr (F == Q2_K) sums_of_groups(sum, x.b);
+        const int unit = s * Q::UNITS + t % Q::UNITS;
+        Unit<F> w;
+        read_scales<F>(w, weights + unit * L::UNIT, weights + 4 * L::UNIT, g);
+        float next[2] = {acc[s][0], acc[s][1]};
+#pragma unroll
+        for (int kb = 0; kb < 2; kb++)
+#pragma unroll
+            for (int h = 0; h < GROUPS; h++)
+#pragma unroll
+                for (int r = 0; r < 2; r++) {
+                    const int dot = c[h][2 * r + kb] + other[h][2 * r + kb];
+                    next[r] = add_block<F>(next[r], dot, scale_of<F>(w, kb, r, h), x.scales[kb], sum[h][kb]);
+                }
+#pragma unroll
+        for (int r = 0; r < 2; r++) acc[s][r] = L::TAIL > 0 || unit < n ? next[r] : acc[s][r];
+    }
+}
+
+// How many quads a warp has in shared memory: few where there are many blocks, so that more of them fit.
+template <int MT>
+__host__ __device__ constexpr int narrow_stages() {
+    return MT == 1 ? 3 : 2;
+}
+
+// Dynamic shared memory: the stages, then the sums.
+template <int F, int P, int MT>
+__host__ __device__ constexpr int narrow_bytes() {
+    return WARPS * (narrow_stages<MT>() * Quad<F, P>::BYTES + MT * 16 * (P + 1) * 4);
+}
+
+template <int F, int P, int MT>
+__device__ __forceinline__ void product_narrow(const ProductArgs& args) {
+    using L = Layout<F>;
+    using Q = Quad<F, P>;
+    constexpr int STAGES = narrow_stages<MT>(), LD = P + 1;
+    extern __shared__ __align__(128) uint8_t shared[];
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
+    const int tile0 = blockIdx.x * MT;
+    const size_t tile_bytes = L::tile_bytes(args.n_unit);
+    const int u0 = range_start<F>(args.n_unit, warp), u1 = range_start<F>(args.n_unit, warp + 1);
+    const int n_quad = (u1 - u0 + 3) / 4, n_step = n_quad * (MT == 1 ? 1 : min(MT, args.n_tile - tile0));
+    let_next_start();
+
+    uint8_t* const stages = shared + warp * STAGES * Q::BYTES;
+    const uint32_t stages_at = (uint32_t)__cvta_generic_to_shared(stages);
+    float(*sums)[MT * 16][LD] = (float(*)[MT * 16][LD])(shared + WARPS * STAGES * Q::BYTES);
+    const uint8_t* w = args.w + tile0 * tile_bytes + L::unit_at(u0) + lane * 16;
+    // Steps go through the quads of a tile, then of the next.
+    struct Step {
+        const uint8_t* from;
+        int quad;
+    };
+    const auto advance = [&](Step& step) {
+        step.from += Q::WEIGHTS, step.quad++;
+        if (MT > 1 && step.quad == n_quad) step.from += tile_bytes - (size_t)n_quad * Q::WEIGHTS, step.quad = 0;
+    };
+    const auto copy_quad = [&](int stage, const Step& step) {
+        const int n_chunk = L::TAIL > 0 ? Q::WEIGHTS / 16 : min(4, u1 - u0 - 4 * step.quad) * (L::UNIT / 16);
+#pragma unroll
+        for (int i = 0; i < Q::WEIGHTS / 16; i += 32)
+            if (i + lane < n_chunk) copy_weights(stages_at + stage * Q::BYTES + (lane + i) * 16, step.from + i * 16);
+    };
+
+    // The first weights do not depend on the previous kernel, unless experts are yet to be chosen.
+    const bool is_dense = args.column_divisor == 0;
+    if (is_dense) {
+        Step step{w, 0};
+#pragma unroll
+        for (int i = 0; i < STAGES; i++)
+            if (i < n_step) {
+                copy_quad(i, step);
+                advance(step);
+            }
+    }
+    wait_for_previous();
+
+    Columns columns{nullptr, 1, (int)blockIdx.y * P, args.x.n_col};
+    const float* bias = args.bias;
+    if (!is_dense) {
+        if ((int)blockIdx.y >= args.active[0]) return;
+        const int expert = args.active[1 + blockIdx.y];
+        columns = Columns{args.entries, args.column_divisor, args.offsets[expert], args.offsets[expert + 1]};
+        w += expert * args.expert_bytes;
+        if (bias) bias += (size_t)expert * args.n_tile * 16;
+    }
+    bool weights_are_coming = is_dense;
+    for (; columns.first < columns.end; columns.first += P) {
+        // A lane copies 16 bytes of integers of one column, and one scale of one.
+        const int8_t* x = args.x.q + ((size_t)u0 * 2 * args.x.n_col + columns.source((lane >> 1) % P)) * 32 + (lane & 1) * 16;
+        const ActScale* xs = args.x.s + (size_t)u0 * 2 * args.x.n_col + columns.source(lane % P);
+        const auto copy_act = [&](int stage, int quad) {
+            const int n_block = 2 * min(4, u1 - u0 - 4 * quad);
+            const uint32_t to = stages_at + stage * Q::BYTES + Q::WEIGHTS;
+#pragma unroll
+            for (int i = 0; i < 16 * P; i += 32) {
+                const int kb = ((lane >> 1) + i / 2) / P;
+                if (kb < n_block) copy_activations<16>(to + (lane + i) * 16, x + (size_t)((8 * quad + kb) * args.x.n_col) * 32);
+            }
+#pragma unroll
+            for (int i = 0; i < 8 * P; i += 32) {
+                const int kb = (lane + i) / P;
+                if (kb < n_block) copy_activations<8>(to + Q::INTEGERS + (lane + i) * 8, xs + (size_t)((8 * quad + kb) * args.x.n_col));
+            }
+        };
+        Step fill{w, 0};
+#pragma unroll
+        for (int i = 0; i < STAGES; i++) {
+            if (i < n_step) {
+                if (!weights_are_coming) copy_quad(i, fill);
+                copy_act(i, fill.quad);
+                advance(fill);
+            }
+            commit_copies();
+        }
+        weights_are_coming = false;
+        float acc[Q::SETS][Q::SUMS] = {};
+        // The stripes of a range in order; for P < 4 they are in neighbouring lanes.
+        const auto store_sums = [&](int m) {
+#pragma unroll
+            for (int i = 0; i < Q::SUMS; i++) {
+                float y = 0.0f;
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    const float v = acc[j / Q::UNITS][i];
+                    const float stripe = j % Q::UNITS == 0 ? v : __shfl_down_sync(~0u, v, j % Q::UNITS);
+                    y = j == 0 ? stripe : __fadd_rn(y, stripe);
+                }
+                const int row = m * 16 + g + 8 * (P < 8 ? i : i >> 1), column = P < 8 ? t / Q::UNITS : 2 * t + (i & 1);
+                if (t % Q::UNITS == 0) sums[warp][row][column] = y;
+            }
+        };
+        if (n_step == 0) {
+            for (int m = 0; m < MT; m++) store_sums(m);
+        }
+        int stage = 0, quad = 0, m = 0;
+#pragma unroll 1
+        for (int step = 0; step < n_step; step++) {
+            const int n = L::TAIL > 0 ? 4 : min(4, u1 - u0 - 4 * quad);
+            const int next_quad = quad + 1 == n_quad ? 0 : quad + 1;
+            wait_copies<STAGES - 1>();
+            __syncwarp();
+            const uint8_t* weights = stages + stage * Q::BYTES;
+            const uint8_t* act = weights + Q::WEIGHTS;
+            if constexpr (P < 8) {
+                const auto act_of = [&](int s) {
+                    SetActivations of;
+                    const int from = (s * Q::UNITS * 2 + g % (2 * Q::UNITS)) * P + g / (2 * Q::UNITS);
+                    of.b = *(const uint2*)(act + from * 32 + t * 8);
+                    const ActScale* at = (const ActScale*)(act + Q::INTEGERS) + 2 * (s * Q::UNITS + t % Q::UNITS) * P + t / Q::UNITS;
+                    of.scales[0] = at[0], of.scales[1] = at[P];
+                    return of;
+                };
+                add_sets<F, P>(acc, weights, act_of, n, lane);
+            } else {
+                float(&stripes)[4][1][4] = (float(&)[4][1][4])acc;
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    if (L::TAIL == 0 && j >= n) break;
+                    Unit<F> unit;
+                    read_integers<F, false>(unit, weights + j * L::UNIT, lane);
+                    read_scales<F>(unit, weights + j * L::UNIT, weights + 4 * L::UNIT, g);
+                    add_unit<F, 1>(stripes, j, unit, act + j * 512, act + Q::INTEGERS + j * 128, lane);
+                }
+            }
+            __syncwarp();
+            if (step + STAGES < n_step) {
+                copy_quad(stage, fill);
+                copy_act(stage, fill.quad);
+                advance(fill);
+            }
+            commit_copies();
+            stage = stage + 1 == STAGES ? 0 : stage + 1;
+            quad = next_quad;
+            if (quad == 0) {
+                store_sums(m++);
+#pragma unroll
+                for (int s = 0; s < Q::SETS; s++)
+#pragma unroll
+                    for (int i = 0; i < Q::SUMS; i++) acc[s][i] = 0.0f;
+            }
+        }
+        __syncthreads();
+        finish<F, WARPS, MT * 16, LD>(args, sums, columns, 0, min(columns.end - columns.first, P), tile0, bias);
+        if (is_dense) break;
+        __syncthreads();
+    }
+}
