@@ -99,14 +99,19 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const int tile0 = blockIdx.x * MT;
     const size_t tile_bytes = L::tile_bytes(args.n_unit);
-    const int u0 = range_start<F>(args.n_unit, warp), u1 = range_start<F>(args.n_unit, warp + 1);
-    const int n_quad = (u1 - u0 + 3) / 4, n_step = n_quad * (MT == 1 ? 1 : min(MT, args.n_tile - tile0));
+    // Of rows of four quads every second range is empty: its warp takes half of the next one's tiles.
+    const bool is_shared = MT == 4 && (args.n_unit + 3) / 4 == WARPS / 2;
+    const int range = is_shared ? warp | 1 : warp;
+    const int u0 = range_start<F>(args.n_unit, range), u1 = range_start<F>(args.n_unit, range + 1);
+    const int first_m = is_shared && (warp & 1) ? MT / 2 : 0;
+    const int n_m = max(0, min(is_shared ? MT / 2 : MT, args.n_tile - tile0 - first_m));
+    const int n_quad = (u1 - u0 + 3) / 4, n_step = n_quad * (MT == 1 ? 1 : n_m);
     let_next_start();
 
     uint8_t* const stages = shared + warp * STAGES * Q::BYTES;
     const uint32_t stages_at = (uint32_t)__cvta_generic_to_shared(stages);
     float(*sums)[MT * 16][LD] = (float(*)[MT * 16][LD])(shared + WARPS * STAGES * Q::BYTES);
-    const uint8_t* w = args.w + tile0 * tile_bytes + L::unit_at(u0) + lane * 16;
+    const uint8_t* w = args.w + (tile0 + first_m) * tile_bytes + L::unit_at(u0) + lane * 16;
     // Steps go through the quads of a tile, then of the next.
     struct Step {
         const uint8_t* from;
@@ -177,7 +182,7 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args) {
         weights_are_coming = false;
         float acc[Q::SETS][Q::SUMS] = {};
         // The stripes of a range in order; for P < 4 they are in neighbouring lanes.
-        const auto store_sums = [&](int m) {
+        const auto store_sums = [&](int range, int m) {
 #pragma unroll
             for (int i = 0; i < Q::SUMS; i++) {
                 float y = 0.0f;
@@ -188,13 +193,13 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args) {
                     y = j == 0 ? stripe : __fadd_rn(y, stripe);
                 }
                 const int row = m * 16 + g + 8 * (P < 8 ? i : i >> 1), column = P < 8 ? t / Q::UNITS : 2 * t + (i & 1);
-                if (t % Q::UNITS == 0) sums[warp][row][column] = y;
+                if (t % Q::UNITS == 0) sums[range][row][column] = y;
             }
         };
-        if (n_step == 0) {
-            for (int m = 0; m < MT; m++) store_sums(m);
+        if (n_quad == 0 || (is_shared && warp != range)) {
+            for (int m = 0; m < MT; m++) store_sums(warp, m);
         }
-        int stage = 0, quad = 0, m = 0;
+        int stage = 0, quad = 0, m = first_m;
 #pragma unroll 1
         for (int step = 0; step < n_step; step++) {
             const int n = L::TAIL > 0 ? 4 : min(4, u1 - u0 - 4 * quad);
@@ -234,7 +239,7 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args) {
             stage = stage + 1 == STAGES ? 0 : stage + 1;
             quad = next_quad;
             if (quad == 0) {
-                store_sums(m++);
+                store_sums(range, m++);
 #pragma unroll
                 for (int s = 0; s < Q::SETS; s++)
 #pragma unroll
