@@ -104,25 +104,20 @@ SAMPLE_FN uint32_t information(float e) { return (uint32_t)(int32_t)(e * -104857
 
 // `ceil((high * 2^20 + low) / total)`, where it is below 2^32.
 SAMPLE_FN uint32_t mean_information(uint64_t high, uint64_t low, uint64_t total) {
-    const unsigned __int128 sum = ((unsigned __int128)high << 20) + low + (total - 1);
-    uint32_t quotient = 0;
-    unsigned __int128 left = sum;
-    for (int bit = 31; bit >= 0; bit--) {
-        const unsigned __int128 part = (unsigned __int128)total << bit;
-        if (left >= part) {
-            left -= part;
-            quotient |= 1u << bit;
-        }
-    }
-    return quotient;
+    const unsigned __int128 sum = ((unsigned __int128)high << 20) + low;
+    // Off by one at most, which the exact comparisons mend.
+    uint64_t quotient = (uint64_t)(((double)high * 1048576.0 + (double)low) / (double)total);
+    while ((unsigned __int128)quotient * total < sum) quotient++;
+    while (quotient > 0 && (unsigned __int128)(quotient - 1) * total >= sum) quotient--;
+    return (uint32_t)quotient;
 }
 
 // Buckets of exponents, first the likeliest: any non-decreasing function of -e keeps the rank order across buckets, since e does not
 // fall with the logit. The last bucket of each takes all that lies beyond.
 SAMPLE_FN uint32_t coarse_bucket(float e) { return (uint32_t)fminf(e * -8.0f, 255.0f); }
-SAMPLE_FN uint32_t fine_bucket(float e) { return (uint32_t)fminf(e * -48.0f, 2047.0f); }
+SAMPLE_FN uint32_t fine_bucket(float e) { return (uint32_t)fminf(e * -24.0f, 1023.0f); }
 // Within a fine bucket.
 SAMPLE_FN uint32_t finer_bucket(float e) {
-    const float x = e * -48.0f;
-    return (uint32_t)fminf((x - fminf(floorf(x), 2047.0f)) * 2048.0f, 2047.0f);
+    const float x = e * -24.0f;
+    return (uint32_t)fminf((x - fminf(floorf(x), 1023.0f)) * 1024.0f, 1023.0f);
 }

@@ -20,7 +20,7 @@ constexpr int SAMPLE_MAX_TEAM = 16;
 constexpr int SAMPLE_SEGMENTS = SAMPLE_MAX_TEAM * SAMPLE_WARPS;
 // Candidates that a block can hold as a list.
 constexpr int SAMPLE_LIST = 256;
-constexpr int SAMPLE_BUCKETS = 2048;
+constexpr int SAMPLE_BUCKETS = 1024;
 
 struct SampleRow {
     uint64_t bits;            // the random number
@@ -75,14 +75,13 @@ struct SampleArgs {
 };
 static_assert(sizeof(SampleArgs) == 72, "as in src/sampling/args.rs");
 
-// What a block's peers read or, on a cluster, write.
+// What a block's peers read and write.
 struct Mail {
-    uint64_t hist[SAMPLE_BUCKETS];
-    uint64_t part[SAMPLE_BUCKETS / 8];
-    uint64_t list[SAMPLE_LIST];
+    uint64_t hist[SAMPLE_BUCKETS];   // the block's own
+    uint64_t sums[SAMPLE_BUCKETS];   // the team's: each peer gives its share of the buckets
+    uint64_t lists[SAMPLE_THREADS];  // from each peer its part of a list: [size][SAMPLE_THREADS / size]
+    uint32_t n_list[SAMPLE_MAX_TEAM];
     uint64_t slot[2][2][SAMPLE_WARPS];  // where there are no clusters
-    uint32_t n_list;
-    uint32_t reserved;
 };
 constexpr int SAMPLE_MAIL_BYTES = 21504;
 static_assert(sizeof(Mail) <= SAMPLE_MAIL_BYTES, "as in src/sampling/shape.rs");
@@ -92,22 +91,55 @@ struct Gathered {
     uint64_t of[SAMPLE_SEGMENTS];
 };
 
-// Shared memory: a block's own part, the mailbox (its histogram alone where mailboxes lie in device memory), the logits.
+// Shared memory: a block's own part, the mailbox (where mailboxes lie in device memory: only as much as its two histograms), the logits.
 constexpr int SAMPLE_LOCAL_BYTES = 9728;
 #ifdef SAMPLE_CLUSTERS
 constexpr int SAMPLE_NEAR_BYTES = SAMPLE_MAIL_BYTES;
 #else
-constexpr int SAMPLE_NEAR_BYTES = SAMPLE_BUCKETS * 8;
+constexpr int SAMPLE_NEAR_BYTES = SAMPLE_BUCKETS * 16;
 #endif
 
+struct Local {
+    Gathered got[2][2];
+    uint64_t arrivals[2];
+    uint64_t warp[2][SAMPLE_WARPS];
+    float best[SAMPLE_SEGMENTS];  // the largest logit of each segment
+    uint32_t n_list;
+    uint64_t found_key;
+    uint64_t found_need;
+    uint64_t found_mass;
+    uint64_t found_total;
+    uint32_t found_dist;
+    uint32_t found_digit;
+    SampleRow row;
+};
+static_assert(sizeof(Local) <= SAMPLE_LOCAL_BYTES, "as in src/sampling/shape.rs");
+
+
+// Found by address, not through pointers that are passed on: the compiler then knows that it is shared memory.
+extern __shared__ __align__(16) unsigned char sample_shared[];
+
+__device__ __forceinline__ Local& local() { return *(Local*)sample_shared; }
+
+// [2][SAMPLE_BUCKETS]: on a cluster the mailbox's own.
+__device__ __forceinline__ uint64_t* near_hist() { return (uint64_t*)(sample_shared + SAMPLE_LOCAL_BYTES); }
+
+__device__ __forceinline__ float* row_logits() { return (float*)(sample_shared + SAMPLE_LOCAL_BYTES + SAMPLE_NEAR_BYTES); }
+
 struct Team {
-    Mail* mail;           // this block's, where peers read it
-    uint64_t* near_hist;  // this block's in shared memory: the mailbox's own on a cluster
-    Gathered (*got)[2];   // [2]: what exchanges bring, in turn
-    uint64_t* arrivals;   // [2]: on a cluster, the barriers of these
-    uint32_t* counter;    // elsewhere, the barrier's
     int rank, size;
-    int turn;             // exchanges so far
+    int turn;           // exchanges so far
+    Mail* far_mail;     // where there are no clusters: this block's mailbox
+    uint32_t* counter;  // and the barrier's
+
+    // This block's mailbox, where peers read and write it.
+    __device__ __forceinline__ Mail* mail() const {
+#ifdef SAMPLE_CLUSTERS
+        return (Mail*)near_hist();
+#else
+        return far_mail;
+#endif
+    }
 };
 
 __device__ __forceinline__ void team_sync(const Team& team) {
@@ -143,7 +175,7 @@ __device__ __forceinline__ uint32_t address_at_peer(const void* own, int rank) {
 __device__ __forceinline__ void team_arrive(const Team& team) {
 #ifdef SAMPLE_CLUSTERS
     if (threadIdx.x == 0) {
-        for (int i = 0; i < 2; i++) asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(team.arrivals + i)));
+        for (int i = 0; i < 2; i++) asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(local().arrivals + i)));
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __syncwarp();
@@ -159,13 +191,13 @@ __device__ __forceinline__ void team_wait() {
 }
 
 // A peer's mailbox.
-__device__ __forceinline__ const Mail* peer(const Team& team, int rank) {
+__device__ __forceinline__ Mail* peer(const Team& team, int rank) {
 #ifdef SAMPLE_CLUSTERS
     uint64_t at;
-    asm("mapa.u64 %0, %1, %2;" : "=l"(at) : "l"((uint64_t)team.mail), "r"(rank));
-    return (const Mail*)at;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(at) : "l"((uint64_t)team.mail()), "r"(rank));
+    return (Mail*)at;
 #else
-    return (const Mail*)((const unsigned char*)team.mail + (ptrdiff_t)(rank - team.rank) * SAMPLE_MAIL_BYTES);
+    return (Mail*)((unsigned char*)team.mail() + (ptrdiff_t)(rank - team.rank) * SAMPLE_MAIL_BYTES);
 #endif
 }
 
@@ -208,11 +240,11 @@ __device__ __forceinline__ uint64_t warp_scan64(uint64_t v) {
 template <int N>
 __device__ __forceinline__ const Gathered* exchange(Team& team, const uint64_t (&v)[N]) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    Gathered* got = team.got[team.turn & 1];
+    Gathered* got = local().got[team.turn & 1];
 #ifdef SAMPLE_CLUSTERS
     // Each number goes straight to where each block will read it, and counts there when it arrives. A warp gives its numbers only after
     // it has read those of the exchange before, so whoever has got a whole exchange knows that the one before it is read everywhere.
-    uint64_t* arrivals = team.arrivals + (team.turn & 1);
+    uint64_t* arrivals = local().arrivals + (team.turn & 1);
     if (threadIdx.x == 0)
         asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(arrivals)),
                      "r"(N * team.size * SAMPLE_WARPS * 8)
@@ -239,7 +271,7 @@ __device__ __forceinline__ const Gathered* exchange(Team& team, const uint64_t (
     const int turn = team.turn & 1;
 #pragma unroll
     for (int n = 0; n < N; n++)
-        if (lane == n) team.mail->slot[turn][n][warp] = v[n];
+        if (lane == n) team.mail()->slot[turn][n][warp] = v[n];
     team_sync(team);
     for (int i = threadIdx.x; i < N * SAMPLE_SEGMENTS; i += SAMPLE_THREADS) {
         const int n = i / SAMPLE_SEGMENTS, k = i % SAMPLE_SEGMENTS, rank = k / SAMPLE_WARPS;

@@ -12,10 +12,10 @@ const WARPS: u32 = THREADS / 32;
 /// Ids of a warp are a multiple of this.
 const LANES: u32 = 128;
 
-/// `SAMPLE_LOCAL_BYTES`, `SAMPLE_MAIL_BYTES` and the bytes of a histogram, as in sample_team.cuh.
+/// `SAMPLE_LOCAL_BYTES`, `SAMPLE_MAIL_BYTES` and the bytes of two histograms, as in sample_team.cuh.
 const LOCAL_BYTES: u32 = 9_728;
 const MAIL_BYTES: u32 = 21_504;
-const HISTOGRAM_BYTES: u32 = 2048 * 8;
+const HISTOGRAMS_BYTES: u32 = 1024 * 16;
 
 /// Where the counters of barriers end and the mailboxes begin.
 const COUNTER_BYTES: u32 = 1024;
@@ -97,7 +97,7 @@ pub(super) fn spread(hardware: Hardware, n_vocab: usize, n_row: u32) -> Option<S
     let n_vocab = u32::try_from(n_vocab).ok().filter(|&n| n > 0 && n <= 1 << 24)?;
     let with_team = |team: u32| {
         let segment = n_vocab.div_ceil(team * WARPS * LANES) * LANES;
-        let mailbox = if hardware.clusters { MAIL_BYTES } else { HISTOGRAM_BYTES };
+        let mailbox = if hardware.clusters { MAIL_BYTES } else { HISTOGRAMS_BYTES };
         let shared_bytes = LOCAL_BYTES + mailbox + segment * WARPS * 4;
         let n_team = if hardware.clusters { n_row } else { n_row.min(hardware.n_sm / team).min(MAX_TEAMS) };
         let fits = shared_bytes <= hardware.max_shared_bytes && n_team > 0;
