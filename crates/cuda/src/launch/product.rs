@@ -61,7 +61,7 @@ pub(crate) fn variant(format: Format, n_tile: usize, n_col: usize, needs_groups:
             name: format!("product_{name}_c{p}_m{m}"),
             n_column: p,
             n_tile: m,
-            shared_bytes: narrow_bytes(format, p, m) as u32,
+            shared_bytes: narrow_bytes(format, p, m).max(spread_bytes(n_tile.div_ceil(m))) as u32,
         }
     };
     let wide = |n: usize| {
@@ -84,6 +84,16 @@ pub(crate) fn variant(format: Format, n_tile: usize, n_col: usize, needs_groups:
 
 /// From how many tiles on a block computes several.
 const MANY_TILES: usize = 1024;
+
+/// Shared memory that keeps so few blocks from being put on few multiprocessors: while the kernel before still runs on some, the others
+/// would take as many blocks as fit. For the 132 multiprocessors of a Hopper GPU, of 228 KiB each, of which a block takes one for itself.
+fn spread_bytes(n_block: usize) -> usize {
+    match n_block {
+        0..=264 => 77 << 10, // two fit
+        265..=396 => 57 << 10,
+        _ => 0,
+    }
+}
 
 /// `float_bytes` of product_float.cuh.
 fn float_bytes(n: usize, m: usize) -> usize {
