@@ -54,57 +54,81 @@ __device__ __forceinline__ void store_act_blocks(const ActOut& out, int column, 
     }
 }
 
-template <int N>
+// A thread holds the first HELD of its values and weights in registers: it takes every N-th.
+template <int N, int HELD>
 __device__ __forceinline__ void norm_row(const NormArgs& args) {
     let_next_start();
     const int n = args.n_embd, tid = threadIdx.x;
+    // Learned vectors do not depend on the previous kernel, and come from memory: other weights have passed through the caches since.
+    float weight[HELD], bias[HELD], held[HELD];
+#pragma unroll
+    for (int j = 0; j < HELD; j++) {
+        const int i = tid + j * N;
+        weight[j] = i < n ? __ldg(args.weight + i) : 0.0f;
+        bias[j] = args.bias && i < n ? __ldg(args.bias + i) : 0.0f;
+    }
     wait_for_previous();
     const int row = args.source ? args.source[blockIdx.x] : blockIdx.x;
     float* x = args.x + (size_t)row * n;
-    float sum = 0.0f;
-    for (int i = tid; i < n; i += N) {
+    const float* parts = args.parts + (size_t)row * args.n_part * n;
+    const auto value_at = [&](int i) {
         float v = x[i];
         if (args.parts) {
-            for (int p = 0; p < args.n_part; p++) v += args.parts[((size_t)row * args.n_part + p) * n + i];
+#pragma unroll 4
+            for (int p = 0; p < args.n_part; p++) v += parts[(size_t)p * n + i];
             x[i] = v;
         }
-        sum += args.is_layer_norm ? v : v * v;
+        return v;
+    };
+#pragma unroll
+    for (int j = 0; j < HELD; j++) held[j] = tid + j * N < n ? value_at(tid + j * N) : 0.0f;
+    const auto sum_over = [&](auto term, bool is_first) {
+        float sum = 0.0f;
+#pragma unroll
+        for (int j = 0; j < HELD; j++)
+            if (tid + j * N < n) sum += term(held[j]);
+        for (int i = tid + HELD * N; i < n; i += N) sum += term(is_first ? value_at(i) : x[i]);
+        return block_sum<N>(sum);
+    };
+    if (!args.out && !args.act.q && !args.act.f) {
+        for (int i = tid + HELD * N; i < n; i += N) value_at(i);
+        return;
     }
-    if (!args.out && !args.act.q && !args.act.f) return;
-    sum = block_sum<N>(sum);
+    float sum = sum_over([&](float v) { return args.is_layer_norm ? v : v * v; }, true);
     float mean = 0.0f;
     if (args.is_layer_norm) {
         mean = sum / n;
-        sum = 0.0f;
-        for (int i = tid; i < n; i += N) {
-            const float v = x[i] - mean;
-            sum += v * v;
-        }
-        sum = block_sum<N>(sum);
+        sum = sum_over([&](float v) { return (v - mean) * (v - mean); }, false);
     }
     const float scale = 1.0f / sqrtf(sum / n + args.eps);
-    const auto normed = [&](int i) {
-        if (i >= n) return 0.0f;
-        const float v = (x[i] - mean) * (scale * args.weight[i]);
-        return args.bias ? v + args.bias[i] : v;
-    };
+    const auto normed = [&](float v, float w, float b) { return args.bias ? (v - mean) * (scale * w) + b : (v - mean) * (scale * w); };
+    const auto normed_at = [&](int i) { return i < n ? normed(x[i], args.weight[i], args.bias ? args.bias[i] : 0.0f) : 0.0f; };
+    float first[HELD];
+#pragma unroll
+    for (int j = 0; j < HELD; j++) first[j] = tid + j * N < n ? normed(held[j], weight[j], bias[j]) : 0.0f;
     if (args.out) {
-        for (int i = tid; i < n; i += N) args.out[(size_t)blockIdx.x * n + i] = saturate(normed(i));
+        __half* out = args.out + (size_t)blockIdx.x * n;
+#pragma unroll
+        for (int j = 0; j < HELD; j++)
+            if (tid + j * N < n) out[tid + j * N] = saturate(first[j]);
+        for (int i = tid + HELD * N; i < n; i += N) out[i] = saturate(normed_at(i));
     }
     if (args.act.q || args.act.f) {
-        constexpr int BLOCKS = 4, STEP = N / 32;
-        for (int kb = tid >> 5; kb < args.act.k_pad / 32; kb += BLOCKS * STEP) {
-            float v[BLOCKS];
+        // The blocks of a warp are N values apart, as its values are.
+        constexpr int STEP = N / 32;
+        store_act_blocks<HELD>(args.act, blockIdx.x, tid >> 5, STEP, first);
+        for (int kb = (tid >> 5) + HELD * STEP; kb < args.act.k_pad / 32; kb += HELD * STEP) {
+            float v[HELD];
 #pragma unroll
-            for (int b = 0; b < BLOCKS; b++) v[b] = normed((kb + b * STEP) * 32 + (tid & 31));
-            store_act_blocks<BLOCKS>(args.act, blockIdx.x, kb, STEP, v);
+            for (int j = 0; j < HELD; j++) v[j] = normed_at((kb + j * STEP) * 32 + (tid & 31));
+            store_act_blocks<HELD>(args.act, blockIdx.x, kb, STEP, v);
         }
     }
 }
 
 // A block a row, of few threads for the many rows of a prompt and of many for the few generated ones.
-extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const __grid_constant__ NormArgs args) { norm_row<THREADS>(args); }
-extern "C" __global__ void __launch_bounds__(1024, 1) norm_few(const __grid_constant__ NormArgs args) { norm_row<1024>(args); }
+extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const __grid_constant__ NormArgs args) { norm_row<THREADS, 4>(args); }
+extern "C" __global__ void __launch_bounds__(1024, 1) norm_few(const __grid_constant__ NormArgs args) { norm_row<1024, 4>(args); }
 
 struct PromptRopeArgs {
     const float* qkv;     // [n_row, n_q + 2 n_kv]
