@@ -11,7 +11,7 @@ use crate::error::CudaError;
 use crate::kernels::Launch;
 use crate::launch::attend;
 use crate::layout::suffix;
-use crate::network::{forms, Network};
+use crate::network::{Network, forms};
 use crate::observe::{Observer, Rows};
 use crate::place::{FfnPlace, LayerPlace, RouterPlace, Tiles};
 

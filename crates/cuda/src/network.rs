@@ -7,7 +7,7 @@ use crate::buffers::{Buffers, Forms, Taker};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::kernels::{Kernels, Launch};
-use crate::launch::product::variant;
+use crate::launch::product::{Wanted, variant};
 use crate::layout::is_float;
 use crate::options::{Sizes, plane_bytes};
 use crate::place::{HeadShape, LayerPlace, NormPlace, Placement, RouterPlace, Tiles};
@@ -168,9 +168,18 @@ impl Network {
         args: &ProductArgs,
     ) -> Result<(), CudaError> {
         let n_col = args.x.n_col as usize;
-        let variant = variant(tiles.format, tiles.n_tile, n_col, needs_groups(args));
+        let variant = variant(tiles.format, self.wanted(tiles, n_col, args));
         let grid = [tiles.n_tile.div_ceil(variant.n_tile) as u32, n_col.div_ceil(variant.n_column) as u32];
         self.kernels.launch(stream, &variant.launch(grid), args)
+    }
+
+    fn wanted(&self, tiles: &Tiles, n_col: usize, args: &ProductArgs) -> Wanted {
+        Wanted {
+            n_tile: tiles.n_tile,
+            n_col,
+            needs_groups: [Epilogue::Gated as i32, Epilogue::Plain as i32].contains(&args.epilogue),
+            max_shared_bytes: self.kernels.device().max_shared_bytes(),
+        }
     }
 
     /// Launches a product of each chosen expert with its own columns, `n_entry` in all.
@@ -182,15 +191,10 @@ impl Network {
     ) -> Result<(), CudaError> {
         // Columns spread over the experts: about twice the mean fits one pass.
         let expected = (2 * n_entry / n_expert).clamp(1, n_entry);
-        let variant = variant(tiles.format, tiles.n_tile, expected, needs_groups(args));
+        let variant = variant(tiles.format, self.wanted(tiles, expected, args));
         let grid = [tiles.n_tile.div_ceil(variant.n_tile) as u32, n_entry.min(n_expert) as u32];
         self.kernels.launch(stream, &variant.launch(grid), args)
     }
-}
-
-/// Whether an epilogue combines rows of four tiles.
-fn needs_groups(args: &ProductArgs) -> bool {
-    args.epilogue == Epilogue::Gated as i32 || args.epilogue == Epilogue::Plain as i32
 }
 
 /// The forms of activations that matrices of these formats read.

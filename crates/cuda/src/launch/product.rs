@@ -35,8 +35,22 @@ impl Variant {
     }
 }
 
-/// The kernel for `n_tile` tiles and `n_col` columns. `needs_groups`: the epilogue combines rows of four tiles.
-pub(crate) fn variant(format: Format, n_tile: usize, n_col: usize, needs_groups: bool) -> Variant {
+/// What a product must do, and where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// Tiles of the matrix.
+    pub(crate) n_tile: usize,
+    /// Columns of the activations.
+    pub(crate) n_col: usize,
+    /// The epilogue combines rows of four tiles.
+    pub(crate) needs_groups: bool,
+    /// Shared memory that the device gives a block.
+    pub(crate) max_shared_bytes: u32,
+}
+
+/// The kernel for a product. Every format has one for every device of at least 99 KiB of shared memory a block (compute capability 8.6).
+pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
+    let Wanted { n_tile, n_col, needs_groups, max_shared_bytes } = wanted;
     let name = suffix(format);
     if is_float(format) {
         let (n, few) = match n_col {
@@ -55,14 +69,11 @@ pub(crate) fn variant(format: Format, n_tile: usize, n_col: usize, needs_groups:
     }
     // Enough tiles for blocks of several to leave no processor idle.
     let has_many = needs_groups || n_tile >= MANY_TILES;
-    let narrow = |p: usize| {
-        let m = if has_many { 4 } else { 1 };
-        Variant {
-            name: format!("product_{name}_c{p}_m{m}"),
-            n_column: p,
-            n_tile: m,
-            shared_bytes: narrow_bytes(format, p, m).max(spread_bytes(n_tile.div_ceil(m))) as u32,
-        }
+    let narrow = |p: usize, m: usize| Variant {
+        name: format!("product_{name}_c{p}_m{m}"),
+        n_column: p,
+        n_tile: m,
+        shared_bytes: narrow_bytes(format, p, m) as u32,
     };
     let wide = |n: usize| {
         let w = if has_many { WARPS } else { 2 };
@@ -73,21 +84,34 @@ pub(crate) fn variant(format: Format, n_tile: usize, n_col: usize, needs_groups:
             shared_bytes: wide_bytes(format, n, w) as u32,
         }
     };
-    match n_col {
-        0..=1 => narrow(1),
-        2..=4 => narrow(4),
-        5..=8 => narrow(8),
+    let m = if has_many { 4 } else { 1 };
+    let best = match n_col {
+        0..=1 => narrow(1, m),
+        2..=4 => narrow(4, m),
+        5..=8 => narrow(8, m),
         9..=16 => wide(2),
         _ => wide(4),
+    };
+    // Where the best has no room: fewer columns at a time, then fewer buffers for more tiles.
+    let columns = if n_col > 1 { 4 } else { 1 };
+    let fits = |v: &Variant| v.shared_bytes <= max_shared_bytes;
+    let chosen = [best, narrow(columns, m), narrow(columns, 4)].into_iter().find(fits);
+    let mut chosen = chosen.unwrap_or_else(|| narrow(1, 4));
+    if max_shared_bytes >= HOPPER_SHARED_BYTES && n_col <= 8 {
+        chosen.shared_bytes = chosen.shared_bytes.max(spread_bytes(n_tile.div_ceil(chosen.n_tile)));
     }
+    chosen
 }
+
+/// Shared memory that Hopper gives a block.
+const HOPPER_SHARED_BYTES: u32 = 227 << 10;
 
 /// From how many tiles on a block computes several.
 const MANY_TILES: usize = 1024;
 
 /// Shared memory that keeps so few blocks from being put on few multiprocessors: while the kernel before still runs on some, the others
 /// would take as many blocks as fit. For the 132 multiprocessors of a Hopper GPU, of 228 KiB each, of which a block takes one for itself.
-fn spread_bytes(n_block: usize) -> usize {
+fn spread_bytes(n_block: usize) -> u32 {
     match n_block {
         0..=264 => 77 << 10, // two fit
         265..=396 => 57 << 10,
@@ -113,11 +137,7 @@ fn wide_bytes(format: Format, n: usize, w: usize) -> usize {
     let (unit, tail) = unit_bytes(format);
     let stages = WARPS / w * 3 * (w * (2 * unit + tail) + 4 * 8 * n * (32 + 8));
     let sums = |parts: usize| parts * w * 16 * (8 * n + 1) * 4;
-    if w == WARPS {
-        stages + sums(1)
-    } else {
-        stages.saturating_sub(sums(4)) + sums(8)
-    }
+    if w == WARPS { stages + sums(1) } else { stages.saturating_sub(sums(4)) + sums(8) }
 }
 
 #[cfg(test)]
@@ -125,12 +145,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_variant_fits_a_hopper_multiprocessor() {
-        for format in Format::ALL {
-            for n_col in [1, 4, 8, 16, 64] {
-                for n_tile in [16, 4096] {
-                    let variant = variant(format, n_tile, n_col, false);
-                    assert!(variant.shared_bytes <= 227 << 10, "{variant:?}");
+    fn every_product_has_a_kernel_that_fits() {
+        // Compute capability 8.6, 8.9 and 12.0; 8.0; 9.0.
+        for max_shared_bytes in [99 << 10, 163 << 10, 227 << 10] {
+            for format in Format::ALL {
+                for n_col in [1, 2, 4, 8, 16, 32, 64, 256] {
+                    for (n_tile, needs_groups) in [(16, false), (16, true), (4096, false)] {
+                        let wanted = Wanted { n_tile, n_col, needs_groups, max_shared_bytes };
+                        let variant = variant(format, wanted);
+                        assert!(variant.shared_bytes <= max_shared_bytes, "{wanted:?}: {variant:?}");
+                        assert!(!needs_groups || variant.n_tile.is_multiple_of(4), "{wanted:?}: {variant:?}");
+                    }
                 }
             }
         }
