@@ -37,9 +37,6 @@ pub(crate) const INTERRUPTED: u8 = 130;
 /// Exit code where a GPU or its driver failed while it was in use.
 const GPU_FAILED: u8 = 9;
 
-/// How the text of [`ExecutorError::Device`] begins.
-const DEVICE_ERROR: &str = "device error: ";
-
 /// Reasons to end that arise in this crate.
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
@@ -233,8 +230,7 @@ fn of_worker(error: &WorkerError) -> u8 {
 fn of_engine(error: &EngineError) -> u8 {
     match error {
         EngineError::Request { .. } | EngineError::NothingAllowed { .. } => 8,
-        // The engine passes on what its device said as text.
-        EngineError::Failed(text) if text.starts_with(DEVICE_ERROR) => GPU_FAILED,
+        EngineError::Device(_) => GPU_FAILED,
         EngineError::Busy { .. } | EngineError::Failed(_) | EngineError::Stopped => 1,
     }
 }
@@ -259,9 +255,7 @@ mod tests {
                 "cuStreamSynchronize failed: CUDA_ERROR_ILLEGAL_ADDRESS (700): x".to_owned(),
             )
         };
-        let text = lost().to_string();
-        assert!(text.starts_with(DEVICE_ERROR), "{text}");
-        let through_the_engine = WorkerError::Engine(EngineError::Failed(text));
+        let through_the_engine = WorkerError::Engine(lost().into());
         let loading = Failure::Cuda { device: "cuda:0".to_owned(), error: "x".to_owned() };
         assert_eq!(
             [anyhow::Error::from(lost()), through_the_engine.into(), loading.into()]

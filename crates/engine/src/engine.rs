@@ -99,8 +99,7 @@ impl Core {
         }
         match self.in_flight.pop_front() {
             Some(step) => {
-                let picked =
-                    self.executor.collect(step.ticket).map_err(|e| EngineError::Failed(e.to_string()))?;
+                let picked = self.executor.collect(step.ticket)?;
                 self.commit(&step, picked)
             }
             None if self.is_idle() => Ok(()),
@@ -158,7 +157,7 @@ impl Core {
             }
             batch.spans.push(span);
         }
-        let ticket = self.executor.submit(&batch).map_err(|e| EngineError::Failed(e.to_string()))?;
+        let ticket = self.executor.submit(&batch)?;
         self.in_flight.push_back(Step { ticket, wants });
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Why a request was refused or failed.
 
+use model::ExecutorError;
 use thiserror::Error;
 
 /// Why a request was refused or failed. Many requests may fail for one reason, so it can be cloned.
@@ -28,9 +29,22 @@ pub enum EngineError {
         position: usize,
     },
     /// The device failed; this engine accepts nothing more.
+    #[error("device error: {0}")]
+    Device(String),
+    /// The engine failed for another reason, such as a panic; it accepts nothing more.
     #[error("the engine failed: {0}")]
     Failed(String),
     /// The engine was shut down before the request had ended.
     #[error("the engine is shut down")]
     Stopped,
+}
+
+/// What an executor's error means for the requests that meet it.
+impl From<ExecutorError> for EngineError {
+    fn from(error: ExecutorError) -> EngineError {
+        match error {
+            ExecutorError::Device(text) => EngineError::Device(text),
+            other => EngineError::Failed(other.to_string()),
+        }
+    }
 }

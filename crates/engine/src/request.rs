@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use model::sampling::{MAX_LOGIT_BIAS, ParamError};
 use model::{Limits, SamplingParams};
 
 use crate::EngineError;
@@ -18,7 +19,7 @@ pub struct EngineRequest {
     pub min_tokens: usize,
     /// Sampling one of these ends the answer. The id itself is counted and named in the end's reason, not sent as a token.
     pub end_ids: Arc<[u32]>,
-    /// How tokens are chosen; to be checked with [`SamplingParams::validate`] by who accepts it from a stranger.
+    /// How tokens are chosen; checked with [`SamplingParams::validate`].
     pub params: SamplingParams,
     /// When to give up, whether it waits or runs.
     pub deadline: Option<Instant>,
@@ -62,6 +63,20 @@ impl EngineRequest {
         }
         if self.max_tokens == 0 {
             return Err(error("max_tokens", "at least 1".to_owned(), 0));
+        }
+        self.params.validate(limits.n_vocab).map_err(|ParamError { field, expected, found }| {
+            EngineError::Request { field, expected, found }
+        })?;
+        // Ids that no token has end nothing, and cannot be banned either.
+        if self.end_ids.iter().any(|&id| id as usize >= limits.n_vocab) {
+            self.end_ids =
+                self.end_ids.iter().copied().filter(|&id| (id as usize) < limits.n_vocab).collect();
+        }
+        let n_bias = self.params_before_min().map_or(0, |params| params.logit_bias.len());
+        if n_bias > MAX_LOGIT_BIAS {
+            let expected =
+                format!("at most {MAX_LOGIT_BIAS} entries, one an end id among them where min_tokens is set");
+            return Err(error("logit_bias", expected, n_bias));
         }
         self.max_tokens = self.max_tokens.min(capacity - n_prompt);
         Ok(self)

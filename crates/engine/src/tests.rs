@@ -229,10 +229,14 @@ fn wait(mut stream: Stream) -> Vec<Event> {
 
 #[test]
 fn a_failing_device_ends_every_request_and_the_engine() {
-    for (fault, expected) in [
-        (Fault::SubmitError(5), "device error: lost at submit"),
-        (Fault::CollectError(5), "device error: lost at collect"),
-        (Fault::Panic(5), "panic: the fake was told to"),
+    for (fault, error) in [
+        (Fault::SubmitError(5), EngineError::Device("lost at submit".to_owned())),
+        (Fault::CollectError(5), EngineError::Device("lost at collect".to_owned())),
+        (
+            Fault::TicketLost(5),
+            EngineError::Failed("no step with ticket 5 is waiting to be collected".to_owned()),
+        ),
+        (Fault::Panic(5), EngineError::Failed("panic: the fake was told to".to_owned())),
     ] {
         for n_in_flight in [1, 2] {
             let limits = Limits { n_slot: 2, n_in_flight, ..LIMITS };
@@ -243,7 +247,6 @@ fn a_failing_device_ends_every_request_and_the_engine() {
             let streams: Vec<Stream> =
                 (0..4).map(|_| engine.submit(EngineRequest::greedy([1], 50)).unwrap()).collect();
             drop(held);
-            let error = EngineError::Failed(expected.to_owned());
             for stream in streams {
                 assert_eq!(reason(&wait(stream)), Err(error.clone()));
             }
@@ -264,6 +267,15 @@ fn what_cannot_run_is_refused_at_once() {
     check(EngineRequest::greedy([1; 64], 5), "prompt: expected 1 to 63 tokens, found 64");
     check(EngineRequest::greedy([1, 40], 5), "prompt: expected ids below 40, found 40");
     check(EngineRequest::greedy([1], 0), "max_tokens: expected at least 1, found 0");
+    let mut request = EngineRequest::greedy([1], 5);
+    request.params.temperature = f32::NAN;
+    check(request.clone(), "temperature: expected 0 to 100, found NaN");
+    request.params = SamplingParams { logit_bias: vec![(1, 0.0); 1024], ..SamplingParams::default() };
+    (request.min_tokens, request.end_ids) = (1, [2, 99].into());
+    check(
+        request,
+        "logit_bias: expected at most 1024 entries, one an end id among them where min_tokens is set, found 1025",
+    );
     assert_eq!(engine.load().n_unfinished, 0);
 
     let fake = Fake::new(Limits { n_slot: 1, ..LIMITS });

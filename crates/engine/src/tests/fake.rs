@@ -20,6 +20,8 @@ use model::{
 pub(super) enum Fault {
     SubmitError(usize),
     CollectError(usize),
+    /// The step's ticket is not known when it is collected.
+    TicketLost(usize),
     Panic(usize),
     /// All logits of the step are NaN.
     Broken(usize),
@@ -184,6 +186,9 @@ impl Executor for Fake {
     fn collect(&mut self, ticket: Ticket) -> Result<Vec<Picked>, ExecutorError> {
         if matches!(self.fault, Some(Fault::CollectError(n)) if n as u64 == ticket.0) {
             return Err(ExecutorError::Device("lost at collect".to_owned()));
+        }
+        if matches!(self.fault, Some(Fault::TicketLost(n)) if n as u64 == ticket.0) {
+            return Err(ExecutorError::Ticket(ticket.0));
         }
         match self.results.pop_front() {
             Some((first, picked)) if first == ticket => Ok(picked),
