@@ -61,12 +61,15 @@ pub struct CudaExecutor {
     plan: MemoryPlan,
     stream: Stream,
     sampler: SampleKernels,
-    graphs: HashMap<Shape, GraphExec>,
+    /// None for a shape that could not be captured.
+    graphs: HashMap<Shape, Option<GraphExec>>,
     slots: Vec<Slot>,
     next_ticket: u64,
     /// In the order of submission.
     in_flight: VecDeque<Step>,
     finished: VecDeque<(u64, Vec<Picked>)>,
+    /// What went wrong on the device: a step may have been queued in part, so nothing is computed from then on.
+    failure: Option<CudaError>,
     /// Where a step's inputs and results lie on the host; a step in flight has one of them.
     lanes: Vec<Lane>,
     residency: Residency,
@@ -225,6 +228,7 @@ impl CudaExecutor {
             next_ticket: 0,
             in_flight: VecDeque::new(),
             finished: VecDeque::new(),
+            failure: None,
             residency,
             stats,
             _arena: arena,
@@ -260,6 +264,7 @@ impl CudaExecutor {
     }
 
     fn start(&mut self, batch: &Batch, watch: Option<Watch<'_>>) -> Result<Ticket, ExecutorError> {
+        self.check_health()?;
         batch.check(&self.limits, |slot| self.slots[slot as usize].has_last)?;
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -267,9 +272,19 @@ impl CudaExecutor {
         while self.in_flight.iter().any(|step| step.lane == lane) {
             self.finish_first()?;
         }
-        let wants = self.queue(batch, lane, watch).map_err(device_error)?;
+        let wants = self.queue(batch, lane, watch).map_err(|error| self.fail(error))?;
         self.in_flight.push_back(Step { ticket, lane, wants });
         Ok(Ticket(ticket))
+    }
+
+    /// The first failure, again and again: the device is not asked any more.
+    fn check_health(&self) -> Result<(), ExecutorError> {
+        self.failure.as_ref().map_or(Ok(()), |error| Err(ExecutorError::Device(error.to_string())))
+    }
+
+    /// Notes that the device failed.
+    fn fail(&mut self, error: CudaError) -> ExecutorError {
+        ExecutorError::Device(self.failure.get_or_insert(error).to_string())
     }
 
     /// Queues a step.
@@ -310,7 +325,7 @@ impl CudaExecutor {
         let record = SampleBegin { slot, first: 0, n: prompt.len() as u32, reserved: 0 };
         let inputs = &mut self.lanes[lane].inputs;
         inputs.send(&self.stream, shared.begin, &[record])?;
-        inputs.send(&self.stream, shared.begin_ids, &prompt[..prompt.len().min(self.limits.n_ctx)])?;
+        inputs.send(&self.stream, shared.begin_ids, prompt)?;
         self.slots[slot as usize].has_last = false;
         self.sampler.begin(&self.stream, &shared.sample_generated, (shared.begin, 1), shared.begin_ids)
     }
@@ -414,16 +429,20 @@ impl CudaExecutor {
         } else {
             if let Entry::Vacant(entry) = self.graphs.entry(shape) {
                 network.kernels.rehearse(|| run(stream, &mut Observer::nobody()))?;
-                match stream.capture(|stream| run(stream, &mut Observer::nobody())) {
-                    Ok(graph) => drop(entry.insert(graph)),
+                let graph = match stream.capture(|stream| run(stream, &mut Observer::nobody())) {
+                    Ok(graph) => Some(graph),
                     Err(error) if error.is_sticky() => return Err(error),
-                    // Such as no memory for one more graph: slower without, and the same bits.
-                    Err(error) => tracing::warn!("a step runs without a graph: {error}"),
-                }
+                    Err(error) => {
+                        // Such as no memory for one more graph: slower without, and the same bits.
+                        tracing::warn!("steps of {} rows run without a graph: {error}", shape.n_row);
+                        None
+                    }
+                };
+                entry.insert(graph);
             }
             match self.graphs.get(&shape) {
-                Some(graph) => graph.launch(stream)?,
-                None => run(stream, &mut Observer::nobody())?,
+                Some(Some(graph)) => graph.launch(stream)?,
+                _ => run(stream, &mut Observer::nobody())?,
             }
         }
         let first = network.sizes.n_col;
@@ -457,9 +476,8 @@ impl CudaExecutor {
     /// Waits for the first step in flight.
     fn finish_first(&mut self) -> Result<(), ExecutorError> {
         let Some(step) = self.in_flight.pop_front() else { return Ok(()) };
-        let lane = &self.lanes[step.lane];
-        lane.done.synchronize().map_err(device_error)?;
-        let results: &[SampleOut] = lane.results.as_slice();
+        self.lanes[step.lane].done.synchronize().map_err(|error| self.fail(error))?;
+        let results: &[SampleOut] = self.lanes[step.lane].results.as_slice();
         let output = |pending| match pending {
             Pending::Sampled(index) => Output::Token(results[index].sampled()),
             Pending::Ready(output) => output,
@@ -509,9 +527,13 @@ fn turns(table: &RopeTable, n_ctx: usize) -> Vec<[f32; 2]> {
     turns
 }
 
-#[allow(clippy::needless_pass_by_value)] // For map_err.
-fn device_error(error: CudaError) -> ExecutorError {
-    ExecutorError::Device(error.to_string())
+impl Drop for CudaExecutor {
+    /// Waits for steps in flight, which use nearly everything that is freed next. On a lost device this fails at once.
+    fn drop(&mut self) {
+        if let Err(error) = self.stream.synchronize() {
+            tracing::debug!(%error, "waiting for the last steps");
+        }
+    }
 }
 
 impl Executor for CudaExecutor {
@@ -524,6 +546,7 @@ impl Executor for CudaExecutor {
     }
 
     fn collect(&mut self, ticket: Ticket) -> Result<Vec<Picked>, ExecutorError> {
+        self.check_health()?;
         while self.in_flight.front().is_some_and(|step| step.ticket <= ticket.0) {
             self.finish_first()?;
         }

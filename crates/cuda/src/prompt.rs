@@ -71,7 +71,7 @@ impl Prompt<'_> {
             w: network.at(network.token_embd.at),
             positions: network.at_maybe(network.positions),
             rows: network.buffers.prompt.rows,
-            last: DevicePtr(0),
+            last: network.buffers.shared.sample_prompt.last,
             x: network.buffers.prompt.x,
             n_embd: network.arch.n_embd as i32,
             n_unit: network.token_embd.n_unit as i32,
@@ -327,7 +327,11 @@ impl Prompt<'_> {
         args: &PromptGemmArgs,
     ) -> Result<(), CudaError> {
         let n = tiles.n_tile * TILE;
-        let per_slab = (SLAB_BYTES / (2 * tiles.n_in * n)).max(1);
+        let most = SLAB_BYTES / (2 * tiles.n_in);
+        if n > most {
+            return self.large_expert_product(epilogue, tiles, (routing, n_expert), args);
+        }
+        let per_slab = most / n;
         for first in (0..n_expert).step_by(per_slab) {
             let n_here = per_slab.min(n_expert - first);
             for e in 0..n_here {
@@ -350,6 +354,38 @@ impl Prompt<'_> {
                 ..*args
             };
             self.gemm(epilogue, (args.m as usize).div_ceil(n_expert), &args)?;
+        }
+        Ok(())
+    }
+
+    /// Likewise where the matrix of one expert fills more than a slab.
+    fn large_expert_product(
+        &self,
+        epilogue: PromptEpilogue,
+        tiles: &Tiles,
+        (routing, n_expert): (&Routing, usize),
+        args: &PromptGemmArgs,
+    ) -> Result<(), CudaError> {
+        // Whole groups of 64 rows of gate and up.
+        let per_slab = (SLAB_BYTES / (2 * tiles.n_in) / 64).max(1) * 64 / TILE;
+        for e in 0..n_expert {
+            let expert = Tiles { at: tiles.at + e as u64 * tiles.expert_bytes, ..*tiles };
+            for first in (0..tiles.n_tile).step_by(per_slab) {
+                let n_tile = per_slab.min(tiles.n_tile - first);
+                self.unpack(whole(&expert), first, n_tile)?;
+                let column = first * TILE / if epilogue == PromptEpilogue::Gated { 2 } else { 1 };
+                let args = PromptGemmArgs {
+                    w: self.network.buffers.prompt.slab,
+                    bias: offset(args.bias, 4 * (e * tiles.n_tile + first) * TILE),
+                    offsets: DevicePtr(routing.offsets.0 + 4 * e as u64),
+                    n: (n_tile * TILE) as i32,
+                    k: tiles.n_in as i32,
+                    column: column as i32,
+                    n_expert: 1,
+                    ..*args
+                };
+                self.gemm(epilogue, (args.m as usize).div_ceil(n_expert), &args)?;
+            }
         }
         Ok(())
     }

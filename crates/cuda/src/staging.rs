@@ -23,7 +23,7 @@ impl Staging {
         Ok(Staging { pinned: PinnedBuffer::new(device, bytes)?, used: 0 })
     }
 
-    /// Starts over, once the step that used it is done.
+    /// Starts over. Only for a step that is done: its copies may be under way until then.
     pub(crate) fn clear(&mut self) {
         self.used = 0;
     }
@@ -43,7 +43,7 @@ impl Staging {
         };
         room.copy_from_slice(bytes);
         self.used = end;
-        // SAFETY: this part of the buffer is not written again before `clear`, which waits for the step.
+        // SAFETY: this part of the buffer is not written again before `clear`, whose caller has waited for the step.
         unsafe { stream.memcpy_h2d_async(to, &self.pinned.as_slice::<u8>()[start..end]) }
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::executor::{ExecutorError, Limits};
-use crate::sampling::{SamplingParams, TokenMask};
+use crate::sampling::{ParamError, SamplingParams, TokenMask};
 
 /// Index of a page of the KV cache, below `Limits::n_page`.
 pub type PageId = u32;
@@ -59,7 +59,14 @@ impl Batch {
             if let Some(page) = span.pages.iter().find(|&&page| page as usize >= limits.n_page) {
                 return wrong(format!("pages below {}", limits.n_page), page.to_string());
             }
+            if span.role == Role::Generated && span.input.len() != 1 {
+                return wrong("one token in a generated span".to_owned(), span.input.len().to_string());
+            }
             let prompt = span.begin.as_deref().unwrap_or_default();
+            if prompt.len() > limits.n_ctx {
+                let expected = format!("a prompt of at most {} tokens", limits.n_ctx);
+                return wrong(expected, prompt.len().to_string());
+            }
             let ids: &[u32] = match &span.input {
                 Input::Tokens(ids) => ids,
                 Input::Last if span.begin.is_some() || !has_last(span.slot) => {
@@ -69,6 +76,15 @@ impl Batch {
             };
             if let Some(id) = ids.iter().chain(prompt).find(|&&id| id as usize >= limits.n_vocab) {
                 return wrong(format!("token ids below {}", limits.n_vocab), id.to_string());
+            }
+            let Want::Sample { params, mask } = &span.want else { continue };
+            if let Err(ParamError { field, expected, found }) = params.validate(limits.n_vocab) {
+                return wrong(format!("{field}: {expected}"), found);
+            }
+            let n_word = limits.n_vocab.div_ceil(32);
+            if let Some(mask) = mask.as_deref().filter(|mask| mask.words().len() != n_word) {
+                let found = format!("{} words", mask.words().len());
+                return wrong(format!("a mask of {n_word} words"), found);
             }
         }
         let n_row = self.n_row();
@@ -131,7 +147,7 @@ impl Input {
 pub enum Role {
     /// The sequence's prompt: the kernels for many rows, even for one.
     Prompt,
-    /// A sampled token: the kernels for one row a sequence, however many sequences.
+    /// A sampled token: the kernels for one row a sequence, however many sequences. A span of this role has one token.
     Generated,
 }
 
@@ -179,4 +195,80 @@ pub struct Sampled {
     pub logprob: f32,
     /// The likeliest ids with their log probabilities, best first; as many as the parameters asked for.
     pub alternatives: Vec<(u32, f32)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { page_size: 4, n_page: 8, n_slot: 2, n_row: 6, n_ctx: 8, n_vocab: 40, n_in_flight: 2 };
+
+    fn prompt(slot: SlotId, tokens: &[u32]) -> Span {
+        Span {
+            slot,
+            begin: Some(tokens.into()),
+            start: 0,
+            input: Input::Tokens(tokens.into()),
+            pages: [2 * slot, 2 * slot + 1].into(),
+            role: Role::Prompt,
+            want: Want::Nothing,
+        }
+    }
+
+    /// What is wrong with these spans, where a token was sampled in slot 0 alone.
+    fn check(spans: Vec<Span>) -> String {
+        let result = Batch { spans }.check(&LIMITS, |slot| slot == 0);
+        result.err().map_or_else(String::new, |error| error.to_string())
+    }
+
+    fn sample(params: SamplingParams, mask: Option<TokenMask>) -> Want {
+        Want::Sample { params: Arc::new(params), mask: mask.map(Arc::new) }
+    }
+
+    #[test]
+    fn what_an_executor_can_compute_is_accepted() {
+        assert_eq!(check(vec![]), "");
+        let last =
+            Span { begin: None, input: Input::Last, role: Role::Generated, start: 7, ..prompt(0, &[]) };
+        let want = sample(SamplingParams::default(), Some(TokenMask::none(40)));
+        assert_eq!(check(vec![last, Span { want, ..prompt(1, &[1, 39]) }]), "");
+    }
+
+    #[test]
+    fn the_first_span_that_is_wrong_is_named() {
+        let good = || prompt(0, &[1]);
+        let last = |slot| Span { begin: None, input: Input::Last, start: 1, ..prompt(slot, &[]) };
+        let generated = Span { role: Role::Generated, ..prompt(1, &[1, 2]) };
+        let params = SamplingParams { n_alternatives: 21, ..SamplingParams::default() };
+        for (span, expected) in [
+            (prompt(2, &[1]), "a slot below 2, found 2"),
+            (prompt(0, &[1]), "each slot once, found slot 0 again"),
+            (prompt(1, &[]), "at least one token, found none"),
+            (prompt(1, &[1; 9]), "at most 8 positions, found 9 tokens from position 0"),
+            (
+                Span { start: usize::MAX, ..prompt(1, &[1]) },
+                "at most 8 positions, found 1 tokens from position 18446744073709551615",
+            ),
+            (Span { pages: [2].into(), ..prompt(1, &[1; 5]) }, "2 pages for 5 positions, found 1"),
+            (Span { pages: [8].into(), ..prompt(1, &[1]) }, "pages below 8, found 8"),
+            (generated, "one token in a generated span, found 2"),
+            (Span { begin: Some([1; 9].into()), ..prompt(1, &[1]) }, "a prompt of at most 8 tokens, found 9"),
+            (last(1), "a token sampled in this slot, found none yet"),
+            (Span { begin: Some([1].into()), ..last(1) }, "a token sampled in this slot, found none yet"),
+            (prompt(1, &[40]), "token ids below 40, found 40"),
+            (Span { begin: Some([41].into()), ..prompt(1, &[1]) }, "token ids below 40, found 41"),
+            (Span { want: sample(params, None), ..prompt(1, &[1]) }, "n_alternatives: at most 20, found 21"),
+            (
+                Span {
+                    want: sample(SamplingParams::default(), Some(TokenMask::none(65))),
+                    ..prompt(1, &[1])
+                },
+                "a mask of 2 words, found 3 words",
+            ),
+            (prompt(1, &[1; 6]), "at most 6 rows in all, found 7"),
+        ] {
+            assert_eq!(check(vec![good(), span]), format!("invalid batch: span 1: expected {expected}"));
+        }
+    }
 }

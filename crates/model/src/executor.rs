@@ -8,6 +8,10 @@ use thiserror::Error;
 use crate::batch::{Batch, Picked};
 
 /// A model resident on one device, able to run steps. One thread owns it.
+///
+/// Steps are computed in the order of their submission, each as if the ones before it were complete, however many are in flight. So a
+/// caller may give a slot or a page to another sequence while a step that still uses it for the old one is under way, and may ask for
+/// [`Input::Last`](crate::Input::Last) before the step that samples it was collected.
 pub trait Executor: Send {
     /// Sizes that hold for this executor's life.
     fn limits(&self) -> Limits;
