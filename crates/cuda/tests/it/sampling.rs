@@ -1,6 +1,6 @@
 //! Does the device choose the tokens that the reference sampler chooses, and give the same log probabilities, bit for bit?
 
-use cuda::driver::{DeviceMemory, Event, EventKind, Stream};
+use cuda::driver::{DeviceMemory, Stream};
 use cuda::sampling::{Choice, SampleBegin, SampleBuffers, SampleKernels, SampleLimits, SampleOut, StepRows};
 use model::batch::Sampled;
 use model::sampling::{Row, Sampler, SamplingParams, SlotState, TokenMask};
@@ -274,73 +274,4 @@ fn a_vocabulary_of_152064_is_sampled_as_by_the_reference() {
 #[test]
 fn a_vocabulary_of_201088_is_sampled_as_by_the_reference() {
     compare_many(201_088, &[(20, 1), (6, 8), (2, 64)]);
-}
-
-/// Prints what sampling adds to a step: `cargo test -p cuda -- --ignored --nocapture the_time`.
-#[test]
-#[ignore = "a measurement"]
-fn the_time_that_sampling_takes() {
-    let Some(gpu) = gpu() else { return };
-    let n_vocab = 152_064;
-    let fixture = Fixture::new(&gpu, n_vocab);
-    let mut numbers = Numbers(1);
-    let d = SamplingParams { seed: 3, ..SamplingParams::default() };
-    let choices = [
-        ("greedy", SamplingParams { temperature: 0.0, ..d.clone() }),
-        ("plain", d.clone()),
-        ("temperature 0.8", SamplingParams { temperature: 0.8, ..d.clone() }),
-        ("greedy, 20 alternatives", SamplingParams { temperature: 0.0, n_alternatives: 20, ..d.clone() }),
-        ("penalties", SamplingParams { repetition_penalty: 1.1, ..d.clone() }),
-        ("top-k 40", SamplingParams { top_k: 40, ..d.clone() }),
-        ("top-p 0.95", SamplingParams { top_p: 0.95, ..d.clone() }),
-        ("min-p 0.05", SamplingParams { min_p: 0.05, ..d.clone() }),
-        (
-            "top-k 40, top-p 0.95, min-p 0.05",
-            SamplingParams { top_k: 40, top_p: 0.95, min_p: 0.05, ..d.clone() },
-        ),
-        ("typical 0.95", SamplingParams { typical_p: 0.95, ..d.clone() }),
-        ("all", SamplingParams { top_k: 1000, top_p: 0.95, min_p: 0.05, typical_p: 0.95, ..d.clone() }),
-    ];
-    for (shape, deviation, peak) in [("peaked", 2.5, 22.0), ("normal", 2.5, 0.0), ("flat", 0.01, 0.0)] {
-        let mut logits: Vec<f32> = (0..N_SLOT * n_vocab).map(|_| numbers.normal() * deviation).collect();
-        for row in logits.chunks_mut(n_vocab) {
-            for i in 0..30 {
-                row[numbers.below(n_vocab)] = peak * (1.0 - i as f32 * 0.02) + numbers.next();
-            }
-        }
-        fixture.stream.write(fixture.logits.address(), &logits).unwrap();
-        fixture.begin(&vec![vec![1, 2, 3]; N_SLOT]);
-        for (name, params) in &choices {
-            let times = [1, 8, 64].map(|n_row| time(&gpu, &fixture, params, n_row));
-            println!("{shape}, {name}: {:.2} {:.2} {:.2} us for 1, 8, 64 rows", times[0], times[1], times[2]);
-        }
-    }
-}
-
-/// Microseconds of one launch among many in a graph.
-fn time(gpu: &Gpu, fixture: &Fixture, params: &SamplingParams, n_row: u32) -> f64 {
-    const LAUNCHES: u32 = 50;
-    let Fixture { stream, kernels, buffers, logits, .. } = fixture;
-    let mut rows = StepRows::default();
-    for slot in 0..n_row {
-        rows.push(Choice { slot, params, mask: None, position: 7 });
-    }
-    fixture.upload(&rows);
-    let graph = stream
-        .capture(|stream| {
-            (0..LAUNCHES).try_for_each(|_| kernels.launch(stream, buffers, logits.address(), n_row))
-        })
-        .unwrap();
-    let [start, end] = [(); 2].map(|()| Event::new(gpu, EventKind::Timing).unwrap());
-    let mut times: Vec<f64> = (0..12)
-        .map(|_| {
-            start.record(stream).unwrap();
-            graph.launch(stream).unwrap();
-            end.record(stream).unwrap();
-            stream.synchronize().unwrap();
-            end.elapsed_since(&start).unwrap().as_secs_f64() * 1e6 / f64::from(LAUNCHES)
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }
