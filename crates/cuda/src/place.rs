@@ -5,14 +5,17 @@
 
 use std::ops::Range;
 
-use model::architecture::{Activation, Architecture, FeedForwardKind, Pairing, Position};
+use model::architecture::{Architecture, Pairing, Position};
 use model::weights::{Ffn, Layer, Linear, NormWeights};
 use model::{Matrix, Model};
 use quant::Format;
 use thiserror::Error;
 
-use crate::launch::attend;
 use crate::layout::{TILE, matrix_bytes, n_unit, tile_bytes};
+
+mod check;
+#[cfg(test)]
+mod tests;
 
 /// Every region of the device starts at, and every tensor in it is rounded up to, a multiple of this.
 const ALIGN: u64 = 256;
@@ -167,7 +170,8 @@ impl HeadShape {
 /// # Errors
 /// What the kernels cannot compute, by name.
 pub(crate) fn place(model: &Model) -> Result<Placement<'_>, Unsupported> {
-    check(&model.architecture)?;
+    check::architecture(&model.architecture)?;
+    check::weights(model)?;
     let weights = &model.weights;
     let mut placer = Placer {
         n_bytes: 0,
@@ -246,53 +250,6 @@ impl Placement<'_> {
             }
         }
     }
-}
-
-/// Refuses what the kernels are not made for.
-fn check(arch: &Architecture) -> Result<(), Unsupported> {
-    let attention = &arch.attention;
-    let unsupported = |what: &'static str, expected: &str, found: String| {
-        Err(Unsupported { what, expected: expected.to_owned(), found })
-    };
-    let head_dims =
-        attend::HEAD_DIMS.into_iter().filter(|&n| !attend::has_float_output_only(n)).collect::<Vec<_>>();
-    if !head_dims.contains(&attention.head_dim) {
-        let found = attention.head_dim.to_string();
-        return unsupported("head size", &format!("one of {head_dims:?}"), found);
-    }
-    if let Position::Rope(rope) = &arch.position
-        && rope.n_rot % 16 != 0
-    {
-        return unsupported("rotated values of a head", "a multiple of 16", rope.n_rot.to_string());
-    }
-    if attention.n_head / attention.n_kv_head > 16 {
-        let found = (attention.n_head / attention.n_kv_head).to_string();
-        return unsupported("query heads of a key head", "at most 16", found);
-    }
-    for (what, n) in [
-        ("embedding width", arch.n_embd),
-        ("feed-forward width", arch.feed_forward.n_ff),
-        ("width of all query heads", attention.n_q()),
-    ] {
-        if n % 32 != 0 {
-            return unsupported(what, "a multiple of 32", n.to_string());
-        }
-    }
-    if let FeedForwardKind::Experts { n_expert, n_used } = arch.feed_forward.kind
-        && (n_expert > 256 || n_used > 8)
-    {
-        return unsupported(
-            "experts",
-            "at most 256, 8 of them used",
-            format!("{n_expert}, {n_used} of them used"),
-        );
-    }
-    if arch.feed_forward.kind == FeedForwardKind::Plain
-        && arch.feed_forward.activation != Activation::GeluTanh
-    {
-        return unsupported("plain feed-forward", "GELU", format!("{:?}", arch.feed_forward.activation));
-    }
-    Ok(())
 }
 
 struct Placer<'m> {

@@ -1,0 +1,159 @@
+//! Is this a model that the kernels can compute? Everything they take for granted, by name.
+
+use model::architecture::{Activation, Architecture, FeedForwardKind, Position};
+use model::weights::{Experts, Ffn, Layer, Linear, NormWeights};
+use model::{Matrix, Model};
+
+use super::Unsupported;
+use crate::buffers::SLAB_BYTES;
+use crate::launch::attend;
+
+fn unsupported(what: &'static str, expected: impl ToString, found: impl ToString) -> Result<(), Unsupported> {
+    Err(Unsupported { what, expected: expected.to_string(), found: found.to_string() })
+}
+
+/// The sizes and kinds.
+pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
+    let (attention, feed_forward) = (&arch.attention, &arch.feed_forward);
+    let head_dims =
+        attend::HEAD_DIMS.into_iter().filter(|&n| !attend::has_float_output_only(n)).collect::<Vec<_>>();
+    if !head_dims.contains(&attention.head_dim) {
+        return unsupported("head size", format!("one of {head_dims:?}"), attention.head_dim);
+    }
+    if let Position::Rope(rope) = &arch.position
+        && (rope.n_rot % 16 != 0 || rope.n_rot > attention.head_dim)
+    {
+        let expected = format!("a multiple of 16 up to {}", attention.head_dim);
+        return unsupported("rotated values of a head", expected, rope.n_rot);
+    }
+    let group = attention.n_head.checked_div(attention.n_kv_head).unwrap_or(0);
+    if group == 0 || group > 16 || group * attention.n_kv_head != attention.n_head {
+        let found = format!("{} for {}", attention.n_head, attention.n_kv_head);
+        return unsupported("query heads of a key head", "from 1 to 16", found);
+    }
+    if attention.window.len() != arch.n_layer {
+        let expected = format!("{}, one a layer", arch.n_layer);
+        return unsupported("windows of attention", expected, attention.window.len());
+    }
+    // A slab of weights holds the rows of a head, or 64 of another matrix.
+    let widest = |n_row: usize| SLAB_BYTES / 2 / n_row;
+    for (what, n, most) in [
+        ("embedding width", arch.n_embd, widest(attention.head_dim.max(64))),
+        ("feed-forward width", feed_forward.n_ff, widest(64)),
+        ("width of all query heads", attention.n_q(), widest(64)),
+    ] {
+        if n == 0 || n % 32 != 0 || n > most {
+            return unsupported(what, format!("a multiple of 32 up to {most}"), n);
+        }
+    }
+    if arch.n_vocab == 0 || i32::try_from(arch.n_vocab).is_err() {
+        return unsupported("size of the vocabulary", format!("from 1 to {}", i32::MAX), arch.n_vocab);
+    }
+    if let FeedForwardKind::Experts { n_expert, n_used } = feed_forward.kind
+        && (n_expert > 256 || !(1..=n_expert.min(8)).contains(&n_used))
+    {
+        let found = format!("{n_expert}, {n_used} of them used");
+        return unsupported("experts", "at most 256, from 1 to 8 of them used", found);
+    }
+    if feed_forward.kind == FeedForwardKind::Plain && feed_forward.activation != Activation::GeluTanh {
+        return unsupported("plain feed-forward", "GELU", format!("{:?}", feed_forward.activation));
+    }
+    Ok(())
+}
+
+/// The tensors: launches and buffers follow from the architecture alone, so all must have its sizes.
+pub(super) fn weights(model: &Model) -> Result<(), Unsupported> {
+    let (arch, weights) = (&model.architecture, &model.weights);
+    let n_embd = arch.n_embd;
+    shape(&weights.token_embd, [arch.n_vocab, n_embd])?;
+    linear(&weights.output, [arch.n_vocab, n_embd])?;
+    norm(&weights.output_norm, n_embd)?;
+    match (&arch.position, &weights.position_embd) {
+        (Position::Learned, Some(table)) => shape(table, [arch.n_ctx_train, n_embd])?,
+        (Position::Rope(_), None) => {}
+        (_, table) => {
+            let found = format!("{table:?} with {:?}", arch.position);
+            return unsupported("table of positions", "one where positions are learned", found);
+        }
+    }
+    if weights.layers.len() != arch.n_layer {
+        return unsupported("layers", arch.n_layer, weights.layers.len());
+    }
+    weights.layers.iter().try_for_each(|weights| layer(arch, weights))
+}
+
+fn layer(arch: &Architecture, layer: &Layer) -> Result<(), Unsupported> {
+    let (n_embd, n_ff, attention) = (arch.n_embd, arch.feed_forward.n_ff, &arch.attention);
+    norm(&layer.attn_norm, n_embd)?;
+    norm(&layer.ffn_norm, n_embd)?;
+    linear(&layer.attn_q, [attention.n_q(), n_embd])?;
+    linear(&layer.attn_k, [attention.n_kv(), n_embd])?;
+    linear(&layer.attn_v, [attention.n_kv(), n_embd])?;
+    linear(&layer.attn_output, [n_embd, attention.n_q()])?;
+    vector("sinks of attention", layer.attn_sinks.as_deref(), attention.n_head)?;
+    match (&layer.ffn, arch.feed_forward.kind) {
+        (Ffn::Gated { gate, up, down }, FeedForwardKind::Gated) => {
+            linear(gate, [n_ff, n_embd])?;
+            linear(up, [n_ff, n_embd])?;
+            linear(down, [n_embd, n_ff])
+        }
+        (Ffn::Plain { up, down }, FeedForwardKind::Plain) => {
+            linear(up, [n_ff, n_embd])?;
+            linear(down, [n_embd, n_ff])
+        }
+        (Ffn::Experts(found), FeedForwardKind::Experts { n_expert, n_used }) => {
+            experts(found, [n_expert, n_used], [n_ff, n_embd])
+        }
+        (_, kind) => unsupported("feed-forward", format!("{kind:?}"), "weights of another kind"),
+    }
+}
+
+fn experts(
+    experts: &Experts,
+    [n_expert, n_used]: [usize; 2],
+    [n_ff, n_embd]: [usize; 2],
+) -> Result<(), Unsupported> {
+    linear(&experts.router, [n_expert, n_embd])?;
+    let found = [experts.gate.len(), experts.up.len(), experts.down.len(), experts.n_used];
+    let expected = [n_expert, n_expert, n_expert, n_used];
+    if found != expected {
+        let what = "gates, ups and downs of experts, and how many are used";
+        return unsupported(what, format!("{expected:?}"), format!("{found:?}"));
+    }
+    for (all, sizes) in
+        [(&experts.gate, [n_ff, n_embd]), (&experts.up, [n_ff, n_embd]), (&experts.down, [n_embd, n_ff])]
+    {
+        for one in all {
+            linear(one, sizes)?;
+            if one.weight.format != all[0].weight.format {
+                let expected = format!("experts of one format, {}", all[0].weight.format);
+                return unsupported("feed-forward", expected, format!("{:?}", one.weight));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn linear(linear: &Linear, sizes: [usize; 2]) -> Result<(), Unsupported> {
+    shape(&linear.weight, sizes)?;
+    vector("values of a bias", linear.bias.as_deref(), sizes[0])
+}
+
+fn norm(norm: &NormWeights, n: usize) -> Result<(), Unsupported> {
+    vector("values of a norm", Some(&norm.weight), n)?;
+    vector("values of a norm's bias", norm.bias.as_deref(), n)
+}
+
+fn shape(matrix: &Matrix, [n_row, n_column]: [usize; 2]) -> Result<(), Unsupported> {
+    if [matrix.n_rows, matrix.n_cols] != [n_row, n_column] {
+        return unsupported("shape of a matrix", format!("[{n_row}, {n_column}]"), format!("{matrix:?}"));
+    }
+    Ok(())
+}
+
+fn vector(what: &'static str, values: Option<&[f32]>, n: usize) -> Result<(), Unsupported> {
+    match values {
+        Some(values) if values.len() != n => unsupported(what, n, values.len()),
+        _ => Ok(()),
+    }
+}

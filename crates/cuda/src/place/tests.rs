@@ -1,0 +1,191 @@
+//! Does a placement have room for everything once, and is what the kernels cannot compute refused? Placing needs no GPU.
+
+use std::collections::HashMap;
+
+use gguf::Gguf;
+use model::architecture::{Attention, FeedForwardKind};
+use model::weights::Experts;
+use testkit::golden;
+
+use super::*;
+
+fn models() -> impl Iterator<Item = (String, Model)> {
+    golden().into_iter().map(|golden| {
+        let file = Gguf::open(&golden.path).expect("a golden model");
+        (golden.name, Model::load(&file).expect("a golden model"))
+    })
+}
+
+/// Every tile that a part fills: its first byte and its size.
+fn tiles_of(part: &Part<'_>) -> impl Iterator<Item = (u64, u64)> {
+    let bytes = tile_bytes(part.matrix.format, part.matrix.n_cols) as u64;
+    let (at, order) = (part.at, part.order);
+    (part.rows.start / TILE..part.rows.end.div_ceil(TILE)).map(move |tile| {
+        let tile = match order {
+            Order::Interleaved(offset) => tile / 2 * 4 + tile % 2 + offset,
+            _ => tile,
+        };
+        (at + tile as u64 * bytes, bytes)
+    })
+}
+
+/// Every matrix that is copied, an expert's for itself.
+fn matrices(model: &Model) -> Vec<&Matrix> {
+    let weights = &model.weights;
+    let mut all = vec![&weights.token_embd];
+    if weights.output.weight.name != weights.token_embd.name {
+        all.push(&weights.output.weight);
+    }
+    for layer in &weights.layers {
+        all.extend([&layer.attn_q, &layer.attn_k, &layer.attn_v, &layer.attn_output].map(|l| &l.weight));
+        match &layer.ffn {
+            Ffn::Gated { gate, up, down } => all.extend([gate, up, down].map(|l| &l.weight)),
+            Ffn::Plain { up, down } => all.extend([up, down].map(|l| &l.weight)),
+            Ffn::Experts(e) => all.extend(e.gate.iter().chain(&e.up).chain(&e.down).map(|l| &l.weight)),
+        }
+    }
+    all
+}
+
+#[test]
+fn parts_cover_every_row_once_and_overlap_nowhere() {
+    for (name, model) in models() {
+        let placement = place(&model).expect("a placement");
+        let mut rows: HashMap<*const Matrix, Vec<Range<usize>>> = HashMap::new();
+        let mut tiles = Vec::new();
+        for part in &placement.parts {
+            rows.entry(std::ptr::from_ref(part.matrix)).or_default().push(part.rows.clone());
+            assert!(part.rows.start % TILE == 0 && part.at % 16 == 0, "{name}: {part:?}");
+            tiles.extend(tiles_of(part));
+        }
+        let matrices = matrices(&model);
+        assert_eq!(rows.len(), matrices.len(), "{name}");
+        for matrix in matrices {
+            let mut rows = rows.remove(&std::ptr::from_ref(matrix)).expect("its parts");
+            rows.sort_by_key(|rows| rows.start);
+            let end = rows.iter().fold(0, |end, rows| {
+                assert_eq!(rows.start, end, "{name}: {matrix:?}");
+                rows.end
+            });
+            assert_eq!(end, matrix.n_rows, "{name}: {matrix:?}");
+        }
+        tiles.sort_unstable();
+        for pair in tiles.windows(2) {
+            assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{name}: {pair:?}");
+        }
+        let (last, bytes) = *tiles.last().expect("tiles");
+        assert!(last + bytes <= placement.vectors_at, "{name}");
+    }
+}
+
+#[test]
+fn vectors_lie_behind_the_matrices_and_apart() {
+    for (name, model) in models() {
+        let mut placement = place(&model).expect("a placement");
+        let (first, end) = (placement.vectors_at, placement.vectors_at + 4 * placement.vectors.len() as u64);
+        assert!(end <= placement.n_bytes, "{name}");
+        let mut all = Vec::new();
+        placement.each_vector(|at| all.push(*at));
+        all.sort_unstable();
+        assert!(all.iter().all(|at| (first..end).contains(at)), "{name}: {all:?}");
+        assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{name}: {all:?}");
+        for (layer, placed) in model.weights.layers.iter().zip(&placement.layers) {
+            let at = ((placed.ffn_norm.weight - first) / 4) as usize;
+            let expected = &layer.ffn_norm.weight;
+            assert_eq!(&placement.vectors[at..at + expected.len()], expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn heads_are_ordered_without_loss() {
+    for (head_dim, half_rot, adjacent) in [(64, 32, false), (128, 64, true), (96, 32, false), (64, 0, false)]
+    {
+        let heads = HeadShape { head_dim, half_rot, adjacent };
+        let mut sources: Vec<usize> = (0..3 * head_dim).map(|row| heads.source(row)).collect();
+        sources.sort_unstable();
+        assert!(sources.into_iter().eq(0..3 * head_dim), "{heads:?}");
+    }
+}
+
+/// A model that can be changed.
+fn named(name: &str) -> Model {
+    models().find(|(found, _)| found == name).expect("a golden model of this name").1
+}
+
+/// Holds what placing says of a model after a change against how it must begin.
+fn refused(name: &str, expected: &str, change: impl FnOnce(&mut Model)) {
+    let mut model = named(name);
+    change(&mut model);
+    let found = place(&model).err().map(|error| error.to_string()).expect("a refusal");
+    let text = found.strip_prefix("not supported on a GPU: ").expect("its beginning");
+    assert!(text.starts_with(expected), "expected {expected}, found {text}");
+}
+
+#[test]
+fn sizes_that_no_kernel_is_made_for_are_refused_by_name() {
+    let llama = |expected: &str, change: &dyn Fn(&mut Model)| refused("llama-f16", expected, change);
+    let attention = |expected: &str, change: &dyn Fn(&mut Attention)| {
+        llama(expected, &|model| change(&mut model.architecture.attention));
+    };
+    attention("head size: expected one of [", &|a| a.head_dim = 80);
+    attention("head size: expected one of [", &|a| a.head_dim = 0);
+    attention("query heads of a key head: ", &|a| a.n_kv_head = 0);
+    attention("query heads of a key head: ", &|a| a.n_head = 17 * a.n_kv_head);
+    attention("windows of attention: ", &|a| a.window.clear());
+    for n_rot in [8, 24, 512] {
+        llama("rotated values of a head: expected a multiple of 16 up to ", &|model| {
+            if let Position::Rope(rope) = &mut model.architecture.position {
+                rope.n_rot = n_rot;
+            }
+        });
+    }
+    for n in [0, 48, 1 << 20] {
+        llama("embedding width: ", &|model| model.architecture.n_embd = n);
+        llama("feed-forward width: ", &|model| model.architecture.feed_forward.n_ff = n);
+    }
+    llama("size of the vocabulary: ", &|model| model.architecture.n_vocab = 0);
+    llama("layers: ", &|model| model.weights.layers.clear());
+    let kind = |expected: &str, kind: FeedForwardKind| {
+        llama(expected, &|model| model.architecture.feed_forward.kind = kind);
+    };
+    kind("plain feed-forward: expected GELU", FeedForwardKind::Plain);
+    kind("experts: ", FeedForwardKind::Experts { n_expert: 300, n_used: 2 });
+    kind("experts: ", FeedForwardKind::Experts { n_expert: 4, n_used: 5 });
+    kind("feed-forward: ", FeedForwardKind::Experts { n_expert: 4, n_used: 2 });
+}
+
+#[test]
+fn tensors_that_do_not_match_are_refused_by_name() {
+    let llama = |expected: &str, change: &dyn Fn(&mut Model)| refused("llama-f16", expected, change);
+    llama("shape of a matrix: ", &|model| model.architecture.n_vocab += 1);
+    llama("values of a norm: ", &|model| model.weights.layers[0].attn_norm.weight.clear());
+    llama("values of a norm's bias: ", &|model| model.weights.output_norm.bias = Some(Vec::new()));
+    llama("values of a bias: ", &|model| model.weights.layers[0].attn_q.bias = Some(vec![0.0; 3]));
+    llama("sinks of attention: ", &|model| model.weights.layers[0].attn_sinks = Some(Vec::new()));
+    llama("table of positions: ", &|model| {
+        model.weights.position_embd = Some(model.weights.token_embd.clone());
+    });
+    // Gate and up take turns in one matrix, so they must be of one format.
+    let other = named("llama-q8_0").weights.layers.swap_remove(0);
+    llama("feed-forward: expected gate and up of one format, ", &|model| {
+        if let (Ffn::Gated { gate, .. }, Ffn::Gated { gate: other, .. }) =
+            (&mut model.weights.layers[0].ffn, &other.ffn)
+        {
+            *gate = other.clone();
+        }
+    });
+    let experts = |expected: &str, change: &dyn Fn(&mut Experts)| {
+        refused("gpt-oss-mxfp4_moe", expected, |model| {
+            if let Ffn::Experts(experts) = &mut model.weights.layers[0].ffn {
+                change(experts);
+            }
+        });
+    };
+    let counts = "gates, ups and downs of experts, and how many are used: ";
+    experts(counts, &|e| drop(e.gate.pop()));
+    experts(counts, &|e| e.down.clear());
+    experts(counts, &|e| e.n_used += 1);
+    experts("shape of a matrix: ", &|e| e.router.weight.n_rows += 1);
+    experts("feed-forward: expected experts of one format, ", &|e| e.down[1].weight.format = Format::F32);
+}
