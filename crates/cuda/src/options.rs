@@ -16,6 +16,9 @@ use crate::upload::UploadOptions;
 /// The most sequences an executor can have at once.
 pub const MAX_SLOTS: usize = 256;
 
+/// Kernels count with 32 bits: a size from here on is refused, and counts as this much, so that buffers' sizes do not overflow.
+const ABSURD: usize = 1 << 31;
+
 /// How a model is put on a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -87,16 +90,17 @@ pub(crate) struct Sizes {
 
 impl Options {
     pub(crate) fn sizes(&self, arch: &Architecture) -> Sizes {
+        let [n_ctx, n_slot, n_row] = [self.n_ctx, self.n_slot, self.n_row].map(|n| n.min(ABSURD));
         let n_ctx = match arch.position {
-            Position::Learned => self.n_ctx.min(arch.n_ctx_train),
-            Position::Rope(_) => self.n_ctx,
+            Position::Learned => n_ctx.min(arch.n_ctx_train),
+            Position::Rope(_) => n_ctx,
         };
-        let n_page = self.n_page.unwrap_or(n_ctx.div_ceil(PAGE).saturating_mul(self.n_slot));
+        let n_page = self.n_page.unwrap_or(n_ctx.div_ceil(PAGE).saturating_mul(n_slot));
         Sizes {
             n_ctx,
-            n_slot: self.n_slot,
-            n_col: self.n_slot.next_power_of_two().max(8),
-            n_row: self.n_row.max(self.n_slot),
+            n_slot,
+            n_col: n_slot.next_power_of_two().max(8),
+            n_row: n_row.max(n_slot),
             n_page,
             half_rot: HeadShape::of(arch).half_rot,
         }
@@ -152,4 +156,31 @@ pub(crate) fn plane_bytes(arch: &Architecture, n_page: usize) -> u64 {
 
 fn kv_bytes(arch: &Architecture, n_page: usize) -> u64 {
     plane_bytes(arch, n_page).saturating_mul(2 * arch.n_layer as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_sizes_read_as_absurd() {
+        let golden = testkit::golden();
+        for golden in &golden {
+            let file = gguf::Gguf::open(&golden.path).expect("a golden model");
+            let model = Model::load(&file).expect("a golden model");
+            let n = usize::MAX;
+            for options in [
+                Options { n_ctx: n, ..Options::default() },
+                Options { n_slot: n, ..Options::default() },
+                Options { n_row: n, ..Options::default() },
+                Options { n_page: Some(n), ..Options::default() },
+                Options { n_ctx: n, n_slot: n, n_row: n, ..Options::default() },
+            ] {
+                let total = options.plan(&model).expect("a plan").total();
+                // Learned positions bound the context by themselves.
+                let is_bounded = model.architecture.position == Position::Learned && options.n_slot == 1;
+                assert!(total > 1 << 34 || (is_bounded && options.n_row < n), "{}: {total}", golden.name);
+            }
+        }
+    }
 }

@@ -8,6 +8,7 @@ use super::Unsupported;
 use crate::buffers::SLAB_BYTES;
 use crate::launch::attend;
 
+#[allow(clippy::needless_pass_by_value)] // So that callers can pass what they make on the spot.
 fn unsupported(what: &'static str, expected: impl ToString, found: impl ToString) -> Result<(), Unsupported> {
     Err(Unsupported { what, expected: expected.to_string(), found: found.to_string() })
 }
