@@ -1,5 +1,5 @@
-//! How do the GPU tests get onto a machine that has a GPU and nothing else? As a folder with the compiled tests of the CUDA crate, the worker,
-//! the golden models, and a script that runs the tests and ends with a table.
+//! How do the GPU tests get onto a machine that has a GPU and nothing else? As a folder with the compiled tests of the CUDA crate and of the
+//! worker's command line, the worker, the golden models, and a script that runs the tests and ends with a table.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -28,7 +28,12 @@ pub(crate) fn make(folder: &str, options: &[&str]) -> Result<()> {
     }
     fs::create_dir_all(&tests).with_context(|| format!("cannot make {}", tests.display()))?;
     for (name, executable) in built(&["test", "--no-run", "--package", "cuda"], release)? {
-        copy_stripped(&executable, &tests.join(name))?;
+        copy_stripped(&executable, &tests.join(format!("cuda-{name}")))?;
+    }
+    // Building these tests builds the worker too, which goes elsewhere.
+    let of_worker = built(&["test", "--no-run", "--package", "worker-orcd", "--test", "it"], release)?;
+    for (_, executable) in of_worker.iter().filter(|(name, _)| name == "it") {
+        copy_stripped(executable, &tests.join("worker-it"))?;
     }
     for (name, executable) in built(&["build", "--package", "worker-orcd", "--bins"], release)? {
         copy_stripped(&executable, &folder.join(name))?;

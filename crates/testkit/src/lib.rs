@@ -49,14 +49,19 @@ pub struct Golden {
     pub greedy: Vec<u32>,
 }
 
-/// All golden models, by name: those in `$WORKER_ORCD_GOLDEN`, or in `tests/golden` at the root.
+/// The folder of the golden models: `$WORKER_ORCD_GOLDEN`, or `tests/golden` at the root.
+#[must_use]
+pub fn golden_folder() -> PathBuf {
+    std::env::var_os("WORKER_ORCD_GOLDEN").map_or_else(|| root().join("tests/golden"), PathBuf::from)
+}
+
+/// All golden models of [`golden_folder`], by name.
 ///
 /// # Panics
 /// If there are none.
 #[must_use]
 pub fn golden() -> Vec<Golden> {
-    let folder =
-        std::env::var_os("WORKER_ORCD_GOLDEN").map_or_else(|| root().join("tests/golden"), PathBuf::from);
+    let folder = golden_folder();
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.expect("a folder entry").path())

@@ -44,9 +44,10 @@ pub(crate) fn worker_reading(args: &[&str], stdin: &[u8]) -> Done {
     done(child.wait_with_output().unwrap())
 }
 
-/// The binary, not yet started, with pipes.
+/// The binary, not yet started, with pipes: this build's, or `$WORKER_ORCD` where the tests run on another machine.
 pub(crate) fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_worker-orcd"));
+    let program = std::env::var_os("WORKER_ORCD").unwrap_or_else(|| env!("CARGO_BIN_EXE_worker-orcd").into());
+    let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -61,7 +62,7 @@ pub(crate) fn done(output: Output) -> Done {
 
 /// A golden file by its name.
 pub(crate) fn golden(name: &str) -> String {
-    testkit::root().join("tests/golden").join(name).to_str().unwrap().to_owned()
+    testkit::golden_folder().join(name).to_str().unwrap().to_owned()
 }
 
 /// The JSON beside a golden model.
