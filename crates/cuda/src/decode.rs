@@ -4,13 +4,12 @@
 
 use model::stage::Stage;
 
-use crate::args::{EmbedArgs, Epilogue, ProductArgs, RouteArgs};
+use crate::args::{Epilogue, ProductArgs, RouteArgs};
 use crate::buffers::{Act, Forms};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::kernels::Launch;
 use crate::launch::attend;
-use crate::layout::suffix;
 use crate::network::{Network, forms};
 use crate::observe::{Observer, Rows};
 use crate::place::{FfnPlace, LayerPlace, RouterPlace, Tiles};
@@ -52,7 +51,9 @@ impl Decode<'_> {
     /// All layers.
     pub(crate) fn layers(&self, observer: &mut Observer<'_>) -> Result<(), CudaError> {
         let network = self.network;
-        self.embed()?;
+        let buffers = &network.buffers.decode;
+        let blocks = (network.arch.n_embd / 4).div_ceil(256);
+        network.embed(self.stream, (buffers.rows, self.last, buffers.x), [self.shape.n_row, blocks])?;
         let x = Rows::float(network.buffers.decode.x, self.shape.n_row, network.arch.n_embd);
         observer.see(Stage::Embed, 0, x)?;
         // Parts of the experts that the next norm adds to x.
@@ -69,22 +70,6 @@ impl Decode<'_> {
             self.add_parts()?;
         }
         Ok(())
-    }
-
-    fn embed(&self) -> Result<(), CudaError> {
-        let network = self.network;
-        let args = EmbedArgs {
-            w: network.at(network.token_embd.at),
-            positions: network.at_maybe(network.positions),
-            rows: network.buffers.decode.rows,
-            last: self.last,
-            x: network.buffers.decode.x,
-            n_embd: network.arch.n_embd as i32,
-            n_unit: network.token_embd.n_unit as i32,
-        };
-        let name = format!("embed_{}", suffix(network.token_embd.format));
-        let blocks = (network.arch.n_embd / 4).div_ceil(256) as u32;
-        network.kernels.launch(self.stream, &Launch::new(name, [self.shape.n_row as u32, blocks], 256), &args)
     }
 
     fn add_parts(&self) -> Result<(), CudaError> {
@@ -188,7 +173,7 @@ impl Decode<'_> {
             n_head: attention.n_head as i32,
             n_kv_head: attention.n_kv_head as i32,
             max_pages: network.max_pages() as i32,
-            window: attention.window[n].unwrap_or(0) as i32,
+            window: network.window(n),
             group: (attention.n_head / attention.n_kv_head) as i32,
             split_shift: attend::split_shift(attention.n_head, attention.n_kv_head),
             // Rows and page tables were copied before the graph started.

@@ -2,13 +2,13 @@
 
 use model::architecture::{Activation, Architecture, FeedForwardKind, NormKind};
 
-use crate::args::{ActOut, Epilogue, NormArgs, PAGE, ProductArgs, RouterArgs};
+use crate::args::{ActOut, EmbedArgs, Epilogue, NormArgs, PAGE, ProductArgs, RouterArgs};
 use crate::buffers::{Buffers, Forms, Taker};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::kernels::{Kernels, Launch};
 use crate::launch::product::{Wanted, variant};
-use crate::layout::is_float;
+use crate::layout::{is_float, suffix};
 use crate::options::{Sizes, plane_bytes};
 use crate::place::{HeadShape, LayerPlace, NormPlace, Placement, RouterPlace, Tiles};
 
@@ -70,6 +70,12 @@ impl Network {
         (DevicePtr(k), DevicePtr(k + plane))
     }
 
+    /// A layer's window as kernels know it: 0 is none.
+    pub(crate) fn window(&self, layer: usize) -> i32 {
+        let window = self.arch.attention.window[layer];
+        window.map_or(0, |n| i32::try_from(n).unwrap_or(i32::MAX))
+    }
+
     /// Pages that a sequence can have.
     pub(crate) fn max_pages(&self) -> usize {
         self.sizes.n_ctx.div_ceil(PAGE)
@@ -90,6 +96,26 @@ impl Network {
             Activation::GeluTanh => (1, 0.0, 0.0),
             Activation::ClampedSwiglu { alpha, limit } => (2, alpha, limit),
         }
+    }
+
+    /// The embeddings of the tokens of `n_row` rows, into `x`; `last` are the tokens last sampled. A row is computed by `n_block` blocks.
+    pub(crate) fn embed(
+        &self,
+        stream: &Stream,
+        (rows, last, x): (DevicePtr, DevicePtr, DevicePtr),
+        [n_row, n_block]: [usize; 2],
+    ) -> Result<(), CudaError> {
+        let args = EmbedArgs {
+            w: self.at(self.token_embd.at),
+            positions: self.at_maybe(self.positions),
+            rows,
+            last,
+            x,
+            n_embd: self.arch.n_embd as i32,
+            n_unit: self.token_embd.n_unit as i32,
+        };
+        let name = format!("embed_{}", suffix(self.token_embd.format));
+        self.kernels.launch(stream, &Launch::new(name, [n_row as u32, n_block as u32], 256), &args)
     }
 
     /// A norm over `n_embd` values; where its results go is for the caller to say.

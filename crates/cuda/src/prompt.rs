@@ -6,7 +6,7 @@
 use model::architecture::FeedForwardKind;
 use model::stage::Stage;
 
-use crate::args::{EmbedArgs, PromptRopeArgs, UnpackArgs};
+use crate::args::{PromptRopeArgs, UnpackArgs};
 use crate::buffers::{Forms, Routing, SLAB_BYTES};
 use crate::driver::{DevicePtr, HalfMatrix, Stream};
 use crate::error::CudaError;
@@ -48,7 +48,9 @@ impl Prompt<'_> {
     /// All layers: leaves the residual stream after the last in the buffers.
     pub(crate) fn layers(&self, observer: &mut Observer<'_>) -> Result<(), CudaError> {
         let network = self.network;
-        self.embed()?;
+        let buffers = &network.buffers.prompt;
+        let last = network.buffers.shared.sample_prompt.last;
+        network.embed(self.stream, (buffers.rows, last, buffers.x), [self.n_row, 1])?;
         let x = Rows::float(network.buffers.prompt.x, self.n_row, network.arch.n_embd);
         observer.see(Stage::Embed, 0, x)?;
         for (n, layer) in network.layers.iter().enumerate() {
@@ -63,21 +65,6 @@ impl Prompt<'_> {
             observer.see(Stage::FfnOut, n, x)?;
         }
         Ok(())
-    }
-
-    fn embed(&self) -> Result<(), CudaError> {
-        let network = self.network;
-        let args = EmbedArgs {
-            w: network.at(network.token_embd.at),
-            positions: network.at_maybe(network.positions),
-            rows: network.buffers.prompt.rows,
-            last: network.buffers.shared.sample_prompt.last,
-            x: network.buffers.prompt.x,
-            n_embd: network.arch.n_embd as i32,
-            n_unit: network.token_embd.n_unit as i32,
-        };
-        let name = format!("embed_{}", suffix(network.token_embd.format));
-        network.kernels.launch(self.stream, &Launch::new(name, [self.n_row as u32, 1], 256), &args)
     }
 
     fn attention(&self, n: usize, layer: &LayerPlace, observer: &mut Observer<'_>) -> Result<(), CudaError> {
@@ -147,7 +134,7 @@ impl Prompt<'_> {
             n_head: arch.attention.n_head as i32,
             n_kv_head: arch.attention.n_kv_head as i32,
             max_pages: network.max_pages() as i32,
-            window: arch.attention.window[n].unwrap_or(0) as i32,
+            window: network.window(n),
             scale: arch.attention.scale,
         };
         let launch = attend::prompt_launch(arch.attention.head_dim, self.spans, &args);
