@@ -17,7 +17,7 @@ use crate::place::{FfnPlace, LayerPlace, RouterPlace, Tiles};
 /// The shape of a step's generated rows: everything a captured graph depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
-    /// Rows, padding included.
+    /// Rows, padding included: the columns of the products.
     pub(crate) n_row: usize,
     /// A bound on the positions of all rows.
     pub(crate) n_position: usize,
@@ -30,11 +30,6 @@ impl Shape {
             n_row: n_row.next_power_of_two(),
             n_position: n_position.next_power_of_two().max(256).min(n_ctx),
         }
-    }
-
-    /// Columns of the products.
-    pub(crate) fn n_col(self) -> usize {
-        self.n_row
     }
 }
 
@@ -89,7 +84,7 @@ impl Decode<'_> {
         observer: &Observer<'_>,
     ) -> crate::args::ActOut {
         let read = forms(readers);
-        act.of(self.shape.n_col(), Forms { floats: read.floats || observer.is_watching(), ..read })
+        act.of(self.shape.n_row, Forms { floats: read.floats || observer.is_watching(), ..read })
     }
 
     fn layer(
@@ -230,7 +225,7 @@ impl Decode<'_> {
         let (n_row, n_used) = (self.shape.n_row, network.n_used());
         let n_expert = router.n_expert;
         let read = Forms { floats: true, ..forms([input]) };
-        let normed = buffers.normed.of(self.shape.n_col(), read);
+        let normed = buffers.normed.of(self.shape.n_row, read);
         let mut norm = network.norm(layer.ffn_norm, buffers.x);
         norm.act = normed;
         network.launch_norm_few(self.stream, n_row, &norm)?;

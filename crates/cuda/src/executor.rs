@@ -1,7 +1,7 @@
 //! A model on a GPU: takes batches, queues their work, and hands out what they gave.
 //!
-//! A step's prompt rows run first, then its generated rows as one captured graph. Rows, spans and sampling parameters go to the device in
-//! one copy before them, sampled tokens come back in one after them; the host need not know a token for the next step to start.
+//! A step's prompt rows run first, then its generated rows as one captured graph. Rows, spans and sampling parameters go to the device
+//! before each, from pinned memory, and sampled tokens come back after it; the host need not know a token for the next step to start.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -406,8 +406,8 @@ impl CudaExecutor {
         let n_position = step.rows.iter().map(|row| row.position as usize + 1).max().unwrap_or(1);
         let shape = Shape::bucket(n, n_position, network.sizes.n_ctx);
         let mut rows = step.rows.clone();
-        // Columns beyond the bucket are computed as well, and must not be taken for rows of an earlier step.
-        rows.resize(shape.n_col(), Row::PADDING);
+        // The rest of the bucket is computed as well, and must not be taken for rows of an earlier step.
+        rows.resize(shape.n_row, Row::PADDING);
         let choices = choices(batch, step.span_of.iter().copied(), shape.n_row);
         let inputs = &mut self.lanes[lane].inputs;
         inputs.send(stream, buffers.rows, &rows)?;

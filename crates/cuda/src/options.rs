@@ -28,7 +28,7 @@ pub struct Options {
     pub n_ctx: usize,
     /// Sequences at once, at most [`MAX_SLOTS`].
     pub n_slot: usize,
-    /// Prompt rows a step; generated rows come on top, one a sequence.
+    /// Rows (tokens) a step, of prompts and generated together; at least `n_slot`.
     pub n_row: usize,
     /// KV pages in all; by default enough for `n_slot` sequences of `n_ctx` tokens.
     pub n_page: Option<usize>,

@@ -209,7 +209,7 @@ impl Prompt<'_> {
 
         // The router decides, so it reads float32 as it does for generated rows: near ties should fall the same way.
         let floats = Forms { floats: true, ints: false };
-        let act = router_input.of(self.n_row.next_multiple_of(8), floats);
+        let act = router_input.of(self.n_row, floats);
         let mut norm = network.norm(layer.ffn_norm, buffers.x);
         (norm.out, norm.act) = (buffers.normed, act);
         network.launch_norm(self.stream, self.n_row, &norm)?;
