@@ -15,6 +15,16 @@ pub enum WorkerError {
         /// What was given; never the text itself.
         found: String,
     },
+    /// A part of a conversation is not acceptable.
+    #[error("{path}: expected {expected}, found {found}")]
+    Message {
+        /// Where, such as `messages[2].content[0].type`.
+        path: String,
+        /// What would be accepted.
+        expected: &'static str,
+        /// What was given; never the text itself.
+        found: String,
+    },
     /// The request is a conversation, and the model's file says nothing of how to write one down.
     #[error("the model has no chat template, so a conversation cannot be a prompt for it")]
     NoChatTemplate,

@@ -4,6 +4,7 @@
 //! request a [`Generation`]: a stream of [`Event`]s whose text is always whole characters and never holds a stop string.
 //! Nothing here writes a prompt or an answer anywhere.
 
+pub mod chat;
 mod error;
 mod generate;
 mod request;
@@ -15,11 +16,13 @@ use std::sync::Arc;
 use engine::EngineHandle;
 use tokenizer::Tokenizer;
 
+pub use chat::{Chat, ChatDelta, ChatEvent, ChatGeneration, Finish, ToolCallDelta, ToolChoice};
 pub use engine::{Canceller, EngineError, Timings, Usage};
 pub use error::WorkerError;
 pub use generate::{Event, Generation, StopReason};
+pub use model::Sampled;
 pub use request::{
-    MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_STOP_TOKEN_IDS, Message, Prompt, Request, ValidRequest,
+    Format, MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_STOP_TOKEN_IDS, Prompt, Request, ValidRequest,
 };
 
 /// What holds for every request of a worker.
@@ -72,6 +75,31 @@ impl Worker {
     /// [`WorkerError::Engine`], where the engine takes no more at present, or ever.
     pub fn start(&self, request: ValidRequest) -> Result<Generation, WorkerError> {
         generate::start(self, request)
+    }
+
+    /// Starts a checked request whose answer is told apart into content, reasoning and calls of tools.
+    ///
+    /// # Errors
+    /// [`WorkerError::Engine`], where the engine takes no more at present, or ever.
+    pub fn chat(&self, request: ValidRequest) -> Result<ChatGeneration, WorkerError> {
+        chat::start(self, request)
+    }
+
+    /// The text of a conversation's prompt.
+    ///
+    /// # Errors
+    /// [`WorkerError::Message`], [`WorkerError::Invalid`], [`WorkerError::Tokenizer`] and [`WorkerError::NoChatTemplate`] say why
+    /// there is none.
+    pub fn render(&self, chat: &Chat) -> Result<String, WorkerError> {
+        chat::render(&self.tokenizer, chat)
+    }
+
+    /// The ids of a prompt, whether or not it fits the context.
+    ///
+    /// # Errors
+    /// Those of [`Worker::render`].
+    pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, WorkerError> {
+        request::tokenise(&self.tokenizer, prompt)
     }
 
     /// [`Worker::check`], then [`Worker::start`].

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use engine::EngineRequest;
 use model::SamplingParams;
-use serde_json::json;
-use tokenizer::{ChatInput, EncodeOptions};
+use serde_json::Value;
+use tokenizer::{EncodeOptions, Tokenizer};
 
+use crate::chat::{self, Chat, ToolChoice};
 use crate::stop::StopMatcher;
 use crate::{Worker, WorkerError};
 
@@ -38,20 +39,21 @@ pub enum Prompt {
     },
     /// Ids, as they are.
     Tokens(Vec<u32>),
-    /// A conversation, written down as the model's chat template says, up to where the answer starts.
-    Chat {
-        /// In order.
-        messages: Vec<Message>,
-    },
+    /// A conversation, written down as the model's chat template says.
+    Chat(Chat),
 }
 
-/// One message of a conversation.
+/// What an answer's text must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// `system`, `user`, `assistant` or what else the template knows.
-    pub role: String,
-    /// The text.
-    pub content: String,
+pub enum Format {
+    /// Any JSON object.
+    JsonObject,
+    /// JSON that this schema accepts.
+    JsonSchema(Value),
+    /// Text that this regular expression accepts as a whole.
+    Regex(String),
+    /// Text of this grammar, in llguidance's dialect of Lark.
+    Grammar(String),
 }
 
 /// What a client asks for.
@@ -77,6 +79,12 @@ pub struct Request {
     pub show_special: bool,
     /// Give up after this time, waiting included.
     pub timeout: Option<Duration>,
+    /// What the answer's text must be; in a chat its content.
+    pub format: Option<Format>,
+    /// Who asks: waiting requests of different clients take turns.
+    pub client: u64,
+    /// Requests of one scope share the computation of prompts that start alike; without one nothing is shared.
+    pub cache_scope: Option<u64>,
 }
 
 impl Request {
@@ -94,6 +102,9 @@ impl Request {
             ignore_eos: false,
             show_special: false,
             timeout: None,
+            format: None,
+            client: 0,
+            cache_scope: None,
         }
     }
 }
@@ -120,6 +131,14 @@ impl ValidRequest {
     pub fn seed(&self) -> u64 {
         self.engine.params.seed
     }
+
+    /// The same request with another seed: another of several answers.
+    #[must_use]
+    pub fn with_seed(&self, seed: u64) -> ValidRequest {
+        let mut other = self.clone();
+        other.engine.params.seed = seed;
+        other
+    }
 }
 
 pub(crate) fn check(worker: &Worker, request: Request) -> Result<ValidRequest, WorkerError> {
@@ -131,7 +150,15 @@ pub(crate) fn check(worker: &Worker, request: Request) -> Result<ValidRequest, W
         found: e.found,
     })?;
     check_stops(&request, n_vocab)?;
-    let prompt = tokenise(worker, request.prompt)?;
+    if request.format.is_some() {
+        return Err(invalid("response_format", "none: answers cannot be constrained yet", "one"));
+    }
+    if let Prompt::Chat(Chat { tool_choice: ToolChoice::Required | ToolChoice::Named(_), .. }) =
+        &request.prompt
+    {
+        return Err(invalid("tool_choice", "auto or none: answers cannot be constrained yet", "another"));
+    }
+    let prompt = tokenise(&worker.tokenizer, &request.prompt)?;
     let n_prompt = prompt.len();
     let longest = worker.engine.capacity().saturating_sub(1);
     if n_prompt == 0 || n_prompt > longest {
@@ -189,25 +216,17 @@ fn check_stops(request: &Request, n_vocab: usize) -> Result<(), WorkerError> {
     Ok(())
 }
 
-fn tokenise(worker: &Worker, prompt: Prompt) -> Result<Vec<u32>, WorkerError> {
-    let tokenizer = &worker.tokenizer;
+/// The ids of a prompt; of a conversation as its template writes it.
+pub(crate) fn tokenise(tokenizer: &Tokenizer, prompt: &Prompt) -> Result<Vec<u32>, WorkerError> {
     Ok(match prompt {
-        Prompt::Tokens(ids) => ids,
-        Prompt::Text { text, add_special, parse_special } => {
-            tokenizer.encode(&text, EncodeOptions { add_special, parse_special })?
+        Prompt::Tokens(ids) => ids.clone(),
+        &Prompt::Text { ref text, add_special, parse_special } => {
+            tokenizer.encode(text, EncodeOptions { add_special, parse_special })?
         }
-        Prompt::Chat { messages } => {
-            if messages.is_empty() {
-                return Err(invalid("messages", "at least 1", 0));
-            }
-            let template = tokenizer.chat_template().ok_or(WorkerError::NoChatTemplate)?;
-            let messages: Vec<_> =
-                messages.into_iter().map(|m| json!({ "role": m.role, "content": m.content })).collect();
-            let input =
-                ChatInput { messages: &messages, add_generation_prompt: true, ..ChatInput::default() };
+        Prompt::Chat(chat) => {
             // A template writes BOS itself where its model wants one, as transformers' apply_chat_template has it.
             let options = EncodeOptions { add_special: false, parse_special: true };
-            tokenizer.encode(&template.render(&input)?, options)?
+            tokenizer.encode(&chat::render(tokenizer, chat)?, options)?
         }
     })
 }

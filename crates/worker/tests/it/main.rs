@@ -1,6 +1,7 @@
 //! The worker over a real tokenizer (byte-level BPE, 320 tokens) and an executor that answers by script.
 
 mod company;
+mod messages;
 mod scripted;
 
 use std::path::Path;
@@ -12,12 +13,22 @@ use model::SamplingParams;
 use proptest::prelude::*;
 use scripted::Scripted;
 use tokenizer::{EncodeOptions, Tokenizer};
-use worker::{Event, Message, Prompt, Request, StopReason, Worker, WorkerOptions};
+use worker::{Chat, Event, Prompt, Request, StopReason, Worker, WorkerOptions};
 
 fn tokenizer() -> Arc<Tokenizer> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-q4_0.gguf");
     let file = gguf::Gguf::open(&path).unwrap();
     Arc::new(Tokenizer::from_gguf(file.metadata(), None).unwrap())
+}
+
+/// The same tokenizer with this chat template.
+fn with_template(template: &str) -> Arc<Tokenizer> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-q4_0.gguf");
+    let file = gguf::Gguf::open(&path).unwrap();
+    let pairs = file.metadata().iter().map(|(key, value)| (key.to_owned(), value.clone()));
+    let template = ("tokenizer.chat_template".to_owned(), gguf::Value::from(template));
+    let metadata = gguf::Metadata::from_pairs(pairs.chain([template])).unwrap();
+    Arc::new(Tokenizer::from_gguf(&metadata, None).unwrap())
 }
 
 fn worker(executor: Scripted) -> Worker {
@@ -129,9 +140,9 @@ fn what_is_not_acceptable_is_named() {
     check(prompt(Prompt::Tokens(vec![])), "prompt: expected 1 to 999 tokens, found 0");
     check(prompt(Prompt::Tokens(vec![1; 1000])), "prompt: expected 1 to 999 tokens, found 1000");
     check(prompt(Prompt::Tokens(vec![1, 320])), "prompt: expected ids below 320, found 320");
-    let messages = vec![Message { role: "user".to_owned(), content: "hi".to_owned() }];
+    let messages = vec![worker::chat::message("user", "hi")];
     check(
-        prompt(Prompt::Chat { messages }),
+        prompt(Prompt::Chat(Chat::new(messages))),
         "the model has no chat template, so a conversation cannot be a prompt for it",
     );
     check(Request { max_tokens: Some(0), ..request() }, "max_tokens: expected at least 1, found 0");

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use engine::{Engine, EngineOptions, Shutdown};
 use tokenizer::limits::MAX_TEXT_BYTES;
-use worker::{Message, Prompt, Worker, WorkerOptions};
+use worker::chat::message;
+use worker::{Chat, Prompt, Worker, WorkerOptions};
 
 use self::ask::Asker;
 use crate::cmd;
@@ -104,7 +105,7 @@ fn answer(args: &Args, asker: &Asker<'_>, text: String) -> anyhow::Result<()> {
         Prompt::Text { text, add_special: true, parse_special: true }
     } else {
         let system = args.system.iter().map(|system| message("system", system));
-        Prompt::Chat { messages: system.chain([message("user", &text)]).collect() }
+        Prompt::Chat(Chat::new(system.chain([message("user", &text)]).collect()))
     };
     let answer = if args.json {
         let answer = asker.ask(prompt, &mut |_| Ok(()))?;
@@ -124,8 +125,4 @@ fn answer(args: &Args, asker: &Asker<'_>, text: String) -> anyhow::Result<()> {
     };
     tracing::info!("{}", answer.summary());
     if answer.interrupted { Err(Failure::Interrupted.into()) } else { Ok(()) }
-}
-
-fn message(role: &str, content: &str) -> Message {
-    Message { role: role.to_owned(), content: content.to_owned() }
 }

@@ -7,10 +7,11 @@ use std::io::{self, Write};
 
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
-use worker::{Message, Prompt};
+use serde_json::Value;
+use worker::chat::message;
+use worker::{Chat, Prompt};
 
 use super::ask::Asker;
-use super::message;
 use crate::cmd;
 
 const HELP: &str = "\
@@ -53,7 +54,7 @@ impl Line<'_> {
 /// Talks until the user leaves.
 pub(crate) fn talk(asker: &Asker<'_>, system: Option<&str>) -> anyhow::Result<()> {
     let mut editor = DefaultEditor::new()?;
-    let mut opening: Vec<Message> = system.map(|text| message("system", text)).into_iter().collect();
+    let mut opening: Vec<Value> = system.map(|text| message("system", text)).into_iter().collect();
     let mut messages = opening.clone();
     cmd::print("Type a message, or /help. Ctrl-C stops an answer, Ctrl-D leaves.\n")?;
     loop {
@@ -93,9 +94,9 @@ pub(crate) fn talk(asker: &Asker<'_>, system: Option<&str>) -> anyhow::Result<()
 }
 
 /// Streams an answer; `None`, after a word about it, where the question could not be answered.
-fn answer(asker: &Asker<'_>, messages: &[Message]) -> anyhow::Result<Option<String>> {
+fn answer(asker: &Asker<'_>, messages: &[Value]) -> anyhow::Result<Option<String>> {
     let mut out = io::stdout().lock();
-    let prompt = Prompt::Chat { messages: messages.to_vec() };
+    let prompt = Prompt::Chat(Chat::new(messages.to_vec()));
     let answer = asker.ask(prompt, &mut |delta| {
         out.write_all(delta.as_bytes())?;
         out.flush()

@@ -1,0 +1,176 @@
+//! What conversations become on their way to a template, and which are refused.
+
+use std::sync::Arc;
+
+use engine::{Engine, EngineOptions};
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+use tokenizer::Tokenizer;
+use worker::{Chat, ChatEvent, Finish, Prompt, Request, ToolChoice, Worker, WorkerOptions};
+
+use crate::scripted::Scripted;
+use crate::with_template;
+
+/// Writes every message as JSON, so that what a template is given can be read.
+const PLAIN: &str =
+    "{% for m in messages %}{{ m | tojson }}\n{% endfor %}{% if tools %}{{ tools | tojson }}{% endif %}";
+
+fn worker(template: &str) -> Worker {
+    let tokenizer: Arc<Tokenizer> = with_template(template);
+    let mut answer = tokenizer.encode("yes", tokenizer::EncodeOptions::default()).unwrap();
+    answer.push(tokenizer.ends()[0]);
+    let engine = Engine::spawn(Box::new(Scripted::new(answer)), EngineOptions::default()).unwrap();
+    Worker::new(engine, tokenizer, WorkerOptions::default())
+}
+
+fn render(template: &str, chat: &Chat) -> String {
+    worker(template).render(chat).unwrap_or_else(|error| error.to_string())
+}
+
+fn check(messages: Value, expected: &Expect) {
+    let Value::Array(messages) = messages else { panic!("{messages}") };
+    expected.assert_eq(&render(PLAIN, &Chat::new(messages)));
+}
+
+#[test]
+fn contents_become_text() {
+    check(
+        json!([{ "role": "user", "content": "hi" }, { "role": "user", "content": null }, { "role": "assistant" }]),
+        &expect![[r#"
+            {"role": "user", "content": "hi"}
+            {"role": "user", "content": ""}
+            {"role": "assistant", "content": ""}
+        "#]],
+    );
+    let parts = json!([{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }]);
+    check(
+        json!([{ "role": "user", "content": parts }, { "role": "developer", "content": [] }]),
+        &expect![[r#"
+            {"role": "user", "content": "a\nb"}
+            {"role": "system", "content": ""}
+        "#]],
+    );
+    check(
+        json!([{ "role": "assistant", "content": "x", "reasoning": "why", "name": null, "tool_calls": [] }]),
+        &expect![[r#"
+            {"role": "assistant", "content": "x", "reasoning_content": "why"}
+        "#]],
+    );
+}
+
+#[test]
+fn arguments_become_objects_unless_the_template_joins_text() {
+    let call = |arguments: &str| json!({ "id": "1", "type": "function", "function": { "name": "f", "arguments": arguments } });
+    let messages =
+        json!([{ "role": "assistant", "tool_calls": [call(r#"{"a": 1}"#), call(""), call(r#"{"a"#)] }]);
+    check(
+        messages.clone(),
+        &expect![[r#"
+            {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}, {"id": "1", "type": "function", "function": {"name": "f", "arguments": {}}}, {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{\"a"}}], "content": null}
+        "#]],
+    );
+    let joins = "{{ 'calls ' + messages[0].tool_calls[0].function.arguments }}";
+    let chat = Chat::new(messages.as_array().unwrap().clone());
+    assert_eq!(render(joins, &chat), r#"calls {"a": 1}"#);
+}
+
+#[test]
+fn what_no_template_can_take_is_named() {
+    let image =
+        json!([{ "type": "text", "text": "a" }, { "type": "image_url", "image_url": { "url": "x" } }]);
+    check(
+        json!([{ "role": "user", "content": "" }, { "role": "user", "content": image }]),
+        &expect!["messages[1].content[1].type: expected text, found image_url"],
+    );
+    check(json!([]), &expect!["messages: expected 1 to 4096, found 0"]);
+    check(json!(["hi"]), &expect!["messages[0]: expected an object, found another text"]);
+    check(json!([{ "content": "hi" }]), &expect!["messages[0].role: expected text, found nothing"]);
+    check(
+        json!([{ "role": "user", "content": 7 }]),
+        &expect!["messages[0].content: expected text or parts, found a number"],
+    );
+    check(
+        json!([{ "role": "user", "content": [{ "type": "text" }] }]),
+        &expect!["messages[0].content[0].text: expected text, found nothing"],
+    );
+    check(
+        json!([{ "role": "assistant", "tool_calls": [{ "id": "1" }] }]),
+        &expect!["messages[0].tool_calls[0].function: expected an object, found nothing"],
+    );
+    check(
+        json!([{ "role": "assistant", "tool_calls": [{ "function": { "name": "f", "arguments": [] } }] }]),
+        &expect!["messages[0].tool_calls[0].function.arguments: expected JSON as text, found a list"],
+    );
+}
+
+fn tool(name: &str) -> Value {
+    json!({ "type": "function", "function": { "name": name, "parameters": { "type": "object" } } })
+}
+
+#[test]
+fn tools_are_checked_and_shown_unless_none_may_be_called() {
+    let chat = |tools: Vec<Value>, tool_choice| Chat {
+        tools,
+        tool_choice,
+        ..Chat::new(vec![worker::chat::message("user", "hi")])
+    };
+    let check = |tools, choice, expected: &Expect| expected.assert_eq(&render(PLAIN, &chat(tools, choice)));
+    check(
+        vec![tool("f")],
+        ToolChoice::Auto,
+        &expect![[r#"
+            {"role": "user", "content": "hi"}
+            [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]"#]],
+    );
+    check(
+        vec![tool("f")],
+        ToolChoice::None,
+        &expect![[r#"
+            {"role": "user", "content": "hi"}
+        "#]],
+    );
+    check(
+        vec![tool("f"), tool("f")],
+        ToolChoice::Auto,
+        &expect!["tools[1].function.name: expected a name of its own, found the name of another"],
+    );
+    check(
+        vec![tool("f\"")],
+        ToolChoice::Auto,
+        &expect!["tools[0].function.name: expected 1 to 128 letters, digits and _-.:, found another text"],
+    );
+    check(
+        vec![json!({ "type": "web_search" })],
+        ToolChoice::Auto,
+        &expect!["tools[0].type: expected function, found another text"],
+    );
+    check(
+        vec![tool("f")],
+        ToolChoice::Named("g".to_owned()),
+        &expect!["tool_choice: expected a tool of the request, found another name"],
+    );
+}
+
+#[test]
+fn a_chat_streams_content_and_says_how_it_ended() {
+    let worker = worker("{{ messages[0].content }}");
+    let prompt = Prompt::Chat(Chat::new(vec![worker::chat::message("user", "hi")]));
+    let request = worker.check(Request { seed: Some(7), ..Request::new(prompt) }).unwrap().with_seed(8);
+    let mut chat = worker.chat(request).unwrap();
+    let mut content = String::new();
+    loop {
+        match chat.next_blocking().unwrap() {
+            ChatEvent::Started { seed, .. } => assert_eq!(seed, 8),
+            ChatEvent::Delta(delta) => {
+                assert_eq!(delta.content_tokens().count(), delta.tokens.len());
+                content.push_str(&delta.content);
+            }
+            ChatEvent::End { finish, n_reasoning, .. } => {
+                assert_eq!((finish, n_reasoning, content.as_str()), (Finish::Stop, 0, "yes"));
+                break;
+            }
+            ChatEvent::Error(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(chat.next_blocking(), None);
+}
