@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
 /// The flags every command takes.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct LogArgs {
     /// How messages on stderr are written: text, or one JSON object a line
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text", global = true)]

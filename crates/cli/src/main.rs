@@ -16,9 +16,10 @@ mod single;
 mod units;
 mod version;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 /// Runs one GGUF language model on one device: all of it resident there, or a refusal.
 #[derive(Parser, Debug)]
@@ -31,7 +32,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(with_command(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(refusal) => return exit::usage(&refusal),
     };
@@ -40,5 +41,40 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::report(&error, &cli.log),
+    }
+}
+
+/// `worker-orcd --worker-id ID --model PATH ...` serves: flags of a worker without a command's name mean `serve`.
+fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    let names = |arg: &OsString, flag: &str| {
+        arg.to_str()
+            .and_then(|arg| arg.strip_prefix(flag))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    };
+    let is_flag = args.get(1).is_some_and(|arg| arg.to_string_lossy().starts_with('-'));
+    let is_command =
+        |arg: &OsString| Cli::command().get_subcommands().any(|command| arg == command.get_name());
+    let is_of_a_worker = args.iter().any(|arg| names(arg, "--model") || names(arg, "--worker-id"));
+    if is_flag && is_of_a_worker && !args.iter().skip(1).any(is_command) {
+        args.insert(1, "serve".into());
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_needs_no_command() {
+        let check = |line: &str| {
+            let args = line.split(' ').map(OsString::from).collect();
+            with_command(args).iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(check("w --worker-id a --model b"), "w serve --worker-id a --model b");
+        assert_eq!(check("w --log json --model=b"), "w serve --log json --model=b");
+        for same in ["w", "w --help", "w run --model b", "w -v run --model b", "w --frob"] {
+            assert_eq!(check(same), same);
+        }
     }
 }

@@ -13,14 +13,13 @@ mod text;
 
 use std::sync::Arc;
 
-use engine::EngineHandle;
 use tokenizer::Tokenizer;
 
 pub use chat::{Chat, ChatDelta, ChatEvent, ChatGeneration, Finish, ToolCallDelta, ToolChoice};
-pub use engine::{Canceller, EngineError, Timings, Usage};
+pub use engine::{Canceller, EngineError, EngineHandle, Health, Load, Shutdown, Timings, Usage};
 pub use error::WorkerError;
 pub use generate::{Event, Generation, StopReason};
-pub use model::Sampled;
+pub use model::{MemoryReport, Sampled, SamplingParams};
 pub use request::{
     Format, MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_STOP_TOKEN_IDS, Prompt, Request, ValidRequest,
 };
@@ -58,6 +57,15 @@ impl Worker {
     #[must_use]
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
+    }
+
+    /// How many tokens a text is by itself, control tokens' names taken as text.
+    ///
+    /// # Errors
+    /// [`WorkerError::Tokenizer`] for a text beyond the tokenizer's bounds.
+    pub fn count_tokens(&self, text: &str) -> Result<usize, WorkerError> {
+        let options = tokenizer::EncodeOptions { add_special: false, parse_special: false };
+        Ok(self.tokenizer.encode(text, options)?.len())
     }
 
     /// Checks a request, renders its conversation and tokenises it.

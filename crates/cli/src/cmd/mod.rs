@@ -7,6 +7,7 @@ mod bench;
 mod eval;
 mod inspect;
 mod run;
+mod serve;
 mod tokenize;
 
 use std::io::Write;
@@ -22,6 +23,8 @@ use crate::log::LogArgs;
 pub(crate) enum Command {
     /// Answer a prompt, or talk in the terminal
     Run(run::Args),
+    /// Serve the model over HTTP
+    Serve(Box<serve::Args>),
     /// Say what is in a GGUF file, and what memory it needs
     Inspect(inspect::Args),
     /// Turn text on stdin into token ids
@@ -38,6 +41,7 @@ pub(crate) enum Command {
 pub(crate) fn dispatch(command: &Command, log: &LogArgs) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => run::run(args, log),
+        Command::Serve(args) => serve::run(args, log),
         Command::Inspect(args) => inspect::run(args),
         Command::Tokenize(args) => tokenize::tokenize(args),
         Command::Detokenize(args) => tokenize::detokenize(args),

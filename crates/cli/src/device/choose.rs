@@ -11,7 +11,7 @@ use super::gpu::{Gpu, NoGpu};
 use crate::exit::Failure;
 
 /// The flags that choose a device.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub(crate) struct DeviceArgs {
     /// Where to run: cpu, cuda:N, or auto, a GPU where there is one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]

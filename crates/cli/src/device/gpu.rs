@@ -79,6 +79,17 @@ impl Gpu {
         format!("cuda:{}", self.ordinal)
     }
 
+    /// Its compute capability as one number, such as 90.
+    pub(crate) fn sm(&self) -> u32 {
+        let (major, minor) = self.device.compute_capability();
+        10 * major + minor
+    }
+
+    /// The version of CUDA that the driver is for.
+    pub(crate) fn cuda_version(&self) -> String {
+        format!("{}.{}", self.driver / 1000, self.driver % 1000 / 10)
+    }
+
     /// The kernels, for people.
     pub(crate) fn kernels(&self) -> String {
         let (major, minor) = self.device.compute_capability();

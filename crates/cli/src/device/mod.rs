@@ -32,7 +32,7 @@ use crate::progress::{Copied, Progress};
 const DEFAULT_CTX: usize = 4096;
 
 /// The flags of every command that computes with a model.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
     /// The GGUF file; any part of a split one
     #[arg(long, short, value_name = "PATH")]
@@ -57,12 +57,14 @@ pub(crate) struct Shape {
     pub(crate) n_ctx: Option<usize>,
     /// Sequences at once.
     pub(crate) n_slot: usize,
+    /// Pages of the KV cache; `None` for a full context for each sequence.
+    pub(crate) n_page: Option<usize>,
 }
 
 impl Shape {
     /// One sequence of the default length.
     pub(crate) fn one_sequence() -> Shape {
-        Shape { n_ctx: None, n_slot: 1 }
+        Shape { n_ctx: None, n_slot: 1, n_page: None }
     }
 
     fn n_ctx(self, model: &Model) -> usize {
@@ -73,7 +75,15 @@ impl Shape {
     pub(crate) fn cpu_options(self, model: &Model, threads: usize, exact: bool) -> cpu::Options {
         let n_row = cpu::Options::default().n_row.max(self.n_slot);
         let n_ctx = self.n_ctx(model);
-        cpu::Options { threads, exact, n_ctx, n_slot: self.n_slot, n_row, ..cpu::Options::default() }
+        cpu::Options {
+            threads,
+            exact,
+            n_ctx,
+            n_slot: self.n_slot,
+            n_row,
+            n_page: self.n_page,
+            ..cpu::Options::default()
+        }
     }
 
     /// What the executor of a GPU is asked for.
@@ -90,7 +100,13 @@ impl Shape {
             return Err(Failure::Usage(text));
         }
         let n_ctx = self.n_ctx(model);
-        Ok(cuda::Options { ordinal, n_ctx, n_slot: self.n_slot, ..cuda::Options::default() })
+        Ok(cuda::Options {
+            ordinal,
+            n_ctx,
+            n_slot: self.n_slot,
+            n_page: self.n_page,
+            ..cuda::Options::default()
+        })
     }
 }
 
@@ -122,6 +138,10 @@ pub(crate) struct Loaded {
     pub(crate) executor: Box<dyn Executor>,
     /// The GPU's number, if it is one.
     pub(crate) gpu: Option<u32>,
+    /// Its compute capability, such as 90.
+    pub(crate) sm: Option<u32>,
+    /// The version of CUDA that its driver is for.
+    pub(crate) cuda_version: Option<String>,
     /// Threads that compute, or loaded.
     pub(crate) threads: usize,
     /// The kernels, for people.
@@ -193,6 +213,46 @@ impl Opened {
         Ok(found)
     }
 
+    /// Whether the device is a GPU.
+    pub(crate) fn is_on_gpu(&self) -> bool {
+        matches!(self.chosen, Chosen::Cuda(_))
+    }
+
+    /// Chooses the size of the KV cache for many sequences: as many bytes as asked for, else a full context for each of them, else what the device
+    /// has room for. Never less than one full context, which is then for loading to refuse.
+    pub(crate) fn fit(&self, shape: Shape, kv_bytes: Option<u64>) -> anyhow::Result<Shape> {
+        let pages = |n_page| Shape { n_page: Some(n_page), ..shape };
+        let page_bytes = self.needed(pages(1))?.kv_cache.max(1);
+        let n_full = self.needed(shape)?.kv_cache / page_bytes;
+        let n_least = (self.needed(Shape { n_slot: 1, ..shape })?.kv_cache / page_bytes).max(1);
+        let n_page = match kv_bytes {
+            Some(bytes) => bytes / page_bytes,
+            None => {
+                let free = match &self.chosen {
+                    // The rest of the machine wants to live too.
+                    Chosen::Cpu => machine::memory_free().map_or(u64::MAX, |free| free / 2),
+                    Chosen::Cuda(gpu) => gpu.device.memory().map_err(|error| gpu.failure(error))?.free,
+                };
+                let room = free.saturating_sub(self.needed(pages(0))?.in_all());
+                n_full.min(room / page_bytes)
+            }
+        };
+        Ok(pages(usize::try_from(n_page.max(n_least)).unwrap_or(usize::MAX)))
+    }
+
+    fn needed(&self, shape: Shape) -> anyhow::Result<Needed> {
+        Ok(match &self.chosen {
+            Chosen::Cpu => {
+                let options = shape.cpu_options(&self.model, self.threads, self.exact);
+                Needed::on_cpu(options.plan(&self.model), &options)
+            }
+            Chosen::Cuda(gpu) => {
+                let options = shape.cuda_options(&self.model, gpu.ordinal)?;
+                Needed::on_cuda(&self.model, &options).map_err(|what| unsupported(&what))?
+            }
+        })
+    }
+
     /// Puts the model on its device, if it fits.
     pub(crate) fn load(self, shape: Shape, log: &LogArgs) -> anyhow::Result<Loaded> {
         let (needed, on_device) = match &self.chosen {
@@ -204,10 +264,20 @@ impl Opened {
         tracing::info!("loaded in {:.2} s, {copied}: {needed}; kernels {kernels}", load_time.as_secs_f64());
         let gpu = match &self.chosen {
             Chosen::Cpu => None,
-            Chosen::Cuda(gpu) => Some(gpu.ordinal),
+            Chosen::Cuda(gpu) => Some(gpu),
         };
-        let Opened { gguf, model, threads, .. } = self;
-        Ok(Loaded { gguf, model, executor, gpu, threads, kernels, load_time, copied })
+        Ok(Loaded {
+            executor,
+            gpu: gpu.map(|gpu| gpu.ordinal),
+            sm: gpu.map(Gpu::sm),
+            cuda_version: gpu.map(Gpu::cuda_version),
+            gguf: self.gguf,
+            model: self.model,
+            threads: self.threads,
+            kernels,
+            load_time,
+            copied,
+        })
     }
 
     fn load_cpu(&self, shape: Shape, log: &LogArgs) -> anyhow::Result<(Needed, OnDevice)> {

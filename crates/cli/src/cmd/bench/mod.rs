@@ -77,7 +77,7 @@ impl Args {
     fn shape(&self, tests: &[Test]) -> Shape {
         let longest = tests.iter().map(|test| test.n_ctx()).max();
         let n_slot = self.batch.iter().map(|b| b.get()).max().unwrap_or(1);
-        Shape { n_ctx: longest.max(self.model.ctx.map(NonZeroUsize::get)), n_slot }
+        Shape { n_ctx: longest.max(self.model.ctx.map(NonZeroUsize::get)), n_slot, n_page: None }
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let n_ctx = args.ctx.map(NonZeroUsize::get);
     if args.plan {
         let gguf = Gguf::open(&args.file)?;
-        let shape = Shape { n_ctx, n_slot: args.slots.map_or(1, NonZeroUsize::get) };
+        let shape = Shape { n_ctx, n_slot: args.slots.map_or(1, NonZeroUsize::get), n_page: None };
         return plan::run(&Model::load(&gguf)?, shape, &args.device, args.json);
     }
     if args.device.says_something() {

@@ -1,0 +1,174 @@
+//! Serves the model over HTTP until it is told to end.
+//!
+//! The port is open before the model is loaded, so that probes are answered from the start. SIGTERM, the first Ctrl-C and POST /shutdown let
+//! running requests finish; a second Ctrl-C ends the process at once. An engine or a device that has failed ends the process with the exit code
+//! of its failure.
+
+mod info;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use engine::{Engine, EngineOptions};
+use server::{App, Ending, Limits, Served, Server, ServerOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use worker::{Worker, WorkerOptions};
+
+use crate::cmd::at_least_one;
+use crate::device::{self, ModelArgs, Shape};
+use crate::interrupt::Watch;
+use crate::log::LogArgs;
+
+/// `worker-orcd serve`.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Examples:\n  worker-orcd serve --model m.gguf\n  \
+    worker-orcd serve --model m.gguf --device cuda:0 --port 9000 --slots 32 --ctx 8192\n  \
+    curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n       \
+    -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'\n\n\
+    With --model but no command's name, serve is meant: worker-orcd --worker-id ID --model PATH --gpu-device N --port PORT")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The address to listen on; other machines reach it only if this is not a loopback address
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), help_heading = "Server")]
+    host: IpAddr,
+    /// The port to listen on; 0 takes a free one
+    #[arg(long, value_name = "N", default_value_t = 8080, help_heading = "Server")]
+    port: u16,
+    /// The model's name for clients, and other names that it answers to (repeatable) [default: the file's name]
+    #[arg(long, value_name = "NAME", help_heading = "Server")]
+    served_model_name: Vec<String>,
+    /// Sequences that are computed at once [default: 8 on the CPU, 64 on a GPU]
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Server")]
+    slots: Option<NonZeroUsize>,
+    /// Requests that may wait for a slot; beyond them the answer is 429
+    #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Server")]
+    queue: usize,
+    /// MiB of the KV cache [default: a full context for each slot, or what fits]
+    #[arg(long, value_name = "MB", value_parser = at_least_one, help_heading = "Server")]
+    kv_cache_size_mb: Option<NonZeroUsize>,
+    /// Tokens of a prompt, at most [default: what the context holds]
+    #[arg(long, value_name = "N", help_heading = "Server")]
+    max_tokens_in: Option<usize>,
+    /// Tokens of an answer, at most and where a request names no number
+    #[arg(long, value_name = "N", value_parser = at_least_one, default_value = "2048", help_heading = "Server")]
+    max_tokens_out: NonZeroUsize,
+    /// Seconds that a request may take, waiting included
+    #[arg(long, value_name = "S", default_value_t = 300, help_heading = "Server")]
+    inference_timeout_sec: u64,
+    /// Seconds that running requests get when the server is told to end
+    #[arg(long, value_name = "S", default_value_t = 30, help_heading = "Server")]
+    drain_timeout_sec: u64,
+    /// Names this worker to whoever started it
+    #[arg(long, value_name = "UUID", help_heading = "Server")]
+    worker_id: Option<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
+    tracing::info!(event = "startup", version = crate::version::line(), worker_id = args.worker_id);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .context("starting the server's threads")?;
+    let ending = runtime.block_on(serve(args, log));
+    // A loader or a hung device may still hold a thread: the process need not wait for it.
+    runtime.shutdown_background();
+    match ending? {
+        Ending::Drained { n_cut: 0 } => tracing::info!(event = "shutdown", "all requests are finished"),
+        Ending::Drained { n_cut } => {
+            tracing::warn!(event = "shutdown", n_cut, "requests were cut off: the time was over");
+        }
+        Ending::Failed(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+async fn serve(args: &Args, log: &LogArgs) -> anyhow::Result<Ending> {
+    let server = Server::bind(args.options()).await?;
+    let (app, address) = (server.app(), server.address());
+    let mut sigterm = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let on_interrupt = app.clone();
+    let _watch = Watch::start(move || on_interrupt.drain());
+    tracing::info!("listening on http://{address}");
+    let loading = load(args.clone(), *log, app.clone())?;
+    let loaded = async {
+        match loading.await {
+            Ok(Ok(())) => tracing::info!(event = "ready", "ready on http://{address}"),
+            Ok(Err(error)) => return error,
+            Err(_gone) => return anyhow::anyhow!("loading ended without a word"),
+        }
+        std::future::pending().await
+    };
+    let terminated = async {
+        while sigterm.recv().await.is_some() {
+            tracing::info!(event = "shutdown", "SIGTERM: running requests finish");
+            app.drain();
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ending = server.run() => Ok(ending),
+        error = loaded => Err(error),
+        () = terminated => unreachable_end(),
+    }
+}
+
+/// A future that is pending for ever has no value.
+fn unreachable_end() -> anyhow::Result<Ending> {
+    Err(anyhow::anyhow!("the wait for SIGTERM ended"))
+}
+
+/// Loads the model on a thread of its own, and tells the app.
+fn load(args: Args, log: LogArgs, app: App) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+    let (sender, receiver) = oneshot::channel();
+    thread::Builder::new().name("loader".to_owned()).spawn(move || {
+        let result = load_now(&args, &log, &app);
+        // Where the server is already gone, nobody waits.
+        let _gone = sender.send(result);
+    })?;
+    Ok(receiver)
+}
+
+fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
+    tracing::info!(event = "model_load_start");
+    let (opened, tokenizer) = device::open_with_tokenizer(&args.model)?;
+    let n_slot = args.slots.map_or(if opened.is_on_gpu() { 64 } else { 8 }, NonZeroUsize::get);
+    let n_ctx = args.model.ctx.map(NonZeroUsize::get);
+    let kv_bytes = args.kv_cache_size_mb.map(|mb| (mb.get() as u64).saturating_mul(1 << 20));
+    let shape = opened.fit(Shape { n_ctx, n_slot, n_page: None }, kv_bytes)?;
+    let loaded = opened.load(shape, log)?;
+    let info = info::of(&loaded, &tokenizer, &args.served_model_name, &args.model.model);
+    let mut options = EngineOptions::default();
+    options.n_waiting = args.queue;
+    let engine = Engine::spawn(loaded.executor, options).context("starting the engine")?;
+    let options = WorkerOptions { default_max_tokens: Some(args.max_tokens_out.get()) };
+    let worker = Worker::new(engine, Arc::new(tokenizer), options);
+    tracing::info!(event = "model_load_complete", model = info.id, seconds = loaded.load_time.as_secs_f64());
+    app.set_ready(Served { worker, info });
+    Ok(())
+}
+
+impl Args {
+    fn options(&self) -> ServerOptions {
+        let limits = Limits {
+            prompt_tokens: self.max_tokens_in,
+            max_tokens: self.max_tokens_out.get(),
+            inference_time: Duration::from_secs(self.inference_timeout_sec),
+            ..Limits::default()
+        };
+        ServerOptions {
+            bind: SocketAddr::new(self.host, self.port),
+            limits,
+            drain_timeout: Duration::from_secs(self.drain_timeout_sec),
+            ..ServerOptions::default()
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Who asks, and until when? What a route needs to know of a request beside its body.
+//!
+//! `X-Deadline` (milliseconds since 1970) bounds a request; so does the server's own limit.
+
+use std::convert::Infallible;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+
+use crate::error::ApiError;
+use crate::state::App;
+
+/// Whoever holds a key; without keys everybody is the same client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Clients take turns in the queue.
+    pub id: u64,
+    /// Prompts of the same scope share cached pages; `None` shares nothing.
+    pub cache_scope: Option<u64>,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Client { id: 0, cache_scope: Some(0) }
+    }
+}
+
+/// What a route needs to know of a request beside its body.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Who asks.
+    pub client: Client,
+    /// How long the request may take, waiting included; an error where `X-Deadline` is not a time or has passed.
+    pub timeout: Result<Duration, ApiError>,
+}
+
+impl FromRequestParts<App> for Context {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Context, Infallible> {
+        let client = parts.extensions.get::<Client>().copied().unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let timeout = timeout(&parts.headers, now, app.options().limits.inference_time);
+        Ok(Context { client, timeout })
+    }
+}
+
+fn timeout(headers: &HeaderMap, now: Duration, limit: Duration) -> Result<Duration, ApiError> {
+    let Some(value) = headers.get("x-deadline") else { return Ok(limit) };
+    let at = value.to_str().ok().and_then(|text| text.trim().parse().ok()).map(Duration::from_millis);
+    let Some(at) = at else {
+        return Err(ApiError::invalid("X-Deadline", "expected milliseconds since 1970"));
+    };
+    match at.checked_sub(now) {
+        Some(left) if !left.is_zero() => Ok(left.min(limit)),
+        _ => Err(ApiError::Deadline),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_bounds_the_time_and_one_that_has_passed_is_an_error() {
+        let check = |deadline: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(deadline) = deadline {
+                headers.insert("x-deadline", deadline.parse().unwrap());
+            }
+            timeout(&headers, Duration::from_millis(1000), Duration::from_millis(500))
+        };
+        assert_eq!(check(None), Ok(Duration::from_millis(500)));
+        assert_eq!(check(Some("1200")), Ok(Duration::from_millis(200)));
+        assert_eq!(check(Some("9999")), Ok(Duration::from_millis(500)));
+        assert_eq!(check(Some("1000")), Err(ApiError::Deadline));
+        assert!(matches!(check(Some("soon")), Err(ApiError::Invalid { .. })));
+    }
+}

@@ -1,0 +1,278 @@
+//! Which HTTP status, which code? The one place that decides.
+//!
+//! The OpenAI routes answer `{"error":{message,type,param,code}}`, the job API `{code,message,retriable}`. Messages name fields, what was
+//! expected and what was found; they hold no paths, no addresses, no prompts, and of the inside of the process nothing but the kind of failure.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Value, json};
+use thiserror::Error;
+use worker::{EngineError, WorkerError};
+
+/// Why a request is not answered.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ApiError {
+    /// The request is not acceptable.
+    #[error("{message}")]
+    Invalid {
+        /// The field, as a path such as `messages[1].role`.
+        param: Option<String>,
+        /// What was expected, and what was found.
+        message: String,
+    },
+    /// No or a wrong key.
+    #[error("{0}")]
+    Unauthorized(&'static str),
+    /// The request came by a way that is not open to it.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// No such route.
+    #[error("no such route")]
+    NotFound,
+    /// The route does not know this method.
+    #[error("this route does not know this method")]
+    MethodNotAllowed,
+    /// Another model than the one that is served.
+    #[error("the model `{0}` is not served here; GET /v1/models names the one that is")]
+    ModelNotFound(String),
+    /// The body is too large.
+    #[error("the body is too large: expected at most {limit} bytes")]
+    TooLarge {
+        /// Bytes.
+        limit: usize,
+    },
+    /// The body is not JSON by its content type.
+    #[error("expected a body of type application/json")]
+    MediaType,
+    /// The body did not come in time.
+    #[error("the body did not arrive in time")]
+    SlowBody,
+    /// Too many requests are unfinished.
+    #[error("busy: {limit} requests are unfinished, and no more are accepted")]
+    Busy {
+        /// How many may be unfinished.
+        limit: usize,
+    },
+    /// The model is not there yet.
+    #[error("Loading model")]
+    Loading,
+    /// The process is ending.
+    #[error("the server is shutting down")]
+    Draining,
+    /// The time of the request is over.
+    #[error("the request's time is over")]
+    Deadline,
+    /// The client asked for the end.
+    #[error("the request was cancelled")]
+    Cancelled,
+    /// The device failed.
+    #[error("the device failed; the server ends")]
+    Device,
+    /// The memory of the device is used up.
+    #[error("the device has no memory for this request")]
+    OutOfMemory,
+    /// A defect.
+    #[error("internal error")]
+    Internal,
+}
+
+/// What an error is, on each wire.
+struct Kind {
+    status: StatusCode,
+    /// Of the job API.
+    code: &'static str,
+    /// OpenAI's `type`.
+    kind: &'static str,
+    /// OpenAI's `code`.
+    openai_code: Option<&'static str>,
+    /// Whether the same request may succeed later.
+    is_retriable: bool,
+}
+
+impl ApiError {
+    /// A field that is not acceptable.
+    #[must_use]
+    pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> ApiError {
+        ApiError::Invalid { param: Some(param.into()), message: message.into() }
+    }
+
+    /// A body that is not acceptable as a whole.
+    #[must_use]
+    pub fn body(message: impl Into<String>) -> ApiError {
+        ApiError::Invalid { param: None, message: message.into() }
+    }
+
+    fn kind(&self) -> Kind {
+        let (status, code, kind, openai_code, is_retriable) = match self {
+            ApiError::Invalid { .. } => {
+                (StatusCode::BAD_REQUEST, "INVALID_REQUEST", "invalid_request_error", None, false)
+            }
+            ApiError::Unauthorized(_) => (
+                StatusCode::UNAUTHORIZED,
+                "UNAUTHORIZED",
+                "authentication_error",
+                Some("invalid_api_key"),
+                false,
+            ),
+            ApiError::Forbidden(_) => (StatusCode::FORBIDDEN, "FORBIDDEN", "permission_error", None, false),
+            ApiError::NotFound => {
+                (StatusCode::NOT_FOUND, "INVALID_REQUEST", "invalid_request_error", Some("not_found"), false)
+            }
+            ApiError::MethodNotAllowed => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "INVALID_REQUEST",
+                "invalid_request_error",
+                Some("method_not_allowed"),
+                false,
+            ),
+            ApiError::ModelNotFound(_) => (
+                StatusCode::NOT_FOUND,
+                "INVALID_REQUEST",
+                "invalid_request_error",
+                Some("model_not_found"),
+                false,
+            ),
+            ApiError::TooLarge { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "INVALID_REQUEST", "invalid_request_error", None, false)
+            }
+            ApiError::MediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "INVALID_REQUEST", "invalid_request_error", None, false)
+            }
+            ApiError::SlowBody => {
+                (StatusCode::REQUEST_TIMEOUT, "INVALID_REQUEST", "invalid_request_error", None, true)
+            }
+            ApiError::Busy { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "BUSY", "rate_limit_error", Some("busy"), true)
+            }
+            ApiError::Loading | ApiError::Draining => {
+                (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "unavailable_error", None, true)
+            }
+            ApiError::Deadline => {
+                (StatusCode::GATEWAY_TIMEOUT, "INFERENCE_TIMEOUT", "timeout_error", Some("timeout"), true)
+            }
+            ApiError::Cancelled => {
+                (status(499), "CANCELLED", "invalid_request_error", Some("cancelled"), true)
+            }
+            ApiError::Device => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "CUDA_ERROR", "server_error", Some("device_error"), true)
+            }
+            ApiError::OutOfMemory => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "VRAM_OOM", "server_error", Some("out_of_memory"), true)
+            }
+            ApiError::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "server_error", None, true),
+        };
+        Kind { status, code, kind, openai_code, is_retriable }
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.kind().status
+    }
+
+    /// The code of the job API.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.kind().code
+    }
+
+    /// The body of the OpenAI routes, also within a stream.
+    #[must_use]
+    pub fn openai(&self) -> Value {
+        let Kind { kind, openai_code, status, .. } = self.kind();
+        // llama-server's clients wait while they see this number.
+        let code = match self {
+            ApiError::Loading | ApiError::Draining => json!(status.as_u16()),
+            _ => json!(openai_code),
+        };
+        let param = match self {
+            ApiError::Invalid { param, .. } => param.as_deref(),
+            ApiError::ModelNotFound(_) => Some("model"),
+            _ => None,
+        };
+        json!({"error": {"message": self.to_string(), "type": kind, "param": param, "code": code}})
+    }
+
+    /// The body of the job API, also within a stream.
+    #[must_use]
+    pub fn job(&self) -> JobError {
+        let Kind { code, is_retriable, .. } = self.kind();
+        let message = match self {
+            ApiError::Invalid { param: Some(param), message } => format!("{param}: {message}"),
+            other => other.to_string(),
+        };
+        JobError { code, message, retriable: is_retriable }
+    }
+
+    /// The response of a job route.
+    #[must_use]
+    pub fn job_response(&self) -> Response {
+        self.with_headers((self.status(), Json(self.job())).into_response())
+    }
+
+    fn with_headers(&self, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        if matches!(self, ApiError::Busy { .. } | ApiError::Loading | ApiError::Draining) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if matches!(self, ApiError::Unauthorized(_)) {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// An error as the job API writes it.
+#[derive(Clone, Debug, Serialize)]
+pub struct JobError {
+    /// One of the codes.
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+    /// Whether the same request may succeed later.
+    pub retriable: bool,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.with_headers((self.status(), Json(self.openai())).into_response())
+    }
+}
+
+impl From<WorkerError> for ApiError {
+    fn from(error: WorkerError) -> ApiError {
+        match error {
+            WorkerError::Invalid { field, expected, found } => {
+                ApiError::invalid(field, format!("expected {expected}, found {found}"))
+            }
+            WorkerError::Message { path, expected, found } => {
+                ApiError::invalid(path, format!("expected {expected}, found {found}"))
+            }
+            WorkerError::NoChatTemplate => ApiError::invalid("messages", error.to_string()),
+            WorkerError::Tokenizer(error) => ApiError::body(error.to_string()),
+            WorkerError::Engine(error) => error.into(),
+        }
+    }
+}
+
+/// What the engine says of the device goes to the log, not to clients.
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> ApiError {
+        match error {
+            EngineError::Request { field, expected, found } => {
+                ApiError::invalid(field, format!("expected {expected}, found {found}"))
+            }
+            EngineError::NothingAllowed { .. } => ApiError::body(error.to_string()),
+            EngineError::Busy { limit } => ApiError::Busy { limit },
+            EngineError::Stopped => ApiError::Draining,
+            EngineError::Device(_) => ApiError::Device,
+            EngineError::Failed(_) => ApiError::Internal,
+        }
+    }
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}

@@ -1,0 +1,98 @@
+//! Is it well? GET /health: 200 while requests are taken, 503 otherwise, and what is known of model and device in both cases.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::error::ApiError;
+use crate::state::{App, Phase, Served};
+
+#[derive(Debug, Serialize)]
+struct Health<'a> {
+    /// `healthy` or `unhealthy`.
+    status: &'static str,
+    /// `ready`, `draining` or `failed`.
+    phase: &'static str,
+    model: &'a str,
+    device: &'a str,
+    kernels: &'a str,
+    resident: bool,
+    quant_kind: &'a str,
+    vram_bytes_used: u64,
+    memory_bytes: Memory,
+    tokenizer_kind: &'a str,
+    vocab_size: usize,
+    context_length: usize,
+    uptime_seconds: u64,
+    sm: Option<u32>,
+    cuda_runtime_version: Option<&'a str>,
+    n_running: usize,
+    n_waiting: usize,
+    kv_cache_usage: f64,
+    version: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct Memory {
+    weights: u64,
+    kv_cache: u64,
+    activations: u64,
+}
+
+/// GET /health.
+pub(crate) async fn health(State(app): State<App>) -> Response {
+    let phase = app.phase();
+    let (status, name) = match &phase {
+        Phase::Ready => (StatusCode::OK, "ready"),
+        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        Phase::Failed(_) => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
+        Phase::Loading => return ApiError::Loading.into_response(),
+    };
+    let Some(served) = app.served() else { return ApiError::Draining.into_response() };
+    let health = Health { phase: name, ..of(&app, served, phase == Phase::Ready) };
+    let mut body = json!(health);
+    let error = match phase {
+        Phase::Draining => Some(ApiError::Draining),
+        Phase::Failed(error) => Some(error.into()),
+        _ => None,
+    };
+    if let Some(error) = error {
+        body["error"] = error.openai()["error"].take();
+    }
+    (status, Json(body)).into_response()
+}
+
+fn of<'a>(app: &App, served: &'a Served, is_healthy: bool) -> Health<'a> {
+    let (info, engine) = (&served.info, served.worker.engine());
+    let (memory, load, limits) = (engine.memory(), engine.load(), engine.limits());
+    let used = load.n_page.saturating_sub(load.n_free_page);
+    let bytes = memory.weights.saturating_add(memory.kv_cache).saturating_add(memory.activations);
+    Health {
+        status: if is_healthy { "healthy" } else { "unhealthy" },
+        phase: "",
+        model: &info.id,
+        device: &info.device,
+        kernels: &info.kernels,
+        resident: memory.resident,
+        quant_kind: &info.quant_kind,
+        vram_bytes_used: if info.device == "cpu" { 0 } else { bytes },
+        memory_bytes: Memory {
+            weights: memory.weights,
+            kv_cache: memory.kv_cache,
+            activations: memory.activations,
+        },
+        tokenizer_kind: &info.tokenizer_kind,
+        vocab_size: limits.n_vocab,
+        context_length: engine.capacity(),
+        uptime_seconds: app.began().elapsed().as_secs(),
+        sm: info.sm,
+        cuda_runtime_version: info.cuda_version.as_deref(),
+        n_running: load.n_unfinished,
+        n_waiting: 0,
+        kv_cache_usage: if load.n_page == 0 { 0.0 } else { used as f64 / load.n_page as f64 },
+        version: &info.program,
+    }
+}

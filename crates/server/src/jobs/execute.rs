@@ -1,0 +1,169 @@
+//! POST /execute: a job's answer as it is written.
+//!
+//! Events, in order: `started`, any number of `token`, then one `end` or `error`. The prompt is continued as it stands; the names of control tokens in
+//! it are these tokens, as the caller of this route is the one who writes prompts. A `token` event brings text (whole characters) and the index of the
+//! last token that has part in it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::json;
+use worker::{Event, Generation, Prompt, Request, SamplingParams, StopReason};
+
+use super::{Job, checked_id};
+use crate::body::Json;
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::sse;
+use crate::state::{App, Served};
+
+/// The most stop strings of a job.
+const MAX_STOP: usize = 4;
+/// The most tokens of each.
+const MAX_STOP_TOKENS: usize = 32;
+
+/// The body of POST /execute.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Execute {
+    job_id: String,
+    prompt: String,
+    max_tokens: Option<usize>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<u32>,
+    min_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    #[serde(default)]
+    stop: Vec<String>,
+    seed: Option<u64>,
+}
+
+/// POST /execute.
+pub(crate) async fn execute(
+    State(app): State<App>,
+    context: Context,
+    body: Result<Json<Execute>, ApiError>,
+) -> Response {
+    match start(&app, context, body) {
+        Ok(stream) => sse::response(frames(stream)),
+        Err(error) => error.job_response(),
+    }
+}
+
+/// A job that was accepted.
+struct Running {
+    served: std::sync::Arc<Served>,
+    generation: Generation,
+    job: Job,
+    n_token: usize,
+}
+
+fn start(app: &App, context: Context, body: Result<Json<Execute>, ApiError>) -> Result<Running, ApiError> {
+    let served = app.ready()?;
+    let Json(execute) = body?;
+    let id = checked_id(execute.job_id)?;
+    let limits = app.options().limits;
+    let n_char = execute.prompt.chars().count();
+    if n_char == 0 || n_char > limits.prompt_chars {
+        let message = format!("expected 1 to {} characters, found {n_char}", limits.prompt_chars);
+        return Err(ApiError::invalid("prompt", message));
+    }
+    check_stops(&served, &execute.stop)?;
+    if let Some(n) = execute.max_tokens.filter(|&n| n > limits.max_tokens) {
+        let message = format!("expected at most {}, found {n}", limits.max_tokens);
+        return Err(ApiError::invalid("max_tokens", message));
+    }
+    let default = SamplingParams::default();
+    let sampling = SamplingParams {
+        temperature: execute.temperature.unwrap_or(default.temperature),
+        top_p: execute.top_p.unwrap_or(default.top_p),
+        top_k: execute.top_k.unwrap_or(default.top_k),
+        min_p: execute.min_p.unwrap_or(default.min_p),
+        repetition_penalty: execute.repetition_penalty.unwrap_or(default.repetition_penalty),
+        ..default
+    };
+    let prompt = Prompt::Text { text: execute.prompt, add_special: true, parse_special: true };
+    let request = Request {
+        max_tokens: Some(execute.max_tokens.unwrap_or(limits.max_tokens)),
+        sampling,
+        seed: execute.seed,
+        stop: execute.stop,
+        timeout: Some(context.timeout?),
+        ..Request::new(prompt)
+    };
+    let generation = served.worker.generate(request)?;
+    let job = app.jobs().enter(context.client.id, &id, generation.canceller())?;
+    Ok(Running { served, generation, job, n_token: 0 })
+}
+
+fn check_stops(served: &Served, stops: &[String]) -> Result<(), ApiError> {
+    if stops.len() > MAX_STOP {
+        let message = format!("expected at most {MAX_STOP} strings, found {}", stops.len());
+        return Err(ApiError::invalid("stop", message));
+    }
+    for (i, stop) in stops.iter().enumerate() {
+        let n_token = served.worker.count_tokens(stop)?;
+        if n_token > MAX_STOP_TOKENS {
+            let message = format!("expected at most {MAX_STOP_TOKENS} tokens, found {n_token}");
+            return Err(ApiError::invalid(format!("stop[{i}]"), message));
+        }
+    }
+    Ok(())
+}
+
+fn frames(running: Running) -> impl futures_util::Stream<Item = Bytes> + Send {
+    stream::unfold(running, |mut running| async {
+        let event = running.generation.recv().await?;
+        Some((running.frame(event), running))
+    })
+}
+
+impl Running {
+    fn frame(&mut self, event: Event) -> Bytes {
+        match event {
+            Event::Started { seed, .. } => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let (_, id) = &self.job.key;
+                let value = json!({
+                    "job_id": id,
+                    "model": self.served.info.id,
+                    "started_at": now.as_millis() as u64,
+                    "seed": seed,
+                });
+                sse::event("started", &value)
+            }
+            Event::Delta { text, tokens } => {
+                self.n_token += tokens.len();
+                sse::event("token", &json!({"t": text, "i": self.n_token.saturating_sub(1)}))
+            }
+            Event::End { reason, usage, timings } => match end(&reason) {
+                Ok(reason) => {
+                    let value = json!({
+                        "tokens_out": usage.n_generated,
+                        "decode_time_ms": (timings.prompt + timings.decode).as_millis() as u64,
+                        "stop_reason": reason,
+                    });
+                    sse::event("end", &value)
+                }
+                Err(error) => sse::event("error", &error.job()),
+            },
+            Event::Error(error) => sse::event("error", &ApiError::from(error).job()),
+        }
+    }
+}
+
+/// The name of an answer's end; one that the caller did not get to see whole is an error.
+fn end(reason: &StopReason) -> Result<&'static str, ApiError> {
+    match reason {
+        StopReason::Token(_) => Ok("stop"),
+        StopReason::Text(_) => Ok("stop_string"),
+        StopReason::Length => Ok("length"),
+        StopReason::Cancelled => Err(ApiError::Cancelled),
+        StopReason::Deadline => Err(ApiError::Deadline),
+    }
+}

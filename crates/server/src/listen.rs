@@ -1,0 +1,204 @@
+//! How do connections come in, and how does the server end?
+//!
+//! It listens before the model is there, and while it drains, so that everybody gets an answer. It ends when it was told to drain and no request is
+//! unfinished (or the time for that is over), or when the engine has failed; then open connections finish what they are writing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use worker::{EngineError, Shutdown};
+
+use crate::options::{Limits, ServerOptions};
+use crate::routes;
+use crate::state::{App, Phase};
+
+/// Between two looks at what the engine does.
+const LOOK: Duration = Duration::from_millis(20);
+/// For connections to write what is left, at the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Why there is no server.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// How a server ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to; so many requests were cut off because the time was over.
+    Drained {
+        /// Requests that did not finish.
+        n_cut: usize,
+    },
+    /// The engine failed.
+    Failed(EngineError),
+}
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct Server {
+    app: App,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Listens, and answers nothing yet.
+    ///
+    /// # Errors
+    /// [`ServerError::Bind`].
+    pub async fn bind(options: ServerOptions) -> Result<Server, ServerError> {
+        let address = options.bind;
+        let fail = |source| ServerError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        Ok(Server { app: App::new(options), listener, address })
+    }
+
+    /// What the routes share.
+    #[must_use]
+    pub fn app(&self) -> App {
+        self.app.clone()
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until the end.
+    pub async fn run(self) -> Ending {
+        let Server { app, listener, .. } = self;
+        let (closing, closed) = watch::channel(false);
+        let mut accepting = tokio::spawn(accept(app.clone(), listener, closed));
+        let ending = tokio::select! {
+            ending = supervise(&app) => ending,
+            // The loop ends only with a panic.
+            _ = &mut accepting => Ending::Failed(EngineError::Failed("the server's own loop ended".to_owned())),
+        };
+        closing.send_replace(true);
+        let _late = timeout(LAST_WORDS + LOOK, accepting).await;
+        ending
+    }
+}
+
+/// Waits for the end and prepares it: when this returns, no stream is open at the engine.
+async fn supervise(app: &App) -> Ending {
+    let mut phases = app.watch();
+    loop {
+        match app.phase() {
+            Phase::Failed(error) => {
+                tracing::error!(event = "error", %error, "the engine has failed");
+                app.fail(error.clone());
+                sleep(app.options().linger).await;
+                return Ending::Failed(error);
+            }
+            Phase::Draining => return drain(app).await,
+            Phase::Loading | Phase::Ready => {
+                // A change of phase wakes at once; the engine's health is looked at.
+                let _timeout = timeout(LOOK * 5, phases.changed()).await;
+            }
+        }
+    }
+}
+
+async fn drain(app: &App) -> Ending {
+    let Some(served) = app.served() else { return Ending::Drained { n_cut: 0 } };
+    let engine = served.worker.engine().clone();
+    let until = Instant::now() + app.options().drain_timeout;
+    loop {
+        if let Phase::Failed(error) = app.phase() {
+            return Ending::Failed(error);
+        }
+        let n_cut = engine.load().n_unfinished;
+        let is_late = Instant::now() >= until;
+        if n_cut == 0 || is_late {
+            let how = if n_cut == 0 { Shutdown::Drain } else { Shutdown::Abort };
+            let engine = engine.clone();
+            let stopping = tokio::task::spawn_blocking(move || engine.shutdown(how));
+            let _late = timeout(LAST_WORDS, stopping).await;
+            return Ending::Drained { n_cut };
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Takes connections until told to close, then lets the open ones finish.
+async fn accept(app: App, listener: TcpListener, mut closed: watch::Receiver<bool>) {
+    let limits = app.options().limits;
+    let service = TowerToHyperService::new(routes::router(app));
+    let places = Arc::new(Semaphore::new(limits.n_connection));
+    let mut connections = JoinSet::new();
+    loop {
+        // One connection too many waits in the system's queue.
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            _ = closed.changed() => break,
+        };
+        let stream = tokio::select! {
+            stream = listener.accept() => stream,
+            _ = closed.changed() => break,
+        };
+        while connections.try_join_next().is_some() {}
+        match stream {
+            Ok((stream, _peer)) => {
+                let connection = connection(service.clone(), limits, stream, closed.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, or a client that is already gone: neither is for ever.
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(LOOK).await;
+            }
+        }
+    }
+    drop(listener);
+    let _late = timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+async fn connection(
+    service: TowerToHyperService<Router>,
+    limits: Limits,
+    stream: TcpStream,
+    mut closed: watch::Receiver<bool>,
+) {
+    // Tokens are small and should leave at once.
+    let _slower = stream.set_nodelay(true);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.header_time)
+        .max_buf_size(limits.header_bytes.max(8 << 10));
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // What a client does to its own connection is nobody else's concern.
+        _ = connection.as_mut() => {}
+        _ = closed.changed() => {
+            connection.as_mut().graceful_shutdown();
+            let _broken = connection.await;
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What do all routes share? The model once it is there, the phase of the process's life, and the jobs under way.
+//!
+//! Phases go one way: loading, ready, draining; failed can follow any of them. [`App::phase`] is the truth that /health tells.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use tokio::sync::watch;
+use worker::{EngineError, Health, Worker};
+
+use crate::error::ApiError;
+use crate::jobs::Jobs;
+use crate::options::ServerOptions;
+
+/// How far the process is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The model is not there yet.
+    Loading,
+    /// Requests are taken.
+    Ready,
+    /// Running requests finish, new ones are refused.
+    Draining,
+    /// The engine or the device is of no more use.
+    Failed(EngineError),
+}
+
+/// What the routes share. Clones are the same.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    options: ServerOptions,
+    phase: watch::Sender<Phase>,
+    served: OnceLock<Arc<Served>>,
+    jobs: Jobs,
+    began: Instant,
+}
+
+/// The model that is served.
+#[derive(Debug)]
+pub struct Served {
+    /// Answers requests.
+    pub worker: Worker,
+    /// What there is to know of it.
+    pub info: ModelInfo,
+}
+
+/// What there is to know of the model.
+#[derive(Clone, Debug, Default)]
+pub struct ModelInfo {
+    /// The name that clients use.
+    pub id: String,
+    /// Other names that clients may use.
+    pub aliases: Vec<String>,
+    /// What the operator gave for the model.
+    pub reference: String,
+    /// When it was ready, in seconds since 1970.
+    pub created: u64,
+    /// Weights.
+    pub n_params: u64,
+    /// Bytes of the file.
+    pub n_bytes: u64,
+    /// Tokens of context that it was trained with.
+    pub n_ctx_train: usize,
+    /// The commonest format of its weights.
+    pub quant_kind: String,
+    /// `gguf-bpe`, `gguf-spm` or `hf-json`.
+    pub tokenizer_kind: String,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// The kernels, for people.
+    pub kernels: String,
+    /// A GPU's compute capability, such as 90.
+    pub sm: Option<u32>,
+    /// The version of CUDA that the driver is for, such as 13.0.
+    pub cuda_version: Option<String>,
+    /// This program's version, and its commit where that is known.
+    pub program: String,
+}
+
+impl App {
+    /// An app whose model is still loading.
+    #[must_use]
+    pub fn new(options: ServerOptions) -> App {
+        App(Arc::new(Inner {
+            options,
+            phase: watch::Sender::new(Phase::Loading),
+            served: OnceLock::new(),
+            jobs: Jobs::default(),
+            began: Instant::now(),
+        }))
+    }
+
+    /// How the server is set up.
+    #[must_use]
+    pub fn options(&self) -> &ServerOptions {
+        &self.0.options
+    }
+
+    /// The model is there: requests are taken, unless the process is already ending. Only the first call counts.
+    pub fn set_ready(&self, served: Served) {
+        let _second = self.0.served.set(Arc::new(served));
+        self.0.phase.send_if_modified(|phase| {
+            let is_next = *phase == Phase::Loading;
+            if is_next {
+                *phase = Phase::Ready;
+            }
+            is_next
+        });
+    }
+
+    /// New requests are refused from now on; running ones finish.
+    pub fn drain(&self) {
+        self.0.phase.send_if_modified(|phase| {
+            let is_next = matches!(phase, Phase::Loading | Phase::Ready);
+            if is_next {
+                *phase = Phase::Draining;
+            }
+            is_next
+        });
+    }
+
+    /// The engine is of no more use.
+    pub(crate) fn fail(&self, error: EngineError) {
+        self.0.phase.send_replace(Phase::Failed(error));
+    }
+
+    /// How far the process is. The engine is asked too, so that its failure is known as soon as it is its own.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.served().map(|served| served.worker.engine().health()) {
+            Some(Health::Failed(error)) => Phase::Failed(error),
+            _ => self.0.phase.borrow().clone(),
+        }
+    }
+
+    /// Tells of every change of phase.
+    pub(crate) fn watch(&self) -> watch::Receiver<Phase> {
+        self.0.phase.subscribe()
+    }
+
+    /// The model, whatever the phase; `None` while it loads.
+    #[must_use]
+    pub fn served(&self) -> Option<&Arc<Served>> {
+        self.0.served.get()
+    }
+
+    /// The model, if requests are taken.
+    ///
+    /// # Errors
+    /// Why they are not.
+    pub fn ready(&self) -> Result<Arc<Served>, ApiError> {
+        match (self.phase(), self.served()) {
+            (Phase::Ready, Some(served)) => Ok(Arc::clone(served)),
+            (Phase::Failed(error), _) => Err(error.into()),
+            (Phase::Draining, _) => Err(ApiError::Draining),
+            (Phase::Loading | Phase::Ready, _) => Err(ApiError::Loading),
+        }
+    }
+
+    /// The jobs under way.
+    pub(crate) fn jobs(&self) -> &Jobs {
+        &self.0.jobs
+    }
+
+    /// When the process began.
+    pub(crate) fn began(&self) -> Instant {
+        self.0.began
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("phase", &self.phase()).finish_non_exhaustive()
+    }
+}
