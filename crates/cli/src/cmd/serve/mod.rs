@@ -146,8 +146,7 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     let shape = opened.fit(Shape { n_ctx, n_slot, n_page: None }, kv_bytes)?;
     let loaded = opened.load(shape, log)?;
     let info = info::of(&loaded, &tokenizer, &args.served_model_name, &args.model.model);
-    let mut options = EngineOptions::default();
-    options.n_waiting = args.queue;
+    let options = EngineOptions { n_waiting: args.queue };
     let engine = Engine::spawn(loaded.executor, options).context("starting the engine")?;
     let options = WorkerOptions { default_max_tokens: Some(args.max_tokens_out.get()) };
     let worker = Worker::new(engine, Arc::new(tokenizer), options);
