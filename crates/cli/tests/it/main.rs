@@ -10,5 +10,6 @@ mod inspect;
 mod program;
 mod refusals;
 mod run;
+mod serve;
 mod smollm2;
 mod tokenize;

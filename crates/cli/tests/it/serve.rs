@@ -1,0 +1,243 @@
+//! Does `serve` answer, finish what it began, and end as it was told?
+//!
+//! Raw HTTP/1.1 over a socket, so that what is tested is the bytes. The golden models answer noise, but the same noise for the same seed.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::program::{command, golden};
+
+/// A server of its own, which ends with the test.
+struct Server {
+    child: Child,
+    address: String,
+    log: thread::JoinHandle<String>,
+}
+
+impl Server {
+    fn start(model: &str, args: &[&str]) -> Server {
+        let first = ["serve", "--device", "cpu", "--threads", "1", "--port", "0", "--model", model];
+        let mut child = command(&[&first[..], args].concat()).stdout(Stdio::null()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let (mut said, mut address) = (String::new(), String::new());
+        while address.is_empty() {
+            let at = said.len();
+            assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "it ended: {said}");
+            if let Some((_, found)) = said[at..].split_once("listening on http://") {
+                found.trim().clone_into(&mut address);
+            }
+        }
+        let log = thread::spawn(move || {
+            stderr.read_to_string(&mut said).unwrap();
+            said
+        });
+        Server { child, address, log }
+    }
+
+    /// Waits until requests are taken.
+    fn ready(model: &str, args: &[&str]) -> Server {
+        let server = Server::start(model, args);
+        while server.call("GET", "/health", None).0 != 200 {
+            thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+
+    fn open(&self, method: &str, path: &str, body: Option<&Value>) -> BufReader<TcpStream> {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).unwrap();
+        BufReader::new(stream)
+    }
+
+    /// A whole answer: status, and the body with its chunks joined.
+    fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
+        finish(self.open(method, path, body))
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// The exit code and the log, once it has ended.
+    fn end(mut self) -> (Option<i32>, String) {
+        let began = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            if began.elapsed() > Duration::from_secs(60) {
+                self.child.kill().unwrap();
+                panic!("it does not end");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        (self.child.wait().unwrap().code(), self.log.join().unwrap())
+    }
+}
+
+fn finish(mut stream: BufReader<TcpStream>) -> (u16, String) {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text:?}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = match head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        true => unchunk(body),
+        false => body.to_owned(),
+    };
+    (status, body)
+}
+
+fn unchunk(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            return whole;
+        }
+        whole.push_str(&rest[..size]);
+        body = rest[size..].strip_prefix("\r\n").unwrap();
+    }
+    panic!("the body was cut off after {whole:?}");
+}
+
+/// The events of a job, by name.
+fn events(body: &str) -> Vec<(String, Value)> {
+    let frames = body.split("\n\n").filter(|frame| !frame.is_empty() && !frame.starts_with(':'));
+    let event = |frame: &str| {
+        let (name, data) = frame.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();
+        (name.to_owned(), serde_json::from_str(data).unwrap())
+    };
+    frames.map(event).collect()
+}
+
+/// The text and the terminal event of a job's answer.
+fn answer(body: &str) -> (String, String, Value) {
+    let events = events(body);
+    assert_eq!(events.first().unwrap().0, "started", "{body}");
+    let terminal = |name: &str| name == "end" || name == "error";
+    assert_eq!(events.iter().filter(|(name, _)| terminal(name)).count(), 1, "{body}");
+    let text = events.iter().filter_map(|(_, value)| value["t"].as_str()).collect();
+    let (name, value) = events.last().unwrap().clone();
+    assert!(terminal(&name), "{body}");
+    (text, name, value)
+}
+
+fn job(id: &str, max_tokens: usize) -> Value {
+    json!({"job_id": id, "prompt": "the rain", "max_tokens": max_tokens, "seed": 42, "temperature": 0.7})
+}
+
+/// A model that, at temperature 0, never says that its answer is over.
+const ENDLESS: &str = "qwen2-q4_k_m.gguf";
+
+fn endless(id: &str, max_tokens: usize) -> Value {
+    json!({"job_id": id, "prompt": "a", "max_tokens": max_tokens, "temperature": 0})
+}
+
+#[test]
+fn the_same_job_has_the_same_answer_alone_and_among_others() {
+    let server = Server::ready(&golden("llama-q4_0.gguf"), &[]);
+    let (status, body) = server.call("POST", "/execute", Some(&job("a", 40)));
+    assert_eq!(status, 200);
+    let alone = answer(&body);
+    let streams: Vec<_> =
+        (0..12).map(|i| server.open("POST", "/execute", Some(&job(&format!("b{i}"), 40)))).collect();
+    for stream in streams {
+        let (_, body) = finish(stream);
+        let (text, name, end) = answer(&body);
+        assert_eq!((&text, &name, &end["stop_reason"]), (&alone.0, &alone.1, &alone.2["stop_reason"]));
+    }
+    let (status, health) = server.call("GET", "/health", None);
+    let health: Value = serde_json::from_str(&health).unwrap();
+    assert_eq!((status, &health["status"], &health["kv_cache_usage"]), (200, &json!("healthy"), &json!(0.0)));
+}
+
+#[test]
+fn what_is_wrong_with_a_job_is_said_before_anything_runs() {
+    let server = Server::ready(&golden("llama-q4_0.gguf"), &["--max-tokens-out", "50"]);
+    let check = |body: Value, expected: &str| {
+        let (status, text) = server.call("POST", "/execute", Some(&body));
+        let error: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (status, error["code"].as_str(), &error["retriable"]),
+            (400, Some("INVALID_REQUEST"), &json!(false))
+        );
+        assert_eq!(error["message"], expected, "{body}");
+    };
+    check(json!({"job_id": "", "prompt": "x"}), "job_id: expected 1 to 256 bytes, found 0");
+    check(json!({"job_id": "a", "prompt": ""}), "prompt: expected 1 to 32768 characters, found 0");
+    check(job("a", 51), "max_tokens: expected at most 50, found 51");
+    check(json!({"job_id": "a", "prompt": "x", "top_p": 2}), "top_p: expected 0 to 1, found 2");
+    check(
+        json!({"job_id": "a", "prompt": "x", "stop": ["a", "b", "c", "d", "e"]}),
+        "stop: expected at most 4 strings, found 5",
+    );
+    let (status, _) = server.call("POST", "/nothing", None);
+    assert_eq!(status, 404);
+    assert_eq!(server.call("GET", "/execute", None).0, 405);
+}
+
+#[test]
+fn a_cancelled_job_ends_at_once_and_says_so() {
+    let server = Server::ready(&golden(ENDLESS), &["--ctx", "50000", "--max-tokens-out", "40000"]);
+    let mut stream = server.open("POST", "/execute", Some(&endless("long", 40_000)));
+    let mut line = String::new();
+    while !line.contains("event: token") {
+        line.clear();
+        stream.read_line(&mut line).unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(server.call("POST", "/cancel", Some(&json!({"job_id": "long"}))).0, 202);
+    }
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("event: error") && rest.contains("CANCELLED"), "{rest}");
+}
+
+#[test]
+fn a_drain_finishes_what_runs_and_refuses_what_comes() {
+    for how in ["SIGTERM", "/shutdown"] {
+        let args = ["--ctx", "2000", "--slots", "20"];
+        let server = Server::ready(&golden(ENDLESS), &args);
+        let streams: Vec<_> = (0..20)
+            .map(|i| {
+                let mut stream = server.open("POST", "/execute", Some(&endless(&format!("{i}"), 200 + i)));
+                let mut line = String::new();
+                while !line.contains("event: started") {
+                    line.clear();
+                    stream.read_line(&mut line).unwrap();
+                }
+                stream
+            })
+            .collect();
+        match how {
+            "SIGTERM" => server.signal("-TERM"),
+            path => assert_eq!(server.call("POST", path, Some(&json!({}))).0, 202),
+        }
+        while server.call("GET", "/health", None).0 != 503 {}
+        let (status, body) = server.call("POST", "/execute", Some(&job("late", 5)));
+        assert!(status == 503 && body.contains("UNAVAILABLE"), "{how}: {status} {body}");
+        for mut stream in streams {
+            let mut rest = String::new();
+            stream.read_to_string(&mut rest).unwrap();
+            assert!(rest.contains("event: end") && rest.ends_with("0\r\n\r\n"), "{how}: {rest}");
+        }
+        let (code, log) = server.end();
+        assert_eq!(code, Some(0), "{log}");
+    }
+}
+
+#[test]
+fn a_model_that_cannot_be_loaded_ends_it_with_the_code_of_its_failure() {
+    let server = Server::start("/nowhere/m.gguf", &[]);
+    let (code, log) = server.end();
+    assert_eq!(code, Some(3), "{log}");
+}
