@@ -10,7 +10,7 @@ use super::Finding;
 use crate::process::{cargo, output};
 
 /// A crate, and the crates of this workspace that it may depend on.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("quant", &[]),
     ("gguf", &["quant"]),
     ("tokenizer", &["gguf"]),
@@ -19,8 +19,9 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("cuda", &["model", "gguf", "quant"]),
     ("engine", &["model"]),
     ("worker", &["engine", "tokenizer", "model"]),
+    ("hub", &[]),
     ("server", &["worker"]),
-    ("worker-orcd", &["quant", "gguf", "tokenizer", "model", "cpu", "cuda", "engine", "worker", "server"]),
+    ("worker-orcd", &["quant", "gguf", "tokenizer", "model", "cpu", "cuda", "engine", "worker", "hub", "server"]),
     ("testkit", &["quant", "gguf", "model"]),
     ("xtask", &[]),
 ];

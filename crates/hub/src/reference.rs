@@ -1,0 +1,205 @@
+//! How is a model named? By a path, as `file:PATH`, or as `hf:ORG/REPO[@REVISION]::file=PATH` for a file of a hub's repository.
+//!
+//! The parts of a hub's name become folders of the cache and pieces of addresses, so each is checked here once: none is empty, too
+//! long or able to leave its folder.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::HubError;
+
+/// The most bytes of a part of a name.
+const MAX_PART: usize = 255;
+/// The most bytes of a path in a repository.
+const MAX_PATH: usize = 1024;
+/// What a reference may be.
+const FORMS: &str = "a path, file:PATH or hf:ORG/REPO[@REVISION]::file=PATH";
+
+/// A model by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelRef {
+    /// A file here.
+    Path(PathBuf),
+    /// A file on a hub.
+    Hub(HubFile),
+}
+
+/// A file in a repository of a hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubFile {
+    repo: String,
+    revision: String,
+    path: String,
+}
+
+impl HubFile {
+    /// A file by its parts.
+    ///
+    /// # Errors
+    /// [`HubError::Reference`] with the part that cannot be one.
+    pub fn new(repo: &str, revision: &str, path: &str) -> Result<HubFile, HubError> {
+        let halves = repo.split('/').collect::<Vec<_>>();
+        if halves.len() != 2 || !halves.iter().all(|half| is_name(half)) {
+            return Err(refuse("a repository as ORG/NAME of letters, digits, '.', '_' and '-'", repo));
+        }
+        if revision.len() > MAX_PART || !revision.split('/').all(is_name) {
+            return Err(refuse("a branch, a tag or a commit after '@'", revision));
+        }
+        let safe = |part: &str| {
+            let hostile = |c: char| c.is_control() || c == '\\';
+            part.len() <= MAX_PART && !matches!(part, "" | "." | "..") && !part.contains(hostile)
+        };
+        if path.len() > MAX_PATH || !path.split('/').all(safe) {
+            return Err(refuse("a file's path inside the repository after '::file='", path));
+        }
+        Ok(HubFile { repo: repo.to_owned(), revision: revision.to_owned(), path: path.to_owned() })
+    }
+
+    /// `ORG/NAME`.
+    #[must_use]
+    pub fn repo(&self) -> &str {
+        &self.repo
+    }
+
+    /// A branch, a tag or a commit.
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// Inside the repository.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Another file of the same revision. `path` comes from this file's own, so it is as safe.
+    pub(crate) fn sibling(&self, path: String) -> HubFile {
+        HubFile { path, ..self.clone() }
+    }
+
+    /// The same file at a commit that a server named.
+    pub(crate) fn at(&self, commit: &str) -> HubFile {
+        HubFile { revision: commit.to_owned(), ..self.clone() }
+    }
+
+    fn parse(text: &str) -> Result<HubFile, HubError> {
+        let Some((place, path)) = text.split_once("::file=") else {
+            return Err(refuse("hf:ORG/REPO[@REVISION]::file=PATH", &format!("hf:{text}")));
+        };
+        let (repo, revision) = place.split_once('@').unwrap_or((place, "main"));
+        HubFile::new(repo, revision, path)
+    }
+}
+
+impl FromStr for ModelRef {
+    type Err = HubError;
+
+    fn from_str(text: &str) -> Result<ModelRef, HubError> {
+        if let Some(name) = text.strip_prefix("hf:") {
+            return HubFile::parse(name).map(ModelRef::Hub);
+        }
+        let path = text.strip_prefix("file:").unwrap_or(text);
+        // The form of an address, as in file:///models/m.gguf.
+        let path = path.strip_prefix("//").filter(|path| path.starts_with('/')).unwrap_or(path);
+        if path.is_empty() || path.contains('\0') {
+            return Err(refuse(FORMS, text));
+        }
+        Ok(ModelRef::Path(path.into()))
+    }
+}
+
+impl fmt::Display for ModelRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ModelRef::Path(path) => path.display().fmt(f),
+            ModelRef::Hub(file) => file.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for HubFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hf:{}@{}::file={}", self.repo, self.revision, self.path)
+    }
+}
+
+/// Whether this can be part of a repository's or a revision's name.
+pub(crate) fn is_name(part: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    !part.is_empty() && part.len() <= MAX_PART && !matches!(part, "." | "..") && part.bytes().all(known)
+}
+
+fn refuse(expected: &'static str, found: &str) -> HubError {
+    let found = found.chars().take(MAX_PART).collect();
+    HubError::Reference { expected, found }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str, expected: &Expect) {
+        let said = match text.parse::<ModelRef>() {
+            Ok(ModelRef::Path(path)) => format!("path {}", path.display()),
+            Ok(hub) => hub.to_string(),
+            Err(error) => error.to_string(),
+        };
+        expected.assert_eq(&said);
+    }
+
+    #[test]
+    fn references_are_told_apart() {
+        check("models/m.gguf", &expect!["path models/m.gguf"]);
+        check("file:hf:m.gguf", &expect!["path hf:m.gguf"]);
+        check("file:///models/m.gguf", &expect!["path /models/m.gguf"]);
+        check("hf:org/repo-GGUF::file=m.Q4_K_M.gguf", &expect!["hf:org/repo-GGUF@main::file=m.Q4_K_M.gguf"]);
+        check("hf:org/repo@refs/pr/1::file=a/b c.gguf", &expect!["hf:org/repo@refs/pr/1::file=a/b c.gguf"]);
+    }
+
+    #[test]
+    fn what_is_no_reference_is_named() {
+        check(
+            "hf:org/repo",
+            &expect![[r#"model reference: expected hf:ORG/REPO[@REVISION]::file=PATH, found "hf:org/repo""#]],
+        );
+        check(
+            "hf:org::file=m.gguf",
+            &expect![[
+                r#"model reference: expected a repository as ORG/NAME of letters, digits, '.', '_' and '-', found "org""#
+            ]],
+        );
+        check(
+            "hf:org/repo@../..::file=m.gguf",
+            &expect![[r#"model reference: expected a branch, a tag or a commit after '@', found "../..""#]],
+        );
+        check(
+            "hf:org/repo::file=../../m.gguf",
+            &expect![[
+                r#"model reference: expected a file's path inside the repository after '::file=', found "../../m.gguf""#
+            ]],
+        );
+        check(
+            "file:",
+            &expect![[
+                r#"model reference: expected a path, file:PATH or hf:ORG/REPO[@REVISION]::file=PATH, found "file:""#
+            ]],
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_leaves_its_folder(text in "hf:[a./@:=-]{0,12}/[a./@-]{1,8}(@[a./]{0,8})?::file=[a./\\\\]{0,12}") {
+            if let Ok(ModelRef::Hub(file)) = text.parse::<ModelRef>() {
+                for part in [file.repo(), file.revision(), file.path()] {
+                    prop_assert!(part.split('/').all(|part| !matches!(part, "" | "." | "..")), "{part}");
+                }
+                prop_assert_eq!(file.to_string().parse::<ModelRef>().unwrap(), ModelRef::Hub(file));
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Does a file come whole, whatever servers, connections and other processes do? Against a small server that speaks as the hub does.
+
+mod faults;
+mod local;
+mod refusals;
+mod server;
