@@ -12,12 +12,14 @@
 //! | 7    | the device is not available                                    |
 //! | 8    | the request or its input is invalid                            |
 //! | 9    | the GPU or its driver failed while it was in use               |
+//! | 10   | a model could not be fetched: network, refusal or wrong hash   |
 //! | 130  | interrupted by Ctrl-C                                          |
 
 use std::io;
 use std::process::ExitCode;
 
 use gguf::GgufError;
+use hub::HubError;
 use model::{ExecutorError, ModelError};
 use thiserror::Error;
 use tokenizer::TokenizerError;
@@ -29,7 +31,7 @@ use crate::memory::Needed;
 /// What `--help` says about exit codes.
 pub(crate) const HELP: &str = "Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 file not found or unreadable, \
     4 invalid model file, 5 unsupported model or tokenizer, 6 insufficient memory, 7 device not available, \
-    8 invalid request, 9 GPU failure, 130 interrupted.";
+    8 invalid request, 9 GPU failure, 10 fetching failed, 130 interrupted.";
 
 /// Exit code of a process that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -163,6 +165,9 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<io::Error>() {
         return Some(of_io(error));
     }
+    if let Some(error) = cause.downcast_ref::<HubError>() {
+        return Some(of_hub(error));
+    }
     if let Some(error) = cause.downcast_ref::<GgufError>() {
         return Some(of_gguf(error));
     }
@@ -200,6 +205,21 @@ fn of_failure(failure: &Failure) -> u8 {
 
 fn of_io(error: &io::Error) -> u8 {
     if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 3 }
+}
+
+fn of_hub(error: &HubError) -> u8 {
+    match error {
+        HubError::Reference { .. } | HubError::Environment { .. } => 2,
+        HubError::Offline { .. }
+        | HubError::NotFound { .. }
+        | HubError::DiskFull { .. }
+        | HubError::Io { .. } => 3,
+        HubError::Refused { .. }
+        | HubError::Network { .. }
+        | HubError::Status { .. }
+        | HubError::Protocol { .. }
+        | HubError::Hash { .. } => 10,
+    }
 }
 
 fn of_gguf(error: &GgufError) -> u8 {

@@ -6,6 +6,7 @@
 mod cmd;
 mod device;
 mod exit;
+mod fetch;
 mod interrupt;
 mod log;
 mod machine;

@@ -17,23 +17,31 @@ const STRIDE: usize = 8 << 20;
 /// A page of the smallest kind: touching one byte of each reads all.
 const PAGE: usize = 4096;
 
-/// A load's progress.
+/// The progress of a load, or of a download.
 pub(crate) struct Progress {
+    /// What is done, as in `loading`.
+    what: &'static str,
     bar: Option<ProgressBar>,
     /// The last quarter that was logged.
     quarter: Option<u64>,
 }
 
 impl Progress {
-    /// A bar where one is wanted.
+    /// The progress of loading, with a bar where one is wanted.
     pub(crate) fn start(log: &LogArgs) -> Progress {
+        Progress::of("loading", log)
+    }
+
+    /// The progress of what is named here.
+    pub(crate) fn of(what: &'static str, log: &LogArgs) -> Progress {
         let bar = log.wants_progress_bar().then(|| {
-            let style =
-                ProgressStyle::with_template("loading [{bar:40}] {percent:>3} % {binary_bytes_per_sec}");
+            let template = "{prefix} [{bar:40}] {percent:>3} % {binary_bytes_per_sec}";
+            let style = ProgressStyle::with_template(template);
             ProgressBar::new(0)
+                .with_prefix(what)
                 .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
         });
-        Progress { bar, quarter: None }
+        Progress { what, bar, quarter: None }
     }
 
     /// Reads all tensors of a file into memory, with a look at the progress every `stride` bytes.
@@ -66,7 +74,7 @@ impl Progress {
         let quarter = (done * 4).checked_div(total).unwrap_or(4);
         if self.quarter.is_none_or(|last| quarter > last) {
             self.quarter = Some(quarter);
-            tracing::info!("loading: {} % of {}", quarter * 25, Bytes(total));
+            tracing::info!("{}: {} % of {}", self.what, quarter * 25, Bytes(total));
         }
     }
 

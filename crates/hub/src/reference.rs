@@ -3,6 +3,7 @@
 //! The parts of a hub's name become folders of the cache and pieces of addresses, so each is checked here once: none is empty, too
 //! long or able to leave its folder.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -107,6 +108,15 @@ impl FromStr for ModelRef {
             return Err(refuse(FORMS, text));
         }
         Ok(ModelRef::Path(path.into()))
+    }
+}
+
+/// A path need not be text.
+impl TryFrom<OsString> for ModelRef {
+    type Error = HubError;
+
+    fn try_from(name: OsString) -> Result<ModelRef, HubError> {
+        name.into_string().map_or_else(|path| Ok(ModelRef::Path(path.into())), |text| text.parse())
     }
 }
 

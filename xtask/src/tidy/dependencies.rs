@@ -21,7 +21,10 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("worker", &["engine", "tokenizer", "model"]),
     ("hub", &[]),
     ("server", &["worker"]),
-    ("worker-orcd", &["quant", "gguf", "tokenizer", "model", "cpu", "cuda", "engine", "worker", "hub", "server"]),
+    (
+        "worker-orcd",
+        &["quant", "gguf", "tokenizer", "model", "cpu", "cuda", "engine", "worker", "hub", "server"],
+    ),
     ("testkit", &["quant", "gguf", "model"]),
     ("xtask", &[]),
 ];

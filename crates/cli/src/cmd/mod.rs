@@ -6,6 +6,7 @@
 mod bench;
 mod eval;
 mod inspect;
+mod pull;
 mod run;
 mod serve;
 mod tokenize;
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Serve(Box<serve::Args>),
     /// Say what is in a GGUF file, and what memory it needs
     Inspect(inspect::Args),
+    /// Fetch a model and print the path of its file
+    Pull(pull::Args),
     /// Turn text on stdin into token ids
     Tokenize(tokenize::TokenizeArgs),
     /// Turn token ids on stdin into text
@@ -42,9 +45,10 @@ pub(crate) fn dispatch(command: &Command, log: &LogArgs) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => run::run(args, log),
         Command::Serve(args) => serve::run(args, log),
-        Command::Inspect(args) => inspect::run(args),
-        Command::Tokenize(args) => tokenize::tokenize(args),
-        Command::Detokenize(args) => tokenize::detokenize(args),
+        Command::Inspect(args) => inspect::run(args, log),
+        Command::Pull(args) => pull::run(args, log),
+        Command::Tokenize(args) => tokenize::tokenize(args, log),
+        Command::Detokenize(args) => tokenize::detokenize(args, log),
         Command::Eval(args) => eval::run(args, log),
         Command::Bench(args) => bench::run(args, log),
     }

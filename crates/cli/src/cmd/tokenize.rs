@@ -4,15 +4,17 @@
 //! `--special`. Plain: stdin is one text (or one JSON array of ids). `--jsonl`: a JSON value a line in, a JSON value a line out.
 
 use std::io::{self, BufRead, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use gguf::Gguf;
+use hub::ModelRef;
 use tokenizer::limits::MAX_TEXT_BYTES;
 use tokenizer::{EncodeOptions, Tokenizer};
 
 use crate::device;
 use crate::exit::Failure;
+use crate::fetch;
+use crate::log::LogArgs;
 
 /// Bytes of a line or of all of stdin: JSON writes a character in up to six bytes, and an id in up to eleven.
 const MAX_INPUT_BYTES: usize = 12 * MAX_TEXT_BYTES;
@@ -24,9 +26,9 @@ const MAX_INPUT_BYTES: usize = 12 * MAX_TEXT_BYTES;
     worker-orcd tokenize --model m.gguf --jsonl < texts.jsonl   ->  one array a line"
 )]
 pub(crate) struct TokenizeArgs {
-    /// The GGUF file
-    #[arg(long, short, value_name = "PATH")]
-    model: PathBuf,
+    /// The GGUF file: a path, or hf:ORG/REPO[@REVISION]::file=PATH of a hub
+    #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
+    model: ModelRef,
     /// Turn the names of special tokens, such as <|im_start|>, into their ids
     #[arg(long)]
     special: bool,
@@ -42,9 +44,9 @@ pub(crate) struct TokenizeArgs {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example: echo '[9707]' | worker-orcd detokenize --model m.gguf")]
 pub(crate) struct DetokenizeArgs {
-    /// The GGUF file
-    #[arg(long, short, value_name = "PATH")]
-    model: PathBuf,
+    /// The GGUF file: a path, or hf:ORG/REPO[@REVISION]::file=PATH of a hub
+    #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
+    model: ModelRef,
     /// Write special tokens by their names; otherwise they are left out
     #[arg(long)]
     special: bool,
@@ -54,8 +56,8 @@ pub(crate) struct DetokenizeArgs {
 }
 
 /// Text to ids.
-pub(crate) fn tokenize(args: &TokenizeArgs) -> anyhow::Result<()> {
-    let tokenizer = open(&args.model)?;
+pub(crate) fn tokenize(args: &TokenizeArgs, log: &LogArgs) -> anyhow::Result<()> {
+    let tokenizer = open(&args.model, log)?;
     let options = EncodeOptions { add_special: args.bos, parse_special: args.special };
     let mut out = BufWriter::new(io::stdout().lock());
     each_input(args.jsonl, &mut |place, input| {
@@ -72,8 +74,8 @@ pub(crate) fn tokenize(args: &TokenizeArgs) -> anyhow::Result<()> {
 }
 
 /// Ids to text.
-pub(crate) fn detokenize(args: &DetokenizeArgs) -> anyhow::Result<()> {
-    let tokenizer = open(&args.model)?;
+pub(crate) fn detokenize(args: &DetokenizeArgs, log: &LogArgs) -> anyhow::Result<()> {
+    let tokenizer = open(&args.model, log)?;
     let mut out = BufWriter::new(io::stdout().lock());
     each_input(args.jsonl, &mut |place, input| {
         let refuse = |reason: String| Failure::Request(format!("{place}: {reason}"));
@@ -92,8 +94,8 @@ pub(crate) fn detokenize(args: &DetokenizeArgs) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-fn open(path: &Path) -> anyhow::Result<Tokenizer> {
-    device::open_tokenizer(&Gguf::open(path)?)
+fn open(model: &ModelRef, log: &LogArgs) -> anyhow::Result<Tokenizer> {
+    device::open_tokenizer(&Gguf::open(&fetch::path_of(model, log)?)?)
 }
 
 /// Hands over stdin whole, or line by line, with the name of the place for errors. No input is longer than the bound.

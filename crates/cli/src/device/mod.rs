@@ -8,7 +8,7 @@ mod choose;
 mod gpu;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use cpu::CpuExecutor;
 use cuda::CudaExecutor;
 use gguf::Gguf;
+use hub::ModelRef;
 use model::{Architecture, Executor, ExecutorError, Model};
 use tokenizer::Tokenizer;
 
@@ -23,6 +24,7 @@ pub(crate) use self::choose::{Chosen, Device, DeviceArgs, choose};
 pub(crate) use self::gpu::{Gpu, unsupported};
 use crate::cmd::at_least_one;
 use crate::exit::Failure;
+use crate::fetch;
 use crate::log::LogArgs;
 use crate::machine;
 use crate::memory::Needed;
@@ -34,9 +36,9 @@ const DEFAULT_CTX: usize = 4096;
 /// The flags of every command that computes with a model.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
-    /// The GGUF file; any part of a split one
-    #[arg(long, short, value_name = "PATH")]
-    pub(crate) model: PathBuf,
+    /// The GGUF file (any part of a split one): a path, or hf:ORG/REPO[@REVISION]::file=PATH of a hub
+    #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
+    pub(crate) model: ModelRef,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     /// Threads that compute on the CPU, or fill a GPU's buffers [default: the physical cores this process may use]
@@ -165,13 +167,13 @@ fn read_tokenizer(gguf: &Gguf) -> anyhow::Result<Tokenizer> {
 }
 
 /// Chooses the device that the flags ask for and reads what the file says about its model.
-pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<Opened> {
-    Ok(open_and(args, |_| Ok(()))?.0)
+pub(crate) fn open(args: &ModelArgs, log: &LogArgs) -> anyhow::Result<Opened> {
+    Ok(open_and(args, log, |_| Ok(()))?.0)
 }
 
 /// The same, and the file's tokenizer.
-pub(crate) fn open_with_tokenizer(args: &ModelArgs) -> anyhow::Result<(Opened, Tokenizer)> {
-    let (opened, tokenizer) = open_and(args, read_tokenizer)?;
+pub(crate) fn open_with_tokenizer(args: &ModelArgs, log: &LogArgs) -> anyhow::Result<(Opened, Tokenizer)> {
+    let (opened, tokenizer) = open_and(args, log, read_tokenizer)?;
     tokenizer.notices().iter().for_each(|notice| tracing::warn!("{notice}"));
     Ok((opened, tokenizer))
 }
@@ -180,21 +182,34 @@ pub(crate) fn open_with_tokenizer(args: &ModelArgs) -> anyhow::Result<(Opened, T
 /// wanted; it says nothing to the log, whose first line is the device's.
 fn open_and<T: Send>(
     args: &ModelArgs,
+    log: &LogArgs,
     read: impl FnOnce(&Gguf) -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<(Opened, T)> {
-    let began = Instant::now();
+    let mut began = Instant::now();
     let threads = args.threads.map_or_else(machine::default_threads, NonZeroUsize::get);
-    let (chosen, file) = thread::scope(|scope| {
-        let file = scope.spawn(|| -> anyhow::Result<_> {
-            let gguf = Gguf::open(&args.model)?;
-            let model = Model::load(&gguf)?;
-            let read = read(&gguf)?;
-            Ok((gguf, Arc::new(model), read))
-        });
-        let chosen = choose(&args.device, threads);
-        (chosen, file.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
-    let (chosen, (gguf, model, read)) = (chosen?, file?);
+    let read_file = |path: &Path| -> anyhow::Result<_> {
+        let gguf = Gguf::open(path)?;
+        let model = Model::load(&gguf)?;
+        let read = read(&gguf)?;
+        Ok((gguf, Arc::new(model), read))
+    };
+    let (chosen, (gguf, model, read)) = match &args.model {
+        ModelRef::Path(path) => {
+            let (chosen, file) = thread::scope(|scope| {
+                let file = scope.spawn(|| read_file(path));
+                let chosen = choose(&args.device, threads);
+                (chosen, file.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            });
+            (chosen?, file?)
+        }
+        // Nothing is fetched for a device that is not there, and what fetching takes is not loading.
+        hub @ ModelRef::Hub(_) => {
+            let chosen = choose(&args.device, threads)?;
+            let path = fetch::path_of(hub, log)?;
+            began = Instant::now();
+            (chosen, read_file(&path)?)
+        }
+    };
     let load_chunk = args.load_chunk_mb.map(|mb| usize::from(mb) << 20);
     let opened = Opened { gguf, model, chosen, threads, exact: args.device.exact, load_chunk, began };
     Ok((opened, read))

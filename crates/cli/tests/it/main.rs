@@ -8,6 +8,7 @@ mod eval;
 mod gpu;
 mod inspect;
 mod program;
+mod pull;
 mod refusals;
 mod run;
 mod serve;

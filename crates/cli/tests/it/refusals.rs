@@ -21,7 +21,7 @@ fn wrong_usage_is_2() {
     check(
         &["run"],
         "",
-        &expect!["2: error: the following required arguments were not provided: --model <PATH>"],
+        &expect!["2: error: the following required arguments were not provided: --model <MODEL>"],
     );
     check(
         &["run", "--model", "m", "--temperature", "hot"],

@@ -90,7 +90,7 @@ fn positive(text: &str) -> Result<f64, String> {
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let tests = args.tests()?;
-    let mut opened = device::open(&args.model)?;
+    let mut opened = device::open(&args.model, log)?;
     // While nothing is loaded there is room for it.
     let roofline = match args.roofline {
         Some(rate) => Some(Roofline { gigabytes_per_second: rate, source: "given" }),
@@ -107,7 +107,9 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         return Err(Failure::Request(text).into());
     }
     let (threads, gpu) = (loaded.threads, loaded.gpu);
-    let peer = args.vs.as_deref().map(|program| Peer { program, model: &args.model.model, threads, gpu });
+    let gguf = loaded.gguf.clone();
+    let model = gguf.paths().first();
+    let peer = args.vs.as_deref().zip(model).map(|(program, model)| Peer { program, model, threads, gpu });
     let mut ours = vec![Vec::new(); tests.len()];
     let mut theirs = vec![Vec::new(); tests.len()];
     for &test in &tests {

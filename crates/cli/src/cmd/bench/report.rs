@@ -109,7 +109,7 @@ impl Facts {
         Facts {
             version: env!("CARGO_PKG_VERSION"),
             commit: version::COMMIT,
-            model: args.model.model.display().to_string(),
+            model: args.model.model.to_string(),
             parameters: tensors.iter().map(|tensor| tensor.n_values() as u64).sum(),
             weights_bytes: memory.weights,
             weights_bytes_per_token,

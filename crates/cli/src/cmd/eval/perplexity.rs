@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let text = fs::read(&args.file).with_context(|| args.file.display().to_string())?;
     let text = String::from_utf8(text)
         .map_err(|e| Failure::Request(format!("{}: expected UTF-8: {e}", args.file.display())))?;
-    let (opened, tokenizer) = device::open_with_tokenizer(&args.model)?;
+    let (opened, tokenizer) = device::open_with_tokenizer(&args.model, log)?;
     let mut ids = tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false })?;
     let bos = tokenizer.special().bos.filter(|_| tokenizer.special().add_bos);
     let n_chunk = (ids.len() / n_ctx).min(args.chunks.unwrap_or(usize::MAX));

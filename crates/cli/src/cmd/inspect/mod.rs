@@ -8,15 +8,17 @@ mod plan;
 mod text;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
 use gguf::Gguf;
+use hub::ModelRef;
 use model::Model;
 
 use self::facts::Facts;
 use crate::cmd;
 use crate::device::{DeviceArgs, Shape};
 use crate::exit::Failure;
+use crate::fetch;
+use crate::log::LogArgs;
 
 /// `worker-orcd inspect`.
 #[derive(clap::Args, Debug)]
@@ -24,9 +26,9 @@ use crate::exit::Failure;
     worker-orcd inspect m.gguf --plan --device cuda:0 --ctx 8192 --slots 16\n\n\
     With --plan the exit code says whether it fits: 0, or 6 if it does not (7 if the device is not there).")]
 pub(crate) struct Args {
-    /// The GGUF file; any part of a split one
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// The GGUF file (any part of a split one): a path, or hf:ORG/REPO[@REVISION]::file=PATH of a hub
+    #[arg(value_name = "MODEL", value_parser = fetch::reference())]
+    file: ModelRef,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -47,17 +49,17 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let n_ctx = args.ctx.map(NonZeroUsize::get);
     if args.plan {
-        let gguf = Gguf::open(&args.file)?;
+        let gguf = Gguf::open(&fetch::path_of(&args.file, log)?)?;
         let shape = Shape { n_ctx, n_slot: args.slots.map_or(1, NonZeroUsize::get), n_page: None };
         return plan::run(&Model::load(&gguf)?, shape, &args.device, args.json);
     }
     if args.device.says_something() {
         return Err(Failure::Usage("--device, --gpu-device and --exact need --plan".to_owned()).into());
     }
-    let gguf = Gguf::open(&args.file)?;
+    let gguf = Gguf::open(&fetch::path_of(&args.file, log)?)?;
     let facts = Facts::of(&gguf, n_ctx, args.tensors);
     if args.json { cmd::print_json(&facts) } else { cmd::print(&facts.to_string()) }
 }

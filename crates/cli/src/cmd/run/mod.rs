@@ -55,7 +55,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let prompt = read_prompt(args)?;
-    let (opened, tokenizer) = device::open_with_tokenizer(&args.model)?;
+    let (opened, tokenizer) = device::open_with_tokenizer(&args.model, log)?;
     if !args.raw && tokenizer.chat_template().is_none() {
         let text = "the file has no chat template; --raw continues the prompt as plain text";
         return Err(Failure::Request(text.to_owned()).into());

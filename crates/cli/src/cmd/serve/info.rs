@@ -1,10 +1,10 @@
 //! What do clients get to know of the model? Names, sizes and kinds; no paths.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gguf::Gguf;
+use hub::ModelRef;
 use server::ModelInfo;
 use tokenizer::Tokenizer;
 
@@ -12,10 +12,14 @@ use crate::device::Loaded;
 use crate::version;
 
 /// Describes a loaded model. The first of `names` is its name, the others answer too.
-pub(crate) fn of(loaded: &Loaded, tokenizer: &Tokenizer, names: &[String], path: &Path) -> ModelInfo {
+pub(crate) fn of(loaded: &Loaded, tokenizer: &Tokenizer, names: &[String], model: &ModelRef) -> ModelInfo {
     let gguf = &loaded.gguf;
-    let stem =
-        path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let stem = gguf.paths().first().and_then(|path| path.file_stem());
+    let stem = stem.map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let reference = match model {
+        ModelRef::Path(_) => stem.clone(),
+        ModelRef::Hub(file) => file.to_string(),
+    };
     let (id, aliases) = match names {
         [] => (stem.clone(), Vec::new()),
         [first, others @ ..] => (first.clone(), others.to_vec()),
@@ -25,7 +29,7 @@ pub(crate) fn of(loaded: &Loaded, tokenizer: &Tokenizer, names: &[String], path:
     ModelInfo {
         id,
         aliases,
-        reference: stem,
+        reference,
         created: now.as_secs(),
         n_params: gguf.tensors().iter().map(|tensor| tensor.n_values() as u64).sum(),
         n_bytes: gguf.file_len(),

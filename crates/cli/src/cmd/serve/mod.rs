@@ -139,7 +139,7 @@ fn load(args: Args, log: LogArgs, app: App) -> anyhow::Result<oneshot::Receiver<
 
 fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     tracing::info!(event = "model_load_start");
-    let (opened, tokenizer) = device::open_with_tokenizer(&args.model)?;
+    let (opened, tokenizer) = device::open_with_tokenizer(&args.model, log)?;
     let n_slot = args.slots.map_or(if opened.is_on_gpu() { 64 } else { 8 }, NonZeroUsize::get);
     let n_ctx = args.model.ctx.map(NonZeroUsize::get);
     let kv_bytes = args.kv_cache_size_mb.map(|mb| (mb.get() as u64).saturating_mul(1 << 20));
