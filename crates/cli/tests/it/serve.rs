@@ -16,7 +16,7 @@ use crate::program::{command, golden};
 struct Server {
     child: Child,
     address: String,
-    log: thread::JoinHandle<String>,
+    log: Option<thread::JoinHandle<String>>,
 }
 
 impl Server {
@@ -36,7 +36,7 @@ impl Server {
             stderr.read_to_string(&mut said).unwrap();
             said
         });
-        Server { child, address, log }
+        Server { child, address, log: Some(log) }
     }
 
     /// Waits until requests are taken.
@@ -79,7 +79,15 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        (self.child.wait().unwrap().code(), self.log.join().unwrap())
+        (self.child.wait().unwrap().code(), self.log.take().unwrap().join().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
