@@ -11,6 +11,7 @@ mod health;
 mod jobs;
 mod listen;
 pub mod options;
+mod page;
 mod routes;
 pub mod sse;
 mod state;

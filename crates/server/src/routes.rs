@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 
 use crate::error::ApiError;
 use crate::state::App;
-use crate::{health, jobs};
+use crate::{health, jobs, page};
 
 /// All routes.
 pub(crate) fn router(app: App) -> Router {
@@ -16,6 +16,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/execute", post(jobs::execute))
         .route("/cancel", post(jobs::cancel))
         .route("/shutdown", post(jobs::shutdown))
+        .merge(page::routes())
         .fallback(|| async { ApiError::NotFound })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(DefaultBodyLimit::max(body_bytes))

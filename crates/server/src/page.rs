@@ -1,0 +1,103 @@
+//! The page at `/`: chat with the model, and see how it does. Files of `page/`, embedded as they are.
+//!
+//! The page needs nothing from outside, and its content security policy says so: scripts and styles are its own, and what a model writes cannot become
+//! either.
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::error::ApiError;
+use crate::state::App;
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Embeds files of `page/`.
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_bytes!(concat!("../page/", $name)).as_slice())),*]
+    };
+}
+
+const FILES: [(&str, &[u8]); 12] = files![
+    "index.html",
+    "app.css",
+    "api.js",
+    "app.js",
+    "dom.js",
+    "highlight.js",
+    "icon.svg",
+    "markdown.js",
+    "status.js",
+    "store.js",
+    "theme.js",
+    "view.js",
+];
+
+/// The page's routes.
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/", get(|| async { file("index.html") }))
+        .route("/page/{name}", get(|Path(name): Path<String>| async move { file(&name) }))
+}
+
+fn file(name: &str) -> Response {
+    let Some((name, bytes)) = FILES.iter().find(|(known, _)| *known == name) else {
+        return ApiError::NotFound.into_response();
+    };
+    let kind = match name.rsplit('.').next() {
+        Some("html") => "text/html; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        _ => "application/octet-stream",
+    };
+    let mut headers = HeaderMap::new();
+    for (key, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        // A new version of the program brings new files under the same names.
+        (header::CACHE_CONTROL, "no-cache"),
+    ] {
+        headers.insert(key, HeaderValue::from_static(value));
+    }
+    (StatusCode::OK, headers, *bytes).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_page_is_embedded_and_names_no_other_place() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("page");
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort_unstable();
+        let mut embedded: Vec<&str> = FILES.iter().map(|(name, _)| *name).collect();
+        embedded.sort_unstable();
+        assert_eq!(names, embedded);
+        for (name, bytes) in FILES {
+            let text = std::str::from_utf8(bytes).unwrap();
+            let outside =
+                text.match_indices("://").filter(|(at, _)| !text[*at..].starts_with("://www.w3.org/"));
+            for (at, _) in outside {
+                let line = text[..at].rsplit('\n').next().unwrap_or_default();
+                assert!(
+                    !line.contains("src=") && !line.contains("href=") && !line.contains("import"),
+                    "{name}: {line}"
+                );
+            }
+        }
+    }
+}
