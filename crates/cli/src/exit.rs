@@ -249,9 +249,12 @@ fn of_worker(error: &WorkerError) -> u8 {
 
 fn of_engine(error: &EngineError) -> u8 {
     match error {
-        EngineError::Request { .. } | EngineError::NothingAllowed { .. } => 8,
-        EngineError::Device(_) => GPU_FAILED,
-        EngineError::Busy { .. } | EngineError::Failed(_) | EngineError::Stopped => 1,
+        EngineError::Request { .. } | EngineError::NothingAllowed { .. } | EngineError::Constraint(_) => 8,
+        EngineError::Device(_) | EngineError::NotResident => GPU_FAILED,
+        EngineError::Busy { .. }
+        | EngineError::Stalled { .. }
+        | EngineError::Failed(_)
+        | EngineError::Stopped => 1,
     }
 }
 

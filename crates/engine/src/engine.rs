@@ -5,13 +5,17 @@
 //! to another sequence at once, because the device computes steps in the order in which they were submitted.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use model::batch::SlotId;
 use model::{Batch, Executor, Limits, Output, Picked, Ticket, Want};
 
 use crate::EngineError;
+use crate::load::Counters;
 use crate::pages::PagePool;
+use crate::queue::Queue;
 use crate::scheduler::{self, Demand, Grant};
 use crate::sequence::{Sequence, Waiting};
 use crate::stream::Event;
@@ -36,13 +40,13 @@ pub(crate) struct Core {
     limits: Limits,
     pool: PagePool,
     free_slots: Vec<SlotId>,
-    /// First come, first served.
-    waiting: VecDeque<Waiting>,
+    waiting: Queue,
     /// By number in the order of admission.
     running: BTreeMap<u64, Sequence>,
     in_flight: VecDeque<Step>,
     n_admitted: u64,
     n_step: u64,
+    counters: Arc<Counters>,
 }
 
 /// A submitted step.
@@ -61,11 +65,12 @@ impl Core {
             free_slots: (0..limits.n_slot).rev().filter_map(|slot| SlotId::try_from(slot).ok()).collect(),
             limits,
             executor,
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
             running: BTreeMap::new(),
             in_flight: VecDeque::new(),
             n_admitted: 0,
             n_step: 0,
+            counters: Arc::default(),
         }
     }
 
@@ -77,8 +82,12 @@ impl Core {
         self.pool.clone()
     }
 
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
     pub(crate) fn enqueue(&mut self, waiting: Waiting) {
-        self.waiting.push_back(waiting);
+        self.waiting.push(waiting);
     }
 
     /// Whether there is nothing to do and nothing under way.
@@ -90,31 +99,28 @@ impl Core {
     pub(crate) fn step(&mut self) -> Result<(), EngineError> {
         self.sweep(Instant::now());
         self.admit(Instant::now());
+        let mut n_failed = 0;
         while self.in_flight.len() < self.limits.n_in_flight.max(1) {
             let schedule = self.schedule();
             if schedule.is_empty() {
                 break;
             }
-            self.submit(&schedule)?;
+            n_failed += self.submit(&schedule)?;
         }
         match self.in_flight.pop_front() {
             Some(step) => {
                 let picked = self.executor.collect(step.ticket)?;
                 self.commit(&step, picked)
             }
-            None if self.is_idle() => Ok(()),
+            None if self.is_idle() || n_failed > 0 => Ok(()),
             None => Err(EngineError::Failed("requests wait, but none can run on this executor".to_owned())),
         }
     }
 
     /// Ends what is cancelled or overdue.
     fn sweep(&mut self, now: Instant) {
-        for _ in 0..self.waiting.len() {
-            let Some(waiting) = self.waiting.pop_front() else { break };
-            match waiting.verdict(now) {
-                Some(reason) => waiting.finish(reason, now),
-                None => self.waiting.push_back(waiting),
-            }
+        for (waiting, reason) in self.waiting.sweep(now) {
+            waiting.end(reason, now);
         }
         let over: Vec<(u64, Event)> = self
             .running
@@ -126,15 +132,16 @@ impl Core {
         }
     }
 
-    /// Starts waiting requests, in order, while there is a slot and every page that the first of them can need.
+    /// Starts waiting requests, in turn, while there is a slot and every page that the first of them can need.
     fn admit(&mut self, now: Instant) {
-        while let Some(first) = self.waiting.front() {
+        while let Some(first) = self.waiting.first() {
             let Some(&slot) = self.free_slots.last() else { return };
             let Some(pages) = self.pool.take(first.request.n_page(&self.limits)) else { return };
-            let Some(waiting) = self.waiting.pop_front() else { return };
+            let Some(waiting) = self.waiting.pop() else { return };
             self.free_slots.pop();
             self.n_admitted += 1;
             self.running.insert(self.n_admitted, Sequence::start(waiting, slot, pages, now));
+            self.counters.n_running.store(self.running.len(), Ordering::Relaxed);
         }
     }
 
@@ -144,22 +151,37 @@ impl Core {
         scheduler::schedule(&demands, self.limits.n_row)
     }
 
-    fn submit(&mut self, schedule: &[Grant]) -> Result<(), EngineError> {
+    /// Submits what is scheduled; how many sequences failed and are not part of it.
+    fn submit(&mut self, schedule: &[Grant]) -> Result<usize, EngineError> {
         self.n_step += 1;
+        let mut failed = Vec::new();
         let mut batch = Batch::default();
         let mut wants = Vec::new();
         for grant in schedule {
             let Some(sequence) = self.running.get_mut(&grant.id) else { continue };
             sequence.served = self.n_step;
-            let span = sequence.next_span(grant.n_token);
+            let span = match sequence.next_span(grant.n_token) {
+                Ok(span) => span,
+                Err(error) => {
+                    failed.push((grant.id, error));
+                    continue;
+                }
+            };
             if !matches!(span.want, Want::Nothing) {
                 wants.push((grant.id, span.slot));
             }
             batch.spans.push(span);
         }
-        let ticket = self.executor.submit(&batch)?;
-        self.in_flight.push_back(Step { ticket, wants });
-        Ok(())
+        let n_failed = failed.len();
+        for (id, error) in failed {
+            self.finish(id, Event::Error(error));
+        }
+        if !batch.spans.is_empty() {
+            let ticket = self.executor.submit(&batch)?;
+            self.counters.n_step.fetch_add(1, Ordering::Relaxed);
+            self.in_flight.push_back(Step { ticket, wants });
+        }
+        Ok(n_failed)
     }
 
     /// Gives each token to its sequence, unless that has ended meanwhile.
@@ -186,6 +208,7 @@ impl Core {
     fn finish(&mut self, id: u64, event: Event) {
         if let Some(sequence) = self.running.remove(&id) {
             self.free_slots.push(sequence.slot);
+            self.counters.n_running.store(self.running.len(), Ordering::Relaxed);
             sequence.finish(event);
         }
     }
@@ -193,11 +216,12 @@ impl Core {
     /// Ends every request with this error.
     pub(crate) fn fail(&mut self, error: &EngineError) {
         self.in_flight.clear();
-        while let Some((_, sequence)) = self.running.pop_first() {
-            sequence.finish(Event::Error(error.clone()));
+        let ids: Vec<u64> = self.running.keys().copied().collect();
+        for id in ids {
+            self.finish(id, Event::Error(error.clone()));
         }
-        for waiting in self.waiting.drain(..) {
-            waiting.outbox.finish(Event::Error(error.clone()));
+        for waiting in self.waiting.drain() {
+            waiting.finish(Event::Error(error.clone()));
         }
     }
 }

@@ -3,18 +3,18 @@
 //! The thread owns the executor. It sleeps while there is nothing to do and looks for new requests between steps. An error or a panic in the
 //! executor ends it: every request hears of it, and later ones are refused with the same error.
 
-use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 use model::{Executor, Limits, MemoryReport};
 
 use crate::engine::{Core, EngineOptions};
+use crate::error::panic_message;
+use crate::load::{Counters, Load};
 use crate::pages::PagePool;
 use crate::sequence::Waiting;
 use crate::stream::{Event, Outbox, Place, Stream};
@@ -51,19 +51,6 @@ pub enum Shutdown {
     Abort,
 }
 
-/// How busy the engine is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    /// Requests accepted and unfinished.
-    pub n_unfinished: usize,
-    /// The most that are accepted.
-    pub max_unfinished: usize,
-    /// Pages of the KV cache that no request holds.
-    pub n_free_page: usize,
-    /// Pages in all.
-    pub n_page: usize,
-}
-
 #[derive(Debug)]
 enum Command {
     Submit(Waiting),
@@ -75,6 +62,7 @@ struct Shared {
     limits: Limits,
     memory: MemoryReport,
     pool: PagePool,
+    counters: Arc<Counters>,
     n_unfinished: Arc<AtomicUsize>,
     max_unfinished: usize,
     health: Mutex<Health>,
@@ -93,6 +81,7 @@ impl Engine {
             limits,
             memory: core.executor().memory(),
             pool: core.pool(),
+            counters: core.counters(),
             n_unfinished: Arc::default(),
             max_unfinished: limits.n_slot.saturating_add(options.n_waiting),
             health: Mutex::new(Health::Running),
@@ -122,9 +111,9 @@ impl EngineHandle {
         let request = request.check(&self.shared.limits)?;
         let place = Place::take(&self.shared.n_unfinished, self.shared.max_unfinished)?;
         let (outbox, stream) = Outbox::open(place);
+        let waiting = Waiting::new(request, outbox, &self.shared.limits);
         // Where the engine has just ended, the outbox comes back in the error and closes the stream.
-        let _ended =
-            self.commands.send(Command::Submit(Waiting { request, outbox, submitted: Instant::now() }));
+        let _ended = self.commands.send(Command::Submit(waiting));
         Ok(stream)
     }
 
@@ -142,8 +131,8 @@ impl EngineHandle {
 
     /// What the executor said of its memory when the engine started.
     #[must_use]
-    pub fn memory(&self) -> &MemoryReport {
-        &self.shared.memory
+    pub fn memory(&self) -> MemoryReport {
+        self.shared.memory.clone()
     }
 
     /// Whether it takes requests.
@@ -155,11 +144,15 @@ impl EngineHandle {
     /// How busy it is.
     #[must_use]
     pub fn load(&self) -> Load {
+        let counted = self.shared.counters.load();
+        let n_unfinished = self.shared.n_unfinished.load(Ordering::Relaxed);
         Load {
-            n_unfinished: self.shared.n_unfinished.load(Ordering::Relaxed),
+            n_unfinished,
+            n_waiting: n_unfinished.saturating_sub(counted.n_running),
             max_unfinished: self.shared.max_unfinished,
             n_free_page: self.shared.pool.n_free(),
             n_page: self.shared.limits.n_page,
+            ..counted
         }
     }
 
@@ -183,7 +176,7 @@ impl EngineHandle {
 /// The thread: until it is shut down, is out of reach or fails.
 fn run(mut core: Core, inbox: &Receiver<Command>, shared: &Shared) {
     let result = catch_unwind(AssertUnwindSafe(|| serve(&mut core, inbox)))
-        .unwrap_or_else(|panic| Err(EngineError::Failed(format!("panic: {}", message(&*panic)))));
+        .unwrap_or_else(|panic| Err(EngineError::Failed(format!("panic: {}", panic_message(&*panic)))));
     let error = result.err().unwrap_or(EngineError::Stopped);
     *lock(&shared.health) = match &error {
         EngineError::Stopped => Health::Stopping,
@@ -195,11 +188,11 @@ fn run(mut core: Core, inbox: &Receiver<Command>, shared: &Shared) {
     core.fail(&error);
     for command in inbox.try_iter() {
         if let Command::Submit(waiting) = command {
-            waiting.outbox.finish(Event::Error(error.clone()));
+            waiting.finish(Event::Error(error.clone()));
         }
     }
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(core))) {
-        tracing::error!(panic = message(&*panic), "the executor panicked as it was dropped");
+        tracing::error!(panic = panic_message(&*panic), "the executor panicked as it was dropped");
     }
 }
 
@@ -226,15 +219,6 @@ fn serve(core: &mut Core, inbox: &Receiver<Command>) -> Result<(), EngineError> 
                 }
             }
         }
-    }
-}
-
-/// What a panic said.
-fn message(panic: &(dyn Any + Send)) -> &str {
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        text
-    } else {
-        panic.downcast_ref::<String>().map_or("no message", String::as_str)
     }
 }
 

@@ -8,16 +8,19 @@
 //! - Every accepted request gets exactly one terminal event ([`Event::End`] or [`Event::Error`]), whatever happens, and its pages
 //!   are back before that event is sent.
 //! - A running request has all the pages it can need, so it is never dropped or stopped half way for want of memory.
-//! - Waiting requests run in the order in which they came.
+//! - Clients whose requests wait take turns; a client's own requests run in the order in which they came.
 //! - At most `n_slot + n_waiting` requests are accepted and unfinished; what comes beyond is refused at once.
 //!
 //! An evaluation that needs every row's logits ([`model::Want::Logits`]) runs alone and drives the executor itself: here it would
 //! only pass through, and its rows of `n_vocab` floats have no place in a stream of tokens.
 
+mod constraint;
 mod engine;
 mod error;
 mod handle;
+mod load;
 mod pages;
+mod queue;
 mod request;
 mod scheduler;
 mod sequence;
@@ -25,8 +28,10 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use constraint::Constraint;
 pub use engine::EngineOptions;
 pub use error::EngineError;
-pub use handle::{Engine, EngineHandle, Health, Load, Shutdown};
+pub use handle::{Engine, EngineHandle, Health, Shutdown};
+pub use load::Load;
 pub use request::EngineRequest;
 pub use stream::{Canceller, EndReason, Event, Stream, Timings, Usage};

@@ -6,7 +6,7 @@ use std::time::Instant;
 use model::sampling::{MAX_LOGIT_BIAS, ParamError};
 use model::{Limits, SamplingParams};
 
-use crate::EngineError;
+use crate::{Constraint, EngineError};
 
 /// A prompt to continue.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct EngineRequest {
     pub prompt: Arc<[u32]>,
     /// The most tokens to sample, at least 1; what the context cannot hold is cut off.
     pub max_tokens: usize,
-    /// Until this many tokens are sampled, `end_ids` cannot be chosen (their logits are −∞).
+    /// Until this many tokens are sampled, `end_ids` cannot be chosen (their logits are −∞), unless the constraint allows nothing else.
     pub min_tokens: usize,
     /// Sampling one of these ends the answer. The id itself is counted and named in the end's reason, not sent as a token.
     pub end_ids: Arc<[u32]>,
@@ -23,6 +23,12 @@ pub struct EngineRequest {
     pub params: SamplingParams,
     /// When to give up, whether it waits or runs.
     pub deadline: Option<Instant>,
+    /// Who asks: waiting requests of different clients take turns.
+    pub client: u64,
+    /// Computed pages of the prompt are shared among requests of the same scope; without one they are neither read nor kept.
+    pub cache_scope: Option<u64>,
+    /// What restricts the answer, such as a grammar. `end_ids` that it does not allow end nothing.
+    pub constraint: Option<Box<dyn Constraint>>,
 }
 
 impl EngineRequest {
@@ -36,6 +42,9 @@ impl EngineRequest {
             end_ids: Arc::new([]),
             params: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
             deadline: None,
+            client: 0,
+            cache_scope: None,
+            constraint: None,
         }
     }
 

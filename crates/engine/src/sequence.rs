@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use model::batch::SlotId;
-use model::{Input, Role, Sampled, SamplingParams, Span, Want};
+use model::sampling::TokenMask;
+use model::{Input, Limits, Role, Sampled, SamplingParams, Span, Want};
 
+use crate::constraint::{self, Guarded};
 use crate::pages::Pages;
 use crate::scheduler::{Demand, Need};
 use crate::stream::{EndReason, Event, Outbox, Timings, Usage};
@@ -18,21 +20,34 @@ use crate::{EngineError, EngineRequest};
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) request: EngineRequest,
-    pub(crate) outbox: Outbox,
-    pub(crate) submitted: Instant,
+    /// The request's.
+    constraint: Option<Guarded>,
+    outbox: Outbox,
+    submitted: Instant,
 }
 
 impl Waiting {
+    /// A request that was checked against these limits.
+    pub(crate) fn new(mut request: EngineRequest, outbox: Outbox, limits: &Limits) -> Waiting {
+        let constraint = request.constraint.take().map(|inner| Guarded::new(inner, limits.n_vocab));
+        Waiting { request, constraint, outbox, submitted: Instant::now() }
+    }
+
     /// Why it should not run any more, if so.
     pub(crate) fn verdict(&self, now: Instant) -> Option<EndReason> {
         verdict(&self.outbox, self.request.deadline, now)
     }
 
     /// Ends it before it ran.
-    pub(crate) fn finish(self, reason: EndReason, now: Instant) {
-        let usage = Usage { n_prompt: self.request.prompt.len(), n_generated: 0 };
+    pub(crate) fn end(self, reason: EndReason, now: Instant) {
+        let usage = Usage { n_prompt: self.request.prompt.len(), ..Usage::default() };
         let timings = Timings { queue: now - self.submitted, ..Timings::default() };
-        self.outbox.finish(Event::End { reason, usage, timings });
+        self.finish(Event::End { reason, usage, timings });
+    }
+
+    /// Sends the terminal event.
+    pub(crate) fn finish(self, event: Event) {
+        self.outbox.finish(event);
     }
 }
 
@@ -45,6 +60,7 @@ pub(crate) struct Sequence {
     params: Arc<SamplingParams>,
     /// Used until `min_tokens` tokens are there.
     params_before_min: Option<Arc<SamplingParams>>,
+    constraint: Option<Guarded>,
     /// Positions submitted.
     n_submitted: usize,
     /// Tokens sampled and collected.
@@ -60,13 +76,14 @@ pub(crate) struct Sequence {
 impl Sequence {
     /// Starts a request on its slot and pages, and says so.
     pub(crate) fn start(waiting: Waiting, slot: SlotId, pages: Pages, now: Instant) -> Sequence {
-        let Waiting { request, outbox, submitted } = waiting;
+        let Waiting { request, constraint, outbox, submitted } = waiting;
         outbox.send(Event::Started { queue: now - submitted });
         Sequence {
             pages,
             slot,
             params: Arc::new(request.params.clone()),
             params_before_min: request.params_before_min(),
+            constraint,
             request,
             n_submitted: 0,
             n_generated: 0,
@@ -83,19 +100,22 @@ impl Sequence {
         (self.n_submitted + 1).saturating_sub(self.request.prompt.len())
     }
 
-    /// The rows it could use; none once every token it may have is asked for.
+    /// The rows it could use; none once every token it may have is asked for, or while a constraint has to see the last one first.
     pub(crate) fn demand(&self, id: u64) -> Option<Demand> {
         let left = self.request.prompt.len().saturating_sub(self.n_submitted);
         let need = if left > 0 { Need::Prompt(left) } else { Need::Generated };
-        (left > 0 || self.n_asked() < self.request.max_tokens).then_some(Demand {
+        let n_asked = self.n_asked();
+        let may_ask = self.constraint.is_none() || n_asked == self.n_generated;
+        (left > 0 || n_asked < self.request.max_tokens && may_ask).then_some(Demand {
             id,
             need,
             served: self.served,
         })
     }
 
-    /// Its next `n_token` tokens (those of a [`crate::scheduler::Grant`]) as a span, which from now on count as submitted.
-    pub(crate) fn next_span(&mut self, n_token: usize) -> Span {
+    /// Its next `n_token` tokens (those of a [`crate::scheduler::Grant`]) as a span, which from now on count as submitted. An error is this
+    /// sequence's alone, and its end.
+    pub(crate) fn next_span(&mut self, n_token: usize) -> Result<Span, EngineError> {
         let start = self.n_submitted;
         let prompt = &self.request.prompt;
         let chunk = prompt.get(start..prompt.len().min(start + n_token)).filter(|chunk| !chunk.is_empty());
@@ -106,14 +126,17 @@ impl Sequence {
         let begin = (start == 0).then(|| Arc::clone(prompt));
         let n_asked = self.n_asked();
         self.n_submitted += input.len();
-        let want = if self.n_asked() > n_asked { self.want(n_asked) } else { Want::Nothing };
-        Span { slot: self.slot, begin, start, input, pages: self.pages.ids(), role, want }
+        let want = if self.n_asked() > n_asked { self.want(n_asked)? } else { Want::Nothing };
+        Ok(Span { slot: self.slot, begin, start, input, pages: self.pages.ids(), role, want })
     }
 
     /// How the token with this index in the answer is chosen.
-    fn want(&self, index: usize) -> Want {
-        let early = self.params_before_min.as_ref().filter(|_| index < self.request.min_tokens);
-        Want::Sample { params: Arc::clone(early.unwrap_or(&self.params)), mask: None }
+    fn want(&mut self, index: usize) -> Result<Want, EngineError> {
+        let mask = self.constraint.as_mut().map(Guarded::mask).transpose()?;
+        let early = self.params_before_min.as_ref().filter(|early| {
+            index < self.request.min_tokens && mask.as_ref().is_none_or(|mask| leaves_a_choice(mask, early))
+        });
+        Ok(Want::Sample { params: Arc::clone(early.unwrap_or(&self.params)), mask })
     }
 
     /// Takes the next token of the answer and sends it on; the terminal event, if it was the last.
@@ -128,13 +151,16 @@ impl Sequence {
         if self.request.end_ids.contains(&token) {
             return Some(self.end(EndReason::Stop(token), now));
         }
+        if let Some(Err(error)) = self.constraint.as_mut().map(|c| c.accept(token)) {
+            return Some(Event::Error(error));
+        }
         self.outbox.send(Event::Token(sampled));
         (self.n_generated == self.request.max_tokens).then(|| self.end(EndReason::Length, now))
     }
 
     /// The terminal event for ending now.
     pub(crate) fn end(&self, reason: EndReason, now: Instant) -> Event {
-        let usage = Usage { n_prompt: self.request.prompt.len(), n_generated: self.n_generated };
+        let usage = Usage { n_prompt: self.request.prompt.len(), n_cached: 0, n_generated: self.n_generated };
         let timings = Timings {
             queue: self.started - self.submitted,
             prompt: self.first_token.unwrap_or(now) - self.started,
@@ -154,6 +180,15 @@ impl Sequence {
         drop(pages);
         outbox.finish(event);
     }
+}
+
+/// Whether a mask allows a token that these parameters do not ban.
+fn leaves_a_choice(mask: &TokenMask, params: &SamplingParams) -> bool {
+    let banned = params.logit_bias.iter().filter(|&&(_, bias)| bias == f32::NEG_INFINITY);
+    let mut banned: Vec<u32> = banned.map(|&(id, _)| id).collect();
+    banned.sort_unstable();
+    banned.dedup();
+    constraint::allows_beyond(mask, &banned)
 }
 
 fn verdict(outbox: &Outbox, deadline: Option<Instant>, now: Instant) -> Option<EndReason> {

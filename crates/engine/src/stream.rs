@@ -61,6 +61,8 @@ pub enum EndReason {
 pub struct Usage {
     /// Of the prompt.
     pub n_prompt: usize,
+    /// Of the prompt's, those whose pages were there already.
+    pub n_cached: usize,
     /// Sampled, an end id among them.
     pub n_generated: usize,
 }

@@ -1,5 +1,6 @@
 //! The engine over [`fake::Fake`]: without its thread for everything that can be said exactly, with it for what only a thread shows.
 
+mod constraints;
 mod fake;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use model::{Limits, SamplingParams};
 use proptest::prelude::*;
 
+use self::constraints::{Flaw, Picky};
 use self::fake::{Fake, Fault, LIMITS};
 use crate::engine::Core;
 use crate::sequence::Waiting;
@@ -20,7 +22,7 @@ fn enqueue(core: &mut Core, request: EngineRequest) -> Stream {
     let request = request.check(&core.executor().limits()).unwrap();
     let place = Place::take(&Arc::new(AtomicUsize::new(0)), 1).unwrap();
     let (outbox, stream) = Outbox::open(place);
-    core.enqueue(Waiting { request, outbox, submitted: Instant::now() });
+    core.enqueue(Waiting::new(request, outbox, &core.executor().limits()));
     stream
 }
 
@@ -68,14 +70,18 @@ fn requests() -> impl Strategy<Value = EngineRequest> {
         ..SamplingParams::default()
     });
     let end_ids = proptest::collection::vec(0..40u32, 0..4);
-    (proptest::collection::vec(0..40u32, 1..40), 1..30usize, 0..8usize, end_ids, params).prop_map(
-        |(prompt, max_tokens, min_tokens, end_ids, params)| EngineRequest {
+    let asked = (proptest::collection::vec(0..40u32, 1..40), 1..30usize, 0..8usize, end_ids, params);
+    (asked, 0..3u64, any::<bool>()).prop_map(|(asked, client, constrained)| {
+        let (prompt, max_tokens, min_tokens, end_ids, params) = asked;
+        EngineRequest {
             min_tokens,
             end_ids: end_ids.into(),
             params,
+            client,
+            constraint: constrained.then(|| Box::new(Picky::new(Flaw::None)) as Box<dyn Constraint>),
             ..EngineRequest::greedy(prompt, max_tokens)
-        },
-    )
+        }
+    })
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +148,35 @@ proptest! {
     }
 }
 
+/// The order in which requests of these clients start, where one runs at a time and those marked ask for every page.
+fn order_of(clients: &[(u64, bool)]) -> Vec<usize> {
+    let mut core = Core::new(Box::new(Fake::new(Limits { n_page: 16, n_slot: 2, ..LIMITS })));
+    let ask =
+        |client, large| EngineRequest { client, ..EngineRequest::greedy([1], if large { 63 } else { 32 }) };
+    let mut streams: Vec<Stream> =
+        clients.iter().map(|&(client, large)| enqueue(&mut core, ask(client, large))).collect();
+    let mut order = Vec::new();
+    while !core.is_idle() {
+        core.step().unwrap();
+        for (i, stream) in streams.iter_mut().enumerate() {
+            while let Some(event) = stream.try_next() {
+                order.extend(matches!(event, Event::Started { .. }).then_some(i));
+            }
+        }
+    }
+    order
+}
+
+#[test]
+fn clients_take_turns_and_nobody_overtakes_who_is_next() {
+    assert_eq!(
+        order_of(&[(1, true), (1, true), (1, true), (2, true), (3, true), (2, true)]),
+        [0, 3, 4, 1, 5, 2]
+    );
+    // The large request is next; a small one that would fit beside the first does not start before it.
+    assert_eq!(order_of(&[(1, false), (2, true), (3, false), (1, false)]), [0, 1, 2, 3]);
+}
+
 #[test]
 fn a_cancelled_request_gives_its_pages_back_within_a_step() {
     for n_in_flight in [1, 2] {
@@ -170,7 +205,7 @@ fn end_ids_end_the_answer_but_not_before_min_tokens() {
     assert_eq!(tokens(&stopped), answer[..first]);
     assert_eq!(reason(&stopped), Ok(EndReason::Stop(answer[3])));
     let Some(Event::End { usage, .. }) = stopped.last() else { panic!("{stopped:?}") };
-    assert_eq!(*usage, Usage { n_prompt: 2, n_generated: first + 1 });
+    assert_eq!(*usage, Usage { n_prompt: 2, n_cached: 0, n_generated: first + 1 });
 
     let spared = EngineRequest { end_ids: Arc::new([answer[3]]), min_tokens: first + 1, ..free.clone() };
     assert!(tokens(&alone(&spared)).len() > first);

@@ -1,0 +1,95 @@
+//! Which tokens may come next, where that depends on the tokens so far?
+//!
+//! A [`Constraint`] is code of whoever asks, such as a grammar. What it does wrong ends its own request and no other: [`Guarded`] turns its
+//! errors and panics into [`EngineError::Constraint`] and refuses masks of another vocabulary.
+
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use model::sampling::TokenMask;
+
+use crate::EngineError;
+use crate::error::panic_message;
+
+/// What restricts the tokens of one answer, such as a grammar. It is asked for a mask before each token and told each token but an end
+/// id. It runs on the engine's thread, so its time is every request's time.
+pub trait Constraint: Send + Sync + Debug {
+    /// Another one in the same state.
+    fn boxed_clone(&self) -> Box<dyn Constraint>;
+
+    /// The tokens that may come next, as a mask over the executor's `n_vocab` ids. Where the answer may end, end ids are among them.
+    ///
+    /// # Errors
+    /// Ends the request with [`EngineError::Constraint`].
+    fn mask(&mut self) -> Result<Arc<TokenMask>, String>;
+
+    /// This token came next.
+    ///
+    /// # Errors
+    /// Ends the request with [`EngineError::Constraint`].
+    fn accept(&mut self, token: u32) -> Result<(), String>;
+}
+
+impl Clone for Box<dyn Constraint> {
+    fn clone(&self) -> Self {
+        self.boxed_clone()
+    }
+}
+
+/// A request's constraint on the engine's thread: whatever it does, it does not panic here, not even when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Guarded {
+    /// Gone only while it is dropped.
+    inner: Option<Box<dyn Constraint>>,
+    n_vocab: usize,
+}
+
+impl Guarded {
+    pub(crate) fn new(inner: Box<dyn Constraint>, n_vocab: usize) -> Guarded {
+        Guarded { inner: Some(inner), n_vocab }
+    }
+
+    /// The tokens that may come next.
+    pub(crate) fn mask(&mut self) -> Result<Arc<TokenMask>, EngineError> {
+        let mask = self.call(|inner| inner.mask())?;
+        let (expected, found) = (self.n_vocab.div_ceil(32), mask.words().len());
+        if found == expected {
+            Ok(mask)
+        } else {
+            Err(EngineError::Constraint(format!("expected a mask of {expected} words, found {found} words")))
+        }
+    }
+
+    /// This token came next.
+    pub(crate) fn accept(&mut self, token: u32) -> Result<(), EngineError> {
+        self.call(|inner| inner.accept(token))
+    }
+
+    fn call<T>(
+        &mut self,
+        f: impl FnOnce(&mut dyn Constraint) -> Result<T, String>,
+    ) -> Result<T, EngineError> {
+        let Some(inner) = self.inner.as_deref_mut() else {
+            return Err(EngineError::Constraint("it is gone".to_owned()));
+        };
+        catch_unwind(AssertUnwindSafe(|| f(inner)))
+            .unwrap_or_else(|panic| Err(format!("panic: {}", panic_message(&*panic))))
+            .map_err(EngineError::Constraint)
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(inner))) {
+            tracing::warn!(panic = panic_message(&*panic), "a constraint panicked as it was dropped");
+        }
+    }
+}
+
+/// Whether a mask allows more than these ids, which are sorted and without repetition.
+pub(crate) fn allows_beyond(mask: &TokenMask, ids: &[u32]) -> bool {
+    let n_allowed: u32 = mask.words().iter().map(|word| word.count_ones()).sum();
+    n_allowed as usize > ids.iter().filter(|&&id| mask.allows(id)).count()
+}

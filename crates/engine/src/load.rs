@@ -1,0 +1,55 @@
+//! How busy is the engine?
+//!
+//! The engine's thread writes [`Counters`] as it goes, anyone reads them without waiting for it. Each number is exact; numbers read one
+//! after the other may be a step apart.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// How busy the engine is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Requests accepted and unfinished.
+    pub n_unfinished: usize,
+    /// The most that are accepted.
+    pub max_unfinished: usize,
+    /// Of the unfinished, those that have a slot and pages.
+    pub n_running: usize,
+    /// Of the unfinished, those that have none yet.
+    pub n_waiting: usize,
+    /// Pages of the KV cache that no request holds, among them those that are kept because another may want them.
+    pub n_free_page: usize,
+    /// Pages in all.
+    pub n_page: usize,
+    /// Pages that are kept for the prompts of later requests, held by a running one or not.
+    pub n_cached_page: usize,
+    /// Prompt tokens of requests with a cache scope, since the engine started.
+    pub n_prefix_query_token: u64,
+    /// Of these, those whose pages were there already.
+    pub n_prefix_hit_token: u64,
+    /// Steps submitted since the engine started.
+    pub n_step: u64,
+}
+
+/// What the engine's thread tells of itself. Written by it alone.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) n_running: AtomicUsize,
+    pub(crate) n_cached_page: AtomicUsize,
+    pub(crate) n_prefix_query_token: AtomicU64,
+    pub(crate) n_prefix_hit_token: AtomicU64,
+    pub(crate) n_step: AtomicU64,
+}
+
+impl Counters {
+    /// These numbers; the others are left at 0.
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            n_running: self.n_running.load(Ordering::Relaxed),
+            n_cached_page: self.n_cached_page.load(Ordering::Relaxed),
+            n_prefix_query_token: self.n_prefix_query_token.load(Ordering::Relaxed),
+            n_prefix_hit_token: self.n_prefix_hit_token.load(Ordering::Relaxed),
+            n_step: self.n_step.load(Ordering::Relaxed),
+            ..Load::default()
+        }
+    }
+}
