@@ -1,7 +1,9 @@
 // What does the server say? Requests relative to the page, so that a path prefix in front of both changes nothing; answers as
-// server-sent events (the stream of POST /v1/chat/completions), JSON (GET /health) and Prometheus text (GET /metrics).
+// server-sent events (POST /v1/chat/completions), JSON (GET /health) and Prometheus text (GET /metrics).
 
 import { apiKey } from './store.js';
+
+const POLL_MS = 5000;
 
 export const address = (path) => new URL(path, document.baseURI).href;
 
@@ -12,54 +14,50 @@ export class ApiError extends Error {
   }
 }
 
-const withKey = (headers = {}) => (apiKey() ? { ...headers, Authorization: `Bearer ${apiKey()}` } : headers);
-
-async function failure(response) {
-  const text = (await response.text().catch(() => '')).slice(0, 4000);
-  let message = text.startsWith('<') ? '' : text;
-  try {
-    const { error } = JSON.parse(text);
-    message = typeof error === 'string' ? error : error.message;
-  } catch { /* Not JSON: a gateway's own words. */ }
-  const plain = { 401: 'The server asks for an API key.', 413: 'The conversation is too long for the server.', 429: 'The server has too many requests.' };
-  return new ApiError(message || plain[response.status] || `The server answered ${response.status} ${response.statusText}`.trim(), response.status);
+function send(path, options) {
+  const headers = { ...options.headers };
+  if (apiKey()) headers.Authorization = `Bearer ${apiKey()}`;
+  return fetch(address(path), { cache: 'no-store', ...options, headers });
 }
 
-/** Streams one answer as {content, reasoning, finish, usage, timings}; each event has some of these. */
+async function failure(response) {
+  const text = (await response.text().catch(() => '')).trim().slice(0, 2000);
+  let message = text.startsWith('<') ? '' : text; // A gateway's own page says nothing that its status does not.
+  try {
+    const { error } = JSON.parse(text);
+    message = error.message ?? error;
+  } catch { /* Not JSON: the text itself. */ }
+  if (!message && response.status === 401) message = 'The server asks for an API key.';
+  return new ApiError(message || `The server answered ${response.status} ${response.statusText}`.trim(), response.status);
+}
+
+/** Streams one answer as events of {content, reasoning, finish, usage, timings}. */
 export async function* chat(body, signal) {
-  let response;
+  let whole = false;
+  let met = false;
   try {
-    response = await fetch(address('v1/chat/completions'), {
-      method: 'POST', signal, cache: 'no-store', headers: withKey({ 'Content-Type': 'application/json' }), body: JSON.stringify(body),
+    const response = await send('v1/chat/completions', {
+      method: 'POST', signal, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body),
     });
-  } catch (error) {
-    if (signal.aborted) throw error;
-    throw new ApiError('The server could not be reached.');
-  }
-  if (!response.ok) throw await failure(response);
-  let finished = false;
-  try {
+    met = true;
+    if (!response.ok) throw await failure(response);
     for await (const data of events(response.body)) {
-      if (data === '[DONE]') return;
-      let chunk;
-      try { chunk = JSON.parse(data); } catch { throw new ApiError('The server sent an event that is no JSON.'); }
-      if (chunk.error) throw new ApiError(chunk.error.message || 'The server reported an error.', Number(chunk.error.code) || 0);
-      const choice = chunk.choices?.[0];
-      finished ||= Boolean(choice?.finish_reason);
-      yield {
-        content: choice?.delta?.content || '',
-        reasoning: choice?.delta?.reasoning_content || choice?.delta?.reasoning || '',
-        finish: choice?.finish_reason, usage: chunk.usage, timings: chunk.timings,
-      };
+      if (data === '[DONE]') break;
+      const { choices, usage, timings, error } = JSON.parse(data);
+      if (error) throw new ApiError(error.message || 'The server reported an error.', Number(error.code) || 0);
+      const delta = choices?.[0]?.delta ?? {};
+      const finish = choices?.[0]?.finish_reason;
+      whole ||= Boolean(finish);
+      yield { content: delta.content || '', reasoning: delta.reasoning_content || delta.reasoning || '', finish, usage, timings };
     }
   } catch (error) {
     if (signal.aborted || error instanceof ApiError) throw error;
-    throw new ApiError('The connection broke off before the answer was whole.');
+    throw new ApiError(met ? 'The connection broke off before the answer was whole.' : 'The server could not be reached.');
   }
-  if (!finished) throw new ApiError('The stream ended before the answer was whole.');
+  if (!whole) throw new ApiError('The stream ended before the answer was whole.');
 }
 
-/** The data of each server-sent event. Comments keep the connection alive and say nothing. */
+/** The data of each server-sent event; comments only keep the connection alive. */
 async function* events(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
@@ -70,10 +68,9 @@ async function* events(stream) {
       if (done) return;
       const lines = (rest + value).split('\n');
       rest = lines.pop();
-      for (let line of lines) {
-        if (line.endsWith('\r')) line = line.slice(0, -1);
-        if (line.startsWith('data:')) data.push(line.slice(line[5] === ' ' ? 6 : 5));
-        else if (line === '' && data.length) {
+      for (const line of lines.map((line) => line.replace(/\r$/, ''))) {
+        if (line.startsWith('data:')) data.push(line.slice(5).trimStart());
+        else if (!line && data.length) {
           yield data.join('\n');
           data = [];
         }
@@ -84,36 +81,32 @@ async function* events(stream) {
   }
 }
 
-const POLL_MS = 5000;
+const ask = (path) => send(path, { signal: AbortSignal.timeout(POLL_MS) });
 
 /** {state: ready | loading | draining | failed | unreachable, reason, health}; never throws. */
 export async function health() {
-  let response, body;
   try {
-    response = await fetch(address('health'), { cache: 'no-store', headers: withKey(), signal: AbortSignal.timeout(POLL_MS) });
-    body = JSON.parse(await response.text());
+    const response = await ask('health');
+    const found = await response.json();
+    const reason = found.error?.message ?? found.error ?? '';
+    const words = `${found.phase ?? found.status ?? ''} ${reason}`;
+    const state = /drain|shutting/i.test(words) ? 'draining' : /loading/i.test(words) ? 'loading' : response.ok ? 'ready' : 'failed';
+    return { state, reason, health: found.model ? found : null };
   } catch {
-    return { state: response && response.status < 500 ? 'failed' : 'unreachable', reason: '', health: null };
+    return { state: 'unreachable', reason: '', health: null };
   }
-  const reason = typeof body.error === 'string' ? body.error : body.error?.message ?? body.reason ?? body.message ?? '';
-  const words = `${body.status ?? ''} ${reason}`.toLowerCase();
-  let state = 'failed';
-  if (/drain|shutting/.test(words)) state = 'draining';
-  else if (/loading|starting/.test(words)) state = 'loading';
-  else if (response.ok && /^(healthy|ok|ready)?\s*$/.test(words.trim())) state = 'ready';
-  return { state, reason, health: body };
 }
 
-/** The metrics' sums over labels by name, or null where they cannot be read (no key yet, an old server). */
+/** The metrics by name, summed over labels; null where they cannot be read, as without a key. */
 export async function metrics() {
   try {
-    const response = await fetch(address('metrics'), { cache: 'no-store', headers: withKey(), signal: AbortSignal.timeout(POLL_MS) });
+    const response = await ask('metrics');
     if (!response.ok) return null;
     const sums = new Map();
     for (const line of (await response.text()).split('\n')) {
       const name = /^[a-zA-Z_:][\w:]*/.exec(line)?.[0];
       if (!name) continue;
-      const value = Number(line.slice(Math.max(name.length, line.lastIndexOf('}') + 1)).trim().split(/\s+/)[0]);
+      const value = parseFloat(line.slice(Math.max(name.length, line.lastIndexOf('}') + 1)));
       if (Number.isFinite(value)) sums.set(name, (sums.get(name) ?? 0) + value);
     }
     return sums;

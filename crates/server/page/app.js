@@ -1,96 +1,84 @@
-// What happens when? Ties the page together: conversations, the composer, generations, settings and dialogs.
+// What happens when? Ties the page together: conversations, generations, composer, settings and dialogs.
 
 import { address, ApiError, chat } from './api.js';
-import { bytes, copyButton, count, el, iconButton, setIcon } from './dom.js';
+import { $, bytes, copyButton, count, el, iconButton, mark } from './dom.js';
 import { Status, modelFacts, modelName } from './status.js';
 import * as store from './store.js';
 import { AnswerView, Follow, UserView, fit, sends } from './view.js';
 
-const $ = (id) => document.getElementById(id);
 const ask = $('ask');
 const { settings } = store;
-
-const status = new Status();
+const status = new Status(() => { showEmpty(); showContext(); });
 const follow = new Follow($('scroll'), $('latest'));
-const running = new Map(); // Conversation id to its generation: {controller, message, take, live, conversation}.
+const running = new Map(); // Conversation id to {controller, conversation, message, live}.
 let conversation = store.loadConversation(store.openId()) ?? store.newConversation();
 let views = []; // One for each message of the shown conversation.
 
 /* ---- Conversations ---- */
 
 function open(next) {
-  conversation = next;
+  conversation = running.get(next.id)?.conversation ?? next;
   store.setOpenId(next.id);
-  showConversation();
+  views = conversation.messages.map(viewOf);
+  $('log').replaceChildren(...views.map((view) => view.root));
+  const run = running.get(next.id);
+  if (run) viewFor(run.message).refresh(run.live);
+  for (const view of views) view.news?.(Boolean(run)); // Old answers are not announced.
+  settle();
   showList();
   follow.toEnd();
 }
 
-function showConversation() {
-  views = conversation.messages.map(viewOf);
-  $('log').replaceChildren(...views.map((view) => view.root));
-  const live = running.get(conversation.id);
-  if (live) viewOfMessage(live.message)?.refresh(live.live);
-  settle();
-}
-
 function viewOf(message) {
-  if (message.role === 'user') return new UserView(message, { resend: (text) => resend(message, text) });
-  return new AnswerView(message, {
-    again: () => generate(conversation, message),
-    turn: (by) => {
-      message.at = Math.max(0, Math.min(message.takes.length - 1, message.at + by));
-      save(conversation);
-      viewOfMessage(message).refresh(false);
-      settle();
-    },
-    key: keyForm(() => generate(conversation, message)),
-    curl: () => curl(conversation, message),
-  });
+  if (message.role === 'user') return new UserView(message, (text) => resend(message, text));
+  const again = () => generate(conversation, message);
+  return new AnswerView(message, { again, keyForm: () => keyForm(again), curl: () => curl(message) });
 }
 
-const viewOfMessage = (message) => views.find((view) => view.message === message);
+const viewFor = (message) => views.find((view) => view.message === message);
+const lastUser = () => views.findLast((view) => view instanceof UserView);
 
 function append(message) {
-  const view = viewOf(message);
   conversation.messages.push(message);
-  views.push(view);
-  $('log').append(view.root);
+  views.push(viewOf(message));
+  $('log').append(views.at(-1).root);
 }
 
-/** Everything that depends on which message is last and whether it is being answered. */
+/** Shows what depends on which message is last and on whether it is being answered. */
 function settle() {
   const busy = running.has(conversation.id);
-  const lastUser = views.findLast((view) => view instanceof UserView);
-  views.forEach((view, n) => {
-    if (view instanceof UserView) view.setLast(view === lastUser && !busy);
-    else view.again.hidden = n !== views.length - 1;
-  });
+  for (const view of views) {
+    if (view instanceof UserView) view.setEditable(view === lastUser() && !busy);
+    else view.again.hidden = view !== views.at(-1);
+  }
   showSend();
   showEmpty();
   showContext();
 }
 
 function showList() {
-  const item = (each) => {
-    const title = each.title || 'New conversation';
+  const items = store.conversations().map((each) => {
     const current = each.id === conversation.id;
+    const click = () => { open(store.loadConversation(each.id) ?? each); closeSide(); ask.focus(); };
     return el('div', { class: current ? 'item current' : 'item' },
-      el('button', { type: 'button', class: 'title', text: title, 'aria-current': current && 'true', on: { click: () => { open(store.loadConversation(each.id) ?? each); closeSide(); ask.focus(); } } }),
+      el('button', { type: 'button', class: 'title', text: each.title, 'aria-current': current && 'true', on: { click } }),
       running.has(each.id) ? el('i', { class: 'pulse', title: 'Answering' }) : null,
-      iconButton('bin', `Delete “${title}”`, () => removeConversation(each)));
-  };
-  const found = store.conversations().map((each) => running.get(each.id)?.conversation ?? each);
-  $('list').replaceChildren(...(found.length ? found.map(item) : [el('p', { text: 'Conversations stay in this browser.' })]));
+      iconButton('bin', `Delete “${each.title}”`, () => discard(each)));
+  });
+  $('list').replaceChildren(...(items.length ? items : [el('p', { text: 'Conversations stay in this browser.' })]));
 }
 
-async function removeConversation(each) {
-  if (!(await confirmed(`Delete “${each.title || 'this conversation'}”? It is kept nowhere else.`))) return;
-  running.get(each.id)?.controller.abort();
-  running.delete(each.id);
+async function discard(each) {
+  if (!(await confirmed(`Delete “${each.title}”? It is kept nowhere else.`))) return;
+  drop(each.id);
   store.removeConversation(each.id);
   if (each.id === conversation.id) open(store.newConversation());
   else showList();
+}
+
+function drop(id) {
+  running.get(id)?.controller.abort();
+  running.delete(id);
 }
 
 function save(each) {
@@ -104,38 +92,28 @@ function startNew() {
   ask.focus();
 }
 
-/* ---- Generation ---- */
+/* ---- Generations ---- */
 
-/** The messages up to `answer` as the API takes them. Two turns of one side in a row, as after an error, become one. */
-function history(each, answer) {
-  const turns = [];
-  if (settings.system.trim()) turns.push({ role: 'system', content: settings.system.trim() });
-  for (const message of each.messages) {
-    if (message === answer) break;
-    const content = message.role === 'user' ? message.content : message.takes[message.at].content;
-    if (!content) continue;
-    const last = turns.at(-1);
-    if (last?.role === message.role) last.content += `\n\n${content}`;
-    else turns.push({ role: message.role, content });
+/** What the API is asked for `answer`. Two turns of one side in a row, as after an error, become one. */
+function request({ messages }, answer) {
+  const turns = settings.system.trim() ? [{ role: 'system', content: settings.system.trim() }] : [];
+  for (const { role, content } of messages.slice(0, messages.indexOf(answer))) {
+    if (turns.at(-1)?.role === role && content) turns.at(-1).content += `\n\n${content}`;
+    else if (content) turns.push({ role, content });
   }
-  return turns;
+  return { messages: turns, ...settings.sampling, stream: true, stream_options: { include_usage: true } };
 }
 
-const request = (each, answer) => ({
-  messages: history(each, answer), ...settings.sampling, stream: true, stream_options: { include_usage: true },
-});
-
-function curl(each, answer) {
+function curl(answer) {
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  const key = store.apiKey() ? ` \\\n  -H "Authorization: Bearer $API_KEY"` : '';
-  return `curl -N ${quoted(address('v1/chat/completions'))} \\\n  -H 'Content-Type: application/json'${key} \\\n  -d ${quoted(JSON.stringify(request(each, answer)))}`;
+  const key = store.apiKey() && ' -H "Authorization: Bearer $API_KEY"';
+  return `curl -N ${quoted(address('v1/chat/completions'))} -H 'Content-Type: application/json'${key} -d ${quoted(JSON.stringify(request(conversation, answer)))}`;
 }
 
 function send(text) {
-  if (!text || running.has(conversation.id)) return;
-  if (!conversation.title) conversation.title = text.replace(/\s+/g, ' ').slice(0, 80);
+  conversation.title ||= text.replace(/\s+/g, ' ').slice(0, 80);
   append({ role: 'user', content: text });
-  append({ role: 'assistant', takes: [{ content: '', reasoning: '' }], at: 0 });
+  append({ role: 'assistant', content: '', reasoning: '' });
   follow.toEnd();
   generate(conversation, conversation.messages.at(-1));
 }
@@ -143,8 +121,8 @@ function send(text) {
 function resend(message, text) {
   if (running.has(conversation.id)) return;
   const at = conversation.messages.indexOf(message);
-  conversation.messages.length = at;
-  views.splice(at).forEach((view) => view.root.remove());
+  conversation.messages.splice(at);
+  for (const view of views.splice(at)) view.root.remove();
   if (at === 0) conversation.title = '';
   send(text);
   ask.focus();
@@ -152,186 +130,154 @@ function resend(message, text) {
 
 async function generate(each, message) {
   if (running.has(each.id)) return;
-  const take = { content: '', reasoning: '' };
-  if (blank(message.takes[message.at])) message.takes[message.at] = take; // Nothing of worth is replaced.
-  else message.at = message.takes.push(take) - 1;
-  const run = { controller: new AbortController(), conversation: each, message, take, live: { n: 0, ttft: null, rate: 0, since: 0 } };
+  const before = { ...message };
+  const run = { controller: new AbortController(), conversation: each, message, live: { n: 0, rate: 0, since: 0 } };
+  Object.assign(message, { content: '', reasoning: '', thoughtMs: null, stats: null, stopped: false, finish: null, problem: null });
   running.set(each.id, run);
-  save(each);
+  if (!before.content) save(each);
+  if (each === conversation) { viewFor(message).refresh(run.live); settle(); }
   showList();
-  if (each === conversation) { viewOfMessage(message).refresh(run.live); settle(); follow.keep(); }
   const clock = new Clock(run);
-  const ticking = setInterval(() => { clock.tick(); frame(run); }, 250);
+  const ticking = setInterval(() => { clock.tick(); draw(run); }, 250);
   try {
     for await (const event of chat(request(each, message), run.controller.signal)) {
       clock.count(event);
-      take.content += event.content;
-      take.reasoning += event.reasoning;
-      take.finish = event.finish ?? take.finish;
-      frame(run);
-      clock.save();
+      message.content += event.content;
+      message.reasoning += event.reasoning;
+      message.finish = event.finish ?? message.finish;
+      draw(run);
     }
   } catch (error) {
-    if (run.controller.signal.aborted) take.stopped = true;
-    else take.problem = { message: error instanceof ApiError ? error.message : `The page failed: ${error.message}`, status: error.status ?? 0 };
+    if (run.controller.signal.aborted) message.stopped = true;
+    else message.problem = { message: error instanceof ApiError ? error.message : `This page failed: ${error.message}`, status: error.status };
   }
   clearInterval(ticking);
   clock.finish();
-  if (running.get(each.id) === run) { // Not so when the conversation was deleted meanwhile.
-    running.delete(each.id);
-    save(each);
-  }
+  if (!message.content && !message.reasoning && before.content) Object.assign(message, before, { problem: message.problem }); // Nothing came in its place.
+  if (running.get(each.id) !== run) return; // Deleted meanwhile.
+  running.delete(each.id);
+  save(each);
   showList();
   if (each !== conversation) return;
-  const view = viewOfMessage(message);
-  view?.refresh(false);
-  announce(view?.news(false) ?? []);
-  if (take.stopped) announce(['Stopped.']);
+  const view = viewFor(message);
+  view.refresh();
+  announce([...view.news(), message.stopped && 'Stopped.']);
   settle();
   follow.keep();
-  if (take.problem?.status === 401) view?.problem.querySelector('input')?.focus();
+  view.problem.querySelector('input')?.focus();
 }
 
-const blank = (take) => !take.content && !take.reasoning;
-
 /** Shows what has come, once a frame at most: a fast model sends many events in between. */
-function frame(run) {
-  if (run.drawn) return;
-  run.drawn = requestAnimationFrame(() => {
-    run.drawn = 0;
-    if (run.conversation !== conversation || !running.has(conversation.id)) return;
-    const view = viewOfMessage(run.message);
-    view?.refresh(run.live);
-    announce(view?.news(true) ?? []);
+function draw(run) {
+  run.frame ||= requestAnimationFrame(() => {
+    run.frame = 0;
+    if (running.get(conversation.id) !== run) return;
+    const view = viewFor(run.message);
+    view.refresh(run.live);
+    announce(view.news(true));
     follow.keep();
   });
 }
 
-/** Measures one generation. While it runs each event counts as a token; at its end the server's own count is taken. */
+/** Measures a generation. While it runs each event counts as a token; in the end the server's own count is taken. */
 class Clock {
+  start = performance.now();
+  marks = []; // {at, n} of the last two seconds, for the speed now.
+
   constructor(run) {
     this.run = run;
-    this.start = performance.now();
-    this.saved = this.start;
-    this.marks = []; // {at, n} of the last two seconds, for the speed now.
   }
 
   count({ content, reasoning, usage, timings }) {
-    const { live, take } = this.run;
-    const at = performance.now();
+    const { live, message } = this.run;
     if (content || reasoning) {
+      this.last = performance.now();
+      this.first ??= this.last;
       live.n++;
-      this.first ??= at;
-      this.last = at;
-      live.ttft ??= at - this.start;
-      if (content && take.reasoning && take.thoughtMs == null) take.thoughtMs = at - this.first;
+      live.ttft ??= this.last - this.start;
+      if (content && message.reasoning) message.thoughtMs ??= this.last - this.first;
     }
-    if (usage) this.usage = usage;
-    if (timings) this.timings = timings;
+    this.usage = usage ?? this.usage;
+    this.timings = timings ?? this.timings;
   }
 
   tick() {
-    const { live } = this.run;
+    const { live, conversation: each } = this.run;
     const at = performance.now();
     live.since = at - this.start;
-    this.marks.push({ at, n: live.n });
-    while (this.marks.length > 9) this.marks.shift();
-    const [oldest] = this.marks;
-    const from = Math.max(oldest.at, this.first ?? at);
-    if (at - from > 200) live.rate = ((live.n - oldest.n) * 1000) / (at - from);
-  }
-
-  save() {
-    const at = performance.now();
-    if (at - this.saved < 1000 || !running.has(this.run.conversation.id)) return;
-    this.saved = at;
-    save(this.run.conversation);
+    this.marks = [...this.marks.slice(-8), { at, n: live.n }];
+    const { at: oldest, n } = this.marks[0];
+    const ms = at - Math.max(oldest, this.first ?? at);
+    if (ms > 200) live.rate = ((live.n - n) * 1000) / ms;
+    if (this.marks.length > 4 && running.has(each.id) && live.n) save(each); // A closed tab keeps what it had.
   }
 
   finish() {
-    const { take, live } = this.run;
+    const { message, live } = this.run;
     const n = this.usage?.completion_tokens ?? live.n;
+    const ms = this.last - this.first;
     if (!n) return;
-    const between = this.last - this.first;
-    const measured = n > 1 && between > 0 ? ((n - 1) * 1000) / between : null;
-    take.stats = {
-      n, rate: this.timings?.predicted_per_second ?? measured, ttft: live.ttft,
+    if (message.reasoning) message.thoughtMs ??= ms;
+    message.stats = {
+      n, ttft: live.ttft, rate: this.timings?.predicted_per_second ?? (n > 4 && ms > 0 ? ((n - 1) * 1000) / ms : null),
       prompt: this.usage?.prompt_tokens, cached: this.usage?.prompt_tokens_details?.cached_tokens,
     };
-    if (take.reasoning && take.thoughtMs == null) take.thoughtMs = between;
   }
 }
 
 const stop = () => running.get(conversation.id)?.controller.abort();
 
-/** Screen readers hear an answer block by block: each growing word would talk over the one before. */
+/** Screen readers hear an answer block by block: word by word they could not follow. */
 function announce(texts) {
-  const place = $('announce');
-  place.append(...texts.filter(Boolean).map((text) => el('p', { text })));
-  while (place.children.length > 20) place.firstChild.remove();
+  $('announce').append(...texts.filter(Boolean).map((text) => el('p', { text })));
+  while ($('announce').children.length > 20) $('announce').firstChild.remove();
 }
 
-/* ---- Composer and header ---- */
+/* ---- Composer and empty page ---- */
 
 function showSend() {
   const busy = running.has(conversation.id);
-  const button = $('send');
-  setIcon(button, busy ? 'stop' : 'send');
-  button.setAttribute('aria-label', busy ? 'Stop' : 'Send');
-  button.title = busy ? 'Stop (Esc)' : 'Send (Enter)';
-  button.classList.toggle('busy', busy);
-  button.disabled = !busy && !ask.value.trim();
+  mark($('send'), busy ? 'stop' : 'send', busy ? 'Stop' : 'Send');
+  $('send').classList.toggle('busy', busy);
+  $('send').disabled = !busy && !ask.value.trim();
 }
 
 function showContext() {
-  const last = conversation.messages.findLast((message) => message.role === 'assistant');
-  const stats = last?.takes[last.at].stats;
+  const stats = conversation.messages.at(-1)?.stats;
   const limit = status.health?.context_length;
   const used = stats?.prompt ? stats.prompt + stats.n : 0;
   $('context').textContent = used ? `${count(used)}${limit ? ` of ${count(limit)}` : ''} tokens` : '';
-  $('context').classList.toggle('full', Boolean(limit && used > 0.85 * limit));
+  $('context').classList.toggle('full', used > 0.85 * limit);
 }
 
 function showEmpty() {
-  const place = $('empty');
-  place.hidden = conversation.messages.length > 0;
-  if (place.hidden) return;
+  $('empty').hidden = conversation.messages.length > 0;
+  if ($('empty').hidden) return;
   const api = address('v1');
-  place.replaceChildren(
+  $('empty').replaceChildren(
     el('img', { src: 'page/icon.svg', alt: '', width: 44, height: 44 }),
     el('h2', { text: modelName(status.health) || 'worker-orcd' }),
-    el('p', { text: modelFacts(status.health).join('  ·  ') }),
-    el('p', { class: 'api' }, el('span', { text: 'OpenAI API' }), el('code', { text: api }), copyButton('Copy the API’s address', () => api)));
+    el('p', { text: modelFacts(status.health) }),
+    el('p', { class: 'api' }, 'OpenAI API', el('code', { text: api }), copyButton('Copy the address', () => api)));
 }
 
-function showActive() {
-  const names = { temperature: 'temperature', top_p: 'top-p', top_k: 'top-k', min_p: 'min-p', max_tokens: 'max', seed: 'seed' };
-  const parts = Object.entries(settings.sampling).map(([key, value]) => `${names[key]} ${value}`);
-  if (settings.system.trim()) parts.unshift('system prompt');
-  $('active').hidden = !parts.length;
-  $('active').textContent = parts.join(', ');
-}
-
-/** The form that asks for a key where one was missing. */
-const keyForm = (then) => () => {
-  const input = el('input', { type: 'password', name: 'api-key', autocomplete: 'off', spellcheck: 'false', 'aria-label': 'API key', placeholder: 'API key', required: true });
+function keyForm(then) {
+  const input = el('input', { type: 'password', autocomplete: 'off', 'aria-label': 'API key', placeholder: 'API key', required: true });
   const remember = el('input', { type: 'checkbox' });
-  remember.checked = store.keyRemembered();
+  remember.checked = store.keyIsRemembered();
   const submit = (event) => {
     event.preventDefault();
-    if (!input.value.trim()) return;
     store.setApiKey(input.value.trim(), remember.checked);
-    showKey();
     status.poll();
     then();
   };
   return el('form', { class: 'key', on: { submit } }, input, el('button', { class: 'primary', text: 'Use key' }),
     el('label', {}, remember, 'Remember in this browser'));
-};
+}
 
 /* ---- Settings ---- */
 
-const FIELDS = [
+const FIELDS = [ // key, label, least, most, step, hint
   ['temperature', 'Temperature', 0, 2, 'any', '0 takes the likeliest'],
   ['top_p', 'Top-p', 0, 1, 'any', 'share of probability'],
   ['top_k', 'Top-k', 0, 1e6, 1, 'likeliest k; 0 is all'],
@@ -340,54 +286,46 @@ const FIELDS = [
   ['seed', 'Seed', 0, Number.MAX_SAFE_INTEGER, 1, 'same seed, same answer'],
 ];
 
-function buildFields() {
-  for (const [key, label, min, max, step, hint] of FIELDS) {
-    const input = el('input', { id: `f-${key}`, type: 'number', inputmode: step === 1 ? 'numeric' : 'decimal', min, max, step, placeholder: 'default', 'aria-describedby': `h-${key}` });
-    input.value = settings.sampling[key] ?? '';
-    input.addEventListener('input', () => {
-      const usable = input.value !== '' && input.validity.valid;
-      input.setAttribute('aria-invalid', String(!input.validity.valid));
-      if (usable) settings.sampling[key] = Number(input.value);
-      else delete settings.sampling[key];
-      store.saveSettings();
-      showActive();
-    });
-    $('fields').append(el('label', { class: 'field' }, el('span', { text: label }), input, el('small', { id: `h-${key}`, text: hint })));
-  }
-  $('reset').addEventListener('click', () => {
-    settings.sampling = {};
-    for (const [key] of FIELDS) { $(`f-${key}`).value = ''; $(`f-${key}`).setAttribute('aria-invalid', 'false'); }
-    store.saveSettings();
-    showActive();
-  });
+function changed() {
+  store.saveSettings();
+  const parts = FIELDS.filter(([key]) => key in settings.sampling).map(([key, label]) => `${label.toLowerCase()} ${settings.sampling[key]}`);
+  if (settings.system.trim()) parts.unshift('system prompt');
+  $('active').hidden = !parts.length;
+  $('active').textContent = parts.join(', ');
 }
 
-function showKey() {
-  const key = store.apiKey();
-  $('key-set').hidden = !key;
-  $('key-place').replaceChildren(
-    el('p', { text: store.keyRemembered() ? 'A key is kept in this browser.' : 'A key is kept until this tab is closed.' }),
-    el('button', { type: 'button', class: 'danger', text: 'Forget key', on: { click: () => { store.setApiKey(''); showKey(); } } }));
+function buildFields() {
+  const labels = FIELDS.map(([key, label, min, max, step, hint]) => {
+    const input = el('input', { type: 'number', name: key, inputmode: 'decimal', min, max, step, placeholder: 'default' });
+    input.value = settings.sampling[key] ?? '';
+    input.addEventListener('input', () => {
+      input.setAttribute('aria-invalid', !input.validity.valid);
+      delete settings.sampling[key];
+      if (input.value && input.validity.valid) settings.sampling[key] = Number(input.value);
+      changed();
+    });
+    return el('label', { class: 'field' }, el('span', { text: label }), input, el('small', { text: hint }));
+  });
+  $('fields').replaceChildren(...labels);
 }
 
 function openSettings() {
   const n = store.conversations().length;
-  $('kept').textContent = n ? `${count(n)} conversation${n === 1 ? '' : 's'}, ${bytes(store.size())}, in this browser and nowhere else.` : 'None. They are kept in this browser and nowhere else.';
+  $('kept').textContent = `${n ? `${count(n)}, ${bytes(store.size())},` : 'None. They are kept'} in this browser and nowhere else.`;
   $('clear').disabled = !n;
-  showKey();
+  $('key-set').hidden = !store.apiKey();
   $('settings').showModal();
 }
 
 function setTheme(theme) {
   settings.theme = theme;
-  if (theme === 'system') delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme;
-  store.saveSettings();
+  document.documentElement.dataset.theme = theme;
+  changed();
 }
 
 function confirmed(text) {
-  $('confirm-text').textContent = text;
   const dialog = $('confirm');
+  $('confirm-text').textContent = text;
   dialog.returnValue = '';
   dialog.showModal();
   return new Promise((resolve) => dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true }));
@@ -396,97 +334,88 @@ function confirmed(text) {
 /* ---- The side bar: beside the conversation on wide screens, over it on narrow ones ---- */
 
 const narrow = matchMedia('(max-width: 820px)');
+const sideCovers = () => narrow.matches && document.body.dataset.side === 'open';
 
 function setSide(shown) {
   document.body.dataset.side = shown ? 'open' : 'closed';
-  $('side-toggle').setAttribute('aria-expanded', String(shown));
-  $('main').inert = shown && narrow.matches;
-  if (shown && narrow.matches) $('side-close').focus();
+  $('side-toggle').setAttribute('aria-expanded', shown);
+  $('main').inert = sideCovers();
+  if (sideCovers()) $('side-close').focus();
 }
-const sideOpen = () => document.body.dataset.side === 'open';
+
 function closeSide() {
-  if (!narrow.matches || !sideOpen()) return;
+  if (!sideCovers()) return;
   setSide(false);
   $('side-toggle').focus();
 }
 
 /* ---- Wiring ---- */
 
-$('composer').addEventListener('submit', (event) => {
+const on = (id, event, listener) => $(id).addEventListener(event, listener);
+
+on('composer', 'submit', (event) => {
   event.preventDefault();
-  if (running.has(conversation.id)) { stop(); return; }
   const text = ask.value.trim();
+  if (running.has(conversation.id)) return stop();
   if (!text) return;
   ask.value = '';
   fit(ask);
   send(text);
 });
-ask.addEventListener('input', () => { fit(ask); showSend(); });
-ask.addEventListener('keydown', (event) => {
+on('ask', 'input', () => { fit(ask); showSend(); });
+on('ask', 'keydown', (event) => {
   if (sends(event)) {
     event.preventDefault();
     if (!running.has(conversation.id)) $('composer').requestSubmit();
-  }
-  if (event.key === 'ArrowUp' && !ask.value && !event.isComposing) {
-    const last = views.findLast((view) => view instanceof UserView);
-    if (last?.last) { event.preventDefault(); last.startEdit(); }
+  } else if (event.key === 'ArrowUp' && !ask.value && lastUser()?.editable) {
+    event.preventDefault();
+    lastUser().startEdit();
   }
 });
 document.addEventListener('keydown', (event) => {
   if (event.key !== 'Escape' || event.isComposing || document.querySelector('dialog[open]')) return;
-  if (narrow.matches && sideOpen()) closeSide();
+  if (sideCovers()) closeSide();
   else stop();
 });
-
-$('new').addEventListener('click', startNew);
-$('new-small').addEventListener('click', startNew);
-$('tune').addEventListener('click', openSettings);
-$('active').addEventListener('click', openSettings);
-$('side-toggle').addEventListener('click', () => setSide(!sideOpen()));
-$('side-close').addEventListener('click', closeSide);
-$('scrim').addEventListener('click', closeSide);
+for (const id of ['new', 'new-small']) on(id, 'click', startNew);
+for (const id of ['tune', 'active']) on(id, 'click', openSettings);
+for (const id of ['side-close', 'scrim']) on(id, 'click', closeSide);
+on('side-toggle', 'click', () => setSide(document.body.dataset.side !== 'open'));
 narrow.addEventListener('change', () => setSide(!narrow.matches));
 
 $('system').value = settings.system;
-$('system').addEventListener('input', () => { settings.system = $('system').value; store.saveSettings(); showActive(); });
-for (const radio of $('theme').querySelectorAll('input')) {
-  radio.checked = radio.value === settings.theme;
-  radio.addEventListener('change', () => setTheme(radio.value));
-}
-$('clear').addEventListener('click', async () => {
+on('system', 'input', () => { settings.system = $('system').value; changed(); });
+on('reset', 'click', () => { settings.sampling = {}; buildFields(); changed(); });
+on('forget', 'click', () => { store.setApiKey(''); $('key-set').hidden = true; });
+on('clear', 'click', async () => {
   if (!(await confirmed('Delete all conversations? They are kept nowhere else.'))) return;
-  for (const run of running.values()) run.controller.abort();
-  running.clear();
+  for (const id of running.keys()) drop(id);
   store.removeAll();
   $('settings').close();
   open(store.newConversation());
 });
-$('confirm-yes').addEventListener('click', () => $('confirm').close('yes'));
-$('confirm-no').addEventListener('click', () => $('confirm').close('no'));
+for (const radio of $('theme').querySelectorAll('input')) {
+  radio.checked = radio.value === settings.theme;
+  radio.addEventListener('change', () => setTheme(radio.value));
+}
 for (const dialog of document.querySelectorAll('dialog')) {
-  dialog.addEventListener('click', (event) => { if (event.target === dialog || event.target.closest('[data-close]')) dialog.close(); });
+  dialog.addEventListener('click', ({ target }) => {
+    const closing = target.closest('[data-close]');
+    if (closing || target === dialog) dialog.close(closing?.dataset.close);
+  });
 }
 
-store.whenNotKept(() => announceFull());
-store.whenChanged((id) => {
-  if ((id === null || id === conversation.id) && !running.has(conversation.id)) {
-    const found = store.loadConversation(conversation.id);
-    if (found) conversation = found;
-    showConversation();
-  }
-  showList();
+store.whenNotKept(() => { $('note').hidden = false; });
+store.whenChanged(() => {
+  const found = store.loadConversation(conversation.id);
+  if (found && !running.has(found.id) && found.updated !== conversation.updated) open(found);
+  else showList();
 });
-function announceFull() {
-  if (document.querySelector('.full-note')) return;
-  $('banner').after(el('div', { class: 'note full-note', role: 'status' }, 'The browser keeps nothing more for this page: conversations last until it is closed. Delete some to make room.',
-    iconButton('close', 'Dismiss', (event) => event.currentTarget.parentElement.remove())));
-}
-addEventListener('pagehide', () => { for (const run of running.values()) { run.take.stopped = true; save(run.conversation); } });
+addEventListener('pagehide', () => { for (const run of running.values()) { run.message.stopped = true; save(run.conversation); } });
 
-status.addEventListener('change', () => { showEmpty(); showContext(); });
 buildFields();
+changed();
 setSide(!narrow.matches);
-showActive();
 open(conversation);
-status.start();
-if (!matchMedia('(pointer: coarse)').matches) ask.focus();
+status.poll();
+if (!matchMedia('(hover: none)').matches) ask.focus();

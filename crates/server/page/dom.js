@@ -1,6 +1,8 @@
-// How are nodes made and figures written? Text only ever becomes text nodes: nothing here or elsewhere parses HTML.
+// How are nodes made and figures written? Text only ever becomes text nodes: nothing on this page parses HTML.
 
-/** An element: `on` holds listeners, `class` and `text` are short for their properties, the rest are attributes. */
+export const $ = (id) => document.getElementById(id);
+
+/** An element: `on` holds listeners, `class` and `text` are properties, the rest are attributes. */
 export function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
@@ -14,30 +16,32 @@ export function el(tag, props = {}, ...children) {
   return node;
 }
 
-const SVG = 'http://www.w3.org/2000/svg';
-
 export function icon(name) {
-  const svg = document.createElementNS(SVG, 'svg');
+  const make = (tag) => document.createElementNS('http://www.w3.org/2000/svg', tag);
+  const [svg, use] = [make('svg'), make('use')];
   svg.setAttribute('aria-hidden', 'true');
-  const use = document.createElementNS(SVG, 'use');
   use.setAttribute('href', `#i-${name}`);
   svg.append(use);
   return svg;
 }
 
-export const setIcon = (button, name) => button.querySelector('use').setAttribute('href', `#i-${name}`);
+/** Another icon and name for a button. */
+export function mark(button, name, label) {
+  button.querySelector('use').setAttribute('href', `#i-${name}`);
+  button.setAttribute('aria-label', label);
+  button.title = label;
+}
 
-/** A button that is only an icon; `label` is what it is called, by pointer and by screen reader. */
+/** A button that is only an icon; `label` is its name, by pointer and by screen reader. */
 export const iconButton = (name, label, click) =>
   el('button', { class: 'icon', type: 'button', 'aria-label': label, title: label, on: { click } }, icon(name));
 
 /** A button that copies what `text()` gives, and shows for a moment that it did. */
 export function copyButton(label, text, name = 'copy') {
   const button = iconButton(name, label, async () => {
-    const done = await copy(text());
-    setIcon(button, done ? 'done' : 'close');
-    button.setAttribute('aria-label', done ? 'Copied' : 'The browser refused to copy');
-    setTimeout(() => { setIcon(button, name); button.setAttribute('aria-label', label); }, 1400);
+    if (await copy(text())) mark(button, 'done', 'Copied');
+    else mark(button, 'close', 'The browser refused to copy');
+    setTimeout(() => mark(button, name, label), 1400);
   });
   return button;
 }
@@ -46,11 +50,11 @@ async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
-  } catch { /* No clipboard API: plain http to another machine is no secure context. */ }
-  const area = el('textarea', { class: 'hidden', 'aria-hidden': 'true' });
+  } catch { /* Plain http to another machine is no secure context and has no clipboard API. */ }
+  const area = el('textarea', { class: 'hidden' });
   area.value = text;
   const focused = document.activeElement;
-  (focused?.closest('dialog') ?? document.body).append(area);
+  document.body.append(area);
   area.select();
   const done = document.execCommand('copy');
   area.remove();
@@ -60,21 +64,16 @@ async function copy(text) {
 
 const grouped = new Intl.NumberFormat('en');
 export const count = (n) => grouped.format(Math.round(n));
-export const rate = (n) => (n >= 100 ? count(n) : n.toFixed(1));
+export const rate = (n) => (n >= 100 || n === 0 ? count(n) : n.toFixed(1));
 export const milliseconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
 export function bytes(n) {
-  if (n < 1024) return `${n} B`;
-  const power = Math.min(4, Math.floor(Math.log2(n) / 10));
+  const power = n < 1024 ? 0 : Math.min(4, Math.floor(Math.log2(n) / 10));
   const value = n / 1024 ** power;
-  return `${value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${['B', 'KiB', 'MiB', 'GiB', 'TiB'][power]}`;
+  return `${value.toFixed(power && value < 100 ? 1 : 0)} ${['B', 'KiB', 'MiB', 'GiB', 'TiB'][power]}`;
 }
 
-export function duration(seconds) {
-  const units = [[86400, 'd'], [3600, 'h'], [60, 'min'], [1, 's']];
-  const at = Math.max(0, units.findIndex(([size]) => seconds >= size));
-  if (seconds < 1) return '0 s';
-  const [size, name] = units[at];
-  const rest = at < 2 ? Math.floor((seconds % size) / units[at + 1][0]) : 0;
-  return `${Math.floor(seconds / size)} ${name}${rest ? ` ${rest} ${units[at + 1][1]}` : ''}`;
+export function duration(s) {
+  const [m, h, d] = [60, 3600, 86400].map((unit) => Math.floor(s / unit));
+  return d ? `${d} d ${h % 24} h` : h ? `${h} h ${m % 60} min` : m ? `${m} min` : `${Math.floor(s)} s`;
 }

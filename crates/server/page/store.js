@@ -5,78 +5,61 @@ const PREFIX = 'worker-orcd.';
 const CHAT = `${PREFIX}chat.`;
 const KEY = `${PREFIX}key`;
 
-/** Storage may be blocked or full; the page then works on, keeping things until it is closed. */
-const memory = new Map();
-let onFailure = () => {};
-export const whenNotKept = (listener) => { onFailure = listener; };
+const memory = new Map(); // Where storage is blocked or full things last as long as the page.
+let failed = () => {};
+export const whenNotKept = (listener) => { failed = listener; };
 
-const read = (name) => {
-  if (memory.has(name)) return memory.get(name);
-  try { return localStorage.getItem(name); } catch { return null; }
-};
-const write = (name, value) => {
+const attempt = (action) => { try { return action(); } catch { return null; } };
+const read = (name) => memory.get(name) ?? attempt(() => localStorage.getItem(name) ?? sessionStorage.getItem(name));
+function write(name, value, storage = 'localStorage') {
   try {
-    localStorage.setItem(name, value);
+    window[storage].setItem(name, value);
     memory.delete(name);
   } catch {
     memory.set(name, value);
-    onFailure();
+    failed();
   }
-};
-const names = () => {
-  const kept = new Set(memory.keys());
-  try { for (let i = 0; i < localStorage.length; i++) kept.add(localStorage.key(i)); } catch { /* blocked */ }
-  return [...kept].filter((name) => name.startsWith(CHAT));
-};
-const remove = (name) => {
+}
+function remove(name) {
   memory.delete(name);
-  try { localStorage.removeItem(name); } catch { /* blocked */ }
-};
-const parse = (text) => {
-  try { return JSON.parse(text); } catch { return null; }
-};
+  attempt(() => localStorage.removeItem(name));
+  attempt(() => sessionStorage.removeItem(name));
+}
+const chats = () => [...new Set([...memory.keys(), ...(attempt(() => Object.keys(localStorage)) ?? [])])].filter((name) => name.startsWith(CHAT));
 
-export const settings = { theme: 'system', system: '', sampling: {}, ...parse(read(`${PREFIX}settings`)) };
+export const settings = { theme: 'system', system: '', sampling: {}, ...attempt(() => JSON.parse(read(`${PREFIX}settings`))) };
 export const saveSettings = () => write(`${PREFIX}settings`, JSON.stringify(settings));
 
-/** A conversation: {id, title, updated, messages}, a message {role: 'user', content} or {role: 'assistant', takes, at}. */
+/** A conversation's messages: {role: user, content} and {role: assistant, content, reasoning, stats, ...}. */
 export function newConversation() {
-  const [a, b] = crypto.getRandomValues(new Uint32Array(2));
-  return { id: `${Date.now().toString(36)}-${a.toString(36)}${b.toString(36)}`, title: '', updated: 0, messages: [] };
+  const id = crypto.getRandomValues(new Uint32Array(3)).join('-');
+  return { id, title: '', updated: 0, messages: [] };
 }
 
-export const saveConversation = (conversation) => write(CHAT + conversation.id, JSON.stringify(conversation));
+export const saveConversation = (each) => write(CHAT + each.id, JSON.stringify(each));
+export const removeConversation = (id) => remove(CHAT + id);
+export const removeAll = () => chats().forEach(remove);
+export const size = () => chats().reduce((sum, name) => sum + read(name).length, 0);
 
 export function loadConversation(id) {
-  const found = id && parse(read(CHAT + id));
-  return found && Array.isArray(found.messages) ? found : null;
+  const found = attempt(() => JSON.parse(read(CHAT + id)));
+  return Array.isArray(found?.messages) ? found : null;
 }
 
 /** All conversations, the latest first. */
 export const conversations = () =>
-  names().map((name) => loadConversation(name.slice(CHAT.length))).filter(Boolean).sort((a, b) => b.updated - a.updated);
+  chats().map((name) => loadConversation(name.slice(CHAT.length))).filter(Boolean).sort((a, b) => b.updated - a.updated);
 
-export const removeConversation = (id) => remove(CHAT + id);
-export const removeAll = () => names().forEach(remove);
-export const size = () => names().reduce((sum, name) => sum + (read(name)?.length ?? 0), 0);
+/** Tells when another tab changes conversations. */
+export const whenChanged = (listener) => addEventListener('storage', ({ key }) => { if (!key || key.startsWith(CHAT)) listener(); });
 
-/** Tells of changes that other tabs make. */
-export const whenChanged = (listener) => addEventListener('storage', (event) => {
-  if (event.key === null) listener(null);
-  else if (event.key.startsWith(CHAT)) listener(event.key.slice(CHAT.length));
-});
+/** Which conversation this tab shows: a reload keeps it, another tab starts with a new one. */
+export const openId = () => attempt(() => sessionStorage.getItem(`${PREFIX}open`));
+export const setOpenId = (id) => attempt(() => sessionStorage.setItem(`${PREFIX}open`, id));
 
-const current = () => { try { return sessionStorage; } catch { return null; } };
-
-/** Which conversation this tab shows: a reload keeps it, another tab starts with its own. */
-export const openId = () => current()?.getItem(`${PREFIX}open`);
-export const setOpenId = (id) => { try { current()?.setItem(`${PREFIX}open`, id); } catch { /* full */ } };
-
-export const apiKey = () => current()?.getItem(KEY) || read(KEY) || '';
-export const keyRemembered = () => Boolean(read(KEY));
+export const apiKey = () => read(KEY) ?? '';
+export const keyIsRemembered = () => Boolean(attempt(() => localStorage.getItem(KEY)));
 export function setApiKey(key, remember) {
   remove(KEY);
-  current()?.removeItem(KEY);
-  if (key && remember) write(KEY, key);
-  else if (key) { try { current().setItem(KEY, key); } catch { memory.set(KEY, key); } }
+  if (key) write(KEY, key, remember ? 'localStorage' : 'sessionStorage');
 }

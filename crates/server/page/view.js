@@ -1,173 +1,140 @@
-// How do messages look? One view for each message: it shows what the message holds and calls back for what its buttons do.
-// Also following: the log stays at its end while an answer grows, unless the reader has scrolled up.
+// How do messages look? A view shows what its message holds and calls back for what its buttons do. Also following: the log stays at
+// its end while an answer grows, unless the reader has scrolled up.
 
 import { copyButton, count, el, icon, iconButton, milliseconds, rate } from './dom.js';
 import { Markdown } from './markdown.js';
 
-/** A reader's message. `actions.resend(text)` sends it anew in its place. */
-export class UserView {
-  constructor(message, actions) {
-    this.message = message;
-    this.actions = actions;
-    this.root = el('article', { class: 'user', 'aria-label': 'You' });
-    this.show();
-  }
-
-  show() {
-    this.edit = iconButton('edit', 'Edit and send again', () => this.startEdit());
-    this.text = el('div', { class: 'text', text: this.message.content });
-    this.root.replaceChildren(this.text, el('div', { class: 'tools' }, copyButton('Copy message', () => this.message.content), this.edit));
-    this.setLast(this.last);
-  }
-
-  /** Only the last message can be edited, and not while it is being answered. */
-  setLast(last) {
-    this.last = last;
-    this.edit.hidden = !last;
-  }
-
-  startEdit() {
-    if (!this.last) return;
-    const area = el('textarea', { 'aria-label': 'Edit message', rows: 1, enterkeyhint: 'send' });
-    area.value = this.message.content;
-    const stop = () => { this.show(); this.edit.focus(); };
-    const send = () => { if (area.value.trim()) this.actions.resend(area.value.trim()); };
-    area.addEventListener('keydown', (event) => {
-      if (event.key === 'Escape') { event.stopPropagation(); stop(); }
-      if (sends(event)) { event.preventDefault(); send(); }
-    });
-    area.addEventListener('input', () => fit(area));
-    const form = el('form', { class: 'edit', on: { submit: (event) => { event.preventDefault(); send(); } } }, area,
-      el('div', { class: 'buttons' }, el('button', { type: 'button', text: 'Cancel', on: { click: stop } }), el('button', { class: 'primary', text: 'Send' })));
-    this.root.replaceChildren(form);
-    fit(area);
-    area.focus();
-  }
-}
-
 /** Enter alone sends, but not the Enter that ends the composition of a character. */
 export const sends = (event) => event.key === 'Enter' && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
 
-/** Makes a text area as tall as its text; its style sheet bounds it. */
+/** Makes a text area as tall as its text; the style sheet bounds it. */
 export function fit(area) {
   area.style.height = 'auto';
   area.style.height = `${area.scrollHeight + area.offsetHeight - area.clientHeight}px`;
 }
 
-/** An answer: its takes, of which one is shown. `actions`: again(), turn(by), key(), curl(). */
+/** A reader's message. `resend(text)` sends it anew in its place. */
+export class UserView {
+  root = el('article', { class: 'user', 'aria-label': 'You' });
+
+  constructor(message, resend) {
+    this.message = message;
+    this.resend = resend;
+    this.show();
+  }
+
+  show() {
+    this.edit = iconButton('edit', 'Edit and send again', () => this.startEdit());
+    this.root.replaceChildren(el('div', { class: 'said', text: this.message.content }),
+      el('div', { class: 'tools' }, copyButton('Copy message', () => this.message.content), this.edit));
+    this.setEditable(this.editable);
+  }
+
+  setEditable(editable) {
+    this.editable = editable;
+    this.edit.hidden = !editable;
+  }
+
+  startEdit() {
+    const area = el('textarea', { 'aria-label': 'Edit message', rows: 1, enterkeyhint: 'send' });
+    const stop = () => { this.show(); this.edit.focus(); };
+    const send = (event) => { event.preventDefault(); if (area.value.trim()) this.resend(area.value.trim()); };
+    const keydown = (event) => {
+      if (event.key === 'Escape') { event.stopPropagation(); stop(); }
+      if (sends(event)) send(event);
+    };
+    area.value = this.message.content;
+    area.addEventListener('keydown', keydown);
+    area.addEventListener('input', () => fit(area));
+    this.root.replaceChildren(el('form', { class: 'edit', on: { submit: send } }, area, el('div', { class: 'buttons' },
+      el('button', { type: 'button', text: 'Cancel', on: { click: stop } }), el('button', { class: 'primary', text: 'Send' }))));
+    fit(area);
+    area.focus();
+  }
+}
+
+/** An answer. `actions`: again() regenerates, curl() is its request as a command, keyForm() asks for a key. */
 export class AnswerView {
+  root = el('article', { class: 'answer', 'aria-label': 'Answer' });
+  summary = el('span');
+  thought = el('div', { class: 'thought' });
+  reasoning = el('details', { hidden: true }, el('summary', {}, icon('right'), this.summary), this.thought);
+  prose = el('div', { class: 'prose' });
+  problem = el('div', { class: 'problem', role: 'alert', hidden: true });
+  stats = el('span', { class: 'stats' });
+  markdown = new Markdown(this.prose);
+  announced = 0;
+
   constructor(message, actions) {
     this.message = message;
     this.actions = actions;
-    this.root = el('article', { class: 'answer', 'aria-label': 'Answer' });
-    this.build();
+    this.again = iconButton('again', 'Regenerate', actions.again);
+    this.tools = el('div', { class: 'tools' }, copyButton('Copy answer', () => message.content), this.again,
+      copyButton('Copy the request as a curl command', actions.curl, 'code'));
+    this.root.append(this.reasoning, this.prose, this.problem, el('footer', {}, this.tools, this.stats));
+    this.refresh();
   }
 
-  get take() {
-    return this.message.takes[this.message.at];
-  }
-
-  build() {
-    this.built = this.take;
-    this.announced = 0;
-    this.summary = el('span');
-    this.thought = el('div', { class: 'thought' });
-    this.reasoning = el('details', { hidden: true }, el('summary', {}, icon('right'), this.summary), this.thought);
-    const body = el('div', { class: 'prose' });
-    this.markdown = new Markdown(body);
-    this.problem = el('div', { class: 'problem', role: 'alert', hidden: true });
-    this.stats = el('span', { class: 'stats' });
-    this.takes = el('span', { class: 'takes', hidden: true });
-    this.again = iconButton('again', 'Regenerate', () => this.actions.again());
-    this.tools = el('div', { class: 'tools' }, copyButton('Copy answer', () => this.take.content), this.again,
-      copyButton('Copy this request as a curl command', () => this.actions.curl(), 'code'), this.takes);
-    this.root.replaceChildren(this.reasoning, body, this.problem, el('footer', {}, this.stats, this.tools));
-    this.refresh(false);
-  }
-
-  /** Shows the take as it is now; `live` is the state of a generation in progress. */
+  /** Shows the message as it is now; `live` is the state of a generation in progress. */
   refresh(live) {
-    if (this.built !== this.take) { this.build(); return; }
-    const { content, reasoning, thoughtMs, problem } = this.take;
-    this.root.classList.toggle('live', Boolean(live));
-    this.root.classList.toggle('waiting', Boolean(live) && !content && !reasoning);
-    this.root.setAttribute('aria-busy', String(Boolean(live)));
+    const { content, reasoning, thoughtMs, problem } = this.message;
+    const thinking = Boolean(live && !content);
+    this.root.classList.toggle('waiting', thinking && !reasoning);
+    this.root.classList.toggle('thinking', thinking);
+    this.root.setAttribute('aria-busy', Boolean(live));
     this.markdown.update(content, Boolean(live));
+    if (!content) this.announced = 0;
     this.reasoning.hidden = !reasoning;
-    if (reasoning) {
-      if (this.thought.textContent.length !== reasoning.length) this.thought.textContent = reasoning;
-      this.summary.textContent = live && !content ? 'Thinking' : thoughtMs ? `Thought for ${milliseconds(thoughtMs)}` : 'Thoughts';
-      this.reasoning.classList.toggle('thinking', Boolean(live && !content));
-    }
-    const stats = live ? this.running(live) : this.final();
-    if (this.stats.textContent !== stats) this.stats.textContent = stats;
+    if (this.thought.textContent.length !== reasoning.length) this.thought.textContent = reasoning;
+    this.summary.textContent = thinking ? 'Thinking' : thoughtMs ? `Thought for ${milliseconds(thoughtMs)}` : 'Thoughts';
+    this.stats.textContent = (live ? this.running(live) : this.final()).filter(Boolean).join('  ·  ');
     this.tools.hidden = Boolean(live);
-    this.showTakes();
     if (this.shownProblem !== problem) this.showProblem(problem);
   }
 
   running({ n, ttft, rate: now, since }) {
-    if (ttft == null) return since > 1500 ? `waiting ${(since / 1000).toFixed(0)} s` : '';
-    return [`${count(n)} tokens`, now && `${rate(now)} tokens/s`, `first after ${milliseconds(ttft)}`].filter(Boolean).join('  ·  ');
+    if (ttft == null) return [since > 1500 && `waiting ${Math.floor(since / 1000)} s`];
+    return [`${count(n)} tokens`, now && `${rate(now)} tokens/s`, `first after ${milliseconds(ttft)}`];
   }
 
   final() {
-    const { stats, stopped, finish } = this.take;
-    const parts = [];
-    if (stats) {
-      parts.push(`${count(stats.n)} token${stats.n === 1 ? '' : 's'}`);
-      if (stats.rate) parts.push(`${rate(stats.rate)} tokens/s`);
-      if (stats.ttft != null) parts.push(`first after ${milliseconds(stats.ttft)}`);
-      if (stats.prompt) parts.push(`prompt ${count(stats.prompt)}${stats.cached ? ` (${count(stats.cached)} cached)` : ''}`);
-    }
-    if (stopped) parts.push('stopped');
-    if (finish === 'length') parts.push('cut off at the token limit');
-    return parts.join('  ·  ');
-  }
-
-  showTakes() {
-    const { takes, at } = this.message;
-    this.takes.hidden = takes.length < 2;
-    if (takes.length < 2) return;
-    const key = `${at + 1} / ${takes.length}`;
-    if (this.takes.textContent === key) return;
-    const turn = (name, label, by) => {
-      const button = iconButton(name, label, () => this.actions.turn(by));
-      button.disabled = at + by < 0 || at + by >= takes.length;
-      return button;
-    };
-    this.takes.replaceChildren(turn('left', 'Earlier answer', -1), el('span', { text: key }), turn('right', 'Later answer', 1));
+    const { stopped, finish } = this.message;
+    const stats = this.message.stats ?? {};
+    return [
+      stats.n && `${count(stats.n)} token${stats.n === 1 ? '' : 's'}`,
+      stats.rate && `${rate(stats.rate)} tokens/s`,
+      stats.ttft != null && `first after ${milliseconds(stats.ttft)}`,
+      stats.prompt && `prompt ${count(stats.prompt)}${stats.cached ? ` (${count(stats.cached)} cached)` : ''}`,
+      stopped && 'stopped',
+      finish === 'length' && 'cut off at the token limit',
+    ];
   }
 
   showProblem(problem) {
     this.shownProblem = problem;
     this.problem.hidden = !problem;
-    if (!problem) return;
-    const again = el('button', { type: 'button', text: 'Try again', on: { click: () => this.actions.again() } });
-    const rest = problem.status === 401 ? this.actions.key() : el('div', { class: 'buttons' }, again);
-    this.problem.replaceChildren(el('p', { text: problem.message }), rest);
+    if (problem) this.problem.replaceChildren(el('p', { text: problem.message }), problem.status === 401 ? this.actions.keyForm()
+      : el('button', { type: 'button', text: 'Try again', on: { click: this.actions.again } }));
   }
 
-  /** The texts of blocks that are finished and not announced yet. */
+  /** The texts of blocks that are finished and were not announced yet. */
   news(live) {
-    const nodes = live ? this.markdown.finished : this.markdown.nodes;
-    const fresh = nodes.slice(this.announced).map((node) => {
-      const code = node.matches('.code') && node.querySelector('code');
-      return code ? `Code block, ${code.textContent.split('\n').length} lines.` : node.textContent;
-    });
+    const nodes = this.markdown.nodes.slice(0, live ? -1 : undefined);
+    const fresh = nodes.slice(this.announced);
     this.announced = Math.max(this.announced, nodes.length);
-    return fresh;
+    return fresh.map((node) => (node.matches('.code') ? 'Code block.' : node.textContent));
   }
 }
 
 /** Keeps a scrolled element at its end until its reader scrolls up, and again once they are back at the end. */
 export class Follow {
+  following = true;
+  top = 0;
+
   constructor(scroller, latest) {
     this.scroller = scroller;
     this.latest = latest;
-    this.following = true;
-    this.top = 0;
-    scroller.addEventListener('scroll', () => this.onScroll(), { passive: true });
+    scroller.addEventListener('scroll', () => this.moved(), { passive: true });
     latest.addEventListener('click', () => this.toEnd());
     new ResizeObserver(() => this.keep()).observe(scroller);
   }
@@ -178,12 +145,12 @@ export class Follow {
   }
 
   // Growth never lowers scrollTop, so a lower one is the reader's doing, however fast the answer grows.
-  onScroll() {
+  moved() {
     const { scrollTop } = this.scroller;
     if (this.rest < 16) this.following = true;
     else if (scrollTop < this.top - 1) this.following = false;
     this.top = scrollTop;
-    this.latest.hidden = this.rest < 120;
+    this.latest.hidden = this.following || this.rest < 120;
   }
 
   keep() {
