@@ -90,8 +90,8 @@ fn of<'a>(app: &App, served: &'a Served, is_healthy: bool) -> Health<'a> {
         uptime_seconds: app.began().elapsed().as_secs(),
         sm: info.sm,
         cuda_runtime_version: info.cuda_version.as_deref(),
-        n_running: load.n_unfinished,
-        n_waiting: 0,
+        n_running: load.n_running,
+        n_waiting: load.n_waiting,
         kv_cache_usage: if load.n_page == 0 { 0.0 } else { used as f64 / load.n_page as f64 },
         version: &info.program,
     }

@@ -3,7 +3,7 @@
 //! Raw HTTP/1.1 over a socket, so that what is tested is the bytes. The golden models answer noise, but the same noise for the same seed.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -248,4 +248,30 @@ fn a_model_that_cannot_be_loaded_ends_it_with_the_code_of_its_failure() {
     let server = Server::start("/nowhere/m.gguf", &[]);
     let (code, log) = server.end();
     assert_eq!(code, Some(3), "{log}");
+}
+
+#[test]
+fn whoever_started_it_is_told_once_that_it_is_ready() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/ready", listener.local_addr().unwrap());
+    let model = golden("llama-q4_0.gguf");
+    let server = Server::start(&model, &["--worker-id", "w1", "--callback-url", &url]);
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut said = Vec::new();
+    let body = loop {
+        let mut bytes = [0; 1024];
+        let n = stream.read(&mut bytes).unwrap();
+        said.extend_from_slice(&bytes[..n]);
+        let text = String::from_utf8_lossy(&said);
+        if let Some((_, body)) = text.split_once("\r\n\r\n").filter(|(_, body)| body.ends_with('}')) {
+            break serde_json::from_str::<Value>(body).unwrap();
+        }
+        assert_ne!(n, 0, "{text}");
+    };
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+    let expected = json!({
+        "worker_id": "w1", "model_ref": model, "vram_bytes": 0, "uri": format!("http://{}", server.address),
+    });
+    assert_eq!(body, expected);
+    assert_eq!(server.call("GET", "/health", None).0, 200);
 }

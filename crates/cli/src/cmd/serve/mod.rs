@@ -4,6 +4,7 @@
 //! running requests finish; a second Ctrl-C ends the process at once. An engine or a device that has failed ends the process with the exit code
 //! of its failure.
 
+mod callback;
 mod info;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -67,6 +68,9 @@ pub(crate) struct Args {
     /// Names this worker to whoever started it
     #[arg(long, value_name = "UUID", help_heading = "Server")]
     worker_id: Option<String>,
+    /// Told once, by POST, that this worker is ready
+    #[arg(long, value_name = "URL", help_heading = "Server", requires = "worker_id")]
+    callback_url: Option<String>,
 }
 
 /// Runs the command.
@@ -101,7 +105,10 @@ async fn serve(args: &Args, log: &LogArgs) -> anyhow::Result<Ending> {
     let loading = load(args.clone(), *log, app.clone())?;
     let loaded = async {
         match loading.await {
-            Ok(Ok(())) => tracing::info!(event = "ready", "ready on http://{address}"),
+            Ok(Ok(())) => {
+                tracing::info!(event = "ready", "ready on http://{address}");
+                callback::tell(args, &app, address);
+            }
             Ok(Err(error)) => return error,
             Err(_gone) => return anyhow::anyhow!("loading ended without a word"),
         }
