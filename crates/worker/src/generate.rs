@@ -12,6 +12,7 @@ use std::time::Instant;
 use engine::{Canceller, EndReason, EngineError, Stream, Timings, Usage};
 use model::Sampled;
 
+use crate::chat::Reading;
 use crate::stop::StopMatcher;
 use crate::text::AnswerText;
 use crate::{ValidRequest, Worker, WorkerError};
@@ -77,14 +78,31 @@ pub struct Generation {
     ready: VecDeque<Event>,
 }
 
-pub(crate) fn start(worker: &Worker, request: ValidRequest) -> Result<Generation, WorkerError> {
-    let ValidRequest { mut engine, timeout, stop, show_special } = request;
+/// A request that the engine has taken.
+pub(crate) struct Submitted {
+    pub(crate) stream: Stream,
+    pub(crate) n_prompt: usize,
+    pub(crate) seed: u64,
+    pub(crate) text: AnswerText,
+    pub(crate) stop: StopMatcher,
+    pub(crate) show_special: bool,
+    pub(crate) reading: Reading,
+}
+
+pub(crate) fn submit(worker: &Worker, request: ValidRequest) -> Result<Submitted, WorkerError> {
+    let ValidRequest { mut engine, timeout, stop, show_special, reading } = request;
     let text = AnswerText::new(Arc::clone(&worker.tokenizer), &engine.prompt, show_special);
     let (n_prompt, seed) = (engine.prompt.len(), engine.params.seed);
     // A deadline past the clock's end is none.
     engine.deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let stream = worker.engine.submit(engine)?;
+    Ok(Submitted { stream, n_prompt, seed, text, stop, show_special, reading })
+}
+
+pub(crate) fn start(worker: &Worker, request: ValidRequest) -> Result<Generation, WorkerError> {
+    let Submitted { stream, n_prompt, seed, text, stop, .. } = submit(worker, request)?;
     Ok(Generation {
-        stream: worker.engine.submit(engine)?,
+        stream,
         n_prompt,
         seed,
         text,

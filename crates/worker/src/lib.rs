@@ -7,6 +7,7 @@
 pub mod chat;
 mod error;
 mod generate;
+pub mod grammar;
 mod request;
 pub mod stop;
 mod text;
@@ -14,6 +15,8 @@ mod text;
 use std::sync::Arc;
 
 use tokenizer::Tokenizer;
+
+use grammar::Grammars;
 
 pub use chat::{Chat, ChatDelta, ChatEvent, ChatGeneration, Finish, ToolCallDelta, ToolChoice};
 pub use engine::{Canceller, EngineError, EngineHandle, Health, Load, Shutdown, Timings, Usage};
@@ -38,13 +41,15 @@ pub struct Worker {
     engine: EngineHandle,
     tokenizer: Arc<Tokenizer>,
     options: WorkerOptions,
+    grammars: Arc<Grammars>,
 }
 
 impl Worker {
     /// Joins an engine and the tokenizer of its model.
     #[must_use]
     pub fn new(engine: EngineHandle, tokenizer: Arc<Tokenizer>, options: WorkerOptions) -> Worker {
-        Worker { engine, tokenizer, options }
+        let grammars = Arc::new(Grammars::new(Arc::clone(&tokenizer), engine.limits().n_vocab));
+        Worker { engine, tokenizer, options, grammars }
     }
 
     /// The engine behind it.
@@ -99,7 +104,7 @@ impl Worker {
     /// [`WorkerError::Message`], [`WorkerError::Invalid`], [`WorkerError::Tokenizer`] and [`WorkerError::NoChatTemplate`] say why
     /// there is none.
     pub fn render(&self, chat: &Chat) -> Result<String, WorkerError> {
-        chat::render(&self.tokenizer, chat)
+        Ok(chat::render(&self.tokenizer, chat)?.text)
     }
 
     /// The ids of a prompt, whether or not it fits the context.

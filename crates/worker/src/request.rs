@@ -7,12 +7,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::EngineRequest;
+use engine::{Constraint, EngineRequest};
 use model::SamplingParams;
 use serde_json::Value;
 use tokenizer::{EncodeOptions, Tokenizer};
 
-use crate::chat::{self, Chat, ToolChoice};
+use crate::chat::{self, Answer, Body, Chat, Reading, Think, ThinkStart};
+use crate::grammar::Source;
 use crate::stop::StopMatcher;
 use crate::{Worker, WorkerError};
 
@@ -117,6 +118,7 @@ pub struct ValidRequest {
     pub(crate) timeout: Option<Duration>,
     pub(crate) stop: StopMatcher,
     pub(crate) show_special: bool,
+    pub(crate) reading: Reading,
 }
 
 impl ValidRequest {
@@ -150,15 +152,7 @@ pub(crate) fn check(worker: &Worker, request: Request) -> Result<ValidRequest, W
         found: e.found,
     })?;
     check_stops(&request, n_vocab)?;
-    if request.format.is_some() {
-        return Err(invalid("response_format", "none: answers cannot be constrained yet", "one"));
-    }
-    if let Prompt::Chat(Chat { tool_choice: ToolChoice::Required | ToolChoice::Named(_), .. }) =
-        &request.prompt
-    {
-        return Err(invalid("tool_choice", "auto or none: answers cannot be constrained yet", "another"));
-    }
-    let prompt = tokenise(&worker.tokenizer, &request.prompt)?;
+    let Tokenised { prompt, reading, grammar } = tokenised(&worker.tokenizer, &request)?;
     let n_prompt = prompt.len();
     let longest = worker.engine.capacity().saturating_sub(1);
     if n_prompt == 0 || n_prompt > longest {
@@ -174,6 +168,14 @@ pub(crate) fn check(worker: &Worker, request: Request) -> Result<ValidRequest, W
     if request.min_tokens > max_tokens {
         return Err(invalid("min_tokens", format!("at most max_tokens, {max_tokens}"), request.min_tokens));
     }
+
+    if request.ignore_eos && grammar.is_some() {
+        return Err(invalid("ignore_eos", "false where the answer's form says where it ends", true));
+    }
+    let constraint = match grammar {
+        Some(source) => Some(Box::new(worker.grammars.compile(&source)?) as Box<dyn Constraint>),
+        None => None,
+    };
 
     let mut params = request.sampling;
     params.seed = request.seed.unwrap_or_else(draw_seed);
@@ -192,13 +194,14 @@ pub(crate) fn check(worker: &Worker, request: Request) -> Result<ValidRequest, W
             end_ids: end_ids.into(),
             params,
             deadline: None,
-            client: 0,
-            cache_scope: None,
-            constraint: None,
+            client: request.client,
+            cache_scope: request.cache_scope,
+            constraint,
         },
         timeout: request.timeout,
         stop: StopMatcher::new(request.stop),
         show_special: request.show_special,
+        reading,
     })
 }
 
@@ -219,19 +222,46 @@ fn check_stops(request: &Request, n_vocab: usize) -> Result<(), WorkerError> {
     Ok(())
 }
 
+/// A prompt, and what its answer is to be.
+struct Tokenised {
+    prompt: Vec<u32>,
+    reading: Reading,
+    grammar: Option<Source>,
+}
+
+fn tokenised(tokenizer: &Tokenizer, request: &Request) -> Result<Tokenised, WorkerError> {
+    let Prompt::Chat(chat) = &request.prompt else {
+        let parser = Answer::Marked(Think::new(ThinkStart::None, Body::Plain));
+        return Ok(Tokenised {
+            prompt: tokenise(tokenizer, &request.prompt)?,
+            reading: Reading { parser, one_call: false },
+            grammar: request.format.as_ref().map(Source::of_format).transpose()?,
+        });
+    };
+    let written = chat::render(tokenizer, chat)?;
+    let parser = written.family.parser(&written.text, chat::names(chat));
+    Ok(Tokenised {
+        prompt: encode_chat(tokenizer, &written)?,
+        reading: Reading { parser, one_call: !chat.parallel_tool_calls },
+        grammar: chat::grammar(tokenizer, chat, request.format.as_ref(), (&written.family, &written.text))?,
+    })
+}
+
 /// The ids of a prompt; of a conversation as its template writes it.
 pub(crate) fn tokenise(tokenizer: &Tokenizer, prompt: &Prompt) -> Result<Vec<u32>, WorkerError> {
-    Ok(match prompt {
-        Prompt::Tokens(ids) => ids.clone(),
+    match prompt {
+        Prompt::Tokens(ids) => Ok(ids.clone()),
         &Prompt::Text { ref text, add_special, parse_special } => {
-            tokenizer.encode(text, EncodeOptions { add_special, parse_special })?
+            Ok(tokenizer.encode(text, EncodeOptions { add_special, parse_special })?)
         }
-        Prompt::Chat(chat) => {
-            // A template writes BOS itself where its model wants one, as transformers' apply_chat_template has it.
-            let options = EncodeOptions { add_special: false, parse_special: true };
-            tokenizer.encode(&chat::render(tokenizer, chat)?, options)?
-        }
-    })
+        Prompt::Chat(chat) => encode_chat(tokenizer, &chat::render(tokenizer, chat)?),
+    }
+}
+
+fn encode_chat(tokenizer: &Tokenizer, written: &chat::Written) -> Result<Vec<u32>, WorkerError> {
+    // A template writes BOS itself where its model wants one, as transformers' apply_chat_template has it.
+    let options = EncodeOptions { add_special: false, parse_special: true };
+    Ok(tokenizer.encode(&written.text, options)?)
 }
 
 fn invalid(field: &'static str, expected: impl Into<String>, found: impl ToString + Copy) -> WorkerError {

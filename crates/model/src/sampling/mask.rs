@@ -16,6 +16,19 @@ impl TokenMask {
         TokenMask { words: vec![0; n_vocab.div_ceil(32)], len: n_vocab }
     }
 
+    /// A mask of these words, as [`words`](TokenMask::words) gives them: missing ones allow nothing, and bits past the vocabulary
+    /// are cleared.
+    #[must_use]
+    pub fn from_words(mut words: Vec<u32>, n_vocab: usize) -> TokenMask {
+        words.resize(n_vocab.div_ceil(32), 0);
+        if let Some(last) = words.last_mut()
+            && !n_vocab.is_multiple_of(32)
+        {
+            *last &= (1 << (n_vocab % 32)) - 1;
+        }
+        TokenMask { words, len: n_vocab }
+    }
+
     /// Allows an id; one at or past the end of the vocabulary is not there to allow.
     pub fn allow(&mut self, id: u32) {
         if (id as usize) < self.len {

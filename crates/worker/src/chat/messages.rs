@@ -15,6 +15,8 @@ pub(super) struct Shape {
     pub(super) text_arguments: bool,
     /// The template knows no role `developer`: it is `system` there.
     pub(super) developer_is_system: bool,
+    /// Leave the content of a message that calls tools null.
+    pub(super) null_content: bool,
 }
 
 /// Checks everything but the template's own wishes.
@@ -103,8 +105,9 @@ fn one(message: &Value, at: &str, shape: Shape) -> Result<Value, WorkerError> {
     }
     let has_calls = calls(&mut message, at, shape)?;
     let content = content(message.get("content"), at)?;
-    // Some templates write calls only where the content is null; without calls a null cannot be joined to text.
-    let content = content.map_or(if has_calls { Value::Null } else { Value::from("") }, Value::from);
+    // Some templates write calls only where the content is null; elsewhere a null cannot be joined to text.
+    let null = has_calls && shape.null_content;
+    let content = content.map_or_else(|| if null { Value::Null } else { Value::from("") }, Value::from);
     message.insert("content".to_owned(), content);
     if let Some(reasoning) = message.shift_remove("reasoning")
         && !message.contains_key("reasoning_content")

@@ -3,18 +3,25 @@
 //! Messages are JSON objects in the shape of OpenAI's chat API; the model's template writes them down. Of the answer a
 //! [`ChatGeneration`] says what each part is as it streams.
 
+mod answer;
 mod event;
+mod family;
 mod generation;
+mod history;
 mod messages;
 mod prompt;
+mod shape;
 
 use serde_json::{Value, json};
 
 pub use event::{ChatDelta, ChatEvent, Finish, ToolCallDelta};
 pub use generation::ChatGeneration;
 
-pub(crate) use generation::start;
-pub(crate) use prompt::render;
+pub(crate) use answer::{Answer, Body, Think, ThinkStart};
+pub(crate) use family::names;
+pub(crate) use generation::{Reading, start};
+pub(crate) use prompt::{Written, render};
+pub(crate) use shape::grammar;
 
 /// The most messages of a conversation.
 pub const MAX_MESSAGES: usize = 4096;

@@ -3,26 +3,47 @@
 use serde_json::Value;
 use tokenizer::{ChatInput, ChatTemplate, Tokenizer, TokenizerError};
 
-use super::Chat;
+use super::family::Family;
 use super::messages::{self, Shape};
+use super::{Chat, history};
 use crate::WorkerError;
 
-/// The prompt's text.
-pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat) -> Result<String, WorkerError> {
+/// A conversation's prompt, and in which form it will be answered.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) text: String,
+    pub(crate) family: Family,
+}
+
+/// Writes the prompt.
+pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat) -> Result<Written, WorkerError> {
     messages::check(chat)?;
     let template = template_for(tokenizer, chat).ok_or(WorkerError::NoChatTemplate)?;
-    let developer_is_system = !template.source().contains("developer");
-    let shape = Shape { developer_is_system, ..Shape::default() };
-    let text = write(template, chat, &messages::normalise(&chat.messages, shape)?);
-    match text {
+    let family = Family::of(tokenizer, Some(template));
+    let shape = shape_of(template);
+    let write = |shape: Shape| -> Result<_, WorkerError> {
+        let messages = history::adapt(messages::normalise(&chat.messages, shape)?, chat.offered(), &family);
+        Ok(write(template, chat, &messages, &family))
+    };
+    let text = match write(shape)? {
         // Templates of before there were objects join the text of arguments.
-        Err(TokenizerError::TemplateRender { .. }) if has_calls(chat) => {
-            let shape = Shape { text_arguments: true, ..shape };
-            let again = write(template, chat, &messages::normalise(&chat.messages, shape)?);
+        Err(error @ TokenizerError::TemplateRender { .. }) if has_calls(chat) => {
             // Where neither will do, the first complaint is about the usual shape.
-            if again.is_ok() { Ok(again?) } else { Ok(text?) }
+            write(Shape { text_arguments: true, ..shape })?.map_err(|_| error)?
         }
-        text => Ok(text?),
+        text => text?,
+    };
+    Ok(Written { text, family })
+}
+
+/// What the template's text says of how it takes messages.
+fn shape_of(template: &ChatTemplate) -> Shape {
+    let has = |text: &str| template.source().contains(text);
+    let asks_for_null = ["content is n", "content'] is n", "content\"] is n"];
+    Shape {
+        text_arguments: false,
+        developer_is_system: !has("developer"),
+        null_content: asks_for_null.into_iter().any(has),
     }
 }
 
@@ -36,8 +57,13 @@ fn has_calls(chat: &Chat) -> bool {
     chat.messages.iter().any(|message| message.get("tool_calls").is_some_and(Value::is_array))
 }
 
-fn write(template: &ChatTemplate, chat: &Chat, messages: &[Value]) -> Result<String, TokenizerError> {
-    let tools = chat.offered();
+fn write(
+    template: &ChatTemplate,
+    chat: &Chat,
+    messages: &[Value],
+    family: &Family,
+) -> Result<String, TokenizerError> {
+    let tools = if family.template_has_tools { chat.offered() } else { &[] };
     template.render(&ChatInput {
         messages,
         add_generation_prompt: chat.add_generation_prompt,

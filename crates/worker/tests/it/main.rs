@@ -1,6 +1,7 @@
 //! The worker over a real tokenizer (byte-level BPE, 320 tokens) and an executor that answers by script.
 
 mod company;
+mod constrained;
 mod messages;
 mod scripted;
 

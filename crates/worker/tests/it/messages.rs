@@ -12,8 +12,7 @@ use crate::scripted::Scripted;
 use crate::with_template;
 
 /// Writes every message as JSON, so that what a template is given can be read.
-const PLAIN: &str =
-    "{% for m in messages %}{{ m | tojson }}\n{% endfor %}{% if tools %}{{ tools | tojson }}{% endif %}";
+const PLAIN: &str = "{# <tool_call> content is none #}{% for m in messages %}{{ m | tojson }}\n{% endfor %}{% if tools %}{{ tools | tojson }}{% endif %}";
 
 fn worker(template: &str) -> Worker {
     let tokenizer: Arc<Tokenizer> = with_template(template);
@@ -69,7 +68,7 @@ fn arguments_become_objects_unless_the_template_joins_text() {
             {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}, {"id": "1", "type": "function", "function": {"name": "f", "arguments": {}}}, {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{\"a"}}], "content": null}
         "#]],
     );
-    let joins = "{{ 'calls ' + messages[0].tool_calls[0].function.arguments }}";
+    let joins = "{# <tool_call> #}{{ 'calls ' + messages[0].tool_calls[0].function.arguments }}";
     let chat = Chat::new(messages.as_array().unwrap().clone());
     assert_eq!(render(joins, &chat), r#"calls {"a": 1}"#);
 }
@@ -101,6 +100,58 @@ fn what_no_template_can_take_is_named() {
         json!([{ "role": "assistant", "tool_calls": [{ "function": { "name": "f", "arguments": [] } }] }]),
         &expect!["messages[0].tool_calls[0].function.arguments: expected JSON as text, found a list"],
     );
+}
+
+#[test]
+fn templates_without_tools_are_told_of_them_in_text() {
+    let chat = Chat {
+        tools: vec![tool("f")],
+        ..Chat::new(vec![
+            worker::chat::message("system", "Be brief."),
+            worker::chat::message("user", "hi"),
+            json!({ "role": "assistant", "content": "I look.", "tool_calls": [
+                { "id": "1", "type": "function", "function": { "name": "f", "arguments": "{\"a\": 1}" } },
+                { "id": "2", "type": "function", "function": { "name": "f", "arguments": "{}" } },
+            ] }),
+            json!({ "role": "tool", "tool_call_id": "1", "content": "one" }),
+            json!({ "role": "tool", "tool_call_id": "2", "content": "two" }),
+        ])
+    };
+    let template = "{% for m in messages %}[{{ m.role }}]\n{{ m.content }}\n{% endfor %}";
+    expect![[r#"
+        [system]
+        Be brief.
+
+        # Tools
+
+        These functions can be called, one JSON object a line:
+        <tools>
+        {"name":"f","parameters":{"type":"object"}}
+        </tools>
+
+        To call one, write its name and arguments as JSON between these tags:
+        <tool_call>
+        {"name": "...", "arguments": {...}}
+        </tool_call>
+        [user]
+        hi
+        [assistant]
+        I look.
+        <tool_call>
+        {"name":"f","arguments":{"a":1}}
+        </tool_call>
+        <tool_call>
+        {"name":"f","arguments":{}}
+        </tool_call>
+        [user]
+        <tool_response>
+        one
+        </tool_response>
+        <tool_response>
+        two
+        </tool_response>
+    "#]]
+    .assert_eq(&render(template, &chat));
 }
 
 fn tool(name: &str) -> Value {

@@ -1,0 +1,146 @@
+//! A conversation's messages in the dialect of one family of models, where its template does not see to that.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value, json};
+
+use super::family::{Family, Form};
+use super::message;
+
+/// The messages as this family's template takes them; `tools` are described in them where the template cannot.
+pub(super) fn adapt(messages: Vec<Value>, tools: &[Value], family: &Family) -> Vec<Value> {
+    if !family.template_has_tools {
+        return describe(messages, tools);
+    }
+    match family.form {
+        Form::Tagged => messages,
+        Form::Bare => one_call_each(messages),
+        Form::Harmony(_) => one_call_each(one_instruction(messages)).into_iter().map(thinking).collect(),
+    }
+}
+
+/// Templates without tools: these stand in the system message, calls in the assistant's text, and what tools say in the user's.
+fn describe(messages: Vec<Value>, tools: &[Value]) -> Vec<Value> {
+    let mut adapted: Vec<Value> = Vec::with_capacity(messages.len() + 1);
+    if !tools.is_empty() {
+        let mut text =
+            String::from("# Tools\n\nThese functions can be called, one JSON object a line:\n<tools>\n");
+        for tool in tools {
+            let _infallible = writeln!(text, "{}", tool["function"]);
+        }
+        text.push_str(
+            "</tools>\n\nTo call one, write its name and arguments as JSON between these tags:\n<tool_call>\n\
+             {\"name\": \"...\", \"arguments\": {...}}\n</tool_call>",
+        );
+        adapted.push(message("system", &text));
+    }
+    for mut next in messages {
+        let last = adapted.last_mut();
+        match next["role"].as_str() {
+            // Text of the same role one after the other is one message: templates may want turns.
+            Some("system") if last.as_ref().is_some_and(|last| last["role"] == "system") => {
+                if let Some(last) = last {
+                    let text = format!("{}\n\n{}", text(&next), text(last));
+                    last["content"] = text.into();
+                }
+            }
+            Some("tool") => {
+                let said = format!("<tool_response>\n{}\n</tool_response>", text(&next));
+                match last {
+                    Some(last) if last["role"] == "user" && text(last).ends_with("</tool_response>") => {
+                        last["content"] = format!("{}\n{said}", text(last)).into();
+                    }
+                    _ => adapted.push(message("user", &said)),
+                }
+            }
+            _ => {
+                let calls = next.as_object_mut().and_then(|next| next.shift_remove("tool_calls"));
+                let mut written = text(&next).to_owned();
+                for call in calls.as_ref().and_then(Value::as_array).into_iter().flatten() {
+                    let function = &call["function"];
+                    let object = json!({ "name": function["name"], "arguments": function["arguments"] });
+                    let before = if written.is_empty() { "" } else { "\n" };
+                    let _infallible = write!(written, "{before}<tool_call>\n{object}\n</tool_call>");
+                }
+                next["content"] = written.into();
+                adapted.push(next);
+            }
+        }
+    }
+    adapted
+}
+
+/// Templates that know one call a message: each call is a message of its own, with what its tool said after it.
+fn one_call_each(messages: Vec<Value>) -> Vec<Value> {
+    let mut adapted = Vec::with_capacity(messages.len());
+    let mut messages = messages.into_iter().peekable();
+    while let Some(message) = messages.next() {
+        let calls = message["tool_calls"].as_array().map_or(0, Vec::len);
+        if calls < 2 {
+            adapted.push(message);
+            continue;
+        }
+        let mut said: Vec<Value> = Vec::new();
+        while let Some(next) = messages.next_if(|next| next["role"] == "tool") {
+            said.push(next);
+        }
+        for i in 0..calls {
+            let call = message["tool_calls"][i].clone();
+            let mut one =
+                if i == 0 { message.clone() } else { json!({ "role": "assistant", "content": "" }) };
+            one["tool_calls"] = json!([call]);
+            adapted.push(one);
+            // An id that none has, or all, tells nothing: then they come in order.
+            let of_this =
+                said.iter().position(|said| !call["id"].is_null() && said["tool_call_id"] == call["id"]);
+            let of_this = of_this.or_else(|| (!said.is_empty()).then_some(0));
+            adapted.extend(of_this.map(|at| said.remove(at)));
+        }
+        adapted.append(&mut said);
+    }
+    adapted
+}
+
+/// gpt-oss's template takes instructions from the first message alone.
+fn one_instruction(messages: Vec<Value>) -> Vec<Value> {
+    let is_instruction = |message: &Value| message["role"] == "system" || message["role"] == "developer";
+    let n = messages.iter().take_while(|message| is_instruction(message)).count();
+    if n < 2 {
+        return messages;
+    }
+    let texts: Vec<&str> = messages[..n].iter().map(text).collect();
+    let mut adapted = vec![message("developer", &texts.join("\n\n"))];
+    adapted.extend_from_slice(&messages[n..]);
+    adapted
+}
+
+/// gpt-oss's template calls reasoning `thinking`, and beside a call takes one text alone.
+fn thinking(mut message: Value) -> Value {
+    let Some(fields) = message.as_object_mut() else { return message };
+    let reasoning = fields.shift_remove("reasoning_content");
+    if fields.get("role").is_none_or(|role| role != "assistant") {
+        return message;
+    }
+    let has_calls = fields.contains_key("tool_calls");
+    if let Some(Value::String(reasoning)) = reasoning.filter(|r| r != "") {
+        let thinking = joined(fields, reasoning, has_calls);
+        fields.insert("thinking".to_owned(), thinking.into());
+    }
+    message
+}
+
+/// The reasoning, with the content where that may not stand beside it.
+fn joined(fields: &mut Map<String, Value>, reasoning: String, has_calls: bool) -> String {
+    match fields.get("content").and_then(Value::as_str) {
+        Some(content) if has_calls && !content.is_empty() => {
+            let both = format!("{reasoning}\n{content}");
+            fields.insert("content".to_owned(), "".into());
+            both
+        }
+        _ => reasoning,
+    }
+}
+
+fn text(message: &Value) -> &str {
+    message["content"].as_str().unwrap_or_default()
+}

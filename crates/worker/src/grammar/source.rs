@@ -1,0 +1,266 @@
+//! What a client may say of an answer's form, as a grammar's text, within bounds on its size and depth.
+
+use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
+use serde_json::{Value, json};
+
+use crate::{Format, WorkerError};
+
+/// The most bytes of a regular expression, a grammar or all schemas of a request, as JSON without spaces.
+pub const MAX_SCHEMA_BYTES: usize = 64 << 10;
+
+/// The most levels of a schema, or of a grammar's brackets.
+pub const MAX_GRAMMAR_DEPTH: usize = 64;
+
+/// The most patterns, and bytes of them together, below a part of a schema that combines others. What several patterns have in common is
+/// found by multiplying their alternatives, which nothing in the library bounds.
+const MAX_COMBINED: Patterns = Patterns { n: 4, bytes: 512 };
+
+/// White space between the tokens of JSON: enough for any layout, and never so much that an answer is nothing else.
+const JSON_SPACE: &str = r"[ \t\r\n]{1,32}";
+
+/// A grammar before it is compiled.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// The request's field that asks for it.
+    field: &'static str,
+    /// The first one starts the answer and may name the others.
+    parts: Vec<GrammarWithLexer>,
+}
+
+impl Source {
+    /// The grammar of a format.
+    pub(crate) fn of_format(format: &Format) -> Result<Source, WorkerError> {
+        Ok(match format {
+            Format::JsonObject => Source::schema(json!({ "type": "object" })),
+            Format::JsonSchema(schema @ Value::Object(_)) => Source::schema(schema.clone()),
+            Format::JsonSchema(_) => {
+                let expected = "a JSON schema, which is an object".to_owned();
+                return Err(invalid("response_format", expected, "another value"));
+            }
+            Format::Regex(regex) => {
+                // Before the library makes a grammar of it, which copies it.
+                bytes_within("regex", regex.len())?;
+                Source::of_parts("regex", vec![GrammarWithLexer::from_regex(regex)])
+            }
+            Format::Grammar(lark) => {
+                check_lark("grammar", lark)?;
+                Source::of_parts("grammar", vec![GrammarWithLexer::from_lark(lark.clone())])
+            }
+        })
+    }
+
+    fn schema(schema: Value) -> Source {
+        Source::of_parts("response_format", vec![Source::schema_part("answer", schema)])
+    }
+
+    /// A schema as a part of a grammar.
+    pub(crate) fn schema_part(name: &str, mut schema: Value) -> GrammarWithLexer {
+        schema["x-guidance"] = json!({ "whitespace_pattern": JSON_SPACE });
+        GrammarWithLexer { name: Some(name.to_owned()), ..GrammarWithLexer::from_json_schema(schema) }
+    }
+
+    /// A grammar of parts, none of which a client wrote unless it is checked.
+    pub(crate) fn of_parts(field: &'static str, parts: Vec<GrammarWithLexer>) -> Source {
+        Source { field, parts }
+    }
+
+    pub(crate) fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// Its first part, to be part of another grammar by this name.
+    pub(crate) fn named(mut self, name: &str) -> GrammarWithLexer {
+        GrammarWithLexer { name: Some(name.to_owned()), ..self.parts.swap_remove(0) }
+    }
+
+    pub(super) fn grammar(&self) -> TopLevelGrammar {
+        TopLevelGrammar { grammars: self.parts.clone(), max_tokens: None }
+    }
+
+    pub(super) fn check(&self) -> Result<(), WorkerError> {
+        let mut bytes = 0;
+        for schema in self.parts.iter().filter_map(|part| part.json_schema.as_ref()) {
+            bytes += check_schema(self.field, schema)?;
+        }
+        bytes_within(self.field, bytes)
+    }
+
+    pub(super) fn refused(&self, reason: &str) -> WorkerError {
+        invalid(self.field, "what can be enforced".to_owned(), reason)
+    }
+}
+
+/// A schema's size and depth, and how much of it has to be combined.
+fn check_schema(field: &'static str, schema: &Value) -> Result<usize, WorkerError> {
+    if !is_within(schema, MAX_GRAMMAR_DEPTH) {
+        return Err(invalid(field, format!("at most {MAX_GRAMMAR_DEPTH} levels"), "more"));
+    }
+    let bytes = schema.to_string().len();
+    bytes_within(field, bytes)?;
+    let found = combined(schema, schema);
+    if found.n > MAX_COMBINED.n || found.bytes > MAX_COMBINED.bytes {
+        let Patterns { n, bytes } = MAX_COMBINED;
+        let expected = format!("at most {n} patterns of {bytes} bytes together where schemas are combined");
+        return Err(invalid(field, expected, &format!("{} of {}", found.n, found.bytes)));
+    }
+    Ok(bytes)
+}
+
+/// Regular expressions in a schema.
+#[derive(Clone, Copy, Debug, Default)]
+struct Patterns {
+    n: usize,
+    bytes: usize,
+}
+
+impl Patterns {
+    fn and(self, other: Patterns) -> Patterns {
+        Patterns { n: self.n + other.n, bytes: self.bytes + other.bytes }
+    }
+
+    fn or(self, other: Patterns) -> Patterns {
+        Patterns { n: self.n.max(other.n), bytes: self.bytes.max(other.bytes) }
+    }
+}
+
+/// The most patterns below any part that combines others.
+fn combined(root: &Value, schema: &Value) -> Patterns {
+    let below = match schema {
+        Value::Array(items) => {
+            items.iter().map(|item| combined(root, item)).fold(Patterns::default(), Patterns::or)
+        }
+        Value::Object(entries) => {
+            entries.values().map(|item| combined(root, item)).fold(Patterns::default(), Patterns::or)
+        }
+        _ => return Patterns::default(),
+    };
+    if n_source(schema) < 2 {
+        return below;
+    }
+    // What a reference names may be anywhere.
+    below.or(patterns(if has_key(schema, "$ref") { root } else { schema }))
+}
+
+/// Of how many parts is this schema made?
+fn n_source(schema: &Value) -> usize {
+    const SAYS_NOTHING: [&str; 10] = [
+        "$defs",
+        "$id",
+        "$schema",
+        "default",
+        "definitions",
+        "deprecated",
+        "description",
+        "examples",
+        "title",
+        "x-guidance",
+    ];
+    let Value::Object(entries) = schema else { return 0 };
+    let mut own = 0;
+    let mut others = 0;
+    for (key, value) in entries {
+        match (key.as_str(), value) {
+            ("allOf", Value::Array(items)) => others += items.len(),
+            ("anyOf" | "oneOf" | "$ref" | "if", _) => others += 1,
+            // Their keys must have nothing in common.
+            ("patternProperties", Value::Object(entries)) => others += entries.len(),
+            (key, _) if SAYS_NOTHING.contains(&key) => {}
+            _ => own = 1,
+        }
+    }
+    own + others
+}
+
+fn patterns(schema: &Value) -> Patterns {
+    match schema {
+        Value::Array(items) => items.iter().map(patterns).fold(Patterns::default(), Patterns::and),
+        Value::Object(entries) => entries.iter().fold(Patterns::default(), |found, (key, value)| {
+            let here = match (key.as_str(), value) {
+                ("pattern" | "format", Value::String(text)) => Patterns { n: 1, bytes: text.len() },
+                ("patternProperties", Value::Object(entries)) => {
+                    Patterns { n: entries.len(), bytes: entries.keys().map(String::len).sum() }
+                }
+                _ => Patterns::default(),
+            };
+            found.and(here).and(patterns(value))
+        }),
+        _ => Patterns::default(),
+    }
+}
+
+fn has_key(value: &Value, wanted: &str) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(|item| has_key(item, wanted)),
+        Value::Object(entries) => entries.iter().any(|(key, item)| key == wanted || has_key(item, wanted)),
+        _ => false,
+    }
+}
+
+fn bytes_within(field: &'static str, bytes: usize) -> Result<(), WorkerError> {
+    if bytes > MAX_SCHEMA_BYTES {
+        return Err(invalid(field, format!("at most {MAX_SCHEMA_BYTES} bytes"), &bytes.to_string()));
+    }
+    Ok(())
+}
+
+fn is_within(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels > 0 && items.iter().all(|item| is_within(item, levels - 1)),
+        Value::Object(entries) => levels > 0 && entries.values().all(|item| is_within(item, levels - 1)),
+        _ => true,
+    }
+}
+
+/// A grammar's brackets, and whether it asks for what has no bound: what several terminals have in common, what is no terminal, and
+/// schemas, which have a field of their own.
+fn check_lark(field: &'static str, lark: &str) -> Result<(), WorkerError> {
+    bytes_within(field, lark.len())?;
+    let (mut depth, mut deepest) = (0usize, 0usize);
+    let mut chars = lark.chars().peekable();
+    let refused = |what: &str| Err(invalid(field, format!("a grammar without {what}"), "one with it"));
+    while let Some(c) = chars.next() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            '&' => return refused("&"),
+            '~' => {
+                // After an item it counts repetitions.
+                while chars.next_if_eq(&' ').is_some() {}
+                if !chars.peek().is_some_and(char::is_ascii_digit) {
+                    return refused("~");
+                }
+            }
+            '%' if chars.clone().take(4).eq("json".chars()) => return refused("%json"),
+            '#' => while chars.next_if(|&c| c != '\n').is_some() {},
+            '/' if chars.peek() == Some(&'/') => while chars.next_if(|&c| c != '\n').is_some() {},
+            '"' | '/' | '<' => {
+                let close = if c == '<' { '>' } else { c };
+                loop {
+                    match chars.next() {
+                        Some(inner) if inner == close => break,
+                        Some('\\') if c != '<' => drop(chars.next()),
+                        Some('\n') if c != '/' => return refused("a text that goes over a line's end"),
+                        Some(_) => {}
+                        None => return refused("an open end"),
+                    }
+                }
+            }
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    if deepest > MAX_GRAMMAR_DEPTH {
+        let expected = format!("at most {MAX_GRAMMAR_DEPTH} levels of brackets");
+        return Err(invalid(field, expected, &deepest.to_string()));
+    }
+    Ok(())
+}
+
+/// A text as grammars write it.
+pub(crate) fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+fn invalid(field: &'static str, expected: String, found: &str) -> WorkerError {
+    WorkerError::Invalid { field, expected, found: found.to_owned() }
+}

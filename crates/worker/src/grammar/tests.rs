@@ -1,0 +1,171 @@
+//! Do hostile schemas, expressions and grammars come back? Each of these compiles in about a second at most, in some tens of megabytes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::Constraint;
+use serde_json::{Value, json};
+use tokenizer::Tokenizer;
+
+use super::{Grammars, Source};
+use crate::Format;
+
+fn grammars() -> Grammars {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-q4_0.gguf");
+    let file = gguf::Gguf::open(&path).unwrap();
+    let tokenizer = Arc::new(Tokenizer::from_gguf(file.metadata(), None).unwrap());
+    let n_vocab = tokenizer.n_vocab();
+    Grammars::new(tokenizer, n_vocab)
+}
+
+/// Compiles, then follows the grammar for some tokens, always by the highest id that is allowed: what a model at its worst would do.
+fn run(grammars: &Grammars, format: &Format) -> Result<String, String> {
+    let mut constraint = Source::of_format(format)
+        .and_then(|source| grammars.compile(&source))
+        .map_err(|error| error.to_string())?;
+    let mut text = Vec::new();
+    for _ in 0..200 {
+        let mask = constraint.mask()?;
+        let Some(id) = (0..grammars.n_vocab as u32).rev().find(|&id| mask.allows(id)) else {
+            return Err("nothing is allowed".to_owned());
+        };
+        if grammars.tokenizer.is_end(id) {
+            break;
+        }
+        constraint.accept(id)?;
+        text.extend_from_slice(grammars.tokenizer.token_bytes(id).unwrap());
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Formats that come back as errors: while compiling, or when the answer gets to what is too much.
+fn check_refused(cases: Vec<(Format, &str)>) {
+    let grammars = grammars();
+    for (i, (format, expected)) in cases.into_iter().enumerate() {
+        let error = run(&grammars, &format).expect_err(expected);
+        assert!(error.contains(expected), "case {i}: expected {expected:?}, found {error:?}");
+        assert!(error.len() < 500, "case {i}: {} bytes", error.len());
+    }
+}
+
+/// Formats of whatever size that can be followed within the bounds.
+fn check_followed(cases: Vec<Format>) {
+    let grammars = grammars();
+    for (i, format) in cases.into_iter().enumerate() {
+        run(&grammars, &format).unwrap_or_else(|error| panic!("case {i}: {error}"));
+    }
+}
+
+fn schema(schema: Value) -> Format {
+    Format::JsonSchema(schema)
+}
+
+fn lark(text: impl Into<String>) -> Format {
+    Format::Grammar(text.into())
+}
+
+/// `n` schemas of which one each of `m` must hold, all at once.
+fn all_of_any(n: usize, m: usize) -> Value {
+    let one = |i: usize, j: usize| json!({ "properties": { format!("p{i}_{j}"): {} }, "required": [format!("p{i}_{j}")] });
+    let any = |i| json!({ "anyOf": (0..m).map(|j| one(i, j)).collect::<Vec<_>>() });
+    json!({ "type": "object", "allOf": (0..n).map(any).collect::<Vec<_>>() })
+}
+
+fn optional(n: usize) -> Value {
+    let properties: serde_json::Map<String, Value> = (0..n).map(|i| (format!("p{i}"), json!({}))).collect();
+    json!({ "type": "object", "properties": properties })
+}
+
+/// Terminals or rules `a0: a1 a1`, `a1: a2 a2` and so on.
+fn doubling(name: char, n: usize) -> String {
+    let rules: String = (0..n).map(|i| format!("{name}{i}: {name}{} {name}{}\n", i + 1, i + 1)).collect();
+    format!("{rules}{name}{n}: \"x\" | \"xx\"\nstart: {name}0\n")
+}
+
+#[test]
+fn hostile_schemas_come_back() {
+    let mut nested = json!({});
+    for _ in 0..100 {
+        nested = json!({ "items": nested });
+    }
+    let pattern = |i: usize| json!({ "pattern": format!("^(.*a.{{{i}}}b)*$") });
+    let combined = "at most 4 patterns of 512 bytes together where schemas are combined";
+    check_refused(vec![
+        (schema(nested), "at most 64 levels"),
+        (schema(json!({ "description": "x".repeat(70_000) })), "at most 65536 bytes"),
+        (schema(all_of_any(10, 10)), "schema too large"),
+        (schema(optional(2000)), "Current row has"),
+        (
+            schema(json!({ "type": "string", "pattern": "^((a{1,100}){1,100}){1,100}$" })),
+            "too many expressions",
+        ),
+        (schema(json!({ "type": "string", "allOf": (0..40).map(pattern).collect::<Vec<_>>() })), combined),
+        (
+            schema(
+                json!({ "$defs": { "a": { "allOf": (0..9).map(pattern).collect::<Vec<_>>() } }, "$ref": "#/$defs/a" }),
+            ),
+            combined,
+        ),
+        (schema(json!({ "$ref": "#" })), "no token can start such an answer"),
+        (
+            schema(
+                json!({ "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "$ref": "#/$defs/a" } }, "$ref": "#/$defs/a" }),
+            ),
+            "no token can start",
+        ),
+        (schema(json!({ "$ref": "http://127.0.0.1:1/x" })), "Only absolute $ref's"),
+        (schema(json!({ "not": {} })), "Unimplemented keys"),
+        (schema(json!({ "type": "string", "enum": [1] })), "Unsatisfiable schema"),
+    ]);
+    check_followed(vec![
+        schema(all_of_any(4, 4)),
+        schema(optional(150)),
+        schema(
+            json!({ "type": "array", "minItems": 1_000_000, "items": { "type": "array", "minItems": 100_000 } }),
+        ),
+        schema(json!({ "type": "string", "minLength": 1_000_000, "maxLength": 1_000_001 })),
+        schema(json!({ "enum": (0..3000).map(|i| format!("value {i}")).collect::<Vec<_>>() })),
+        // Many patterns are no trouble where none has to hold with another.
+        schema(
+            json!({ "type": "object", "properties": (0..9).map(|i| (format!("p{i}"), pattern(i))).collect::<serde_json::Map<_, _>>() }),
+        ),
+    ]);
+}
+
+#[test]
+fn hostile_expressions_and_grammars_come_back() {
+    let regex = |text: &str| Format::Regex(text.to_owned());
+    let twice = |n: usize, text: &str| text.repeat(n);
+    let intersection: Vec<String> = (0..60).map(|i| format!("/(.*a.{{{i}}}b)*/")).collect();
+    check_refused(vec![
+        (regex(&("(".repeat(30_000) + &")".repeat(30_000))), "invalid regex"),
+        (regex(&("a".to_owned() + &"?".repeat(60_000))), "invalid regex"),
+        (regex("(?=a)b"), "invalid regex"),
+        (regex(&"a".repeat(70_000)), "at most 65536 bytes"),
+        (lark(""), "no start rule found"),
+        (lark("start: start"), "no token can start"),
+        (lark("start: <|nothing|>"), "unknown special token"),
+        (
+            lark("start: ".to_owned() + &"(".repeat(30_000) + "\"a\"" + &")".repeat(30_000)),
+            "levels of brackets",
+        ),
+        (lark("start: A\nA: ".to_owned() + &twice(60_000, "~") + "\"a\""), "without ~"),
+        (lark(format!("start: A\nA: {}", intersection.join(" & "))), "without &"),
+        (lark("# \"\nstart: A & B\n"), "without &"),
+        (lark("start: A\nA: /a\n\"/ & \"\n/"), "without &"),
+        (lark("start: <a\"b> & \"x\""), "without &"),
+        (lark("start: %json { }"), "without %json"),
+        (lark(doubling('A', 40)), "too big"),
+    ]);
+    let chain: String = (0..5000).map(|i| format!("A{i}: A{}\n", i + 1)).collect();
+    check_followed(vec![
+        regex("((((a{1,1000}){1,1000}){1,1000}){1,1000})"),
+        regex("(a|b)*a(a|b){20000}"),
+        regex("(.*a.{500}){20}"),
+        lark(chain + "A5000: \"x\"\nstart: A0\n"),
+        lark(doubling('a', 40)),
+        lark("start: s\ns: s s | s s s | \"a\" | \"a\" s | "),
+        lark("start: (\"a\"{1,100000}){1,100000}"),
+        lark("start: /[^&~]+/ \"&\" ~ 2"),
+    ]);
+}
