@@ -104,14 +104,25 @@ pub(crate) fn usage(refusal: &clap::Error) -> ExitCode {
         let _ = refusal.print();
         return ExitCode::SUCCESS;
     }
+    write_line(&format!("error: {}", reason(refusal)));
+    ExitCode::from(2)
+}
+
+/// Why a command line is refused, on one line.
+pub(crate) fn reason(refusal: &clap::Error) -> String {
     let text = refusal.render().to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let reason: Vec<&str> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
     let reason: Vec<&str> =
         reason.into_iter().filter(|line| !line.starts_with("For more information")).collect();
     let reason = reason.join(" ");
-    write_line(&format!("error: {}", reason.strip_prefix("error: ").unwrap_or(&reason)));
-    ExitCode::from(2)
+    reason.strip_prefix("error: ").unwrap_or(&reason).to_owned()
+}
+
+/// Ends the process over an error that came before the log was there.
+pub(crate) fn early(error: &anyhow::Error) -> ExitCode {
+    write_line(&format!("error: {}", one_line(error)));
+    ExitCode::from(code(error))
 }
 
 /// Ends the process over an error: one line on stderr, with its causes, and the code.

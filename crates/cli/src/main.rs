@@ -4,6 +4,7 @@
 //! code. Results go to stdout, messages to stderr ([`log`]).
 
 mod cmd;
+mod config;
 mod device;
 mod exit;
 mod fetch;
@@ -20,7 +21,7 @@ mod version;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 /// Runs one GGUF language model on one device: all of it resident there, or a refusal.
 #[derive(Parser, Debug)]
@@ -33,10 +34,21 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(with_command(std::env::args_os().collect())) {
+    let (command, environment) = (Cli::command(), std::env::vars_os().collect::<Vec<_>>());
+    let args = with_command(std::env::args_os().collect());
+    let layered = match config::parse(&command, args, &environment, &config::read) {
+        Ok(layered) => layered,
+        Err(config::Refusal::Flags(refusal)) => return exit::usage(&refusal),
+        Err(config::Refusal::Setting(error)) => return exit::early(&error),
+    };
+    let cli = match Cli::from_arg_matches(&layered.matches) {
         Ok(cli) => cli,
         Err(refusal) => return exit::usage(&refusal),
     };
+    if cli.command.prints_config() {
+        let printed = cmd::print(&config::print(&command, &layered));
+        return printed.map_or_else(|error| exit::early(&error), |()| ExitCode::SUCCESS);
+    }
     cli.log.start();
     let result = interrupt::install().and_then(|()| cmd::dispatch(&cli.command, &cli.log));
     match result {
@@ -55,7 +67,8 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     let is_flag = args.get(1).is_some_and(|arg| arg.to_string_lossy().starts_with('-'));
     let is_command =
         |arg: &OsString| Cli::command().get_subcommands().any(|command| arg == command.get_name());
-    let is_of_a_worker = args.iter().any(|arg| names(arg, "--model") || names(arg, "--worker-id"));
+    let is_of_a_worker =
+        args.iter().any(|arg| ["--model", "--worker-id", "--config"].iter().any(|flag| names(arg, flag)));
     if is_flag && is_of_a_worker && !args.iter().skip(1).any(is_command) {
         args.insert(1, "serve".into());
     }
@@ -73,6 +86,7 @@ mod tests {
             with_command(args).iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(check("w --worker-id a --model b"), "w serve --worker-id a --model b");
+        assert_eq!(check("w --config c.toml"), "w serve --config c.toml");
         assert_eq!(check("w --log json --model=b"), "w serve --log json --model=b");
         for same in ["w", "w --help", "w run --model b", "w -v run --model b", "w --frob"] {
             assert_eq!(check(same), same);

@@ -53,7 +53,7 @@ pub enum Shutdown {
 
 #[derive(Debug)]
 enum Command {
-    Submit(Waiting),
+    Submit(Box<Waiting>),
     Shutdown(Shutdown),
 }
 
@@ -111,7 +111,7 @@ impl EngineHandle {
         let request = request.check(&self.shared.limits)?;
         let place = Place::take(&self.shared.n_unfinished, self.shared.max_unfinished)?;
         let (outbox, stream) = Outbox::open(place);
-        let waiting = Waiting::new(request, outbox, &self.shared.limits);
+        let waiting = Box::new(Waiting::new(request, outbox, &self.shared.limits));
         // Where the engine has just ended, the outbox comes back in the error and closes the stream.
         let _ended = self.commands.send(Command::Submit(waiting));
         Ok(stream)
@@ -208,7 +208,7 @@ fn serve(core: &mut Core, inbox: &Receiver<Command>) -> Result<(), EngineError> 
             inbox.try_recv()
         };
         match command {
-            Ok(Command::Submit(waiting)) => core.enqueue(waiting),
+            Ok(Command::Submit(waiting)) => core.enqueue(*waiting),
             Ok(Command::Shutdown(Shutdown::Abort)) => return Ok(()),
             Ok(Command::Shutdown(Shutdown::Drain)) => draining = true,
             Err(TryRecvError::Empty) => core.step()?,

@@ -7,6 +7,7 @@ import * as store from './store.js';
 import { AnswerView, Follow, UserView, fit, sends } from './view.js';
 
 const ask = $('ask');
+const touch = matchMedia('(hover: none)').matches; // There focus would raise the keyboard.
 const { settings } = store;
 const status = new Status(() => { showEmpty(); showContext(); });
 const follow = new Follow($('scroll'), $('latest'));
@@ -135,7 +136,7 @@ async function generate(each, message) {
   Object.assign(message, { content: '', reasoning: '', thoughtMs: null, stats: null, stopped: false, finish: null, problem: null });
   running.set(each.id, run);
   if (!before.content) save(each);
-  if (each === conversation) { viewFor(message).refresh(run.live); settle(); }
+  if (each === conversation) { viewFor(message).refresh(run.live); settle(); refocus(); }
   showList();
   const clock = new Clock(run);
   const ticking = setInterval(() => { clock.tick(); draw(run); }, 250);
@@ -167,6 +168,11 @@ async function generate(each, message) {
   view.problem.querySelector('input')?.focus();
 }
 
+/** A button that went away leaves the focus nowhere; keyboards then start again at the page's top. */
+function refocus() {
+  if (document.activeElement === document.body && !touch) ask.focus();
+}
+
 /** Shows what has come, once a frame at most: a fast model sends many events in between. */
 function draw(run) {
   run.frame ||= requestAnimationFrame(() => {
@@ -182,6 +188,7 @@ function draw(run) {
 /** Measures a generation. While it runs each event counts as a token; in the end the server's own count is taken. */
 class Clock {
   start = performance.now();
+  ticks = 0;
   marks = []; // {at, n} of the last two seconds, for the speed now.
 
   constructor(run) {
@@ -206,10 +213,11 @@ class Clock {
     const at = performance.now();
     live.since = at - this.start;
     this.marks = [...this.marks.slice(-8), { at, n: live.n }];
+    this.ticks++;
     const { at: oldest, n } = this.marks[0];
     const ms = at - Math.max(oldest, this.first ?? at);
     if (ms > 200) live.rate = ((live.n - n) * 1000) / ms;
-    if (this.marks.length > 4 && running.has(each.id) && live.n) save(each); // A closed tab keeps what it had.
+    if (this.ticks % 8 === 0 && running.has(each.id) && live.n) save(each); // A closed tab keeps what it had.
   }
 
   finish() {
@@ -418,4 +426,4 @@ changed();
 setSide(!narrow.matches);
 open(conversation);
 status.poll();
-if (!matchMedia('(hover: none)').matches) ask.focus();
+refocus();

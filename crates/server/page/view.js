@@ -86,7 +86,7 @@ export class AnswerView {
     if (!content) this.announced = 0;
     this.reasoning.hidden = !reasoning;
     if (this.thought.textContent.length !== reasoning.length) this.thought.textContent = reasoning;
-    this.summary.textContent = thinking ? 'Thinking' : thoughtMs ? `Thought for ${milliseconds(thoughtMs)}` : 'Thoughts';
+    this.summary.textContent = thinking ? 'Thinking' : thoughtMs > 50 ? `Thought for ${milliseconds(thoughtMs)}` : 'Thoughts';
     this.stats.textContent = (live ? this.running(live) : this.final()).filter(Boolean).join('  ·  ');
     this.tools.hidden = Boolean(live);
     if (this.shownProblem !== problem) this.showProblem(problem);

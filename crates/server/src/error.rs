@@ -22,6 +22,14 @@ pub enum ApiError {
         /// What was expected, and what was found.
         message: String,
     },
+    /// The prompt is longer than the context.
+    #[error("{message}")]
+    ContextLength {
+        /// The field with the prompt.
+        param: String,
+        /// How many tokens there may be, and how many there are.
+        message: String,
+    },
     /// No or a wrong key.
     #[error("{0}")]
     Unauthorized(&'static str),
@@ -109,6 +117,13 @@ impl ApiError {
             ApiError::Invalid { .. } => {
                 (StatusCode::BAD_REQUEST, "INVALID_REQUEST", "invalid_request_error", None, false)
             }
+            ApiError::ContextLength { .. } => (
+                StatusCode::BAD_REQUEST,
+                "INVALID_REQUEST",
+                "invalid_request_error",
+                Some("context_length_exceeded"),
+                false,
+            ),
             ApiError::Unauthorized(_) => (
                 StatusCode::UNAUTHORIZED,
                 "UNAUTHORIZED",
@@ -189,21 +204,27 @@ impl ApiError {
         };
         let param = match self {
             ApiError::Invalid { param, .. } => param.as_deref(),
+            ApiError::ContextLength { param, .. } => Some(param.as_str()),
             ApiError::ModelNotFound(_) => Some("model"),
             _ => None,
         };
-        json!({"error": {"message": self.to_string(), "type": kind, "param": param, "code": code}})
+        json!({"error": {"message": self.said(), "type": kind, "param": param, "code": code}})
     }
 
     /// The body of the job API, also within a stream.
     #[must_use]
     pub fn job(&self) -> JobError {
         let Kind { code, is_retriable, .. } = self.kind();
-        let message = match self {
-            ApiError::Invalid { param: Some(param), message } => format!("{param}: {message}"),
+        JobError { code, message: self.said(), retriable: is_retriable }
+    }
+
+    /// The message with the field that it is about, since many clients show nothing else.
+    fn said(&self) -> String {
+        match self {
+            ApiError::Invalid { param: Some(param), message }
+            | ApiError::ContextLength { param, message } => format!("{param}: {message}"),
             other => other.to_string(),
-        };
-        JobError { code, message, retriable: is_retriable }
+        }
     }
 
     /// The response of a job route.

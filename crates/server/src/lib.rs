@@ -10,11 +10,15 @@ pub mod error;
 mod health;
 mod jobs;
 mod listen;
+mod openai;
+mod openapi;
 pub mod options;
 mod page;
 mod routes;
 pub mod sse;
 mod state;
+mod text;
+mod version;
 
 pub use context::{Client, Context};
 pub use error::ApiError;

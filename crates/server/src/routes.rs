@@ -2,23 +2,55 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 
 use crate::error::ApiError;
 use crate::state::App;
-use crate::{health, jobs, page};
+use crate::{health, jobs, openai, openapi, page, text, version};
 
-/// All routes.
+/// All routes but the page's, by their paths; the document describes each.
+fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
+    vec![
+        ("/health", get(health::health)),
+        ("/version", get(version::version)),
+        ("/openapi.json", get(openapi::openapi)),
+        ("/execute", post(jobs::execute)),
+        ("/cancel", post(jobs::cancel)),
+        ("/shutdown", post(jobs::shutdown)),
+        ("/v1/chat/completions", post(openai::chat_completions)),
+        ("/v1/completions", post(openai::completions)),
+        ("/v1/models", get(openai::list_models)),
+        // Names of models may hold slashes.
+        ("/v1/models/{*model}", get(openai::get_model)),
+        ("/tokenize", post(text::tokenize)),
+        ("/detokenize", post(text::detokenize)),
+        ("/apply-template", post(text::apply_template)),
+    ]
+}
+
+/// All routes, and what stands around them.
 pub(crate) fn router(app: App) -> Router {
     let body_bytes = app.options().limits.body_bytes;
-    Router::new()
-        .route("/health", get(health::health))
-        .route("/execute", post(jobs::execute))
-        .route("/cancel", post(jobs::cancel))
-        .route("/shutdown", post(jobs::shutdown))
+    let router = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
+    router
         .merge(page::routes())
         .fallback(|| async { ApiError::NotFound })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(DefaultBodyLimit::max(body_bytes))
         .with_state(app)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::routes;
+    use crate::openapi;
+
+    #[test]
+    fn the_document_describes_every_route_and_no_other() {
+        let routes: BTreeSet<String> =
+            routes().into_iter().map(|(path, _)| path.replace("{*", "{")).collect();
+        assert_eq!(routes, openapi::paths());
+    }
 }

@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use expect_test::expect;
 use serde_json::{Value, json};
 
-use crate::program::{command, golden};
+use crate::program::{command, done, golden};
 
 /// A server of its own, which ends with the test.
 struct Server {
@@ -274,4 +275,34 @@ fn whoever_started_it_is_told_once_that_it_is_ready() {
     });
     assert_eq!(body, expected);
     assert_eq!(server.call("GET", "/health", None).0, 200);
+}
+
+#[test]
+fn settings_come_from_flags_variables_and_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("serve.toml");
+    std::fs::write(&file, "model = \"m.gguf\"\nport = 1\nqueue = 7\nserved-model-name = [\"a\", \"b\"]\n")
+        .unwrap();
+    let run = |args: &[&str], name: &str, value: &str| {
+        let mut command = command(args);
+        command.env("WORKER_ORCD_CONFIG", &file).env(name, value).stdin(Stdio::null());
+        done(command.output().unwrap())
+    };
+    let printed = run(&["serve", "--port", "3", "--print-config"], "WORKER_ORCD_QUEUE", "9").ok();
+    let wanted = ["model =", "port", "queue", "served-model-name", "host"];
+    let lines: Vec<&str> =
+        printed.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name))).collect();
+    expect![[r#"
+        model = "m.gguf"  # file FILE
+        host = "127.0.0.1"  # default
+        port = 3  # flag --port
+        served-model-name = ["a", "b"]  # file FILE
+        queue = 9  # environment WORKER_ORCD_QUEUE"#]]
+    .assert_eq(&lines.join("\n").replace(file.to_str().unwrap(), "FILE"));
+
+    let refused = run(&["serve"], "WORKER_ORCD_QEUE", "9");
+    assert_eq!((refused.code, refused.stderr.lines().count()), (2, 1), "{}", refused.stderr);
+    assert!(refused.stderr.ends_with("the nearest known one is WORKER_ORCD_QUEUE\n"), "{}", refused.stderr);
+    let missing = run(&["serve", "--config", "none.toml"], "X", "");
+    assert_eq!((missing.code, missing.stderr.lines().count()), (3, 1), "{}", missing.stderr);
 }

@@ -36,7 +36,7 @@ impl Picky {
     fn allows(&self, id: u32) -> bool {
         let hash = self.so_far.iter().fold(7, |hash, &token| philox::token_bits(hash, u64::from(token)));
         let always = u32::try_from(hash % LIMITS.n_vocab as u64).unwrap();
-        id == always || philox::token_bits(hash, u64::from(id)) % 3 == 0
+        id == always || philox::token_bits(hash, u64::from(id)).is_multiple_of(3)
     }
 }
 

@@ -177,7 +177,7 @@ test('Markdown becomes what it means, whole or in pieces', () => visit('markdown
     for (const step of [1, 3, 1000]) assert.equal(await shape(source, step), expected, `${JSON.stringify(source)} in steps of ${step}`);
   }
   for (const piece of ['*', '**a ', '`', '[', '![a](', '> ', '- ', '_a', '~~', '|', '\\(', '```` ', '# ', 'http://', '((']) {
-    await shape(piece.repeat(20_000), 1e9); // Comes back at all: none of these may take more than linear time.
+    await shape(piece.repeat(48_000 / piece.length), 1e9); // Comes back at all: none of these may take more than linear time.
   }
 }));
 
@@ -205,11 +205,28 @@ test('regenerate, edit, new conversation and delete', () => visit('edit', {}, as
   await page.locator('#list .item').last().hover();
   await page.getByRole('button', { name: 'Delete “Second”' }).click();
   await page.click('#confirm .danger');
+  await page.waitForFunction(() => document.querySelectorAll('#list .title').length === 1);
   assert.deepEqual(await page.locator('#list .title').allInnerTexts(), ['Another']);
   await page.click('#tune');
   await page.click('#clear');
   await page.click('#confirm .danger');
   await page.waitForFunction(() => !Object.keys(localStorage).some((key) => key.includes('chat')));
+}));
+
+test('answers, code and the request are copied as they are', () => visit('copied', { permissions: ['clipboard-read', 'clipboard-write'] }, async (page) => {
+  const answer = 'Some **bold**:\n\n```c\nint a;\n\n\tb();\n```';
+  await page.route(CHAT, (route) => route.fulfill(whole(answer)));
+  await say(page, "It's a question");
+  await idle(page);
+  const copied = async (name) => {
+    await page.getByRole('button', { name }).click();
+    await page.getByRole('button', { name: 'Copied' }).waitFor();
+    await page.getByRole('button', { name: 'Copied' }).waitFor({ state: 'detached' });
+    return page.evaluate(() => navigator.clipboard.readText());
+  };
+  assert.equal(await copied('Copy answer'), answer);
+  assert.equal(await copied('Copy code'), 'int a;\n\n\tb();');
+  assert.match(await copied('Copy the request as a curl command'), /^curl -N 'http.*\/v1\/chat\/completions'.*It'\\''s a question/);
 }));
 
 test('settings are sent, kept and checked', () => visit('settings', {}, async (page) => {

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use worker::{Worker, WorkerOptions};
 
 use crate::cmd::at_least_one;
+use crate::config::ConfigArgs;
 use crate::device::{self, ModelArgs, Shape};
 use crate::interrupt::Watch;
 use crate::log::LogArgs;
@@ -33,6 +34,8 @@ use crate::log::LogArgs;
     -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'\n\n\
     With --model but no command's name, serve is meant: worker-orcd --worker-id ID --model PATH --gpu-device N --port PORT")]
 pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
     #[command(flatten)]
     model: ModelArgs,
     /// The address to listen on; other machines reach it only if this is not a loopback address

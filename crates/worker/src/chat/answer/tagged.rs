@@ -73,9 +73,9 @@ impl Tagged {
             State::Content { hold, after_call } => {
                 let text = hold.take();
                 if *after_call && text.trim().is_empty() {
-                    out.markup(text.len())
+                    out.markup(text.len());
                 } else {
-                    out.content(&text)
+                    out.content(&text);
                 }
             }
             State::Call(call) => {

@@ -1,0 +1,52 @@
+//! A body that the document accepts, as the struct that its route reads.
+
+use axum::extract::{FromRequest, Request};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::body::Json;
+use crate::error::ApiError;
+use crate::openapi;
+use crate::state::App;
+
+/// The body of a route.
+pub(crate) trait Body: DeserializeOwned {
+    /// The name of its schema in the document.
+    const SCHEMA: &'static str;
+}
+
+/// A body that was held against its schema.
+#[derive(Debug)]
+pub(crate) struct Checked<T> {
+    /// What it says.
+    pub(crate) body: T,
+    /// Fields that cannot change the answer and are not used.
+    pub(crate) ignored: Vec<String>,
+}
+
+impl<T: Body> FromRequest<App> for Checked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Checked<T>, ApiError> {
+        // While there is no model, that is what a client should hear.
+        app.ready()?;
+        let Json(value) = Json::<Value>::from_request(request, app).await?;
+        Checked::read(value)
+    }
+}
+
+impl<T: Body> Checked<T> {
+    fn read(mut value: Value) -> Result<Checked<T>, ApiError> {
+        let ignored = openapi::check(T::SCHEMA, &mut value).map_err(|mismatch| {
+            let openapi::Mismatch { path, expected, found } = mismatch;
+            let path = if path.is_empty() { "body".to_owned() } else { path };
+            ApiError::invalid(path, format!("expected {expected}, found {found}"))
+        })?;
+        // The schema has asked for all that the struct does; were it not so, this would still be the client's to hear.
+        let body = serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = error.path().to_string();
+            ApiError::invalid(path, error.into_inner().to_string())
+        })?;
+        Ok(Checked { body, ignored })
+    }
+}

@@ -1,0 +1,239 @@
+//! A conversation's answers as JSON: chunk by chunk, or whole.
+//!
+//! A stream's first chunk of a choice has the role, its last the reason of its end. Reasoning goes out under both names that
+//! clients know, `reasoning_content` and `reasoning`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Value, json};
+use worker::{ChatDelta, ChatEvent, Finish, ToolCallDelta};
+
+use crate::openai::choices::Answer;
+use crate::openai::envelope::Message;
+use crate::openai::logprobs::ChatLogprobs;
+use crate::openai::usage::{Timings, Usage};
+use crate::openai::{Envelope, Shape};
+use crate::sse;
+use crate::state::Served;
+
+/// All answers of a response.
+pub(super) struct ChatAnswer {
+    served: Arc<Served>,
+    envelope: Envelope,
+    shape: Shape,
+    /// Filled where there is no stream.
+    choices: Vec<Whole>,
+    usage: Usage,
+    timings: Option<Timings>,
+}
+
+/// A choice of a whole answer.
+#[derive(Clone, Debug, Default)]
+struct Whole {
+    content: String,
+    reasoning: String,
+    tool_calls: Vec<Call>,
+    logprobs: ChatLogprobs,
+    finish_reason: &'static str,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+struct Call {
+    id: String,
+    r#type: &'static str,
+    function: Function,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+struct Function {
+    name: String,
+    arguments: String,
+}
+
+/// A choice of a chunk.
+#[derive(Debug, Serialize)]
+struct Chunk {
+    index: usize,
+    delta: Value,
+    logprobs: Option<ChatLogprobs>,
+    finish_reason: Option<&'static str>,
+}
+
+impl ChatAnswer {
+    pub(super) fn new(served: Arc<Served>, envelope: Envelope, shape: Shape) -> ChatAnswer {
+        let n_whole = if shape.is_stream { 0 } else { shape.n };
+        ChatAnswer {
+            served,
+            envelope,
+            choices: vec![Whole::default(); n_whole],
+            usage: Usage::default(),
+            timings: None,
+            shape,
+        }
+    }
+
+    fn chunk(&mut self, chunk: Chunk, timings: Option<Timings>) -> Vec<Bytes> {
+        let frame = sse::data(&Message {
+            envelope: &self.envelope,
+            choices: &[chunk],
+            usage: self.shape.wants_usage.then_some(None),
+            timings,
+            ignored_parameters: &self.shape.ignored,
+        });
+        // Once is enough.
+        self.shape.ignored.clear();
+        vec![frame]
+    }
+
+    fn delta(&mut self, index: usize, delta: ChatDelta) -> Vec<Bytes> {
+        let logprobs = self
+            .shape
+            .wants_logprobs
+            .then(|| ChatLogprobs::new(&self.served.worker, delta.content_tokens()))
+            .filter(|logprobs| !logprobs.is_empty());
+        if let Some(whole) = self.choices.get_mut(index) {
+            whole.add(delta, logprobs);
+            return Vec::new();
+        }
+        if !self.shape.is_stream {
+            return Vec::new();
+        }
+        let mut fields = json!({});
+        if !delta.content.is_empty() || logprobs.is_some() {
+            fields["content"] = delta.content.into();
+        }
+        if !delta.reasoning.is_empty() {
+            fields["reasoning_content"] = delta.reasoning.clone().into();
+            fields["reasoning"] = delta.reasoning.into();
+        }
+        if !delta.tool_calls.is_empty() {
+            fields["tool_calls"] = delta.tool_calls.into_iter().map(call_delta).collect();
+        }
+        if fields == json!({}) {
+            return Vec::new();
+        }
+        self.chunk(Chunk { index, delta: fields, logprobs, finish_reason: None }, None)
+    }
+
+    /// The answer to a request without a stream.
+    pub(super) fn whole(self) -> Value {
+        let wants_logprobs = self.shape.wants_logprobs;
+        let choices: Vec<Value> = self
+            .choices
+            .into_iter()
+            .enumerate()
+            .map(|(index, whole)| whole.choice(index, wants_logprobs))
+            .collect();
+        json!(Message {
+            envelope: &self.envelope,
+            choices: &choices,
+            usage: Some(Some(self.usage)),
+            timings: self.timings,
+            ignored_parameters: &self.shape.ignored,
+        })
+    }
+}
+
+impl Answer for ChatAnswer {
+    type Event = ChatEvent;
+
+    fn take(&mut self, index: usize, event: ChatEvent) -> Vec<Bytes> {
+        match event {
+            ChatEvent::Started { .. } if self.shape.is_stream => {
+                let delta = json!({"role": "assistant", "content": ""});
+                self.chunk(Chunk { index, delta, logprobs: None, finish_reason: None }, None)
+            }
+            ChatEvent::Delta(delta) => self.delta(index, delta),
+            ChatEvent::End { finish, usage, timings, n_reasoning, .. } => {
+                self.usage.add(usage, n_reasoning, index == 0);
+                let timings = (self.shape.n == 1).then(|| Timings::new(usage, timings));
+                let finish_reason = finish_reason(finish);
+                if let Some(whole) = self.choices.get_mut(index) {
+                    whole.finish_reason = finish_reason;
+                    self.timings = timings;
+                    return Vec::new();
+                }
+                let finish_reason = Some(finish_reason);
+                self.chunk(Chunk { index, delta: json!({}), logprobs: None, finish_reason }, timings)
+            }
+            // Errors were taken out before.
+            ChatEvent::Started { .. } | ChatEvent::Error(_) => Vec::new(),
+        }
+    }
+
+    fn finish(&mut self) -> Vec<Bytes> {
+        if !self.shape.wants_usage {
+            return Vec::new();
+        }
+        vec![sse::data(&Message::<Chunk> {
+            envelope: &self.envelope,
+            choices: &[],
+            usage: Some(Some(self.usage)),
+            timings: None,
+            ignored_parameters: &[],
+        })]
+    }
+}
+
+impl Whole {
+    fn add(&mut self, delta: ChatDelta, logprobs: Option<ChatLogprobs>) {
+        self.content.push_str(&delta.content);
+        self.reasoning.push_str(&delta.reasoning);
+        for ToolCallDelta { index, id, name, arguments } in delta.tool_calls {
+            if self.tool_calls.len() <= index {
+                self.tool_calls.resize_with(index + 1, || Call { r#type: "function", ..Call::default() });
+            }
+            let call = &mut self.tool_calls[index];
+            call.id.push_str(&id.unwrap_or_default());
+            call.function.name.push_str(&name.unwrap_or_default());
+            call.function.arguments.push_str(&arguments);
+        }
+        if let Some(logprobs) = logprobs {
+            self.logprobs.append(logprobs);
+        }
+    }
+
+    fn choice(self, index: usize, wants_logprobs: bool) -> Value {
+        // An answer that only calls has no content, which is not the same as an empty one.
+        let content = (!self.content.is_empty() || self.tool_calls.is_empty()).then_some(self.content);
+        let mut message = json!({"role": "assistant", "content": content, "refusal": null});
+        if !self.reasoning.is_empty() {
+            message["reasoning_content"] = self.reasoning.clone().into();
+            message["reasoning"] = self.reasoning.into();
+        }
+        if !self.tool_calls.is_empty() {
+            message["tool_calls"] = json!(self.tool_calls);
+        }
+        json!({
+            "index": index,
+            "message": message,
+            "logprobs": wants_logprobs.then_some(self.logprobs),
+            "finish_reason": self.finish_reason,
+        })
+    }
+}
+
+/// A piece of a call; the first has the id, the type and the name.
+fn call_delta(delta: ToolCallDelta) -> Value {
+    let ToolCallDelta { index, id, name, arguments } = delta;
+    let mut function = json!({});
+    if let Some(name) = name {
+        function["name"] = name.into();
+    }
+    function["arguments"] = arguments.into();
+    match id {
+        Some(id) => json!({"index": index, "id": id, "type": "function", "function": function}),
+        None => json!({"index": index, "function": function}),
+    }
+}
+
+fn finish_reason(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Length => "length",
+        Finish::ToolCalls => "tool_calls",
+        // The others are errors, and were taken out before.
+        Finish::Stop | Finish::Cancelled | Finish::Deadline => "stop",
+    }
+}

@@ -1,0 +1,172 @@
+//! Several answers at once, as one stream of events with the index of their choice; and when a response's headers are sent.
+//!
+//! An error before the first token should be an HTTP status, so headers wait for the first event that says more than "started", but
+//! for a second at most: a client or a proxy should not wonder whether anybody is there. Later errors are part of the stream.
+//! Dropping the stream cancels all of them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, SelectAll, Stream, StreamExt};
+use tokio::time::{Instant, timeout_at};
+use worker::{ChatEvent, ChatGeneration, Event, Finish, Generation, StopReason};
+
+use crate::error::ApiError;
+use crate::sse;
+
+/// How long headers wait for the first event.
+const HEADERS_WAIT: Duration = Duration::from_secs(1);
+
+/// What happens to a choice.
+pub(super) trait Step: Sized + Send + 'static {
+    /// Is this the news that it runs, and no more?
+    fn is_start(&self) -> bool;
+
+    /// Ends that a client did not wish for are errors.
+    fn ok(self) -> Result<Self, ApiError>;
+}
+
+impl Step for Event {
+    fn is_start(&self) -> bool {
+        matches!(self, Event::Started { .. })
+    }
+
+    fn ok(self) -> Result<Event, ApiError> {
+        match self {
+            Event::Error(error) => Err(error.into()),
+            Event::End { reason: StopReason::Cancelled, .. } => Err(ApiError::Cancelled),
+            Event::End { reason: StopReason::Deadline, .. } => Err(ApiError::Deadline),
+            event => Ok(event),
+        }
+    }
+}
+
+impl Step for ChatEvent {
+    fn is_start(&self) -> bool {
+        matches!(self, ChatEvent::Started { .. })
+    }
+
+    fn ok(self) -> Result<ChatEvent, ApiError> {
+        match self {
+            ChatEvent::Error(error) => Err(error.into()),
+            ChatEvent::End { finish: Finish::Cancelled, .. } => Err(ApiError::Cancelled),
+            ChatEvent::End { finish: Finish::Deadline, .. } => Err(ApiError::Deadline),
+            event => Ok(event),
+        }
+    }
+}
+
+/// The events of all choices, as they come.
+pub(super) struct Choices<E>(SelectAll<BoxStream<'static, (usize, E)>>);
+
+impl Choices<Event> {
+    /// Of plain answers.
+    pub(super) fn plain(generations: Vec<Generation>) -> Choices<Event> {
+        Choices::merged(generations.into_iter().map(|generation| {
+            stream::unfold(generation, |mut generation| async {
+                generation.recv().await.map(|event| (event, generation))
+            })
+        }))
+    }
+}
+
+impl Choices<ChatEvent> {
+    /// Of answers in a conversation.
+    pub(super) fn chat(generations: Vec<ChatGeneration>) -> Choices<ChatEvent> {
+        Choices::merged(generations.into_iter().map(|generation| {
+            stream::unfold(generation, |mut generation| async {
+                generation.recv().await.map(|event| (event, generation))
+            })
+        }))
+    }
+}
+
+impl<E: Step> Choices<E> {
+    fn merged<S: Stream<Item = E> + Send + 'static>(streams: impl Iterator<Item = S>) -> Choices<E> {
+        let indexed = |(index, events): (usize, S)| events.map(move |event| (index, event)).boxed();
+        Choices(stream::select_all(streams.enumerate().map(indexed)))
+    }
+
+    async fn next(&mut self) -> Option<Result<(usize, E), ApiError>> {
+        let (index, event) = self.0.next().await?;
+        Some(event.ok().map(|event| (index, event)))
+    }
+}
+
+/// Turns events into an answer: each into frames of a stream, or all into one.
+pub(super) trait Answer: Send + 'static {
+    /// What it is made of.
+    type Event: Step;
+
+    /// Takes an event in, and gives the frames that it becomes.
+    fn take(&mut self, index: usize, event: Self::Event) -> Vec<Bytes>;
+
+    /// The frames after the last event.
+    fn finish(&mut self) -> Vec<Bytes>;
+}
+
+/// Takes all events in. The first error, of any choice, is that of all.
+pub(super) async fn collect<A: Answer>(
+    mut choices: Choices<A::Event>,
+    answer: &mut A,
+) -> Result<(), ApiError> {
+    while let Some(event) = choices.next().await {
+        let (index, event) = event?;
+        answer.take(index, event);
+    }
+    Ok(())
+}
+
+/// The response that streams the frames.
+///
+/// # Errors
+/// What happened before anything could be said.
+pub(super) async fn stream<A: Answer>(
+    mut choices: Choices<A::Event>,
+    mut answer: A,
+) -> Result<Response, ApiError> {
+    let until = Instant::now() + HEADERS_WAIT;
+    let mut frames = VecDeque::new();
+    while let Ok(event) = timeout_at(until, choices.next()).await {
+        let Some(event) = event else { break };
+        let (index, event) = event?;
+        let is_start = event.is_start();
+        frames.extend(answer.take(index, event));
+        if !is_start {
+            break;
+        }
+    }
+    Ok(sse::response(stream::unfold(Streaming { choices: Some(choices), answer, frames }, Streaming::next)))
+}
+
+/// A response under way.
+struct Streaming<A: Answer> {
+    /// None once the end was written.
+    choices: Option<Choices<A::Event>>,
+    answer: A,
+    frames: VecDeque<Bytes>,
+}
+
+impl<A: Answer> Streaming<A> {
+    async fn next(mut self) -> Option<(Bytes, Streaming<A>)> {
+        loop {
+            if let Some(frame) = self.frames.pop_front() {
+                return Some((frame, self));
+            }
+            match self.choices.as_mut()?.next().await {
+                Some(Ok((index, event))) => self.frames.extend(self.answer.take(index, event)),
+                Some(Err(error)) => {
+                    self.choices = None;
+                    self.frames.extend([sse::data(&error.openai()), sse::DONE]);
+                }
+                None => {
+                    self.choices = None;
+                    self.frames.extend(self.answer.finish());
+                    self.frames.push_back(sse::DONE);
+                }
+            }
+        }
+    }
+}

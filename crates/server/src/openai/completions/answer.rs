@@ -1,0 +1,147 @@
+//! Continuations as JSON: chunk by chunk, or whole. Of prompt p, answer a of n has the index p * n + a.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Value, json};
+use worker::{Event, Sampled, StopReason};
+
+use crate::openai::choices::Answer;
+use crate::openai::envelope::Message;
+use crate::openai::logprobs::CompletionLogprobs;
+use crate::openai::usage::{Timings, Usage};
+use crate::openai::{Envelope, Shape};
+use crate::sse;
+use crate::state::Served;
+
+/// All answers of a response.
+pub(super) struct CompletionAnswer {
+    served: Arc<Served>,
+    envelope: Envelope,
+    shape: Shape,
+    /// What each prompt's answers begin with.
+    echoes: Vec<String>,
+    choices: Vec<Choice>,
+    /// Where the next token of each choice begins, in characters.
+    offsets: Vec<usize>,
+    usage: Usage,
+    timings: Option<Timings>,
+}
+
+/// A choice, of a chunk or of all.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Choice {
+    index: usize,
+    text: String,
+    logprobs: Option<CompletionLogprobs>,
+    finish_reason: Option<&'static str>,
+}
+
+impl CompletionAnswer {
+    pub(super) fn new(
+        served: Arc<Served>,
+        envelope: Envelope,
+        shape: Shape,
+        echoes: Vec<String>,
+    ) -> CompletionAnswer {
+        let n_choice = echoes.len() * shape.n;
+        let logprobs = shape.wants_logprobs.then(CompletionLogprobs::default);
+        let choice = |index| Choice { index, logprobs: logprobs.clone(), ..Choice::default() };
+        CompletionAnswer {
+            served,
+            envelope,
+            echoes,
+            choices: (0..n_choice).map(choice).collect(),
+            offsets: vec![0; n_choice],
+            usage: Usage::default(),
+            timings: None,
+            shape,
+        }
+    }
+
+    /// Sends a choice's part, or keeps it.
+    fn pass(&mut self, part: Choice, timings: Option<Timings>) -> Vec<Bytes> {
+        if !self.shape.is_stream {
+            if let Some(whole) = self.choices.get_mut(part.index) {
+                whole.text.push_str(&part.text);
+                whole.finish_reason = part.finish_reason;
+                if let (Some(whole), Some(part)) = (&mut whole.logprobs, part.logprobs) {
+                    whole.append(part);
+                }
+            }
+            self.timings = timings;
+            return Vec::new();
+        }
+        let frame = sse::data(&Message {
+            envelope: &self.envelope,
+            choices: &[part],
+            usage: self.shape.wants_usage.then_some(None),
+            timings,
+            ignored_parameters: &self.shape.ignored,
+        });
+        // Once is enough.
+        self.shape.ignored.clear();
+        vec![frame]
+    }
+
+    fn logprobs(&mut self, index: usize, tokens: &[Sampled]) -> Option<CompletionLogprobs> {
+        let offset = self.offsets.get_mut(index)?;
+        self.shape.wants_logprobs.then(|| CompletionLogprobs::new(&self.served.worker, tokens, offset))
+    }
+
+    /// The answer to a request without a stream.
+    pub(super) fn whole(self) -> Value {
+        json!(Message {
+            envelope: &self.envelope,
+            choices: &self.choices,
+            usage: Some(Some(self.usage)),
+            timings: self.timings,
+            ignored_parameters: &self.shape.ignored,
+        })
+    }
+}
+
+impl Answer for CompletionAnswer {
+    type Event = Event;
+
+    fn take(&mut self, index: usize, event: Event) -> Vec<Bytes> {
+        match event {
+            Event::Started { .. } => {
+                let text = self.echoes.get(index / self.shape.n).cloned().unwrap_or_default();
+                if text.is_empty() {
+                    return Vec::new();
+                }
+                self.pass(Choice { index, text, ..Choice::default() }, None)
+            }
+            Event::Delta { text, tokens } => {
+                let logprobs = self.logprobs(index, &tokens);
+                if text.is_empty() && logprobs.is_none() {
+                    return Vec::new();
+                }
+                self.pass(Choice { index, text, logprobs, finish_reason: None }, None)
+            }
+            Event::End { reason, usage, timings } => {
+                self.usage.add(usage, 0, index.is_multiple_of(self.shape.n));
+                let timings = (self.offsets.len() == 1).then(|| Timings::new(usage, timings));
+                let finish_reason = Some(if reason == StopReason::Length { "length" } else { "stop" });
+                self.pass(Choice { index, finish_reason, ..Choice::default() }, timings)
+            }
+            // Taken out before.
+            Event::Error(_) => Vec::new(),
+        }
+    }
+
+    fn finish(&mut self) -> Vec<Bytes> {
+        if !self.shape.wants_usage {
+            return Vec::new();
+        }
+        vec![sse::data(&Message::<Choice> {
+            envelope: &self.envelope,
+            choices: &[],
+            usage: Some(Some(self.usage)),
+            timings: None,
+            ignored_parameters: &[],
+        })]
+    }
+}

@@ -1,0 +1,94 @@
+//! POST /v1/completions: the older route, which continues texts as they stand.
+//!
+//! The names of control tokens in a prompt are these tokens: whoever uses this route writes prompts themselves.
+
+mod answer;
+mod request;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use worker::ValidRequest;
+
+use super::body::Checked;
+use super::choices::{self, Choices};
+use super::{Envelope, Shape, blocking, check, check_model};
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::options::Limits;
+use crate::state::{App, Served};
+
+use answer::CompletionAnswer;
+use request::CompletionRequest;
+
+/// The most answers of a request.
+const MAX_CHOICES: usize = 128;
+
+/// POST /v1/completions.
+pub(crate) async fn create(
+    State(app): State<App>,
+    context: Context,
+    checked: Result<Checked<CompletionRequest>, ApiError>,
+) -> Result<Response, ApiError> {
+    let Checked { body, mut ignored } = checked?;
+    let served = app.ready()?;
+    check_model(body.sampling.model.as_deref(), &served)?;
+    body.sampling.note_ignored(&mut ignored);
+    let shape = Shape {
+        n: body.sampling.n(),
+        is_stream: body.sampling.stream == Some(true),
+        wants_usage: body.sampling.wants_usage(),
+        wants_logprobs: body.logprobs.is_some(),
+        ignored,
+    };
+    let (for_check, limits) = (served.clone(), app.options().limits);
+    let prepared = blocking(move || prepare(body, &for_check, &limits, context)).await?;
+    let mut generations = Vec::new();
+    for request in &prepared.requests {
+        for i in 0..shape.n as u64 {
+            let request = request.with_seed(request.seed().wrapping_add(i));
+            generations.push(served.worker.start(request)?);
+        }
+    }
+    let choices = Choices::plain(generations);
+    let is_stream = shape.is_stream;
+    let envelope = Envelope::new(&served, "cmpl", "text_completion");
+    let mut answer = CompletionAnswer::new(served, envelope, shape, prepared.echoes);
+    if is_stream {
+        return choices::stream(choices, answer).await;
+    }
+    choices::collect(choices, &mut answer).await?;
+    Ok(Json(answer.whole()).into_response())
+}
+
+/// What a body becomes.
+struct Prepared {
+    /// One for each prompt.
+    requests: Vec<ValidRequest>,
+    /// What each prompt's answers begin with.
+    echoes: Vec<String>,
+}
+
+fn prepare(
+    body: CompletionRequest,
+    served: &Served,
+    limits: &Limits,
+    context: Context,
+) -> Result<Prepared, ApiError> {
+    body.check()?;
+    let n = body.sampling.n();
+    let echo = body.echo == Some(true);
+    let (request, prompts) = body.into_request(context)?;
+    if prompts.len() * n > MAX_CHOICES {
+        let message =
+            format!("expected at most {MAX_CHOICES} answers, found {} prompts times {n}", prompts.len());
+        return Err(ApiError::invalid("prompt", message));
+    }
+    let mut prepared = Prepared { requests: Vec::new(), echoes: Vec::new() };
+    for prompt in prompts {
+        prepared.echoes.push(if echo { prompt.text(served) } else { String::new() });
+        let request = worker::Request { prompt: prompt.into_worker(), ..request.clone() };
+        prepared.requests.push(check(served, limits, request, "prompt")?);
+    }
+    Ok(prepared)
+}

@@ -1,0 +1,68 @@
+//! The routes of OpenAI's API, as its clients know them.
+//!
+//! A body is held against the document ([`crate::openapi`]), becomes a request of the worker, and the worker's events become JSON: chunk by
+//! chunk or whole. A field that is not supported is refused by name where it would change the answer, and named in the answer's
+//! `ignored_parameters` where it would not. Sources: OpenAI's API reference; vLLM and llama-server for what they add.
+
+mod body;
+mod chat;
+mod choices;
+mod completions;
+mod envelope;
+mod format;
+mod logprobs;
+mod models;
+mod sampling;
+mod usage;
+
+pub(crate) use body::{Body, Checked};
+pub(crate) use chat::{TemplateRequest, create as chat_completions};
+pub(crate) use completions::create as completions;
+use envelope::Envelope;
+pub(crate) use models::{check as check_model, list as list_models, one as get_model};
+pub(crate) use sampling::refused;
+
+use worker::{Request, ValidRequest};
+
+use crate::error::ApiError;
+use crate::options::Limits;
+use crate::state::Served;
+
+/// What a response looks like, apart from what is in it.
+#[derive(Clone, Debug)]
+struct Shape {
+    /// Answers to each prompt.
+    n: usize,
+    is_stream: bool,
+    /// Does a stream end with its usage?
+    wants_usage: bool,
+    wants_logprobs: bool,
+    /// Fields of the request that were not used.
+    ignored: Vec<String>,
+}
+
+/// Runs what takes its time on a thread where nobody else waits.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(ApiError::Internal))
+}
+
+/// Checks a request against the model and the operator's limits. `prompt` is the field with the prompt. Where an answer may not
+/// have as many tokens as it asks for, it has as many as it may, and says so by its end.
+fn check(
+    served: &Served,
+    limits: &Limits,
+    mut request: Request,
+    prompt: &str,
+) -> Result<ValidRequest, ApiError> {
+    request.max_tokens = request.max_tokens.map(|n| n.min(limits.max_tokens));
+    let valid = served.worker.check(request).map_err(|error| refused(error, prompt))?;
+    match (valid.prompt().len(), limits.prompt_tokens) {
+        (n, Some(limit)) if n > limit => {
+            let message = format!("expected at most {limit} tokens, found {n}");
+            Err(ApiError::ContextLength { param: prompt.to_owned(), message })
+        }
+        _ => Ok(valid),
+    }
+}

@@ -1,0 +1,53 @@
+//! GET /v1/models and /v1/models/{model}: the one model that is served.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::state::{App, Served};
+
+/// GET /v1/models.
+pub(crate) async fn list(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+    let served = app.served().ok_or(ApiError::Loading)?;
+    Ok(Json(json!({"object": "list", "data": [entry(served)]})))
+}
+
+/// GET /v1/models/{model}, by its id or an alias.
+pub(crate) async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+    let served = app.served().ok_or(ApiError::Loading)?;
+    check(Some(&id), served)?;
+    Ok(Json(entry(served)))
+}
+
+/// Is this the model that is served? No name and an empty one are.
+pub(crate) fn check(name: Option<&str>, served: &Served) -> Result<(), ApiError> {
+    let is_served = |name: &str| {
+        name.is_empty() || name == served.info.id || served.info.aliases.iter().any(|alias| alias == name)
+    };
+    match name {
+        Some(name) if !is_served(name) => {
+            // Repeated, but not whatever its length.
+            Err(ApiError::ModelNotFound(name.chars().filter(|c| !c.is_control()).take(128).collect()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn entry(served: &Served) -> Value {
+    let info = &served.info;
+    json!({
+        "id": info.id,
+        "object": "model",
+        "created": info.created,
+        "owned_by": "worker-orcd",
+        "max_model_len": served.worker.engine().capacity(),
+        "aliases": info.aliases,
+        "meta": {
+            "n_vocab": served.worker.engine().limits().n_vocab,
+            "n_ctx_train": info.n_ctx_train,
+            "n_params": info.n_params,
+            "size": info.n_bytes,
+        },
+    })
+}

@@ -1,0 +1,158 @@
+//! What do chat completions and completions have in common? How many answers, how tokens are chosen, where answers end.
+//!
+//! Absent and null are the same. Ranges are in the document; what only the model can know (ids, the context) the worker checks.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Number, Value};
+use worker::{Prompt, Request, SamplingParams, WorkerError};
+
+use super::format::{self, ResponseFormat, StructuredOutputs};
+use crate::context::Context;
+use crate::error::ApiError;
+
+/// The fields of the schema `Sampling`.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Sampling {
+    pub(super) model: Option<String>,
+    pub(super) stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    n: Option<usize>,
+    max_tokens: Option<usize>,
+    max_completion_tokens: Option<usize>,
+    min_tokens: Option<usize>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<i64>,
+    min_p: Option<f32>,
+    typical_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    repeat_penalty: Option<f32>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+    logit_bias: Option<Map<String, Value>>,
+    seed: Option<Number>,
+    stop: Option<Stop>,
+    stop_token_ids: Option<Vec<u32>>,
+    ignore_eos: Option<bool>,
+    skip_special_tokens: Option<bool>,
+    response_format: Option<ResponseFormat>,
+    grammar: Option<String>,
+    structured_outputs: Option<StructuredOutputs>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+    include_obfuscation: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Stop {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Sampling {
+    /// Answers to each prompt.
+    pub(super) fn n(&self) -> usize {
+        self.n.unwrap_or(1)
+    }
+
+    /// Does a stream end with its usage?
+    pub(super) fn wants_usage(&self) -> bool {
+        self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
+    }
+
+    /// Names the options of streams that have no effect here.
+    pub(super) fn note_ignored(&self, ignored: &mut Vec<String>) {
+        match &self.stream_options {
+            Some(_) if self.stream != Some(true) => ignored.push("stream_options".to_owned()),
+            Some(StreamOptions { include_obfuscation: Some(_), .. }) => {
+                ignored.push("stream_options.include_obfuscation".to_owned());
+            }
+            _ => {}
+        }
+    }
+
+    /// The request for this prompt. `n_alternatives` is how many alternatives to report for each token.
+    pub(super) fn request(
+        self,
+        prompt: Prompt,
+        n_alternatives: u32,
+        context: Context,
+    ) -> Result<Request, ApiError> {
+        if let (Some(a), Some(b)) = (self.repetition_penalty, self.repeat_penalty)
+            && a != b
+        {
+            let message = "expected the same as repetition_penalty, whose other name it is";
+            return Err(ApiError::invalid("repeat_penalty", message));
+        }
+        let default = SamplingParams::default();
+        let sampling = SamplingParams {
+            temperature: self.temperature.unwrap_or(default.temperature),
+            top_k: self.top_k.map_or(default.top_k, |k| u32::try_from(k).unwrap_or(0)),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            min_p: self.min_p.unwrap_or(default.min_p),
+            typical_p: self.typical_p.unwrap_or(default.typical_p),
+            repetition_penalty: self
+                .repetition_penalty
+                .or(self.repeat_penalty)
+                .unwrap_or(default.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(default.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(default.frequency_penalty),
+            logit_bias: logit_bias(&self.logit_bias.unwrap_or_default())?,
+            n_alternatives,
+            ..default
+        };
+        Ok(Request {
+            max_tokens: self.max_completion_tokens.or(self.max_tokens),
+            min_tokens: self.min_tokens.unwrap_or(0),
+            sampling,
+            seed: self.seed.as_ref().and_then(seed),
+            stop: match self.stop {
+                None => Vec::new(),
+                Some(Stop::One(stop)) => vec![stop],
+                Some(Stop::Several(stops)) => stops,
+            },
+            stop_token_ids: self.stop_token_ids.unwrap_or_default(),
+            ignore_eos: self.ignore_eos.unwrap_or(false),
+            show_special: !self.skip_special_tokens.unwrap_or(true),
+            timeout: Some(context.timeout?),
+            format: format::wanted(self.response_format, self.grammar, self.structured_outputs)?,
+            client: context.client.id,
+            cache_scope: context.client.cache_scope,
+            ..Request::new(prompt)
+        })
+    }
+}
+
+fn logit_bias(fields: &Map<String, Value>) -> Result<Vec<(u32, f32)>, ApiError> {
+    let entry = |(id, bias): (&String, &Value)| {
+        let id = id.parse().ok().filter(|_| id.bytes().all(|b| b.is_ascii_digit()));
+        let id = id.ok_or_else(|| ApiError::invalid("logit_bias", "expected token ids as field names"))?;
+        Ok((id, bias.as_f64().unwrap_or(0.0) as f32))
+    };
+    fields.iter().map(entry).collect()
+}
+
+/// A negative seed is the number with the same bits.
+fn seed(number: &Number) -> Option<u64> {
+    number.as_u64().or_else(|| number.as_i64().map(i64::cast_unsigned))
+}
+
+/// A worker's error in the words of these routes. `prompt` is where the route has its prompt.
+pub(crate) fn refused(error: WorkerError, prompt: &str) -> ApiError {
+    match error {
+        WorkerError::Invalid { field: "prompt", expected, found } => {
+            let message = format!("expected {expected}, found {found}");
+            if found.parse::<usize>().is_ok_and(|n| n > 0) && expected.ends_with("tokens") {
+                ApiError::ContextLength { param: prompt.to_owned(), message }
+            } else {
+                ApiError::invalid(prompt, message)
+            }
+        }
+        other => other.into(),
+    }
+}

@@ -1,0 +1,98 @@
+//! What did an answer cost? Tokens as OpenAI counts them, and times in llama-server's words.
+//!
+//! A prompt counts once, however many answers it gets; an end token counts as generated. Times are in milliseconds.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+/// The usage of all choices of a response.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Usage {
+    prompt_tokens: usize,
+    cached_tokens: usize,
+    completion_tokens: usize,
+    reasoning_tokens: usize,
+}
+
+impl Usage {
+    /// Adds a choice's. `is_first` says that it is the first of its prompt's.
+    pub(super) fn add(&mut self, usage: worker::Usage, n_reasoning: usize, is_first: bool) {
+        if is_first {
+            self.prompt_tokens += usage.n_prompt;
+            self.cached_tokens += usage.n_cached;
+        }
+        self.completion_tokens += usage.n_generated;
+        self.reasoning_tokens += n_reasoning;
+    }
+}
+
+impl Serialize for Usage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Wire {
+            prompt_tokens: usize,
+            completion_tokens: usize,
+            total_tokens: usize,
+            prompt_tokens_details: Prompt,
+            completion_tokens_details: Completion,
+        }
+        #[derive(Serialize)]
+        struct Prompt {
+            cached_tokens: usize,
+        }
+        #[derive(Serialize)]
+        struct Completion {
+            reasoning_tokens: usize,
+        }
+        Wire {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.completion_tokens,
+            total_tokens: self.prompt_tokens + self.completion_tokens,
+            prompt_tokens_details: Prompt { cached_tokens: self.cached_tokens },
+            completion_tokens_details: Completion { reasoning_tokens: self.reasoning_tokens },
+        }
+        .serialize(serializer)
+    }
+}
+
+/// Where the time of a single choice went.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Timings {
+    cache_n: usize,
+    prompt_n: usize,
+    prompt_ms: f64,
+    prompt_per_second: f64,
+    predicted_n: usize,
+    predicted_ms: f64,
+    predicted_per_second: f64,
+}
+
+impl Timings {
+    /// Of a choice that has ended.
+    pub(super) fn new(usage: worker::Usage, timings: worker::Timings) -> Timings {
+        let n_prompt = usage.n_prompt.saturating_sub(usage.n_cached);
+        // The first token comes with the prompt, so what is decoded are the others.
+        let n_decoded = usage.n_generated.saturating_sub(1);
+        Timings {
+            cache_n: usage.n_cached,
+            prompt_n: n_prompt,
+            prompt_ms: millis(timings.prompt),
+            prompt_per_second: rate(n_prompt, timings.prompt),
+            predicted_n: usage.n_generated,
+            predicted_ms: millis(timings.decode),
+            predicted_per_second: rate(n_decoded, timings.decode),
+        }
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    // Three digits are what a clock can say.
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// 0 where no time has passed.
+fn rate(n: usize, time: Duration) -> f64 {
+    let seconds = time.as_secs_f64();
+    if seconds > 0.0 { (n as f64 / seconds * 100.0).round() / 100.0 } else { 0.0 }
+}

@@ -1,0 +1,272 @@
+//! POST /v1/chat/completions.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+
+use crate::scripted::Scripted;
+use crate::served::{Running, ids, says};
+
+const PATH: &str = "/v1/chat/completions";
+
+fn hello(more: &Value) -> Value {
+    let mut body = json!({"messages": [{"role": "user", "content": "Hello"}]});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+fn check(server: &Running, body: &Value, expected: &Expect) {
+    let (status, text) = server.post(PATH, body);
+    expected.assert_eq(&format!("{status}\n{text}"));
+}
+
+#[test]
+fn an_answer_comes_whole() {
+    let server = says("Good day");
+    check(
+        &server,
+        &hello(&json!({"model": "gpt-4o", "user": "me", "seed": 1})),
+        &expect![[r#"
+            200
+            {"id":"chatcmpl-ID","object":"chat.completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"message":{"role":"assistant","content":"Good day","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":19,"completion_tokens":9,"total_tokens":28,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}},"timings":{"cache_n":0,"prompt_n":19,"prompt_ms":N,"prompt_per_second":N,"predicted_n":9,"predicted_ms":N,"predicted_per_second":N},"ignored_parameters":["user"]}"#]],
+    );
+}
+
+#[test]
+fn an_answer_comes_in_chunks() {
+    let server = says("Oh €");
+    let body = hello(&json!({"stream": true, "user": "me", "stream_options": {"include_usage": true}}));
+    check(
+        &server,
+        &body,
+        &expect![[r#"
+            200
+            data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"usage":null,"ignored_parameters":["user"]}
+
+            data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"delta":{"content":"O"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+            data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"delta":{"content":"h"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+            data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"delta":{"content":" "},"logprobs":null,"finish_reason":null}],"usage":null}
+
+            data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"delta":{"content":"€"},"logprobs":null,"finish_reason":null}],"usage":null}
+
+            data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],"usage":null,"timings":{"cache_n":0,"prompt_n":19,"prompt_ms":N,"prompt_per_second":N,"predicted_n":7,"predicted_ms":N,"predicted_per_second":N}}
+
+            data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[],"usage":{"prompt_tokens":19,"completion_tokens":7,"total_tokens":26,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}
+
+            data: [DONE]
+
+        "#]],
+    );
+}
+
+#[test]
+fn log_probabilities_have_exact_bytes() {
+    let server = says("€!");
+    let body = hello(&json!({"logprobs": true, "top_logprobs": 1}));
+    let choice = server.json(PATH, &body)["choices"][0].clone();
+    expect![[r#"{"index":0,"message":{"role":"assistant","content":"€!","refusal":null},"logprobs":{"content":[{"token":"�","logprob":-1.0,"bytes":[226],"top_logprobs":[{"token":"�","logprob":-1.0,"bytes":[226]}]},{"token":"�","logprob":-1.0,"bytes":[130],"top_logprobs":[{"token":"�","logprob":-1.0,"bytes":[130]}]},{"token":"�","logprob":-1.0,"bytes":[172],"top_logprobs":[{"token":"�","logprob":-1.0,"bytes":[172]}]},{"token":"!","logprob":-1.0,"bytes":[33],"top_logprobs":[{"token":"!","logprob":-1.0,"bytes":[33]}]}],"refusal":null},"finish_reason":"stop"}"#]].assert_eq(&choice.to_string());
+    // In a stream, each token's stand in one chunk.
+    let mut streamed = body.clone();
+    streamed["stream"] = true.into();
+    let events = server.events(PATH, &streamed);
+    let all: Vec<&Value> = events
+        .iter()
+        .flat_map(|event| event["choices"][0]["logprobs"]["content"].as_array().into_iter().flatten())
+        .collect();
+    assert_eq!(json!(all), choice["logprobs"]["content"]);
+    let none = server.json(PATH, &hello(&json!({"logprobs": false})));
+    assert_eq!(none["choices"][0]["logprobs"], Value::Null);
+}
+
+#[test]
+fn several_answers_have_their_indices() {
+    let server = says("ab");
+    let whole = server.json(PATH, &hello(&json!({"n": 3})));
+    let said: Vec<_> = whole["choices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| (c["index"].clone(), c["message"]["content"].clone()))
+        .collect();
+    assert_eq!(json!(said), json!([[0, "ab"], [1, "ab"], [2, "ab"]]));
+    assert!(whole["timings"].is_null());
+    let events = server.events(PATH, &hello(&json!({"n": 3, "stream": true})));
+    for index in 0..3 {
+        let own =
+            || events.iter().map(|event| &event["choices"][0]).filter(|choice| choice["index"] == index);
+        let text: String = own().filter_map(|choice| choice["delta"]["content"].as_str()).collect();
+        assert_eq!(text, "ab");
+        assert_eq!(own().next().unwrap()["delta"]["role"], "assistant");
+        assert_eq!(own().next_back().unwrap()["finish_reason"], "stop");
+    }
+    // The prompt is one, however many answers it gets.
+    let one = server.json(PATH, &hello(&json!({})));
+    assert_eq!(whole["usage"]["prompt_tokens"], one["usage"]["prompt_tokens"]);
+    assert_eq!(
+        whole["usage"]["completion_tokens"],
+        json!(3 * one["usage"]["completion_tokens"].as_u64().unwrap())
+    );
+}
+
+#[test]
+fn an_answer_ends_where_it_is_told_to() {
+    let server = says("one two three");
+    let end = |more: Value| {
+        let choice = server.json(PATH, &hello(&more))["choices"][0].clone();
+        (
+            choice["message"]["content"].as_str().unwrap().to_owned(),
+            choice["finish_reason"].as_str().unwrap().to_owned(),
+        )
+    };
+    let is = |text: &str, reason: &str| (text.to_owned(), reason.to_owned());
+    assert_eq!(end(json!({})), is("one two three", "stop"));
+    assert_eq!(end(json!({"stop": " three"})), is("one two", "stop"));
+    assert_eq!(end(json!({"stop": ["x", "two"], "max_tokens": null})), is("one ", "stop"));
+    assert_eq!(end(json!({"max_tokens": 100, "max_completion_tokens": 1})).1, "length");
+    let first = ids("one two three")[0];
+    assert_eq!(end(json!({"stop_token_ids": [first]})), is("", "stop"));
+}
+
+#[test]
+fn a_template_gets_what_the_body_says() {
+    let server = says("x");
+    let prompt = |body: Value| server.json("/apply-template", &body)["prompt"].as_str().unwrap().to_owned();
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}});
+    assert_eq!(
+        prompt(json!({
+            "messages": [{"role": "developer", "content": "Be kind."}, {"role": "user", "content": [
+                {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "b"}]}],
+            "tools": [tool], "chat_template_kwargs": {"mood": "fine"}})),
+        "[system]Be kind.[user]a\nb[tools 1][fine][assistant]"
+    );
+    assert_eq!(
+        prompt(json!({"messages": [{"role": "user", "content": "a"}], "add_generation_prompt": false})),
+        "[user]a"
+    );
+    let tokens = server.json("/tokenize", &json!({"messages": [{"role": "user", "content": "Hello"}]}));
+    let used = server.json(PATH, &hello(&json!({})));
+    assert_eq!(used["usage"]["prompt_tokens"], tokens["count"]);
+}
+
+#[test]
+fn what_is_not_used_is_named_and_what_is_not_known_refused() {
+    let server = says("x");
+    let body = hello(
+        &json!({"reasoning_effort": "low", "stream_options": {"include_usage": true}, "prediction": {}}),
+    );
+    let answer = server.json(PATH, &body);
+    assert_eq!(answer["ignored_parameters"], json!(["prediction", "stream_options", "reasoning_effort"]));
+    check(
+        &server,
+        &hello(&json!({"frobnicate": 1})),
+        &expect![[r#"
+            400
+            {"error":{"message":"frobnicate: expected one of the fields that GET /openapi.json describes, found another","type":"invalid_request_error","param":"frobnicate","code":null}}"#]],
+    );
+    check(
+        &server,
+        &hello(&json!({"model": "gpt-5"})),
+        &expect![[r#"
+        404
+        {"error":{"message":"the model `gpt-5` is not served here; GET /v1/models names the one that is","type":"invalid_request_error","param":"model","code":"model_not_found"}}"#]],
+    );
+    check(
+        &server,
+        &hello(&json!({"top_logprobs": 2})),
+        &expect![[r#"
+            400
+            {"error":{"message":"top_logprobs: expected logprobs to be true beside it","type":"invalid_request_error","param":"top_logprobs","code":null}}"#]],
+    );
+    check(
+        &server,
+        &hello(&json!({"logit_bias": {"9999": 1}})),
+        &expect![[r#"
+            400
+            {"error":{"message":"logit_bias: expected ids below 320, found 9999","type":"invalid_request_error","param":"logit_bias","code":null}}"#]],
+    );
+    check(
+        &server,
+        &hello(&json!({"logit_bias": {"+9": 1}})),
+        &expect![[r#"
+            400
+            {"error":{"message":"logit_bias: expected token ids as field names","type":"invalid_request_error","param":"logit_bias","code":null}}"#]],
+    );
+    check(
+        &server,
+        &json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]}),
+        &expect![[r#"
+            400
+            {"error":{"message":"messages[0].content[0].type: expected \"text\", found \"image_url\"","type":"invalid_request_error","param":"messages[0].content[0].type","code":null}}"#]],
+    );
+    check(
+        &server,
+        &json!({"messages": [{"role": "user", "content": "a".repeat(5000)}]}),
+        &expect![[r#"
+            400
+            {"error":{"message":"messages: expected 1 to 999 tokens, found 5015","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#]],
+    );
+    let (status, text) = server.call("POST", PATH, "{\"messages\": [");
+    expect![[r#"
+        400
+        {"error":{"message":"messages: EOF while parsing a list at line 1 column 14","type":"invalid_request_error","param":"messages","code":null}}"#]].assert_eq(&format!("{status}\n{text}"));
+}
+
+#[test]
+fn a_failure_before_the_first_token_is_a_status_and_later_an_event() {
+    let server = Running::start(Scripted::new(ids("abc")).fails_at(1));
+    let (status, text) = server.post(PATH, &hello(&json!({"stream": true})));
+    expect![[r#"
+        500
+        {"error":{"message":"the device failed; the server ends","type":"server_error","param":null,"code":"device_error"}}"#]].assert_eq(&format!("{status}\n{text}"));
+    let server = Running::start(Scripted::new(ids("abc")).fails_at(5));
+    let (status, text) = server.post(PATH, &hello(&json!({"stream": true})));
+    assert_eq!(status, 200);
+    expect![[r#"
+        },"logprobs":null,"finish_reason":null}]}
+
+        data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"delta":{"content":"b"},"logprobs":null,"finish_reason":null}]}
+
+        data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"delta":{"content":"c"},"logprobs":null,"finish_reason":null}]}
+
+        data: {"error":{"message":"the device failed; the server ends","type":"server_error","param":null,"code":"device_error"}}
+
+        data: [DONE]
+
+    "#]].assert_eq(text.split_once("\"a\"").unwrap().1);
+}
+
+/// The device takes longer than headers wait: they come, and the error that follows is an event.
+#[test]
+fn headers_do_not_wait_for_a_slow_first_token() {
+    let server = Running::start(Scripted::new(ids("abc")).latency(Duration::from_millis(1500)).fails_at(2));
+    let (status, text) = server.post(PATH, &hello(&json!({"stream": true})));
+    assert_eq!(status, 200);
+    assert!(text.ends_with("\"code\":\"device_error\"}}\n\ndata: [DONE]\n\n"), "{text}");
+}
+
+#[test]
+fn a_client_that_leaves_cancels() {
+    let server = Running::start(Scripted::new(ids("abc")).latency(Duration::from_millis(5)));
+    for is_stream in [true, false] {
+        let body = hello(&json!({"stream": is_stream, "n": 2, "max_tokens": 900, "ignore_eos": true}));
+        let mut stream = server.open("POST", PATH, &body.to_string());
+        if is_stream {
+            stream.read_exact(&mut [0; 500]).unwrap();
+        }
+        wait(|| server.n_unfinished() == 2);
+        drop(stream);
+        wait(|| server.n_unfinished() == 0);
+    }
+}
+
+fn wait(is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,161 @@
+//! POST /v1/completions.
+
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+
+use crate::scripted::Scripted;
+use crate::served::{Running, ids, says};
+
+const PATH: &str = "/v1/completions";
+
+fn check(server: &Running, body: &Value, expected: &Expect) {
+    let (status, text) = server.post(PATH, body);
+    expected.assert_eq(&format!("{status}\n{text}"));
+}
+
+#[test]
+fn an_answer_comes_whole_or_in_chunks() {
+    let server = says("Oh €");
+    check(
+        &server,
+        &json!({"prompt": "Say", "logprobs": 1}),
+        &expect![[r#"
+            200
+            {"id":"cmpl-ID","object":"text_completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"text":"Oh €","logprobs":{"tokens":["O","h"," ","bytes:\\xe2","bytes:\\x82","bytes:\\xac"],"token_logprobs":[-1.0,-1.0,-1.0,-1.0,-1.0,-1.0],"top_logprobs":[{"O":-1.0},{"h":-1.0},{" ":-1.0},{"bytes:\\xe2":-1.0},{"bytes:\\x82":-1.0},{"bytes:\\xac":-1.0}],"text_offset":[0,1,2,3,4,4]},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":7,"total_tokens":10,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}},"timings":{"cache_n":0,"prompt_n":3,"prompt_ms":N,"prompt_per_second":N,"predicted_n":7,"predicted_ms":N,"predicted_per_second":N}}"#]],
+    );
+    check(
+        &server,
+        &json!({"prompt": "Say", "echo": true, "stream": true}),
+        &expect![[r#"
+            200
+            data: {"id":"cmpl-ID","object":"text_completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"text":"Say","logprobs":null,"finish_reason":null}]}
+
+            data: {"id":"cmpl-ID","object":"text_completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"text":"O","logprobs":null,"finish_reason":null}]}
+
+            data: {"id":"cmpl-ID","object":"text_completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"text":"h","logprobs":null,"finish_reason":null}]}
+
+            data: {"id":"cmpl-ID","object":"text_completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"text":" ","logprobs":null,"finish_reason":null}]}
+
+            data: {"id":"cmpl-ID","object":"text_completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"text":"€","logprobs":null,"finish_reason":null}]}
+
+            data: {"id":"cmpl-ID","object":"text_completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"text":"","logprobs":null,"finish_reason":"stop"}],"timings":{"cache_n":0,"prompt_n":3,"prompt_ms":N,"prompt_per_second":N,"predicted_n":7,"predicted_ms":N,"predicted_per_second":N}}
+
+            data: [DONE]
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_prompt_is_text_or_tokens_or_several() {
+    let server = says("ab");
+    let said = |body: Value| {
+        let answer = server.json(PATH, &body);
+        let choices = answer["choices"].as_array().unwrap().clone();
+        let texts: Vec<Value> = choices.iter().map(|choice| choice["text"].clone()).collect();
+        (json!(texts), answer["usage"]["prompt_tokens"].as_u64().unwrap() as usize)
+    };
+    let n = |text: &str| ids(text).len();
+    // BOS comes first where the prompt is text.
+    let bos = said(json!({"prompt": "Hi"})).1 - n("Hi");
+    assert_eq!(said(json!({"prompt": "Hi", "add_special_tokens": false})).1, n("Hi"));
+    assert_eq!(said(json!({"prompt": ids("Hi"), "echo": true})), (json!(["Hiab"]), n("Hi")));
+    assert_eq!(
+        said(json!({"prompt": ["Hi", "You"], "n": 2, "echo": true})),
+        (json!(["Hiab", "Hiab", "Youab", "Youab"]), n("Hi") + n("You") + 2 * bos)
+    );
+    assert_eq!(said(json!({"prompt": [ids("Hi"), [5]]})), (json!(["ab", "ab"]), n("Hi") + 1));
+}
+
+#[test]
+fn log_probabilities_point_into_the_text() {
+    let server = says("a€b");
+    let choice = server.json(PATH, &json!({"prompt": "x", "logprobs": 0}))["choices"][0].clone();
+    let (text, logprobs) = (choice["text"].as_str().unwrap(), &choice["logprobs"]);
+    let offsets: Vec<u64> =
+        logprobs["text_offset"].as_array().unwrap().iter().map(|at| at.as_u64().unwrap()).collect();
+    assert_eq!(offsets.len(), ids("a€b").len());
+    assert_eq!(text.chars().nth(*offsets.last().unwrap() as usize), Some('b'));
+    assert!(
+        logprobs["top_logprobs"].as_array().unwrap().iter().all(|top| top.as_object().unwrap().len() == 1)
+    );
+    // A stream says the same.
+    let events = server.events(PATH, &json!({"prompt": "x", "logprobs": 0, "stream": true}));
+    let streamed: Vec<&Value> = events
+        .iter()
+        .flat_map(|event| event["choices"][0]["logprobs"]["text_offset"].as_array().into_iter().flatten())
+        .collect();
+    assert_eq!(json!(streamed), logprobs["text_offset"]);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_by_name() {
+    let server = says("x");
+    check(
+        &server,
+        &json!({"prompt": "a", "suffix": "b"}),
+        &expect![[r#"
+            400
+            {"error":{"message":"suffix: expected nothing in it, found 1","type":"invalid_request_error","param":"suffix","code":null}}"#]],
+    );
+    check(
+        &server,
+        &json!({"prompt": "a", "echo": true, "logprobs": 1}),
+        &expect![[r#"
+            400
+            {"error":{"message":"echo: expected no echo beside logprobs: prompts' log probabilities are not computed","type":"invalid_request_error","param":"echo","code":null}}"#]],
+    );
+    check(
+        &server,
+        &json!({"prompt": "a", "best_of": 2}),
+        &expect![[r#"
+            400
+            {"error":{"message":"best_of: expected n, 1, found 2","type":"invalid_request_error","param":"best_of","code":null}}"#]],
+    );
+    check(
+        &server,
+        &json!({"prompt": ["a", "b"], "n": 65}),
+        &expect![[r#"
+            400
+            {"error":{"message":"prompt: expected at most 128 answers, found 2 prompts times 65","type":"invalid_request_error","param":"prompt","code":null}}"#]],
+    );
+    check(
+        &server,
+        &json!({"prompt": [1, "a"]}),
+        &expect![[r#"
+            400
+            {"error":{"message":"prompt[1]: expected an integer, found a string","type":"invalid_request_error","param":"prompt[1]","code":null}}"#]],
+    );
+    check(
+        &server,
+        &json!({"prompt": []}),
+        &expect![[r#"
+            400
+            {"error":{"message":"prompt: expected 1 to 1048576 items, found 0","type":"invalid_request_error","param":"prompt","code":null}}"#]],
+    );
+    check(
+        &server,
+        &json!({"prompt": [[9999]]}),
+        &expect![[r#"
+            400
+            {"error":{"message":"prompt: expected ids below 320, found 9999","type":"invalid_request_error","param":"prompt","code":null}}"#]],
+    );
+    check(
+        &server,
+        &json!({}),
+        &expect![[r#"
+            400
+            {"error":{"message":"prompt: expected a value, found none","type":"invalid_request_error","param":"prompt","code":null}}"#]],
+    );
+    // More answers than may be unfinished at once, and none of them soon.
+    let slow = Running::start(Scripted::new(ids("x")).latency(Duration::from_millis(50)));
+    check(
+        &slow,
+        &json!({"prompt": "a", "n": 128}),
+        &expect![[r#"
+        429
+        {"error":{"message":"busy: 68 requests are unfinished, and no more are accepted","type":"rate_limit_error","param":null,"code":"busy"}}"#]],
+    );
+}

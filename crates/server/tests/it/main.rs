@@ -1,0 +1,8 @@
+//! The server over a real tokenizer (byte-level BPE, 320 tokens) and an executor that answers by script: bytes in, bytes out.
+
+mod chat;
+mod completions;
+mod document;
+mod scripted;
+mod served;
+mod text;

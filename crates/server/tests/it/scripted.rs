@@ -1,0 +1,86 @@
+//! An executor that answers every request with the same tokens, over and over.
+
+use std::collections::{HashMap, VecDeque};
+use std::thread;
+use std::time::Duration;
+
+use model::batch::SlotId;
+use model::{
+    Batch, Executor, ExecutorError, Limits, MemoryReport, Output, Picked, Sampled, Span, Ticket, Want,
+};
+
+pub(crate) struct Scripted {
+    answer: Vec<u32>,
+    /// What each step takes.
+    latency: Duration,
+    /// The device fails at this step.
+    fails_at: Option<u64>,
+    n_sampled: HashMap<SlotId, usize>,
+    steps: VecDeque<Vec<Picked>>,
+    n_step: u64,
+}
+
+impl Scripted {
+    pub(crate) fn new(answer: Vec<u32>) -> Scripted {
+        Scripted {
+            answer,
+            latency: Duration::ZERO,
+            fails_at: None,
+            n_sampled: HashMap::new(),
+            steps: VecDeque::new(),
+            n_step: 0,
+        }
+    }
+
+    pub(crate) fn latency(self, latency: Duration) -> Scripted {
+        Scripted { latency, ..self }
+    }
+
+    pub(crate) fn fails_at(self, step: u64) -> Scripted {
+        Scripted { fails_at: Some(step), ..self }
+    }
+
+    fn span(&mut self, span: &Span) -> Option<Picked> {
+        if span.begin.is_some() {
+            self.n_sampled.insert(span.slot, 0);
+        }
+        let Want::Sample { params, .. } = &span.want else { return None };
+        let n = self.n_sampled.entry(span.slot).or_default();
+        let token = self.answer[*n % self.answer.len()];
+        *n += 1;
+        let alternatives = (0..params.n_alternatives).map(|i| (token + i, -1.0 - i as f32)).collect();
+        let sampled = Sampled { token, logprob: -1.0, alternatives };
+        Some(Picked { slot: span.slot, output: Output::Token(sampled) })
+    }
+}
+
+impl Executor for Scripted {
+    fn limits(&self) -> Limits {
+        Limits { page_size: 16, n_page: 256, n_slot: 4, n_row: 64, n_ctx: 1000, n_vocab: 320, n_in_flight: 2 }
+    }
+
+    fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecutorError> {
+        self.n_step += 1;
+        if self.fails_at == Some(self.n_step) {
+            return Err(ExecutorError::Device("0xdeadbeef is lost".to_owned()));
+        }
+        thread::sleep(self.latency);
+        let picked = batch.spans.iter().filter_map(|span| self.span(span)).collect();
+        self.steps.push_back(picked);
+        Ok(Ticket(self.n_step))
+    }
+
+    fn collect(&mut self, ticket: Ticket) -> Result<Vec<Picked>, ExecutorError> {
+        self.steps.pop_front().ok_or(ExecutorError::Ticket(ticket.0))
+    }
+
+    fn memory(&self) -> MemoryReport {
+        MemoryReport {
+            device: "scripted".to_owned(),
+            weights: 0,
+            kv_cache: 0,
+            activations: 0,
+            resident: true,
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A server in this process, and raw HTTP/1.1 to it: what is tested is the bytes.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{Engine, EngineOptions};
+use gguf::Metadata;
+use serde_json::Value;
+use server::{ModelInfo, Served, Server, ServerOptions};
+use tokenizer::{EncodeOptions, Tokenizer};
+use tokio::runtime::Runtime;
+use worker::{Worker, WorkerOptions};
+
+use crate::scripted::Scripted;
+
+/// A template that shows what it was given.
+const TEMPLATE: &str = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}\
+    {% if tools %}[tools {{ tools | length }}]{% endif %}{% if mood %}[{{ mood }}]{% endif %}\
+    {% if add_generation_prompt %}[assistant]{% endif %}";
+
+/// A running server; it ends with the value.
+pub(crate) struct Running {
+    address: SocketAddr,
+    app: server::App,
+    _runtime: Runtime,
+}
+
+/// Byte-level BPE with 320 tokens, and a chat template.
+pub(crate) fn tokenizer() -> Arc<Tokenizer> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-q4_0.gguf");
+    let file = gguf::Gguf::open(&path).unwrap();
+    let mut pairs: Vec<(String, gguf::Value)> =
+        file.metadata().iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
+    pairs.push(("tokenizer.chat_template".to_owned(), TEMPLATE.into()));
+    Arc::new(Tokenizer::from_gguf(&Metadata::from_pairs(pairs).unwrap(), None).unwrap())
+}
+
+/// The ids of a text.
+pub(crate) fn ids(text: &str) -> Vec<u32> {
+    tokenizer().encode(text, EncodeOptions::default()).unwrap()
+}
+
+/// A server whose model answers with this text, then with an end token.
+pub(crate) fn says(text: &str) -> Running {
+    let mut answer = ids(text);
+    answer.push(tokenizer().ends()[0]);
+    Running::start(Scripted::new(answer))
+}
+
+impl Running {
+    pub(crate) fn start(executor: Scripted) -> Running {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let options = ServerOptions { bind: ([127, 0, 0, 1], 0).into(), ..ServerOptions::default() };
+        let server = runtime.block_on(Server::bind(options)).unwrap();
+        let (app, address) = (server.app(), server.address());
+        let engine = Engine::spawn(Box::new(executor), EngineOptions::default()).unwrap();
+        let worker = Worker::new(engine, tokenizer(), WorkerOptions { default_max_tokens: Some(64) });
+        let info = ModelInfo {
+            id: "org/tiny".to_owned(),
+            aliases: vec!["gpt-4o".to_owned()],
+            created: 7,
+            n_params: 1000,
+            n_bytes: 600,
+            n_ctx_train: 1000,
+            ..ModelInfo::default()
+        };
+        app.set_ready(Served { worker, info });
+        runtime.spawn(server.run());
+        Running { address, app, _runtime: runtime }
+    }
+
+    /// Requests that the engine has not finished.
+    pub(crate) fn n_unfinished(&self) -> usize {
+        self.app.served().unwrap().worker.engine().load().n_unfinished
+    }
+
+    pub(crate) fn open(&self, method: &str, path: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        stream
+    }
+
+    /// The status and the body of an answer, what differs from run to run made equal.
+    pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let (status, body) = self.raw(method, path, body);
+        (status, settled(&body))
+    }
+
+    /// The status and the body of an answer.
+    pub(crate) fn raw(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut answer = Vec::new();
+        self.open(method, path, body).read_to_end(&mut answer).unwrap();
+        let split = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(answer[..split].to_vec()).unwrap();
+        let status = head[9..12].parse().unwrap();
+        let body = &answer[split + 4..];
+        let body = if head.contains("transfer-encoding: chunked") { joined(body) } else { body.to_vec() };
+        (status, String::from_utf8(body).unwrap())
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, String) {
+        self.call("POST", path, &body.to_string())
+    }
+
+    /// The answer to a request that is accepted, as JSON.
+    pub(crate) fn json(&self, path: &str, body: &Value) -> Value {
+        let (status, text) = self.raw("POST", path, &body.to_string());
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The events of a stream as JSON, without the last, which says that it is over.
+    pub(crate) fn events(&self, path: &str, body: &Value) -> Vec<Value> {
+        let (status, text) = self.raw("POST", path, &body.to_string());
+        assert_eq!(status, 200, "{text}");
+        let mut events: Vec<&str> = text.split_terminator("\n\n").collect();
+        assert_eq!(events.pop(), Some("data: [DONE]"));
+        events.iter().map(|e| serde_json::from_str(e.strip_prefix("data: ").unwrap()).unwrap()).collect()
+    }
+}
+
+/// The chunks of a body, joined.
+fn joined(mut body: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        let line = body.windows(2).position(|w| w == b"\r\n").unwrap();
+        let n = usize::from_str_radix(std::str::from_utf8(&body[..line]).unwrap(), 16).unwrap();
+        if n == 0 {
+            return all;
+        }
+        all.extend(&body[line + 2..line + 2 + n]);
+        body = &body[line + 4 + n..];
+    }
+}
+
+/// Ids, times and the program's version are not the same twice.
+fn settled(body: &str) -> String {
+    let mut text = body.replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    for (before, after, instead) in [
+        ("\"id\":\"chatcmpl-", "\"", "ID"),
+        ("\"id\":\"cmpl-", "\"", "ID"),
+        ("\"created\":", ",", "TIME"),
+        ("\"prompt_ms\":", ",", "N"),
+        ("\"prompt_per_second\":", ",", "N"),
+        ("\"predicted_ms\":", ",", "N"),
+        ("\"predicted_per_second\":", "}", "N"),
+    ] {
+        let parts: Vec<&str> = text.split(before).collect();
+        let rest = |part: &&str| part.find(after).map_or(String::new(), |at| part[at..].to_owned());
+        let rests: Vec<String> = parts[1..].iter().map(rest).collect();
+        text = parts[0].to_owned()
+            + &rests.iter().map(|rest| format!("{before}{instead}{rest}")).collect::<String>();
+    }
+    text
+}
