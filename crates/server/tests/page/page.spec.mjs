@@ -334,6 +334,17 @@ test('a chosen theme holds, and every control has a name', () => visit('theme', 
   assert.deepEqual(nameless, []);
 }));
 
+test('it works behind a path prefix', () => visit('prefix', {}, async (page) => {
+  const root = page.url();
+  await page.route(`${root}a/prefix/**`, (route) => route.continue({ url: route.request().url().replace('/a/prefix/', '/') }));
+  await page.goto(`${root}a/prefix/`);
+  await page.waitForSelector('body[data-state=ready]');
+  assert.equal(await page.innerText('.api code'), `${root}a/prefix/v1`);
+  await say(page, 'Say hello.');
+  await idle(page);
+  assert.ok((await text(page)).length > 0);
+}));
+
 test('an answer is announced block by block', () => visit('announced', {}, async (page) => {
   await page.route(CHAT, (route) => route.fulfill(whole('One.\n\nTwo.\n\n```\ncode\n```')));
   await say(page, 'Hello');
