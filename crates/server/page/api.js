@@ -97,10 +97,14 @@ export async function health() {
   }
 }
 
+let refused = null; // The key with which the metrics were refused: asking again with the same one would only fill the console.
+
 /** The metrics by name, summed over labels; null where they cannot be read, as without a key. */
 export async function metrics() {
+  if (refused === apiKey()) return null;
   try {
     const response = await ask('metrics');
+    refused = [401, 403, 404].includes(response.status) ? apiKey() : null;
     if (!response.ok) return null;
     const sums = new Map();
     for (const line of (await response.text()).split('\n')) {

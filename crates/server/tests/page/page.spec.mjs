@@ -352,3 +352,12 @@ test('an answer is announced block by block', () => visit('announced', {}, async
   await page.waitForTimeout(100);
   assert.deepEqual(await page.locator('#announce[aria-live=polite] p').allInnerTexts(), ['One.', 'Two.', 'Code block.']);
 }));
+
+test('metrics that need a key are not asked for again without one', () => visit('metrics', {
+  expected: /401/,
+  prepare: (page) => page.route('**/metrics', (route) => { page.asked = (page.asked ?? 0) + 1; return route.fulfill({ status: 401, json: {} }); }),
+}, async (page) => {
+  await page.waitForTimeout(5000);
+  assert.equal(page.asked, 1);
+  assert.match(await page.innerText('#load'), /running/);
+}));
