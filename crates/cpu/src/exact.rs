@@ -1,9 +1,12 @@
 //! The exact kernels: float32 throughout, each written as its definition in [`model::stage`] reads.
 //!
-//! Weights are dequantised row by row and used as they come; the KV cache is float32; sums run in one fixed order. Speed matters only so far
+//! Weights are dequantised row by row and used as they come; the KV cache is float32, holding what its type rounds to; sums run in one fixed order. Speed matters only so far
 //! that whole models can be checked with it.
 
+use model::KvType;
 use model::architecture::{Activation, Attention};
+use model::kv::{KV_BLOCK, kv_block};
+use quant::Block as _;
 
 use crate::kernels::{Kernels, KvShape, Place, Product, Queries, Rows};
 use crate::simd::pool::Pool;
@@ -14,6 +17,7 @@ const PIECE: usize = 16;
 /// The exact kernels and their KV cache.
 pub struct Exact {
     shape: KvShape,
+    kv_type: KvType,
     /// `[n_layer, n_page, n_kv_head, page_size, head_dim]`.
     k: Vec<f32>,
     /// The same.
@@ -23,8 +27,8 @@ pub struct Exact {
 impl Exact {
     /// With an empty cache of this shape.
     #[must_use]
-    pub fn new(shape: KvShape) -> Exact {
-        Exact { shape, k: vec![0.0; shape.len()], v: vec![0.0; shape.len()] }
+    pub fn new(shape: KvShape, kv_type: KvType) -> Exact {
+        Exact { shape, kv_type, k: vec![0.0; shape.len()], v: vec![0.0; shape.len()] }
     }
 }
 
@@ -61,8 +65,13 @@ impl Kernels for Exact {
         for (r, &place) in places.iter().enumerate() {
             for head in 0..n {
                 let (from, to) = ((r * n + head) * head_dim, self.shape.row_at(layer, place, head));
-                self.k[to..to + head_dim].copy_from_slice(&k[from..from + head_dim]);
-                self.v[to..to + head_dim].copy_from_slice(&v[from..from + head_dim]);
+                for (cache, rows) in [(&mut self.k, k), (&mut self.v, v)] {
+                    let kept = &mut cache[to..to + head_dim];
+                    kept.copy_from_slice(&rows[from..from + head_dim]);
+                    if self.kv_type == KvType::Q8_0 {
+                        round(kept);
+                    }
+                }
             }
         }
     }
@@ -113,6 +122,13 @@ impl Kernels for Exact {
 
     fn name(&self) -> String {
         "exact float32".to_owned()
+    }
+}
+
+/// To what [`KvType::Q8_0`] keeps of a head.
+fn round(head: &mut [f32]) {
+    for block in head.as_chunks_mut::<KV_BLOCK>().0 {
+        kv_block(block).dequantize(block);
     }
 }
 

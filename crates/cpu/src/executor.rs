@@ -59,6 +59,12 @@ impl CpuExecutor {
         }
         let plan = options.plan(&model);
         let shape = options.kv_shape(&model);
+        if !options.kv_type.takes(shape.head_dim) {
+            return Err(ExecutorError::Device(format!(
+                "a KV cache of type {}: expected heads of a multiple of 32 values, found {}",
+                options.kv_type, shape.head_dim
+            )));
+        }
         // Vec's own limit; what the machine really has is for the caller to compare with the plan.
         if plan.kv_cache > isize::MAX as u64 || u32::try_from(shape.n_page).is_err() {
             let device = "cpu".to_owned();
@@ -69,9 +75,13 @@ impl CpuExecutor {
             });
         }
         let kernels: Box<dyn Kernels> = if options.exact {
-            Box::new(Exact::new(shape))
+            Box::new(Exact::new(shape, options.kv_type))
         } else {
-            Box::new(Fast::new(shape, options.isa.unwrap_or_else(crate::simd::isa::Isa::detect)))
+            Box::new(Fast::new(
+                shape,
+                options.kv_type,
+                options.isa.unwrap_or_else(crate::simd::isa::Isa::detect),
+            ))
         };
         let rope = match &arch.position {
             Position::Rope(rope) => Some(RopeTable::new(rope, n_ctx)),

@@ -1,6 +1,6 @@
 //! How a model is put on the CPU, and the memory that takes.
 
-use model::Model;
+use model::{KvType, Model};
 
 use crate::kernels::KvShape;
 use crate::simd::attend::PAGE;
@@ -19,6 +19,8 @@ pub struct Options {
     pub n_slot: usize,
     /// Rows (tokens) a step.
     pub n_row: usize,
+    /// How keys and values are kept.
+    pub kv_type: KvType,
     /// KV pages in all; by default enough for `n_slot` sequences of `n_ctx` tokens.
     pub n_page: Option<usize>,
     /// The instruction set of the fast kernels; by default the best that this machine runs.
@@ -33,6 +35,7 @@ impl Default for Options {
             n_ctx: 4096,
             n_slot: 1,
             n_row: 512,
+            kv_type: KvType::F16,
             n_page: None,
             isa: None,
         }
@@ -70,7 +73,6 @@ impl Options {
     pub fn plan(&self, model: &Model) -> MemoryPlan {
         let arch = &model.architecture;
         let shape = self.kv_shape(model);
-        let value_bytes: u64 = if self.exact { 4 } else { 2 };
         let kv_values = [shape.n_layer, shape.n_page, shape.page_size, shape.n_kv_head, shape.head_dim]
             .iter()
             .fold(2u64, |product, &n| product.saturating_mul(n as u64));
@@ -85,7 +87,7 @@ impl Options {
         let logits = (arch.n_vocab as u64).saturating_mul(4 * 2).saturating_mul(self.n_slot as u64);
         MemoryPlan {
             weights: model.weights.n_bytes(),
-            kv_cache: kv_values.saturating_mul(value_bytes),
+            kv_cache: if self.exact { kv_values.saturating_mul(4) } else { self.kv_type.bytes(kv_values) },
             activations: row_bytes.saturating_add(logits),
         }
     }

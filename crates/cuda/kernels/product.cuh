@@ -49,6 +49,7 @@ struct ProductArgs {
     __half* v_cache;
     const Row* rows;
     const uint32_t* page_tables;
+    float* fresh;           // [column][keys, values][n_k]: where keys and values go instead of the cache; or null
     // Mixture of experts: blockIdx.y counts the chosen experts, whose columns are listed.
     const int32_t* active;      // [0]: how many experts; then their numbers
     const int32_t* offsets;     // [n_expert + 1] into `entries`
@@ -58,7 +59,7 @@ struct ProductArgs {
     int32_t column_divisor;     // the activations' column is entry / this; 0: no experts
     int32_t reserved;
 };
-static_assert(sizeof(ProductArgs) == 248, "as in src/args.rs");
+static_assert(sizeof(ProductArgs) == 256, "as in src/args.rs");
 
 __device__ __forceinline__ float activate(int kind, float g, float u, float alpha, float limit) {
     if (kind == ACTIVATION_SILU) return g / (1.0f + expf(-g)) * u;
@@ -133,6 +134,11 @@ __device__ __forceinline__ void store_qkv(const ProductArgs& args, int tile, int
     if (is_q) {
         float* q = args.out + (size_t)column * args.ld_out + head * args.head_dim;
         q[i0] = a, q[i1] = b;
+        return;
+    }
+    if (args.fresh) {
+        float* to = args.fresh + ((size_t)column * 2 + is_v) * args.n_k + head * args.head_dim;
+        to[i0] = a, to[i1] = b;
         return;
     }
     const uint32_t page = args.page_tables[(size_t)row.slot * args.max_pages + row.position / PAGE];

@@ -131,9 +131,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const __grid_con
 extern "C" __global__ void __launch_bounds__(1024, 1) norm_few(const __grid_constant__ NormArgs args) { norm_row<1024, 4>(args); }
 
 struct PromptRopeArgs {
-    const float* qkv;     // [n_row, n_q + 2 n_kv]
+    float* qkv;           // [n_row, n_q + 2 n_kv]
     __half* q;            // [n_row, n_q]
-    __half* k_cache;
+    __half* k_cache;      // null: keys stay in `qkv`, turned
     __half* v_cache;
     const Row* rows;
     const uint32_t* page_tables;
@@ -154,7 +154,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) prompt_rope(const __grid_c
     const Row row = args.rows[blockIdx.x];
     if (row.slot < 0) return;
     const int half_dim = args.head_dim / 2, n_pair = (args.n_q + 2 * args.n_kv) / 2;
-    const float* in = args.qkv + (size_t)blockIdx.x * (args.n_q + 2 * args.n_kv);
+    float* in = args.qkv + (size_t)blockIdx.x * (args.n_q + 2 * args.n_kv);
     const uint32_t page = args.page_tables[(size_t)row.slot * args.max_pages + row.position / PAGE];
     for (int p = threadIdx.x; p < n_pair; p += THREADS) {
         const int head = p / half_dim, j = p - head * half_dim, at = head * args.head_dim;
@@ -176,6 +176,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) prompt_rope(const __grid_c
         if (at < args.n_q) {
             __half* q = args.q + (size_t)blockIdx.x * args.n_q + at;
             q[i0] = saturate(a), q[i1] = saturate(b);
+        } else if (!args.k_cache) {
+            in[at + i0] = a, in[at + i1] = b;
         } else {
             const int kv_head = (at - (is_v ? args.n_q + args.n_kv : args.n_q)) / args.head_dim;
             __half* cache = is_v ? args.v_cache : args.k_cache;

@@ -94,6 +94,7 @@ pub(crate) struct ProductArgs {
     pub(crate) v_cache: DevicePtr,
     pub(crate) rows: DevicePtr,
     pub(crate) page_tables: DevicePtr,
+    pub(crate) fresh: DevicePtr,
     pub(crate) active: DevicePtr,
     pub(crate) offsets: DevicePtr,
     pub(crate) entries: DevicePtr,
@@ -103,7 +104,7 @@ pub(crate) struct ProductArgs {
     pub(crate) reserved: i32,
 }
 
-assert_size!(ProductArgs, 248);
+assert_size!(ProductArgs, 256);
 
 /// Of repack.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

@@ -2,13 +2,14 @@
 //!
 //! Sizes depend on the model and the options alone, so the region is planned before anything is allocated.
 
+use model::KvType;
 use model::architecture::{Architecture, FeedForwardKind};
 
 use crate::args::{ActOut, PAGE, Row};
 use crate::driver::DevicePtr;
 use crate::launch::attend;
 use crate::layout::UNIT;
-use crate::options::Sizes;
+use crate::options::{Sizes, plane_values};
 use crate::sampling::{SampleBuffers, SampleLimits};
 
 /// Bytes of float16 weights that are unpacked at a time for the prompt's products: they stay in the L2 cache.
@@ -32,8 +33,12 @@ impl Taker {
 
     /// `n` values of `size` bytes, saturating.
     pub(crate) fn take(&mut self, n: usize, size: usize) -> DevicePtr {
+        self.take_bytes((n as u64).saturating_mul(size as u64))
+    }
+
+    /// Likewise.
+    fn take_bytes(&mut self, bytes: u64) -> DevicePtr {
         let at = self.n_bytes;
-        let bytes = (n as u64).saturating_mul(size as u64);
         self.n_bytes = at.saturating_add(bytes).saturating_add(255) & !255;
         DevicePtr(self.base.saturating_add(at))
     }
@@ -135,6 +140,8 @@ pub(crate) struct DecodeBuffers {
     pub(crate) x: DevicePtr,
     /// `[n_col, n_q]`.
     pub(crate) q: DevicePtr,
+    /// `[n_col, 2, n_kv]` float32: keys and values that go to a cache of Q8_0.
+    pub(crate) fresh: Option<DevicePtr>,
     pub(crate) normed: Act,
     pub(crate) attended: Act,
     /// Columns are rows times used experts.
@@ -160,6 +167,8 @@ pub(crate) struct PromptBuffers {
     pub(crate) qkv: DevicePtr,
     /// `[n_row, n_q]` float16.
     pub(crate) q: DevicePtr,
+    /// One layer's keys and values as a cache of float16, where the cache is none.
+    pub(crate) unpacked_kv: Option<[DevicePtr; 2]>,
     /// `[n_row, n_q]` float16.
     pub(crate) attended: DevicePtr,
     /// `[n_row * n_used, n_ff]` float16, an eighth of the values.
@@ -219,11 +228,13 @@ impl Buffers {
         let max_pages = sizes.n_ctx.div_ceil(PAGE);
         let half_rot = sizes.half_rot;
         let (n_head, n_kv_head) = (attention.n_head, attention.n_kv_head);
+        let is_q8 = sizes.kv_type == KvType::Q8_0;
         let n_attend_counter = n_col * attend::n_chunk(n_head, n_kv_head);
         let decode = DecodeBuffers {
             rows: taker.take(n_col, size_of::<Row>()),
             x: taker.take(n_col * arch.n_embd, 4),
             q: taker.take(n_col * n_q, 4),
+            fresh: is_q8.then(|| taker.take(n_col * 2 * n_kv, 4)),
             normed: Act::take(taker, n_col, arch.n_embd),
             attended: Act::take(taker, n_col, n_q),
             hidden: Act::take(taker, n_col * n_used, n_ff),
@@ -240,6 +251,8 @@ impl Buffers {
             normed: taker.take(n_row * arch.n_embd, 2),
             qkv: taker.take(n_row * (n_q + 2 * n_kv), 4),
             q: taker.take(n_row * n_q, 2),
+            unpacked_kv: is_q8
+                .then(|| [(); 2].map(|()| taker.take_bytes(plane_values(arch, sizes).saturating_mul(2)))),
             attended: taker.take(n_row * n_q, 2),
             hidden: taker.take(n_row * n_used * n_ff, 2),
             router_input: routing.map(|_| Act::take(taker, n_row, arch.n_embd)),

@@ -120,6 +120,7 @@ impl Decode<'_> {
                 v_cache,
                 rows: buffers.rows,
                 page_tables: network.buffers.shared.page_tables,
+                fresh: network.fresh(),
                 ..network.product(tiles, normed, Epilogue::Qkv)
             };
             network.launch_product(self.stream, tiles, &args)?;
@@ -174,6 +175,7 @@ impl Decode<'_> {
             // Rows and page tables were copied before the graph started.
             early: 1,
             scale: attention.scale,
+            fresh: network.fresh(),
         };
         let launch =
             attend::decode_launch(attention.head_dim, self.shape.n_row, self.shape.n_position, &args);

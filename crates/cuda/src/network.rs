@@ -65,9 +65,14 @@ impl Network {
 
     /// A layer's keys and values.
     pub(crate) fn kv(&self, layer: usize) -> (DevicePtr, DevicePtr) {
-        let plane = plane_bytes(&self.arch, self.sizes.n_page);
+        let plane = plane_bytes(&self.arch, &self.sizes);
         let k = self.kv_cache.0 + 2 * layer as u64 * plane;
         (DevicePtr(k), DevicePtr(k + plane))
+    }
+
+    /// Where products leave the keys and values of generated rows that attention is to quantise; none where they go to the cache.
+    pub(crate) fn fresh(&self) -> DevicePtr {
+        self.buffers.decode.fresh.unwrap_or(DevicePtr(0))
     }
 
     /// A layer's window as kernels know it: 0 is none.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use model::Model;
 use model::architecture::{Architecture, Position};
+use model::{KvType, Model};
 
 use crate::arena::{ArenaPlan, Purpose};
 use crate::args::PAGE;
@@ -30,6 +30,8 @@ pub struct Options {
     pub n_slot: usize,
     /// Rows (tokens) a step, of prompts and generated together; at least `n_slot`.
     pub n_row: usize,
+    /// How keys and values are kept.
+    pub kv_type: KvType,
     /// KV pages in all; by default enough for `n_slot` sequences of `n_ctx` tokens.
     pub n_page: Option<usize>,
     /// Bytes of each pinned buffer through which weights are copied.
@@ -48,6 +50,7 @@ impl Default for Options {
             n_ctx: 4096,
             n_slot: 1,
             n_row: 2048,
+            kv_type: KvType::F16,
             n_page: None,
             load_chunk: 16 << 20,
             load_threads: threads.min(8),
@@ -84,6 +87,7 @@ pub(crate) struct Sizes {
     pub(crate) n_col: usize,
     pub(crate) n_row: usize,
     pub(crate) n_page: usize,
+    pub(crate) kv_type: KvType,
     /// Pairs of a head that RoPE turns.
     pub(crate) half_rot: usize,
 }
@@ -102,6 +106,7 @@ impl Options {
             n_col: n_slot.next_power_of_two().max(8),
             n_row: n_row.max(n_slot),
             n_page,
+            kv_type: self.kv_type,
             half_rot: HeadShape::of(arch).half_rot,
         }
     }
@@ -137,30 +142,60 @@ impl Options {
     /// What the kernels cannot compute.
     pub fn plan(&self, model: &Model) -> Result<MemoryPlan, Unsupported> {
         let sizes = self.sizes(&model.architecture);
+        let head_dim = model.architecture.attention.head_dim;
+        if !self.kv_type.takes(head_dim) {
+            return Err(Unsupported {
+                what: "head size",
+                expected: format!("a multiple of 32 for a KV cache of type {}", self.kv_type),
+                found: head_dim.to_string(),
+            });
+        }
         let mut taker = Taker::new(DevicePtr(0));
         Buffers::take(&mut taker, &model.architecture, &sizes);
         Ok(MemoryPlan {
             weights: place(model)?.n_bytes,
-            kv_cache: kv_bytes(&model.architecture, sizes.n_page),
+            kv_cache: kv_bytes(&model.architecture, &sizes),
             activations: taker.n_bytes(),
         })
     }
 }
 
 /// Bytes of a layer's keys, and of its values.
-pub(crate) fn plane_bytes(arch: &Architecture, n_page: usize) -> u64 {
-    [n_page, PAGE, arch.attention.n_kv(), 2]
+pub(crate) fn plane_bytes(arch: &Architecture, sizes: &Sizes) -> u64 {
+    sizes.kv_type.bytes(plane_values(arch, sizes))
+}
+
+/// How many those are.
+pub(crate) fn plane_values(arch: &Architecture, sizes: &Sizes) -> u64 {
+    [sizes.n_page, PAGE, arch.attention.n_kv()]
         .iter()
         .fold(1, |product: u64, &n| product.saturating_mul(n as u64))
 }
 
-fn kv_bytes(arch: &Architecture, n_page: usize) -> u64 {
-    plane_bytes(arch, n_page).saturating_mul(2 * arch.n_layer as u64)
+fn kv_bytes(arch: &Architecture, sizes: &Sizes) -> u64 {
+    plane_bytes(arch, sizes).saturating_mul(2 * arch.n_layer as u64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn eight_bits_take_a_little_more_than_half() {
+        let golden =
+            testkit::golden().into_iter().find(|golden| golden.name == "llama-q4_0").expect("a golden model");
+        let file = gguf::Gguf::open(&golden.path).expect("a golden model");
+        let model = Model::load(&file).expect("a golden model");
+        let [half, eight] = KvType::ALL.map(|kv_type| {
+            let options = Options { kv_type, n_ctx: 1 << 16, ..Options::default() };
+            options.plan(&model).expect("a plan")
+        });
+        assert_eq!(eight.kv_cache * 32, half.kv_cache * 17);
+        // One layer's pages in float16.
+        let layer = half.kv_cache / model.architecture.n_layer as u64;
+        let more = eight.activations - half.activations;
+        assert!((layer..layer + (1 << 20)).contains(&more), "{more} {layer}");
+    }
 
     #[test]
     fn absurd_sizes_read_as_absurd() {

@@ -11,11 +11,11 @@ use crate::buffers::{Forms, Routing, SLAB_BYTES};
 use crate::driver::{DevicePtr, HalfMatrix, Stream};
 use crate::error::CudaError;
 use crate::kernels::Launch;
-use crate::launch::attend;
 use crate::launch::prompt_gemm::{
     self, Instruction, PromptEpilogue, PromptGemmArgs, PromptGemmTmaArgs, Shape, Tile,
 };
 use crate::launch::route_prompt::{GatherPromptArgs, RoutePromptArgs};
+use crate::launch::{attend, kv};
 use crate::layout::{TILE, suffix};
 use crate::network::Network;
 use crate::observe::{Observer, Rows};
@@ -98,11 +98,13 @@ impl Prompt<'_> {
                 self.product(PromptEpilogue::Store, slice, &args)?;
             }
         }
+        let none = DevicePtr(0);
+        let is_packed = buffers.unpacked_kv.is_some();
         let args = PromptRopeArgs {
             qkv: buffers.qkv,
             q: buffers.q,
-            k_cache,
-            v_cache,
+            k_cache: if is_packed { none } else { k_cache },
+            v_cache: if is_packed { none } else { v_cache },
             rows: buffers.rows,
             page_tables: network.buffers.shared.page_tables,
             turns: network.buffers.shared.turns,
@@ -122,6 +124,10 @@ impl Prompt<'_> {
         )?;
         observer.see(Stage::Qkv, n, Rows::half(buffers.q, [self.n_row, n_q], 1.0))?;
 
+        let [k_cache, v_cache] = match buffers.unpacked_kv {
+            Some(unpacked) => self.through_q8(n, [k_cache, v_cache], unpacked)?,
+            None => [k_cache, v_cache],
+        };
         let args = attend::AttendPromptArgs {
             q: buffers.q,
             k_cache,
@@ -151,6 +157,49 @@ impl Prompt<'_> {
             ..PromptGemmArgs::default()
         };
         self.product(PromptEpilogue::Residual, whole(&layer.attn_output), &args)
+    }
+
+    /// Writes the rows' keys and values to a cache of Q8_0, and decodes from it all that they see.
+    fn through_q8(
+        &self,
+        n: usize,
+        [k_cache, v_cache]: [DevicePtr; 2],
+        unpacked: [DevicePtr; 2],
+    ) -> Result<[DevicePtr; 2], CudaError> {
+        let network = self.network;
+        let (attention, buffers) = (&network.arch.attention, &network.buffers.prompt);
+        let (n_kv_head, head_dim) = (attention.n_kv_head as i32, attention.head_dim as i32);
+        let max_pages = network.max_pages() as i32;
+        let page_tables = network.buffers.shared.page_tables;
+        let args = kv::KvStoreArgs {
+            qkv: buffers.qkv,
+            k_cache,
+            v_cache,
+            rows: buffers.rows,
+            page_tables,
+            n_q: attention.n_q() as i32,
+            n_kv_head,
+            head_dim,
+            max_pages,
+        };
+        network.kernels.launch(self.stream, &kv::store_launch(self.n_row), &args)?;
+        let [k, v] = unpacked;
+        let window = network.window(n);
+        let spans = buffers.spans;
+        let args = kv::KvUnpackArgs {
+            k_cache,
+            v_cache,
+            k,
+            v,
+            spans,
+            page_tables,
+            n_kv_head,
+            head_dim,
+            max_pages,
+            window,
+        };
+        network.kernels.launch(self.stream, &kv::unpack_launch(self.spans, &args), &args)?;
+        Ok(unpacked)
     }
 
     fn dense(

@@ -11,7 +11,7 @@ pub enum Stage {
     /// `x[r] = token_embd[token[r]]`, plus `position_embd[p]` where positions are learned. Leaves `x`.
     Embed,
     /// `n = norm(x)`; `q = Wq n + bq`, `k = Wk n + bk`, `v = Wv n + bv`; RoPE turns the first `n_rot` values of each head of `q`
-    /// and `k` by the angle `p * frequency`; `k` and `v` go to the cache at `p`. Leaves `q`, `[n_row, n_head * head_dim]`.
+    /// and `k` by the angle `p * frequency`; `k` and `v` go to the cache at `p`, rounded as [`crate::kv`] says. Leaves `q`, `[n_row, n_head * head_dim]`.
     ///
     /// Sources: RMS norm, arXiv 1910.07467; layer norm, arXiv 1607.06450; RoPE, arXiv 2104.09864.
     Qkv,

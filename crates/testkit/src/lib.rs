@@ -36,6 +36,7 @@ pub fn fixture(name: &str) -> Option<PathBuf> {
 }
 
 /// A golden model with what the reference implementation computes from it in float32.
+#[derive(Clone)]
 pub struct Golden {
     /// `ARCHITECTURE-FORMAT`.
     pub name: String,

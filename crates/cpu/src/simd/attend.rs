@@ -1,12 +1,13 @@
 //! Fast attention: online softmax over the pages of the KV cache, for several queries of one key head at a time.
 //!
 //! A page holds 32 positions of a head: keys `[head_dim, 32]` (so that 32 scores are one vector operation a value of the head),
-//! values `[32, head_dim]`, both in half precision. A query's result is computed page by page from the first it sees, which depends on
+//! values `[32, head_dim]`, in half precision or, decoded page by page, in Q8_0. A query's result is computed page by page from the first it sees, which depends on
 //! its position alone: not on the queries beside it, nor on how a prompt was cut (online softmax: arXiv 1805.02867, 2205.14135).
 
 use model::architecture::Attention;
 
-use crate::kernels::{KvShape, Place, Queries};
+use super::cache::{Cache, Kept, decode};
+use crate::kernels::{Place, Queries};
 use crate::simd::isa::Isa;
 use crate::simd::lanes::{Lanes, Portable, exp};
 use crate::simd::pool::Pool;
@@ -17,17 +18,9 @@ pub(crate) const PAGE: usize = 32;
 /// Queries computed together: as many as their running sums fit the registers.
 const TOGETHER: usize = 8;
 
-/// The cache that attention reads.
-#[derive(Clone, Copy)]
-pub(crate) struct Cache<'a> {
-    pub(crate) shape: KvShape,
-    pub(crate) k: &'a [u16],
-    pub(crate) v: &'a [u16],
-}
-
 /// Up to [`TOGETHER`] queries of one key head and one sequence.
 struct Group<'a> {
-    cache: Cache<'a>,
+    cache: &'a Cache,
     layer: usize,
     kv_head: usize,
     pages: &'a [u32],
@@ -45,13 +38,14 @@ struct Scratch {
     sums: Vec<f32>,
     max: [f32; TOGETHER],
     total: [f32; TOGETHER],
+    /// A page's keys and values, where they must be decoded.
+    decoded: [Vec<f32>; 2],
 }
 
 /// Attention of all rows: `out` is `[n_row, n_head * head_dim]`.
 pub(crate) fn attend(
-    isa: Isa,
-    pool: &Pool,
-    cache: Cache<'_>,
+    (isa, pool): (Isa, &Pool),
+    cache: &Cache,
     attention: &Attention,
     (queries, out): (&Queries<'_>, &mut [f32]),
 ) {
@@ -70,6 +64,7 @@ pub(crate) fn attend(
             sums: vec![0.0; TOGETHER * head_dim],
             max: [0.0; TOGETHER],
             total: [0.0; TOGETHER],
+            decoded: Default::default(),
         };
         // (row, head) pairs in row order, so that neighbours see nearly the same pages.
         let pairs: Vec<(usize, usize)> = (first..end)
@@ -132,13 +127,8 @@ impl Group<'_> {
         let first = seen.iter().map(|s| s.0).min().unwrap_or(0) / PAGE;
         let last = seen.iter().map(|s| s.1).max().unwrap_or(0) / PAGE;
         for index in first..=last {
-            let at = self.cache.shape.page_at(self.layer, self.pages[index], self.kv_head);
-            let page = Page {
-                k: &self.cache.k[at..at + PAGE * head_dim],
-                v: &self.cache.v[at..at + PAGE * head_dim],
-                start: index * PAGE,
-            };
-            self.page_on(isa, &page, scratch);
+            let kept = self.cache.page(self.layer, self.pages[index], self.kv_head);
+            self.page_on(isa, &Page { kept, start: index * PAGE }, scratch);
         }
     }
 
@@ -157,11 +147,46 @@ impl Group<'_> {
     }
 }
 
-/// A head's keys `[head_dim, PAGE]` and values `[PAGE, head_dim]` of the positions from `start`.
+/// A head's keys and values of the positions from `start`.
 struct Page<'a> {
-    k: &'a [u16],
-    v: &'a [u16],
+    kept: Kept<'a>,
     start: usize,
+}
+
+/// A number as a page holds it.
+trait Element: Copy {
+    /// # Safety
+    /// As the methods of [`Lanes`].
+    unsafe fn load<L: Lanes>(from: *const Self) -> L;
+
+    fn value(self) -> f32;
+}
+
+/// Half precision.
+impl Element for u16 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const u16) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::load_half(from) }
+    }
+
+    #[inline(always)]
+    fn value(self) -> f32 {
+        half::f16::from_bits(self).to_f32()
+    }
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const f32) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::load(from) }
+    }
+
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -178,16 +203,16 @@ fn page_avx2(group: &Group<'_>, page: &Page<'_>, scratch: &mut Scratch) {
     unsafe { compute_page::<super::lanes::Avx2>(group, page, scratch) }
 }
 
-/// Calls `$what::<L, N>(at, ..)` for all queries, N at a time.
+/// Calls `$what::<L, E, N>(at, ..)` for all queries, N at a time.
 macro_rules! by_queries {
     ($n:expr, |$at:ident| $what:ident($($arg:expr),*)) => {
         let mut $at = 0;
         while $at < $n {
             match $n - $at {
-                8.. => { $what::<L, 8>($($arg),*); $at += 8; }
-                4.. => { $what::<L, 4>($($arg),*); $at += 4; }
-                2.. => { $what::<L, 2>($($arg),*); $at += 2; }
-                _ => { $what::<L, 1>($($arg),*); $at += 1; }
+                8.. => { $what::<L, E, 8>($($arg),*); $at += 8; }
+                4.. => { $what::<L, E, 4>($($arg),*); $at += 4; }
+                2.. => { $what::<L, E, 2>($($arg),*); $at += 2; }
+                _ => { $what::<L, E, 1>($($arg),*); $at += 1; }
             }
         }
     };
@@ -199,27 +224,55 @@ macro_rules! by_queries {
 /// The machine has the instruction set of `L`; the bounds are those that [`Group::run`] asserts.
 #[inline(always)]
 unsafe fn compute_page<L: Lanes>(group: &Group<'_>, page: &Page<'_>, scratch: &mut Scratch) {
+    match page.kept {
+        // SAFETY: the caller's, here and below.
+        Kept::Half([k, v]) => unsafe { attend_page::<L, u16>(group, page.start, (k, v), scratch) },
+        Kept::Q8(kv) => {
+            let head_dim = group.cache.shape.head_dim;
+            let [mut k, mut v] = std::mem::take(&mut scratch.decoded);
+            k.resize(PAGE * head_dim, 0.0);
+            v.resize(PAGE * head_dim, 0.0);
+            decode(kv, head_dim, [&mut k, &mut v]);
+            // SAFETY: as above.
+            unsafe { attend_page::<L, f32>(group, page.start, (&k, &v), scratch) };
+            scratch.decoded = [k, v];
+        }
+    }
+}
+
+/// The same with keys `[head_dim, PAGE]` and values `[PAGE, head_dim]` of the positions from `start`.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn attend_page<L: Lanes, E: Element>(
+    group: &Group<'_>,
+    start: usize,
+    (k, v): (&[E], &[E]),
+    scratch: &mut Scratch,
+) {
     let head_dim = group.cache.shape.head_dim;
+    assert!(k.len() == PAGE * head_dim && v.len() == k.len());
     let mut weights = [[0.0f32; PAGE]; TOGETHER];
     // Positions after the last one seen may hold what another sequence left there.
     let last = group.seen[..group.n_query].iter().map(|s| s.1).max().unwrap_or(0);
-    let n_seen = (last + 1 - page.start).min(PAGE);
+    let n_seen = (last + 1 - start).min(PAGE);
     // SAFETY: the caller has the instruction set; k and v are whole pages, q and sums TOGETHER rows of head_dim, and at + N is at
     // most n_query, which is at most TOGETHER.
     unsafe {
         by_queries!(group.n_query, |at| scores(
-            page.k.as_ptr(),
+            k.as_ptr(),
             scratch.q.as_ptr().add(at * head_dim),
             head_dim,
             weights.as_mut_ptr().add(at)
         ));
         for (i, weights) in weights.iter_mut().enumerate().take(group.n_query) {
-            let shrink = soften::<L>(group, page.start, weights, (i, scratch));
+            let shrink = soften::<L>(group, start, weights, (i, scratch));
             for sum in &mut scratch.sums[i * head_dim..][..head_dim] {
                 *sum *= shrink;
             }
         }
-        let v = &page.v[..n_seen * head_dim];
+        let v = &v[..n_seen * head_dim];
         by_queries!(group.n_query, |at| values(
             v,
             weights.as_ptr().add(at),
@@ -234,8 +287,8 @@ unsafe fn compute_page<L: Lanes>(group: &Group<'_>, page: &Page<'_>, scratch: &m
 /// # Safety
 /// The machine has the instruction set of `L`; `k` reaches `[head_dim, PAGE]`, `q` `[N, head_dim]`, `weights` N rows.
 #[inline(always)]
-unsafe fn scores<L: Lanes, const N: usize>(
-    k: *const u16,
+unsafe fn scores<L: Lanes, E: Element, const N: usize>(
+    k: *const E,
     q: *const f32,
     head_dim: usize,
     weights: *mut [f32; PAGE],
@@ -247,7 +300,7 @@ unsafe fn scores<L: Lanes, const N: usize>(
             let mut acc = [[L::splat(0.0); 2]; N];
             for d in 0..head_dim {
                 let row = k.add(d * PAGE + part);
-                let (k0, k1) = (L::load_half(row), L::load_half(row.add(L::LEN)));
+                let (k0, k1) = (E::load::<L>(row), E::load::<L>(row.add(L::LEN)));
                 let mut i = 0;
                 while i < N {
                     let value = L::splat(*q.add(i * head_dim + d));
@@ -341,8 +394,8 @@ unsafe fn lanes_of<L: Lanes>(vector: L) -> [f32; 16] {
 /// # Safety
 /// The machine has the instruction set of `L`; `weights` reaches N rows, `sums` `[N, head_dim]`.
 #[inline(always)]
-unsafe fn values<L: Lanes, const N: usize>(
-    v: &[u16],
+unsafe fn values<L: Lanes, E: Element, const N: usize>(
+    v: &[E],
     weights: *const [f32; PAGE],
     head_dim: usize,
     sums: *mut f32,
@@ -362,7 +415,7 @@ unsafe fn values<L: Lanes, const N: usize>(
             }
             for j in 0..n_seen {
                 let row = v.add(j * head_dim + d);
-                let (v0, v1) = (L::load_half(row), L::load_half(row.add(L::LEN)));
+                let (v0, v1) = (E::load::<L>(row), E::load::<L>(row.add(L::LEN)));
                 let mut i = 0;
                 while i < N {
                     let weight = L::splat(*weights.add(i).cast::<f32>().add(j));
@@ -386,7 +439,7 @@ unsafe fn values<L: Lanes, const N: usize>(
                 let mut acc = L::load(at);
                 for j in 0..n_seen {
                     let weight = L::splat(*weights.add(i).cast::<f32>().add(j));
-                    acc = weight.mul_add(L::load_half(v.add(j * head_dim + d)), acc);
+                    acc = weight.mul_add(E::load::<L>(v.add(j * head_dim + d)), acc);
                 }
                 acc.store(at);
             }
@@ -396,7 +449,7 @@ unsafe fn values<L: Lanes, const N: usize>(
             for i in 0..N {
                 let sum = &mut *sums.add(i * head_dim + d);
                 for j in 0..n_seen {
-                    let value = half::f16::from_bits(*v.add(j * head_dim + d)).to_f32();
+                    let value = (*v.add(j * head_dim + d)).value();
                     *sum += *weights.add(i).cast::<f32>().add(j) * value;
                 }
             }

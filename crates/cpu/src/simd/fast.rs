@@ -1,19 +1,20 @@
-//! The fast kernels: prompts through [`super::gemm`], generated rows through [`super::gemv`], attention over half-precision pages.
+//! The fast kernels: prompts through [`super::gemm`], generated rows through [`super::gemv`], attention over the pages of [`super::cache`].
 //!
 //! Which kernel a row takes depends on its role and on the weights' format, never on how many rows there are. All products that do
 //! not depend on each other share one parallel section, cut by weight rows into more pieces than threads.
 
 use std::cell::RefCell;
 
+use model::KvType;
 use model::architecture::{Activation, Attention};
 
 use super::activate::activate;
-use super::attend::{self, Cache, PAGE};
+use super::attend::{self, PAGE};
+use super::cache::Cache;
 use super::columns::Columns;
 use super::gemm::{self, Kernel, Prepared};
 use super::gemv::{self, Activations};
 use super::isa::Isa;
-use super::math::narrow;
 use super::pool::Pool;
 use super::quantize::QuantizedRows;
 use crate::kernels::{Kernels, KvShape, Place, Product, Queries, Rows};
@@ -28,14 +29,8 @@ thread_local! {
 /// The fast kernels and their KV cache.
 pub struct Fast {
     isa: Isa,
-    shape: KvShape,
-    /// Half-precision bits; a page of a head is `[head_dim, PAGE]`.
-    k: Vec<u16>,
-    /// Half-precision bits; a page of a head is `[PAGE, head_dim]`.
-    v: Vec<u16>,
+    cache: Cache,
     prepared: Vec<Prepared>,
-    /// A step's keys and values in half precision, before they go to their pages.
-    narrow: [Vec<u16>; 2],
     quantized: Vec<QuantizedRows>,
 }
 
@@ -45,19 +40,10 @@ impl Fast {
     /// # Panics
     /// If they do not.
     #[must_use]
-    pub fn new(shape: KvShape, isa: Isa) -> Fast {
+    pub fn new(shape: KvShape, kv_type: KvType, isa: Isa) -> Fast {
         assert_eq!(shape.page_size, PAGE, "positions in a page");
         let isa = isa.min(Isa::detect());
-        let len = shape.len();
-        Fast {
-            isa,
-            shape,
-            k: vec![0; len],
-            v: vec![0; len],
-            prepared: Vec::new(),
-            narrow: Default::default(),
-            quantized: Vec::new(),
-        }
+        Fast { isa, cache: Cache::new(shape, kv_type), prepared: Vec::new(), quantized: Vec::new() }
     }
 
     /// Positions in a page of the KV cache.
@@ -151,31 +137,12 @@ impl Kernels for Fast {
         });
     }
 
-    fn write_kv(&mut self, pool: &Pool, layer: usize, places: &[Place<'_>], [k, v]: [&[f32]; 2]) {
-        let KvShape { n_kv_head: n, head_dim, .. } = self.shape;
-        self.narrow[0].resize(k.len(), 0);
-        self.narrow[1].resize(v.len(), 0);
-        for (to, from) in self.narrow.iter_mut().zip([k, v]) {
-            narrow(self.isa, pool, from, to);
-        }
-        let [k, v] = &self.narrow;
-        for (r, place) in places.iter().enumerate() {
-            let (page, at) = (place.pages[place.position / PAGE], place.position % PAGE);
-            for head in 0..n {
-                let from = (r * n + head) * head_dim;
-                let start = self.shape.page_at(layer, page, head);
-                let keys = &mut self.k[start..start + PAGE * head_dim];
-                for (keys, &k) in keys.chunks_exact_mut(PAGE).zip(&k[from..from + head_dim]) {
-                    keys[at] = k;
-                }
-                self.v[start + at * head_dim..][..head_dim].copy_from_slice(&v[from..from + head_dim]);
-            }
-        }
+    fn write_kv(&mut self, pool: &Pool, layer: usize, places: &[Place<'_>], kv: [&[f32]; 2]) {
+        self.cache.write((self.isa, pool), layer, places, kv);
     }
 
     fn attend(&mut self, pool: &Pool, attention: &Attention, queries: &Queries<'_>, out: &mut [f32]) {
-        let cache = Cache { shape: self.shape, k: &self.k, v: &self.v };
-        attend::attend(self.isa, pool, cache, attention, (queries, out));
+        attend::attend((self.isa, pool), &self.cache, attention, (queries, out));
     }
 
     fn activate(&self, pool: &Pool, activation: Activation, gate: &mut [f32], up: Option<&[f32]>) {
@@ -183,7 +150,7 @@ impl Kernels for Fast {
     }
 
     fn kv_bytes(&self) -> u64 {
-        2 * 2 * self.shape.len() as u64
+        self.cache.n_bytes()
     }
 
     fn name(&self) -> String {

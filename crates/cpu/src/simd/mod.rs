@@ -4,6 +4,7 @@ pub(crate) mod activate;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 pub(crate) mod attend;
+mod cache;
 pub mod columns;
 mod dequant;
 pub mod fast;

@@ -4,7 +4,8 @@ use cpu::simd::isa::Isa;
 use cpu::{CpuExecutor, Options};
 use model::batch::Want;
 use model::stage::Stage;
-use model::{Batch, Executor};
+use model::{Batch, Executor, KvType};
+use testkit::steps::logits;
 use testkit::{golden, nmse};
 
 use crate::support::{executor_with, last, prompt};
@@ -34,29 +35,39 @@ fn trace(executor: &mut CpuExecutor, tokens: &[u32]) -> Trace {
 fn every_stage_agrees_on_every_instruction_set() {
     for model in golden().iter().filter(|m| !m.name.starts_with("llama-") || m.name == "llama-q4_k_m") {
         let tokens = &model.cases[0].0;
-        let options =
-            |exact, isa| Options { threads: 2, exact, isa, n_ctx: tokens.len(), ..Options::default() };
-        let expected = trace(&mut executor_with(&model.path, &options(true, None)), tokens);
-        for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx] {
+        let options = |kv_type, exact, isa| {
+            let n_ctx = tokens.len();
+            Options { threads: 2, exact, isa, n_ctx, kv_type, ..Options::default() }
+        };
+        let all = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx];
+        let kinds = KvType::ALL.into_iter().flat_map(|kv_type| all.map(|isa| (kv_type, isa)));
+        let expected =
+            KvType::ALL.map(|kv| trace(&mut executor_with(&model.path, &options(kv, true, None)), tokens));
+        for (kv_type, isa) in kinds {
             if isa > Isa::detect() {
                 println!("skipped: this machine has no {isa}");
                 continue;
             }
-            let mut fast = executor_with(&model.path, &options(false, Some(isa)));
+            let expected = &expected[kv_type as usize];
+            let mut fast = executor_with(&model.path, &options(kv_type, false, Some(isa)));
             assert_eq!(fast.kernels(), isa.to_string());
             let found = trace(&mut fast, tokens);
             assert_eq!(found.len(), expected.len());
             let mut worst = 0f64;
-            for ((stage, layer, values), (_, _, reference)) in found.iter().zip(&expected) {
+            for ((stage, layer, values), (_, _, reference)) in found.iter().zip(expected) {
                 // Two experts whose router logits nearly tie may change places: their sum, FfnOut, is what must agree.
                 if *stage == Stage::FfnIn && model.name.starts_with("gpt-oss") {
                     continue;
                 }
                 let error = nmse(values, reference);
                 worst = worst.max(error);
-                assert!(error <= BOUND, "{} {isa} {stage:?} of layer {layer}: {error:e}", model.name);
+                assert!(
+                    error <= BOUND,
+                    "{} {isa} {kv_type} {stage:?} of layer {layer}: {error:e}",
+                    model.name
+                );
             }
-            println!("{:24} {isa}: worst stage {worst:.1e}", model.name);
+            println!("{:24} {isa} {kv_type}: worst stage {worst:.1e}", model.name);
         }
     }
 }
@@ -88,4 +99,20 @@ fn a_batch_outside_the_limits_is_refused_and_nothing_else_is_disturbed() {
     assert!(executor.collect(ticket).expect("its results").is_empty());
     assert!(executor.collect(ticket).is_err(), "a ticket is good once");
     assert!(executor.collect(model::Ticket(u64::MAX)).is_err());
+}
+
+#[test]
+fn a_cache_of_eight_bits_changes_little_and_something() {
+    for model in golden() {
+        let (tokens, reference) = &model.cases[0];
+        let error = |kv_type, exact| {
+            let options = Options { threads: 2, exact, n_ctx: tokens.len(), kv_type, ..Options::default() };
+            nmse(&logits(&mut executor_with(&model.path, &options), tokens), reference)
+        };
+        for exact in [true, false] {
+            let [half, eight] = KvType::ALL.map(|kv_type| error(kv_type, exact));
+            println!("{:24} exact={exact} logits: f16 {half:.1e}, q8_0 {eight:.1e}", model.name);
+            assert!(eight > half && eight < half + 1e-3, "{} exact={exact}: {half:e} {eight:e}", model.name);
+        }
+    }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use cpu::Options;
-use model::Executor;
 use model::batch::{Output, Span, Want};
+use model::{Executor, KvType};
 use testkit::golden;
 
 use crate::support::{executor, executor_with, greedy, last, prompt, run, token};
@@ -18,10 +18,20 @@ fn prompts(n_vocab: usize) -> Vec<Vec<u32>> {
     (0..N_SEQUENCE).map(|s| (0..3 + 7 * s).map(|i| id(s, i)).collect()).collect()
 }
 
-/// The exact kernels are the same for every format, so one model of each architecture is enough for them.
-fn kernels(model: &testkit::Golden) -> Vec<bool> {
-    let exact = !model.name.starts_with("llama-") || model.name == "llama-q4_0";
-    if exact { vec![true, false] } else { vec![false] }
+/// Whether exact, and how keys and values are kept. The exact kernels and the caches are the same for every format, so one model of each
+/// architecture is enough for them.
+fn kernels(model: &testkit::Golden) -> Vec<(bool, KvType)> {
+    let fast = (false, KvType::F16);
+    let is_one = !model.name.starts_with("llama-") || model.name == "llama-q4_0";
+    if is_one {
+        vec![fast, (true, KvType::F16), (false, KvType::Q8_0), (true, KvType::Q8_0)]
+    } else {
+        vec![fast]
+    }
+}
+
+fn options((exact, kv_type): (bool, KvType), n_ctx: usize, n_slot: usize) -> Options {
+    Options { threads: 2, exact, kv_type, n_ctx, n_slot, ..Options::default() }
 }
 
 /// Tokens that a step chose, with the bits of their log probabilities: a fingerprint of the whole row of logits.
@@ -35,9 +45,9 @@ fn fingerprint(output: &Output) -> (u32, u32) {
 #[test]
 fn ten_sequences_together_are_each_as_alone() {
     for model in golden() {
-        for exact in kernels(&model) {
+        for kind in kernels(&model) {
             let n_ctx = 128;
-            let mut shared = executor(&model.path, exact, n_ctx, N_SEQUENCE);
+            let mut shared = executor_with(&model.path, &options(kind, n_ctx, N_SEQUENCE));
             let prompts = prompts(shared.limits().n_vocab);
             let mut together: Vec<Vec<(u32, u32)>> = vec![Vec::new(); N_SEQUENCE];
             // Sequence s joins at step s, so that every step mixes prompts and generated rows.
@@ -54,7 +64,7 @@ fn ten_sequences_together_are_each_as_alone() {
                 }
             }
             for (s, tokens) in prompts.iter().enumerate() {
-                let mut single = executor(&model.path, exact, n_ctx, 1);
+                let mut single = executor_with(&model.path, &options(kind, n_ctx, 1));
                 let mut alone = Vec::new();
                 for n in 0..N_GENERATED {
                     let span = match n {
@@ -63,7 +73,7 @@ fn ten_sequences_together_are_each_as_alone() {
                     };
                     alone.push(fingerprint(&run(&mut single, vec![span])[0]));
                 }
-                assert_eq!(together[s], alone, "{} exact={exact} sequence {s}", model.name);
+                assert_eq!(together[s], alone, "{} {kind:?} sequence {s}", model.name);
             }
         }
     }
@@ -72,24 +82,24 @@ fn ten_sequences_together_are_each_as_alone() {
 #[test]
 fn a_prompt_cut_into_chunks_or_among_threads_gives_the_same_bits() {
     for model in golden() {
-        for exact in kernels(&model) {
+        for kind in kernels(&model) {
             let tokens = &model.cases[0].0;
-            let whole = chunked(&model.path, (exact, 2), tokens, tokens.len());
+            let whole = chunked(&model.path, (kind, 2), tokens, tokens.len());
             for size in [1, 7] {
-                let cut = chunked(&model.path, (exact, 2), tokens, size);
-                assert!(whole == cut, "{} exact={exact} chunks of {size}", model.name);
+                let cut = chunked(&model.path, (kind, 2), tokens, size);
+                assert!(whole == cut, "{} {kind:?} chunks of {size}", model.name);
             }
             for threads in [1, 3] {
-                let other = chunked(&model.path, (exact, threads), tokens, tokens.len());
-                assert!(whole == other, "{} exact={exact} on {threads} threads", model.name);
+                let other = chunked(&model.path, (kind, threads), tokens, tokens.len());
+                assert!(whole == other, "{} {kind:?} on {threads} threads", model.name);
             }
         }
     }
 }
 
 /// The bits of all logits of a prompt computed in chunks of `size`.
-fn chunked(path: &Path, (exact, threads): (bool, usize), tokens: &[u32], size: usize) -> Vec<u32> {
-    let options = Options { threads, exact, n_ctx: tokens.len(), ..Options::default() };
+fn chunked(path: &Path, (kind, threads): ((bool, KvType), usize), tokens: &[u32], size: usize) -> Vec<u32> {
+    let options = Options { threads, ..options(kind, tokens.len(), 1) };
     let mut executor = executor_with(path, &options);
     let mut bits = Vec::new();
     for (i, chunk) in tokens.chunks(size).enumerate() {

@@ -1,4 +1,4 @@
-//! Launches of attend_decode.cu and attend_prompt.cu: arguments, grids and scratch as pure functions of shapes.
+//! Launches of attend_decode.cu, attend_decode_q8.cu and attend_prompt.cu: arguments, grids and scratch as pure functions of shapes.
 //!
 //! Grids never change a bit of a result; the number of splits does, so it is derived from the model alone.
 
@@ -8,7 +8,7 @@ use crate::args::{ActOut, assert_size};
 use crate::driver::DevicePtr;
 use crate::kernels::Launch;
 
-/// Of attend_decode.cu.
+/// Of attend_decode.cuh.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct AttendDecodeArgs {
@@ -39,9 +39,11 @@ pub(crate) struct AttendDecodeArgs {
     /// may be read, and keys and values fetched to the cache, before the kernel before this one ends.
     pub(crate) early: i32,
     pub(crate) scale: f32,
+    /// `[n_row, 2, n_kv_head * head_dim]` float32: the rows' own keys and values, where the cache is of Q8_0; or none.
+    pub(crate) fresh: DevicePtr,
 }
 
-assert_size!(AttendDecodeArgs, 128);
+assert_size!(AttendDecodeArgs, 136);
 
 /// Rows of one sequence that follow each other; see attend.cuh.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -147,8 +149,9 @@ pub(crate) fn decode_launch(
     };
     let n_split = n_split.min(1 << args.split_shift);
     let n_useful = BLOCKS.div_ceil(n_row.max(1) * n_chunk);
+    let kind = if args.fresh == DevicePtr(0) { "" } else { "_q8" };
     Launch {
-        name: format!("attend_decode_{head_dim}"),
+        name: format!("attend_decode{kind}_{head_dim}"),
         grid: [n_split.min(n_useful) as u32, n_chunk as u32, n_row as u32],
         n_thread: if head_dim <= 128 { 256 } else { 128 },
         shared_bytes: 0,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use cpu::CpuExecutor;
 use model::batch::Want;
 use model::stage::Stage;
-use model::{Batch, Executor, Model};
+use model::{Batch, Executor, KvType, Model};
 use testkit::steps::{last, prompt};
 use testkit::{golden, nmse};
 
 use crate::gpu::gpu;
-use crate::models::executor;
+use crate::models::executor_with;
 
 /// What a stage may differ by, its inputs having gone through all the stages before it. Attention is the most sensitive: it averages
 /// values that largely cancel, so its output is small beside its error.
@@ -27,10 +27,10 @@ fn batches(executor: &dyn Executor, tokens: &[u32]) -> [Batch; 2] {
     [Batch { spans: vec![prompt] }, Batch { spans: vec![generated] }]
 }
 
-fn exact(path: &std::path::Path, tokens: &[u32]) -> Trace {
+fn exact(path: &std::path::Path, tokens: &[u32], kv_type: KvType) -> Trace {
     let gguf = gguf::Gguf::open(path).expect("a golden model");
     let model = Arc::new(Model::load(&gguf).expect("a golden model"));
-    let options = cpu::Options { exact: true, n_ctx: tokens.len(), ..cpu::Options::default() };
+    let options = cpu::Options { exact: true, n_ctx: tokens.len(), kv_type, ..cpu::Options::default() };
     let mut executor = CpuExecutor::new(model, &options).expect("an executor");
     let mut trace = Trace::new();
     for batch in batches(&executor, tokens) {
@@ -44,10 +44,11 @@ fn exact(path: &std::path::Path, tokens: &[u32]) -> Trace {
 fn every_stage_agrees_with_the_exact_executor() {
     let Some(_gpu) = gpu() else { return };
     let mut failures = Vec::new();
-    for model in golden() {
+    for (model, kv_type) in golden().iter().flat_map(|model| KvType::ALL.map(|kv_type| (model, kv_type))) {
         let tokens = &model.cases[0].0;
-        let expected = exact(&model.path, tokens);
-        let mut executor = executor(&model.path, tokens.len(), 1);
+        let expected = exact(&model.path, tokens, kv_type);
+        let options = cuda::Options { n_ctx: tokens.len(), n_row: 512, kv_type, ..cuda::Options::default() };
+        let mut executor = executor_with(&model.path, &options);
         let mut found = Trace::new();
         for batch in batches(&executor, tokens) {
             let mut watch = |stage, layer, values: &[f32]| found.push((stage, layer, values.to_vec()));
@@ -64,10 +65,11 @@ fn every_stage_agrees_with_the_exact_executor() {
             worst = worst.max(error);
             if error > BOUND || error.is_nan() {
                 let role = if i < expected.len() / 2 { "prompt" } else { "generated" };
-                failures.push(format!("{} {role} {stage:?} of layer {layer}: {error:e}", model.name));
+                failures
+                    .push(format!("{} {kv_type} {role} {stage:?} of layer {layer}: {error:e}", model.name));
             }
         }
-        println!("{:24} worst stage {worst:.1e}", model.name);
+        println!("{:24} {kv_type} worst stage {worst:.1e}", model.name);
     }
     assert!(failures.is_empty(), "{failures:#?}");
 }

@@ -1,10 +1,10 @@
 //! A row's bits depend on its own sequence and position: not on its neighbours, nor on how its prompt was cut.
 
 use cuda::{CudaExecutor, Options};
-use model::Executor;
 use model::batch::{Output, Span, Want};
-use testkit::golden;
+use model::{Executor, KvType};
 use testkit::steps::{greedy, last, prompt, run};
+use testkit::{Golden, golden};
 
 use crate::gpu::gpu;
 use crate::models::executor_with;
@@ -13,6 +13,15 @@ use crate::models::executor_with;
 const N_SEQUENCE: usize = 32;
 const N_GENERATED: usize = 5;
 const N_CTX: usize = 128;
+
+/// Every golden model with a cache of float16; one of each family and format of attention with each other type as well.
+fn kinds() -> impl Iterator<Item = (Golden, KvType)> {
+    golden().into_iter().flat_map(|model| {
+        let is_one = !model.name.starts_with("llama-") || model.name == "llama-q4_0";
+        let types = if is_one { KvType::ALL.to_vec() } else { vec![KvType::F16] };
+        types.into_iter().map(move |kv_type| (model.clone(), kv_type))
+    })
+}
 
 fn prompts(n_vocab: usize) -> Vec<Vec<u32>> {
     let id = |s: usize, i: usize| ((s * 7919 + i * 104_729 + i * i * 31) % n_vocab) as u32;
@@ -37,8 +46,8 @@ fn span(executor: &CudaExecutor, slot: usize, tokens: &[u32], n_generated: usize
 #[test]
 fn thirty_two_sequences_together_are_each_as_alone() {
     let Some(_gpu) = gpu() else { return };
-    for model in golden() {
-        let options = Options { n_ctx: N_CTX, n_slot: N_SEQUENCE, n_row: 512, ..Options::default() };
+    for (model, kv_type) in kinds() {
+        let options = Options { n_ctx: N_CTX, n_slot: N_SEQUENCE, n_row: 512, kv_type, ..Options::default() };
         let mut shared = executor_with(&model.path, &options);
         let prompts = prompts(shared.limits().n_vocab);
         let mut together: Vec<Vec<(u32, u32)>> = vec![Vec::new(); N_SEQUENCE];
@@ -60,7 +69,7 @@ fn thirty_two_sequences_together_are_each_as_alone() {
             }
             assert_eq!(together[s], alone, "{} sequence {s}", model.name);
         }
-        println!("{:24} 32 together as alone", model.name);
+        println!("{:24} {kv_type} 32 together as alone", model.name);
     }
 }
 
@@ -80,11 +89,11 @@ fn chunked(executor: &mut CudaExecutor, tokens: &[u32], size: usize) -> Vec<u32>
 #[test]
 fn a_prompt_cut_into_chunks_gives_the_same_bits() {
     let Some(_gpu) = gpu() else { return };
-    for model in golden() {
+    for (model, kv_type) in kinds() {
         // Long enough for several pages and tiles.
         let tokens: Vec<u32> = model.cases.iter().flat_map(|(tokens, _)| tokens).copied().collect();
         let tokens: Vec<u32> = tokens.iter().cycle().take(700).copied().collect();
-        let options = Options { n_ctx: 1024, n_slot: 1, n_row: 1024, ..Options::default() };
+        let options = Options { n_ctx: 1024, n_slot: 1, n_row: 1024, kv_type, ..Options::default() };
         let mut executor = executor_with(&model.path, &options);
         if executor.limits().n_ctx < tokens.len() {
             println!("{:24} skipped: made for {} positions", model.name, executor.limits().n_ctx);
@@ -95,6 +104,6 @@ fn a_prompt_cut_into_chunks_gives_the_same_bits() {
             let cut = chunked(&mut executor, &tokens, size);
             assert!(whole == cut, "{} chunks of {size}", model.name);
         }
-        println!("{:24} whole as in chunks of 7, 64 and 512", model.name);
+        println!("{:24} {kv_type} whole as in chunks of 7, 64 and 512", model.name);
     }
 }
