@@ -9,7 +9,7 @@ use crate::args::{ActOut, PAGE, Row};
 use crate::driver::DevicePtr;
 use crate::launch::attend;
 use crate::layout::UNIT;
-use crate::options::{Sizes, plane_values};
+use crate::options::Sizes;
 use crate::sampling::{SampleBuffers, SampleLimits};
 
 /// Bytes of float16 weights that are unpacked at a time for the prompt's products: they stay in the L2 cache.
@@ -33,12 +33,8 @@ impl Taker {
 
     /// `n` values of `size` bytes, saturating.
     pub(crate) fn take(&mut self, n: usize, size: usize) -> DevicePtr {
-        self.take_bytes((n as u64).saturating_mul(size as u64))
-    }
-
-    /// Likewise.
-    fn take_bytes(&mut self, bytes: u64) -> DevicePtr {
         let at = self.n_bytes;
+        let bytes = (n as u64).saturating_mul(size as u64);
         self.n_bytes = at.saturating_add(bytes).saturating_add(255) & !255;
         DevicePtr(self.base.saturating_add(at))
     }
@@ -167,8 +163,6 @@ pub(crate) struct PromptBuffers {
     pub(crate) qkv: DevicePtr,
     /// `[n_row, n_q]` float16.
     pub(crate) q: DevicePtr,
-    /// One layer's keys and values as a cache of float16, where the cache is none.
-    pub(crate) unpacked_kv: Option<[DevicePtr; 2]>,
     /// `[n_row, n_q]` float16.
     pub(crate) attended: DevicePtr,
     /// `[n_row * n_used, n_ff]` float16, an eighth of the values.
@@ -251,8 +245,6 @@ impl Buffers {
             normed: taker.take(n_row * arch.n_embd, 2),
             qkv: taker.take(n_row * (n_q + 2 * n_kv), 4),
             q: taker.take(n_row * n_q, 2),
-            unpacked_kv: is_q8
-                .then(|| [(); 2].map(|()| taker.take_bytes(plane_values(arch, sizes).saturating_mul(2)))),
             attended: taker.take(n_row * n_q, 2),
             hidden: taker.take(n_row * n_used * n_ff, 2),
             router_input: routing.map(|_| Act::take(taker, n_row, arch.n_embd)),

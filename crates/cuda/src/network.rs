@@ -1,5 +1,6 @@
 //! The model as the kernels see it: pointers and sizes, from which both pipelines make their launches.
 
+use model::KvType;
 use model::architecture::{Activation, Architecture, FeedForwardKind, NormKind};
 
 use crate::args::{ActOut, EmbedArgs, Epilogue, NormArgs, PAGE, ProductArgs, RouterArgs};
@@ -68,6 +69,17 @@ impl Network {
         let plane = plane_bytes(&self.arch, &self.sizes);
         let k = self.kv_cache.0 + 2 * layer as u64 * plane;
         (DevicePtr(k), DevicePtr(k + plane))
+    }
+
+    /// Where a layer's keys and values are float16 for a prompt, if the cache holds something else.
+    pub(crate) fn unpacked_kv(&self) -> Option<[DevicePtr; 2]> {
+        let Sizes { kv_type, n_page, .. } = self.sizes;
+        if kv_type == KvType::F16 {
+            return None;
+        }
+        let (k, _) = self.kv(self.arch.n_layer);
+        let halves = (n_page * PAGE * self.arch.attention.n_kv()) as u64;
+        Some([k, DevicePtr(k.0 + 2 * halves)])
     }
 
     /// Where products leave the keys and values of generated rows that attention is to quantise; none where they go to the cache.

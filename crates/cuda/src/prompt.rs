@@ -99,12 +99,12 @@ impl Prompt<'_> {
             }
         }
         let none = DevicePtr(0);
-        let is_packed = buffers.unpacked_kv.is_some();
+        let unpacked = network.unpacked_kv();
         let args = PromptRopeArgs {
             qkv: buffers.qkv,
             q: buffers.q,
-            k_cache: if is_packed { none } else { k_cache },
-            v_cache: if is_packed { none } else { v_cache },
+            k_cache: if unpacked.is_some() { none } else { k_cache },
+            v_cache: if unpacked.is_some() { none } else { v_cache },
             rows: buffers.rows,
             page_tables: network.buffers.shared.page_tables,
             turns: network.buffers.shared.turns,
@@ -124,7 +124,7 @@ impl Prompt<'_> {
         )?;
         observer.see(Stage::Qkv, n, Rows::half(buffers.q, [self.n_row, n_q], 1.0))?;
 
-        let [k_cache, v_cache] = match buffers.unpacked_kv {
+        let [k_cache, v_cache] = match unpacked {
             Some(unpacked) => self.through_q8(n, [k_cache, v_cache], unpacked)?,
             None => [k_cache, v_cache],
         };

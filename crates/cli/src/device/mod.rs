@@ -17,7 +17,7 @@ use cpu::CpuExecutor;
 use cuda::CudaExecutor;
 use gguf::Gguf;
 use hub::ModelRef;
-use model::{Architecture, Executor, ExecutorError, Model};
+use model::{Architecture, Executor, ExecutorError, KvType, Model};
 use tokenizer::Tokenizer;
 
 pub(crate) use self::choose::{Chosen, Device, DeviceArgs, choose};
@@ -50,6 +50,33 @@ pub(crate) struct ModelArgs {
     /// MiB of the file that loading moves at once [default: 16 to a GPU, 8 on the CPU]
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u16).range(8..=1024))]
     load_chunk_mb: Option<u16>,
+    #[command(flatten)]
+    kv: KvArgs,
+    /// Seconds between checks that all of it is still in the GPU's own memory [default: 60]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    residency_check_sec: Option<u32>,
+}
+
+/// The flags of the KV cache.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(crate) struct KvArgs {
+    /// How keys and values are kept: f16, or q8_0 in about half of the bytes
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv_type)]
+    pub(crate) kv_type: KvType,
+}
+
+/// Reads the name of a type for a flag.
+fn kv_type(text: &str) -> Result<KvType, String> {
+    let found = KvType::ALL.into_iter().find(|kv_type| kv_type.name() == text);
+    found.ok_or_else(|| format!("expected {}", KvType::ALL.map(KvType::name).join(" or ")))
+}
+
+impl ModelArgs {
+    /// One sequence, as the flags have it.
+    pub(crate) fn shape(&self) -> Shape {
+        let n_ctx = self.ctx.map(NonZeroUsize::get);
+        Shape { n_ctx, kv_type: self.kv.kv_type, ..Shape::one_sequence() }
+    }
 }
 
 /// How much a command wants to compute at once.
@@ -61,12 +88,14 @@ pub(crate) struct Shape {
     pub(crate) n_slot: usize,
     /// Pages of the KV cache; `None` for a full context for each sequence.
     pub(crate) n_page: Option<usize>,
+    /// How keys and values are kept.
+    pub(crate) kv_type: KvType,
 }
 
 impl Shape {
     /// One sequence of the default length.
     pub(crate) fn one_sequence() -> Shape {
-        Shape { n_ctx: None, n_slot: 1, n_page: None }
+        Shape { n_ctx: None, n_slot: 1, n_page: None, kv_type: KvType::F16 }
     }
 
     fn n_ctx(self, model: &Model) -> usize {
@@ -84,6 +113,7 @@ impl Shape {
             n_slot: self.n_slot,
             n_row,
             n_page: self.n_page,
+            kv_type: self.kv_type,
             ..cpu::Options::default()
         }
     }
@@ -107,6 +137,7 @@ impl Shape {
             n_ctx,
             n_slot: self.n_slot,
             n_page: self.n_page,
+            kv_type: self.kv_type,
             ..cuda::Options::default()
         })
     }
@@ -127,6 +158,7 @@ pub(crate) struct Opened {
     threads: usize,
     exact: bool,
     load_chunk: Option<usize>,
+    residency_interval: Option<Duration>,
     began: Instant,
 }
 
@@ -211,7 +243,9 @@ fn open_and<T: Send>(
         }
     };
     let load_chunk = args.load_chunk_mb.map(|mb| usize::from(mb) << 20);
-    let opened = Opened { gguf, model, chosen, threads, exact: args.device.exact, load_chunk, began };
+    let residency_interval = args.residency_check_sec.map(|seconds| Duration::from_secs(seconds.into()));
+    let exact = args.device.exact;
+    let opened = Opened { gguf, model, chosen, threads, exact, load_chunk, residency_interval, began };
     Ok((opened, read))
 }
 
@@ -312,6 +346,7 @@ impl Opened {
         let mut options = shape.cuda_options(&self.model, gpu.ordinal)?;
         options.load_chunk = self.load_chunk.unwrap_or(options.load_chunk);
         options.load_threads = self.threads.min(options.load_threads);
+        options.residency_interval = self.residency_interval.unwrap_or(options.residency_interval);
         let needed = Needed::on_cuda(&self.model, &options).map_err(|what| unsupported(&what))?;
         let free = gpu.device.memory().map_err(|error| gpu.failure(error))?.free;
         needed.check(&gpu.id(), Some(free))?;

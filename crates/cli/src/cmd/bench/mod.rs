@@ -77,7 +77,8 @@ impl Args {
     fn shape(&self, tests: &[Test]) -> Shape {
         let longest = tests.iter().map(|test| test.n_ctx()).max();
         let n_slot = self.batch.iter().map(|b| b.get()).max().unwrap_or(1);
-        Shape { n_ctx: longest.max(self.model.ctx.map(NonZeroUsize::get)), n_slot, n_page: None }
+        let shape = self.model.shape();
+        Shape { n_ctx: longest.max(shape.n_ctx), n_slot, ..shape }
     }
 }
 
@@ -135,7 +136,8 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         }
         tracing::info!("repetition {} of {}", rep + 1, args.reps);
     }
-    let traffic = Traffic::of(&loaded.gguf, &loaded.model, args.model.device.exact);
+    let kept = (args.model.device.exact, args.model.shape().kv_type);
+    let traffic = Traffic::of(&loaded.gguf, &loaded.model, kept);
     let lines = tests.iter().zip(ours.iter().zip(&theirs)).filter_map(|(&test, (ours, theirs))| {
         let line = Line::new(test, Samples::of(ours)?, Samples::of(theirs));
         Some(line.with_bandwidth(traffic.of_step(test), roofline.as_ref()))

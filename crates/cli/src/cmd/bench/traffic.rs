@@ -5,8 +5,8 @@
 //! weights in a larger layout, or reads anything twice, reads more: the figure is what the work asks for.
 
 use gguf::Gguf;
-use model::Model;
 use model::architecture::FeedForwardKind;
+use model::{KvType, Model};
 
 use super::measure::Test;
 
@@ -23,8 +23,8 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// Of a model; `exact` keeps keys and values in float32.
-    pub(crate) fn of(gguf: &Gguf, model: &Model, exact: bool) -> Traffic {
+    /// Of a model whose keys and values are kept so; `exact` keeps them in float32.
+    pub(crate) fn of(gguf: &Gguf, model: &Model, (exact, kv_type): (bool, KvType)) -> Traffic {
         let architecture = &model.architecture;
         let tied = gguf.tensor("output.weight").is_none();
         let kind = architecture.feed_forward.kind;
@@ -37,11 +37,11 @@ impl Traffic {
             _ => bytes,
         };
         let attention = &architecture.attention;
-        let value = if exact { 4 } else { 2 };
+        let n_kv = 2 * attention.n_kv() as u64;
         Traffic {
             weights: gguf.tensors().iter().map(|tensor| read(&tensor.name, tensor.n_bytes as u64)).sum(),
             shares_weights: !matches!(kind, FeedForwardKind::Experts { .. }),
-            kv_row: 2 * value * attention.n_kv() as u64,
+            kv_row: if exact { 4 * n_kv } else { kv_type.bytes(n_kv) },
             windows: attention.window.clone(),
         }
     }

@@ -40,7 +40,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let ids = read_ids(&args.tokens, args.key.as_deref())?;
-    let shape = Shape { n_ctx: Some(ids.len().max(1)), ..Shape::one_sequence() };
+    let shape = Shape { n_ctx: Some(ids.len().max(1)), ..args.model.shape() };
     let mut loaded = device::open(&args.model, log)?.load(shape, log)?;
     let n_vocab = loaded.executor.limits().n_vocab;
     single::check(&ids, loaded.executor.limits())?;

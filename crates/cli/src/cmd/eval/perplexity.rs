@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         let text = format!("expected at least {n_ctx} tokens (one chunk), found {} in the text", ids.len());
         return Err(Failure::Request(text).into());
     }
-    let shape = Shape { n_ctx: Some(n_ctx), ..Shape::one_sequence() };
+    let shape = Shape { n_ctx: Some(n_ctx), ..args.model.shape() };
     let mut loaded = opened.load(shape, log)?;
     let n_vocab = loaded.executor.limits().n_vocab;
     let mut score = Score::default();

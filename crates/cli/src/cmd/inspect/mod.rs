@@ -11,11 +11,11 @@ use std::num::NonZeroUsize;
 
 use gguf::Gguf;
 use hub::ModelRef;
-use model::Model;
+use model::{KvType, Model};
 
 use self::facts::Facts;
 use crate::cmd;
-use crate::device::{DeviceArgs, Shape};
+use crate::device::{DeviceArgs, KvArgs, Shape};
 use crate::exit::Failure;
 use crate::fetch;
 use crate::log::LogArgs;
@@ -40,6 +40,8 @@ pub(crate) struct Args {
     plan: bool,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    kv: KvArgs,
     /// Sequences at once that a plan is for [default: 1]
     #[arg(long, value_name = "N", value_parser = cmd::at_least_one, requires = "plan")]
     slots: Option<NonZeroUsize>,
@@ -53,11 +55,14 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let n_ctx = args.ctx.map(NonZeroUsize::get);
     if args.plan {
         let gguf = Gguf::open(&fetch::path_of(&args.file, log)?)?;
-        let shape = Shape { n_ctx, n_slot: args.slots.map_or(1, NonZeroUsize::get), n_page: None };
+        let n_slot = args.slots.map_or(1, NonZeroUsize::get);
+        let shape = Shape { n_ctx, n_slot, n_page: None, kv_type: args.kv.kv_type };
         return plan::run(&Model::load(&gguf)?, shape, &args.device, args.json);
     }
-    if args.device.says_something() {
-        return Err(Failure::Usage("--device, --gpu-device and --exact need --plan".to_owned()).into());
+    if args.device.says_something() || args.kv.kv_type != KvType::default() {
+        return Err(
+            Failure::Usage("--device, --gpu-device, --exact and --kv-type need --plan".to_owned()).into()
+        );
     }
     let gguf = Gguf::open(&fetch::path_of(&args.file, log)?)?;
     let facts = Facts::of(&gguf, n_ctx, args.tensors);

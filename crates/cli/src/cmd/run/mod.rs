@@ -8,7 +8,6 @@ mod repl;
 mod sampling;
 
 use std::io::{self, IsTerminal, Read, Write};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -19,7 +18,7 @@ use worker::{Chat, Prompt, Worker, WorkerOptions};
 
 use self::ask::Asker;
 use crate::cmd;
-use crate::device::{self, ModelArgs, Shape};
+use crate::device::{self, ModelArgs};
 use crate::exit::Failure;
 use crate::log::LogArgs;
 
@@ -60,8 +59,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         let text = "the file has no chat template; --raw continues the prompt as plain text";
         return Err(Failure::Request(text.to_owned()).into());
     }
-    let n_ctx = args.model.ctx.map(NonZeroUsize::get);
-    let loaded = opened.load(Shape { n_ctx, ..Shape::one_sequence() }, log)?;
+    let loaded = opened.load(args.model.shape(), log)?;
     let engine = Engine::spawn(loaded.executor, EngineOptions::default()).context("starting the engine")?;
     let worker = Worker::new(engine.clone(), Arc::new(tokenizer), WorkerOptions::default());
     let asker = Asker { worker: &worker, sampling: &args.sampling };

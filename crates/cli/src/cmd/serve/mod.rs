@@ -151,9 +151,8 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     tracing::info!(event = "model_load_start");
     let (opened, tokenizer) = device::open_with_tokenizer(&args.model, log)?;
     let n_slot = args.slots.map_or(if opened.is_on_gpu() { 64 } else { 8 }, NonZeroUsize::get);
-    let n_ctx = args.model.ctx.map(NonZeroUsize::get);
     let kv_bytes = args.kv_cache_size_mb.map(|mb| (mb.get() as u64).saturating_mul(1 << 20));
-    let shape = opened.fit(Shape { n_ctx, n_slot, n_page: None }, kv_bytes)?;
+    let shape = opened.fit(Shape { n_slot, ..args.model.shape() }, kv_bytes)?;
     let loaded = opened.load(shape, log)?;
     let info = info::of(&loaded, &tokenizer, &args.served_model_name, &args.model.model);
     let options = EngineOptions { n_waiting: args.queue };
