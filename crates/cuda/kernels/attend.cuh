@@ -30,6 +30,12 @@ __device__ __forceinline__ uint32_t pack_half2(float a, float b) {
     return *(const uint32_t*)&h;
 }
 
+// What the float16 of `high` leave of a and b.
+__device__ __forceinline__ uint32_t second_half2(float a, float b, uint32_t high) {
+    const float2 rounded = __half22float2(*(const __half2*)&high);
+    return pack_half2(a - rounded.x, b - rounded.y);
+}
+
 // c += a b. Lane 4g + t: a holds (row g, k 2t..), (g + 8, 2t..), (g, 2t + 8..), (g + 8, 2t + 8..); b (k 2t.., column g) and
 // (2t + 8.., g); c (row g, columns 2t, 2t + 1), (g + 8, 2t, 2t + 1).
 __device__ __forceinline__ void mma_f16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,

@@ -46,7 +46,7 @@ struct PromptGemmArgs {
     int32_t n_expert;        // 0: dense
     PromptActivation act;    // gated and plain
     float scale;             // a power of two
-    int32_t reserved;
+    int32_t low;             // hidden values: where, from a value's place, goes what its float16 leaves; 0: nowhere
 };
 static_assert(sizeof(PromptGemmArgs) == 104, "as in src/launch/prompt_gemm.rs");
 
@@ -105,12 +105,17 @@ __device__ __forceinline__ float activate(const PromptActivation& act, float gat
 }
 
 // Two hidden values as f16: those out of range become the largest there is, a NaN stays one.
-__device__ __forceinline__ uint32_t hidden_pair(float x, float y) {
+__device__ __forceinline__ __half2 hidden_pair(float2 v) {
     const float top = 65504.0f * HIDDEN_DIVISOR;
-    x = x > top ? top : x < -top ? -top : x;
-    y = y > top ? top : y < -top ? -top : y;
-    const __half2 h = __floats2half2_rn(x * (1.0f / HIDDEN_DIVISOR), y * (1.0f / HIDDEN_DIVISOR));
-    return *reinterpret_cast<const uint32_t*>(&h);
+    v.x = v.x > top ? top : v.x < -top ? -top : v.x;
+    v.y = v.y > top ? top : v.y < -top ? -top : v.y;
+    return __floats2half2_rn(v.x * (1.0f / HIDDEN_DIVISOR), v.y * (1.0f / HIDDEN_DIVISOR));
+}
+
+// What those leave of the values.
+__device__ __forceinline__ float2 hidden_rest(float2 v, __half2 high) {
+    const float2 h = __half22float2(high);
+    return make_float2(fmaf(h.x, -HIDDEN_DIVISOR, v.x), fmaf(h.y, -HIDDEN_DIVISOR, v.y));
 }
 
 // Four lanes hold four words each, and lane t gets word t of each lane, in the order of the lanes.
@@ -225,21 +230,26 @@ __device__ __forceinline__ void finish_hidden(const PromptGemmArgs& a, const Pro
     for (int half = 0; half < (E == PROMPT_GATED ? 1 : 2); ++half) {
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-            uint32_t w[4];
+            uint32_t w[4], rest[4];
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const int at = 4 * half + i;
                 const float2 gate = biased(a.scale, c + 4 * at + 2 * j, bias.v[at]);
                 float2 up = make_float2(1.0f, 1.0f);
                 if (E == PROMPT_GATED) up = biased(a.scale, c + 4 * (i + 4) + 2 * j, bias.v[i + 4]);
-                w[i] = hidden_pair(activate(a.act, gate.x, up.x), activate(a.act, gate.y, up.y));
+                const float2 v = make_float2(activate(a.act, gate.x, up.x), activate(a.act, gate.y, up.y));
+                const __half2 high = hidden_pair(v), low = hidden_pair(hidden_rest(v, high));
+                w[i] = *reinterpret_cast<const uint32_t*>(&high), rest[i] = *reinterpret_cast<const uint32_t*>(&low);
             }
-            transpose_quad(w);
             const int at = (E == PROMPT_GATED ? col / 2 : col) + 32 * half + 8 * t;
             const int row = p.row + 8 * j;
-            if (row < p.row_end && at < n) {
-                __half* out = static_cast<__half*>(a.out) + (size_t)row * a.ld + a.column + at;
-                *reinterpret_cast<uint4*>(out) = make_uint4(w[0], w[1], w[2], w[3]);
+            const bool present = row < p.row_end && at < n;
+            __half* out = static_cast<__half*>(a.out) + (size_t)row * a.ld + a.column + at;
+            transpose_quad(w);
+            if (present) *reinterpret_cast<uint4*>(out) = make_uint4(w[0], w[1], w[2], w[3]);
+            if (a.low > 0) {
+                transpose_quad(rest);
+                if (present) *reinterpret_cast<uint4*>(out + a.low) = make_uint4(rest[0], rest[1], rest[2], rest[3]);
             }
         }
     }

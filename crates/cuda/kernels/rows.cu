@@ -9,14 +9,16 @@ struct NormArgs {
     const float* bias;      // [n_embd] or null
     const float* parts;     // [n_row * n_part, n_embd]: added to x first, in order; or null
     const int32_t* source;  // [grid]: which rows of x; null: all
-    __half* out;            // [grid, n_embd], saturated; or null
+    __half* out;            // [grid, out_terms * n_embd], saturated; or null
     ActOut act;             // column = block
     int32_t n_embd;
     int32_t n_part;
     int32_t is_layer_norm;
     float eps;
+    int32_t out_terms;      // 2: after the float16 of a row what they leave of its values, as float16
+    int32_t reserved;
 };
-static_assert(sizeof(NormArgs) == 96, "as in src/args.rs");
+static_assert(sizeof(NormArgs) == 104, "as in src/args.rs");
 
 // The same bits in every thread.
 template <int N>
@@ -107,11 +109,15 @@ __device__ __forceinline__ void norm_row(const NormArgs& args) {
 #pragma unroll
     for (int j = 0; j < HELD; j++) first[j] = tid + j * N < n ? normed(held[j], weight[j], bias[j]) : 0.0f;
     if (args.out) {
-        __half* out = args.out + (size_t)blockIdx.x * n;
+        __half* out = args.out + (size_t)blockIdx.x * n * args.out_terms;
+        const auto put = [&](int i, float v) {
+            out[i] = saturate(v);
+            if (args.out_terms == 2) out[n + i] = saturate(v - __half2float(out[i]));
+        };
 #pragma unroll
         for (int j = 0; j < HELD; j++)
-            if (tid + j * N < n) out[tid + j * N] = saturate(first[j]);
-        for (int i = tid + HELD * N; i < n; i += N) out[i] = saturate(normed_at(i));
+            if (tid + j * N < n) put(tid + j * N, first[j]);
+        for (int i = tid + HELD * N; i < n; i += N) put(i, normed_at(i));
     }
     if (args.act.q || args.act.f) {
         // The blocks of a warp are N values apart, as its values are.
@@ -132,7 +138,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1) norm_few(const __grid_cons
 
 struct PromptRopeArgs {
     float* qkv;           // [n_row, n_q + 2 n_kv]
-    __half* q;            // [n_row, n_q]
+    __half* q;            // [n_row, q_terms * n_q]
     __half* k_cache;      // null: keys stay in `qkv`, turned
     __half* v_cache;
     const Row* rows;
@@ -144,7 +150,7 @@ struct PromptRopeArgs {
     int32_t adjacent;
     int32_t max_pages;
     int32_t n_kv_head;
-    int32_t reserved;
+    int32_t q_terms;      // 2: after the float16 of a row what they leave of its values, as float16
 };
 static_assert(sizeof(PromptRopeArgs) == 88, "as in src/args.rs");
 
@@ -174,8 +180,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) prompt_rope(const __grid_c
             a = ra;
         }
         if (at < args.n_q) {
-            __half* q = args.q + (size_t)blockIdx.x * args.n_q + at;
-            q[i0] = saturate(a), q[i1] = saturate(b);
+            __half* q = args.q + (size_t)blockIdx.x * args.n_q * args.q_terms + at;
+            const __half ha = saturate(a), hb = saturate(b);
+            q[i0] = ha, q[i1] = hb;
+            if (args.q_terms == 2) q[args.n_q + i0] = saturate(a - __half2float(ha)), q[args.n_q + i1] = saturate(b - __half2float(hb));
         } else if (!args.k_cache) {
             in[at + i0] = a, in[at + i1] = b;
         } else {

@@ -3,15 +3,17 @@
 
 struct UnpackArgs {
     const uint8_t* w;   // the matrix's first tile
-    __half* out;        // [n_tile * 16][n_in], the rows in the tiles' order, or their natural order for heads
+    __half* out;        // [n_tile * 16][n_copy][n_in], the rows in the tiles' order, or their natural order for heads
     int32_t first_tile;
     int32_t n_in;
     int32_t n_unit;
     int32_t head_dim;   // 0: the tiles' order
     int32_t half_rot;
     int32_t adjacent;
+    int32_t n_copy;
+    int32_t reserved;
 };
-static_assert(sizeof(UnpackArgs) == 40, "as in src/args.rs");
+static_assert(sizeof(UnpackArgs) == 48, "as in src/args.rs");
 
 __device__ __forceinline__ uint2 to_half4(float4 v) {
     const __half2 a = __floats2half2_rn(v.x, v.y), b = __floats2half2_rn(v.z, v.w);
@@ -36,12 +38,16 @@ __device__ __forceinline__ void unpack(const UnpackArgs& args) {
                 if ((within >> 4) * 8 < args.half_rot)
                     row = blockIdx.x * 16 - within + (args.adjacent ? 2 * pair + r : pair + r * args.half_rot);
             }
-            __half* out = args.out + (size_t)row * args.n_in + u * 64 + 4 * t;
+            __half* out = args.out + (size_t)row * args.n_in * args.n_copy + u * 64 + 4 * t;
 #pragma unroll
             for (int kb = 0; kb < 2; kb++)
 #pragma unroll
                 for (int h = 0; h < 2; h++)
-                    if (u * 64 + kb * 32 < args.n_in) *(uint2*)(out + kb * 32 + h * 16) = to_half4(weights<F>(unit, kb, r, h));
+                    if (u * 64 + kb * 32 < args.n_in) {
+                        const uint2 w = to_half4(weights<F>(unit, kb, r, h));
+                        *(uint2*)(out + kb * 32 + h * 16) = w;
+                        if (args.n_copy == 2) *(uint2*)(out + args.n_in + kb * 32 + h * 16) = w;
+                    }
         }
     }
 }

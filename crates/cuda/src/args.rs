@@ -137,9 +137,12 @@ pub(crate) struct UnpackArgs {
     pub(crate) head_dim: i32,
     pub(crate) half_rot: i32,
     pub(crate) adjacent: i32,
+    /// How often a row's values stand in its row of `out`.
+    pub(crate) n_copy: i32,
+    pub(crate) reserved: i32,
 }
 
-assert_size!(UnpackArgs, 40);
+assert_size!(UnpackArgs, 48);
 
 /// Of unpack.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -171,9 +174,12 @@ pub(crate) struct NormArgs {
     pub(crate) n_part: i32,
     pub(crate) is_layer_norm: i32,
     pub(crate) eps: f32,
+    /// Float16 terms of `out`, 1 or 2.
+    pub(crate) out_terms: i32,
+    pub(crate) reserved: i32,
 }
 
-assert_size!(NormArgs, 96);
+assert_size!(NormArgs, 104);
 
 /// Of rows.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -193,7 +199,8 @@ pub(crate) struct PromptRopeArgs {
     pub(crate) adjacent: i32,
     pub(crate) max_pages: i32,
     pub(crate) n_kv_head: i32,
-    pub(crate) reserved: i32,
+    /// Float16 terms of `q`, 1 or 2.
+    pub(crate) q_terms: i32,
 }
 
 assert_size!(PromptRopeArgs, 88);

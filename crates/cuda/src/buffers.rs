@@ -112,7 +112,7 @@ pub(crate) struct Routing {
 }
 
 impl Routing {
-    fn take(taker: &mut Taker, n_row: usize, arch: &Architecture) -> Option<Routing> {
+    fn take(taker: &mut Taker, n_row: usize, n_term: usize, arch: &Architecture) -> Option<Routing> {
         let FeedForwardKind::Experts { n_expert, n_used } = arch.feed_forward.kind else { return None };
         Some(Routing {
             logits: taker.take(n_row * n_expert, 4),
@@ -122,7 +122,7 @@ impl Routing {
             entries: taker.take(n_row * n_used, 4),
             parts: taker.take(n_row * n_used * arch.n_embd, 4),
             chosen: taker.take(n_row * n_used, 4),
-            gathered: taker.take(n_row * n_used * arch.n_embd, 2),
+            gathered: taker.take(n_row * n_used * arch.n_embd, 2 * n_term),
         })
     }
 }
@@ -148,7 +148,7 @@ pub(crate) struct DecodeBuffers {
     pub(crate) attend_counters: DevicePtr,
 }
 
-/// Buffers of prompt rows, `n_row` of them.
+/// Buffers of prompt rows, `n_row` of them. Those of float16 have room for a second term where the model's products want one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PromptBuffers {
     /// `[n_row]` of [`Row`].
@@ -232,21 +232,22 @@ impl Buffers {
             normed: Act::take(taker, n_col, arch.n_embd),
             attended: Act::take(taker, n_col, n_q),
             hidden: Act::take(taker, n_col * n_used, n_ff),
-            routing: Routing::take(taker, n_col, arch),
+            routing: Routing::take(taker, n_col, 1, arch),
             attend_parts: taker.take(attend::part_bytes(n_col, n_head, n_kv_head, attention.head_dim), 1),
             attend_counters: taker.take(n_attend_counter, 4),
         };
         let n_logits = (LOGITS_BYTES / 4 / arch.n_vocab).clamp(1, n_row);
-        let routing = Routing::take(taker, n_row, arch);
+        let half = 2 * sizes.n_term;
+        let routing = Routing::take(taker, n_row, sizes.n_term, arch);
         let prompt = PromptBuffers {
             rows: taker.take(n_row, size_of::<Row>()),
             spans: taker.take(sizes.n_slot, 16),
             x: taker.take(n_row * arch.n_embd, 4),
-            normed: taker.take(n_row * arch.n_embd, 2),
+            normed: taker.take(n_row * arch.n_embd, half),
             qkv: taker.take(n_row * (n_q + 2 * n_kv), 4),
-            q: taker.take(n_row * n_q, 2),
-            attended: taker.take(n_row * n_q, 2),
-            hidden: taker.take(n_row * n_used * n_ff, 2),
+            q: taker.take(n_row * n_q, half),
+            attended: taker.take(n_row * n_q, half),
+            hidden: taker.take(n_row * n_used * n_ff, half),
             router_input: routing.map(|_| Act::take(taker, n_row, arch.n_embd)),
             routing,
             slab: taker.take(SLAB_BYTES, 1),

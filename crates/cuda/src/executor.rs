@@ -168,7 +168,7 @@ impl CudaExecutor {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<CudaExecutor, LoadError> {
         let arch = &model.architecture;
-        let sizes = options.sizes(arch);
+        let sizes = options.sizes(model);
         let counts = [sizes.n_ctx, sizes.n_slot, sizes.n_row, sizes.n_page];
         let is_absurd = |n: &usize| *n == 0 || i32::try_from(*n).is_err();
         if counts.iter().any(is_absurd) || sizes.n_slot > MAX_SLOTS {

@@ -144,6 +144,7 @@ impl Network {
             n_embd: self.arch.n_embd as i32,
             is_layer_norm: i32::from(self.arch.norm.kind == NormKind::Layer),
             eps: self.arch.norm.eps,
+            out_terms: 1,
             ..NormArgs::default()
         }
     }

@@ -20,8 +20,8 @@ pub(crate) struct Rows {
 #[derive(Clone, Copy, Debug)]
 enum Form {
     Float,
-    /// Float16 times this.
-    Half(f32),
+    /// The sum of so many float16 terms, one after the other's row, times this.
+    Half(usize, f32),
 }
 
 impl Rows {
@@ -30,9 +30,9 @@ impl Rows {
         Rows { at, n_row, n_value, stride: n_value, form: Form::Float }
     }
 
-    /// `[n_row, n_value]` float16 that were divided by `scale`.
-    pub(crate) fn half(at: DevicePtr, [n_row, n_value]: [usize; 2], scale: f32) -> Rows {
-        Rows { at, n_row, n_value, stride: n_value, form: Form::Half(scale) }
+    /// `[n_row, n_term, n_value]` float16 terms of what was divided by `scale`.
+    pub(crate) fn half(at: DevicePtr, [n_row, n_term, n_value]: [usize; 3], scale: f32) -> Rows {
+        Rows { at, n_row, n_value, stride: n_term * n_value, form: Form::Half(n_term, scale) }
     }
 
     /// The float form of activations.
@@ -45,10 +45,17 @@ impl Rows {
         let n = self.n_row * self.stride;
         let values = match self.form {
             Form::Float => fetch::<f32>(stream, self.at, n)?,
-            Form::Half(scale) => fetch::<quant::Half>(stream, self.at, n)?
-                .into_iter()
-                .map(|half| half.to_f32() * scale)
-                .collect(),
+            Form::Half(n_term, scale) => {
+                let halves = fetch::<quant::Half>(stream, self.at, n)?;
+                let mut values: Vec<f32> = halves.into_iter().map(|half| half.to_f32() * scale).collect();
+                for row in values.chunks_exact_mut(self.stride) {
+                    let (first, rest) = row.split_at_mut(self.n_value);
+                    for term in rest.chunks_exact(self.n_value).take(n_term - 1) {
+                        first.iter_mut().zip(term).for_each(|(sum, term)| *sum += term);
+                    }
+                }
+                values
+            }
         };
         let rows = values.chunks_exact(self.stride);
         Ok(rows.flat_map(|row| &row[..self.n_value]).copied().collect())

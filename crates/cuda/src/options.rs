@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use model::architecture::{Architecture, Position};
+use model::weights::{Ffn, Weights};
 use model::{KvType, Model};
 
 use crate::arena::{ArenaPlan, Purpose};
@@ -10,6 +11,7 @@ use crate::args::PAGE;
 use crate::buffers::{Buffers, Taker};
 use crate::driver::DevicePtr;
 use crate::executor::RESERVE;
+use crate::layout::is_float;
 use crate::place::{HeadShape, Unsupported, place};
 use crate::upload::UploadOptions;
 
@@ -88,12 +90,15 @@ pub(crate) struct Sizes {
     pub(crate) n_row: usize,
     pub(crate) n_page: usize,
     pub(crate) kv_type: KvType,
+    /// Float16 terms of a prompt's activations, at most.
+    pub(crate) n_term: usize,
     /// Pairs of a head that RoPE turns.
     pub(crate) half_rot: usize,
 }
 
 impl Options {
-    pub(crate) fn sizes(&self, arch: &Architecture) -> Sizes {
+    pub(crate) fn sizes(&self, model: &Model) -> Sizes {
+        let arch = &model.architecture;
         let [n_ctx, n_slot, n_row] = [self.n_ctx, self.n_slot, self.n_row].map(|n| n.min(ABSURD));
         let n_ctx = match arch.position {
             Position::Learned => n_ctx.min(arch.n_ctx_train),
@@ -107,6 +112,7 @@ impl Options {
             n_row: n_row.max(n_slot),
             n_page,
             kv_type: self.kv_type,
+            n_term: if has_float_products(&model.weights) { 2 } else { 1 },
             half_rot: HeadShape::of(arch).half_rot,
         }
     }
@@ -141,7 +147,7 @@ impl Options {
     /// # Errors
     /// What the kernels cannot compute.
     pub fn plan(&self, model: &Model) -> Result<MemoryPlan, Unsupported> {
-        let sizes = self.sizes(&model.architecture);
+        let sizes = self.sizes(model);
         let head_dim = model.architecture.attention.head_dim;
         if !self.kv_type.takes(head_dim) {
             return Err(Unsupported {
@@ -158,6 +164,23 @@ impl Options {
             activations: taker.n_bytes(),
         })
     }
+}
+
+/// Whether any matrix that rows are multiplied with is of floats.
+fn has_float_products(weights: &Weights) -> bool {
+    let of_ffn = |ffn: &Ffn| match ffn {
+        Ffn::Gated { gate, up, down } => [gate, up, down].into_iter().any(|l| is_float(l.weight.format)),
+        Ffn::Plain { up, down } => [up, down].into_iter().any(|l| is_float(l.weight.format)),
+        Ffn::Experts(experts) => {
+            let all = experts.gate.iter().chain(&experts.up).chain(&experts.down);
+            all.into_iter().any(|l| is_float(l.weight.format))
+        }
+    };
+    is_float(weights.output.weight.format)
+        || weights.layers.iter().any(|layer| {
+            let attention = [&layer.attn_q, &layer.attn_k, &layer.attn_v, &layer.attn_output];
+            attention.into_iter().any(|l| is_float(l.weight.format)) || of_ffn(&layer.ffn)
+        })
 }
 
 /// Bytes of a layer's keys, and of its values.

@@ -2,6 +2,9 @@
 //!
 //! Weights are unpacked to float16 a slab at a time, small enough to stay in the L2 cache, and multiplied on tensor cores. Launches are
 //! not captured: each is long.
+//!
+//! Activations are float16. Where the weights are floats they are two float16 terms, `[high, low]` in a row twice as wide, against weights
+//! that stand twice in a row: what rounding them once would add is more than such a model's own rounding.
 
 use model::architecture::FeedForwardKind;
 use model::stage::Stage;
@@ -16,7 +19,7 @@ use crate::launch::prompt_gemm::{
 };
 use crate::launch::route_prompt::{GatherPromptArgs, RoutePromptArgs};
 use crate::launch::{attend, kv};
-use crate::layout::{TILE, suffix};
+use crate::layout::{TILE, is_float, suffix};
 use crate::network::Network;
 use crate::observe::{Observer, Rows};
 use crate::place::{FfnPlace, LayerPlace, RouterPlace, Tiles};
@@ -42,6 +45,13 @@ struct Slice<'t> {
     n_tile: usize,
     /// Whether RoPE's pairs are to be put back where they belong.
     heads: bool,
+    /// Float16 terms of the activations.
+    n_term: usize,
+}
+
+/// How many float16 terms activations have that these matrices are multiplied with.
+fn n_term<'a>(readers: impl IntoIterator<Item = &'a Tiles>) -> usize {
+    if readers.into_iter().any(|tiles| is_float(tiles.format)) { 2 } else { 1 }
 }
 
 impl Prompt<'_> {
@@ -72,8 +82,10 @@ impl Prompt<'_> {
         let (arch, buffers) = (&network.arch, &network.buffers.prompt);
         let (n_q, n_kv) = (arch.attention.n_q(), arch.attention.n_kv());
         let (k_cache, v_cache) = network.kv(n);
+        let of_qkv = n_term(layer.qkv.runs.iter().map(|(_, tiles)| tiles));
+        let of_attended = n_term([&layer.attn_output]);
         let mut norm = network.norm(layer.attn_norm, buffers.x);
-        norm.out = buffers.normed;
+        (norm.out, norm.out_terms) = (buffers.normed, of_qkv as i32);
         network.launch_norm(self.stream, self.n_row, &norm)?;
 
         let ld = n_q + 2 * n_kv;
@@ -81,8 +93,13 @@ impl Prompt<'_> {
             // Queries and keys stand in pairs, values do not.
             let n_heads = (n_q + n_kv).saturating_sub(*first_row).min(tiles.n_row) / TILE;
             for slice in [
-                Slice { tiles, first: 0, n_tile: n_heads, heads: true },
-                Slice { tiles, first: n_heads, n_tile: tiles.n_tile - n_heads, heads: false },
+                Slice { tiles, first: 0, n_tile: n_heads, heads: true, n_term: of_qkv },
+                Slice {
+                    first: n_heads,
+                    n_tile: tiles.n_tile - n_heads,
+                    heads: false,
+                    ..whole(tiles, of_qkv)
+                },
             ] {
                 let row = first_row + slice.first * TILE;
                 let args = PromptGemmArgs {
@@ -115,14 +132,14 @@ impl Prompt<'_> {
             adjacent: i32::from(network.heads.adjacent),
             max_pages: network.max_pages() as i32,
             n_kv_head: arch.attention.n_kv_head as i32,
-            reserved: 0,
+            q_terms: of_attended as i32,
         };
         network.kernels.launch(
             self.stream,
             &Launch::new("prompt_rope", [self.n_row as u32, 1], 256),
             &args,
         )?;
-        observer.see(Stage::Qkv, n, Rows::half(buffers.q, [self.n_row, n_q], 1.0))?;
+        observer.see(Stage::Qkv, n, Rows::half(buffers.q, [self.n_row, of_attended, n_q], 1.0))?;
 
         let [k_cache, v_cache] = match unpacked {
             Some(unpacked) => self.through_q8(n, [k_cache, v_cache], unpacked)?,
@@ -143,9 +160,10 @@ impl Prompt<'_> {
             window: network.window(n),
             scale: arch.attention.scale,
         };
-        let launch = attend::prompt_launch(arch.attention.head_dim, self.spans, &args);
+        let launch = attend::prompt_launch(arch.attention.head_dim, of_attended, self.spans, &args);
         network.kernels.launch(self.stream, &launch, &args)?;
-        observer.see(Stage::Attend, n, Rows::half(buffers.attended, [self.n_row, n_q], 1.0))?;
+        let attended = Rows::half(buffers.attended, [self.n_row, of_attended, n_q], 1.0);
+        observer.see(Stage::Attend, n, attended)?;
 
         let args = PromptGemmArgs {
             a: buffers.attended,
@@ -156,7 +174,7 @@ impl Prompt<'_> {
             scale: 1.0,
             ..PromptGemmArgs::default()
         };
-        self.product(PromptEpilogue::Residual, whole(&layer.attn_output), &args)
+        self.product(PromptEpilogue::Residual, whole(&layer.attn_output, of_attended), &args)
     }
 
     /// Writes the rows' keys and values to a cache of Q8_0, and decodes from it all that they see.
@@ -212,23 +230,26 @@ impl Prompt<'_> {
         let network = self.network;
         let (arch, buffers) = (&network.arch, &network.buffers.prompt);
         let n_ff = arch.feed_forward.n_ff;
+        let (of_normed, of_hidden) = (n_term([input]), n_term([down]));
         let mut norm = network.norm(layer.ffn_norm, buffers.x);
-        norm.out = buffers.normed;
+        (norm.out, norm.out_terms) = (buffers.normed, of_normed as i32);
         network.launch_norm(self.stream, self.n_row, &norm)?;
         let args = PromptGemmArgs {
             a: buffers.normed,
             bias: network.at_maybe(input.bias),
             out: buffers.hidden,
             m: self.n_row as i32,
-            ld: n_ff as i32,
+            ld: (of_hidden * n_ff) as i32,
+            low: ((of_hidden - 1) * n_ff) as i32,
             act: arch.feed_forward.activation.into(),
             scale: 1.0,
             ..PromptGemmArgs::default()
         };
         let is_plain = arch.feed_forward.kind == FeedForwardKind::Plain;
         let epilogue = if is_plain { PromptEpilogue::Plain } else { PromptEpilogue::Gated };
-        self.product(epilogue, whole(input), &args)?;
-        observer.see(Stage::FfnIn, n, Rows::half(buffers.hidden, [self.n_row, n_ff], HIDDEN_SCALE))?;
+        self.product(epilogue, whole(input, of_normed), &args)?;
+        let hidden = Rows::half(buffers.hidden, [self.n_row, of_hidden, n_ff], HIDDEN_SCALE);
+        observer.see(Stage::FfnIn, n, hidden)?;
         let args = PromptGemmArgs {
             a: buffers.hidden,
             bias: network.at_maybe(down.bias),
@@ -238,7 +259,7 @@ impl Prompt<'_> {
             scale: HIDDEN_SCALE,
             ..PromptGemmArgs::default()
         };
-        self.product(PromptEpilogue::Residual, whole(down), &args)
+        self.product(PromptEpilogue::Residual, whole(down, of_hidden), &args)
     }
 
     fn experts(
@@ -256,11 +277,12 @@ impl Prompt<'_> {
         let (n_used, n_expert) = (network.n_used(), router.n_expert);
         let (n_use, n_ff) = (self.n_row * n_used, arch.feed_forward.n_ff);
 
+        let (of_normed, of_hidden) = (n_term([input]), n_term([down]));
         // The router decides, so it reads float32 as it does for generated rows: near ties should fall the same way.
         let floats = Forms { floats: true, ints: false };
         let act = router_input.of(self.n_row, floats);
         let mut norm = network.norm(layer.ffn_norm, buffers.x);
-        (norm.out, norm.act) = (buffers.normed, act);
+        (norm.out, norm.out_terms, norm.act) = (buffers.normed, of_normed as i32, act);
         network.launch_norm(self.stream, self.n_row, &norm)?;
         network.launch_router(self.stream, router, (act, routing.logits, self.n_row))?;
 
@@ -287,7 +309,7 @@ impl Prompt<'_> {
             uses: routing.entries,
             to: routing.gathered,
             n_used: n_used as i32,
-            k: arch.n_embd as i32,
+            k: (of_normed * arch.n_embd) as i32,
         };
         kernels.launch(self.stream, &Launch::new("gather_prompt", [n_use as u32, 1], 128), &args)?;
 
@@ -296,13 +318,14 @@ impl Prompt<'_> {
             bias: network.at_maybe(input.bias),
             out: buffers.hidden,
             m: n_use as i32,
-            ld: n_ff as i32,
+            ld: (of_hidden * n_ff) as i32,
+            low: ((of_hidden - 1) * n_ff) as i32,
             act: arch.feed_forward.activation.into(),
             scale: 1.0,
             ..PromptGemmArgs::default()
         };
-        self.expert_product(PromptEpilogue::Gated, input, (&routing, n_expert), &args)?;
-        let hidden = Rows::half(buffers.hidden, [n_use, n_ff], HIDDEN_SCALE);
+        self.expert_product(PromptEpilogue::Gated, whole(input, of_normed), (&routing, n_expert), &args)?;
+        let hidden = Rows::half(buffers.hidden, [n_use, of_hidden, n_ff], HIDDEN_SCALE);
         observer.see_ordered((Stage::FfnIn, n), hidden, routing.entries)?;
         let args = PromptGemmArgs {
             a: buffers.hidden,
@@ -315,7 +338,7 @@ impl Prompt<'_> {
             scale: HIDDEN_SCALE,
             ..PromptGemmArgs::default()
         };
-        self.expert_product(PromptEpilogue::Weighted, down, (&routing, n_expert), &args)?;
+        self.expert_product(PromptEpilogue::Weighted, whole(down, of_hidden), (&routing, n_expert), &args)?;
         let mut add = network.norm(layer.ffn_norm, buffers.x);
         (add.parts, add.n_part) = (routing.parts, n_used as i32);
         network.launch_norm(self.stream, self.n_row, &add)
@@ -332,8 +355,9 @@ impl Prompt<'_> {
         let network = self.network;
         // Whole heads, and whole groups of 64 rows of gate and up.
         let step = if slice.heads { network.arch.attention.head_dim } else { 64 };
-        let most = SLAB_BYTES / (2 * slice.tiles.n_in);
-        let shape = Shape { n_matrix: 1, m: args.m as usize, n: slice.n_tile * TILE, k: slice.tiles.n_in };
+        let k = slice.n_term * slice.tiles.n_in;
+        let most = SLAB_BYTES / (2 * k);
+        let shape = Shape { n_matrix: 1, m: args.m as usize, n: slice.n_tile * TILE, k };
         let per_slab = prompt_gemm::slab_rows(shape, [step, most], self.instruction(), self.n_sm()) / TILE;
         for first in (0..slice.n_tile).step_by(per_slab) {
             let n_tile = per_slab.min(slice.n_tile - first);
@@ -345,7 +369,7 @@ impl Prompt<'_> {
                 w: network.buffers.prompt.slab,
                 bias: offset(args.bias, 4 * first * TILE),
                 n: n as i32,
-                k: slice.tiles.n_in as i32,
+                k: k as i32,
                 column: args.column + column as i32,
                 ..*args
             };
@@ -358,34 +382,30 @@ impl Prompt<'_> {
     fn expert_product(
         &self,
         epilogue: PromptEpilogue,
-        tiles: &Tiles,
+        all: Slice<'_>,
         (routing, n_expert): (&Routing, usize),
         args: &PromptGemmArgs,
     ) -> Result<(), CudaError> {
-        let n = tiles.n_tile * TILE;
-        let most = SLAB_BYTES / (2 * tiles.n_in);
+        let tiles = all.tiles;
+        let (n, k) = (tiles.n_tile * TILE, all.n_term * tiles.n_in);
+        let most = SLAB_BYTES / (2 * k);
         if n > most {
-            return self.large_expert_product(epilogue, tiles, (routing, n_expert), args);
+            return self.large_expert_product(epilogue, all, (routing, n_expert), args);
         }
         let per_slab = most / n;
         for first in (0..n_expert).step_by(per_slab) {
             let n_here = per_slab.min(n_expert - first);
             for e in 0..n_here {
                 let expert = Tiles { at: tiles.at + (first + e) as u64 * tiles.expert_bytes, ..*tiles };
-                let to = DevicePtr(self.network.buffers.prompt.slab.0 + (e * n * tiles.n_in * 2) as u64);
-                self.unpack_to(
-                    Slice { tiles: &expert, first: 0, n_tile: tiles.n_tile, heads: false },
-                    0,
-                    tiles.n_tile,
-                    to,
-                )?;
+                let to = DevicePtr(self.network.buffers.prompt.slab.0 + (e * n * k * 2) as u64);
+                self.unpack_to(whole(&expert, all.n_term), 0, tiles.n_tile, to)?;
             }
             let args = PromptGemmArgs {
                 w: self.network.buffers.prompt.slab,
                 bias: offset(args.bias, 4 * first * n),
                 offsets: DevicePtr(routing.offsets.0 + 4 * first as u64),
                 n: n as i32,
-                k: tiles.n_in as i32,
+                k: k as i32,
                 n_expert: n_here as i32,
                 ..*args
             };
@@ -398,24 +418,26 @@ impl Prompt<'_> {
     fn large_expert_product(
         &self,
         epilogue: PromptEpilogue,
-        tiles: &Tiles,
+        all: Slice<'_>,
         (routing, n_expert): (&Routing, usize),
         args: &PromptGemmArgs,
     ) -> Result<(), CudaError> {
+        let tiles = all.tiles;
+        let k = all.n_term * tiles.n_in;
         // Whole groups of 64 rows of gate and up.
-        let per_slab = (SLAB_BYTES / (2 * tiles.n_in) / 64).max(1) * 64 / TILE;
+        let per_slab = (SLAB_BYTES / (2 * k) / 64).max(1) * 64 / TILE;
         for e in 0..n_expert {
             let expert = Tiles { at: tiles.at + e as u64 * tiles.expert_bytes, ..*tiles };
             for first in (0..tiles.n_tile).step_by(per_slab) {
                 let n_tile = per_slab.min(tiles.n_tile - first);
-                self.unpack(whole(&expert), first, n_tile)?;
+                self.unpack(whole(&expert, all.n_term), first, n_tile)?;
                 let column = first * TILE / if epilogue == PromptEpilogue::Gated { 2 } else { 1 };
                 let args = PromptGemmArgs {
                     w: self.network.buffers.prompt.slab,
                     bias: offset(args.bias, 4 * (e * tiles.n_tile + first) * TILE),
                     offsets: DevicePtr(routing.offsets.0 + 4 * e as u64),
                     n: (n_tile * TILE) as i32,
-                    k: tiles.n_in as i32,
+                    k: k as i32,
                     column: column as i32,
                     n_expert: 1,
                     ..*args
@@ -480,6 +502,8 @@ impl Prompt<'_> {
             head_dim: if slice.heads { network.heads.head_dim as i32 } else { 0 },
             half_rot: network.heads.half_rot as i32,
             adjacent: i32::from(network.heads.adjacent),
+            n_copy: slice.n_term as i32,
+            reserved: 0,
         };
         let name = format!("unpack_{}", suffix(slice.tiles.format));
         let grid = [n_tile as u32, slice.tiles.n_unit.div_ceil(8) as u32];
@@ -491,8 +515,9 @@ impl Prompt<'_> {
         let network = self.network;
         let buffers = &network.buffers.prompt;
         let mut norm = network.norm(network.output_norm, buffers.x);
+        let n_term = n_term([&network.output]);
         norm.source = buffers.heads;
-        norm.out = buffers.normed;
+        (norm.out, norm.out_terms) = (buffers.normed, n_term as i32);
         network.launch_norm(self.stream, n, &norm)?;
         let args = PromptGemmArgs {
             a: buffers.normed,
@@ -503,12 +528,12 @@ impl Prompt<'_> {
             scale: 1.0,
             ..PromptGemmArgs::default()
         };
-        self.product(PromptEpilogue::Store, whole(&network.output), &args)
+        self.product(PromptEpilogue::Store, whole(&network.output, n_term), &args)
     }
 }
 
-fn whole(tiles: &Tiles) -> Slice<'_> {
-    Slice { tiles, first: 0, n_tile: tiles.n_tile, heads: false }
+fn whole(tiles: &Tiles, n_term: usize) -> Slice<'_> {
+    Slice { tiles, first: 0, n_tile: tiles.n_tile, heads: false, n_term }
 }
 
 fn offset(at: DevicePtr, bytes: usize) -> DevicePtr {

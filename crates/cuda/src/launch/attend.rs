@@ -63,7 +63,7 @@ assert_size!(PromptSpan, 16);
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct AttendPromptArgs {
-    /// `[n_row, n_head * head_dim]` float16, after RoPE.
+    /// `[n_row, n_term, n_head * head_dim]` float16, after RoPE.
     pub(crate) q: DevicePtr,
     pub(crate) k_cache: DevicePtr,
     pub(crate) v_cache: DevicePtr,
@@ -158,21 +158,27 @@ pub(crate) fn decode_launch(
     }
 }
 
-/// Pairs of a row and a query head that a block of `attend_prompt` computes.
-fn prompt_tile(head_dim: usize) -> usize {
-    if head_dim <= 128 { 128 } else { 64 }
+/// Pairs of a row and a query head that a block of `attend_prompt` computes, with operands of so many float16 terms.
+fn prompt_tile(head_dim: usize, n_term: usize) -> usize {
+    if head_dim <= 128 { 128 / n_term } else { 64 / n_term }
 }
 
-/// All rows of the spans. The grid may be larger than this one.
-pub(crate) fn prompt_launch(head_dim: usize, spans: &[PromptSpan], args: &AttendPromptArgs) -> Launch {
-    let (tile, group) = (prompt_tile(head_dim), (args.n_head / args.n_kv_head) as usize);
+/// All rows of the spans. The grid may be larger than this one. `n_term` is 1 or 2: of queries, of their weights and of results.
+pub(crate) fn prompt_launch(
+    head_dim: usize,
+    n_term: usize,
+    spans: &[PromptSpan],
+    args: &AttendPromptArgs,
+) -> Launch {
+    let (tile, group) = (prompt_tile(head_dim, n_term), (args.n_head / args.n_kv_head) as usize);
+    let kind = if n_term == 2 { "_split" } else { "" };
     let n_tile: usize = spans.iter().map(|span| (span.n_row as usize * group).div_ceil(tile)).sum();
     Launch {
-        name: format!("attend_prompt_{head_dim}"),
+        name: format!("attend_prompt{kind}_{head_dim}"),
         grid: [args.n_kv_head as u32, n_tile as u32, 1],
-        n_thread: 128,
+        n_thread: if tile == 32 { 64 } else { 128 },
         // Queries, a page of keys and one of values; rows are padded by 16 bytes.
-        shared_bytes: ((tile + 2 * crate::args::PAGE) * (head_dim + 8) * 2) as u32,
+        shared_bytes: ((n_term * tile + 2 * crate::args::PAGE) * (head_dim + 8) * 2) as u32,
     }
 }
 
@@ -190,12 +196,12 @@ mod tests {
 
     #[test]
     fn shared_memory_fits_every_device() {
-        for head_dim in HEAD_DIMS {
+        for (head_dim, n_term) in HEAD_DIMS.into_iter().flat_map(|head_dim| [(head_dim, 1), (head_dim, 2)]) {
             let args = AttendPromptArgs { n_head: 8, n_kv_head: 2, ..AttendPromptArgs::default() };
             let spans = [PromptSpan { row0: 0, n_row: 33, slot: 0, start: 0 }];
-            let launch = prompt_launch(head_dim, &spans, &args);
+            let launch = prompt_launch(head_dim, n_term, &spans, &args);
             assert!(launch.shared_bytes <= 99 << 10, "{launch:?}");
-            assert_eq!(launch.grid[1] as usize, 132_usize.div_ceil(prompt_tile(head_dim)));
+            assert_eq!(launch.grid[1] as usize, 132_usize.div_ceil(prompt_tile(head_dim, n_term)));
         }
     }
 

@@ -74,7 +74,8 @@ pub(crate) struct PromptGemmArgs {
     pub(crate) n_expert: i32,
     pub(crate) act: PromptActivation,
     pub(crate) scale: f32,
-    pub(crate) reserved: i32,
+    /// Of hidden values: from the first term to the second; 0 without a second.
+    pub(crate) low: i32,
 }
 
 assert_size!(PromptGemmArgs, 104);

@@ -36,8 +36,8 @@ pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
         let expected = format!("{}, one a layer", arch.n_layer);
         return unsupported("windows of attention", expected, attention.window.len());
     }
-    // A slab of weights holds the rows of a head, or 64 of another matrix.
-    let widest = |n_row: usize| SLAB_BYTES / 2 / n_row;
+    // A slab of weights holds the rows of a head, or 64 of another matrix, twice each.
+    let widest = |n_row: usize| SLAB_BYTES / 4 / n_row;
     for (what, n, most) in [
         ("embedding width", arch.n_embd, widest(attention.head_dim.max(64))),
         ("feed-forward width", feed_forward.n_ff, widest(64)),
