@@ -215,3 +215,35 @@ fn a_plan_for_a_gpu_that_is_not_there_has_its_sum_and_is_7() {
         (7, &serde_json::Value::Null, &serde_json::Value::Null)
     );
 }
+
+#[test]
+fn a_kv_cache_of_eight_bits_is_planned_and_bench_says_which_it_was() {
+    let model = golden("llama-q4_k_m.gguf");
+    let plan = |kv_type: &str| {
+        let args =
+            ["inspect", &model, "--plan", "--device", "cpu", "--ctx", "64", "--json", "--kv-type", kv_type];
+        worker(&args).json()["kv_cache"].as_u64().unwrap()
+    };
+    assert_eq!(plan("q8_0") * 32, plan("f16") * 17);
+    let report = worker(&[
+        "bench",
+        "--model",
+        &model,
+        "--device",
+        "cpu",
+        "-p",
+        "8",
+        "-n",
+        "2",
+        "--reps",
+        "1",
+        "--json",
+        "--kv-type",
+        "q8_0",
+    ]);
+    assert_eq!(report.json()["kv_type"], "q8_0");
+    let refused = worker(&["inspect", &model, "--plan", "--kv-type", "q4_0"]);
+    assert!(refused.code == 2 && refused.stderr.contains("expected f16 or q8_0"), "{}", refused.stderr);
+    let unplanned = worker(&["inspect", &model, "--kv-type", "q8_0"]);
+    assert!(unplanned.code == 2 && unplanned.stderr.contains("need --plan"), "{}", unplanned.stderr);
+}
