@@ -20,7 +20,7 @@ mod tokenizer;
 mod vocab;
 mod words;
 
-pub use chat::{ChatInput, ChatTemplate};
+pub use chat::{ChatInput, ChatTemplate, RenderedChat};
 pub use error::TokenizerError;
 pub use special_tokens::SpecialTokens;
 pub use stream::Decoder;

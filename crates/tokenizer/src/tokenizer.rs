@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::bpe::Bpe;
-use crate::chat::ChatTemplate;
+use crate::chat::{ChatInput, ChatTemplate, RenderedChat};
 use crate::error::TokenizerError;
 use crate::limits::MAX_TEXT_BYTES;
 use crate::special::{Piece, SpecialMatcher};
@@ -145,21 +145,54 @@ impl Tokenizer {
         if options.add_special && self.special.add_bos {
             ids.extend(self.special.bos);
         }
+        self.matcher.split(text, options.parse_special, self.encode_pieces(&mut ids));
+        if options.add_special && self.special.add_eos {
+            ids.extend(self.special.eos);
+        }
+        Ok(ids)
+    }
+
+    /// A conversation's prompt by one of this tokenizer's templates.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_chat(
+        &self,
+        template: &ChatTemplate,
+        input: &ChatInput<'_>,
+    ) -> Result<RenderedChat, TokenizerError> {
+        template.render_marked(&self.matcher, input).map(RenderedChat)
+    }
+
+    /// The ids of a conversation's prompt. The names of control tokens are these tokens where the template wrote them, and text in
+    /// what it was given.
+    ///
+    /// # Errors
+    /// [`TokenizerError::TooLarge`] past [`MAX_TEXT_BYTES`].
+    pub fn encode_chat(&self, chat: &RenderedChat) -> Result<Vec<u32>, TokenizerError> {
+        let text = &chat.0;
+        if text.len() > MAX_TEXT_BYTES {
+            let (limit, found) = (MAX_TEXT_BYTES as u64, text.len() as u64);
+            return Err(TokenizerError::TooLarge { what: "bytes of text", limit, found });
+        }
+        let mut ids = Vec::with_capacity(text.len() / 4 + 2);
+        self.matcher.split_marked(text, self.encode_pieces(&mut ids));
+        Ok(ids)
+    }
+
+    /// Appends the ids of one piece after the other.
+    fn encode_pieces(&self, ids: &mut Vec<u32>) -> impl FnMut(Piece<'_>) {
         let mut after_special = true;
-        self.matcher.split(text, options.parse_special, |piece| match piece {
+        move |piece| match piece {
             Piece::Special(id) => {
                 ids.push(id);
                 after_special = true;
             }
             Piece::Text(text) => {
-                self.encode_text(text, after_special, &mut ids);
+                self.encode_text(text, after_special, ids);
                 after_special = false;
             }
-        });
-        if options.add_special && self.special.add_eos {
-            ids.extend(self.special.eos);
         }
-        Ok(ids)
     }
 
     fn encode_text(&self, text: &str, after_special: bool, ids: &mut Vec<u32>) {

@@ -241,7 +241,7 @@ fn tokenised(tokenizer: &Tokenizer, request: &Request) -> Result<Tokenised, Work
     let written = chat::render(tokenizer, chat)?;
     let parser = written.family.parser(&written.text, chat::names(chat));
     Ok(Tokenised {
-        prompt: encode_chat(tokenizer, &written)?,
+        prompt: tokenizer.encode_chat(&written.rendered)?,
         reading: Reading { parser, one_call: !chat.parallel_tool_calls },
         grammar: chat::grammar(tokenizer, chat, request.format.as_ref(), (&written.family, &written.text))?,
     })
@@ -254,14 +254,9 @@ pub(crate) fn tokenise(tokenizer: &Tokenizer, prompt: &Prompt) -> Result<Vec<u32
         &Prompt::Text { ref text, add_special, parse_special } => {
             Ok(tokenizer.encode(text, EncodeOptions { add_special, parse_special })?)
         }
-        Prompt::Chat(chat) => encode_chat(tokenizer, &chat::render(tokenizer, chat)?),
+        // A template writes BOS itself where its model wants one, as transformers' apply_chat_template has it.
+        Prompt::Chat(chat) => Ok(tokenizer.encode_chat(&chat::render(tokenizer, chat)?.rendered)?),
     }
-}
-
-fn encode_chat(tokenizer: &Tokenizer, written: &chat::Written) -> Result<Vec<u32>, WorkerError> {
-    // A template writes BOS itself where its model wants one, as transformers' apply_chat_template has it.
-    let options = EncodeOptions { add_special: false, parse_special: true };
-    Ok(tokenizer.encode(&written.text, options)?)
 }
 
 fn invalid(field: &'static str, expected: impl Into<String>, found: impl ToString + Copy) -> WorkerError {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::value::{Map, Value, write_float};
 use crate::limits::MAX_VALUE_DEPTH;
+use crate::special::unmarked;
 
 /// How `tojson` writes.
 #[derive(Clone, Debug)]
@@ -134,7 +135,7 @@ pub(super) fn from_json(json: &serde_json::Value, level: usize, bytes: &mut usiz
         },
         serde_json::Value::String(text) => {
             *bytes = bytes.saturating_add(text.len());
-            Value::str(text)
+            Value::str(&unmarked(text))
         }
         serde_json::Value::Array(items) => {
             let items = items.iter().map(|item| from_json(item, level + 1, bytes));
@@ -144,7 +145,7 @@ pub(super) fn from_json(json: &serde_json::Value, level: usize, bytes: &mut usiz
             let mut map = Map::with_capacity(entries.len());
             for (key, item) in entries {
                 *bytes = bytes.saturating_add(key.len() + 64);
-                map.insert(Rc::from(key.as_str()), from_json(item, level + 1, bytes)?);
+                map.insert(Rc::from(unmarked(key).as_ref()), from_json(item, level + 1, bytes)?);
             }
             Value::map(map)
         }

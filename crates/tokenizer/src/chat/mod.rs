@@ -23,11 +23,25 @@ use gguf::{Metadata, Value as GgufValue};
 
 use crate::error::TokenizerError;
 use crate::limits::{MAX_RENDER_MEMORY, MAX_TEMPLATES, MAX_VALUE_DEPTH};
+use crate::special::{SpecialMatcher, unmarked};
 use crate::special_tokens::SpecialTokens;
 use crate::vocab::Vocab;
 
 use eval::Renderer;
 use value::Value;
+
+/// A conversation's prompt that knows which control tokens its template wrote. Made by
+/// [`Tokenizer::render_chat`](crate::Tokenizer::render_chat).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenderedChat(pub(crate) String);
+
+impl RenderedChat {
+    /// The prompt's text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        unmarked(&self.0).into_owned()
+    }
+}
 
 /// A chat template.
 #[derive(Clone, Debug)]
@@ -69,46 +83,63 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// The prompt of a conversation.
+    /// The prompt of a conversation, as text. To encode it, use [`Tokenizer::render_chat`](crate::Tokenizer::render_chat), whose result
+    /// knows which control tokens the template wrote.
     ///
     /// # Errors
     /// [`TokenizerError::TemplateRaised`] where the template refuses; [`TokenizerError::TemplateRender`] where it fails;
     /// [`TokenizerError::TemplateLimit`] where it goes past a bound in [`crate::limits`].
     pub fn render(&self, input: &ChatInput<'_>) -> Result<String, TokenizerError> {
-        let mut bytes = 0;
-        let mut global = |json: &serde_json::Value| {
-            let value = json::from_json(json, 0, &mut bytes).ok_or(TokenizerError::TooLarge {
-                what: "levels of lists and maps in a chat request",
-                limit: MAX_VALUE_DEPTH as u64,
-                found: MAX_VALUE_DEPTH as u64 + 1,
-            })?;
-            if bytes > MAX_RENDER_MEMORY {
-                let (limit, found) = (MAX_RENDER_MEMORY as u64, bytes as u64);
-                return Err(TokenizerError::TooLarge { what: "bytes of a chat request", limit, found });
-            }
-            Ok(value)
-        };
-        let mut list = |items: &[serde_json::Value]| {
-            items.iter().map(&mut global).collect::<Result<Vec<_>, _>>().map(Value::list)
-        };
-        let mut globals = HashMap::from([
-            ("messages".to_owned(), list(input.messages)?),
-            ("tools".to_owned(), input.tools.map_or(Ok(Value::None), &mut list)?),
-            ("documents".to_owned(), Value::None),
-            ("add_generation_prompt".to_owned(), Value::Bool(input.add_generation_prompt)),
-            ("bos_token".to_owned(), Value::str(&self.bos_token)),
-            ("eos_token".to_owned(), Value::str(&self.eos_token)),
-        ]);
-        for (name, value) in input.extra {
-            globals.insert(name.clone(), global(value)?);
-        }
-        let now = input.now.unwrap_or_else(|| {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            i64::try_from(since.as_secs()).unwrap_or(0)
-        });
-        let root = source::parse(&self.source)?;
-        Renderer::new(globals, now).template(&root)
+        render(&self.source, [&self.bos_token, &self.eos_token], input)
     }
+
+    /// The same with [`MARK`](crate::special::MARK) before the control tokens that the template wrote.
+    pub(crate) fn render_marked(
+        &self,
+        matcher: &SpecialMatcher,
+        input: &ChatInput<'_>,
+    ) -> Result<String, TokenizerError> {
+        let [source, bos, eos] =
+            [&self.source, &self.bos_token, &self.eos_token].map(|text| matcher.mark(text));
+        render(&source, [&bos, &eos], input)
+    }
+}
+
+/// What a template makes of a conversation. The input has no marks, whatever it says.
+fn render(source: &str, [bos, eos]: [&str; 2], input: &ChatInput<'_>) -> Result<String, TokenizerError> {
+    let mut bytes = 0;
+    let mut global = |json: &serde_json::Value| {
+        let value = json::from_json(json, 0, &mut bytes).ok_or(TokenizerError::TooLarge {
+            what: "levels of lists and maps in a chat request",
+            limit: MAX_VALUE_DEPTH as u64,
+            found: MAX_VALUE_DEPTH as u64 + 1,
+        })?;
+        if bytes > MAX_RENDER_MEMORY {
+            let (limit, found) = (MAX_RENDER_MEMORY as u64, bytes as u64);
+            return Err(TokenizerError::TooLarge { what: "bytes of a chat request", limit, found });
+        }
+        Ok(value)
+    };
+    let mut list = |items: &[serde_json::Value]| {
+        items.iter().map(&mut global).collect::<Result<Vec<_>, _>>().map(Value::list)
+    };
+    let mut globals = HashMap::from([
+        ("messages".to_owned(), list(input.messages)?),
+        ("tools".to_owned(), input.tools.map_or(Ok(Value::None), &mut list)?),
+        ("documents".to_owned(), Value::None),
+        ("add_generation_prompt".to_owned(), Value::Bool(input.add_generation_prompt)),
+        ("bos_token".to_owned(), Value::str(bos)),
+        ("eos_token".to_owned(), Value::str(eos)),
+    ]);
+    for (name, value) in input.extra {
+        globals.insert(unmarked(name).into_owned(), global(value)?);
+    }
+    let now = input.now.unwrap_or_else(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_secs()).unwrap_or(0)
+    });
+    let root = source::parse(source)?;
+    Renderer::new(globals, now).template(&root)
 }
 
 /// Templates by name, and notices about those that cannot be used.

@@ -2,6 +2,7 @@
 
 mod chat;
 mod fixtures;
+mod forged;
 mod hf;
 mod hostile;
 mod properties;

@@ -20,7 +20,7 @@ pub use generation::ChatGeneration;
 pub(crate) use answer::{Answer, Body, Think, ThinkStart};
 pub(crate) use family::names;
 pub(crate) use generation::{Reading, start};
-pub(crate) use prompt::{Written, render};
+pub(crate) use prompt::render;
 pub(crate) use shape::grammar;
 
 /// The most messages of a conversation.
