@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use gguf::GgufError;
 use hub::HubError;
 use model::{ExecutorError, ModelError};
+use server::{ServerError, TlsError};
 use thiserror::Error;
 use tokenizer::TokenizerError;
 use worker::{EngineError, WorkerError};
@@ -172,6 +173,18 @@ fn code(error: &anyhow::Error) -> u8 {
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(failure) = cause.downcast_ref::<Failure>() {
         return Some(of_failure(failure));
+    }
+    if let Some(ServerError::Open { .. }) = cause.downcast_ref::<ServerError>() {
+        return Some(2);
+    }
+    if let Some(
+        TlsError::TooLarge { .. }
+        | TlsError::Certificate { .. }
+        | TlsError::Key { .. }
+        | TlsError::Pair { .. },
+    ) = cause.downcast_ref::<TlsError>()
+    {
+        return Some(2);
     }
     if let Some(error) = cause.downcast_ref::<io::Error>() {
         return Some(of_io(error));

@@ -3,12 +3,13 @@
 //! `X-Deadline` (milliseconds since 1970) bounds a request; so does the server's own limit.
 
 use std::convert::Infallible;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 
+use crate::correlation::CorrelationId;
 use crate::error::ApiError;
 use crate::state::App;
 
@@ -34,7 +35,15 @@ pub struct Context {
     pub client: Client,
     /// How long the request may take, waiting included; an error where `X-Deadline` is not a time or has passed.
     pub timeout: Result<Duration, ApiError>,
+    /// Names the request in the log.
+    pub correlation: CorrelationId,
+    /// When its headers were there.
+    pub arrived: Instant,
 }
+
+/// When a request's headers were there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived(pub(crate) Instant);
 
 impl FromRequestParts<App> for Context {
     type Rejection = Infallible;
@@ -43,7 +52,9 @@ impl FromRequestParts<App> for Context {
         let client = parts.extensions.get::<Client>().copied().unwrap_or_default();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let timeout = timeout(&parts.headers, now, app.options().limits.inference_time);
-        Ok(Context { client, timeout })
+        let arrived = parts.extensions.get().map_or_else(Instant::now, |&Arrived(at)| at);
+        let correlation = CorrelationId::from_request_parts(parts, app).await?;
+        Ok(Context { client, timeout, correlation, arrived })
     }
 }
 

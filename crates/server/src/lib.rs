@@ -4,24 +4,37 @@
 //! ([`App::set_ready`]). Routes turn JSON into a request for the [`worker::Worker`] and its events into bytes. What status an error has is decided in
 //! [`error`] alone. No prompt and no answer is logged.
 
+mod around;
+pub mod auth;
 mod body;
 pub mod context;
+pub mod correlation;
+pub mod cors;
 pub mod error;
 mod health;
+mod host;
 mod jobs;
 mod listen;
+pub mod metrics;
 mod openai;
 mod openapi;
 pub mod options;
 mod page;
 mod routes;
+mod slow;
 pub mod sse;
 mod state;
 mod text;
+pub mod tls;
 mod version;
 
+pub use auth::{CacheScope, KeyError, Keys};
 pub use context::{Client, Context};
+pub use correlation::CorrelationId;
+pub use cors::Origin;
 pub use error::ApiError;
 pub use listen::{Ending, Server, ServerError};
-pub use options::{Limits, ServerOptions};
+pub use metrics::{Outcome, Recorder};
+pub use options::{Limits, Security, ServerOptions};
 pub use state::{App, ModelInfo, Phase, Served};
+pub use tls::{Tls, TlsError};

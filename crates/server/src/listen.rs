@@ -13,7 +13,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -21,6 +22,7 @@ use worker::{EngineError, Shutdown};
 
 use crate::options::{Limits, ServerOptions};
 use crate::routes;
+use crate::slow::WriteTimeout;
 use crate::state::{App, Phase};
 
 /// Between two looks at what the engine does.
@@ -31,6 +33,15 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Why there is no server.
 #[derive(Debug, Error)]
 pub enum ServerError {
+    /// Other machines reach the address, and there are no keys.
+    #[error(
+        "{address} can be reached from other machines, and there are no API keys: give --api-key-file, or --insecure-no-auth if \
+        whoever reaches it may use it"
+    )]
+    Open {
+        /// Where.
+        address: SocketAddr,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Bind {
@@ -65,11 +76,15 @@ impl Server {
     /// Listens, and answers nothing yet.
     ///
     /// # Errors
-    /// [`ServerError::Bind`].
+    /// [`ServerError`].
     pub async fn bind(options: ServerOptions) -> Result<Server, ServerError> {
         let address = options.bind;
+        let is_open = options.security.keys.is_empty() && !options.security.no_auth;
+        if is_open && !address.ip().to_canonical().is_loopback() {
+            return Err(ServerError::Open { address });
+        }
         let fail = |source| ServerError::Bind { address, source };
-        let listener = TcpListener::bind(address).await.map_err(fail)?;
+        let listener = listen(address, options.limits.send_buffer).map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         Ok(Server { app: App::new(options), listener, address })
     }
@@ -100,6 +115,18 @@ impl Server {
         let _late = timeout(LAST_WORDS + LOOK, accepting).await;
         ending
     }
+}
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// A socket whose connections keep at most so many bytes for a client that does not read.
+fn listen(address: SocketAddr, send_buffer: u32) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(send_buffer)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Waits for the end and prepares it: when this returns, no stream is open at the engine.
@@ -145,9 +172,8 @@ async fn drain(app: &App) -> Ending {
 
 /// Takes connections until told to close, then lets the open ones finish.
 async fn accept(app: App, listener: TcpListener, mut closed: watch::Receiver<bool>) {
-    let limits = app.options().limits;
-    let service = TowerToHyperService::new(routes::router(app));
-    let places = Arc::new(Semaphore::new(limits.n_connection));
+    let service = TowerToHyperService::new(routes::router(app.clone()));
+    let places = Arc::new(Semaphore::new(app.options().limits.n_connection));
     let mut connections = JoinSet::new();
     loop {
         // One connection too many waits in the system's queue.
@@ -162,7 +188,7 @@ async fn accept(app: App, listener: TcpListener, mut closed: watch::Receiver<boo
         while connections.try_join_next().is_some() {}
         match stream {
             Ok((stream, _peer)) => {
-                let connection = connection(service.clone(), limits, stream, closed.clone());
+                let connection = connection(app.clone(), service.clone(), stream, closed.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -180,13 +206,33 @@ async fn accept(app: App, listener: TcpListener, mut closed: watch::Receiver<boo
 }
 
 async fn connection(
+    app: App,
     service: TowerToHyperService<Router>,
-    limits: Limits,
     stream: TcpStream,
-    mut closed: watch::Receiver<bool>,
+    closed: watch::Receiver<bool>,
 ) {
+    let _counted = app.metrics().connected();
+    let limits = app.options().limits;
     // Tokens are small and should leave at once.
     let _slower = stream.set_nodelay(true);
+    let stream = WriteTimeout::new(stream, limits.write_time);
+    let Some(tls) = &app.options().security.tls else {
+        return speak(service, limits, stream, closed).await;
+    };
+    match timeout(limits.header_time, tls.acceptor().accept(stream)).await {
+        Ok(Ok(stream)) => speak(service, limits, stream, closed).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a client does not get to speak TLS"),
+        Err(_) => tracing::debug!("a client takes too long to speak TLS"),
+    }
+}
+
+/// Speaks HTTP until either side ends it.
+async fn speak(
+    service: TowerToHyperService<Router>,
+    limits: Limits,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut closed: watch::Receiver<bool>,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(limits.header_time)

@@ -3,6 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::{CacheScope, Keys};
+use crate::cors::Origin;
+use crate::tls::Tls;
+
 /// How the server is set up.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -10,6 +14,8 @@ pub struct ServerOptions {
     pub bind: SocketAddr,
     /// What a client may ask for.
     pub limits: Limits,
+    /// Who is let in.
+    pub security: Security,
     /// How long a drain waits for running requests before it ends them.
     pub drain_timeout: Duration,
     /// How long the server still answers after the engine has failed, so that probes and clients hear of it.
@@ -21,10 +27,28 @@ impl Default for ServerOptions {
         ServerOptions {
             bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
             limits: Limits::default(),
+            security: Security::default(),
             drain_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
         }
     }
+}
+
+/// Who is let in, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Security {
+    /// The keys that are accepted at first; without any, everybody is.
+    pub keys: Keys,
+    /// Listen on an address that other machines reach although there are no keys.
+    pub no_auth: bool,
+    /// Whose cached prompts a client shares.
+    pub cache_scope: CacheScope,
+    /// Names that the server answers to, beside those of a loopback address; `*` for any.
+    pub allowed_hosts: Vec<String>,
+    /// Pages of these may talk to the server, beside its own.
+    pub cors_origins: Vec<Origin>,
+    /// Speak TLS.
+    pub tls: Option<Tls>,
 }
 
 /// What a client may ask for.
@@ -38,6 +62,10 @@ pub struct Limits {
     pub header_time: Duration,
     /// Time for a request's body to arrive.
     pub body_time: Duration,
+    /// Time for which a client may leave what was sent to it unread; then its connection is closed.
+    pub write_time: Duration,
+    /// Bytes that the system keeps for a client that does not read.
+    pub send_buffer: u32,
     /// Open connections.
     pub n_connection: usize,
     /// Characters of a job's prompt.
@@ -57,6 +85,8 @@ impl Default for Limits {
             header_bytes: 32 << 10,
             header_time: Duration::from_secs(10),
             body_time: Duration::from_secs(30),
+            write_time: Duration::from_secs(30),
+            send_buffer: 256 << 10,
             n_connection: 1024,
             prompt_chars: 32_768,
             prompt_tokens: None,

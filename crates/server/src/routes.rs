@@ -1,17 +1,18 @@
 //! Which path leads where? All routes of the server, and what stands around each of them.
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{MethodRouter, get, post};
+use axum::{Router, middleware};
 
 use crate::error::ApiError;
 use crate::state::App;
-use crate::{health, jobs, openai, openapi, page, text, version};
+use crate::{around, health, jobs, metrics, openai, openapi, page, text, version};
 
 /// All routes but the page's, by their paths; the document describes each.
 fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
     vec![
         ("/health", get(health::health)),
+        ("/metrics", get(metrics::metrics)),
         ("/version", get(version::version)),
         ("/openapi.json", get(openapi::openapi)),
         ("/execute", post(jobs::execute)),
@@ -37,6 +38,7 @@ pub(crate) fn router(app: App) -> Router {
         .fallback(|| async { ApiError::NotFound })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(DefaultBodyLimit::max(body_bytes))
+        .layer(middleware::from_fn_with_state(app.clone(), around::around))
         .with_state(app)
 }
 

@@ -3,14 +3,17 @@
 //! Phases go one way: loading, ready, draining; failed can follow any of them. [`App::phase`] is the truth that /health tells.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use tokio::sync::watch;
 use worker::{EngineError, Health, Worker};
 
+use crate::auth::Keys;
 use crate::error::ApiError;
+use crate::host::Hosts;
 use crate::jobs::Jobs;
+use crate::metrics::Metrics;
 use crate::options::ServerOptions;
 
 /// How far the process is.
@@ -35,6 +38,9 @@ struct Inner {
     phase: watch::Sender<Phase>,
     served: OnceLock<Arc<Served>>,
     jobs: Jobs,
+    keys: RwLock<Arc<Keys>>,
+    hosts: Hosts,
+    metrics: Metrics,
     began: Instant,
 }
 
@@ -85,6 +91,9 @@ impl App {
     #[must_use]
     pub fn new(options: ServerOptions) -> App {
         App(Arc::new(Inner {
+            keys: RwLock::new(Arc::new(options.security.keys.clone())),
+            hosts: Hosts::new(options.bind.ip(), &options.security.allowed_hosts),
+            metrics: Metrics::default(),
             options,
             phase: watch::Sender::new(Phase::Loading),
             served: OnceLock::new(),
@@ -163,6 +172,26 @@ impl App {
     /// The jobs under way.
     pub(crate) fn jobs(&self) -> &Jobs {
         &self.0.jobs
+    }
+
+    /// The keys that are accepted.
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.0.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Accepts these keys from now on. Requests under way go on.
+    pub fn set_keys(&self, keys: Keys) {
+        *self.0.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    /// The names that the server answers to.
+    pub(crate) fn hosts(&self) -> &Hosts {
+        &self.0.hosts
+    }
+
+    /// The server's numbers.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// When the process began.

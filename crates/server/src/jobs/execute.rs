@@ -18,6 +18,7 @@ use super::{Job, checked_id};
 use crate::body::Json;
 use crate::context::Context;
 use crate::error::ApiError;
+use crate::metrics::Recorder;
 use crate::sse;
 use crate::state::{App, Served};
 
@@ -49,7 +50,7 @@ pub(crate) async fn execute(
     context: Context,
     body: Result<Json<Execute>, ApiError>,
 ) -> Response {
-    match start(&app, context, body) {
+    match start(&app, &context, body) {
         Ok(stream) => sse::response(frames(stream)),
         Err(error) => error.job_response(),
     }
@@ -60,10 +61,11 @@ struct Running {
     served: std::sync::Arc<Served>,
     generation: Generation,
     job: Job,
+    recorder: Recorder,
     n_token: usize,
 }
 
-fn start(app: &App, context: Context, body: Result<Json<Execute>, ApiError>) -> Result<Running, ApiError> {
+fn start(app: &App, context: &Context, body: Result<Json<Execute>, ApiError>) -> Result<Running, ApiError> {
     let served = app.ready()?;
     let Json(execute) = body?;
     let id = checked_id(execute.job_id)?;
@@ -93,12 +95,15 @@ fn start(app: &App, context: Context, body: Result<Json<Execute>, ApiError>) -> 
         sampling,
         seed: execute.seed,
         stop: execute.stop,
-        timeout: Some(context.timeout?),
+        timeout: Some(context.timeout.clone()?),
+        client: context.client.id,
+        cache_scope: context.client.cache_scope,
         ..Request::new(prompt)
     };
     let generation = served.worker.generate(request)?;
     let job = app.jobs().enter(context.client.id, &id, generation.canceller())?;
-    Ok(Running { served, generation, job, n_token: 0 })
+    let recorder = app.record(context, &served, "/execute");
+    Ok(Running { served, generation, job, recorder, n_token: 0 })
 }
 
 fn check_stops(served: &Served, stops: &[String]) -> Result<(), ApiError> {
@@ -119,6 +124,7 @@ fn check_stops(served: &Served, stops: &[String]) -> Result<(), ApiError> {
 fn frames(running: Running) -> impl futures_util::Stream<Item = Bytes> + Send {
     stream::unfold(running, |mut running| async {
         let event = running.generation.recv().await?;
+        running.recorder.event(&event);
         Some((running.frame(event), running))
     })
 }

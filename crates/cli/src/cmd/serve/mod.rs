@@ -6,6 +6,7 @@
 
 mod callback;
 mod info;
+mod security;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -65,6 +66,15 @@ pub(crate) struct Args {
     /// Seconds that a request may take, waiting included
     #[arg(long, value_name = "S", default_value_t = 300, help_heading = "Server")]
     inference_timeout_sec: u64,
+    /// MiB of a request's body, at most
+    #[arg(long, value_name = "MB", value_parser = at_least_one, default_value = "4", help_heading = "Server")]
+    max_body_mb: NonZeroUsize,
+    /// Connections that may be open at once; more wait
+    #[arg(long, value_name = "N", value_parser = at_least_one, default_value = "1024", help_heading = "Server")]
+    max_connections: NonZeroUsize,
+    /// Seconds for which a client may leave unread what was sent to it; then its requests are cancelled
+    #[arg(long, value_name = "S", default_value_t = 30, help_heading = "Server")]
+    write_timeout_sec: u64,
     /// Seconds that running requests get when the server is told to end
     #[arg(long, value_name = "S", default_value_t = 30, help_heading = "Server")]
     drain_timeout_sec: u64,
@@ -74,6 +84,8 @@ pub(crate) struct Args {
     /// Told once, by POST, that this worker is ready
     #[arg(long, value_name = "URL", help_heading = "Server", requires = "worker_id")]
     callback_url: Option<String>,
+    #[command(flatten)]
+    security: security::Args,
 }
 
 /// Runs the command.
@@ -99,17 +111,19 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
 }
 
 async fn serve(args: &Args, log: &LogArgs) -> anyhow::Result<Ending> {
-    let server = Server::bind(args.options()).await?;
+    let server = Server::bind(args.options()?).await?;
     let (app, address) = (server.app(), server.address());
+    let scheme = if args.security.is_tls() { "https" } else { "http" };
     let mut sigterm = signal(SignalKind::terminate()).context("SIGTERM")?;
     let on_interrupt = app.clone();
     let _watch = Watch::start(move || on_interrupt.drain());
-    tracing::info!("listening on http://{address}");
+    let reloading = args.security.clone().reload_on_hangup(app.clone())?;
+    tracing::info!("listening on {scheme}://{address}");
     let loading = load(args.clone(), *log, app.clone())?;
     let loaded = async {
         match loading.await {
             Ok(Ok(())) => {
-                tracing::info!(event = "ready", "ready on http://{address}");
+                tracing::info!(event = "ready", "ready on {scheme}://{address}");
                 callback::tell(args, &app, address);
             }
             Ok(Err(error)) => return error,
@@ -128,12 +142,13 @@ async fn serve(args: &Args, log: &LogArgs) -> anyhow::Result<Ending> {
         ending = server.run() => Ok(ending),
         error = loaded => Err(error),
         () = terminated => unreachable_end(),
+        () = reloading => unreachable_end(),
     }
 }
 
 /// A future that is pending for ever has no value.
 fn unreachable_end() -> anyhow::Result<Ending> {
-    Err(anyhow::anyhow!("the wait for SIGTERM ended"))
+    Err(anyhow::anyhow!("the wait for signals ended"))
 }
 
 /// Loads the model on a thread of its own, and tells the app.
@@ -165,18 +180,22 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
 }
 
 impl Args {
-    fn options(&self) -> ServerOptions {
+    fn options(&self) -> anyhow::Result<ServerOptions> {
         let limits = Limits {
             prompt_tokens: self.max_tokens_in,
             max_tokens: self.max_tokens_out.get(),
             inference_time: Duration::from_secs(self.inference_timeout_sec),
+            body_bytes: self.max_body_mb.get().saturating_mul(1 << 20),
+            n_connection: self.max_connections.get(),
+            write_time: Duration::from_secs(self.write_timeout_sec.max(1)),
             ..Limits::default()
         };
-        ServerOptions {
+        Ok(ServerOptions {
             bind: SocketAddr::new(self.host, self.port),
             limits,
+            security: self.security.open()?,
             drain_timeout: Duration::from_secs(self.drain_timeout_sec),
             ..ServerOptions::default()
-        }
+        })
     }
 }

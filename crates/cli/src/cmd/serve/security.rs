@@ -1,0 +1,166 @@
+//! Who may use the server? Keys, names, origins and certificates, from flags and files; SIGHUP reads the files again.
+
+use std::future::Future;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use server::{App, CacheScope, Keys, Origin, Security, Tls};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::exit::Failure;
+
+/// The most bytes of a file of keys.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// The flags.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Args {
+    /// A file of API keys, one a line: `name:key` or a bare key; SIGHUP reads it again
+    #[arg(long, value_name = "PATH", help_heading = "Security")]
+    api_key_file: Option<PathBuf>,
+    /// One API key; other users of the machine can see the command line, so better give it in the environment
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "WORKER_ORCD_API_KEY",
+        hide_env_values = true,
+        help_heading = "Security"
+    )]
+    api_key: Option<Secret>,
+    /// Listen without API keys on an address that other machines reach
+    #[arg(long, help_heading = "Security")]
+    insecure_no_auth: bool,
+    /// Whose cached prompts a client's requests share: those of its key, of all, or of none
+    #[arg(long, value_enum, value_name = "SCOPE", default_value = "key", help_heading = "Security")]
+    prefix_cache_scope: Scope,
+    /// A name that the server answers to, beside localhost (repeatable; * for any); needed where a proxy passes its own name on
+    #[arg(long, value_name = "NAME", help_heading = "Security")]
+    allowed_host: Vec<String>,
+    /// An origin whose pages may talk to the server, such as https://chat.example (repeatable; * for any)
+    #[arg(long, value_name = "ORIGIN", help_heading = "Security")]
+    cors_origin: Vec<Origin>,
+    /// A certificate in PEM, with those that lead to its root: speak TLS; SIGHUP reads it again
+    #[arg(long, value_name = "PATH", requires = "tls_key", help_heading = "Security")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM
+    #[arg(long, value_name = "PATH", requires = "tls_cert", help_heading = "Security")]
+    tls_key: Option<PathBuf>,
+}
+
+/// A text that is never shown.
+#[derive(Clone)]
+struct Secret(String);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Secret {
+        Secret(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Whose cached prompts a client shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scope {
+    /// Those of its own key.
+    Key,
+    /// Those of all clients.
+    Shared,
+    /// Nobody's.
+    Off,
+}
+
+impl From<Scope> for CacheScope {
+    fn from(scope: Scope) -> CacheScope {
+        match scope {
+            Scope::Key => CacheScope::Key,
+            Scope::Shared => CacheScope::Shared,
+            Scope::Off => CacheScope::Off,
+        }
+    }
+}
+
+impl Args {
+    /// Whether connections are private.
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls_cert.is_some()
+    }
+
+    /// Reads what the flags name.
+    pub(super) fn open(&self) -> anyhow::Result<Security> {
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
+            _ => None,
+        };
+        Ok(Security {
+            keys: self.keys()?,
+            no_auth: self.insecure_no_auth,
+            cache_scope: self.prefix_cache_scope.into(),
+            allowed_hosts: self.allowed_host.clone(),
+            cors_origins: self.cors_origin.clone(),
+            tls,
+        })
+    }
+
+    fn keys(&self) -> anyhow::Result<Keys> {
+        let mut keys = Keys::default();
+        if let Some(Secret(key)) = &self.api_key {
+            keys = Keys::one(key).map_err(|error| Failure::Usage(format!("--api-key: {error}")))?;
+        }
+        if let Some(path) = &self.api_key_file {
+            let refuse = |error| Failure::Usage(format!("{}: {error}", path.display()));
+            keys = keys.and(Keys::parse(&read(path)?).map_err(refuse)?).map_err(refuse)?;
+        }
+        if keys.n_short() > 0 {
+            tracing::warn!(n_short = keys.n_short(), "API keys under 16 characters can be guessed");
+        }
+        Ok(keys)
+    }
+
+    /// Reads the files again at every SIGHUP; what is wrong with one is logged, and what was there stays.
+    pub(super) fn reload_on_hangup(self, app: App) -> anyhow::Result<impl Future<Output = ()>> {
+        let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+        Ok(async move {
+            while hangup.recv().await.is_some() {
+                match self.reload(&app) {
+                    Ok(n_key) => {
+                        tracing::info!(event = "reload", n_key, "keys and certificate are read again");
+                    }
+                    Err(error) => tracing::error!(event = "reload", "nothing has changed: {error:#}"),
+                }
+            }
+        })
+    }
+
+    fn reload(&self, app: &App) -> anyhow::Result<usize> {
+        let keys = self.keys()?;
+        if let Some(tls) = &app.options().security.tls {
+            tls.reload()?;
+        }
+        let n_key = keys.len();
+        app.set_keys(keys);
+        Ok(n_key)
+    }
+}
+
+/// A file of keys, if it is not too large to be one.
+fn read(path: &Path) -> anyhow::Result<String> {
+    let cannot = || format!("cannot read {}", path.display());
+    let mut text = String::new();
+    let file = std::fs::File::open(path).with_context(cannot)?;
+    file.take(MAX_BYTES + 1).read_to_string(&mut text).with_context(cannot)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(Failure::Usage(format!(
+            "{}: expected at most {MAX_BYTES} bytes, found more",
+            path.display()
+        ))
+        .into());
+    }
+    Ok(text)
+}

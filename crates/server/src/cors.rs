@@ -1,0 +1,234 @@
+//! Which pages may talk to this server? Its own, and those of the origins that it was told (`--cors-origin`).
+//!
+//! A browser lets a page of any site send simple requests anywhere; it only keeps the answers from it. So a request that a page of another origin
+//! has sent is refused rather than answered unread: it could start work or end the process. `Sec-Fetch-Site` says so where the browser
+//! sends it, `Origin` otherwise; programs send neither. Source: WHATWG Fetch, "CORS protocol"; W3C Fetch Metadata.
+
+use std::fmt;
+use std::str::FromStr;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use thiserror::Error;
+
+use crate::error::ApiError;
+
+/// Seconds for which a browser may remember what it was allowed.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+/// What a page may read of a response's headers.
+const EXPOSED: HeaderValue = HeaderValue::from_static("x-correlation-id, x-request-id, retry-after");
+
+/// An origin whose pages may talk to this server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Any.
+    Any,
+    /// This one, as browsers write it: `https://chat.example`, `http://localhost:3000`.
+    One(String),
+}
+
+/// A text is no origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("expected an origin such as https://chat.example or http://localhost:3000 (no path), or *")]
+pub struct OriginError;
+
+impl FromStr for Origin {
+    type Err = OriginError;
+
+    fn from_str(text: &str) -> Result<Origin, OriginError> {
+        if text == "*" {
+            return Ok(Origin::Any);
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(OriginError)?;
+        let is_plain = |c: char| c.is_ascii_graphic() && !"/?#@,\\*".contains(c);
+        let is_authority = !rest.is_empty() && rest.chars().all(is_plain) && rest.parse::<Uri>().is_ok();
+        if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) || !is_authority {
+            return Err(OriginError);
+        }
+        Ok(Origin::One(text.to_ascii_lowercase()))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::Any => "*",
+            Origin::One(origin) => origin,
+        })
+    }
+}
+
+/// What the check of a request's origin found.
+#[derive(Debug)]
+pub(crate) enum Crossing {
+    /// It comes from no other origin: nothing to add to the response.
+    None,
+    /// It comes from an origin that is allowed; these headers say so.
+    Allowed(HeaderMap),
+    /// It asks whether a request would be allowed; this is the answer.
+    Preflight(Response),
+}
+
+/// Looks where a request comes from.
+///
+/// # Errors
+/// [`ApiError::Forbidden`] for a page of an origin that is not allowed.
+pub(crate) fn check(method: &Method, headers: &HeaderMap, allowed: &[Origin]) -> Result<Crossing, ApiError> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return without_origin(method, headers) };
+    let text = origin.to_str().unwrap_or_default();
+    let is_any = allowed.contains(&Origin::Any);
+    let is_named = |known: &Origin| matches!(known, Origin::One(known) if known == text);
+    if !is_any && !allowed.iter().any(is_named) {
+        let is_own = match site(headers) {
+            Some(site) => site == "same-origin",
+            None => is_same(text, headers),
+        };
+        return if is_own { Ok(Crossing::None) } else { Err(FOREIGN) };
+    }
+    let mut answer = HeaderMap::new();
+    let value = if is_any { HeaderValue::from_static("*") } else { origin.clone() };
+    answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
+    if !is_any {
+        answer.insert(header::VARY, HeaderValue::from_static("Origin"));
+    }
+    let asks = *method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    if !asks {
+        answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        return Ok(Crossing::Allowed(answer));
+    }
+    answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+    answer.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+    // The origin is trusted with whatever headers its clients send; OpenAI's send a dozen of their own.
+    if let Some(wanted) = wanted(headers) {
+        answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+    }
+    Ok(Crossing::Preflight((StatusCode::NO_CONTENT, answer).into_response()))
+}
+
+const FOREIGN: ApiError = ApiError::Forbidden(
+    "pages of this origin may not talk to this server; --cors-origin names those that may",
+);
+
+/// Links and images of other sites lead here without an origin: they may read, and do nothing.
+fn without_origin(method: &Method, headers: &HeaderMap) -> Result<Crossing, ApiError> {
+    let is_safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    match site(headers) {
+        Some("cross-site" | "same-site") if !is_safe => Err(FOREIGN),
+        _ => Ok(Crossing::None),
+    }
+}
+
+fn site(headers: &HeaderMap) -> Option<&str> {
+    headers.get(HeaderName::from_static("sec-fetch-site")).map(|value| value.to_str().unwrap_or_default())
+}
+
+/// Whether an origin is the server's own by the Host that the request names.
+fn is_same(origin: &str, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    matches!((authority, host), (Some(authority), Some(host)) if authority.eq_ignore_ascii_case(host))
+}
+
+/// The headers that a preflight asks for, if they are names of headers.
+fn wanted(headers: &HeaderMap) -> Option<HeaderValue> {
+    let wanted = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS)?;
+    let is_list = wanted.to_str().ok()?.split(',').all(|name| name.trim().parse::<HeaderName>().is_ok());
+    is_list.then(|| wanted.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(allowed: &str, method: &str, lines: &[(&'static str, &str)], expected: &Expect) {
+        let allowed: Vec<Origin> = allowed.split_whitespace().map(|text| text.parse().unwrap()).collect();
+        let headers =
+            lines.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let list = |headers: &HeaderMap| {
+            headers.iter().map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap())).collect()
+        };
+        let found: String = match super::check(&method.parse().unwrap(), &headers, &allowed) {
+            Ok(Crossing::None) => "none".to_owned(),
+            Ok(Crossing::Allowed(headers)) => list(&headers),
+            Ok(Crossing::Preflight(response)) => {
+                format!("{}\n{}", response.status(), list(response.headers()))
+            }
+            Err(error) => error.status().to_string(),
+        };
+        expected.assert_eq(&found);
+    }
+
+    #[test]
+    fn a_program_and_the_own_page_pass_and_another_page_does_not() {
+        let own = ("host", "localhost:8080");
+        check("", "POST", &[own], &expect!["none"]);
+        check("", "POST", &[own, ("origin", "http://localhost:8080")], &expect!["none"]);
+        check("", "POST", &[own, ("origin", "http://evil.example")], &expect!["403 Forbidden"]);
+        check("", "POST", &[own, ("origin", "null")], &expect!["403 Forbidden"]);
+        check("", "POST", &[own, ("sec-fetch-site", "cross-site")], &expect!["403 Forbidden"]);
+        check("", "GET", &[own, ("sec-fetch-site", "cross-site")], &expect!["none"]);
+        check("", "GET", &[own, ("origin", "http://localhost:3000")], &expect!["403 Forbidden"]);
+    }
+
+    #[test]
+    fn behind_a_proxy_the_browser_knows_better_than_the_host() {
+        let site = |site| [("host", "10.0.0.1"), ("origin", "https://llm.example"), ("sec-fetch-site", site)];
+        check("", "POST", &site("same-origin"), &expect!["none"]);
+        check("", "POST", &site("same-site"), &expect!["403 Forbidden"]);
+    }
+
+    #[test]
+    fn an_allowed_origin_may_ask_and_read() {
+        let origin = ("origin", "https://chat.example");
+        check(
+            "https://chat.example http://localhost:3000",
+            "POST",
+            &[origin],
+            &expect![[r#"
+                access-control-allow-origin: https://chat.example
+                vary: Origin
+                access-control-expose-headers: x-correlation-id, x-request-id, retry-after
+            "#]],
+        );
+        let ask = ("access-control-request-method", "POST");
+        let with = ("access-control-request-headers", "authorization,x-stainless-os");
+        check(
+            "https://chat.example",
+            "OPTIONS",
+            &[origin, ask, with],
+            &expect![[r#"
+                204 No Content
+                access-control-allow-origin: https://chat.example
+                vary: Origin
+                access-control-allow-methods: GET, POST
+                access-control-max-age: 600
+                access-control-allow-headers: authorization,x-stainless-os
+            "#]],
+        );
+        check("https://other.example", "OPTIONS", &[origin, ask, with], &expect!["403 Forbidden"]);
+        check(
+            "*",
+            "GET",
+            &[origin],
+            &expect![[r#"
+                access-control-allow-origin: *
+                access-control-expose-headers: x-correlation-id, x-request-id, retry-after
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused() {
+        let check = |text: &str| text.parse::<Origin>().is_ok();
+        for right in ["https://chat.example", "http://[::1]:3000", "HTTP://Localhost:1", "*"] {
+            assert!(check(right), "{right}");
+        }
+        for wrong in
+            ["", "null", "chat.example", "https://", "https://a/", "https://a/b", "https://*.a", "a b://c"]
+        {
+            assert!(!check(wrong), "{wrong}");
+        }
+    }
+}

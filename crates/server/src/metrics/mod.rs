@@ -1,0 +1,198 @@
+//! How is it doing, in numbers? What Prometheus reads at GET /metrics.
+//!
+//! The server's own names begin with `worker_`; beside them stand vLLM's (`vllm.rs`), which dashboards and gateways know. Routes tell a
+//! [`Recorder`] what happens to a request; what engine and device know is asked for when somebody reads. Times are in seconds unless a name
+//! says otherwise. Source: Prometheus, "Exposition formats", text format 0.0.4.
+
+mod recorder;
+mod vllm;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+pub use recorder::{Outcome, Recorder};
+
+use self::vllm::Vllm;
+use crate::error::ApiError;
+use crate::state::{App, Phase, Served};
+
+/// Bounds of `worker_inference_duration_ms`: from a short answer on a GPU to the longest that is usual.
+const DURATION_MS: [f64; 15] = [
+    1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0, 60_000.0,
+    300_000.0,
+];
+
+/// The numbers. Clones are the same.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    http: IntCounterVec,
+    requests: IntCounterVec,
+    tokens: IntCounter,
+    duration: Histogram,
+    uptime: Gauge,
+    resident_set: IntGauge,
+    connections: IntGauge,
+    memory: IntGaugeVec,
+    vram: IntGauge,
+    ready: IntGauge,
+    /// Since the model is there, under its name.
+    vllm: OnceLock<Vllm>,
+}
+
+impl Inner {
+    fn new() -> prometheus::Result<Inner> {
+        let registry = Registry::new();
+        let r = &registry;
+        let http = Opts::new("worker_http_requests_total", "HTTP responses, by route and status");
+        let requests = Opts::new("worker_requests_total", "Accepted requests that ended, by how");
+        let duration = HistogramOpts::new(
+            "worker_inference_duration_ms",
+            "Milliseconds from the arrival of a request that was accepted until it ended",
+        );
+        let memory =
+            Opts::new("worker_memory_bytes", "Bytes that the device holds for the model, by purpose");
+        let gauge = |name, help| add(r, IntGauge::new(name, help)?);
+        let inner = Inner {
+            http: add(r, IntCounterVec::new(http, &["route", "status"])?)?,
+            requests: add(r, IntCounterVec::new(requests, &["outcome"])?)?,
+            tokens: add(r, IntCounter::new("worker_tokens_generated_total", "Tokens of answers")?)?,
+            duration: add(r, Histogram::with_opts(duration.buckets(DURATION_MS.to_vec()))?)?,
+            uptime: add(r, Gauge::new("worker_uptime_seconds", "Seconds since the server began")?)?,
+            resident_set: gauge(
+                "process_resident_memory_bytes",
+                "Bytes of the process in the host's memory",
+            )?,
+            connections: gauge("worker_http_connections", "Open connections")?,
+            memory: add(r, IntGaugeVec::new(memory, &["purpose"])?)?,
+            vram: gauge("worker_vram_bytes", "Bytes of the GPU's memory held for the model; 0 on a CPU")?,
+            ready: gauge("worker_ready", "1 while requests are taken, else 0")?,
+            vllm: OnceLock::new(),
+            registry,
+        };
+        for name in Outcome::NAMES {
+            inner.requests.with_label_values(&[name]);
+        }
+        Ok(inner)
+    }
+
+    /// vLLM's names, from the first time that the model is known.
+    fn vllm(&self, model: &str) -> &Vllm {
+        self.vllm.get_or_init(|| Vllm::new(&self.registry, model).expect(CONSTANT))
+    }
+}
+
+/// Why making a metric cannot fail: a test makes them all.
+const CONSTANT: &str = "names and bounds are constants, right and different";
+
+/// Registers a metric.
+fn add<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> prometheus::Result<M> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics(Arc::new(Inner::new().expect(CONSTANT)))
+    }
+}
+
+impl Metrics {
+    /// A response went out.
+    pub(crate) fn responded(&self, route: &str, status: u16) {
+        self.0.http.with_label_values(&[route, &status.to_string()]).inc();
+    }
+
+    /// A connection is open until this is dropped.
+    pub(crate) fn connected(&self) -> impl Drop + use<> {
+        Connected::new(self.0.connections.clone())
+    }
+
+    /// Everything, as Prometheus reads it.
+    fn text(&self, app: &App) -> Result<String, prometheus::Error> {
+        let inner = &self.0;
+        inner.uptime.set(app.began().elapsed().as_secs_f64());
+        inner.ready.set(i64::from(app.phase() == Phase::Ready));
+        if let Some(bytes) = resident_set() {
+            inner.resident_set.set(bytes);
+        }
+        if let Some(served) = app.served() {
+            inner.look(served);
+        }
+        TextEncoder::new().encode_to_string(&inner.registry.gather())
+    }
+}
+
+impl Inner {
+    /// What engine and device know.
+    fn look(&self, served: &Served) {
+        let memory = served.worker.engine().memory();
+        let parts =
+            [("weights", memory.weights), ("kv_cache", memory.kv_cache), ("activations", memory.activations)];
+        for (purpose, bytes) in parts {
+            self.memory.with_label_values(&[purpose]).set(signed(bytes));
+        }
+        let total = parts.iter().fold(0, |sum: u64, &(_, bytes)| sum.saturating_add(bytes));
+        self.vram.set(if served.info.device == "cpu" { 0 } else { signed(total) });
+        self.vllm(&served.info.id).look(&served.worker.engine().load());
+    }
+}
+
+/// Prometheus counts in signed numbers.
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Bytes of this process in the host's memory, where the system tells. Source: proc_pid_status(5).
+fn resident_set() -> Option<i64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Counts a connection while it is open.
+struct Connected(IntGauge);
+
+impl Connected {
+    fn new(gauge: IntGauge) -> Connected {
+        gauge.inc();
+        Connected(gauge)
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// GET /metrics.
+pub(crate) async fn metrics(State(app): State<App>) -> Response {
+    match app.metrics().text(&app) {
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(event = "error", %error, "the metrics cannot be written");
+            ApiError::Internal.into_response()
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What happens to one request, for the metrics and the log.
+//!
+//! A route makes a recorder once the engine has accepted a request, one for each answer, and tells it of each event that it passes on. Dropping it
+//! without an end means that the client is gone. The log gets `execute_start` and `execute_end` with lengths and times, never a text.
+
+use std::time::{Duration, Instant};
+
+use worker::{Event, StopReason};
+
+use super::Metrics;
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::state::{App, Served};
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The model, a stop string or a stop id ended the answer; calls of tools too.
+    Stop,
+    /// `max_tokens`, or the context was full.
+    Length,
+    /// The client asked.
+    Cancelled,
+    /// The client is gone.
+    Disconnected,
+    /// Its time was over.
+    Timeout,
+    /// It failed.
+    Error,
+}
+
+impl Outcome {
+    /// The values of the label `outcome`.
+    pub(super) const NAMES: [&'static str; 6] =
+        ["stop", "length", "cancelled", "disconnected", "timeout", "error"];
+
+    fn name(self) -> &'static str {
+        Outcome::NAMES[self as usize]
+    }
+
+    /// vLLM's `finished_reason`.
+    fn finished_reason(self) -> &'static str {
+        match self {
+            Outcome::Stop => "stop",
+            Outcome::Length => "length",
+            Outcome::Cancelled | Outcome::Disconnected | Outcome::Timeout => "abort",
+            Outcome::Error => "error",
+        }
+    }
+}
+
+impl From<&StopReason> for Outcome {
+    fn from(reason: &StopReason) -> Outcome {
+        match reason {
+            StopReason::Token(_) | StopReason::Text(_) => Outcome::Stop,
+            StopReason::Length => Outcome::Length,
+            StopReason::Cancelled => Outcome::Cancelled,
+            StopReason::Deadline => Outcome::Timeout,
+        }
+    }
+}
+
+/// Follows one request from its acceptance to its end.
+#[derive(Debug)]
+pub struct Recorder {
+    metrics: Metrics,
+    context: Context,
+    route: &'static str,
+    model: String,
+    n_prompt: usize,
+    n_generated: usize,
+    first_token: Option<Duration>,
+    last_token: Option<Instant>,
+    is_over: bool,
+}
+
+impl App {
+    /// Follows a request that was accepted on this route: call it once for each answer.
+    #[must_use]
+    pub fn record(&self, context: &Context, served: &Served, route: &'static str) -> Recorder {
+        let Context { client, correlation, .. } = context;
+        tracing::info!(event = "execute_start", %correlation, route, client = format_args!("{:016x}", client.id));
+        Recorder {
+            metrics: self.metrics().clone(),
+            context: context.clone(),
+            route,
+            model: served.info.id.clone(),
+            n_prompt: 0,
+            n_generated: 0,
+            first_token: None,
+            last_token: None,
+            is_over: false,
+        }
+    }
+}
+
+impl Recorder {
+    /// It runs from now on.
+    pub fn started(&mut self, n_prompt: usize) {
+        self.n_prompt = n_prompt;
+        let vllm = self.metrics.0.vllm(&self.model);
+        vllm.queue.observe(self.context.arrived.elapsed().as_secs_f64());
+        vllm.prompt_tokens.inc_by(n_prompt as u64);
+    }
+
+    /// More of its answer: so many tokens.
+    pub fn tokens(&mut self, n: usize) {
+        if n == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let vllm = self.metrics.0.vllm(&self.model);
+        match self.last_token.replace(now) {
+            Some(last) => {
+                // Tokens whose text had to wait come together; their time is shared out.
+                let seconds = now.duration_since(last).as_secs_f64() / n as f64;
+                (0..n).for_each(|_| vllm.between_tokens.observe(seconds));
+            }
+            None => {
+                let first = now.duration_since(self.context.arrived);
+                vllm.first_token.observe(first.as_secs_f64());
+                self.first_token = Some(first);
+            }
+        }
+        self.n_generated += n;
+        vllm.generation_tokens.inc_by(n as u64);
+        self.metrics.0.tokens.inc_by(n as u64);
+    }
+
+    /// It is over.
+    pub fn end(&mut self, outcome: Outcome) {
+        self.close(outcome, None);
+    }
+
+    /// It failed.
+    pub fn fail(&mut self, error: &ApiError) {
+        let outcome = match error {
+            ApiError::Cancelled => Outcome::Cancelled,
+            ApiError::Deadline => Outcome::Timeout,
+            _ => Outcome::Error,
+        };
+        self.close(outcome, Some(error));
+    }
+
+    /// All of these, for a route that passes on the worker's plain events.
+    pub fn event(&mut self, event: &Event) {
+        match event {
+            Event::Started { n_prompt, .. } => self.started(*n_prompt),
+            Event::Delta { tokens, .. } => self.tokens(tokens.len()),
+            Event::End { reason, .. } => self.end(reason.into()),
+            Event::Error(error) => self.fail(&error.clone().into()),
+        }
+    }
+
+    fn close(&mut self, outcome: Outcome, error: Option<&ApiError>) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        let took = self.context.arrived.elapsed();
+        let inner = &self.metrics.0;
+        inner.requests.with_label_values(&[outcome.name()]).inc();
+        inner.duration.observe(took.as_secs_f64() * 1e3);
+        let vllm = inner.vllm(&self.model);
+        vllm.success.with_label_values(&[outcome.finished_reason()]).inc();
+        vllm.latency.observe(took.as_secs_f64());
+        let (correlation, route) = (&self.context.correlation, self.route);
+        if let Some(error) = error.filter(|_| outcome == Outcome::Error) {
+            tracing::error!(event = "error", %correlation, route, code = error.code(), "{error}");
+        }
+        tracing::info!(
+            event = "execute_end",
+            %correlation,
+            route,
+            outcome = outcome.name(),
+            n_prompt = self.n_prompt,
+            n_generated = self.n_generated,
+            first_token_ms = self.first_token.map(milliseconds),
+            total_ms = milliseconds(took),
+        );
+    }
+}
+
+/// With microseconds, so that logs stay readable.
+fn milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1e3
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.close(Outcome::Disconnected, None);
+    }
+}

@@ -1,0 +1,112 @@
+//! The names that vLLM's dashboards and Kubernetes' inference gateway know, each with the label `model_name`.
+//!
+//! The gateway picks a server by the first three: running, waiting and the share of the KV cache that requests hold. Source: vLLM's
+//! documentation, "Production metrics"; Gateway API Inference Extension, "Model server protocol".
+
+use std::sync::{Mutex, PoisonError};
+
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use worker::Load;
+
+use super::{add, signed};
+
+/// Seconds until a first token.
+const FIRST_TOKEN: [f64; 18] = [
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 20.0, 80.0,
+];
+/// Seconds between tokens; a small model on a fast GPU takes a quarter of a millisecond.
+const BETWEEN_TOKENS: [f64; 18] = [
+    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5,
+    10.0, 40.0,
+];
+/// Seconds of a request, and of its wait.
+const LATENCY: [f64; 18] =
+    [0.005, 0.025, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 960.0];
+
+/// vLLM's metrics of one model.
+pub(super) struct Vllm {
+    running: IntGauge,
+    waiting: IntGauge,
+    kv_cache_usage: Gauge,
+    prefix_queries: IntCounter,
+    prefix_hits: IntCounter,
+    pub(super) prompt_tokens: IntCounter,
+    pub(super) generation_tokens: IntCounter,
+    pub(super) success: IntCounterVec,
+    pub(super) first_token: Histogram,
+    pub(super) between_tokens: Histogram,
+    pub(super) latency: Histogram,
+    pub(super) queue: Histogram,
+    /// Held while counters are brought up to the engine's, by whoever reads.
+    looking: Mutex<()>,
+}
+
+impl Vllm {
+    pub(super) fn new(registry: &Registry, model: &str) -> prometheus::Result<Vllm> {
+        let r = registry;
+        let opts = |name, help| Opts::new(name, help).const_label("model_name", model);
+        let gauge = |name, help| add(r, IntGauge::with_opts(opts(name, help))?);
+        let counter = |name, help| add(r, IntCounter::with_opts(opts(name, help))?);
+        let histogram = |name, help, bounds: &[f64]| {
+            let opts =
+                HistogramOpts::new(name, help).const_label("model_name", model).buckets(bounds.to_vec());
+            add(r, Histogram::with_opts(opts)?)
+        };
+        let usage = opts("vllm:kv_cache_usage_perc", "Share of the KV cache that requests hold, 0 to 1");
+        let success = opts("vllm:request_success_total", "Requests that ended, by reason");
+        let vllm = Vllm {
+            running: gauge("vllm:num_requests_running", "Requests that are computed")?,
+            waiting: gauge("vllm:num_requests_waiting", "Requests that wait")?,
+            kv_cache_usage: add(r, Gauge::with_opts(usage)?)?,
+            prefix_queries: counter(
+                "vllm:prefix_cache_queries_total",
+                "Prompt tokens looked up in the cache",
+            )?,
+            prefix_hits: counter("vllm:prefix_cache_hits_total", "Prompt tokens found in the cache")?,
+            prompt_tokens: counter("vllm:prompt_tokens_total", "Prompt tokens of requests that began")?,
+            generation_tokens: counter("vllm:generation_tokens_total", "Tokens of answers")?,
+            success: add(r, IntCounterVec::new(success, &["finished_reason"])?)?,
+            first_token: histogram(
+                "vllm:time_to_first_token_seconds",
+                "From a request's arrival to its first token",
+                &FIRST_TOKEN,
+            )?,
+            between_tokens: histogram(
+                "vllm:inter_token_latency_seconds",
+                "Between two tokens of an answer",
+                &BETWEEN_TOKENS,
+            )?,
+            latency: histogram(
+                "vllm:e2e_request_latency_seconds",
+                "From a request's arrival to its end",
+                &LATENCY,
+            )?,
+            queue: histogram(
+                "vllm:request_queue_time_seconds",
+                "From a request's arrival until it runs",
+                &LATENCY,
+            )?,
+            looking: Mutex::new(()),
+        };
+        for reason in ["stop", "length", "abort", "error"] {
+            vllm.success.with_label_values(&[reason]);
+        }
+        Ok(vllm)
+    }
+
+    /// Takes over what the engine knows.
+    pub(super) fn look(&self, load: &Load) {
+        let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = load.n_page.saturating_sub(load.n_free_page);
+        self.running.set(signed(load.n_unfinished as u64));
+        self.waiting.set(0);
+        self.kv_cache_usage.set(if load.n_page == 0 { 0.0 } else { used as f64 / load.n_page as f64 });
+        catch_up(&self.prefix_queries, 0);
+        catch_up(&self.prefix_hits, 0);
+    }
+}
+
+/// Brings a counter up to one that is kept elsewhere.
+fn catch_up(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
