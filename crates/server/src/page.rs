@@ -1,7 +1,7 @@
 //! The page at `/`: chat with the model, and see how it does. Files of `page/`, embedded as they are.
 //!
-//! The page needs nothing from outside, and its content security policy says so: scripts and styles are its own, and what a model writes cannot become
-//! either.
+//! The page needs nothing from outside, and the content security policy of every response (`around.rs`) says so: scripts and styles are its own,
+//! and what a model writes cannot become either.
 
 use axum::Router;
 use axum::extract::Path;
@@ -11,9 +11,6 @@ use axum::routing::get;
 
 use crate::error::ApiError;
 use crate::state::App;
-
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Embeds files of `page/`.
 macro_rules! files {
@@ -58,9 +55,6 @@ fn file(name: &str) -> Response {
     let mut headers = HeaderMap::new();
     for (key, value) in [
         (header::CONTENT_TYPE, kind),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
         // A new version of the program brings new files under the same names.
         (header::CACHE_CONTROL, "no-cache"),
     ] {

@@ -85,7 +85,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL", help_heading = "Server", requires = "worker_id")]
     callback_url: Option<String>,
     #[command(flatten)]
-    security: security::Args,
+    security: security::SecurityArgs,
 }
 
 /// Runs the command.

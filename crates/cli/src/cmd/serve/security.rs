@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 4 << 20;
 
 /// The flags.
 #[derive(clap::Args, Clone, Debug)]
-pub(super) struct Args {
+pub(super) struct SecurityArgs {
     /// A file of API keys, one a line: `name:key` or a bare key; SIGHUP reads it again
     #[arg(long, value_name = "PATH", help_heading = "Security")]
     api_key_file: Option<PathBuf>,
@@ -86,7 +86,7 @@ impl From<Scope> for CacheScope {
     }
 }
 
-impl Args {
+impl SecurityArgs {
     /// Whether connections are private.
     pub(super) fn is_tls(&self) -> bool {
         self.tls_cert.is_some()
