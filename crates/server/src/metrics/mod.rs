@@ -8,7 +8,7 @@ mod recorder;
 mod vllm;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axum::extract::State;
 use axum::http::header;
@@ -47,6 +47,10 @@ struct Inner {
     memory: IntGaugeVec,
     vram: IntGauge,
     ready: IntGauge,
+    steps: IntCounter,
+    cached_pages: IntGauge,
+    /// Held while counters are brought up to the engine's, by whoever reads.
+    reading: Mutex<()>,
     /// Since the model is there, under its name.
     vllm: OnceLock<Vllm>,
 }
@@ -78,6 +82,9 @@ impl Inner {
             memory: add(r, IntGaugeVec::new(memory, &["purpose"])?)?,
             vram: gauge("worker_vram_bytes", "Bytes of the GPU's memory held for the model; 0 on a CPU")?,
             ready: gauge("worker_ready", "1 while requests are taken, else 0")?,
+            steps: add(r, IntCounter::new("worker_steps_total", "Steps that the device was given")?)?,
+            cached_pages: gauge("worker_kv_cache_cached_pages", "Pages kept for prompts that begin alike")?,
+            reading: Mutex::new(()),
             vllm: OnceLock::new(),
             registry,
         };
@@ -122,6 +129,7 @@ impl Metrics {
     /// Everything, as Prometheus reads it.
     fn text(&self, app: &App) -> Result<String, prometheus::Error> {
         let inner = &self.0;
+        let _one_at_a_time = inner.reading.lock().unwrap_or_else(PoisonError::into_inner);
         inner.uptime.set(app.began().elapsed().as_secs_f64());
         inner.ready.set(i64::from(app.phase() == Phase::Ready));
         if let Some(bytes) = resident_set() {
@@ -145,7 +153,10 @@ impl Inner {
         }
         let total = parts.iter().fold(0, |sum: u64, &(_, bytes)| sum.saturating_add(bytes));
         self.vram.set(if served.info.device == "cpu" { 0 } else { signed(total) });
-        self.vllm(&served.info.id).look(&served.worker.engine().load());
+        let load = served.worker.engine().load();
+        vllm::catch_up(&self.steps, load.n_step);
+        self.cached_pages.set(signed(load.n_cached_page as u64));
+        self.vllm(&served.info.id).look(&load);
     }
 }
 

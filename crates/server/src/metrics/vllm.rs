@@ -3,8 +3,6 @@
 //! The gateway picks a server by the first three: running, waiting and the share of the KV cache that requests hold. Source: vLLM's
 //! documentation, "Production metrics"; Gateway API Inference Extension, "Model server protocol".
 
-use std::sync::{Mutex, PoisonError};
-
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use worker::Load;
 
@@ -37,8 +35,6 @@ pub(super) struct Vllm {
     pub(super) between_tokens: Histogram,
     pub(super) latency: Histogram,
     pub(super) queue: Histogram,
-    /// Held while counters are brought up to the engine's, by whoever reads.
-    looking: Mutex<()>,
 }
 
 impl Vllm {
@@ -86,7 +82,6 @@ impl Vllm {
                 "From a request's arrival until it runs",
                 &LATENCY,
             )?,
-            looking: Mutex::new(()),
         };
         for reason in ["stop", "length", "abort", "error"] {
             vllm.success.with_label_values(&[reason]);
@@ -94,19 +89,18 @@ impl Vllm {
         Ok(vllm)
     }
 
-    /// Takes over what the engine knows.
+    /// Takes over what the engine knows; one reader at a time.
     pub(super) fn look(&self, load: &Load) {
-        let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let used = load.n_page.saturating_sub(load.n_free_page);
-        self.running.set(signed(load.n_unfinished as u64));
-        self.waiting.set(0);
+        self.running.set(signed(load.n_running as u64));
+        self.waiting.set(signed(load.n_waiting as u64));
         self.kv_cache_usage.set(if load.n_page == 0 { 0.0 } else { used as f64 / load.n_page as f64 });
-        catch_up(&self.prefix_queries, 0);
-        catch_up(&self.prefix_hits, 0);
+        catch_up(&self.prefix_queries, load.n_prefix_query_token);
+        catch_up(&self.prefix_hits, load.n_prefix_hit_token);
     }
 }
 
 /// Brings a counter up to one that is kept elsewhere.
-fn catch_up(counter: &IntCounter, to: u64) {
+pub(super) fn catch_up(counter: &IntCounter, to: u64) {
     counter.inc_by(to.saturating_sub(counter.get()));
 }

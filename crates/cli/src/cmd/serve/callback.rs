@@ -36,7 +36,7 @@ pub(super) fn tell(args: &Args, app: &App, address: SocketAddr) {
         worker_id: worker_id.clone(),
         model_ref: args.model.model.to_string(),
         vram_bytes: if served.info.device == "cpu" { 0 } else { bytes },
-        uri: format!("http://{}", reachable(address)),
+        uri: format!("{}://{}", if args.security.is_tls() { "https" } else { "http" }, reachable(address)),
     };
     let url = url.clone();
     let sending = thread::Builder::new().name("callback".to_owned()).spawn(move || send(&url, &ready));
