@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use worker::{Event, StopReason};
+use worker::{ChatEvent, Event, StopReason};
 
 use super::Metrics;
 use crate::context::Context;
@@ -149,6 +149,16 @@ impl Recorder {
             Event::Delta { tokens, .. } => self.tokens(tokens.len()),
             Event::End { reason, .. } => self.end(reason.into()),
             Event::Error(error) => self.fail(&error.clone().into()),
+        }
+    }
+
+    /// The same, for one that passes on the events of a conversation.
+    pub fn chat_event(&mut self, event: &ChatEvent) {
+        match event {
+            ChatEvent::Started { n_prompt, .. } => self.started(*n_prompt),
+            ChatEvent::Delta(delta) => self.tokens(delta.tokens.len()),
+            ChatEvent::End { reason, .. } => self.end(reason.into()),
+            ChatEvent::Error(error) => self.fail(&error.clone().into()),
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use worker::{ChatEvent, ChatGeneration, Event, Finish, Generation, StopReason};
 
 use crate::error::ApiError;
+use crate::metrics::Recorder;
 use crate::sse;
 
 /// How long headers wait for the first event.
@@ -62,22 +63,26 @@ impl Step for ChatEvent {
 pub(super) struct Choices<E>(SelectAll<BoxStream<'static, (usize, E)>>);
 
 impl Choices<Event> {
-    /// Of plain answers.
-    pub(super) fn plain(generations: Vec<Generation>) -> Choices<Event> {
-        Choices::merged(generations.into_iter().map(|generation| {
-            stream::unfold(generation, |mut generation| async {
-                generation.recv().await.map(|event| (event, generation))
+    /// Of plain answers, each with what records it.
+    pub(super) fn plain(generations: Vec<(Generation, Recorder)>) -> Choices<Event> {
+        Choices::merged(generations.into_iter().map(|answer| {
+            stream::unfold(answer, |(mut generation, mut recorder)| async {
+                let event = generation.recv().await?;
+                recorder.event(&event);
+                Some((event, (generation, recorder)))
             })
         }))
     }
 }
 
 impl Choices<ChatEvent> {
-    /// Of answers in a conversation.
-    pub(super) fn chat(generations: Vec<ChatGeneration>) -> Choices<ChatEvent> {
-        Choices::merged(generations.into_iter().map(|generation| {
-            stream::unfold(generation, |mut generation| async {
-                generation.recv().await.map(|event| (event, generation))
+    /// Of answers in a conversation, each with what records it.
+    pub(super) fn chat(generations: Vec<(ChatGeneration, Recorder)>) -> Choices<ChatEvent> {
+        Choices::merged(generations.into_iter().map(|answer| {
+            stream::unfold(answer, |(mut generation, mut recorder)| async {
+                let event = generation.recv().await?;
+                recorder.chat_event(&event);
+                Some((event, (generation, recorder)))
             })
         }))
     }

@@ -35,7 +35,7 @@ pub(crate) async fn create(
         ignored,
     };
     let (n, is_stream) = (shape.n, shape.is_stream);
-    let (for_check, limits) = (served.clone(), app.options().limits);
+    let (for_check, limits, asked) = (served.clone(), app.options().limits, context.clone());
     // Templates, tokenisation and grammars can take their time: not on a thread that others' events pass through.
     let (request, ignored) = blocking(move || {
         let (request, ignored) = body.into_request(&for_check, context)?;
@@ -44,8 +44,11 @@ pub(crate) async fn create(
     .await?;
     let shape = Shape { ignored: [shape.ignored, ignored].concat(), ..shape };
     let generations = (0..n as u64)
-        .map(|i| served.worker.chat(request.with_seed(request.seed().wrapping_add(i))))
-        .collect::<Result<Vec<_>, _>>()?;
+        .map(|i| {
+            let generation = served.worker.chat(request.with_seed(request.seed().wrapping_add(i)))?;
+            Ok((generation, app.record(&asked, &served, "/v1/chat/completions")))
+        })
+        .collect::<Result<Vec<_>, ApiError>>()?;
     let choices = Choices::chat(generations);
     let object = if is_stream { "chat.completion.chunk" } else { "chat.completion" };
     let envelope = Envelope::new(&served, "chatcmpl", object);

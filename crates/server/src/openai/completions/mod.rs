@@ -41,13 +41,14 @@ pub(crate) async fn create(
         wants_logprobs: body.logprobs.is_some(),
         ignored,
     };
-    let (for_check, limits) = (served.clone(), app.options().limits);
+    let (for_check, limits, asked) = (served.clone(), app.options().limits, context.clone());
     let prepared = blocking(move || prepare(body, &for_check, &limits, context)).await?;
     let mut generations = Vec::new();
     for request in &prepared.requests {
         for i in 0..shape.n as u64 {
             let request = request.with_seed(request.seed().wrapping_add(i));
-            generations.push(served.worker.start(request)?);
+            let generation = served.worker.start(request)?;
+            generations.push((generation, app.record(&asked, &served, "/v1/completions")));
         }
     }
     let choices = Choices::plain(generations);
