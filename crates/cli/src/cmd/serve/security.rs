@@ -20,14 +20,8 @@ pub(super) struct SecurityArgs {
     /// A file of API keys, one a line: `name:key` or a bare key; SIGHUP reads it again
     #[arg(long, value_name = "PATH", help_heading = "Security")]
     api_key_file: Option<PathBuf>,
-    /// One API key; other users of the machine can see the command line, so better give it in the environment
-    #[arg(
-        long,
-        value_name = "KEY",
-        env = "WORKER_ORCD_API_KEY",
-        hide_env_values = true,
-        help_heading = "Security"
-    )]
+    /// One API key; other users of the machine can see the command line, so better give it as WORKER_ORCD_API_KEY
+    #[arg(long, value_name = "KEY", help_heading = "Security")]
     api_key: Option<Secret>,
     /// Listen without API keys on an address that other machines reach
     #[arg(long, help_heading = "Security")]
