@@ -152,6 +152,52 @@ fn a_template_gets_what_the_body_says() {
     assert_eq!(used["usage"]["prompt_tokens"], tokens["count"]);
 }
 
+/// A call and the reasoning before it, whole and in chunks that join to the same.
+#[test]
+fn reasoning_and_calls_have_their_own_fields() {
+    let call = |name: &str| {
+        format!("<tool_call>{{\"name\": \"{name}\", \"arguments\": {{\"a\": \"€\"}}}}</tool_call>")
+    };
+    let server = says(&format!("<think>hm</think>I look.{}{}", call("f"), call("g")));
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}});
+    let body = hello(&json!({"tools": [tool("f"), tool("g")], "max_tokens": 500}));
+    let answer = server.json(PATH, &body);
+    let mut choice = answer["choices"][0].clone();
+    assert!(answer["usage"]["completion_tokens_details"]["reasoning_tokens"].as_u64() > Some(1));
+    let message = choice["message"].clone();
+    for call in choice["message"]["tool_calls"].as_array_mut().unwrap() {
+        assert!(call["id"].as_str().unwrap().starts_with("call_"));
+        call["id"] = "ID".into();
+    }
+    expect![[r#"{"index":0,"message":{"role":"assistant","content":"I look.","refusal":null,"reasoning_content":"hm","reasoning":"hm","tool_calls":[{"id":"ID","type":"function","function":{"name":"f","arguments":"{\"a\": \"€\"}"}},{"id":"ID","type":"function","function":{"name":"g","arguments":"{\"a\": \"€\"}"}}]},"logprobs":null,"finish_reason":"tool_calls"}"#]].assert_eq(&choice.to_string());
+
+    let mut streamed = body.clone();
+    streamed["stream"] = true.into();
+    let events = server.events(PATH, &streamed);
+    let deltas = || events.iter().map(|event| &event["choices"][0]["delta"]);
+    let joined = |name: &str| deltas().filter_map(|delta| delta[name].as_str()).collect::<String>();
+    assert_eq!((joined("reasoning_content"), joined("reasoning")), ("hm".to_owned(), "hm".to_owned()));
+    assert_eq!(joined("content"), "I look.");
+    let pieces: Vec<&Value> =
+        deltas().flat_map(|delta| delta["tool_calls"].as_array().into_iter().flatten()).collect();
+    for (index, name) in [(0, "f"), (1, "g")] {
+        let own: Vec<_> = pieces.iter().filter(|piece| piece["index"] == index).collect();
+        assert_eq!((&own[0]["type"], &own[0]["function"]["name"]), (&json!("function"), &json!(name)));
+        assert!(own[1..].iter().all(|piece| piece["id"].is_null() && piece["type"].is_null()));
+        let arguments: String =
+            own.iter().filter_map(|piece| piece["function"]["arguments"].as_str()).collect();
+        assert_eq!(arguments, "{\"a\": \"€\"}");
+    }
+    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+
+    // An answer as it came, and the tool's, are the history of the next request.
+    let id = message["tool_calls"][0]["id"].clone();
+    let next = json!({"messages": [{"role": "user", "content": "Hello"}, message,
+        {"role": "tool", "tool_call_id": id, "content": [{"type": "text", "text": "3"}]}]});
+    let prompt = server.json("/apply-template", &next)["prompt"].clone();
+    expect![[r#"[user]Hello[assistant]I look.<tool_call>{"name": "f", "arguments": {"a": "€"}}</tool_call><tool_call>{"name": "g", "arguments": {"a": "€"}}</tool_call>[tool]3[assistant]"#]].assert_eq(prompt.as_str().unwrap());
+}
+
 #[test]
 fn what_is_not_used_is_named_and_what_is_not_known_refused() {
     let server = says("x");
