@@ -100,7 +100,13 @@ fn start(app: &App, context: &Context, body: Result<Json<Execute>, ApiError>) ->
         cache_scope: context.client.cache_scope,
         ..Request::new(prompt)
     };
-    let generation = served.worker.generate(request)?;
+    let request = served.worker.check(request)?;
+    let n_prompt = request.prompt().len();
+    if let Some(limit) = limits.prompt_tokens.filter(|&limit| n_prompt > limit) {
+        let message = format!("expected at most {limit} tokens, found {n_prompt}");
+        return Err(ApiError::invalid("prompt", message));
+    }
+    let generation = served.worker.start(request)?;
     let job = app.jobs().enter(context.client.id, &id, generation.canceller())?;
     let recorder = app.record(context, &served, "/execute");
     Ok(Running { served, generation, job, recorder, n_token: 0 })

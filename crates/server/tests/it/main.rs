@@ -3,6 +3,10 @@
 mod chat;
 mod completions;
 mod document;
+mod doors;
+mod numbers;
 mod scripted;
 mod served;
+mod slow;
 mod text;
+mod tls;

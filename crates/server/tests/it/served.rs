@@ -53,9 +53,14 @@ pub(crate) fn says(text: &str) -> Running {
 
 impl Running {
     pub(crate) fn start(executor: Scripted) -> Running {
+        Running::with(executor, ServerOptions::default())
+    }
+
+    /// A server that is set up like this, on a port of its own.
+    pub(crate) fn with(executor: Scripted, options: ServerOptions) -> Running {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let options = ServerOptions { bind: ([127, 0, 0, 1], 0).into(), ..ServerOptions::default() };
+        let options = ServerOptions { bind: ([127, 0, 0, 1], 0).into(), ..options };
         let server = runtime.block_on(Server::bind(options)).unwrap();
         let (app, address) = (server.app(), server.address());
         let engine = Engine::spawn(Box::new(executor), EngineOptions::default()).unwrap();
@@ -72,6 +77,26 @@ impl Running {
         app.set_ready(Served { worker, info });
         runtime.spawn(server.run());
         Running { address, app, _runtime: runtime }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn app(&self) -> &server::App {
+        &self.app
+    }
+
+    /// The status, the headers in lower case and the body of an answer to a request with these further headers.
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &[&str]) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        let more: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+        let host = if more.to_ascii_lowercase().contains("host:") { "" } else { "Host: localhost\r\n" };
+        write!(stream, "{method} {path} HTTP/1.1\r\n{host}{more}Connection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), head.to_ascii_lowercase(), body.to_owned())
     }
 
     /// Requests that the engine has not finished.
