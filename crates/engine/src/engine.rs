@@ -14,7 +14,8 @@ use model::{Batch, Executor, Limits, Output, Picked, Ticket, Want};
 
 use crate::EngineError;
 use crate::load::Counters;
-use crate::pages::PagePool;
+use crate::pages::{PagePool, Pages};
+use crate::prefix_cache::{NodeId, PrefixCache};
 use crate::queue::Queue;
 use crate::scheduler::{self, Demand, Grant};
 use crate::sequence::{Sequence, Waiting};
@@ -25,12 +26,14 @@ use crate::stream::Event;
 pub struct EngineOptions {
     /// How many requests may wait beyond those that have a slot.
     pub n_waiting: usize,
+    /// Whether pages of prompts are kept for later requests of the same [`cache_scope`](crate::EngineRequest::cache_scope).
+    pub prefix_cache: bool,
 }
 
 impl Default for EngineOptions {
-    /// 64 may wait.
+    /// 64 may wait, pages are kept.
     fn default() -> Self {
-        EngineOptions { n_waiting: 64 }
+        EngineOptions { n_waiting: 64, prefix_cache: true }
     }
 }
 
@@ -38,9 +41,13 @@ impl Default for EngineOptions {
 pub(crate) struct Core {
     executor: Box<dyn Executor>,
     limits: Limits,
+    options: EngineOptions,
     pool: PagePool,
+    cache: PrefixCache,
     free_slots: Vec<SlotId>,
     waiting: Queue,
+    /// Free pages and made ones of the cache when the first of the queue did not fit: until one of them changes it does not.
+    blocked: Option<(usize, u64)>,
     /// By number in the order of admission.
     running: BTreeMap<u64, Sequence>,
     in_flight: VecDeque<Step>,
@@ -57,15 +64,18 @@ struct Step {
 }
 
 impl Core {
-    pub(crate) fn new(executor: Box<dyn Executor>) -> Core {
+    pub(crate) fn new(executor: Box<dyn Executor>, options: EngineOptions) -> Core {
         let limits = executor.limits();
         Core {
+            options,
             pool: PagePool::new(limits.n_page),
+            cache: PrefixCache::new(limits.page_size),
             // The lowest slots are taken first.
             free_slots: (0..limits.n_slot).rev().filter_map(|slot| SlotId::try_from(slot).ok()).collect(),
             limits,
             executor,
             waiting: Queue::default(),
+            blocked: None,
             running: BTreeMap::new(),
             in_flight: VecDeque::new(),
             n_admitted: 0,
@@ -98,7 +108,7 @@ impl Core {
     /// One round. An error is final: the executor is of no more use.
     pub(crate) fn step(&mut self) -> Result<(), EngineError> {
         self.sweep(Instant::now());
-        self.admit(Instant::now());
+        self.admit();
         let mut n_failed = 0;
         while self.in_flight.len() < self.limits.n_in_flight.max(1) {
             let schedule = self.schedule();
@@ -120,6 +130,7 @@ impl Core {
     /// Ends what is cancelled or overdue.
     fn sweep(&mut self, now: Instant) {
         for (waiting, reason) in self.waiting.sweep(now) {
+            self.blocked = None;
             waiting.end(reason, now);
         }
         let over: Vec<(u64, Event)> = self
@@ -133,19 +144,79 @@ impl Core {
     }
 
     /// Starts waiting requests, in turn, while there is a slot and every page that the first of them can need.
-    fn admit(&mut self, now: Instant) {
+    fn admit(&mut self) {
+        let share = self.options.prefix_cache;
         while let Some(first) = self.waiting.first() {
             let Some(&slot) = self.free_slots.last() else { return };
-            let Some(pages) = self.pool.take(first.request.n_page(&self.limits)) else { return };
+            let now = (self.pool.n_free(), self.cache.n_made());
+            if self.blocked == Some(now) {
+                return;
+            }
+            let scope = first.request.cache_scope.filter(|_| share);
+            let prefix = scope.map(|scope| self.cache.find(scope, &first.request.prompt));
+            let n_found = prefix.as_ref().map_or(0, |prefix| prefix.pages.len());
+            let n_more = first.request.n_page(&self.limits).saturating_sub(n_found);
+            if n_more > self.pool.n_free() {
+                self.blocked = Some(now);
+                return;
+            }
+            self.cache.evict(n_more.saturating_sub(self.pool.n_unowned()));
+            let Some(more) = self.pool.take(n_more) else { return };
             let Some(waiting) = self.waiting.pop() else { return };
+            self.blocked = None;
             self.free_slots.pop();
             self.n_admitted += 1;
-            self.running.insert(self.n_admitted, Sequence::start(waiting, slot, pages, now));
+            let (mut held, tip) =
+                prefix.map_or((Vec::new(), NodeId::ROOT), |prefix| (prefix.pages, prefix.tip));
+            held.extend(more);
+            let mut sequence = Sequence::start(waiting, slot, Pages::new(held), share);
+            sequence.skip(n_found, tip, self.limits.page_size);
+            self.running.insert(self.n_admitted, sequence);
             self.counters.n_running.store(self.running.len(), Ordering::Relaxed);
         }
     }
 
-    fn schedule(&self) -> Vec<Grant> {
+    /// Lets a sequence that has not begun wait for one that came before it and is computing more of the same prompt than is there. Else
+    /// requests with one prompt that arrive together would each compute all of it.
+    fn follow(&mut self) {
+        let fresh = self.running.iter().filter(|(_, s)| s.is_fresh() && s.shared_prompt().is_some());
+        let fresh: Vec<u64> = fresh.map(|(&id, _)| id).collect();
+        for id in fresh {
+            let Some(sequence) = self.running.get(&id) else { continue };
+            if let Some((leader, n_token)) = sequence.follows {
+                if self.running.get(&leader).is_some_and(|leader| leader.progress().0 < n_token) {
+                    continue;
+                }
+                let Some((scope, prompt)) = sequence.shared_prompt() else { continue };
+                let prefix = self.cache.find(scope, &Arc::clone(prompt));
+                if let Some(sequence) = self.running.get_mut(&id) {
+                    sequence.adopt(prefix, self.limits.page_size);
+                }
+            }
+            let leader = self.leader(id);
+            if let Some(sequence) = self.running.get_mut(&id) {
+                sequence.follows = leader;
+            }
+        }
+    }
+
+    /// The sequence that came before this one and is computing most of the same prompt beyond what this one has, and how much that is.
+    fn leader(&self, id: u64) -> Option<(u64, usize)> {
+        let sequence = self.running.get(&id)?;
+        let (scope, prompt) = sequence.shared_prompt()?;
+        let body = &prompt[..prompt.len() - 1];
+        let common = |other: &Sequence| {
+            let (_, theirs) = other.shared_prompt().filter(|(theirs, _)| *theirs == scope)?;
+            let n_token = body.iter().zip(&**theirs).take_while(|(a, b)| a == b).count();
+            let n_token = n_token - n_token % self.limits.page_size;
+            (n_token > sequence.progress().1 && n_token > other.progress().0).then_some(n_token)
+        };
+        let before = self.running.range(..id);
+        before.filter_map(|(&id, other)| Some((id, common(other)?))).max_by_key(|&(_, n_token)| n_token)
+    }
+
+    fn schedule(&mut self) -> Vec<Grant> {
+        self.follow();
         let demands: Vec<Demand> =
             self.running.iter().filter_map(|(&id, sequence)| sequence.demand(id)).collect();
         scheduler::schedule(&demands, self.limits.n_row)
@@ -160,6 +231,11 @@ impl Core {
         for grant in schedule {
             let Some(sequence) = self.running.get_mut(&grant.id) else { continue };
             sequence.served = self.n_step;
+            if let Some((_, prompt)) = sequence.shared_prompt().filter(|_| sequence.is_fresh()) {
+                let (n_prompt, n_cached) = (prompt.len() as u64, sequence.progress().1 as u64);
+                self.counters.n_prefix_query_token.fetch_add(n_prompt, Ordering::Relaxed);
+                self.counters.n_prefix_hit_token.fetch_add(n_cached, Ordering::Relaxed);
+            }
             let span = match sequence.next_span(grant.n_token) {
                 Ok(span) => span,
                 Err(error) => {
@@ -180,6 +256,12 @@ impl Core {
             let ticket = self.executor.submit(&batch)?;
             self.counters.n_step.fetch_add(1, Ordering::Relaxed);
             self.in_flight.push_back(Step { ticket, wants });
+            for grant in schedule {
+                if let Some(sequence) = self.running.get_mut(&grant.id) {
+                    sequence.share(&mut self.cache, self.limits.page_size);
+                }
+            }
+            self.counters.n_cached_page.store(self.cache.len(), Ordering::Relaxed);
         }
         Ok(n_failed)
     }
@@ -208,6 +290,9 @@ impl Core {
     fn finish(&mut self, id: u64, event: Event) {
         if let Some(sequence) = self.running.remove(&id) {
             self.free_slots.push(sequence.slot);
+            if let Some(tip) = sequence.tip() {
+                self.cache.touch(tip);
+            }
             self.counters.n_running.store(self.running.len(), Ordering::Relaxed);
             sequence.finish(event);
         }
@@ -216,6 +301,8 @@ impl Core {
     /// Ends every request with this error.
     pub(crate) fn fail(&mut self, error: &EngineError) {
         self.in_flight.clear();
+        self.cache.clear();
+        self.counters.n_cached_page.store(0, Ordering::Relaxed);
         let ids: Vec<u64> = self.running.keys().copied().collect();
         for id in ids {
             self.finish(id, Event::Error(error.clone()));

@@ -75,7 +75,7 @@ impl Engine {
     /// # Errors
     /// When the operating system starts no thread.
     pub fn spawn(executor: Box<dyn Executor>, options: EngineOptions) -> io::Result<EngineHandle> {
-        let core = Core::new(executor);
+        let core = Core::new(executor, options);
         let limits = core.executor().limits();
         let shared = Arc::new(Shared {
             limits,

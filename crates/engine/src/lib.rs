@@ -20,6 +20,7 @@ mod error;
 mod handle;
 mod load;
 mod pages;
+mod prefix_cache;
 mod queue;
 mod request;
 mod scheduler;

@@ -12,6 +12,7 @@ use model::{Input, Limits, Role, Sampled, SamplingParams, Span, Want};
 
 use crate::constraint::{self, Guarded};
 use crate::pages::Pages;
+use crate::prefix_cache::{NodeId, Prefix, PrefixCache};
 use crate::scheduler::{Demand, Need};
 use crate::stream::{EndReason, Event, Outbox, Timings, Usage};
 use crate::{EngineError, EngineRequest};
@@ -61,7 +62,13 @@ pub(crate) struct Sequence {
     /// Used until `min_tokens` tokens are there.
     params_before_min: Option<Arc<SamplingParams>>,
     constraint: Option<Guarded>,
-    /// Positions submitted.
+    /// Where the pages of its prompt are kept for others.
+    branch: Option<Branch>,
+    /// The sequence that computes the start of this one's prompt, and how much of it, while this one waits for that.
+    pub(crate) follows: Option<(u64, usize)>,
+    /// Positions whose pages were there already.
+    n_cached: usize,
+    /// Positions submitted, or there already.
     n_submitted: usize,
     /// Tokens sampled and collected.
     n_generated: usize,
@@ -73,9 +80,23 @@ pub(crate) struct Sequence {
     outbox: Outbox,
 }
 
+/// How far a sequence's pages stand in the prefix cache.
+#[derive(Clone, Copy, Debug)]
+struct Branch {
+    scope: u64,
+    /// The last page of it.
+    tip: NodeId,
+    n_page: usize,
+    /// Whether no more of its pages are kept, as another's stand in their place.
+    closed: bool,
+}
+
 impl Sequence {
-    /// Starts a request on its slot and pages, and says so.
-    pub(crate) fn start(waiting: Waiting, slot: SlotId, pages: Pages, now: Instant) -> Sequence {
+    /// Starts a request on its slot and pages, and says so. Its pages may be shared through the prefix cache if `shares`.
+    pub(crate) fn start(waiting: Waiting, slot: SlotId, pages: Pages, shares: bool) -> Sequence {
+        let now = Instant::now();
+        let scope = waiting.request.cache_scope.filter(|_| shares);
+        let branch = scope.map(|scope| Branch { scope, tip: NodeId::ROOT, n_page: 0, closed: false });
         let Waiting { request, constraint, outbox, submitted } = waiting;
         outbox.send(Event::Started { queue: now - submitted });
         Sequence {
@@ -84,6 +105,9 @@ impl Sequence {
             params: Arc::new(request.params.clone()),
             params_before_min: request.params_before_min(),
             constraint,
+            branch,
+            follows: None,
+            n_cached: 0,
             request,
             n_submitted: 0,
             n_generated: 0,
@@ -95,13 +119,69 @@ impl Sequence {
         }
     }
 
+    /// Its prompt and scope, where its pages may be shared.
+    pub(crate) fn shared_prompt(&self) -> Option<(u64, &Arc<[u32]>)> {
+        Some((self.branch?.scope, &self.request.prompt))
+    }
+
+    /// Whether no step has computed any of it.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.n_submitted == self.n_cached
+    }
+
+    /// Positions submitted or there already, and of these the latter.
+    pub(crate) fn progress(&self) -> (usize, usize) {
+        (self.n_submitted, self.n_cached)
+    }
+
+    /// Starts from pages that are there, in the place of its own first ones. It must be fresh.
+    pub(crate) fn adopt(&mut self, prefix: Prefix, page_size: usize) {
+        let n_page = prefix.pages.len();
+        self.pages.replace_first(prefix.pages);
+        self.skip(n_page, prefix.tip, page_size);
+    }
+
+    /// Its first `n_page` pages, the last of them kept as `tip`, are there already.
+    pub(crate) fn skip(&mut self, n_page: usize, tip: NodeId, page_size: usize) {
+        if let Some(branch) = &mut self.branch {
+            (branch.tip, branch.n_page) = (tip, n_page);
+            self.n_cached = n_page * page_size;
+            self.n_submitted = self.n_cached;
+        }
+    }
+
+    /// Keeps what is submitted of its prompt for others: later steps may read it, since steps are computed in order.
+    pub(crate) fn share(&mut self, cache: &mut PrefixCache, page_size: usize) {
+        let Some(branch) = self.branch.as_mut().filter(|branch| !branch.closed) else { return };
+        let done = &self.request.prompt[..self.request.prompt.len().min(self.n_submitted)];
+        for tokens in done.chunks_exact(page_size).skip(branch.n_page) {
+            let page = self.pages.get(branch.n_page);
+            match page.and_then(|page| cache.insert(branch.scope, branch.tip, tokens, page)) {
+                Some(tip) => (branch.tip, branch.n_page) = (tip, branch.n_page + 1),
+                None => {
+                    branch.closed = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The last of its pages in the prefix cache.
+    pub(crate) fn tip(&self) -> Option<NodeId> {
+        self.branch.map(|branch| branch.tip)
+    }
+
     /// Samples asked for so far, collected or not.
     fn n_asked(&self) -> usize {
         (self.n_submitted + 1).saturating_sub(self.request.prompt.len())
     }
 
-    /// The rows it could use; none once every token it may have is asked for, or while a constraint has to see the last one first.
+    /// The rows it could use; none once every token it may have is asked for, or while a constraint has to see the last one
+    /// first or another sequence computes the start of its prompt.
     pub(crate) fn demand(&self, id: u64) -> Option<Demand> {
+        if self.follows.is_some() {
+            return None;
+        }
         let left = self.request.prompt.len().saturating_sub(self.n_submitted);
         let need = if left > 0 { Need::Prompt(left) } else { Need::Generated };
         let n_asked = self.n_asked();
@@ -123,7 +203,7 @@ impl Sequence {
             Some(chunk) => (Input::Tokens(chunk.into()), Role::Prompt),
             None => (Input::Last, Role::Generated),
         };
-        let begin = (start == 0).then(|| Arc::clone(prompt));
+        let begin = self.is_fresh().then(|| Arc::clone(prompt));
         let n_asked = self.n_asked();
         self.n_submitted += input.len();
         let want = if self.n_asked() > n_asked { self.want(n_asked)? } else { Want::Nothing };
@@ -160,7 +240,11 @@ impl Sequence {
 
     /// The terminal event for ending now.
     pub(crate) fn end(&self, reason: EndReason, now: Instant) -> Event {
-        let usage = Usage { n_prompt: self.request.prompt.len(), n_cached: 0, n_generated: self.n_generated };
+        let usage = Usage {
+            n_prompt: self.request.prompt.len(),
+            n_cached: self.n_cached,
+            n_generated: self.n_generated,
+        };
         let timings = Timings {
             queue: self.started - self.submitted,
             prompt: self.first_token.unwrap_or(now) - self.started,

@@ -1,7 +1,7 @@
-//! The engine over [`fake::Fake`]: without its thread for everything that can be said exactly, with it for what only a thread shows.
+//! The engine over [`testkit::fake::Fake`]: without its thread for everything that can be said exactly, with it for what only a thread shows.
 
+mod cache;
 mod constraints;
-mod fake;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use model::{Limits, SamplingParams};
 use proptest::prelude::*;
+use testkit::fake::{Fake, Fault, LIMITS};
 
 use self::constraints::{Flaw, Picky};
-use self::fake::{Fake, Fault, LIMITS};
 use crate::engine::Core;
 use crate::sequence::Waiting;
 use crate::stream::{Outbox, Place};
@@ -24,6 +24,10 @@ fn enqueue(core: &mut Core, request: EngineRequest) -> Stream {
     let (outbox, stream) = Outbox::open(place);
     core.enqueue(Waiting::new(request, outbox, &core.executor().limits()));
     stream
+}
+
+fn core(fake: Fake) -> Core {
+    Core::new(Box::new(fake), EngineOptions::default())
 }
 
 fn run_until_idle(core: &mut Core) {
@@ -56,7 +60,7 @@ fn reason(events: &[Event]) -> Result<EndReason, EngineError> {
 /// What the request gives with nothing beside it, one step at a time, its prompt in one piece.
 fn alone(request: &EngineRequest) -> Vec<Event> {
     let limits = Limits { n_row: 64, n_slot: 1, ..LIMITS };
-    let mut core = Core::new(Box::new(Fake::new(limits)));
+    let mut core = core(Fake::new(limits));
     let stream = enqueue(&mut core, request.clone());
     run_until_idle(&mut core);
     drain(stream)
@@ -70,14 +74,22 @@ fn requests() -> impl Strategy<Value = EngineRequest> {
         ..SamplingParams::default()
     });
     let end_ids = proptest::collection::vec(0..40u32, 0..4);
-    let asked = (proptest::collection::vec(0..40u32, 1..40), 1..30usize, 0..8usize, end_ids, params);
-    (asked, 0..3u64, any::<bool>()).prop_map(|(asked, client, constrained)| {
+    // Prompts begin like others, for about as long as a few pages, or like none.
+    let prompt =
+        (0..4u32, 0..30usize, proptest::collection::vec(0..40u32, 1..20)).prop_map(|(stem, n, tail)| {
+            let stem = (0..n as u32).map(|i| if i < 9 { i } else { (i + stem) % 40 });
+            stem.chain(tail).collect::<Vec<u32>>()
+        });
+    let scope = proptest::option::of(0..2u64);
+    let asked = (prompt, 1..30usize, 0..8usize, end_ids, params);
+    (asked, 0..3u64, scope, any::<bool>()).prop_map(|(asked, client, scope, constrained)| {
         let (prompt, max_tokens, min_tokens, end_ids, params) = asked;
         EngineRequest {
             min_tokens,
             end_ids: end_ids.into(),
             params,
             client,
+            cache_scope: scope,
             constraint: constrained.then(|| Box::new(Picky::new(Flaw::None)) as Box<dyn Constraint>),
             ..EngineRequest::greedy(prompt, max_tokens)
         }
@@ -113,7 +125,7 @@ proptest! {
     ) {
         let n_page = 64usize.div_ceil(page_size) + spare;
         let limits = Limits { page_size, n_page, n_slot, n_row, n_in_flight, ..LIMITS };
-        let mut core = Core::new(Box::new(Fake::new(limits)));
+        let mut core = core(Fake::new(limits));
         let mut streams: Vec<Option<Stream>> = work.iter().map(|_| None).collect();
         let mut dropped = vec![false; work.len()];
         for now in 0..41 {
@@ -131,6 +143,10 @@ proptest! {
         }
         run_until_idle(&mut core);
         prop_assert_eq!(core.pool().n_free(), n_page);
+        let n_kept = core.counters().load().n_cached_page;
+        prop_assert_eq!(core.pool().n_unowned() + n_kept, n_page);
+        core.fail(&EngineError::Stopped);
+        prop_assert_eq!(core.pool().n_unowned(), n_page);
         for ((request, _), (stream, dropped)) in work.iter().zip(streams.into_iter().zip(dropped)) {
             let Some(stream) = stream else {
                 prop_assert!(dropped);
@@ -150,7 +166,7 @@ proptest! {
 
 /// The order in which requests of these clients start, where one runs at a time and those marked ask for every page.
 fn order_of(clients: &[(u64, bool)]) -> Vec<usize> {
-    let mut core = Core::new(Box::new(Fake::new(Limits { n_page: 16, n_slot: 2, ..LIMITS })));
+    let mut core = core(Fake::new(Limits { n_page: 16, n_slot: 2, ..LIMITS }));
     let ask =
         |client, large| EngineRequest { client, ..EngineRequest::greedy([1], if large { 63 } else { 32 }) };
     let mut streams: Vec<Stream> =
@@ -181,7 +197,7 @@ fn clients_take_turns_and_nobody_overtakes_who_is_next() {
 fn a_cancelled_request_gives_its_pages_back_within_a_step() {
     for n_in_flight in [1, 2] {
         let limits = Limits { n_in_flight, n_page: 16, ..LIMITS };
-        let mut core = Core::new(Box::new(Fake::new(limits)));
+        let mut core = core(Fake::new(limits));
         let stream = enqueue(&mut core, EngineRequest::greedy([1, 2, 3], 60));
         let waiting = enqueue(&mut core, EngineRequest::greedy([4], 60));
         (0..5).for_each(|_| core.step().unwrap());
@@ -219,7 +235,7 @@ fn a_full_context_is_the_end_and_an_overdue_request_too() {
     let events = alone(&EngineRequest::greedy([1; 60], usize::MAX));
     assert_eq!((tokens(&events).len(), reason(&events)), (4, Ok(EndReason::Length)));
 
-    let mut core = Core::new(Box::new(Fake::new(Limits { n_slot: 1, ..LIMITS })));
+    let mut core = core(Fake::new(Limits { n_slot: 1, ..LIMITS }));
     let now = Some(Instant::now());
     let running = enqueue(&mut core, EngineRequest::greedy([1], 50));
     core.step().unwrap();
@@ -232,7 +248,7 @@ fn a_full_context_is_the_end_and_an_overdue_request_too() {
 
 #[test]
 fn a_row_that_allows_no_token_fails_its_request_alone() {
-    let mut core = Core::new(Box::new(Fake::new(LIMITS).fault(Fault::Broken(3))));
+    let mut core = core(Fake::new(LIMITS).fault(Fault::Broken(3)));
     let first = enqueue(&mut core, EngineRequest::greedy([1], 20));
     (0..4).for_each(|_| core.step().unwrap());
     let second = enqueue(&mut core, EngineRequest::greedy([1], 20));
@@ -243,7 +259,7 @@ fn a_row_that_allows_no_token_fails_its_request_alone() {
 
 #[test]
 fn an_engine_that_is_dropped_leaves_no_client_waiting() {
-    let mut core = Core::new(Box::new(Fake::new(Limits { n_slot: 1, ..LIMITS })));
+    let mut core = core(Fake::new(Limits { n_slot: 1, ..LIMITS }));
     let streams = [0, 1].map(|_| enqueue(&mut core, EngineRequest::greedy([1], 20)));
     core.step().unwrap();
     let pool = core.pool();
@@ -255,7 +271,7 @@ fn an_engine_that_is_dropped_leaves_no_client_waiting() {
 }
 
 fn spawn(fake: Fake, n_waiting: usize) -> EngineHandle {
-    Engine::spawn(Box::new(fake), EngineOptions { n_waiting }).unwrap()
+    Engine::spawn(Box::new(fake), EngineOptions { n_waiting, ..EngineOptions::default() }).unwrap()
 }
 
 fn wait(mut stream: Stream) -> Vec<Event> {

@@ -1,10 +1,12 @@
-//! What tests of several crates share: the golden models with their reference logits, and how far two results are apart.
+//! What tests of several crates share: the golden models with their reference logits, how far two results are apart, and an executor
+//! without a model that fails as it is told.
 //!
 //! The golden models are in `tests/golden` at the root of the repository; its README says how they were made. This crate panics
 //! freely: it runs in tests alone.
 
 use std::path::{Path, PathBuf};
 
+pub mod fake;
 mod npz;
 pub mod steps;
 

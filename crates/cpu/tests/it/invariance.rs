@@ -1,11 +1,13 @@
 //! A token's bits depend on its own sequence and position: not on its neighbours, nor on how its prompt was cut.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use cpu::Options;
 use model::batch::{Output, Span, Want};
-use model::{Executor, KvType};
+use model::{Executor, KvType, SamplingParams};
 use testkit::golden;
+use testkit::steps::pages;
 
 use crate::support::{executor, executor_with, greedy, last, prompt, run, token};
 
@@ -92,6 +94,84 @@ fn a_prompt_cut_into_chunks_or_among_threads_gives_the_same_bits() {
             for threads in [1, 3] {
                 let other = chunked(&model.path, (kind, threads), tokens, tokens.len());
                 assert!(whole == other, "{} {kind:?} on {threads} threads", model.name);
+            }
+        }
+    }
+}
+
+/// What a sequence gives whose prompt's first `n_page` pages another slot computed: the bits of the logits of the rest, in chunks, and a
+/// sampled answer.
+fn after_a_hit(
+    path: &Path,
+    exact: bool,
+    tokens: &[u32],
+    (n_page, size): (usize, usize),
+) -> (Vec<u32>, Vec<(u32, u32)>) {
+    let mut executor = executor(path, exact, 128, 2);
+    let start = n_page * executor.limits().page_size;
+    let own = pages(&executor, 1);
+    let shared: Arc<[u32]> =
+        pages(&executor, 0).iter().take(n_page).chain(own.iter().skip(n_page)).copied().collect();
+    if n_page > 0 {
+        // The other's prompt goes on with other tokens.
+        let other: Vec<u32> = tokens[..start].iter().copied().chain([1, 2, 3]).collect();
+        let span = prompt(&executor, 0, 0, &other, greedy());
+        run(&mut executor, vec![span]);
+    }
+    let params = SamplingParams {
+        temperature: 1.0,
+        seed: 7,
+        repetition_penalty: 1.3,
+        frequency_penalty: 0.5,
+        presence_penalty: 0.5,
+        ..SamplingParams::default()
+    };
+    let sample = || Want::Sample { params: Arc::new(params.clone()), mask: None };
+    let (mut bits, mut answer) = (Vec::new(), Vec::new());
+    // Once for the logits, once for an answer: the second begins the slot anew, on the same pages.
+    for wants_logits in [true, false] {
+        let mut at = start;
+        for chunk in tokens[start..].chunks(size) {
+            let last = at + chunk.len() == tokens.len();
+            let want = if wants_logits {
+                Want::Logits
+            } else if last {
+                sample()
+            } else {
+                Want::Nothing
+            };
+            let span = prompt(&executor, 1, at, chunk, want);
+            let begin = (at == start).then(|| tokens.into());
+            for output in run(&mut executor, vec![Span { begin, pages: Arc::clone(&shared), ..span }]) {
+                match output {
+                    Output::Logits(logits) => bits.extend(logits.iter().map(|l| l.to_bits())),
+                    output => answer.push(fingerprint(&output)),
+                }
+            }
+            at += chunk.len();
+        }
+    }
+    for n in 1..8 {
+        let span = last(&executor, 1, tokens.len() + n - 1, sample());
+        let output = run(&mut executor, vec![Span { pages: Arc::clone(&shared), ..span }]);
+        answer.push(fingerprint(&output[0]));
+    }
+    (bits, answer)
+}
+
+#[test]
+fn a_prompt_whose_start_is_there_gives_the_same_bits() {
+    for model in golden() {
+        for exact in kernels(&model) {
+            let n_vocab = executor(&model.path, exact, 64, 1).limits().n_vocab;
+            // Two whole pages and a bit.
+            let tokens: Vec<u32> = prompts(n_vocab).concat().into_iter().take(71).collect();
+            let (bits, answer) = after_a_hit(&model.path, exact, &tokens, (0, tokens.len()));
+            for cut in [(0, 9), (1, 71), (1, 5), (2, 71), (2, 1)] {
+                let (rest, same) = after_a_hit(&model.path, exact, &tokens, cut);
+                assert!(bits.ends_with(&rest), "{} exact={exact} {cut:?}", model.name);
+                assert_eq!(rest.len(), (71 - cut.0 * 32) * n_vocab);
+                assert_eq!(same, answer, "{} exact={exact} {cut:?}", model.name);
             }
         }
     }

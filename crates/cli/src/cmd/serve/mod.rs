@@ -170,7 +170,7 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     let shape = opened.fit(Shape { n_slot, ..args.model.shape() }, kv_bytes)?;
     let loaded = opened.load(shape, log)?;
     let info = info::of(&loaded, &tokenizer, &args.served_model_name, &args.model.model);
-    let options = EngineOptions { n_waiting: args.queue };
+    let options = EngineOptions { n_waiting: args.queue, ..EngineOptions::default() };
     let engine = Engine::spawn(loaded.executor, options).context("starting the engine")?;
     let options = WorkerOptions { default_max_tokens: Some(args.max_tokens_out.get()) };
     let worker = Worker::new(engine, Arc::new(tokenizer), options);

@@ -1,11 +1,12 @@
 //! An executor without a model: the next token depends on every token before it, as the pages hold them, and on nothing else.
 //!
-//! It is strict. Each step is checked against the contract, so that a page shared by two sequences, a gap, or a row that asks for a
-//! token that was never sampled is an error, not a quietly different answer. The tokens themselves live in the pages.
+//! It is strict. Each step is checked against the contract, so that a page written by two sequences, one that changes while it is
+//! shared, a gap, or a row that asks for a token that was never sampled is an error, not a quietly different answer. The tokens themselves
+//! live in the pages.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,31 +18,42 @@ use model::{
 
 /// What goes wrong, at the step with this number (from 0).
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fault {
+pub enum Fault {
+    /// The device fails as the step is submitted.
     SubmitError(usize),
+    /// The device fails as the step is collected.
     CollectError(usize),
     /// The step's ticket is not known when it is collected.
     TicketLost(usize),
+    /// It panics as the step is submitted.
     Panic(usize),
+    /// Submitting the step never returns.
+    Hang(usize),
+    /// From this step on the model is not resident.
+    NotResident(usize),
     /// All logits of the step are NaN.
     Broken(usize),
 }
 
-pub(super) const LIMITS: Limits =
+/// Small sizes: a context of 64, 40 ids.
+pub const LIMITS: Limits =
     Limits { page_size: 4, n_page: 64, n_slot: 4, n_row: 16, n_ctx: 64, n_vocab: 40, n_in_flight: 1 };
 
-pub(super) struct Fake {
+/// The executor.
+pub struct Fake {
     limits: Limits,
     fault: Option<Fault>,
     latency: Duration,
     /// Locked for each step: a test that holds it holds the device.
-    pub(super) gate: Arc<Mutex<()>>,
+    pub gate: Arc<Mutex<()>>,
     n_step: usize,
     /// Steps begun, for tests that look from outside.
-    pub(super) steps: Arc<AtomicUsize>,
+    pub steps: Arc<AtomicUsize>,
+    /// Rows computed.
+    pub rows: Arc<AtomicUsize>,
     pages: Vec<Vec<Option<u32>>>,
     slots: HashMap<SlotId, Slot>,
-    /// Which slot wrote to a page last.
+    /// Which slot may write to a page.
     owners: HashMap<PageId, SlotId>,
     results: VecDeque<(Ticket, Vec<Picked>)>,
     sampler: Sampler,
@@ -55,7 +67,9 @@ struct Slot {
 }
 
 impl Fake {
-    pub(super) fn new(limits: Limits) -> Fake {
+    /// One that works.
+    #[must_use]
+    pub fn new(limits: Limits) -> Fake {
         Fake {
             pages: vec![vec![None; limits.page_size]; limits.n_page],
             limits,
@@ -64,6 +78,7 @@ impl Fake {
             gate: Arc::default(),
             n_step: 0,
             steps: Arc::default(),
+            rows: Arc::default(),
             slots: HashMap::new(),
             owners: HashMap::new(),
             results: VecDeque::new(),
@@ -71,13 +86,16 @@ impl Fake {
         }
     }
 
-    pub(super) fn fault(mut self, fault: Fault) -> Fake {
+    /// This goes wrong.
+    #[must_use]
+    pub fn fault(mut self, fault: Fault) -> Fake {
         self.fault = Some(fault);
         self
     }
 
     /// Each step takes this long.
-    pub(super) fn latency(mut self, latency: Duration) -> Fake {
+    #[must_use]
+    pub fn latency(mut self, latency: Duration) -> Fake {
         self.latency = latency;
         self
     }
@@ -87,23 +105,40 @@ impl Fake {
         if let Some(prompt) = &span.begin {
             *slot = Slot { n_prompt: prompt.len(), ..Slot::default() };
             slot.state.begin(Arc::clone(prompt));
-            for &page in &*span.pages {
-                self.owners.insert(page, span.slot);
-                self.pages.get_mut(page as usize).ok_or("page out of range")?.fill(None);
+            let n_shared = span.start / self.limits.page_size;
+            for (i, &page) in span.pages.iter().enumerate() {
+                let tokens = self.pages.get_mut(page as usize).ok_or("page out of range")?;
+                if i >= n_shared {
+                    self.owners.insert(page, span.slot);
+                    tokens.fill(None);
+                } else if !tokens.iter().copied().eq(prompt
+                    .chunks(self.limits.page_size)
+                    .nth(i)
+                    .into_iter()
+                    .flatten()
+                    .map(|&t| Some(t)))
+                {
+                    return Err("a shared page with other tokens".to_owned());
+                }
             }
+            slot.n_token = span.start;
         }
         let end = span.start + span.input.len();
         let expected_role = if span.start < slot.n_prompt { Role::Prompt } else { Role::Generated };
+        if end > span.pages.len() * self.limits.page_size {
+            return Err("too few pages".to_owned());
+        }
         for (holds, otherwise) in [
             ((span.slot as usize) < self.limits.n_slot, "slot out of range"),
             (span.start == slot.n_token, "a gap or an overlap"),
             (!span.input.is_empty(), "an empty span"),
-            (end <= span.pages.len() * self.limits.page_size, "too few pages"),
             (end <= self.limits.n_ctx, "past the context"),
             (span.role == expected_role, "the wrong role"),
             (span.role == Role::Generated || end <= slot.n_prompt, "past the prompt"),
             (
-                span.pages.iter().all(|page| self.owners.get(page) == Some(&span.slot)),
+                span.pages[span.start / self.limits.page_size..]
+                    .iter()
+                    .all(|page| self.owners.get(page) == Some(&span.slot)),
                 "another sequence's page",
             ),
             (span.input != Input::Last || slot.state.last().is_some(), "no last token"),
@@ -150,21 +185,31 @@ impl Executor for Fake {
             found: found.to_owned(),
         };
         self.steps.fetch_add(1, Ordering::Relaxed);
-        drop(self.gate.lock());
+        drop(self.gate.lock().unwrap_or_else(PoisonError::into_inner));
         thread::sleep(self.latency);
         match self.fault {
             Some(Fault::SubmitError(n)) if n == self.n_step => {
                 return Err(ExecutorError::Device("lost at submit".to_owned()));
             }
+            Some(Fault::Hang(n)) if n == self.n_step => loop {
+                thread::park();
+            },
             Some(Fault::Panic(n)) if n == self.n_step => panic!("the fake was told to"),
             _ => {}
         }
         let slots: HashSet<SlotId> = batch.spans.iter().map(|s| s.slot).collect();
-        let pages: HashSet<PageId> = batch.spans.iter().flat_map(|s| s.pages.iter().copied()).collect();
         if slots.len() != batch.spans.len() {
             return Err(error(0, "a slot twice"));
         }
-        if pages.len() != batch.spans.iter().map(|s| s.pages.len()).sum::<usize>() {
+        // Who else reads a page that a span may write to? Pages before a span's start are only read.
+        let written = |s: &Span| s.pages.get(s.start / self.limits.page_size..).unwrap_or_default().to_vec();
+        let mut n_use: HashMap<PageId, usize> = HashMap::new();
+        batch
+            .spans
+            .iter()
+            .flat_map(|s| s.pages.iter())
+            .for_each(|&page| *n_use.entry(page).or_default() += 1);
+        if batch.spans.iter().flat_map(written).any(|page| n_use.get(&page) != Some(&1)) {
             return Err(error(0, "a page twice"));
         }
         if batch.n_row() > self.limits.n_row || batch.n_row() == 0 {
@@ -173,6 +218,7 @@ impl Executor for Fake {
         if self.results.len() >= self.limits.n_in_flight {
             return Err(error(0, "too many steps in flight"));
         }
+        self.rows.fetch_add(batch.n_row(), Ordering::Relaxed);
         let mut picked = Vec::new();
         for (i, span) in batch.spans.iter().enumerate() {
             picked.extend(self.span(span).map_err(|found| error(i, &found))?);
@@ -197,6 +243,7 @@ impl Executor for Fake {
     }
 
     fn memory(&self) -> MemoryReport {
-        MemoryReport { device: "fake".to_owned(), weights: 0, kv_cache: 0, activations: 0, resident: true }
+        let resident = !matches!(self.fault, Some(Fault::NotResident(n)) if n <= self.n_step);
+        MemoryReport { device: "fake".to_owned(), weights: 0, kv_cache: 0, activations: 0, resident }
     }
 }

@@ -1,0 +1,116 @@
+//! The prefix cache as requests see it: who finds what, and what that changes of an answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use model::{Limits, SamplingParams};
+use testkit::fake::{Fake, LIMITS};
+
+use super::{alone, drain, enqueue, reason, run_until_idle, tokens};
+use crate::engine::Core;
+use crate::{EndReason, EngineOptions, EngineRequest, Event, Stream};
+
+fn scoped(scope: u64, prompt: &[u32]) -> EngineRequest {
+    let params = SamplingParams { frequency_penalty: 1.0, temperature: 1.0, seed: 3, ..Default::default() };
+    EngineRequest { cache_scope: Some(scope), params, ..EngineRequest::greedy(prompt, 9) }
+}
+
+/// A fake with these limits, and how many rows it computes.
+fn counted(limits: Limits, options: EngineOptions) -> (Core, Arc<AtomicUsize>) {
+    let fake = Fake::new(limits);
+    let rows = Arc::clone(&fake.rows);
+    (Core::new(Box::new(fake), options), rows)
+}
+
+/// How many tokens of its prompt were there already, of an answer that is as it is alone.
+fn n_cached(stream: Stream, request: &EngineRequest) -> usize {
+    let (events, expected) = (drain(stream), alone(request));
+    assert_eq!((tokens(&events), reason(&events)), (tokens(&expected), Ok(EndReason::Length)));
+    match events.last() {
+        Some(Event::End { usage, .. }) => usage.n_cached,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Runs one after the other.
+fn one_by_one(core: &mut Core, requests: &[EngineRequest]) -> Vec<usize> {
+    let one = |request: &EngineRequest| {
+        let stream = enqueue(core, request.clone());
+        run_until_idle(core);
+        n_cached(stream, request)
+    };
+    requests.iter().map(one).collect()
+}
+
+#[test]
+fn a_prompt_is_shared_within_its_scope_alone() {
+    let prompt: Vec<u32> = (0..18).collect();
+    let unscoped = EngineRequest { cache_scope: None, ..scoped(0, &prompt) };
+    let requests = [
+        scoped(1, &prompt),
+        scoped(1, &prompt),
+        scoped(2, &prompt),
+        unscoped.clone(),
+        scoped(2, &prompt[..16]),
+        scoped(1, &[&prompt[..9], &[30; 9]].concat()),
+        unscoped,
+    ];
+    let (mut core, _) = counted(LIMITS, EngineOptions::default());
+    assert_eq!(one_by_one(&mut core, &requests), [0, 16, 0, 0, 12, 8, 0]);
+    let load = core.counters().load();
+    assert_eq!((load.n_prefix_query_token, load.n_prefix_hit_token), (4 * 18 + 16, 36));
+    // 4 of each of the two scopes, and 2 of the prompt that goes on otherwise.
+    assert_eq!((load.n_cached_page, core.pool().n_free(), core.pool().n_unowned()), (10, 64, 54));
+
+    let (mut core, _) = counted(LIMITS, EngineOptions { prefix_cache: false, ..EngineOptions::default() });
+    assert_eq!(one_by_one(&mut core, &requests), [0; 7]);
+    assert_eq!(core.pool().n_unowned(), 64);
+}
+
+#[test]
+fn requests_that_arrive_together_compute_a_common_prompt_once() {
+    for n_in_flight in [1, 2] {
+        let prompt: Vec<u32> = (0..34).collect();
+        let requests: Vec<EngineRequest> =
+            (0..4).map(|i| scoped(1, &[&prompt[..30 + i], &[35]].concat())).collect();
+        let (mut core, rows) = counted(Limits { n_in_flight, ..LIMITS }, EngineOptions::default());
+        let streams: Vec<Stream> =
+            requests.iter().map(|request| enqueue(&mut core, request.clone())).collect();
+        run_until_idle(&mut core);
+        let found: Vec<usize> =
+            streams.into_iter().zip(&requests).map(|(stream, request)| n_cached(stream, request)).collect();
+        assert_eq!(found, [0, 28, 28, 32]);
+        let n_prompt: usize = requests.iter().map(|request| request.prompt.len()).sum();
+        // The ninth token of an answer is not computed.
+        assert_eq!(rows.load(Ordering::Relaxed), n_prompt - (28 + 28 + 32) + 4 * 8);
+    }
+}
+
+#[test]
+fn who_follows_goes_on_when_the_one_ahead_gives_up() {
+    let prompt: Vec<u32> = (0..38).collect();
+    let (mut core, _) = counted(LIMITS, EngineOptions::default());
+    let first = enqueue(&mut core, scoped(1, &prompt));
+    let requests = [scoped(1, &prompt), scoped(1, &prompt)];
+    let others = requests.clone().map(|request| enqueue(&mut core, request));
+    core.step().unwrap();
+    first.cancel();
+    run_until_idle(&mut core);
+    assert_eq!(reason(&drain(first)), Ok(EndReason::Cancelled));
+    // The first had computed a step's 16 rows.
+    let [second, third] = others;
+    assert_eq!((n_cached(second, &requests[0]), n_cached(third, &requests[1])), (16, 36));
+}
+
+#[test]
+fn pages_that_nobody_holds_make_room() {
+    // 12 pages of 4: each request takes 5 for its 12 tokens of prompt and 8 of answer.
+    let prompts: Vec<Vec<u32>> = (0..8).map(|i| (0..12).map(|t| t + i).collect()).collect();
+    let requests: Vec<EngineRequest> = prompts.iter().map(|prompt| scoped(1, prompt)).collect();
+    let order = [0, 1, 0, 2, 3, 0, 1];
+    let asked: Vec<EngineRequest> = order.iter().map(|&i| requests[i].clone()).collect();
+    let (mut core, _) = counted(Limits { n_page: 12, n_slot: 1, ..LIMITS }, EngineOptions::default());
+    // Request 0 stays, as it is used again; of 1 only the first page is left when it comes back.
+    assert_eq!(one_by_one(&mut core, &asked), [0, 0, 8, 0, 0, 8, 4]);
+    assert_eq!(core.pool().n_free(), 12);
+}
