@@ -11,6 +11,8 @@ mod history;
 mod messages;
 mod prompt;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use serde_json::{Value, json};
 

@@ -48,7 +48,7 @@ fn limits() -> ParserLimits {
 
 /// Compiles grammars for one vocabulary.
 pub(crate) struct Grammars {
-    tokenizer: Arc<Tokenizer>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
     /// Of the executor, which may have more ids than the tokenizer.
     n_vocab: usize,
     /// Made when the first grammar comes: most workers never see one.

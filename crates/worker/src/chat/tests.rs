@@ -1,0 +1,218 @@
+//! Published vocabularies and templates: is each family recognised, does a conversation with calls render, and is whatever its grammar lets
+//! a model say read back as the calls and the content that were asked for?
+
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::Constraint;
+use gguf::Metadata;
+use serde_json::{Value, json};
+use tokenizer::Tokenizer;
+
+use super::answer::{Answer, Out};
+use super::family::{Form, marker};
+use super::{Chat, ToolChoice, grammar, message, names, render};
+use crate::Format;
+use crate::grammar::Grammars;
+
+/// Vocabulary, template, and how its family is called.
+const PUBLISHED: [(&str, &str, &str); 3] = [
+    ("tokenizers/qwen2_5/tokenizer.json", "Qwen-Qwen2.5-7B-Instruct", "tagged"),
+    ("tokenizers/llama3/tokenizer.json", "meta-llama-Llama-3.1-8B-Instruct", "bare"),
+    ("tokenizers/gptoss/tokenizer.json", "openai-gpt-oss-120b", "harmony"),
+];
+
+fn published(fixture: &str, template: &str, more: &str) -> Option<Grammars> {
+    let path = testkit::fixture(fixture)?;
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/data/chat_cases.json");
+    let cases: Value = serde_json::from_str(&std::fs::read_to_string(cases).unwrap()).unwrap();
+    let source = format!("{}{more}", cases["templates"][template]["source"].as_str().unwrap());
+    let template = ("tokenizer.chat_template".to_owned(), gguf::Value::from(source.as_str()));
+    let metadata = Metadata::from_pairs([template]).unwrap();
+    let tokenizer = Arc::new(Tokenizer::from_gguf(&metadata, Some(&path)).unwrap());
+    let n_vocab = tokenizer.n_vocab();
+    Some(Grammars::new(tokenizer, n_vocab))
+}
+
+/// The next of a sequence of numbers (splitmix64).
+fn next(state: &mut u64) -> usize {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed >> 33) as usize
+}
+
+fn tool(name: &str) -> Value {
+    let parameters = json!({
+        "type": "object",
+        "properties": { "city": { "enum": ["Paris", "Oslo"] }, "days": { "type": "integer", "minimum": 1, "maximum": 9 } },
+        "required": ["city", "days"],
+        "additionalProperties": false,
+    });
+    json!({ "type": "function", "function": { "name": name, "description": "?", "parameters": parameters } })
+}
+
+fn chat(tool_choice: ToolChoice) -> Chat {
+    Chat {
+        tools: vec![tool("weather"), tool("forecast")],
+        tool_choice,
+        parallel_tool_calls: false,
+        ..Chat::new(vec![message("user", "hi")])
+    }
+}
+
+/// What a model at random says under the grammar; control tokens are likely, so that free text ends.
+fn babble(grammars: &Grammars, chat: &Chat, format: Option<&Format>, seed: u64) -> Out {
+    let tokenizer = &grammars.tokenizer;
+    let written = render(tokenizer, chat).unwrap();
+    let source = grammar(tokenizer, chat, format, (&written.family, &written.text)).unwrap().unwrap();
+    let mut constraint = grammars.compile(&source).unwrap();
+    let mut answer: Answer = written.family.parser(&written.text, names(chat));
+    let mut out = Out::default();
+    let mut state = seed;
+    for _ in 0..400 {
+        let mask = constraint.mask().unwrap();
+        let allowed: Vec<u32> = (0..tokenizer.n_vocab() as u32).filter(|&id| mask.allows(id)).collect();
+        let special: Vec<u32> = allowed.iter().copied().filter(|&id| tokenizer.is_special(id)).collect();
+        let random = next(&mut state);
+        let from = if !special.is_empty() && random.is_multiple_of(3) { &special } else { &allowed };
+        let id = *from.get(next(&mut state) % from.len().max(1)).expect("something is allowed");
+        if tokenizer.is_end(id) {
+            answer.finish(&mut out);
+            return out;
+        }
+        constraint.accept(id).unwrap();
+        if tokenizer.is_special(id) && marker(tokenizer, id).is_none() {
+            answer.special(id, &mut out);
+        } else {
+            // Random bytes need not be characters; those of the grammar's own parts are ASCII.
+            answer.text(&String::from_utf8_lossy(tokenizer.token_bytes(id).unwrap()), &mut out);
+        }
+    }
+    panic!("no end: {out:?}")
+}
+
+#[test]
+fn families_are_recognised_and_their_histories_rendered() {
+    for (fixture, template, family) in PUBLISHED {
+        let Some(grammars) = published(fixture, template, "") else { return };
+        let call = |id: &str, city: &str| json!({ "id": id, "type": "function", "function": { "name": "weather", "arguments": format!("{{\"city\": \"{city}\"}}") } });
+        let history = Chat {
+            messages: vec![
+                message("system", "Be brief."),
+                message("developer", "In French."),
+                message("user", "hi"),
+                json!({ "role": "assistant", "content": null, "reasoning_content": "I wonder.", "tool_calls": [call("1", "Paris"), call("2", "Oslo")] }),
+                json!({ "role": "tool", "tool_call_id": "2", "content": "rainy!" }),
+                json!({ "role": "tool", "tool_call_id": "1", "content": "sunny!" }),
+            ],
+            ..chat(ToolChoice::Auto)
+        };
+        let written = render(&grammars.tokenizer, &history).unwrap();
+        let found = match written.family.form {
+            Form::Tagged => "tagged",
+            Form::Bare => "bare",
+            Form::Harmony(_) => "harmony",
+        };
+        assert_eq!((found, written.family.template_has_tools), (family, true));
+        let at =
+            |text: &str| written.text.find(text).unwrap_or_else(|| panic!("no {text:?} in {}", written.text));
+        assert!(at("Be brief.") < at("In French.") && at("\"Paris\"}") < at("\"Oslo\"}"));
+        if family != "tagged" {
+            // One call a message, each with its own answer.
+            assert!(
+                at("\"Paris\"}") < at("sunny!")
+                    && at("sunny!") < at("\"Oslo\"}")
+                    && at("\"Oslo\"}") < at("rainy!")
+            );
+        }
+        if family == "harmony" {
+            assert!(
+                at("<|channel|>analysis<|message|>I wonder.<|end|>") < at("to=functions.weather<|channel|>")
+            );
+        }
+    }
+}
+
+#[test]
+fn a_forced_call_is_read_back_as_one() {
+    for (fixture, template, family) in PUBLISHED {
+        let Some(grammars) = published(fixture, template, "") else { return };
+        for seed in 0..4 {
+            for choice in [ToolChoice::Required, ToolChoice::Named("forecast".to_owned())] {
+                let named = choice != ToolChoice::Required;
+                let out = babble(&grammars, &chat(choice), None, seed);
+                let [call] = out.tool_calls.as_slice() else { panic!("{family}: {out:?}") };
+                let name = call.name.as_deref().unwrap();
+                assert!(name == "forecast" || (name == "weather" && !named), "{name}");
+                let arguments: Value = serde_json::from_str(&call.arguments).unwrap();
+                assert!((1..=9).contains(&arguments["days"].as_u64().unwrap()), "{arguments}");
+                assert_eq!((out.content.as_str(), out.calls()), ("", (1, true)), "{family}");
+            }
+        }
+    }
+}
+
+fn format() -> Format {
+    Format::JsonSchema(json!({
+        "type": "object",
+        "properties": { "a": { "enum": [1, 2] } },
+        "required": ["a"],
+        "additionalProperties": false,
+    }))
+}
+
+#[test]
+fn a_format_binds_the_content_and_leaves_calls_to_the_model() {
+    for (fixture, template, _) in PUBLISHED {
+        let Some(grammars) = published(fixture, template, "") else { return };
+        for seed in 0..4 {
+            let free = Chat { tools: Vec::new(), ..chat(ToolChoice::Auto) };
+            let out = babble(&grammars, &free, Some(&format()), seed);
+            let content: Value =
+                serde_json::from_str(&out.content).unwrap_or_else(|e| panic!("{e}: {out:?}"));
+            assert!(content["a"] == 1 || content["a"] == 2);
+            let out = babble(&grammars, &chat(ToolChoice::Auto), Some(&format()), seed);
+            assert!(out.calls().0 == 1 || serde_json::from_str::<Value>(&out.content).is_ok(), "{out:?}");
+        }
+    }
+}
+
+/// An answer that the format must allow, and how it is read.
+fn check_thought((fixture, template, more): (&str, &str, &str), said: &str) {
+    let Some(grammars) = published(fixture, template, more) else { return };
+    let tokenizer = &grammars.tokenizer;
+    let free = Chat { tools: Vec::new(), ..chat(ToolChoice::Auto) };
+    let written = render(tokenizer, &free).unwrap();
+    let source =
+        grammar(tokenizer, &free, Some(&format()), (&written.family, &written.text)).unwrap().unwrap();
+    let mut constraint = grammars.compile(&source).unwrap();
+    let mut answer = written.family.parser(&written.text, names(&free));
+    let mut out = Out::default();
+    let options = tokenizer::EncodeOptions { add_special: false, parse_special: true };
+    for id in tokenizer.encode(said, options).unwrap() {
+        assert!(constraint.mask().unwrap().allows(id), "{:?}", tokenizer.decode(&[id], true));
+        constraint.accept(id).unwrap();
+        if tokenizer.is_special(id) {
+            answer.special(id, &mut out);
+        } else {
+            answer.text(std::str::from_utf8(tokenizer.token_bytes(id).unwrap()).unwrap(), &mut out);
+        }
+    }
+    let mask = constraint.mask().unwrap();
+    assert!(tokenizer.ends().iter().all(|&id| mask.allows(id)), "the answer may not end");
+    answer.finish(&mut out);
+    assert_eq!((out.reasoning.as_str(), out.content.as_str()), ("So: {\"a\": 3}.", "{\"a\": 2}"));
+}
+
+#[test]
+fn reasoning_is_free_before_a_format() {
+    let [qwen, _, gpt_oss] = PUBLISHED.map(|(fixture, template, _)| (fixture, template));
+    let thinks = "{# <think> #}";
+    check_thought((qwen.0, qwen.1, "<think>\n"), "So: {\"a\": 3}.\n</think>\n\n{\"a\": 2}");
+    check_thought((qwen.0, qwen.1, thinks), "<think>\nSo: {\"a\": 3}.\n</think>\n\n{\"a\": 2}");
+    check_thought(
+        (gpt_oss.0, gpt_oss.1, ""),
+        "<|channel|>analysis<|message|>So: {\"a\": 3}.<|end|><|start|>assistant<|channel|>final <|constrain|>json<|message|>{\"a\": 2}",
+    );
+}
