@@ -138,7 +138,7 @@ fn families_are_recognised_and_their_histories_rendered() {
 fn a_forced_call_is_read_back_as_one() {
     for (fixture, template, family) in PUBLISHED {
         let Some(grammars) = published(fixture, template, "") else { return };
-        for seed in 0..4 {
+        for seed in 0..2 {
             for choice in [ToolChoice::Required, ToolChoice::Named("forecast".to_owned())] {
                 let named = choice != ToolChoice::Required;
                 let out = babble(&grammars, &chat(choice), None, seed);
@@ -166,7 +166,7 @@ fn format() -> Format {
 fn a_format_binds_the_content_and_leaves_calls_to_the_model() {
     for (fixture, template, _) in PUBLISHED {
         let Some(grammars) = published(fixture, template, "") else { return };
-        for seed in 0..4 {
+        for seed in 0..2 {
             let free = Chat { tools: Vec::new(), ..chat(ToolChoice::Auto) };
             let out = babble(&grammars, &free, Some(&format()), seed);
             let content: Value =
