@@ -32,7 +32,7 @@ struct PromptActivation {
 
 struct PromptGemmArgs {
     const __half* a;         // [rows, k]; with experts: the rows of expert e are offsets[e] to offsets[e + 1]
-    const __half* w;         // [n, k]; with experts: [n_expert][n, k]
+    const __half* w;         // [n, w_k]; with experts: [n_expert][n, w_k]
     const float* bias;       // [n], with experts [n_expert][n], or null; 8-byte aligned
     void* out;               // f32 or f16, 16-byte aligned
     const int32_t* offsets;  // [n_expert + 1], or null without experts
@@ -41,14 +41,19 @@ struct PromptGemmArgs {
     int32_t m;               // rows of A; not read with experts
     int32_t n;               // rows of W, of one expert; store: any number; gated: a multiple of 64; plain: of 8; else even
     int32_t k;               // a multiple of 32
+    int32_t w_k;             // k, or half of it in whole steps of 64: then W's columns are taken twice
     int32_t ld;              // values in a row of `out`; store: any number; f16: a multiple of 8; else even
     int32_t column;          // the first that is written; likewise
     int32_t n_expert;        // 0: dense
     PromptActivation act;    // gated and plain
     float scale;             // a power of two
     int32_t low;             // hidden values: where, from a value's place, goes what its float16 leaves; 0: nowhere
+    int32_t reserved;
 };
-static_assert(sizeof(PromptGemmArgs) == 104, "as in src/launch/prompt_gemm.rs");
+static_assert(sizeof(PromptGemmArgs) == 112, "as in src/launch/prompt_gemm.rs");
+
+// Where in W's columns those of A begin again.
+__device__ __forceinline__ int w_column(const PromptGemmArgs& a, int at) { return at < a.w_k ? at : at - a.w_k; }
 
 // A part of C that a block computes.
 struct PromptTile {

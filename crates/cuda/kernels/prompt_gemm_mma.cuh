@@ -52,12 +52,12 @@ __device__ __forceinline__ void prompt_gemm_mma(const PromptGemmArgs& a, char* s
     PromptTile tile;
     while (tiles.next(tile)) {
         const __half* a_row = a.a + (size_t)(tile.row + copy_row) * a.k + copy_chunk_at * 8;
-        const __half* w_row = a.w + ((size_t)tile.expert * a.n + tile.col + copy_row) * a.k + copy_chunk_at * 8;
+        const __half* w_row = a.w + ((size_t)tile.expert * a.n + tile.col + copy_row) * a.w_k + copy_chunk_at * 8;
         const int rows_left = tile.row_end - tile.row - copy_row, cols_left = a.n - tile.col - copy_row;
         auto copy = [&](int step) {
             if (step < n_step) {
                 const uint32_t to = copy_to + step % STAGES * STAGE_BYTES;
-                const int at = step * MMA_BK;
+                const int at = step * MMA_BK, w_at = w_column(a, at);
                 const bool within = at + copy_chunk_at * 8 < a.k;
 #pragma unroll
                 for (int i = 0; i < BM / COPY_ROWS; ++i)
@@ -65,7 +65,7 @@ __device__ __forceinline__ void prompt_gemm_mma(const PromptGemmArgs& a, char* s
                                within && i * COPY_ROWS < rows_left);
 #pragma unroll
                 for (int i = 0; i < MMA_BN / COPY_ROWS; ++i)
-                    copy_chunk(to + A_BYTES + i * COPY_ROWS * 128, w_row + (size_t)i * COPY_ROWS * a.k + at,
+                    copy_chunk(to + A_BYTES + i * COPY_ROWS * 128, w_row + (size_t)i * COPY_ROWS * a.w_k + w_at,
                                within && i * COPY_ROWS < cols_left);
             }
             asm volatile("cp.async.commit_group;" ::: "memory");

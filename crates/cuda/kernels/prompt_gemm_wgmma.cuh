@@ -60,7 +60,7 @@ __device__ __forceinline__ void prompt_gemm_wgmma(const PromptGemmTmaArgs& args,
                     barrier_wait(empty + 8 * stage, phase ^ 1);
                     barrier_expect(arrived, STAGE_BYTES);
                     copy_box(to, &args.a_map, step * 64, tile.row, arrived);
-                    copy_box(to + A_BYTES, &args.w_map, step * 64, w_row, arrived);
+                    copy_box(to + A_BYTES, &args.w_map, w_column(g, step * 64), w_row, arrived);
                     if (++stage == STAGES) stage = 0, phase ^= 1;
                 }
             }

@@ -3,8 +3,8 @@
 //! Weights are unpacked to float16 a slab at a time, small enough to stay in the L2 cache, and multiplied on tensor cores. Launches are
 //! not captured: each is long.
 //!
-//! Activations are float16. Where the weights are floats they are two float16 terms, `[high, low]` in a row twice as wide, against weights
-//! that stand twice in a row: what rounding them once would add is more than such a model's own rounding.
+//! Activations are float16. Where the weights are floats they are two float16 terms, `[high, low]` in a row twice as wide, both multiplied with
+//! the same weights: what rounding them once would add is more than such a model's own rounding.
 
 use model::architecture::FeedForwardKind;
 use model::stage::Stage;
@@ -27,6 +27,9 @@ use crate::place::{FfnPlace, LayerPlace, RouterPlace, Tiles};
 /// The feed-forward's hidden rows are stored divided by this: float16 ends at 65,504.
 const HIDDEN_SCALE: f32 = 8.0;
 
+/// Columns that a product multiplies at a time.
+const STEP: usize = 64;
+
 /// What prompt rows run on.
 pub(crate) struct Prompt<'a> {
     pub(crate) network: &'a Network,
@@ -47,6 +50,18 @@ struct Slice<'t> {
     heads: bool,
     /// Float16 terms of the activations.
     n_term: usize,
+}
+
+impl Slice<'_> {
+    /// How often a row's values stand in the slab: products go through its columns again for each term, if they come in whole steps.
+    fn n_copy(&self) -> usize {
+        if self.tiles.n_in.is_multiple_of(STEP) { 1 } else { self.n_term }
+    }
+
+    /// Values of a row of the slab.
+    fn w_k(&self) -> usize {
+        self.n_copy() * self.tiles.n_in
+    }
 }
 
 /// How many float16 terms activations have that these matrices are multiplied with.
@@ -355,8 +370,8 @@ impl Prompt<'_> {
         let network = self.network;
         // Whole heads, and whole groups of 64 rows of gate and up.
         let step = if slice.heads { network.arch.attention.head_dim } else { 64 };
-        let k = slice.n_term * slice.tiles.n_in;
-        let most = SLAB_BYTES / (2 * k);
+        let (k, w_k) = (slice.n_term * slice.tiles.n_in, slice.w_k());
+        let most = SLAB_BYTES / (2 * w_k);
         let shape = Shape { n_matrix: 1, m: args.m as usize, n: slice.n_tile * TILE, k };
         let per_slab = prompt_gemm::slab_rows(shape, [step, most], self.instruction(), self.n_sm()) / TILE;
         for first in (0..slice.n_tile).step_by(per_slab) {
@@ -370,6 +385,7 @@ impl Prompt<'_> {
                 bias: offset(args.bias, 4 * first * TILE),
                 n: n as i32,
                 k: k as i32,
+                w_k: w_k as i32,
                 column: args.column + column as i32,
                 ..*args
             };
@@ -387,8 +403,8 @@ impl Prompt<'_> {
         args: &PromptGemmArgs,
     ) -> Result<(), CudaError> {
         let tiles = all.tiles;
-        let (n, k) = (tiles.n_tile * TILE, all.n_term * tiles.n_in);
-        let most = SLAB_BYTES / (2 * k);
+        let (n, k, w_k) = (tiles.n_tile * TILE, all.n_term * tiles.n_in, all.w_k());
+        let most = SLAB_BYTES / (2 * w_k);
         if n > most {
             return self.large_expert_product(epilogue, all, (routing, n_expert), args);
         }
@@ -397,7 +413,7 @@ impl Prompt<'_> {
             let n_here = per_slab.min(n_expert - first);
             for e in 0..n_here {
                 let expert = Tiles { at: tiles.at + (first + e) as u64 * tiles.expert_bytes, ..*tiles };
-                let to = DevicePtr(self.network.buffers.prompt.slab.0 + (e * n * k * 2) as u64);
+                let to = DevicePtr(self.network.buffers.prompt.slab.0 + (e * n * w_k * 2) as u64);
                 self.unpack_to(whole(&expert, all.n_term), 0, tiles.n_tile, to)?;
             }
             let args = PromptGemmArgs {
@@ -406,6 +422,7 @@ impl Prompt<'_> {
                 offsets: DevicePtr(routing.offsets.0 + 4 * first as u64),
                 n: n as i32,
                 k: k as i32,
+                w_k: w_k as i32,
                 n_expert: n_here as i32,
                 ..*args
             };
@@ -423,9 +440,9 @@ impl Prompt<'_> {
         args: &PromptGemmArgs,
     ) -> Result<(), CudaError> {
         let tiles = all.tiles;
-        let k = all.n_term * tiles.n_in;
+        let (k, w_k) = (all.n_term * tiles.n_in, all.w_k());
         // Whole groups of 64 rows of gate and up.
-        let per_slab = (SLAB_BYTES / (2 * k) / 64).max(1) * 64 / TILE;
+        let per_slab = (SLAB_BYTES / (2 * w_k) / 64).max(1) * 64 / TILE;
         for e in 0..n_expert {
             let expert = Tiles { at: tiles.at + e as u64 * tiles.expert_bytes, ..*tiles };
             for first in (0..tiles.n_tile).step_by(per_slab) {
@@ -438,6 +455,7 @@ impl Prompt<'_> {
                     offsets: DevicePtr(routing.offsets.0 + 4 * e as u64),
                     n: (n_tile * TILE) as i32,
                     k: k as i32,
+                    w_k: w_k as i32,
                     column: column as i32,
                     n_expert: 1,
                     ..*args
@@ -466,15 +484,15 @@ impl Prompt<'_> {
         match tile.instruction {
             Instruction::Mma => kernels.launch(self.stream, &launch, args),
             Instruction::Wgmma => {
-                let map = |address, n_row, box_rows: usize| {
-                    let matrix = HalfMatrix { address, n_row, n_column: k };
+                let map = |address, [n_row, n_column]: [usize; 2], box_rows: usize| {
+                    let matrix = HalfMatrix { address, n_row, n_column };
                     kernels.device().tensor_map(matrix, box_rows as u32)
                 };
                 let args = PromptGemmTmaArgs {
-                    a_map: map(args.a, args.m as usize, tile.n_row)?,
-                    w_map: map(args.w, n_matrix * n, tile.n_column)?,
+                    a_map: map(args.a, [args.m as usize, k], tile.n_row)?,
+                    w_map: map(args.w, [n_matrix * n, args.w_k as usize], tile.n_column)?,
                     gemm: *args,
-                    padding: [0; 3],
+                    padding: [0; 2],
                 };
                 kernels.launch(self.stream, &launch, &args)
             }
@@ -502,7 +520,7 @@ impl Prompt<'_> {
             head_dim: if slice.heads { network.heads.head_dim as i32 } else { 0 },
             half_rot: network.heads.half_rot as i32,
             adjacent: i32::from(network.heads.adjacent),
-            n_copy: slice.n_term as i32,
+            n_copy: slice.n_copy() as i32,
             reserved: 0,
         };
         let name = format!("unpack_{}", suffix(slice.tiles.format));

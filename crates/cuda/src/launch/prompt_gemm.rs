@@ -69,6 +69,8 @@ pub(crate) struct PromptGemmArgs {
     pub(crate) m: i32,
     pub(crate) n: i32,
     pub(crate) k: i32,
+    /// Columns of W: `k`, or half of it where they are taken twice.
+    pub(crate) w_k: i32,
     pub(crate) ld: i32,
     pub(crate) column: i32,
     pub(crate) n_expert: i32,
@@ -76,9 +78,10 @@ pub(crate) struct PromptGemmArgs {
     pub(crate) scale: f32,
     /// Of hidden values: from the first term to the second; 0 without a second.
     pub(crate) low: i32,
+    pub(crate) reserved: i32,
 }
 
-assert_size!(PromptGemmArgs, 104);
+assert_size!(PromptGemmArgs, 112);
 
 /// What the kernels on wgmma take.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -89,7 +92,7 @@ pub(crate) struct PromptGemmTmaArgs {
     /// Of W, all experts' rows: boxes of [`Tile::n_column`] rows.
     pub(crate) w_map: TensorMap,
     pub(crate) gemm: PromptGemmArgs,
-    pub(crate) padding: [u64; 3],
+    pub(crate) padding: [u64; 2],
 }
 
 assert_size!(PromptGemmTmaArgs, 384);
