@@ -13,6 +13,7 @@
 //! | 8    | the request or its input is invalid                            |
 //! | 9    | the GPU or its driver failed while it was in use               |
 //! | 10   | a model could not be fetched: network, refusal or wrong hash   |
+//! | 11   | a receipt is not what comes from this model                    |
 //! | 130  | interrupted by Ctrl-C                                          |
 
 use std::io;
@@ -32,7 +33,7 @@ use crate::memory::Needed;
 /// What `--help` says about exit codes.
 pub(crate) const HELP: &str = "Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 file not found or unreadable, \
     4 invalid model file, 5 unsupported model or tokenizer, 6 insufficient memory, 7 device not available, \
-    8 invalid request, 9 GPU failure, 10 fetching failed, 130 interrupted.";
+    8 invalid request, 9 GPU failure, 10 fetching failed, 11 another answer than the receipt's, 130 interrupted.";
 
 /// Exit code of a process that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -78,6 +79,9 @@ pub(crate) enum Failure {
     /// What the user gave to compute cannot be computed.
     #[error("{0}")]
     Request(String),
+    /// What came is not what a receipt says.
+    #[error("{0}")]
+    Different(String),
     /// Ctrl-C stopped the answer.
     #[error("interrupted")]
     Interrupted,
@@ -223,6 +227,7 @@ fn of_failure(failure: &Failure) -> u8 {
         Failure::Cuda { .. } => GPU_FAILED,
         Failure::Device { .. } => 7,
         Failure::Request(_) => 8,
+        Failure::Different(_) => 11,
         Failure::Interrupted => INTERRUPTED,
     }
 }

@@ -10,6 +10,7 @@ mod pull;
 mod run;
 mod serve;
 mod tokenize;
+mod verify;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// Fetch a model and print the path of its file
     Pull(pull::Args),
+    /// Run a receipt again and say whether the same answer comes
+    Verify(verify::Args),
     /// Turn text on stdin into token ids
     Tokenize(tokenize::TokenizeArgs),
     /// Turn token ids on stdin into text
@@ -54,6 +57,7 @@ pub(crate) fn dispatch(command: &Command, log: &LogArgs) -> anyhow::Result<()> {
         Command::Serve(args) => serve::run(args, log),
         Command::Inspect(args) => inspect::run(args, log),
         Command::Pull(args) => pull::run(args, log),
+        Command::Verify(args) => verify::run(args, log),
         Command::Tokenize(args) => tokenize::tokenize(args, log),
         Command::Detokenize(args) => tokenize::detokenize(args, log),
         Command::Eval(args) => eval::run(args, log),

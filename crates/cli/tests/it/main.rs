@@ -14,3 +14,4 @@ mod run;
 mod serve;
 mod smollm2;
 mod tokenize;
+mod verify;

@@ -4,18 +4,42 @@
 //! per second; a rate of no tokens or no time is absent.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context;
 use serde::Serialize;
-use worker::{Event, Prompt, Request, StopReason, Timings, Usage, Worker};
+use worker::receipt::{Draft, KeepPrompt, Origin};
+use worker::{Event, Prompt, Request, StopReason, Timings, Usage, ValidRequest, Worker};
 
 use super::sampling::SamplingArgs;
+use crate::cmd::verify::of_receipt;
 use crate::interrupt::Watch;
 
 /// Whom to ask, and how.
 pub(crate) struct Asker<'a> {
     pub(crate) worker: &'a Worker,
     pub(crate) sampling: &'a SamplingArgs,
+    pub(crate) receipts: Option<Receipts<'a>>,
+}
+
+/// Where the receipt of an answer goes, and what it needs.
+pub(crate) struct Receipts<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) origin: Origin,
+    pub(crate) keep: KeepPrompt,
+}
+
+impl Receipts<'_> {
+    fn draft(&self, worker: &Worker, request: &Request, valid: &ValidRequest) -> anyhow::Result<Draft> {
+        Draft::new(worker, request, valid, self.keep).map_err(of_receipt)
+    }
+
+    fn write(&self, draft: Draft, answer: &[u32], reason: &StopReason) -> anyhow::Result<()> {
+        let receipt = draft.finish(&self.origin, answer.to_vec(), reason).map_err(of_receipt)?;
+        let text = serde_json::to_string_pretty(&receipt)? + "\n";
+        std::fs::write(self.path, text).with_context(|| self.path.display().to_string())
+    }
 }
 
 /// A complete answer: the fields of `run --json`.
@@ -56,7 +80,11 @@ impl Asker<'_> {
         prompt: Prompt,
         show: &mut dyn FnMut(&str) -> io::Result<()>,
     ) -> anyhow::Result<Answer> {
-        let mut generation = self.worker.generate(self.request(prompt))?;
+        let request = self.request(prompt);
+        let valid = self.worker.check(request.clone())?;
+        let draft = self.receipts.as_ref().map(|receipts| receipts.draft(self.worker, &request, &valid));
+        let draft = draft.transpose()?;
+        let mut generation = self.worker.start(valid)?;
         let canceller = generation.canceller();
         let watch = Watch::start(move || canceller.cancel());
         let (mut text, mut ids, mut drawn) = (String::new(), Vec::new(), 0);
@@ -70,6 +98,9 @@ impl Asker<'_> {
                 }
                 Event::End { reason, usage, timings } => {
                     let interrupted = watch.raised();
+                    if let Some((receipts, draft)) = self.receipts.as_ref().zip(draft) {
+                        receipts.write(draft, &ids, &reason)?;
+                    }
                     let answer = Answer::new(reason, usage, timings);
                     return Ok(Answer { text, tokens: ids, seed: drawn, interrupted, ..answer });
                 }

@@ -8,16 +8,18 @@ mod repl;
 mod sampling;
 
 use std::io::{self, IsTerminal, Read, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 use engine::{Engine, EngineOptions, Shutdown};
 use tokenizer::limits::MAX_TEXT_BYTES;
 use worker::chat::message;
+use worker::receipt::{FileHashes, KeepPrompt};
 use worker::{Chat, Prompt, Worker, WorkerOptions};
 
-use self::ask::Asker;
-use crate::cmd;
+use self::ask::{Asker, Receipts};
+use crate::cmd::{self, verify};
 use crate::device::{self, ModelArgs};
 use crate::exit::Failure;
 use crate::log::LogArgs;
@@ -47,6 +49,12 @@ pub(crate) struct Args {
     /// Print one JSON object when the answer is complete
     #[arg(long)]
     json: bool,
+    /// Write a receipt of the answer, with which it can be verified later
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
+    /// Put only a hash of the prompt into the receipt
+    #[arg(long, requires = "receipt")]
+    receipt_hash_prompt: bool,
     #[command(flatten)]
     sampling: sampling::SamplingArgs,
 }
@@ -60,9 +68,17 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         return Err(Failure::Request(text.to_owned()).into());
     }
     let loaded = opened.load(args.model.shape(), log)?;
+    if prompt.is_none() && args.receipt.is_some() {
+        return Err(Failure::Usage("a receipt is of one answer: give a --prompt".to_owned()).into());
+    }
+    let receipts = args.receipt.as_ref().map(|path| Receipts {
+        path,
+        origin: verify::origin(&loaded, &tokenizer, FileHashes::start(loaded.gguf.paths().to_vec())),
+        keep: if args.receipt_hash_prompt { KeepPrompt::Hash } else { KeepPrompt::Ids },
+    });
     let engine = Engine::spawn(loaded.executor, EngineOptions::default()).context("starting the engine")?;
     let worker = Worker::new(engine.clone(), Arc::new(tokenizer), WorkerOptions::default());
-    let asker = Asker { worker: &worker, sampling: &args.sampling };
+    let asker = Asker { worker: &worker, sampling: &args.sampling, receipts };
     let result = match prompt {
         Some(prompt) => answer(args, &asker, prompt),
         None => repl::talk(&asker, args.system.as_deref()),

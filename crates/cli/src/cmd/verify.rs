@@ -1,0 +1,143 @@
+//! Is a receipt true? Runs it again on a model of one's own and says whether the same tokens come.
+//!
+//! Another file is refused before it is loaded. Another program version, chat template or kind of device is only warned of: the answer
+//! may still be the same, and then it is the same.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use engine::{Engine, EngineOptions, Shutdown};
+use gguf::Gguf;
+use hub::ModelRef;
+use worker::receipt::{Comparison, FileHashes, Origin, Receipt, ReceiptError};
+use worker::{Event, StopReason, Worker, WorkerOptions};
+
+use crate::cmd;
+use crate::device::{self, Loaded, ModelArgs, Shape};
+use crate::exit::Failure;
+use crate::fetch;
+use crate::interrupt::Watch;
+use crate::log::LogArgs;
+use crate::version;
+
+/// The most bytes of a receipt.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// `worker-orcd verify`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example: worker-orcd verify answer.json --model m.gguf\n\n\
+    The exit code is 0 if every token and the end are the same, and 11 if not or if the model is another.")]
+pub(crate) struct Args {
+    /// The receipt
+    #[arg(value_name = "RECEIPT")]
+    receipt: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// A JSON array of the prompt's ids, for a receipt that holds only their hash
+    #[arg(long, value_name = "FILE")]
+    prompt_ids: Option<PathBuf>,
+}
+
+/// What is known of a loaded model for its receipts.
+pub(crate) fn origin(loaded: &Loaded, tokenizer: &tokenizer::Tokenizer, model: Arc<FileHashes>) -> Origin {
+    let commit = version::COMMIT.map(|commit| format!("+{commit}")).unwrap_or_default();
+    let program = format!("{}{commit}", env!("CARGO_PKG_VERSION"));
+    let device = match loaded.sm {
+        Some(sm) => format!("cuda sm_{sm}"),
+        None => format!("cpu {}", loaded.kernels),
+    };
+    Origin::new(program, device, model, tokenizer)
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
+    let text = read(&args.receipt)?;
+    let place = args.receipt.display();
+    let receipt: Receipt = serde_json::from_str(&text)
+        .map_err(|e| Failure::Request(format!("{place}: expected a receipt: {e}")))?;
+    let given = match &args.prompt_ids {
+        Some(path) => {
+            let ids = serde_json::from_str(&read(path)?);
+            Some(ids.map_err(|e| Failure::Request(format!("{}: expected ids: {e}", path.display())))?)
+        }
+        None => None,
+    };
+    let prompt = receipt.prompt_ids(given).map_err(|e| Failure::Request(format!("{place}: {e}")))?;
+    let path = fetch::path_of(&args.model.model, log)?;
+    let hashes = FileHashes::start(Gguf::open(&path)?.paths().to_vec());
+    let found = hashes.wait().map_err(of_receipt)?;
+    if found != receipt.model {
+        return Err(different("model", &receipt.model.join(" "), &found.join(" ")));
+    }
+    let model = ModelArgs { model: ModelRef::Path(path), ..args.model.clone() };
+    let (opened, tokenizer) = device::open_with_tokenizer(&model, log)?;
+    let loaded = opened.load(Shape { n_ctx: Some(receipt.n_ctx), ..Shape::one_sequence() }, log)?;
+    let origin = origin(&loaded, &tokenizer, hashes);
+    if origin.tokenizer() != receipt.tokenizer {
+        return Err(different("tokenizer", &receipt.tokenizer, origin.tokenizer()));
+    }
+    warn("program", &receipt.program, &origin.program);
+    warn("device", &receipt.device, &origin.device);
+    let none = "none";
+    warn("chat template", receipt.template.as_deref().unwrap_or(none), origin.template().unwrap_or(none));
+
+    let engine = Engine::spawn(loaded.executor, EngineOptions::default()).context("starting the engine")?;
+    let worker = Worker::new(engine.clone(), Arc::new(tokenizer), WorkerOptions::default());
+    let answer = replay(&worker, &receipt, prompt);
+    engine.shutdown(Shutdown::Abort);
+    let (answer, reason) = answer?;
+    let comparison = receipt.compare(&answer, &reason);
+    if comparison != Comparison::Equal {
+        return Err(Failure::Different(comparison.to_string()).into());
+    }
+    cmd::print(&format!("equal: {} tokens, ended by {}\n", receipt.answer.len(), receipt.stop))
+}
+
+/// The tokens and the end of another run.
+fn replay(worker: &Worker, receipt: &Receipt, prompt: Vec<u32>) -> anyhow::Result<(Vec<u32>, StopReason)> {
+    let mut generation = worker.generate(receipt.request(prompt))?;
+    let canceller = generation.canceller();
+    let watch = Watch::start(move || canceller.cancel());
+    let mut answer = Vec::new();
+    while let Some(event) = generation.next_blocking() {
+        match event {
+            Event::Started { .. } => {}
+            Event::Delta { tokens, .. } => answer.extend(tokens.iter().map(|sampled| sampled.token)),
+            Event::End { .. } if watch.raised() => return Err(Failure::Interrupted.into()),
+            Event::End { reason, .. } => return Ok((answer, reason)),
+            Event::Error(error) => return Err(error.into()),
+        }
+    }
+    Err(anyhow::anyhow!("the answer has no end"))
+}
+
+fn read(path: &std::path::Path) -> anyhow::Result<String> {
+    let name = || path.display().to_string();
+    let mut bytes = Vec::new();
+    File::open(path).with_context(name)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(name)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Failure::Request(format!("{}: expected at most {MAX_BYTES} bytes", name())).into());
+    }
+    String::from_utf8(bytes).map_err(|e| Failure::Request(format!("{}: expected UTF-8: {e}", name())).into())
+}
+
+/// What making a receipt failed of, by its exit code.
+pub(crate) fn of_receipt(error: ReceiptError) -> anyhow::Error {
+    match error {
+        ReceiptError::Model(text) => std::io::Error::other(text).into(),
+        error => Failure::Request(error.to_string()).into(),
+    }
+}
+
+fn different(what: &str, expected: &str, found: &str) -> anyhow::Error {
+    Failure::Different(format!("another {what}: expected SHA-256 {expected}, found {found}")).into()
+}
+
+fn warn(what: &str, expected: &str, found: &str) {
+    if expected != found {
+        tracing::warn!("another {what}: the receipt's is {expected}, this is {found}");
+    }
+}

@@ -1,0 +1,123 @@
+//! Does a receipt prove its answer, and nothing else?
+
+use std::path::Path;
+
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+
+use crate::program::{golden, worker};
+
+/// Runs a prompt and gives the receipt.
+fn receipt(folder: &Path, model: &str, args: &[&str]) -> Value {
+    let path = folder.join("receipt.json");
+    let first = ["run", "--device", "cpu", "--model", &golden(model), "--raw", "--prompt", "the rain", "-q"];
+    let last = ["--receipt", path.to_str().unwrap()];
+    worker(&[&first[..], args, &last].concat()).ok();
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// What verifying says: `code: the last line`.
+fn verify(folder: &Path, receipt: &Value, model: &str, args: &[&str]) -> String {
+    let path = folder.join("changed.json");
+    std::fs::write(&path, receipt.to_string()).unwrap();
+    let first = ["verify", path.to_str().unwrap(), "--device", "cpu", "--model", &golden(model), "-q"];
+    let done = worker(&[&first[..], args].concat());
+    let said = done.stdout + &done.stderr;
+    format!("{}: {}", done.code, said.trim_end().replace(folder.to_str().unwrap(), "FOLDER"))
+}
+
+const SAMPLED: &[&str] = &["--seed", "7", "--max-tokens", "12", "--ignore-eos", "--logit-bias", "9=-inf"];
+
+#[test]
+fn an_answer_is_equal_whatever_the_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = receipt(folder.path(), "llama-q4_0.gguf", SAMPLED);
+    assert_eq!(first["answer"].as_array().unwrap().len(), 12);
+    assert_eq!(first["parameters"]["logit_bias"], json!([[9, null]]));
+    let said = verify(folder.path(), &first, "llama-q4_0.gguf", &["--threads", "1"]);
+    assert_eq!(said, "0: equal: 12 tokens, ended by its greatest length");
+    for args in [&["--seed", "3"][..], &["--temperature", "2", "--seed", "5", "--stop", "e"]] {
+        let receipt = receipt(folder.path(), "llama-f16.gguf", args);
+        let said = verify(folder.path(), &receipt, "llama-f16.gguf", &[]);
+        assert!(said.starts_with("0: equal: "), "{said}");
+    }
+}
+
+#[test]
+fn one_changed_id_or_parameter_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = receipt(folder.path(), "llama-q4_0.gguf", SAMPLED);
+    let said = |change: &dyn Fn(&mut Value)| {
+        let mut changed = first.clone();
+        change(&mut changed);
+        verify(folder.path(), &changed, "llama-q4_0.gguf", &[])
+    };
+    let id = first["answer"][5].as_u64().unwrap();
+    let other = (id + 1) % 320;
+    assert_eq!(
+        said(&|receipt| receipt["answer"][5] = other.into()),
+        format!("11: error: different at token 5 of the answer: expected id {other}, found id {id}")
+    );
+    let shorter = said(&|receipt| drop(receipt["answer"].as_array_mut().unwrap().pop()));
+    assert!(shorter.starts_with("11: error: different at token 11 of the answer: expected the answer's end"));
+    assert!(said(&|receipt| receipt["parameters"]["seed"] = 8.into()).starts_with("11: "));
+    assert!(said(&|receipt| receipt["prompt"]["ids"][0] = 3.into()).starts_with("11: "));
+    let ended = said(&|receipt| receipt["stop"] = json!({ "token": 2 }));
+    assert_eq!(
+        ended,
+        "11: error: different at the answer's end: expected end token 2, found its greatest length"
+    );
+    // Where it was interrupted, the rest is unknown.
+    let interrupted = said(&|receipt| {
+        receipt["answer"].as_array_mut().unwrap().truncate(4);
+        receipt["stop"] = "interrupted".into();
+    });
+    assert_eq!(interrupted, "0: equal: 4 tokens, ended by an interruption");
+}
+
+#[test]
+fn another_model_is_refused_and_another_program_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut receipt = receipt(folder.path(), "llama-q4_0.gguf", SAMPLED);
+    let said = verify(folder.path(), &receipt, "llama-q8_0.gguf", &[]);
+    assert!(said.starts_with("11: error: another model: expected SHA-256 "), "{said}");
+    receipt["program"] = "0.0.1".into();
+    let said = verify(folder.path(), &receipt, "llama-q4_0.gguf", &["-q"]);
+    assert_eq!(said, "0: equal: 12 tokens, ended by its greatest length");
+    let said = verify(folder.path(), &receipt, "llama-q4_0.gguf", &[]);
+    assert!(said.contains("another program: the receipt's is 0.0.1"), "{said}");
+}
+
+#[test]
+fn a_prompt_can_be_kept_out_of_the_receipt() {
+    let folder = tempfile::tempdir().unwrap();
+    let ids = receipt(folder.path(), "llama-q4_0.gguf", SAMPLED)["prompt"]["ids"].clone();
+    let receipt = receipt(folder.path(), "llama-q4_0.gguf", &[SAMPLED, &["--receipt-hash-prompt"]].concat());
+    assert!(receipt["prompt"]["ids"].is_null());
+    let said = verify(folder.path(), &receipt, "llama-q4_0.gguf", &[]);
+    assert!(
+        said.starts_with("8: error: FOLDER/changed.json: prompt: expected ids with the SHA-256 "),
+        "{said}"
+    );
+    let path = folder.path().join("ids.json");
+    std::fs::write(&path, ids.to_string()).unwrap();
+    let said = verify(folder.path(), &receipt, "llama-q4_0.gguf", &["--prompt-ids", path.to_str().unwrap()]);
+    assert!(said.starts_with("0: equal"), "{said}");
+}
+
+#[test]
+fn what_is_no_receipt_is_8() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |value: &Value, expected: &Expect| {
+        expected.assert_eq(&verify(folder.path(), value, "llama-q4_0.gguf", &[]));
+    };
+    check(
+        &json!({}),
+        &expect![
+            "8: error: FOLDER/changed.json: expected a receipt: missing field `version` at line 1 column 2"
+        ],
+    );
+    let mut later = receipt(folder.path(), "llama-q4_0.gguf", SAMPLED);
+    later["version"] = 2.into();
+    check(&later, &expect!["8: error: FOLDER/changed.json: version: expected 1, found 2"]);
+}
