@@ -72,7 +72,8 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     if found != receipt.model {
         return Err(different("model", &receipt.model.join(" "), &found.join(" ")));
     }
-    let model = ModelArgs { model: ModelRef::Path(path), ..args.model.clone() };
+    let mut model = args.model.clone();
+    model.model = ModelRef::Path(path);
     let (opened, tokenizer) = device::open_with_tokenizer(&model, log)?;
     let loaded = opened.load(Shape { n_ctx: Some(receipt.n_ctx), ..Shape::one_sequence() }, log)?;
     let origin = origin(&loaded, &tokenizer, hashes);

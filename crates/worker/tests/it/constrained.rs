@@ -8,6 +8,7 @@ use engine::{Engine, EngineOptions};
 use model::{Model, SamplingParams};
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
+use worker::receipt::{Comparison, Draft, FileHashes, KeepPrompt, Origin, Receipt, ReceiptError};
 use worker::{
     Chat, ChatEvent, Event, Finish, Format, Prompt, Request, StopReason, ToolChoice, Worker, WorkerOptions,
 };
@@ -201,4 +202,43 @@ fn what_cannot_be_enforced_is_refused_by_name() {
     let mut bad = chat(ToolChoice::Required);
     bad.tools[0]["function"]["parameters"] = json!({ "type": "object", "not": {} });
     check(wild(Prompt::Chat(bad), None), "tools: expected what can be enforced");
+}
+
+#[test]
+fn a_receipt_holds_the_form_of_an_answer_and_no_chats() {
+    let worker = worker();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/SHA256SUMS");
+    let files = FileHashes::start(vec![path]);
+    let origin = Origin::new("0".to_owned(), "cpu".to_owned(), files, worker.tokenizer());
+    let run = |request: Request| {
+        let valid = worker.check(request.clone()).unwrap();
+        let draft = Draft::new(&worker, &request, &valid, KeepPrompt::Ids);
+        let mut generation = worker.start(valid).unwrap();
+        let mut ids = Vec::new();
+        loop {
+            match generation.next_blocking().unwrap() {
+                Event::Delta { tokens, .. } => ids.extend(tokens.iter().map(|sampled| sampled.token)),
+                Event::End { reason, .. } => return (draft, ids, reason),
+                Event::Started { .. } => {}
+                Event::Error(error) => panic!("{error}"),
+            }
+        }
+    };
+    let request = Request { seed: Some(5), ..wild(text(), Some(Format::Regex("[a-e]{12}".to_owned()))) };
+    let (draft, ids, reason) = run(request.clone());
+    let receipt = draft.unwrap().finish(&origin, ids, &reason).unwrap();
+    let read: Receipt = serde_json::from_str(&serde_json::to_string(&receipt).unwrap()).unwrap();
+    assert_eq!(read, receipt);
+    let (_, ids, reason) = run(receipt.request(receipt.prompt_ids(None).unwrap()));
+    assert_eq!(receipt.compare(&ids, &reason), Comparison::Equal);
+    // The form is a part of it: without, the answer is another.
+    let mut free = receipt.request(receipt.prompt_ids(None).unwrap());
+    free.format = None;
+    let (_, ids, reason) = run(free);
+    assert_ne!(receipt.compare(&ids, &reason), Comparison::Equal);
+
+    let request = wild(Prompt::Chat(chat(ToolChoice::Required)), None);
+    let valid = worker.check(request.clone()).unwrap();
+    let refused = Draft::new(&worker, &request, &valid, KeepPrompt::Hash).unwrap_err();
+    assert_eq!(refused, ReceiptError::ChatForm);
 }
