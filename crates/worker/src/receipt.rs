@@ -10,6 +10,7 @@ mod files;
 use std::fmt;
 use std::sync::Arc;
 
+use model::KvType;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -41,6 +42,8 @@ pub struct Receipt {
     pub device: String,
     /// Tokens of the context that the device was set up for.
     pub n_ctx: usize,
+    /// How keys and values were kept, by the name that flags have for it.
+    pub kv_type: String,
     /// How tokens were chosen, and when it was to end.
     pub parameters: Effective,
     /// What was continued.
@@ -92,6 +95,8 @@ pub struct Origin {
     pub program: String,
     /// The kind of the device and its kernels.
     pub device: String,
+    /// How keys and values are kept.
+    pub kv_type: KvType,
     /// The model's files.
     pub model: Arc<FileHashes>,
     tokenizer: String,
@@ -148,9 +153,14 @@ pub enum Comparison {
 impl Origin {
     /// What is known of a model in this process.
     #[must_use]
-    pub fn new(program: String, device: String, model: Arc<FileHashes>, tokenizer: &Tokenizer) -> Origin {
+    pub fn new(
+        program: String,
+        (device, kv_type): (String, KvType),
+        model: Arc<FileHashes>,
+        tokenizer: &Tokenizer,
+    ) -> Origin {
         let template = tokenizer.chat_template().map(|template| hash(template.source().as_bytes()));
-        Origin { program, device, model, tokenizer: of_vocabulary(tokenizer), template }
+        Origin { program, device, kv_type, model, tokenizer: of_vocabulary(tokenizer), template }
     }
 
     /// The hash of the vocabulary.
@@ -211,6 +221,7 @@ impl Draft {
             template: origin.template.clone(),
             device: origin.device.clone(),
             n_ctx: self.n_ctx,
+            kv_type: origin.kv_type.to_string(),
             parameters: self.parameters,
             prompt: self.prompt,
             answer,

@@ -12,6 +12,8 @@ use anyhow::Context;
 use engine::{Engine, EngineOptions, Shutdown};
 use gguf::Gguf;
 use hub::ModelRef;
+use model::KvType;
+use tokenizer::Tokenizer;
 use worker::receipt::{Comparison, FileHashes, Origin, Receipt, ReceiptError};
 use worker::{Event, StopReason, Worker, WorkerOptions};
 
@@ -42,14 +44,19 @@ pub(crate) struct Args {
 }
 
 /// What is known of a loaded model for its receipts.
-pub(crate) fn origin(loaded: &Loaded, tokenizer: &tokenizer::Tokenizer, model: Arc<FileHashes>) -> Origin {
+pub(crate) fn origin(
+    loaded: &Loaded,
+    tokenizer: &Tokenizer,
+    model: Arc<FileHashes>,
+    kv_type: KvType,
+) -> Origin {
     let commit = version::COMMIT.map(|commit| format!("+{commit}")).unwrap_or_default();
     let program = format!("{}{commit}", env!("CARGO_PKG_VERSION"));
     let device = match loaded.sm {
         Some(sm) => format!("cuda sm_{sm}"),
         None => format!("cpu {}", loaded.kernels),
     };
-    Origin::new(program, device, model, tokenizer)
+    Origin::new(program, (device, kv_type), model, tokenizer)
 }
 
 /// Runs the command.
@@ -66,6 +73,8 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         None => None,
     };
     let prompt = receipt.prompt_ids(given).map_err(|e| Failure::Request(format!("{place}: {e}")))?;
+    let kv_type = device::kv_type(&receipt.kv_type)
+        .map_err(|reason| Failure::Request(format!("{place}: kv_type: {reason}")))?;
     let path = fetch::path_of(&args.model.model, log)?;
     let hashes = FileHashes::start(Gguf::open(&path)?.paths().to_vec());
     let found = hashes.wait().map_err(of_receipt)?;
@@ -75,8 +84,9 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let mut model = args.model.clone();
     model.model = ModelRef::Path(path);
     let (opened, tokenizer) = device::open_with_tokenizer(&model, log)?;
-    let loaded = opened.load(Shape { n_ctx: Some(receipt.n_ctx), ..Shape::one_sequence() }, log)?;
-    let origin = origin(&loaded, &tokenizer, hashes);
+    let shape = Shape { n_ctx: Some(receipt.n_ctx), kv_type, ..Shape::one_sequence() };
+    let loaded = opened.load(shape, log)?;
+    let origin = origin(&loaded, &tokenizer, hashes, kv_type);
     if origin.tokenizer() != receipt.tokenizer {
         return Err(different("tokenizer", &receipt.tokenizer, origin.tokenizer()));
     }

@@ -66,7 +66,7 @@ pub(crate) struct KvArgs {
 }
 
 /// Reads the name of a type for a flag.
-fn kv_type(text: &str) -> Result<KvType, String> {
+pub(crate) fn kv_type(text: &str) -> Result<KvType, String> {
     let found = KvType::ALL.into_iter().find(|kv_type| kv_type.name() == text);
     found.ok_or_else(|| format!("expected {}", KvType::ALL.map(KvType::name).join(" or ")))
 }

@@ -36,7 +36,9 @@ fn an_answer_is_equal_whatever_the_threads() {
     assert_eq!(first["parameters"]["logit_bias"], json!([[9, null]]));
     let said = verify(folder.path(), &first, "llama-q4_0.gguf", &["--threads", "1"]);
     assert_eq!(said, "0: equal: 12 tokens, ended by its greatest length");
-    for args in [&["--seed", "3"][..], &["--temperature", "2", "--seed", "5", "--stop", "e"]] {
+    for args in
+        [&["--seed", "3", "--kv-type", "q8_0"][..], &["--temperature", "2", "--seed", "5", "--stop", "e"]]
+    {
         let receipt = receipt(folder.path(), "llama-f16.gguf", args);
         let said = verify(folder.path(), &receipt, "llama-f16.gguf", &[]);
         assert!(said.starts_with("0: equal: "), "{said}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cpu::{CpuExecutor, Options};
 use engine::{Engine, EngineOptions};
-use model::{Model, SamplingParams};
+use model::{KvType, Model, SamplingParams};
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 use worker::receipt::{Comparison, Draft, FileHashes, KeepPrompt, Origin, Receipt, ReceiptError};
@@ -209,7 +209,7 @@ fn a_receipt_holds_the_form_of_an_answer_and_no_chats() {
     let worker = worker();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/SHA256SUMS");
     let files = FileHashes::start(vec![path]);
-    let origin = Origin::new("0".to_owned(), "cpu".to_owned(), files, worker.tokenizer());
+    let origin = Origin::new("0".to_owned(), ("cpu".to_owned(), KvType::F16), files, worker.tokenizer());
     let run = |request: Request| {
         let valid = worker.check(request.clone()).unwrap();
         let draft = Draft::new(&worker, &request, &valid, KeepPrompt::Ids);

@@ -73,7 +73,10 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     }
     let receipts = args.receipt.as_ref().map(|path| Receipts {
         path,
-        origin: verify::origin(&loaded, &tokenizer, FileHashes::start(loaded.gguf.paths().to_vec())),
+        origin: {
+            let files = FileHashes::start(loaded.gguf.paths().to_vec());
+            verify::origin(&loaded, &tokenizer, files, args.model.shape().kv_type)
+        },
         keep: if args.receipt_hash_prompt { KeepPrompt::Hash } else { KeepPrompt::Ids },
     });
     let engine = Engine::spawn(loaded.executor, EngineOptions::default()).context("starting the engine")?;
