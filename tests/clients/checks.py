@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 
-URL = os.environ.get("WORKER_ORCD_URL", "")
+URL = os.environ.get("CLIENTS_URL", "")
 MODEL = "smollm2"
 CHECKS = []
 

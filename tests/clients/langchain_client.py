@@ -8,7 +8,14 @@ from pydantic import BaseModel
 
 from checks import MODEL, URL, check, run
 
-model = ChatOpenAI(base_url=URL + "/v1", api_key="none", model=MODEL, temperature=0, max_tokens=16, max_retries=0, timeout=120)
+
+def make(max_tokens, **fields):
+    return ChatOpenAI(
+        base_url=URL + "/v1", api_key="none", model=MODEL, max_tokens=max_tokens, max_retries=0, timeout=120, **fields
+    )
+
+
+model = make(16, temperature=0)
 ASK = [("system", "You are brief."), ("user", "Why is the sky blue?")]
 
 
@@ -38,7 +45,7 @@ def stream_gives_the_same_text():
 
 @check
 def bind_tools_calls_one():
-    bound = model.bind_tools([get_weather], tool_choice="get_weather").bind(max_tokens=100)
+    bound = make(100, temperature=0).bind_tools([get_weather], tool_choice="get_weather", strict=True)
     (call,) = bound.invoke(ASK).tool_calls
     assert call["name"] == "get_weather" and isinstance(call["args"]["city"], str)
 
@@ -46,9 +53,7 @@ def bind_tools_calls_one():
 @check
 def structured_output_is_parsed():
     for method in ("json_schema", "function_calling"):
-        answer = ChatOpenAI(**{"base_url": URL + "/v1", "api_key": "none", "model": MODEL, "seed": 1, "max_tokens": 400}).with_structured_output(
-            Person, method=method
-        ).invoke("Name a person of 30 years.")
+        answer = make(400, seed=1).with_structured_output(Person, method=method).invoke("Name a person of 30 years.")
         assert isinstance(answer, Person), (method, answer)
 
 

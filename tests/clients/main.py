@@ -21,7 +21,7 @@ CLIENTS = [
     ("litellm", "litellm", "litellm_client.py", False),
     ("llm", "python", "llm_client.py", False),
     ("utf8", "python", "utf8.py", False),
-    ("openapi", "litellm", "document.py", False),
+    ("openapi", "litellm", "document.py", True),
     ("faults", "python", "faults.py", True),
     ("soak", "python", "soak.py", True),
 ]
@@ -53,7 +53,7 @@ def run_client(client, env, options):
         n_failed += 1
         print(f"{name}: FAILED it ended with {code}:\n{''.join(other[-40:])}")
     elif n_failed:
-        print("".join(other[-60:]), end="")
+        print("".join(other[-300:]), end="")
     return n_ok, n_failed
 
 
@@ -71,8 +71,8 @@ def main():
     clients = [client for client in CLIENTS if not options.names or client[0] in options.names]
     env = {
         **os.environ,
-        "WORKER_ORCD": options.worker, "WORKER_ORCD_MODEL": options.model, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1",
-        "WORKER_ORCD_NODE_MODULES": str(Path(options.installed) / "node_modules"),
+        "CLIENTS_WORKER": options.worker, "CLIENTS_MODEL": options.model, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1",
+        "CLIENTS_NODE_MODULES": str(Path(options.installed) / "node_modules"),
         # No client may ask anybody but the server, nor through a proxy.
         "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LANGSMITH_TRACING": "false",
         "OPENAI_API_KEY": "none",
@@ -85,7 +85,7 @@ def main():
 
         with Server("--queue", "600") as server:
             for client in shared:
-                results[client[0]] = run_client(client, {**env, "WORKER_ORCD_URL": server.url}, options)
+                results[client[0]] = run_client(client, {**env, "CLIENTS_URL": server.url}, options)
                 if server.process.poll() is not None:
                     print("the server ended:\n" + "".join(server.log[-40:]))
                     break

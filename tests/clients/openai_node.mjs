@@ -3,10 +3,10 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 
-const { default: OpenAI } = await import(createRequire(process.env.WORKER_ORCD_NODE_MODULES + "/").resolve("openai"));
+const { default: OpenAI } = await import(createRequire(process.env.CLIENTS_NODE_MODULES + "/").resolve("openai"));
 
 const model = "smollm2";
-const client = new OpenAI({ baseURL: process.env.WORKER_ORCD_URL + "/v1", apiKey: "none", maxRetries: 0, timeout: 120_000 });
+const client = new OpenAI({ baseURL: process.env.CLIENTS_URL + "/v1", apiKey: "none", maxRetries: 0, timeout: 120_000 });
 const messages = [{ role: "user", content: "Why is the sky blue?" }];
 const chat = (fields) => client.chat.completions.create({ model, messages, max_tokens: 16, temperature: 0, ...fields });
 const text = async (fields) => (await chat(fields)).choices[0].message.content;
@@ -37,7 +37,7 @@ const checks = {
     for await (const chunk of stream) { assert.ok(chunk.id); break; }
     stream.controller.abort();
     for (let i = 0; ; i++) {
-      const health = await (await fetch(process.env.WORKER_ORCD_URL + "/health")).json();
+      const health = await (await fetch(process.env.CLIENTS_URL + "/health")).json();
       if (health.n_running === 0) break;
       assert.ok(i < 100, "it still runs");
       await new Promise((done) => setTimeout(done, 100));

@@ -1,6 +1,6 @@
 """A `worker-orcd serve` of one's own: started on a free port, asked for its health, ended.
 
-The program and the model are named by WORKER_ORCD and WORKER_ORCD_MODEL.
+The program and the model are named by CLIENTS_WORKER and CLIENTS_MODEL.
 """
 
 import json
@@ -16,10 +16,14 @@ import urllib.request
 class Server:
     """A server that is ready when the constructor returns, and is gone after `with`."""
 
-    def __init__(self, *options, port=0):
-        command = [os.environ["WORKER_ORCD"], "serve", "--device", "cpu", "--port", str(port), "--served-model-name", "smollm2"]
-        command += ["--model", os.environ["WORKER_ORCD_MODEL"], *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+    def __init__(self, *options, port=0, model=None):
+        command = [os.environ["CLIENTS_WORKER"], "serve", "--device", "cpu", "--port", str(port), "--served-model-name", "smollm2"]
+        command += ["--model", model or os.environ["CLIENTS_MODEL"], *options]
+        # Settings of whoever runs this must not become the server's.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("WORKER_ORCD")}
+        self.process = subprocess.Popen(
+            command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
+        )
         self.log = []
         self.url = None
         listening = threading.Event()

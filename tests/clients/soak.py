@@ -1,6 +1,6 @@
 """Do 500 streams at once, cancelled, dropped, read slowly and timed out at random, all end once and leave nothing behind?
 
-Jobs over POST /execute against a server of its own, for --seconds (20). What is held: every stream that is read to its end has exactly one terminal
+Jobs over POST /execute against a server of its own, for --seconds (20), with a model so small that thousands of requests fit into them, or with --model. What is held: every stream that is read to its end has exactly one terminal
 event, the right one for what was done to it; the cache is empty and nobody runs when all is over; memory does not grow; an answer that
 nobody disturbed is the one given alone.
 """
@@ -11,13 +11,15 @@ import json
 import random
 import statistics
 import time
+from pathlib import Path
 
 import aiohttp
 
 from checks import check, run
 from server import Server
 
-PROMPTS = ["The sea is", "Once upon a time", "Le chat", "def main():", "1 2 3 4", "In the year 1905 " * 40]
+TINY = str(Path(__file__).resolve().parent.parent / "golden/qwen2-q4_k_m.gguf")
+PROMPTS = ["The sea is", "Once upon a time", "Le chat", "def main():", "1 2 3 4", "In the year 1905 " * 8]
 KINDS = {"whole": 4, "cancel": 3, "disconnect": 3, "slow": 1, "deadline": 2, "cancel at once": 1}
 
 
@@ -146,7 +148,7 @@ class Soak:
 
 @check
 def streams_end_once_and_leave_nothing_behind():
-    with Server("--queue", str(ARGS.streams + 100)) as server:
+    with Server("--queue", str(ARGS.streams + 100), "--inference-timeout-sec", "3600", model=ARGS.model) as server:
         soak = Soak(server, ARGS.seconds, ARGS.streams)
         health = asyncio.run(soak.run())
         assert not soak.faults, f"{len(soak.faults)} faults: {soak.faults[:5]}"
@@ -169,5 +171,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--streams", type=int, default=500)
+    parser.add_argument("--model", default=TINY)
     ARGS = parser.parse_args()
     run()

@@ -6,6 +6,7 @@ a prefix of the text in whole characters, the same streamed and not.
 
 import json
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 from checks import MODEL, URL, check, run
 from server import call
@@ -36,26 +37,31 @@ def lone_surrogates(text):
     return any(0xD800 <= ord(c) < 0xE000 for c in text)
 
 
-def make(name, text):
-    def answers_are_whole_characters_wherever_they_are_cut():
-        n_cut = 0
-        whole = json.loads(post("/v1/chat/completions", body(text, 200)))["choices"][0]
-        assert whole["message"]["content"] == text and whole["finish_reason"] == "stop", whole
-        n_token = json.loads(post("/v1/chat/completions", body(text, 200)))["usage"]["completion_tokens"]
-        for max_tokens in range(1, n_token + 1):
-            content = json.loads(post("/v1/chat/completions", body(text, max_tokens)))["choices"][0]["message"]["content"] or ""
-            chunks = streamed("/v1/chat/completions", body(text, max_tokens))
-            pieces = [chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"]]
-            assert "".join(pieces) == content, (max_tokens, pieces, content)
-            # What is left of a character that was cut may be shown as a replacement, at the very end.
-            kept = content.rstrip("\ufffd")
-            assert text.startswith(kept) and len(content) - len(kept) <= 1, (max_tokens, content)
-            assert not any(lone_surrogates(piece) for piece in pieces)
-            n_cut += 1
-        return f"{len(text)} characters, {n_token} tokens, {n_cut} cuts"
+def cut(text, max_tokens):
+    """Answers cut after so many tokens, streamed and not."""
+    content = json.loads(post("/v1/chat/completions", body(text, max_tokens)))["choices"][0]["message"]["content"] or ""
+    chunks = streamed("/v1/chat/completions", body(text, max_tokens))
+    pieces = [chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"]]
+    assert "".join(pieces) == content, (max_tokens, pieces, content)
+    # What is left of a character that was cut may be shown as a replacement, at the very end.
+    kept = content.rstrip("\ufffd")
+    assert text.startswith(kept) and len(content) - len(kept) <= 1, (max_tokens, content)
+    assert not any(lone_surrogates(piece) for piece in pieces)
+    return len(kept)
 
-    answers_are_whole_characters_wherever_they_are_cut.__name__ = f"{name}_is_whole_characters_wherever_it_is_cut"
-    return answers_are_whole_characters_wherever_they_are_cut
+
+def make(name, text):
+    def whole_characters():
+        whole = json.loads(post("/v1/chat/completions", body(text, 200)))
+        choice, n_token = whole["choices"][0], whole["usage"]["completion_tokens"]
+        assert choice["message"]["content"] == text and choice["finish_reason"] == "stop", whole
+        with ThreadPoolExecutor(8) as pool:
+            lengths = list(pool.map(lambda n: cut(text, n), range(1, n_token + 1)))
+        assert lengths == sorted(lengths) and lengths[-1] == len(text), lengths
+        return f"{len(text)} characters, {n_token} tokens, cut after each"
+
+    whole_characters.__name__ = f"{name} is whole characters wherever it is cut"
+    return whole_characters
 
 
 for NAME, TEXT in TEXTS.items():
