@@ -1,4 +1,4 @@
-//! Runs every test, with the fixtures some of them need, and then the server's clients.
+//! Runs every test, with the fixtures some of them need.
 //!
 //! With `CI=true` a fixture that cannot be had is a failure. Elsewhere it is a warning, and the tests that need it say why
 //! they skip.
@@ -7,46 +7,26 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::fixtures;
 use crate::process::{self, cargo, works};
-use crate::{clients, fixtures};
 
 /// Fetches the fixtures, then runs every test with cargo-nextest, or with `cargo test` where it is not installed. Arguments
 /// choose among the tests, as the runner understands them.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     if let Err(error) = fixtures::fetch_all() {
-        if is_ci() {
+        if std::env::var("CI").is_ok_and(|ci| ci == "true") {
             return Err(error.context("with CI=true no test may skip, and some fixtures cannot be had"));
         }
         eprintln!("warning: {error:#}\nwarning: the tests that need them will skip");
     }
-    if works(cargo().args(["nextest", "--version"])) {
-        process::run(tests(&["nextest", "run"])?.args(arguments)).context("some tests failed")?;
-        if arguments.is_empty() {
-            process::run(&mut tests(&["test", "--doc"])?)
-                .context("some examples in the documentation failed")?;
-        }
-    } else {
-        process::run(tests(&["test"])?.args(arguments)).context("some tests failed")?;
+    if !works(cargo().args(["nextest", "--version"])) {
+        return process::run(tests(&["test"])?.args(arguments)).context("some tests failed");
     }
-    if arguments.is_empty() { run_clients() } else { Ok(()) }
-}
-
-/// Runs the server's clients; where they cannot be had, as the fixtures above.
-fn run_clients() -> Result<()> {
-    match clients::install() {
-        Ok(_) => clients::run(&[]),
-        Err(error) if is_ci() => {
-            Err(error.context("with CI=true no test may skip, and some clients cannot be had"))
-        }
-        Err(error) => {
-            eprintln!("warning: {error:#}\nwarning: the server's clients are not tried");
-            Ok(())
-        }
+    process::run(tests(&["nextest", "run"])?.args(arguments)).context("some tests failed")?;
+    if arguments.is_empty() {
+        process::run(&mut tests(&["test", "--doc"])?).context("some examples in the documentation failed")?;
     }
-}
-
-fn is_ci() -> bool {
-    std::env::var("CI").is_ok_and(|ci| ci == "true")
+    Ok(())
 }
 
 /// A test command that knows where the fixtures are and does not stop at the first failure.

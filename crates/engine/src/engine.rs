@@ -7,18 +7,20 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use model::batch::SlotId;
-use model::{Batch, Executor, Limits, Output, Picked, Ticket, Want};
+use model::{Batch, Executor, Limits, MemoryReport, Output, Picked, Role, Ticket, Want};
 
 use crate::EngineError;
 use crate::load::Counters;
+use crate::pace::Pace;
 use crate::pages::{PagePool, Pages};
 use crate::prefix_cache::{NodeId, PrefixCache};
 use crate::queue::Queue;
 use crate::scheduler::{self, Demand, Grant};
 use crate::sequence::{Sequence, Waiting};
+use crate::stall::{Call, CallClock};
 use crate::stream::Event;
 
 /// How the engine runs.
@@ -28,12 +30,26 @@ pub struct EngineOptions {
     pub n_waiting: usize,
     /// Whether pages of prompts are kept for later requests of the same [`cache_scope`](crate::EngineRequest::cache_scope).
     pub prefix_cache: bool,
+    /// How long one call into the executor or a constraint may last before the engine is given up with [`EngineError::Stalled`]; `None`
+    /// to wait for ever.
+    pub stall_after: Option<Duration>,
+    /// How often the executor is asked for its memory, at most once a millisecond.
+    pub memory_every: Duration,
+    /// About how long a step may last: cancelling is seen between steps. It bounds the prompt rows of a step, not below 32; `None` for
+    /// as many as the executor takes.
+    pub step_target: Option<Duration>,
 }
 
 impl Default for EngineOptions {
-    /// 64 may wait, pages are kept.
+    /// 64 may wait, pages are kept, a call may last a minute, memory is looked at every 10 seconds, steps take about 0.1 seconds.
     fn default() -> Self {
-        EngineOptions { n_waiting: 64, prefix_cache: true }
+        EngineOptions {
+            n_waiting: 64,
+            prefix_cache: true,
+            stall_after: Some(Duration::from_secs(60)),
+            memory_every: Duration::from_secs(10),
+            step_target: Some(Duration::from_millis(100)),
+        }
     }
 }
 
@@ -54,6 +70,10 @@ pub(crate) struct Core {
     n_admitted: u64,
     n_step: u64,
     counters: Arc<Counters>,
+    clock: Arc<CallClock>,
+    pace: Pace,
+    /// When a step was last collected.
+    collected: Option<Instant>,
 }
 
 /// A submitted step.
@@ -61,6 +81,8 @@ struct Step {
     ticket: Ticket,
     /// The sequences that wait for a token, in the order of the spans.
     wants: Vec<(u64, SlotId)>,
+    n_prompt_row: usize,
+    submitted: Instant,
 }
 
 impl Core {
@@ -81,6 +103,9 @@ impl Core {
             n_admitted: 0,
             n_step: 0,
             counters: Arc::default(),
+            clock: Arc::new(CallClock::new(options.stall_after)),
+            pace: Pace::new(options.step_target, limits.n_row),
+            collected: None,
         }
     }
 
@@ -94,6 +119,19 @@ impl Core {
 
     pub(crate) fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
+    }
+
+    pub(crate) fn clock(&self) -> Arc<CallClock> {
+        Arc::clone(&self.clock)
+    }
+
+    pub(crate) fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// What the executor says of its memory now.
+    pub(crate) fn memory(&self) -> Result<MemoryReport, EngineError> {
+        self.clock.call(Call::Memory, || self.executor.memory())
     }
 
     pub(crate) fn enqueue(&mut self, waiting: Waiting) {
@@ -119,7 +157,12 @@ impl Core {
         }
         match self.in_flight.pop_front() {
             Some(step) => {
-                let picked = self.executor.collect(step.ticket)?;
+                let picked = self.clock.call(Call::Collect, || self.executor.collect(step.ticket))??;
+                // The device was busy with the steps before it until they were collected.
+                let now = Instant::now();
+                let began = self.collected.map_or(step.submitted, |before| before.max(step.submitted));
+                self.pace.measured(step.n_prompt_row, now - began);
+                self.collected = Some(now);
                 self.commit(&step, picked)
             }
             None if self.is_idle() || n_failed > 0 => Ok(()),
@@ -219,7 +262,7 @@ impl Core {
         self.follow();
         let demands: Vec<Demand> =
             self.running.iter().filter_map(|(&id, sequence)| sequence.demand(id)).collect();
-        scheduler::schedule(&demands, self.limits.n_row)
+        scheduler::schedule(&demands, self.limits.n_row, self.pace.n_row())
     }
 
     /// Submits what is scheduled; how many sequences failed and are not part of it.
@@ -236,7 +279,12 @@ impl Core {
                 self.counters.n_prefix_query_token.fetch_add(n_prompt, Ordering::Relaxed);
                 self.counters.n_prefix_hit_token.fetch_add(n_cached, Ordering::Relaxed);
             }
-            let span = match sequence.next_span(grant.n_token) {
+            let next = if sequence.is_constrained() {
+                self.clock.call(Call::Constraint, || sequence.next_span(grant.n_token))?
+            } else {
+                sequence.next_span(grant.n_token)
+            };
+            let span = match next {
                 Ok(span) => span,
                 Err(error) => {
                     failed.push((grant.id, error));
@@ -253,9 +301,12 @@ impl Core {
             self.finish(id, Event::Error(error));
         }
         if !batch.spans.is_empty() {
-            let ticket = self.executor.submit(&batch)?;
+            let prompts = batch.spans.iter().filter(|span| span.role == Role::Prompt);
+            let n_prompt_row = prompts.map(|span| span.input.len()).sum();
+            let submitted = Instant::now();
+            let ticket = self.clock.call(Call::Submit, || self.executor.submit(&batch))??;
             self.counters.n_step.fetch_add(1, Ordering::Relaxed);
-            self.in_flight.push_back(Step { ticket, wants });
+            self.in_flight.push_back(Step { ticket, wants, n_prompt_row, submitted });
             for grant in schedule {
                 if let Some(sequence) = self.running.get_mut(&grant.id) {
                     sequence.share(&mut self.cache, self.limits.page_size);
@@ -280,7 +331,13 @@ impl Core {
             let Output::Token(sampled) = picked.output else {
                 return Err(EngineError::Failed(format!("expected a token for slot {slot}, found logits")));
             };
-            if let Some(event) = self.running.get_mut(&id).and_then(|sequence| sequence.take(sampled, now)) {
+            let Some(sequence) = self.running.get_mut(&id) else { continue };
+            let event = if sequence.is_constrained() {
+                self.clock.call(Call::Constraint, || sequence.take(sampled, now))?
+            } else {
+                sequence.take(sampled, now)
+            };
+            if let Some(event) = event {
                 self.finish(id, event);
             }
         }

@@ -1,14 +1,15 @@
 //! The engine's thread, and the handle through which the rest of the program reaches it.
 //!
 //! The thread owns the executor. It sleeps while there is nothing to do and looks for new requests between steps. An error or a panic in the
-//! executor ends it: every request hears of it, and later ones are refused with the same error.
+//! executor ends it: every request hears of it, and later ones are refused with the same error. So they do where the executor hangs, but
+//! then it is the watchdog that says so.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use model::{Executor, Limits, MemoryReport};
 
@@ -17,7 +18,8 @@ use crate::error::panic_message;
 use crate::load::{Counters, Load};
 use crate::pages::PagePool;
 use crate::sequence::Waiting;
-use crate::stream::{Event, Outbox, Place, Stream};
+use crate::stall::{self, Call, CallClock};
+use crate::stream::{OpenRequests, Stream};
 use crate::{EngineError, EngineRequest};
 
 /// Starts engines.
@@ -60,13 +62,31 @@ enum Command {
 #[derive(Debug)]
 struct Shared {
     limits: Limits,
-    memory: MemoryReport,
+    memory: Mutex<MemoryReport>,
     pool: PagePool,
     counters: Arc<Counters>,
-    n_unfinished: Arc<AtomicUsize>,
+    clock: Arc<CallClock>,
+    open: OpenRequests,
     max_unfinished: usize,
     health: Mutex<Health>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Whether the thread has ended or was given up.
+    ended: Mutex<bool>,
+    end: Condvar,
+}
+
+impl Shared {
+    fn set_ended(&self) {
+        *lock(&self.ended) = true;
+        self.end.notify_all();
+    }
+
+    /// What the watchdog does: the engine's thread hangs, so nothing here may wait for it.
+    fn give_up(&self, error: &EngineError) {
+        tracing::error!(%error, "the engine is given up");
+        *lock(&self.health) = Health::Failed(error.clone());
+        self.open.close(error);
+        self.set_ended();
+    }
 }
 
 impl Engine {
@@ -77,21 +97,29 @@ impl Engine {
     pub fn spawn(executor: Box<dyn Executor>, options: EngineOptions) -> io::Result<EngineHandle> {
         let core = Core::new(executor, options);
         let limits = core.executor().limits();
+        let max_unfinished = limits.n_slot.saturating_add(options.n_waiting);
         let shared = Arc::new(Shared {
             limits,
-            memory: core.executor().memory(),
+            memory: Mutex::new(core.executor().memory()),
             pool: core.pool(),
             counters: core.counters(),
-            n_unfinished: Arc::default(),
-            max_unfinished: limits.n_slot.saturating_add(options.n_waiting),
+            clock: core.clock(),
+            open: OpenRequests::new(max_unfinished),
+            max_unfinished,
             health: Mutex::new(Health::Running),
-            thread: Mutex::new(None),
+            ended: Mutex::new(false),
+            end: Condvar::new(),
         });
         let (commands, inbox) = channel();
         let for_thread = Arc::clone(&shared);
-        let thread =
-            thread::Builder::new().name("engine".to_owned()).spawn(move || run(core, &inbox, &for_thread))?;
-        *lock(&shared.thread) = Some(thread);
+        let (alive, is_alive) = channel();
+        let thread = move || {
+            run(core, &inbox, &for_thread);
+            drop(alive);
+        };
+        thread::Builder::new().name("engine".to_owned()).spawn(thread)?;
+        let for_watchdog = Arc::clone(&shared);
+        stall::watch(Arc::clone(&shared.clock), is_alive, move |error| for_watchdog.give_up(&error))?;
         Ok(EngineHandle { commands, shared })
     }
 }
@@ -101,7 +129,7 @@ impl EngineHandle {
     ///
     /// # Errors
     /// [`EngineError::Request`] for one that can never run here, [`EngineError::Busy`] for one too many,
-    /// [`EngineError::Failed`] or [`EngineError::Stopped`] when the engine takes none.
+    /// what the engine failed with or [`EngineError::Stopped`] when it takes none.
     pub fn submit(&self, request: EngineRequest) -> Result<Stream, EngineError> {
         match self.health() {
             Health::Running => {}
@@ -109,8 +137,7 @@ impl EngineHandle {
             Health::Failed(error) => return Err(error),
         }
         let request = request.check(&self.shared.limits)?;
-        let place = Place::take(&self.shared.n_unfinished, self.shared.max_unfinished)?;
-        let (outbox, stream) = Outbox::open(place);
+        let (outbox, stream) = self.shared.open.open()?;
         let waiting = Box::new(Waiting::new(request, outbox, &self.shared.limits));
         // Where the engine has just ended, the outbox comes back in the error and closes the stream.
         let _ended = self.commands.send(Command::Submit(waiting));
@@ -129,10 +156,10 @@ impl EngineHandle {
         EngineRequest::capacity(&self.shared.limits)
     }
 
-    /// What the executor said of its memory when the engine started.
+    /// What the executor said of its memory last: it is asked every [`EngineOptions::memory_every`].
     #[must_use]
     pub fn memory(&self) -> MemoryReport {
-        self.shared.memory.clone()
+        lock(&self.shared.memory).clone()
     }
 
     /// Whether it takes requests.
@@ -145,10 +172,13 @@ impl EngineHandle {
     #[must_use]
     pub fn load(&self) -> Load {
         let counted = self.shared.counters.load();
-        let n_unfinished = self.shared.n_unfinished.load(Ordering::Relaxed);
+        let n_unfinished = self.shared.open.len();
+        // A thread that hangs does not count any more, though its requests have ended.
+        let n_running = counted.n_running.min(n_unfinished);
         Load {
             n_unfinished,
-            n_waiting: n_unfinished.saturating_sub(counted.n_running),
+            n_running,
+            n_waiting: n_unfinished - n_running,
             max_unfinished: self.shared.max_unfinished,
             n_free_page: self.shared.pool.n_free(),
             n_page: self.shared.limits.n_page,
@@ -156,8 +186,8 @@ impl EngineHandle {
         }
     }
 
-    /// Takes no more requests, lets the engine end as told and waits for that. May be called again, to turn a drain that
-    /// another thread waits for into an abort; then that thread goes on waiting and this one does not.
+    /// Takes no more requests, lets the engine end as told and waits until it has released the device, or is given up because it
+    /// hangs. May be called again, to turn a drain that another thread waits for into an abort.
     pub fn shutdown(&self, how: Shutdown) {
         {
             let mut health = lock(&self.shared.health);
@@ -166,17 +196,18 @@ impl EngineHandle {
             }
         }
         let _ended = self.commands.send(Command::Shutdown(how));
-        let thread = lock(&self.shared.thread).take();
-        if let Some(thread) = thread {
-            let _panicked = thread.join();
+        let mut ended = lock(&self.shared.ended);
+        while !*ended {
+            ended = self.shared.end.wait(ended).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
 /// The thread: until it is shut down, is out of reach or fails.
 fn run(mut core: Core, inbox: &Receiver<Command>, shared: &Shared) {
-    let result = catch_unwind(AssertUnwindSafe(|| serve(&mut core, inbox)))
+    let result = catch_unwind(AssertUnwindSafe(|| serve(&mut core, inbox, shared)))
         .unwrap_or_else(|panic| Err(EngineError::Failed(format!("panic: {}", panic_message(&*panic)))));
+    shared.clock.reset();
     let error = result.err().unwrap_or(EngineError::Stopped);
     *lock(&shared.health) = match &error {
         EngineError::Stopped => Health::Stopping,
@@ -186,24 +217,38 @@ fn run(mut core: Core, inbox: &Receiver<Command>, shared: &Shared) {
         }
     };
     core.fail(&error);
-    for command in inbox.try_iter() {
-        if let Command::Submit(waiting) = command {
-            waiting.finish(Event::Error(error.clone()));
-        }
-    }
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(core))) {
+    // Those that are still on their way here.
+    shared.open.close(&error);
+    let dropped = shared.clock.call(Call::Drop, || catch_unwind(AssertUnwindSafe(|| drop(core))));
+    if let Ok(Err(panic)) = dropped {
         tracing::error!(panic = panic_message(&*panic), "the executor panicked as it was dropped");
     }
+    shared.set_ended();
 }
 
-fn serve(core: &mut Core, inbox: &Receiver<Command>) -> Result<(), EngineError> {
+fn serve(core: &mut Core, inbox: &Receiver<Command>, shared: &Shared) -> Result<(), EngineError> {
     let mut draining = false;
+    // Asks the executor at once.
+    let mut next_look = Duration::ZERO;
+    let mut looked = Instant::now();
     loop {
         if draining && core.is_idle() {
             return Ok(());
         }
+        if looked.elapsed() >= next_look {
+            let memory = core.memory()?;
+            let resident = memory.resident;
+            *lock(&shared.memory) = memory;
+            if !resident {
+                return Err(EngineError::NotResident);
+            }
+            (looked, next_look) = (Instant::now(), core.options().memory_every.max(LEAST_MEMORY_EVERY));
+        }
         let command = if core.is_idle() {
-            inbox.recv().map_err(|RecvError| TryRecvError::Disconnected)
+            inbox.recv_timeout(next_look.saturating_sub(looked.elapsed())).map_err(|error| match error {
+                RecvTimeoutError::Timeout => TryRecvError::Empty,
+                RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+            })
         } else {
             inbox.try_recv()
         };
@@ -221,6 +266,9 @@ fn serve(core: &mut Core, inbox: &Receiver<Command>) -> Result<(), EngineError> 
         }
     }
 }
+
+/// The executor is not asked for its memory more often.
+const LEAST_MEMORY_EVERY: Duration = Duration::from_millis(1);
 
 /// Values behind these locks are replaced whole, so a panic elsewhere does not spoil them.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

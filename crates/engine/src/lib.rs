@@ -6,7 +6,7 @@
 //!
 //! What always holds:
 //! - Every accepted request gets exactly one terminal event ([`Event::End`] or [`Event::Error`]), whatever happens, and its pages
-//!   are back before that event is sent.
+//!   are back before that event is sent (unless the engine's thread hangs: [`EngineError::Stalled`]).
 //! - A running request has all the pages it can need, so it is never dropped or stopped half way for want of memory.
 //! - Clients whose requests wait take turns; a client's own requests run in the order in which they came.
 //! - At most `n_slot + n_waiting` requests are accepted and unfinished; what comes beyond is refused at once.
@@ -19,12 +19,14 @@ mod engine;
 mod error;
 mod handle;
 mod load;
+mod pace;
 mod pages;
 mod prefix_cache;
 mod queue;
 mod request;
 mod scheduler;
 mod sequence;
+mod stall;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -119,6 +119,11 @@ impl Sequence {
         }
     }
 
+    /// Whether its spans and tokens pass through a constraint.
+    pub(crate) fn is_constrained(&self) -> bool {
+        self.constraint.is_some()
+    }
+
     /// Its prompt and scope, where its pages may be shared.
     pub(crate) fn shared_prompt(&self) -> Option<(u64, &Arc<[u32]>)> {
         Some((self.branch?.scope, &self.request.prompt))

@@ -1,10 +1,11 @@
 //! The two ends of a request: the client's [`Stream`] of events and the engine's [`Outbox`].
 //!
 //! An outbox is consumed by its terminal event, and sends one when it is dropped without: that a client waits for ever or hears
-//! two endings cannot be written down.
+//! two endings cannot be written down. [`OpenRequests`] can end a request without its outbox, which a hung thread may hold.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::Sampled;
@@ -107,6 +108,9 @@ impl Stream {
 
     /// The next event if it is already there.
     pub fn try_next(&mut self) -> Option<Event> {
+        if self.ended {
+            return None;
+        }
         let event = self.events.try_recv().ok()?;
         Some(self.pass(Some(event)))
     }
@@ -146,70 +150,104 @@ impl Canceller {
     }
 }
 
-/// One of the places for unfinished requests; dropping it makes room for another.
-#[derive(Debug)]
-pub(crate) struct Place(Arc<AtomicUsize>);
+/// The requests that are accepted and unfinished. Whoever takes one out of here sends its terminal event: so it gets exactly one, also where
+/// the engine's thread hangs and another speaks for it.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenRequests(Arc<Mutex<Open>>);
 
-impl Place {
-    /// Takes a place unless `limit` are taken.
-    pub(crate) fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Result<Place, EngineError> {
-        taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1))
-            .map(|_| Place(Arc::clone(taken)))
-            .map_err(|_| EngineError::Busy { limit })
-    }
+#[derive(Debug)]
+struct Open {
+    limit: usize,
+    n_opened: u64,
+    events: HashMap<u64, UnboundedSender<Event>>,
+    /// Why there will be no more.
+    closed: Option<EngineError>,
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+impl OpenRequests {
+    /// At most `limit`.
+    pub(crate) fn new(limit: usize) -> OpenRequests {
+        let open = Open { limit, n_opened: 0, events: HashMap::new(), closed: None };
+        OpenRequests(Arc::new(Mutex::new(open)))
+    }
+
+    /// The two ends of another one, unless there are too many or none is accepted any more.
+    pub(crate) fn open(&self) -> Result<(Outbox, Stream), EngineError> {
+        let mut open = self.lock();
+        if let Some(error) = &open.closed {
+            return Err(error.clone());
+        }
+        if open.events.len() >= open.limit {
+            return Err(EngineError::Busy { limit: open.limit });
+        }
+        let (sender, receiver) = unbounded_channel();
+        let canceller = Canceller::default();
+        open.n_opened += 1;
+        let id = open.n_opened;
+        open.events.insert(id, sender.clone());
+        drop(open);
+        let outbox = Outbox { id, open: self.clone(), events: sender, canceller: canceller.clone() };
+        Ok((outbox, Stream { events: receiver, canceller, ended: false }))
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().events.len()
+    }
+
+    /// Ends every one with this error and accepts no more.
+    pub(crate) fn close(&self, error: &EngineError) {
+        let mut open = self.lock();
+        open.closed.get_or_insert_with(|| error.clone());
+        for (_, events) in open.events.drain() {
+            let _gone = events.send(Event::Error(error.clone()));
+        }
+    }
+
+    /// Sends the terminal event unless that was done; there is room for another before it arrives.
+    fn finish(&self, id: u64, event: Event) {
+        let events = self.lock().events.remove(&id);
+        if let Some(events) = events {
+            let _gone = events.send(event);
+        }
+    }
+
+    /// The table is whole after every operation, so a panic elsewhere does not spoil it.
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The engine's end of a request.
 #[derive(Debug)]
 pub(crate) struct Outbox {
+    id: u64,
+    open: OpenRequests,
     events: UnboundedSender<Event>,
     canceller: Canceller,
-    /// Gone once the terminal event is sent.
-    place: Option<Place>,
 }
 
 impl Outbox {
-    /// The two ends of a request that holds this place.
-    pub(crate) fn open(place: Place) -> (Outbox, Stream) {
-        let (sender, receiver) = unbounded_channel();
-        let canceller = Canceller::default();
-        let outbox = Outbox { events: sender, canceller: canceller.clone(), place: Some(place) };
-        (outbox, Stream { events: receiver, canceller, ended: false })
-    }
-
     /// Whether the client wants no more.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.canceller.0.load(Ordering::Relaxed)
     }
 
-    /// Sends an event that is not terminal. A client that is gone has cancelled.
+    /// Sends an event that is not terminal. A client that is gone has cancelled; one that was told of the end meanwhile does not look.
     pub(crate) fn send(&self, event: Event) {
         debug_assert!(!event.is_terminal());
         let _gone = self.events.send(event);
     }
 
     /// Sends the terminal event; the request's place is free before it arrives.
-    pub(crate) fn finish(mut self, event: Event) {
+    pub(crate) fn finish(self, event: Event) {
         debug_assert!(event.is_terminal());
-        self.close(event);
-    }
-
-    fn close(&mut self, event: Event) {
-        if self.place.take().is_some() {
-            let _gone = self.events.send(event);
-        }
+        self.open.finish(self.id, event);
     }
 }
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        self.close(Event::Error(EngineError::Stopped));
+        self.open.finish(self.id, Event::Error(EngineError::Stopped));
     }
 }

@@ -2,9 +2,10 @@
 
 mod cache;
 mod constraints;
+mod hangs;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use model::{Limits, SamplingParams};
@@ -14,14 +15,13 @@ use testkit::fake::{Fake, Fault, LIMITS};
 use self::constraints::{Flaw, Picky};
 use crate::engine::Core;
 use crate::sequence::Waiting;
-use crate::stream::{Outbox, Place};
+use crate::stream::OpenRequests;
 use crate::*;
 
 /// Puts a request before an engine that has no thread.
 fn enqueue(core: &mut Core, request: EngineRequest) -> Stream {
     let request = request.check(&core.executor().limits()).unwrap();
-    let place = Place::take(&Arc::new(AtomicUsize::new(0)), 1).unwrap();
-    let (outbox, stream) = Outbox::open(place);
+    let (outbox, stream) = OpenRequests::new(1).open().unwrap();
     core.enqueue(Waiting::new(request, outbox, &core.executor().limits()));
     stream
 }

@@ -1,0 +1,140 @@
+//! Does the engine's thread still move?
+//!
+//! Before each call into code that may hang, a device's or a constraint's, the thread writes down that it begins; a watchdog thread looks whether
+//! one lasts too long. What a hung call holds cannot be had back from it, so the watchdog says what is to be said without the engine's
+//! thread, and if the call returns after all that thread finds the engine given up. Time is in nanoseconds since the clock was made.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::EngineError;
+
+/// A call that may hang.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Submit,
+    Collect,
+    Memory,
+    Constraint,
+    Drop,
+}
+
+impl Call {
+    const ALL: [Call; 5] = [Call::Submit, Call::Collect, Call::Memory, Call::Constraint, Call::Drop];
+
+    fn name(self) -> &'static str {
+        match self {
+            Call::Submit => "submission of a step",
+            Call::Collect => "collection of a step",
+            Call::Memory => "look at the device's memory",
+            Call::Constraint => "call of a constraint",
+            Call::Drop => "release of the device",
+        }
+    }
+}
+
+/// When the call that the engine's thread is in began.
+#[derive(Debug)]
+pub(crate) struct CallClock {
+    start: Instant,
+    /// How long a call may last.
+    after: Option<Duration>,
+    /// [`IDLE`], [`GIVEN_UP`], or the time of the call's beginning times 8, plus its index in [`Call::ALL`] plus 1.
+    state: AtomicU64,
+}
+
+const IDLE: u64 = 0;
+/// Stays.
+const GIVEN_UP: u64 = u64::MAX;
+
+impl CallClock {
+    pub(crate) fn new(after: Option<Duration>) -> CallClock {
+        CallClock { start: Instant::now(), after, state: AtomicU64::new(IDLE) }
+    }
+
+    /// Makes a call; an error where it lasted so long that the engine was given up meanwhile, or had been before.
+    pub(crate) fn call<T>(&self, call: Call, f: impl FnOnce() -> T) -> Result<T, EngineError> {
+        let nanos = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX / 16);
+        let mine = nanos.min(u64::MAX / 16) * 8 + call as u64 + 1;
+        let swap = |from, to| self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        let began = swap(IDLE, mine);
+        let value = f();
+        match began.and_then(|_| swap(mine, IDLE)) {
+            Ok(_) => Ok(value),
+            Err(_) => Err(self.error(call)),
+        }
+    }
+
+    /// After a panic: no call is under way.
+    pub(crate) fn reset(&self) {
+        let still_there = |state| (state != GIVEN_UP).then_some(IDLE);
+        let _given_up = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, still_there);
+    }
+
+    fn error(&self, call: Call) -> EngineError {
+        EngineError::Stalled { call: call.name(), after: self.after.unwrap_or_default() }
+    }
+
+    /// Gives the engine up if a call has lasted longer than `after`; how long to wait before looking again if not.
+    fn look(&self, after: Duration) -> Result<Duration, EngineError> {
+        let state = self.state.load(Ordering::Acquire);
+        let index = usize::try_from(state % 8).ok().and_then(|n| n.checked_sub(1));
+        let Some(&call) = index.and_then(|index| Call::ALL.get(index)) else { return Ok(after / 4) };
+        let lasts = self.start.elapsed().saturating_sub(Duration::from_nanos(state / 8));
+        if lasts < after {
+            return Ok(after - lasts);
+        }
+        match self.state.compare_exchange(state, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Err(self.error(call)),
+            Err(_) => Ok(Duration::ZERO),
+        }
+    }
+}
+
+/// Starts the watchdog, if there is a bound to watch. It ends with the sender of `alive`, or after it has given the engine up.
+pub(crate) fn watch(
+    clock: Arc<CallClock>,
+    alive: Receiver<()>,
+    give_up: impl FnOnce(EngineError) + Send + 'static,
+) -> io::Result<()> {
+    let Some(after) = clock.after else { return Ok(()) };
+    let watch = move || {
+        loop {
+            match clock.look(after) {
+                Ok(wait) => match alive.recv_timeout(wait.max(Duration::from_millis(1))) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                },
+                Err(error) => return give_up(error),
+            }
+        }
+    };
+    thread::Builder::new().name("watchdog".to_owned()).spawn(watch).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_lasts_too_long_is_given_up_once_and_for_all() {
+        let (short, long) = (Duration::ZERO, Duration::from_secs(1_000_000));
+        let clock = CallClock::new(Some(short));
+        assert_eq!(clock.look(long), Ok(long / 4));
+        assert_eq!(clock.call(Call::Submit, || clock.look(long).is_ok_and(|wait| wait > long / 2)), Ok(true));
+        assert_eq!(clock.look(short), Ok(short));
+
+        let given_up = |call| Err(EngineError::Stalled { call, after: short });
+        let collect = clock.call(Call::Collect, || {
+            assert_eq!(clock.look(short), given_up("collection of a step").map(|()| short));
+        });
+        assert_eq!(collect, given_up("collection of a step"));
+        clock.reset();
+        assert_eq!(clock.call(Call::Drop, || ()), given_up("release of the device"));
+        assert_eq!(clock.look(short), Ok(short));
+    }
+}

@@ -1,0 +1,134 @@
+//! What happens when a call does not return, when the device's memory is taken away, and when steps are slow.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use model::Limits;
+use model::sampling::TokenMask;
+use testkit::fake::{Fake, Fault, LIMITS};
+
+use super::{drain, enqueue, reason, run_until_idle, wait};
+use crate::engine::Core;
+use crate::{
+    Constraint, EndReason, Engine, EngineError, EngineHandle, EngineOptions, EngineRequest, Health, Shutdown,
+    Stream,
+};
+
+const AFTER: Duration = Duration::from_millis(50);
+
+fn spawn(fake: Fake) -> EngineHandle {
+    let options = EngineOptions {
+        stall_after: Some(AFTER),
+        memory_every: Duration::from_millis(1),
+        ..EngineOptions::default()
+    };
+    Engine::spawn(Box::new(fake), options).unwrap()
+}
+
+/// Every request has its one end and none is accepted any more, though the engine's thread is not back.
+fn is_given_up(engine: &EngineHandle, streams: Vec<Stream>, call: &'static str) -> Vec<Stream> {
+    let error = EngineError::Stalled { call, after: AFTER };
+    let ended = streams.into_iter().map(|mut stream| {
+        let events: Vec<_> = std::iter::from_fn(|| stream.next_blocking()).collect();
+        assert_eq!(reason(&events), Err(error.clone()));
+        stream
+    });
+    let ended = ended.collect();
+    assert_eq!(engine.health(), Health::Failed(error.clone()));
+    assert_eq!(engine.submit(EngineRequest::greedy([1], 5)).unwrap_err(), error);
+    let load = engine.load();
+    assert_eq!((load.n_unfinished, load.n_running, load.n_waiting), (0, 0, 0));
+    engine.shutdown(Shutdown::Drain);
+    ended
+}
+
+#[test]
+fn a_call_that_does_not_return_ends_every_request_once() {
+    for n_in_flight in [1, 2] {
+        let fake = Fake::new(Limits { n_slot: 2, n_in_flight, ..LIMITS });
+        let gate = Arc::clone(&fake.gate);
+        let engine = spawn(fake);
+        let held = gate.lock().unwrap();
+        let streams = (0..4).map(|_| engine.submit(EngineRequest::greedy([1], 50)).unwrap()).collect();
+        let streams = is_given_up(&engine, streams, "submission of a step");
+        // The call returns after all: nothing more is sent, and what the thread held comes back.
+        drop(held);
+        while engine.load().n_free_page < LIMITS.n_page {
+            thread::sleep(Duration::from_millis(1));
+        }
+        for mut stream in streams {
+            assert_eq!((stream.try_next(), stream.next_blocking()), (None, None));
+        }
+        assert!(matches!(engine.health(), Health::Failed(EngineError::Stalled { .. })));
+    }
+    // One that never returns keeps nobody who drops or shuts down.
+    let engine = spawn(Fake::new(LIMITS).fault(Fault::Hang(3)));
+    let streams = vec![engine.submit(EngineRequest::greedy([1], 50)).unwrap()];
+    drop(is_given_up(&engine, streams, "submission of a step"));
+}
+
+/// Waits for a lock before it allows anything.
+#[derive(Clone, Debug)]
+struct Slow(Arc<Mutex<()>>);
+
+impl Constraint for Slow {
+    fn boxed_clone(&self) -> Box<dyn Constraint> {
+        Box::new(self.clone())
+    }
+
+    fn mask(&mut self) -> Result<Arc<TokenMask>, String> {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Arc::new(TokenMask::none(LIMITS.n_vocab)))
+    }
+
+    fn accept(&mut self, _: u32) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_constraint_that_does_not_return_is_a_stall() {
+    let gate = Arc::new(Mutex::new(()));
+    let held = gate.lock().unwrap();
+    let engine = spawn(Fake::new(LIMITS));
+    let slow: Box<dyn Constraint> = Box::new(Slow(Arc::clone(&gate)));
+    let request = EngineRequest { constraint: Some(slow), ..EngineRequest::greedy([1], 5) };
+    let streams = vec![engine.submit(request).unwrap()];
+    is_given_up(&engine, streams, "call of a constraint");
+    drop(held);
+}
+
+#[test]
+fn an_engine_whose_memory_is_taken_away_ends() {
+    let check = |engine: &EngineHandle| {
+        assert_eq!(engine.health(), Health::Failed(EngineError::NotResident));
+        assert!(!engine.memory().resident);
+        assert_eq!(engine.submit(EngineRequest::greedy([1], 5)).unwrap_err(), EngineError::NotResident);
+    };
+    let fake = Fake::new(Limits { n_slot: 1, ..LIMITS }).latency(Duration::from_millis(2));
+    let engine = spawn(fake.fault(Fault::NotResident(4)));
+    let streams = [0, 1].map(|_| engine.submit(EngineRequest::greedy([1], 60)).unwrap());
+    for stream in streams {
+        assert_eq!(reason(&wait(stream)), Err(EngineError::NotResident));
+    }
+    check(&engine);
+    // Also where nobody asks for anything.
+    let engine = spawn(Fake::new(LIMITS).fault(Fault::NotResident(0)));
+    while engine.health() == Health::Running {
+        thread::sleep(Duration::from_millis(1));
+    }
+    check(&engine);
+}
+
+#[test]
+fn slow_steps_have_fewer_rows_but_not_below_a_bound() {
+    for (step_target, n_step) in [(None, 1), (Some(Duration::ZERO), 2)] {
+        let options = EngineOptions { step_target, ..EngineOptions::default() };
+        let mut core = Core::new(Box::new(Fake::new(Limits { n_row: 64, ..LIMITS })), options);
+        let stream = enqueue(&mut core, EngineRequest::greedy([1; 60], 1));
+        run_until_idle(&mut core);
+        assert_eq!(reason(&drain(stream)), Ok(EndReason::Length));
+        assert_eq!(core.counters().load().n_step, n_step);
+    }
+}
