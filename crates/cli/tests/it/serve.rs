@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,9 @@ use crate::program::{command, done, golden};
 struct Server {
     child: Child,
     address: String,
-    log: Option<thread::JoinHandle<String>>,
+    /// What it has said.
+    said: Arc<Mutex<String>>,
+    log: Option<thread::JoinHandle<()>>,
 }
 
 impl Server {
@@ -33,11 +36,14 @@ impl Server {
                 found.trim().clone_into(&mut address);
             }
         }
+        let said = Arc::new(Mutex::new(said));
+        let so_far = Arc::clone(&said);
         let log = thread::spawn(move || {
-            stderr.read_to_string(&mut said).unwrap();
-            said
+            for line in stderr.lines() {
+                so_far.lock().unwrap().push_str(&(line.unwrap() + "\n"));
+            }
         });
-        Server { child, address, log: Some(log) }
+        Server { child, address, said, log: Some(log) }
     }
 
     /// Waits until requests are taken.
@@ -61,6 +67,17 @@ impl Server {
         BufReader::new(stream)
     }
 
+    /// The status of GET /v1/models with this key.
+    fn status_with(&self, key: &str) -> u16 {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(
+            stream,
+            "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {key}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        finish(BufReader::new(stream)).0
+    }
+
     /// A whole answer: status, and the body with its chunks joined.
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
         finish(self.open(method, path, body))
@@ -68,6 +85,13 @@ impl Server {
 
     fn signal(&self, name: &str) {
         assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits until it says this.
+    fn says(&self, text: &str) {
+        while !self.said.lock().unwrap().contains(text) {
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// The exit code and the log, once it has ended.
@@ -80,7 +104,9 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        (self.child.wait().unwrap().code(), self.log.take().unwrap().join().unwrap())
+        self.log.take().unwrap().join().unwrap();
+        let said = self.said.lock().unwrap().clone();
+        (self.child.wait().unwrap().code(), said)
     }
 }
 
@@ -305,4 +331,97 @@ fn settings_come_from_flags_variables_and_a_file() {
     assert!(refused.stderr.ends_with("the nearest known one is WORKER_ORCD_QUEUE\n"), "{}", refused.stderr);
     let missing = run(&["serve", "--config", "none.toml"], "X", "");
     assert_eq!((missing.code, missing.stderr.lines().count()), (3, 1), "{}", missing.stderr);
+}
+
+#[test]
+fn no_prompt_no_answer_and_no_key_reach_the_log() {
+    let key = "xq7-a-key-that-nobody-guesses";
+    let server = Server::ready(&golden(ENDLESS), &["-vv", "--api-key", key, "--max-tokens-out", "60"]);
+    let mark = "zebra-crossing-4711";
+    let bodies = [
+        ("/execute", json!({"job_id": "1", "prompt": mark, "max_tokens": 40, "temperature": 0})),
+        ("/execute", json!({"job_id": "2", "prompt": mark, "top_p": 7})),
+        ("/execute", json!({"job_id": "3", "prompt": [mark]})),
+        ("/execute", json!({"job_id": "4", "prompt": "a", "stop": [mark], "wrong-field": mark})),
+        ("/v1/completions", json!({"prompt": mark, "max_tokens": 40, "temperature": 0})),
+        ("/v1/completions", json!({"prompt": {"deep": mark}})),
+        ("/v1/chat/completions", json!({"messages": [{"role": mark, "content": mark}]})),
+        ("/v1/chat/completions", json!({"messages": [{"role": "user", "content": [{"type": mark}]}]})),
+        ("/tokenize", json!({"content": mark})),
+    ];
+    let mut answers = Vec::new();
+    for (path, body) in &bodies {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        let body = body.to_string();
+        let head = format!(
+            "POST {path}?{mark} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\
+             X-Correlation-Id: follow-me\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).unwrap();
+        let (status, body) = finish(BufReader::new(stream));
+        if status == 200 && *path == "/execute" {
+            answers.push(answer(&body).0);
+        }
+    }
+    assert_eq!(server.status_with(&format!("{mark}-no-key")), 401);
+    server.signal("-TERM");
+    let (code, log) = server.end();
+    assert_eq!((code, answers.len()), (Some(0), 1), "{log}");
+    for event in [
+        "startup",
+        "model_load_start",
+        "model_load_complete",
+        "ready",
+        "execute_start",
+        "execute_end",
+        "shutdown",
+    ] {
+        assert!(log.contains(&format!("event=\"{event}\"")), "{event}: {log}");
+    }
+    assert!(log.contains("correlation=follow-me"), "{log}");
+    let start: String = answers[0].chars().take(12).collect();
+    for secret in ["zebra", "4711", "xq7", &start] {
+        assert!(!log.contains(secret), "{secret:?}: {log}");
+    }
+}
+
+#[test]
+fn keys_are_read_again_at_a_hangup_and_a_broken_file_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys");
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    write("# ours\nalice:the-first-long-secret\n");
+    let server = Server::ready(&golden("llama-q4_0.gguf"), &["--api-key-file", file.to_str().unwrap()]);
+    assert_eq!((server.status_with("the-first-long-secret"), server.status_with("wrong")), (200, 401));
+    write("alice:another-long-secret\n");
+    server.signal("-HUP");
+    while server.status_with("another-long-secret") != 200 {
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(server.status_with("the-first-long-secret"), 401);
+    write("# no keys\n");
+    server.signal("-HUP");
+    server.says("nothing has changed");
+    assert_eq!(server.status_with("another-long-secret"), 200);
+    server.signal("-TERM");
+    let (code, log) = server.end();
+    assert_eq!(code, Some(0));
+    assert!(log.contains("expected at least one key, found none"), "{log}");
+}
+
+#[test]
+fn what_is_not_safe_is_refused_before_anything_is_loaded() {
+    let check = |args: &[&str], expected: &str| {
+        let refused = done(
+            command(&[&["serve", "--model", "none.gguf", "--port", "0"], args].concat()).output().unwrap(),
+        );
+        assert_eq!((refused.code, refused.stderr.lines().count()), (2, 2), "{}", refused.stderr);
+        assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+    };
+    check(&["--host", "0.0.0.0"], "can be reached from other machines, and there are no API keys");
+    check(
+        &["--api-key", "a b"],
+        "--api-key: line 1: expected visible ASCII characters, found another at column 2",
+    );
 }

@@ -117,6 +117,9 @@ async fn serve(args: &Args, log: &LogArgs) -> anyhow::Result<Ending> {
     let mut sigterm = signal(SignalKind::terminate()).context("SIGTERM")?;
     let on_interrupt = app.clone();
     let _watch = Watch::start(move || on_interrupt.drain());
+    if args.security.is_open() && !address.ip().to_canonical().is_loopback() {
+        tracing::warn!("there are no API keys: whoever reaches {address} may use this server");
+    }
     let reloading = args.security.clone().reload_on_hangup(app.clone())?;
     tracing::info!("listening on {scheme}://{address}");
     let loading = load(args.clone(), *log, app.clone())?;

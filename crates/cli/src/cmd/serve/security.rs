@@ -86,6 +86,11 @@ impl SecurityArgs {
         self.tls_cert.is_some()
     }
 
+    /// Whether everybody is let in.
+    pub(super) fn is_open(&self) -> bool {
+        self.api_key.is_none() && self.api_key_file.is_none()
+    }
+
     /// Reads what the flags name.
     pub(super) fn open(&self) -> anyhow::Result<Security> {
         let tls = match (&self.tls_cert, &self.tls_key) {
