@@ -1,13 +1,12 @@
 //! One command from a fresh clone to a streamed answer.
 
-use std::path::{Display, Path, PathBuf};
+use std::path::{Display, Path};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
 use crate::fixtures;
-use crate::process::{self, cargo, output, root};
+use crate::process::{self, cargo, root};
 
 const PROMPT: &str = "Explain in three sentences why the sky is blue.";
 
@@ -16,7 +15,7 @@ pub(crate) fn run() -> Result<()> {
     println!("Building worker-orcd (release)");
     process::run(cargo().args(["build", "--release", "--package", "worker-orcd"]))
         .context("the worker does not build")?;
-    let worker = target_folder()?.join("release/worker-orcd");
+    let worker = process::target_folder()?.join("release/worker-orcd");
     let model = fixtures::fetch_smollm2()?;
     println!("\n> {PROMPT}\n");
     let answer = ["--prompt", PROMPT, "--temperature", "0", "--max-tokens", "200"];
@@ -28,13 +27,6 @@ pub(crate) fn run() -> Result<()> {
          {worker} --help"
     );
     Ok(())
-}
-
-/// Where cargo puts what it builds.
-fn target_folder() -> Result<PathBuf> {
-    let json = output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
-    let metadata: Value = serde_json::from_str(&json).context("cargo metadata printed no JSON")?;
-    Ok(metadata["target_directory"].as_str().context("cargo metadata names no target_directory")?.into())
 }
 
 /// A path as someone in the repository's root would type it.

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A chore talks to a person at a terminal.
 
 mod audit;
+mod clients;
 mod cuda_toolkit;
 mod demo;
 mod download;
@@ -24,6 +25,9 @@ Usage: cargo xtask <chore>
 
   demo                     build the worker, fetch a small model (98 MB) and stream an answer
   test [ARGUMENTS]         fetch the fixtures once, then run every test; arguments go to the test runner
+  clients [NAMES] [--soak-seconds S]
+                           install clients of the server (OpenAI's, LangChain, litellm, llm, schemathesis) once and run them
+                           against it; then faults, and a soak of S (20) seconds
   fixtures [--with-qwen]   fetch the test fixtures into fixtures/ or $WORKER_ORCD_FIXTURES;
                            --with-qwen adds a 1.1 GB model for benchmarks
   cuda-toolkit             install the CUDA compiler into .cuda-toolkit/ (271 MB), for machines that have none
@@ -49,6 +53,7 @@ fn dispatch(args: &[String]) -> Result<()> {
     match words.as_slice() {
         ["demo"] => demo::run(),
         ["test", rest @ ..] => test::run(rest),
+        ["clients", rest @ ..] => clients::run(rest),
         ["fixtures"] => fixtures::fetch_all(),
         ["fixtures", "--with-qwen"] => fixtures::fetch_all().and_then(|()| fixtures::fetch_qwen()),
         ["cuda-toolkit"] => cuda_toolkit::install(),

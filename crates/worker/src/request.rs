@@ -242,7 +242,7 @@ fn tokenised(tokenizer: &Tokenizer, request: &Request) -> Result<Tokenised, Work
     let parser = written.family.parser(&written.text, chat::names(chat));
     Ok(Tokenised {
         prompt: tokenizer.encode_chat(&written.rendered)?,
-        reading: Reading { parser, one_call: !chat.parallel_tool_calls },
+        reading: Reading { parser, one_call: chat.one_call() },
         grammar: chat::grammar(tokenizer, chat, request.format.as_ref(), (&written.family, &written.text))?,
     })
 }

@@ -41,7 +41,7 @@ pub struct Chat {
     pub tools: Vec<Value>,
     /// Whether one has to be called.
     pub tool_choice: ToolChoice,
-    /// May one answer call several tools?
+    /// May one answer call several tools? Where one is named, it is called once all the same.
     pub parallel_tool_calls: bool,
     /// More variables of the template by name, such as `enable_thinking`.
     pub extra: Vec<(String, Value)>,
@@ -66,6 +66,11 @@ impl Chat {
     /// The tools that this answer may call.
     pub(crate) fn offered(&self) -> &[Value] {
         if self.tool_choice == ToolChoice::None { &[] } else { &self.tools }
+    }
+
+    /// Does the answer end after its first call?
+    pub(crate) fn one_call(&self) -> bool {
+        !self.parallel_tool_calls || matches!(self.tool_choice, ToolChoice::Named(_))
     }
 }
 

@@ -51,10 +51,10 @@ pub(crate) fn grammar(
         let field = content.field();
         let mut shape = Shape::new(tokenizer, family.form, start);
         shape.parts.push(content.named("answer"));
-        return Ok(Some(shape.finish(field, true, &tools, chat.parallel_tool_calls)));
+        return Ok(Some(shape.finish(field, true, &tools, !chat.one_call())));
     }
     let shape = Shape::new(tokenizer, family.form, start);
-    Ok(Some(shape.finish("tools", false, &tools, chat.parallel_tool_calls)))
+    Ok(Some(shape.finish("tools", false, &tools, !chat.one_call())))
 }
 
 impl<'a> Shape<'a> {

@@ -1,0 +1,175 @@
+"""The `openai` package against /v1: what its users call, and the errors its users catch."""
+
+import openai
+from pydantic import BaseModel
+
+from checks import MODEL, URL, check, raises, run
+
+client = openai.OpenAI(base_url=URL + "/v1", api_key="none", max_retries=0, timeout=120)
+ASK = [{"role": "system", "content": "You are brief."}, {"role": "user", "content": "Why is the sky blue?"}]
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 20}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+class Arguments(BaseModel):
+    city: str
+    unit: str
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+def chat(**fields):
+    return client.chat.completions.create(**{"model": MODEL, "messages": ASK, "max_tokens": 16, "temperature": 0, **fields})
+
+
+@check
+def models_are_listed_and_found():
+    assert [model.id for model in client.models.list()] == [MODEL]
+    assert client.models.retrieve(MODEL).id == MODEL
+
+
+@check
+def a_chat_is_answered():
+    answer = chat()
+    choice = answer.choices[0]
+    assert choice.message.role == "assistant" and choice.message.content and choice.finish_reason == "length"
+    usage = answer.usage
+    assert usage.completion_tokens == 16 and usage.total_tokens == usage.prompt_tokens + 16
+
+
+@check
+def a_stream_is_the_answer_in_pieces():
+    whole = chat().choices[0].message.content
+    chunks = list(chat(stream=True, stream_options={"include_usage": True}))
+    assert len({(chunk.id, chunk.created) for chunk in chunks}) == 1
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == whole
+    assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == ["length"]
+    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == 16
+    assert all(chunk.usage is None for chunk in chunks[:-1])
+
+
+@check
+def the_stream_helper_gathers_the_answer():
+    # The helper wants an answer that ends by itself.
+    fields = {"max_tokens": 40, "temperature": 0, "extra_body": {"grammar": 'start: "It scatters."'}}
+    with client.chat.completions.stream(model=MODEL, messages=ASK, **fields) as stream:
+        seen = "".join(event.delta for event in stream if event.type == "content.delta")
+        assert stream.get_final_completion().choices[0].message.content == seen == "It scatters."
+
+
+@check
+def a_required_tool_is_called():
+    choice = chat(tools=[WEATHER], tool_choice="required", parallel_tool_calls=False, max_tokens=100, seed=1).choices[0]
+    assert choice.finish_reason == "tool_calls", choice
+    call = choice.message.tool_calls[0]
+    assert call.id and call.type == "function" and call.function.name == "get_weather"
+    Arguments.model_validate_json(call.function.arguments)
+
+
+@check
+def a_named_tool_is_called_in_a_stream_and_its_result_taken():
+    other = {"type": "function", "function": {"name": "other", "parameters": {"type": "object", "properties": {}}}}
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    name, arguments, ids, finish = "", "", [], None
+    for chunk in chat(tools=[other, WEATHER], tool_choice=named, max_tokens=100, stream=True):
+        choice = chunk.choices[0]
+        finish = choice.finish_reason or finish
+        for call in choice.delta.tool_calls or []:
+            name += call.function.name or ""
+            arguments += call.function.arguments or ""
+            ids += [call.id] if call.id else []
+    Arguments.model_validate_json(arguments)
+    assert name == "get_weather" and len(ids) == 1 and finish in ("tool_calls", "stop"), (name, ids, finish)
+    called = {"id": ids[0], "type": "function", "function": {"name": name, "arguments": arguments}}
+    history = [
+        *ASK,
+        {"role": "assistant", "content": None, "tool_calls": [called]},
+        {"role": "tool", "tool_call_id": ids[0], "content": "sunny"},
+    ]
+    assert chat(messages=history, tools=[WEATHER], tool_choice="none").choices[0].message.content
+
+
+@check
+def parse_gives_what_the_schema_says():
+    for seed in range(3):
+        answer = client.chat.completions.parse(
+            model=MODEL, messages=ASK, response_format=Person, temperature=1.2, seed=seed, max_tokens=400
+        )
+        choice = answer.choices[0]
+        assert choice.finish_reason == "length" or isinstance(choice.message.parsed, Person), choice
+
+
+@check
+def logprobs_cover_the_answer():
+    choice = chat(logprobs=True, top_logprobs=3).choices[0]
+    tokens = choice.logprobs.content
+    assert b"".join(bytes(token.bytes) for token in tokens).decode(errors="replace").startswith(choice.message.content)
+    for token in tokens:
+        assert len(token.top_logprobs) == 3 and token.logprob <= 0
+        # The most likely token is the one that temperature 0 takes.
+        assert token.logprob == token.top_logprobs[0].logprob
+
+
+@check
+def n_answers_differ_and_come_back_for_the_same_seed():
+    def texts():
+        choices = chat(n=3, temperature=1, seed=5).choices
+        assert [choice.index for choice in choices] == [0, 1, 2]
+        return [choice.message.content for choice in choices]
+
+    first = texts()
+    assert len(set(first)) == 3 and texts() == first
+    pieces = ["", "", ""]
+    for chunk in chat(n=3, temperature=1, seed=5, stream=True):
+        for choice in chunk.choices:
+            pieces[choice.index] += choice.delta.content or ""
+    assert pieces == first
+
+
+@check
+def a_stop_string_ends_the_answer_and_is_not_shown():
+    whole = chat(max_tokens=40).choices[0].message.content
+    stop = whole.split()[5]
+    choice = chat(max_tokens=40, stop=[stop]).choices[0]
+    assert choice.finish_reason == "stop" and choice.message.content == whole[: whole.index(stop)]
+
+
+@check
+def completions_continue_text():
+    fields = {"model": MODEL, "prompt": ["The sea is", "One, two,"], "max_tokens": 8, "temperature": 0}
+    whole = client.completions.create(**fields, logprobs=2)
+    assert len(whole.choices) == 2 and all(len(choice.logprobs.tokens) == 8 for choice in whole.choices)
+    pieces = ["", ""]
+    for chunk in client.completions.create(**fields, stream=True):
+        for choice in chunk.choices:
+            pieces[choice.index] += choice.text
+    assert pieces == [choice.text for choice in whole.choices]
+
+
+@check
+def errors_have_types():
+    assert raises(openai.NotFoundError, lambda: chat(model="gpt-4")).code == "model_not_found"
+    error = raises(openai.BadRequestError, lambda: chat(temperature=3))
+    assert error.param == "temperature" and error.type == "invalid_request_error", error.body
+    assert raises(openai.BadRequestError, lambda: chat(extra_body={"no_such_field": 1})).body["message"]
+    picture = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
+    raises(openai.BadRequestError, lambda: chat(messages=picture))
+    raises(openai.BadRequestError, lambda: chat(stream=True, messages=[{"role": "user", "content": "x " * 60000}]))
+
+
+if __name__ == "__main__":
+    run()
