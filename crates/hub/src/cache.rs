@@ -119,14 +119,14 @@ pub(crate) fn make_parent(path: &Path) -> Result<(), HubError> {
     fs::create_dir_all(parent).map_err(HubError::io(parent))
 }
 
-/// Makes something beside its place and moves it there, so that nobody sees half of it.
+/// Makes something beside its place and moves it there, so that nobody sees half of it. Its name there is nobody else's, be they another
+/// process or another thread.
 fn replace(path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> Result<(), HubError> {
     make_parent(path)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.fresh", std::process::id()));
-    let fresh = path.with_file_name(name);
-    let _ = fs::remove_file(&fresh);
-    make(&fresh).and_then(|()| fs::rename(&fresh, path)).map_err(HubError::io(path))
+    let parent = path.parent().unwrap_or(path);
+    let fresh = tempfile::Builder::new().prefix(".").suffix(".fresh").make_in(parent, make);
+    let fresh = fresh.map_err(HubError::io(path))?;
+    fresh.persist(path).map(drop).map_err(|failed| HubError::io(path)(failed.error))
 }
 
 #[cfg(test)]

@@ -73,15 +73,18 @@ fn all_parts_of_a_split_model_come_from_one_commit() {
 }
 
 #[test]
-fn two_at_once_fetch_it_once() {
+fn several_at_once_fetch_it_once() {
     let bytes = noise(300_000);
     let server = Server::start(&[("m.gguf", bytes.clone())]);
     let client = Client::of(&server);
+    // They all wait for the one that has the lock, and then link the same file at about the same time.
     thread::scope(|scope| {
-        let both = [0, 1].map(|_| scope.spawn(|| client.fetch("main", "m.gguf").0.unwrap()));
-        both.into_iter().for_each(|one| assert_eq!(one.join().unwrap(), bytes));
+        let all = [0; 8].map(|_| scope.spawn(|| client.fetch("main", "m.gguf").0.unwrap()));
+        all.into_iter().for_each(|one| assert_eq!(one.join().unwrap(), bytes));
     });
     assert_eq!(server.ranges(), ["all"]);
+    assert_eq!(client.names(&format!("snapshots/{COMMIT}")), ["m.gguf"]);
+    assert_eq!(client.names("refs"), ["main"]);
 }
 
 #[test]
