@@ -20,7 +20,7 @@ class Stream(threading.Thread):
         self.socket = socket.create_connection((address.hostname, address.port), timeout=120)
         body = json.dumps({"job_id": name, "prompt": "Once upon a time", "max_tokens": max_tokens, "temperature": 0.0, "seed": 7})
         self.socket.sendall(
-            f"POST /execute HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+            f"POST /execute HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
         )
         self.bytes, self.first = b"", threading.Event()

@@ -15,14 +15,19 @@ use crate::process::{self, cargo, python, root, works};
 /// The pins that a finished installation was made from; written last.
 const STAMP: &str = ".pins";
 
-/// Installs what is missing, then runs the clients; arguments choose among them.
+/// Installs what is missing, builds the worker and runs the clients; arguments choose among them.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
-    let model = fixtures::fetch_smollm2()?;
     let installed = install()?;
     process::run(cargo().args(["build", "--locked", "--package", "worker-orcd"]))
         .context("the worker does not build")?;
+    try_all(&installed, arguments)
+}
+
+/// Runs clients that are installed against the worker as it was last built for debugging.
+pub(crate) fn try_all(installed: &Path, arguments: &[&str]) -> Result<()> {
+    let model = fixtures::fetch_smollm2()?;
     let worker = process::target_folder()?.join("debug/worker-orcd");
-    let mut command = Command::new(environment(&installed, "python").join("bin/python"));
+    let mut command = Command::new(environment(installed, "python").join("bin/python"));
     command.arg(source().join("main.py")).arg("--worker").arg(worker).arg("--model").arg(model);
     command.arg("--installed").arg(installed).args(arguments).env("PYTHONDONTWRITEBYTECODE", "1");
     process::run(command.stdin(Stdio::null())).context("some client did not get what it should")
