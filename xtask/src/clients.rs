@@ -1,7 +1,8 @@
 //! Do the clients that people have work with the server? Installs them, pinned, into `fixtures/clients`, builds the worker, and runs
 //! `tests/clients/main.py`, which says what is tried.
 //!
-//! Two Python environments, as litellm wants an older `openai` than the others, and a `node_modules`. Each is made anew when its pins change.
+//! Two Python environments, as litellm wants an older `openai` than the others, and a `node_modules`, which has what drives a browser too. Each is
+//! made anew when its pins change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,11 +36,23 @@ pub(crate) fn try_all(installed: &Path, arguments: &[&str]) -> Result<()> {
 
 /// Makes sure that the clients are there, and gives their folder.
 pub(crate) fn install() -> Result<PathBuf> {
-    let folder = fixtures::folder()?.join("clients");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = folder()?;
     python_packages("requirements.txt", &environment(&folder, "python"))?;
     python_packages("requirements-litellm.txt", &environment(&folder, "litellm"))?;
     node_packages(&folder)?;
+    Ok(folder)
+}
+
+/// Makes sure that the packages of Node.js are there, and gives their folder.
+pub(crate) fn node_modules() -> Result<PathBuf> {
+    let folder = folder()?;
+    node_packages(&folder)?;
+    Ok(folder.join("node_modules"))
+}
+
+fn folder() -> Result<PathBuf> {
+    let folder = fixtures::folder()?.join("clients");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder)
 }
 

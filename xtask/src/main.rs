@@ -12,6 +12,7 @@ mod demo;
 mod download;
 mod fixtures;
 mod gpu_bundle;
+mod page;
 mod process;
 mod test;
 mod tidy;
@@ -28,6 +29,8 @@ Usage: cargo xtask <chore>
   clients [NAMES] [--soak-seconds S]
                            install clients of the server (OpenAI's, LangChain, litellm, llm, schemathesis) once and run them
                            against it; then faults, and a soak of S (20) seconds
+  page [NAMES] [--pictures FOLDER]
+                           try the web page in Chromium against a real server; NAMES choose among the checks
   fixtures [--with-qwen]   fetch the test fixtures into fixtures/ or $WORKER_ORCD_FIXTURES;
                            --with-qwen adds a 1.1 GB model for benchmarks
   cuda-toolkit             install the CUDA compiler into .cuda-toolkit/ (271 MB), for machines that have none
@@ -54,6 +57,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         ["demo"] => demo::run(),
         ["test", rest @ ..] => test::run(rest),
         ["clients", rest @ ..] => clients::run(rest),
+        ["page", rest @ ..] => page::run(rest),
         ["fixtures"] => fixtures::fetch_all(),
         ["fixtures", "--with-qwen"] => fixtures::fetch_all().and_then(|()| fixtures::fetch_qwen()),
         ["cuda-toolkit"] => cuda_toolkit::install(),

@@ -1,42 +1,47 @@
-//! Runs every test, with the fixtures some of them need, then the server's clients against it.
+//! Runs every test, with the fixtures some of them need, then the server's clients against it and its page in a browser.
 //!
-//! With `CI=true` a fixture or a client that cannot be had is a failure. Elsewhere it is a warning, and the tests that need it say why
+//! With `CI=true` a fixture, a client or a browser that cannot be had is a failure. Elsewhere it is a warning, and the tests that need it say why
 //! they skip.
 
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{clients, fixtures};
 use crate::process::{self, cargo, works};
+use crate::{clients, fixtures, page};
 
-/// Fetches the fixtures, then runs every test with cargo-nextest, or with `cargo test` where it is not installed, and the clients. Arguments
-/// choose among the tests, as the runner understands them; then there are no clients.
+/// Fetches what is needed, then runs every test with cargo-nextest, or with `cargo test` where it is not installed, the clients and the page.
+/// Arguments choose among the tests, as the runner understands them; then there are no clients and no page.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     had(fixtures::fetch_all(), "the tests that need them will skip")?;
-    if works(cargo().args(["nextest", "--version"])) {
-        process::run(tests(&["nextest", "run"])?.args(arguments)).context("some tests failed")?;
-        if arguments.is_empty() {
-            process::run(&mut tests(&["test", "--doc"])?)
-                .context("some examples in the documentation failed")?;
-        }
-    } else {
-        process::run(tests(&["test"])?.args(arguments)).context("some tests failed")?;
-    }
     if !arguments.is_empty() {
-        return Ok(());
+        return run_tests(arguments);
     }
+    let clients = had(clients::install(), "the server is not tried with clients")?;
+    let page = had(page::install(), "the page is not tried in a browser")?;
+    run_tests(&[])?;
     // The tests have just built the worker.
-    match had(clients::install(), "the server is not tried with clients")? {
-        Some(installed) => clients::try_all(&installed, &[]),
-        None => Ok(()),
+    if let Some(installed) = clients {
+        clients::try_all(&installed, &[])?;
     }
+    page.map_or(Ok(()), |installed| page::try_all(&installed, &[]))
 }
 
-/// What was fetched; without it a warning of what follows, or a failure where nothing may skip.
-fn had<T>(fetched: Result<T>, otherwise: &str) -> Result<Option<T>> {
-    match fetched {
-        Ok(fetched) => Ok(Some(fetched)),
+fn run_tests(arguments: &[&str]) -> Result<()> {
+    if !works(cargo().args(["nextest", "--version"])) {
+        return process::run(tests(&["test"])?.args(arguments)).context("some tests failed");
+    }
+    process::run(tests(&["nextest", "run"])?.args(arguments)).context("some tests failed")?;
+    if arguments.is_empty() {
+        process::run(&mut tests(&["test", "--doc"])?).context("some examples in the documentation failed")?;
+    }
+    Ok(())
+}
+
+/// What was found or fetched; without it a warning of what follows, or a failure where nothing may skip.
+fn had<T>(found: Result<T>, otherwise: &str) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
         Err(error) if std::env::var("CI").is_ok_and(|ci| ci == "true") => {
             Err(error.context("with CI=true no test may skip, and something that tests need cannot be had"))
         }

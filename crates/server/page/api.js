@@ -14,6 +14,9 @@ export class ApiError extends Error {
   }
 }
 
+/** A server's message as a sentence: its own begin small, as they may stand in the middle of others. */
+const sentence = (text) => text.replace(/^[a-z]+(?=\s)/, (word) => word[0].toUpperCase() + word.slice(1)).replace(/[\p{L}\p{N})`'"]$/u, '$&.');
+
 function send(path, options) {
   const headers = { ...options.headers };
   if (apiKey()) headers.Authorization = `Bearer ${apiKey()}`;
@@ -28,7 +31,7 @@ async function failure(response) {
     message = error.message ?? error;
   } catch { /* Not JSON: the text itself. */ }
   if (!message && response.status === 401) message = 'The server asks for an API key.';
-  return new ApiError(message || `The server answered ${response.status} ${response.statusText}`.trim(), response.status);
+  return new ApiError(sentence(message || `The server answered ${response.status} ${response.statusText}`.trim()), response.status);
 }
 
 /** Streams one answer as events of {content, reasoning, finish, usage, timings}. */
@@ -44,7 +47,7 @@ export async function* chat(body, signal) {
     for await (const data of events(response.body)) {
       if (data === '[DONE]') break;
       const { choices, usage, timings, error } = JSON.parse(data);
-      if (error) throw new ApiError(error.message || 'The server reported an error.', Number(error.code) || 0);
+      if (error) throw new ApiError(sentence(error.message || 'The server reported an error'), Number(error.code) || 0);
       const delta = choices?.[0]?.delta ?? {};
       const finish = choices?.[0]?.finish_reason;
       whole ||= Boolean(finish);
@@ -88,7 +91,7 @@ export async function health() {
   try {
     const response = await ask('health');
     const found = await response.json();
-    const reason = found.error?.message ?? found.error ?? '';
+    const reason = sentence(String(found.error?.message ?? found.error ?? ''));
     const words = `${found.phase ?? found.status ?? ''} ${reason}`;
     const state = /drain|shutting/i.test(words) ? 'draining' : /loading/i.test(words) ? 'loading' : response.ok ? 'ready' : 'failed';
     return { state, reason, health: found.model ? found : null };
@@ -97,14 +100,18 @@ export async function health() {
   }
 }
 
-let refused = null; // The key with which the metrics were refused: asking again with the same one would only fill the console.
+let refused = null; // {key, status} of metrics that were refused: asking again with the same key would only fill the console.
+
+/** Whether the server wants a key: `one` where there is none yet, `another` than the one that is here, or nothing. */
+export const wantsKey = () => (refused?.status !== 401 || refused.key !== apiKey() ? '' : refused.key ? 'another' : 'one');
 
 /** The metrics by name, summed over labels; null where they cannot be read, as without a key. */
 export async function metrics() {
-  if (refused === apiKey()) return null;
+  if (refused?.key === apiKey()) return null;
+  const key = apiKey();
   try {
     const response = await ask('metrics');
-    refused = [401, 403, 404].includes(response.status) ? apiKey() : null;
+    refused = [401, 403, 404].includes(response.status) ? { key, status: response.status } : null;
     if (!response.ok) return null;
     const sums = new Map();
     for (const line of (await response.text()).split('\n')) {

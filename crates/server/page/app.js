@@ -9,10 +9,11 @@ import { AnswerView, Follow, UserView, fit, sends } from './view.js';
 const ask = $('ask');
 const touch = matchMedia('(hover: none)').matches; // There focus would raise the keyboard.
 const { settings } = store;
-const status = new Status(() => { showEmpty(); showContext(); });
+const status = new Status(() => { showEmpty(); showContext(); if (status.wantsKey !== asked) refocus(); asked = status.wantsKey; });
 const follow = new Follow($('scroll'), $('latest'));
 const running = new Map(); // Conversation id to {controller, conversation, message, live}.
 let conversation = store.loadConversation(store.openId()) ?? store.newConversation();
+let asked = ''; // Whether the empty page asked for a key.
 let views = []; // One for each message of the shown conversation.
 
 /* ---- Conversations ---- */
@@ -164,13 +165,16 @@ async function generate(each, message) {
   view.refresh();
   announce([...view.news(), message.stopped && 'Stopped.']);
   settle();
+  refocus();
   follow.keep();
   view.problem.querySelector('input')?.focus();
 }
 
-/** A button that went away leaves the focus nowhere; keyboards then start again at the page's top. */
+/** A button that went away, or that cannot be pressed now, leaves the focus nowhere; keyboards then start again at the page's top. */
 function refocus() {
-  if (document.activeElement === document.body && !touch) ask.focus();
+  const at = document.activeElement;
+  const key = $('empty').hidden ? null : $('empty').querySelector('.key input');
+  if ((at === document.body || at.disabled || (key && at === ask && !ask.value)) && !touch) (key ?? ask).focus();
 }
 
 /** Shows what has come, once a frame at most: a fast model sends many events in between. */
@@ -266,7 +270,8 @@ function showEmpty() {
     el('img', { src: 'page/icon.svg', alt: '', width: 44, height: 44 }),
     el('h2', { text: modelName(status.health) || 'worker-orcd' }),
     el('p', { text: modelFacts(status.health) }),
-    el('p', { class: 'api' }, 'OpenAI API', el('code', { text: api }), copyButton('Copy the address', () => api)));
+    status.wantsKey ? el('p', { text: status.wantsKey === 'another' ? 'The server does not accept this API key.' : 'The server asks for an API key.' }) : null,
+    status.wantsKey ? keyForm(() => {}) : el('p', { class: 'api' }, 'OpenAI API', el('code', { text: api }), copyButton('Copy the address', () => api)));
 }
 
 function keyForm(then) {
@@ -305,14 +310,16 @@ function changed() {
 function buildFields() {
   const labels = FIELDS.map(([key, label, min, max, step, hint]) => {
     const input = el('input', { type: 'number', name: key, inputmode: 'decimal', min, max, step, placeholder: 'default' });
+    const small = el('small', { text: hint });
     input.value = settings.sampling[key] ?? '';
     input.addEventListener('input', () => {
       input.setAttribute('aria-invalid', !input.validity.valid);
+      small.textContent = input.validity.valid ? hint : `not sent: ${step === 1 ? 'whole, ' : ''}${min} ${key === 'seed' ? 'or more' : `to ${count(max)}`}`;
       delete settings.sampling[key];
       if (input.value && input.validity.valid) settings.sampling[key] = Number(input.value);
       changed();
     });
-    return el('label', { class: 'field' }, el('span', { text: label }), input, el('small', { text: hint }));
+    return el('label', { class: 'field' }, el('span', { text: label }), input, small);
   });
   $('fields').replaceChildren(...labels);
 }

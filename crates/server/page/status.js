@@ -1,7 +1,7 @@
 // How is the server? Asks GET /health and GET /metrics every two seconds while the page can be seen, and shows the answers: state,
 // load, cache, memory, and the speed of the whole server over the last two minutes.
 
-import { health, metrics } from './api.js';
+import { health, metrics, wantsKey } from './api.js';
 import { $, bytes, count, duration, rate } from './dom.js';
 
 const EVERY_MS = 2000;
@@ -23,7 +23,7 @@ export class Status {
   #timer = 0;
   #busy = false;
 
-  /** `changed` is called when the model or its state becomes another one. */
+  /** `changed` is called when the model, its state or whether it wants a key becomes another one. */
   constructor(changed) {
     this.changed = changed;
     document.addEventListener('visibilitychange', () => this.poll());
@@ -36,7 +36,8 @@ export class Status {
     const [{ state, reason, health: found }, sums] = await Promise.all([health(), metrics()]);
     this.#busy = false;
     this.#timer = setTimeout(() => this.poll(), EVERY_MS);
-    const changed = state !== this.state || (found && found.model !== this.health?.model);
+    const changed = state !== this.state || wantsKey() !== this.wantsKey || (found && found.model !== this.health?.model);
+    this.wantsKey = wantsKey();
     this.state = state;
     this.health = found ?? this.health;
     this.#showState(reason);

@@ -1,0 +1,6 @@
+// Does the page do what it promises, in a real browser, with a real server and model? Run by `cargo xtask page`, beside trouble.mjs.
+
+import './chat.mjs';
+import './figures.mjs';
+import './text.mjs';
+import './screens.mjs';
