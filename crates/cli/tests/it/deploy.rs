@@ -1,0 +1,110 @@
+//! Do the files under `deploy/` say what the program understands? Their flags, settings and variables are given to it; nothing is started.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::program::{command, done};
+
+const CONTAINER: &str = include_str!("../../../../deploy/Containerfile");
+const KUBERNETES: &str = include_str!("../../../../deploy/kubernetes.yaml");
+const SERVICE: &str = include_str!("../../../../deploy/worker-orcd.service");
+const SETTINGS: &str = include_str!("../../../../deploy/worker-orcd.toml");
+const TOOLCHAIN: &str = include_str!("../../../../rust-toolchain.toml");
+
+/// What is in effect with these words and variables.
+#[track_caller]
+fn in_effect(words: &[&str], environment: &[(&str, &str)]) -> String {
+    let mut command = command(words);
+    command.arg("--print-config").envs(environment.iter().copied());
+    done(command.output().unwrap()).ok()
+}
+
+/// A number of the settings that are in effect.
+#[track_caller]
+fn number(settings: &str, name: &str) -> u64 {
+    let line = settings.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = ")).unwrap();
+    line.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// What follows the first place where a file says `key`, up to the line's end.
+#[track_caller]
+fn after<'a>(text: &'a str, key: &str) -> &'a str {
+    let rest = text.lines().find_map(|line| line.trim_start().strip_prefix(key));
+    rest.unwrap_or_else(|| panic!("nothing says {key:?}")).trim()
+}
+
+#[test]
+fn the_service_starts_with_settings_that_there_are_and_has_time_to_drain() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("worker-orcd.toml");
+    std::fs::write(&file, SETTINGS).unwrap();
+    let line = after(SERVICE, "ExecStart=");
+    let replaced = line.replace("/etc/worker-orcd/worker-orcd.toml", file.to_str().unwrap());
+    assert_ne!(line, replaced);
+    let (program, words) = replaced.split_once(' ').unwrap();
+    assert_eq!(program, "/usr/local/bin/worker-orcd");
+    let settings = in_effect(&words.split(' ').collect::<Vec<_>>(), &[]);
+    assert!(settings.contains("\"%d/api-keys\"  # flag --api-key-file"), "{settings}");
+    assert_eq!(after(SERVICE, "LoadCredential="), "api-keys:/etc/worker-orcd/api-keys");
+    assert!(settings.contains("device = \"cuda:0\"  # file"), "{settings}");
+    let stop: u64 = after(SERVICE, "TimeoutStopSec=").parse().unwrap();
+    assert!(number(&settings, "drain-timeout-sec") + 5 <= stop);
+}
+
+#[test]
+fn the_settings_that_are_commented_out_are_settings_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("worker-orcd.toml");
+    let text: Vec<&str> = SETTINGS
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line))
+        .collect();
+    std::fs::write(&file, text.join("\n")).unwrap();
+    let settings = in_effect(&["serve", "--config", file.to_str().unwrap()], &[]);
+    assert!(settings.contains("allowed-host = [\"llm.example\"]  # file"), "{settings}");
+}
+
+#[test]
+fn the_pod_has_flags_that_there_are_and_time_to_load_and_to_drain() {
+    let mut lines = KUBERNETES.lines().map(str::trim).skip_while(|line| *line != "args:").skip(1);
+    let words: Vec<&str> = lines.by_ref().map_while(|line| line.strip_prefix("- ")).collect();
+    assert!(words.len() > 5, "{words:?}");
+    let settings = in_effect(&words, &[]);
+    assert_eq!(number(&settings, "port").to_string(), after(KUBERNETES, "containerPort:"));
+    let [grace, wait] =
+        ["terminationGracePeriodSeconds:", "command: [sleep,"].map(|key| after(KUBERNETES, key));
+    let wait: u64 = wait.trim_matches(['"', ']']).parse().unwrap();
+    let drain = number(&settings, "drain-timeout-sec");
+    assert!(wait + drain + 5 <= grace.parse().unwrap());
+    // While it drains /health is 503, and that alone must not have it killed.
+    let liveness = &KUBERNETES[KUBERNETES.find("livenessProbe:").unwrap()..];
+    let [period, n] =
+        ["periodSeconds:", "failureThreshold:"].map(|key| after(liveness, key).parse::<u64>().unwrap());
+    assert!(Duration::from_secs(period * n) > Duration::from_secs(drain));
+    assert_eq!(after(KUBERNETES, "path: /"), "health");
+}
+
+#[test]
+fn the_container_sets_variables_that_there_are_and_is_built_with_the_pinned_compiler() {
+    let channel = after(TOOLCHAIN, "channel = ").trim_matches('"');
+    assert!(CONTAINER.contains(&format!("\nFROM rust:{channel}-")), "{channel}");
+    let names: BTreeSet<&str> = CONTAINER
+        .split(|c: char| c != '_' && !c.is_ascii_alphanumeric())
+        .filter(|word| word.starts_with("WORKER_ORCD_"))
+        .collect();
+    let environment: Vec<(&str, &str)> = names
+        .iter()
+        .map(|&name| match name {
+            "WORKER_ORCD_HOST" => (name, "0.0.0.0"),
+            "WORKER_ORCD_PORT" => (name, "8080"),
+            "WORKER_ORCD_API_KEY" => (name, "never shown by anything"),
+            _ => panic!("what may {name} be?"),
+        })
+        .collect();
+    let settings = in_effect(&["serve", "--model", "/models/m.gguf"], &environment);
+    for name in names {
+        assert!(settings.contains(&format!("# environment {name}")), "{name}: {settings}");
+    }
+    assert!(CONTAINER.contains("WORKER_ORCD_HOST=0.0.0.0"));
+    assert_eq!(after(CONTAINER, "EXPOSE ").parse(), Ok(number(&settings, "port")));
+}
