@@ -50,7 +50,9 @@ const checks = {
     assert.equal(typeof JSON.parse(call.function.arguments).city, "string");
   },
   async "a required tool comes in pieces"() {
-    const stream = client.chat.completions.stream({ model, messages, tools: [weather], tool_choice: "required", max_tokens: 100 });
+    const stream = client.chat.completions.stream({
+      model, messages, tools: [weather], tool_choice: "required", parallel_tool_calls: false, max_tokens: 100, temperature: 0,
+    });
     const [choice] = (await stream.finalChatCompletion()).choices;
     assert.equal(choice.finish_reason, "tool_calls");
     assert.equal(typeof JSON.parse(choice.message.tool_calls[0].function.arguments).city, "string");

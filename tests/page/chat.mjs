@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { CHAT, LONG, begun, check, idle, kept, lastAnswer, ready, say, server, text, until, whole } from './harness.mjs';
 
-const GREEDY = { temperature: 0, seed: 7, max_tokens: 60 };
+const GREEDY = { temperature: 0, seed: 7, max_tokens: 40 };
 
 check('a chat is answered as the API answers, and still there after a reload', { sampling: GREEDY }, async (page) => {
   await ready(page);
@@ -20,7 +20,7 @@ check('a chat is answered as the API answers, and still there after a reload', {
   assert.equal((await text(page)).replaceAll(/\s+/g, ' ').trim(), expected.replaceAll(/\s+/g, ' ').trim());
   const lengths = await page.evaluate(() => [...new Set(globalThis.lengths)]);
   assert.ok(lengths.length > 5 && lengths.every((length, n) => n === 0 || length > lengths[n - 1]), `it grows: ${lengths}`);
-  assert.match(await lastAnswer(page).locator('.stats').innerText(), /60 tokens.*tokens\/s.*first after [\d.]+ m?s.*prompt \d.*cut off at the token limit/);
+  assert.match(await lastAnswer(page).locator('.stats').innerText(), /40 tokens.*tokens\/s.*first after [\d.]+ m?s.*prompt \d.*cut off at the token limit/);
   assert.equal(await page.evaluate(() => document.activeElement.id), 'ask');
   await say(page, 'Say it shorter.');
   await idle(page);

@@ -136,6 +136,8 @@ export function check(name, options, body) {
     await page.goto(at.url);
     try {
       await body(page, at);
+      const words = await page.evaluate(() => document.body.innerText);
+      assert.doesNotMatch(words, /\b(null|undefined|NaN)\b|\[object/, 'values that nobody meant to show');
       if (shot) await picture(page, shot);
     } finally {
       await context.close();

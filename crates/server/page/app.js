@@ -266,12 +266,14 @@ function showEmpty() {
   $('empty').hidden = conversation.messages.length > 0;
   if ($('empty').hidden) return;
   const api = address('v1');
-  $('empty').replaceChildren(
+  const shown = [
     el('img', { src: 'page/icon.svg', alt: '', width: 44, height: 44 }),
     el('h2', { text: modelName(status.health) || 'worker-orcd' }),
     el('p', { text: modelFacts(status.health) }),
     status.wantsKey ? el('p', { text: status.wantsKey === 'another' ? 'The server does not accept this API key.' : 'The server asks for an API key.' }) : null,
-    status.wantsKey ? keyForm(() => {}) : el('p', { class: 'api' }, 'OpenAI API', el('code', { text: api }), copyButton('Copy the address', () => api)));
+    status.wantsKey ? keyForm(() => {}) : el('p', { class: 'api' }, 'OpenAI API', el('code', { text: api }), copyButton('Copy the address', () => api)),
+  ];
+  $('empty').replaceChildren(...shown.filter(Boolean));
 }
 
 function keyForm(then) {
