@@ -81,6 +81,9 @@ pub enum ApiError {
     /// The memory of the device is used up.
     #[error("the device has no memory for this request")]
     OutOfMemory,
+    /// The answer is complete, and its receipt cannot be made.
+    #[error("the answer is complete, but the model's file could not be read again for its receipt")]
+    Receipt,
     /// A defect.
     #[error("internal error")]
     Internal,
@@ -175,6 +178,9 @@ impl ApiError {
             }
             ApiError::OutOfMemory => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "VRAM_OOM", "server_error", Some("out_of_memory"), true)
+            }
+            ApiError::Receipt => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "server_error", Some("receipt_failed"), false)
             }
             ApiError::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "server_error", None, true),
         };

@@ -20,6 +20,7 @@ mod openai;
 mod openapi;
 pub mod options;
 mod page;
+mod receipts;
 mod routes;
 mod slow;
 pub mod sse;

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use tokio::sync::watch;
+use worker::receipt::Origin;
 use worker::{EngineError, Health, Worker};
 
 use crate::auth::Keys;
@@ -51,6 +52,8 @@ pub struct Served {
     pub worker: Worker,
     /// What there is to know of it.
     pub info: ModelInfo,
+    /// What its receipts have in common.
+    pub origin: Origin,
 }
 
 /// What there is to know of the model.

@@ -90,7 +90,7 @@ pub(crate) struct Submitted {
 }
 
 pub(crate) fn submit(worker: &Worker, request: ValidRequest) -> Result<Submitted, WorkerError> {
-    let ValidRequest { mut engine, timeout, stop, show_special, reading } = request;
+    let ValidRequest { mut engine, timeout, stop, show_special, reading, terms: _ } = request;
     let text = AnswerText::new(Arc::clone(&worker.tokenizer), &engine.prompt, show_special);
     let (n_prompt, seed) = (engine.prompt.len(), engine.params.seed);
     // A deadline past the clock's end is none.

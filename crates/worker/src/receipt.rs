@@ -1,28 +1,30 @@
 //! How can an answer be proven later? A receipt says everything that decided its tokens, and the tokens.
 //!
 //! The same file, parameters, seed and prompt on the same kind of device give the same tokens, so whoever has the file can run a
-//! receipt again ([`Receipt::request`]) and compare ([`Receipt::compare`]). A receipt holds the prompt's ids, from which its text follows, or
+//! receipt again ([`Receipt::replay`]) and compare ([`Receipt::compare`]). A receipt holds the prompt's ids, from which its text follows, or
 //! their hash alone. Hashes are SHA-256 in lower-case hex.
 
 mod effective;
 mod files;
+mod replay;
 
 use std::fmt;
 use std::sync::Arc;
 
-use model::KvType;
+use model::{KvType, Sampled};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokenizer::Tokenizer;
 
-pub use effective::{Effective, FormatRecord};
+pub use effective::{Effective, GrammarRecord};
 pub use files::FileHashes;
+pub use replay::Replay;
 
-use crate::{Prompt, Request, StopReason, ValidRequest, Worker};
+use crate::{StopReason, ValidRequest, Worker};
 
 /// The version of receipts that this program writes and reads.
-pub const RECEIPT_VERSION: u32 = 1;
+pub const RECEIPT_VERSION: u32 = 2;
 
 /// What decided an answer's tokens, and the tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,6 +84,8 @@ pub enum StopRecord {
     Token(u32),
     /// This stop string.
     Text(String),
+    /// Its one call of a tool was complete.
+    Call,
     /// As many tokens as there could be.
     Length,
     /// The client, or the time; another run cannot know.
@@ -109,11 +113,9 @@ pub enum ReceiptError {
     /// The model's file cannot be read again.
     #[error("the model's hash: {0}")]
     Model(String),
-    /// The form of the answer depends on more than a receipt holds.
-    #[error(
-        "a receipt cannot hold a chat whose answer's form is given: expected response_format and tool_choice of none"
-    )]
-    ChatForm,
+    /// Not a receipt.
+    #[error("expected a receipt: {0}")]
+    Form(String),
     /// Another program's.
     #[error("version: expected {RECEIPT_VERSION}, found {0}")]
     Version(u32),
@@ -176,69 +178,97 @@ impl Origin {
     }
 }
 
-/// A receipt whose answer is still to come.
+/// A receipt whose answer is still to come. Its end and each of its tokens must be those of the request that it is made for: of a conversation
+/// as [`Worker::chat`] gives them, else as [`Worker::start`] does.
 #[derive(Clone, Debug)]
 pub struct Draft {
     parameters: Effective,
-    prompt: PromptRecord,
+    prompt: Arc<[u32]>,
+    keep: KeepPrompt,
     n_ctx: usize,
+    answer: Vec<u32>,
 }
 
 impl Draft {
-    /// What will decide the answer to this request, which was checked as `valid`.
+    /// What will decide the answer to this request.
+    #[must_use]
+    pub fn new(worker: &Worker, valid: &ValidRequest, keep: KeepPrompt) -> Draft {
+        Draft {
+            parameters: Effective::of(worker, valid),
+            prompt: Arc::clone(valid.prompt()),
+            keep,
+            n_ctx: worker.engine.limits().n_ctx,
+            answer: Vec::new(),
+        }
+    }
+
+    /// More of the answer.
+    pub fn add(&mut self, tokens: &[Sampled]) {
+        self.answer.extend(tokens.iter().map(|sampled| sampled.token));
+    }
+
+    /// The receipt of a finished answer. Waits for the model's hash where that is not known yet, on this thread, which must not be one that runs
+    /// async tasks.
     ///
     /// # Errors
-    /// [`ReceiptError::ChatForm`].
-    pub fn new(
-        worker: &Worker,
-        request: &Request,
-        valid: &ValidRequest,
-        keep: KeepPrompt,
-    ) -> Result<Draft, ReceiptError> {
-        let prompt = match keep {
-            KeepPrompt::Ids => PromptRecord::Ids(valid.prompt().to_vec()),
-            KeepPrompt::Hash => PromptRecord::Sha256(of_ids(valid.prompt())),
-        };
-        let parameters = Effective::of(worker, request, valid)?;
-        Ok(Draft { parameters, prompt, n_ctx: worker.engine.limits().n_ctx })
+    /// [`ReceiptError::Model`].
+    pub fn finish(self, origin: &Origin, reason: &StopReason) -> Result<Receipt, ReceiptError> {
+        Ok(self.with_model(origin, origin.model.wait()?, reason))
     }
 
     /// The receipt of a finished answer. Waits for the model's hash where that is not known yet.
     ///
     /// # Errors
     /// [`ReceiptError::Model`].
-    pub fn finish(
-        self,
-        origin: &Origin,
-        answer: Vec<u32>,
-        reason: &StopReason,
-    ) -> Result<Receipt, ReceiptError> {
-        Ok(Receipt {
+    pub async fn finished(self, origin: &Origin, reason: &StopReason) -> Result<Receipt, ReceiptError> {
+        Ok(self.with_model(origin, origin.model.hashed().await?, reason))
+    }
+
+    fn with_model(self, origin: &Origin, model: Vec<String>, reason: &StopReason) -> Receipt {
+        let prompt = match self.keep {
+            KeepPrompt::Ids => PromptRecord::Ids(self.prompt.to_vec()),
+            KeepPrompt::Hash => PromptRecord::Sha256(of_ids(&self.prompt)),
+        };
+        Receipt {
             version: RECEIPT_VERSION,
             program: origin.program.clone(),
-            model: origin.model.wait()?,
+            model,
             tokenizer: origin.tokenizer.clone(),
             template: origin.template.clone(),
             device: origin.device.clone(),
             n_ctx: self.n_ctx,
             kv_type: origin.kv_type.to_string(),
             parameters: self.parameters,
-            prompt: self.prompt,
-            answer,
+            prompt,
+            answer: self.answer,
             stop: StopRecord::from(reason),
-        })
+        }
     }
 }
 
 impl Receipt {
+    /// A receipt's text, of this program's version or of another's.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Form`] and [`ReceiptError::Version`].
+    pub fn parse(text: &str) -> Result<Receipt, ReceiptError> {
+        #[derive(Deserialize)]
+        struct AnyVersion {
+            version: u32,
+        }
+        let form = |error: serde_json::Error| ReceiptError::Form(error.to_string());
+        // Another version may have other fields, which is not what should be said of it.
+        match serde_json::from_str(text).map_err(form)? {
+            AnyVersion { version: RECEIPT_VERSION } => serde_json::from_str(text).map_err(form),
+            AnyVersion { version } => Err(ReceiptError::Version(version)),
+        }
+    }
+
     /// The prompt's ids: the receipt's own, or those given if they are the ones.
     ///
     /// # Errors
-    /// [`ReceiptError::Version`] and [`ReceiptError::Prompt`].
+    /// [`ReceiptError::Prompt`].
     pub fn prompt_ids(&self, given: Option<Vec<u32>>) -> Result<Vec<u32>, ReceiptError> {
-        if self.version != RECEIPT_VERSION {
-            return Err(ReceiptError::Version(self.version));
-        }
         match (&self.prompt, given) {
             (PromptRecord::Ids(ids), None) => Ok(ids.clone()),
             (PromptRecord::Sha256(expected), None) => {
@@ -253,18 +283,6 @@ impl Receipt {
                 if found == expected { Ok(given) } else { Err(ReceiptError::Prompt { expected, found }) }
             }
         }
-    }
-
-    /// The request that runs it again.
-    #[must_use]
-    pub fn request(&self, prompt: Vec<u32>) -> Request {
-        let mut request = self.parameters.request(Prompt::Tokens(prompt));
-        if self.stop == StopRecord::Interrupted {
-            // What came after the interruption, nobody knows.
-            request.max_tokens = Some(self.answer.len().max(1));
-            request.min_tokens = request.min_tokens.min(self.answer.len().max(1));
-        }
-        request
     }
 
     /// Compares what another run gave.
@@ -289,6 +307,8 @@ impl From<&StopReason> for StopRecord {
     fn from(reason: &StopReason) -> StopRecord {
         match reason {
             StopReason::Token(id) => StopRecord::Token(*id),
+            // The end of an answer that may call once has no text of its own.
+            StopReason::Text(text) if text.is_empty() => StopRecord::Call,
             StopReason::Text(text) => StopRecord::Text(text.clone()),
             StopReason::Length => StopRecord::Length,
             StopReason::Cancelled | StopReason::Deadline => StopRecord::Interrupted,
@@ -317,6 +337,7 @@ impl fmt::Display for StopRecord {
         match self {
             StopRecord::Token(id) => write!(f, "end token {id}"),
             StopRecord::Text(_) => f.write_str("a stop string"),
+            StopRecord::Call => f.write_str("its one call"),
             StopRecord::Length => f.write_str("its greatest length"),
             StopRecord::Interrupted => f.write_str("an interruption"),
         }

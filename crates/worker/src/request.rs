@@ -12,7 +12,7 @@ use model::SamplingParams;
 use serde_json::Value;
 use tokenizer::{EncodeOptions, Tokenizer};
 
-use crate::chat::{self, Answer, Body, Chat, Reading, Think, ThinkStart};
+use crate::chat::{self, Chat, ChatForm, Reading};
 use crate::grammar::Source;
 use crate::stop::StopMatcher;
 use crate::{Worker, WorkerError};
@@ -119,6 +119,25 @@ pub struct ValidRequest {
     pub(crate) stop: StopMatcher,
     pub(crate) show_special: bool,
     pub(crate) reading: Reading,
+    pub(crate) terms: Arc<Terms>,
+}
+
+/// What decides an answer, as it stood before it was put in the engine's terms. A receipt says it.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) sampling: SamplingParams,
+    pub(crate) stop: Vec<String>,
+    pub(crate) stop_token_ids: Vec<u32>,
+    pub(crate) ignore_eos: bool,
+    pub(crate) form: Form,
+}
+
+/// What an answer must be, and how it is read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Form {
+    pub(crate) grammar: Option<Source>,
+    /// In a conversation.
+    pub(crate) chat: Option<ChatForm>,
 }
 
 impl ValidRequest {
@@ -144,15 +163,39 @@ impl ValidRequest {
 }
 
 pub(crate) fn check(worker: &Worker, request: Request) -> Result<ValidRequest, WorkerError> {
-    let limits = worker.engine.limits();
-    let n_vocab = limits.n_vocab;
+    check_sampling(worker, &request)?;
+    let (prompt, form) = tokenised(&worker.tokenizer, &request)?;
+    checked(worker, request, prompt, form)
+}
+
+/// Checks a request whose prompt is ids, and whose answer has a form that was found before.
+pub(crate) fn check_as(
+    worker: &Worker,
+    request: Request,
+    prompt: Vec<u32>,
+    form: Form,
+) -> Result<ValidRequest, WorkerError> {
+    check_sampling(worker, &request)?;
+    checked(worker, request, prompt, form)
+}
+
+fn check_sampling(worker: &Worker, request: &Request) -> Result<(), WorkerError> {
+    let n_vocab = worker.engine.limits().n_vocab;
     request.sampling.validate(n_vocab).map_err(|e| WorkerError::Invalid {
         field: e.field,
         expected: e.expected,
         found: e.found,
     })?;
-    check_stops(&request, n_vocab)?;
-    let Tokenised { prompt, reading, grammar } = tokenised(&worker.tokenizer, &request)?;
+    check_stops(request, n_vocab)
+}
+
+fn checked(
+    worker: &Worker,
+    request: Request,
+    prompt: Vec<u32>,
+    form: Form,
+) -> Result<ValidRequest, WorkerError> {
+    let n_vocab = worker.engine.limits().n_vocab;
     let n_prompt = prompt.len();
     let longest = worker.engine.capacity().saturating_sub(1);
     if n_prompt == 0 || n_prompt > longest {
@@ -169,12 +212,23 @@ pub(crate) fn check(worker: &Worker, request: Request) -> Result<ValidRequest, W
         return Err(invalid("min_tokens", format!("at most max_tokens, {max_tokens}"), request.min_tokens));
     }
 
-    if request.ignore_eos && grammar.is_some() {
+    if request.ignore_eos && form.grammar.is_some() {
         return Err(invalid("ignore_eos", "false where the answer's form says where it ends", true));
     }
-    let constraint = match grammar {
-        Some(source) => Some(Box::new(worker.grammars.compile(&source)?) as Box<dyn Constraint>),
+    let constraint = match &form.grammar {
+        Some(source) => Some(Box::new(worker.grammars.compile(source)?) as Box<dyn Constraint>),
         None => None,
+    };
+    let reading = match &form.chat {
+        Some(chat) => chat.reading(&worker.tokenizer)?,
+        None => Reading::plain(),
+    };
+    let terms = Terms {
+        sampling: request.sampling.clone(),
+        stop: request.stop.clone(),
+        stop_token_ids: request.stop_token_ids.clone(),
+        ignore_eos: request.ignore_eos,
+        form,
     };
 
     let mut params = request.sampling;
@@ -202,6 +256,7 @@ pub(crate) fn check(worker: &Worker, request: Request) -> Result<ValidRequest, W
         stop: StopMatcher::new(request.stop),
         show_special: request.show_special,
         reading,
+        terms: terms.into(),
     })
 }
 
@@ -222,29 +277,16 @@ fn check_stops(request: &Request, n_vocab: usize) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// A prompt, and what its answer is to be.
-struct Tokenised {
-    prompt: Vec<u32>,
-    reading: Reading,
-    grammar: Option<Source>,
-}
-
-fn tokenised(tokenizer: &Tokenizer, request: &Request) -> Result<Tokenised, WorkerError> {
+/// A prompt's ids, and what its answer is to be.
+fn tokenised(tokenizer: &Tokenizer, request: &Request) -> Result<(Vec<u32>, Form), WorkerError> {
     let Prompt::Chat(chat) = &request.prompt else {
-        let parser = Answer::Marked(Think::new(ThinkStart::None, Body::Plain));
-        return Ok(Tokenised {
-            prompt: tokenise(tokenizer, &request.prompt)?,
-            reading: Reading { parser, one_call: false },
-            grammar: request.format.as_ref().map(Source::of_format).transpose()?,
-        });
+        let grammar = request.format.as_ref().map(Source::of_format).transpose()?;
+        return Ok((tokenise(tokenizer, &request.prompt)?, Form { grammar, chat: None }));
     };
     let written = chat::render(tokenizer, chat)?;
-    let parser = written.family.parser(&written.text, chat::names(chat));
-    Ok(Tokenised {
-        prompt: tokenizer.encode_chat(&written.rendered)?,
-        reading: Reading { parser, one_call: chat.one_call() },
-        grammar: chat::grammar(tokenizer, chat, request.format.as_ref(), (&written.family, &written.text))?,
-    })
+    let grammar = chat::grammar(tokenizer, chat, request.format.as_ref(), (&written.family, &written.text))?;
+    let form = Form { grammar, chat: Some(written.family.answer(&written.text, chat)) };
+    Ok((tokenizer.encode_chat(&written.rendered)?, form))
 }
 
 /// The ids of a prompt; of a conversation as its template writes it.

@@ -15,7 +15,7 @@ use hub::ModelRef;
 use model::KvType;
 use tokenizer::Tokenizer;
 use worker::receipt::{Comparison, FileHashes, Origin, Receipt, ReceiptError};
-use worker::{Event, StopReason, Worker, WorkerOptions};
+use worker::{StopReason, Worker, WorkerOptions};
 
 use crate::cmd;
 use crate::device::{self, Loaded, ModelArgs, Shape};
@@ -63,8 +63,7 @@ pub(crate) fn origin(
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let text = read(&args.receipt)?;
     let place = args.receipt.display();
-    let receipt: Receipt = serde_json::from_str(&text)
-        .map_err(|e| Failure::Request(format!("{place}: expected a receipt: {e}")))?;
+    let receipt = Receipt::parse(&text).map_err(|e| Failure::Request(format!("{place}: {e}")))?;
     let given = match &args.prompt_ids {
         Some(path) => {
             let ids = serde_json::from_str(&read(path)?);
@@ -76,7 +75,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let kv_type = device::kv_type(&receipt.kv_type)
         .map_err(|reason| Failure::Request(format!("{place}: kv_type: {reason}")))?;
     let path = fetch::path_of(&args.model.model, log)?;
-    let hashes = FileHashes::start(Gguf::open(&path)?.paths().to_vec());
+    let hashes = FileHashes::open(Gguf::open(&path)?.paths());
     let found = hashes.wait().map_err(of_receipt)?;
     if found != receipt.model {
         return Err(different("model", &receipt.model.join(" "), &found.join(" ")));
@@ -109,20 +108,11 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
 
 /// The tokens and the end of another run.
 fn replay(worker: &Worker, receipt: &Receipt, prompt: Vec<u32>) -> anyhow::Result<(Vec<u32>, StopReason)> {
-    let mut generation = worker.generate(receipt.request(prompt))?;
-    let canceller = generation.canceller();
+    let replay = receipt.replay(worker, prompt)?;
+    let canceller = replay.canceller();
     let watch = Watch::start(move || canceller.cancel());
-    let mut answer = Vec::new();
-    while let Some(event) = generation.next_blocking() {
-        match event {
-            Event::Started { .. } => {}
-            Event::Delta { tokens, .. } => answer.extend(tokens.iter().map(|sampled| sampled.token)),
-            Event::End { .. } if watch.raised() => return Err(Failure::Interrupted.into()),
-            Event::End { reason, .. } => return Ok((answer, reason)),
-            Event::Error(error) => return Err(error.into()),
-        }
-    }
-    Err(anyhow::anyhow!("the answer has no end"))
+    let found = replay.wait();
+    if watch.raised() { Err(Failure::Interrupted.into()) } else { Ok(found?) }
 }
 
 fn read(path: &std::path::Path) -> anyhow::Result<String> {

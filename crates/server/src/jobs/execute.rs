@@ -10,15 +10,17 @@ use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use worker::receipt::Receipt;
 use worker::{Event, Generation, Prompt, Request, SamplingParams, StopReason};
 
 use super::{Job, checked_id};
 use crate::body::Json;
 use crate::context::Context;
-use crate::error::ApiError;
+use crate::error::{ApiError, JobError};
 use crate::metrics::Recorder;
+use crate::receipts::{Noted, Wanted};
 use crate::sse;
 use crate::state::{App, Served};
 
@@ -42,6 +44,28 @@ pub(crate) struct Execute {
     #[serde(default)]
     stop: Vec<String>,
     seed: Option<u64>,
+    #[serde(default)]
+    receipt: Wanted,
+}
+
+/// The event `end`.
+#[derive(Debug, Serialize)]
+struct End {
+    tokens_out: usize,
+    decode_time_ms: u64,
+    stop_reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Receipt>,
+}
+
+/// The event `error`.
+#[derive(Debug, Serialize)]
+struct Failed {
+    #[serde(flatten)]
+    error: JobError,
+    /// Of what there was when the job was cancelled or its time was over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Receipt>,
 }
 
 /// POST /execute.
@@ -62,6 +86,7 @@ struct Running {
     generation: Generation,
     job: Job,
     recorder: Recorder,
+    noted: Option<Noted>,
     n_token: usize,
 }
 
@@ -69,6 +94,7 @@ fn start(app: &App, context: &Context, body: Result<Json<Execute>, ApiError>) ->
     let served = app.ready()?;
     let Json(execute) = body?;
     let id = checked_id(execute.job_id)?;
+    execute.receipt.check(&served)?;
     let limits = app.options().limits;
     let n_char = execute.prompt.chars().count();
     if n_char == 0 || n_char > limits.prompt_chars {
@@ -106,10 +132,11 @@ fn start(app: &App, context: &Context, body: Result<Json<Execute>, ApiError>) ->
         let message = format!("expected at most {limit} tokens, found {n_prompt}");
         return Err(ApiError::invalid("prompt", message));
     }
+    let noted = execute.receipt.begin(&served, &request);
     let generation = served.worker.start(request)?;
     let job = app.jobs().enter(context.client.id, &id, generation.canceller())?;
     let recorder = app.record(context, &served, "/execute");
-    Ok(Running { served, generation, job, recorder, n_token: 0 })
+    Ok(Running { served, generation, job, recorder, noted, n_token: 0 })
 }
 
 fn check_stops(served: &Served, stops: &[String]) -> Result<(), ApiError> {
@@ -131,12 +158,12 @@ fn frames(running: Running) -> impl futures_util::Stream<Item = Bytes> + Send {
     stream::unfold(running, |mut running| async {
         let event = running.generation.recv().await?;
         running.recorder.event(&event);
-        Some((running.frame(event), running))
+        Some((running.frame(event).await, running))
     })
 }
 
 impl Running {
-    fn frame(&mut self, event: Event) -> Bytes {
+    async fn frame(&mut self, event: Event) -> Bytes {
         match event {
             Event::Started { seed, .. } => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -151,20 +178,38 @@ impl Running {
             }
             Event::Delta { text, tokens } => {
                 self.n_token += tokens.len();
+                if let Some(noted) = &mut self.noted {
+                    noted.add(&tokens);
+                }
                 sse::event("token", &json!({"t": text, "i": self.n_token.saturating_sub(1)}))
             }
-            Event::End { reason, usage, timings } => match end(&reason) {
-                Ok(reason) => {
-                    let value = json!({
-                        "tokens_out": usage.n_generated,
-                        "decode_time_ms": (timings.prompt + timings.decode).as_millis() as u64,
-                        "stop_reason": reason,
-                    });
-                    sse::event("end", &value)
+            Event::End { reason, usage, timings } => {
+                let decode_time_ms = (timings.prompt + timings.decode).as_millis() as u64;
+                match self.end(&reason).await {
+                    Ok((stop_reason, receipt)) => {
+                        let tokens_out = usage.n_generated;
+                        sse::event("end", &End { tokens_out, decode_time_ms, stop_reason, receipt })
+                    }
+                    Err(failed) => sse::event("error", &failed),
                 }
-                Err(error) => sse::event("error", &error.job()),
-            },
+            }
             Event::Error(error) => sse::event("error", &ApiError::from(error).job()),
+        }
+    }
+
+    /// How an answer ended, and its receipt where one is wanted.
+    async fn end(&mut self, reason: &StopReason) -> Result<(&'static str, Option<Receipt>), Failed> {
+        let noted = self.noted.take();
+        match (end(reason), noted) {
+            (Ok(name), None) => Ok((name, None)),
+            (Ok(name), Some(noted)) => match noted.finish(reason).await {
+                Ok(receipt) => Ok((name, Some(receipt))),
+                Err(error) => Err(Failed { error: error.job(), receipt: None }),
+            },
+            (Err(error), None) => Err(Failed { error: error.job(), receipt: None }),
+            (Err(error), Some(noted)) => {
+                Err(Failed { error: error.job(), receipt: noted.at_hand(reason).await })
+            }
         }
     }
 }

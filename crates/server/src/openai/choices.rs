@@ -11,10 +11,12 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, SelectAll, Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
-use worker::{ChatEvent, ChatGeneration, Event, Finish, Generation, StopReason};
+use worker::receipt::Receipt;
+use worker::{ChatEvent, ChatGeneration, Event, Finish, Generation, Sampled, StopReason};
 
 use crate::error::ApiError;
 use crate::metrics::Recorder;
+use crate::receipts::Noted;
 use crate::sse;
 
 /// How long headers wait for the first event.
@@ -27,6 +29,37 @@ pub(super) trait Step: Sized + Send + 'static {
 
     /// Ends that a client did not wish for are errors.
     fn ok(self) -> Result<Self, ApiError>;
+
+    /// The tokens that it brings.
+    fn tokens(&self) -> &[Sampled];
+
+    /// Why the answer is complete, if it is.
+    fn end(&self) -> Option<&StopReason>;
+}
+
+/// What happened to a choice, and its receipt where one is wanted and this is its end.
+#[derive(Debug)]
+pub(super) struct Told<E> {
+    pub(super) event: E,
+    pub(super) receipt: Option<Receipt>,
+}
+
+impl<E: Step> Told<E> {
+    /// At an answer's end this waits for its receipt.
+    async fn of(event: E, noted: &mut Option<Noted>) -> Result<Told<E>, ApiError> {
+        let event = event.ok()?;
+        if let Some(noted) = noted {
+            noted.add(event.tokens());
+        }
+        let receipt = match event.end() {
+            Some(reason) => match noted.take() {
+                Some(noted) => Some(noted.finish(reason).await?),
+                None => None,
+            },
+            None => None,
+        };
+        Ok(Told { event, receipt })
+    }
 }
 
 impl Step for Event {
@@ -40,6 +73,20 @@ impl Step for Event {
             Event::End { reason: StopReason::Cancelled, .. } => Err(ApiError::Cancelled),
             Event::End { reason: StopReason::Deadline, .. } => Err(ApiError::Deadline),
             event => Ok(event),
+        }
+    }
+
+    fn tokens(&self) -> &[Sampled] {
+        match self {
+            Event::Delta { tokens, .. } => tokens,
+            _ => &[],
+        }
+    }
+
+    fn end(&self) -> Option<&StopReason> {
+        match self {
+            Event::End { reason, .. } => Some(reason),
+            _ => None,
         }
     }
 }
@@ -57,46 +104,66 @@ impl Step for ChatEvent {
             event => Ok(event),
         }
     }
+
+    fn tokens(&self) -> &[Sampled] {
+        match self {
+            ChatEvent::Delta(delta) => &delta.tokens,
+            _ => &[],
+        }
+    }
+
+    fn end(&self) -> Option<&StopReason> {
+        match self {
+            ChatEvent::End { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
 }
 
+/// A choice under way: what records it, and its receipt where one is wanted.
+pub(super) type Begun<G> = (G, Recorder, Option<Noted>);
+
 /// The events of all choices, as they come.
-pub(super) struct Choices<E>(SelectAll<BoxStream<'static, (usize, E)>>);
+pub(super) struct Choices<E>(SelectAll<BoxStream<'static, (usize, Result<Told<E>, ApiError>)>>);
 
 impl Choices<Event> {
-    /// Of plain answers, each with what records it.
-    pub(super) fn plain(generations: Vec<(Generation, Recorder)>) -> Choices<Event> {
+    /// Of plain answers.
+    pub(super) fn plain(generations: Vec<Begun<Generation>>) -> Choices<Event> {
         Choices::merged(generations.into_iter().map(|answer| {
-            stream::unfold(answer, |(mut generation, mut recorder)| async {
+            stream::unfold(answer, |(mut generation, mut recorder, mut noted)| async {
                 let event = generation.recv().await?;
                 recorder.event(&event);
-                Some((event, (generation, recorder)))
+                Some((Told::of(event, &mut noted).await, (generation, recorder, noted)))
             })
         }))
     }
 }
 
 impl Choices<ChatEvent> {
-    /// Of answers in a conversation, each with what records it.
-    pub(super) fn chat(generations: Vec<(ChatGeneration, Recorder)>) -> Choices<ChatEvent> {
+    /// Of answers in a conversation.
+    pub(super) fn chat(generations: Vec<Begun<ChatGeneration>>) -> Choices<ChatEvent> {
         Choices::merged(generations.into_iter().map(|answer| {
-            stream::unfold(answer, |(mut generation, mut recorder)| async {
+            stream::unfold(answer, |(mut generation, mut recorder, mut noted)| async {
                 let event = generation.recv().await?;
                 recorder.chat_event(&event);
-                Some((event, (generation, recorder)))
+                Some((Told::of(event, &mut noted).await, (generation, recorder, noted)))
             })
         }))
     }
 }
 
 impl<E: Step> Choices<E> {
-    fn merged<S: Stream<Item = E> + Send + 'static>(streams: impl Iterator<Item = S>) -> Choices<E> {
+    fn merged<S>(streams: impl Iterator<Item = S>) -> Choices<E>
+    where
+        S: Stream<Item = Result<Told<E>, ApiError>> + Send + 'static,
+    {
         let indexed = |(index, events): (usize, S)| events.map(move |event| (index, event)).boxed();
         Choices(stream::select_all(streams.enumerate().map(indexed)))
     }
 
-    async fn next(&mut self) -> Option<Result<(usize, E), ApiError>> {
-        let (index, event) = self.0.next().await?;
-        Some(event.ok().map(|event| (index, event)))
+    async fn next(&mut self) -> Option<Result<(usize, Told<E>), ApiError>> {
+        let (index, told) = self.0.next().await?;
+        Some(told.map(|told| (index, told)))
     }
 }
 
@@ -106,7 +173,7 @@ pub(super) trait Answer: Send + 'static {
     type Event: Step;
 
     /// Takes an event in, and gives the frames that it becomes.
-    fn take(&mut self, index: usize, event: Self::Event) -> Vec<Bytes>;
+    fn take(&mut self, index: usize, told: Told<Self::Event>) -> Vec<Bytes>;
 
     /// The frames after the last event.
     fn finish(&mut self) -> Vec<Bytes>;
@@ -118,8 +185,8 @@ pub(super) async fn collect<A: Answer>(
     answer: &mut A,
 ) -> Result<(), ApiError> {
     while let Some(event) = choices.next().await {
-        let (index, event) = event?;
-        answer.take(index, event);
+        let (index, told) = event?;
+        answer.take(index, told);
     }
     Ok(())
 }
@@ -136,9 +203,9 @@ pub(super) async fn stream<A: Answer>(
     let mut frames = VecDeque::new();
     while let Ok(event) = timeout_at(until, choices.next()).await {
         let Some(event) = event else { break };
-        let (index, event) = event?;
-        let is_start = event.is_start();
-        frames.extend(answer.take(index, event));
+        let (index, told) = event?;
+        let is_start = told.event.is_start();
+        frames.extend(answer.take(index, told));
         if !is_start {
             break;
         }
@@ -161,7 +228,7 @@ impl<A: Answer> Streaming<A> {
                 return Some((frame, self));
             }
             match self.choices.as_mut()?.next().await {
-                Some(Ok((index, event))) => self.frames.extend(self.answer.take(index, event)),
+                Some(Ok((index, told))) => self.frames.extend(self.answer.take(index, told)),
                 Some(Err(error)) => {
                     self.choices = None;
                     self.frames.extend([sse::data(&error.openai()), sse::DONE]);

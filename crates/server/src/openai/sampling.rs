@@ -10,6 +10,7 @@ use worker::{Prompt, Request, SamplingParams, WorkerError};
 use super::format::{self, ResponseFormat, StructuredOutputs};
 use crate::context::Context;
 use crate::error::ApiError;
+use crate::receipts::Wanted;
 
 /// The fields of the schema `Sampling`.
 #[derive(Debug, Default, Deserialize)]
@@ -39,6 +40,8 @@ pub(crate) struct Sampling {
     response_format: Option<ResponseFormat>,
     grammar: Option<String>,
     structured_outputs: Option<StructuredOutputs>,
+    #[serde(default)]
+    pub(super) receipt: Wanted,
 }
 
 #[derive(Debug, Deserialize)]

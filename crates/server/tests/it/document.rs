@@ -31,10 +31,15 @@ fn answers_are_as_the_document_says() {
     for (path, body, schema) in [
         (
             "/v1/chat/completions",
-            json!({"messages": message, "logprobs": true, "top_logprobs": 2}),
+            json!({"messages": message, "logprobs": true, "top_logprobs": 2, "receipt": true, "stop": ["b"],
+                   "response_format": {"type": "json_object"}, "logit_bias": {"3": -1}}),
             "ChatCompletion",
         ),
-        ("/v1/completions", json!({"prompt": "a", "logprobs": 2, "user": "me"}), "Completion"),
+        (
+            "/v1/completions",
+            json!({"prompt": "a", "logprobs": 2, "user": "me", "receipt": {"prompt": "hash"}}),
+            "Completion",
+        ),
         ("/tokenize", json!({"content": "a€", "with_pieces": true}), "Tokens"),
         ("/tokenize", json!({"messages": message, "return_token_strs": true}), "Tokens"),
         ("/detokenize", json!({"tokens": [70]}), "Text"),

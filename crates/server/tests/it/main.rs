@@ -5,6 +5,7 @@ mod completions;
 mod document;
 mod doors;
 mod numbers;
+mod receipts;
 mod scripted;
 mod served;
 mod slow;

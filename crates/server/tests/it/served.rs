@@ -12,6 +12,7 @@ use serde_json::Value;
 use server::{ModelInfo, Served, Server, ServerOptions};
 use tokenizer::{EncodeOptions, Tokenizer};
 use tokio::runtime::Runtime;
+use worker::receipt::{FileHashes, Origin};
 use worker::{Worker, WorkerOptions};
 
 use crate::scripted::Scripted;
@@ -58,6 +59,12 @@ impl Running {
 
     /// A server that is set up like this, on a port of its own.
     pub(crate) fn with(executor: Scripted, options: ServerOptions) -> Running {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/SHA256SUMS");
+        Running::of_file(executor, options, &file)
+    }
+
+    /// A server of a model that is said to be in this file.
+    pub(crate) fn of_file(executor: Scripted, options: ServerOptions, file: &Path) -> Running {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let options = ServerOptions { bind: ([127, 0, 0, 1], 0).into(), ..options };
@@ -74,7 +81,10 @@ impl Running {
             n_ctx_train: 1000,
             ..ModelInfo::default()
         };
-        app.set_ready(Served { worker, info });
+        let kind = ("scripted".to_owned(), model::KvType::F16);
+        let files = FileHashes::open(&[file.to_owned()]);
+        let origin = Origin::new("0.0.0".to_owned(), kind, files, worker.tokenizer());
+        app.set_ready(Served { worker, info, origin });
         runtime.spawn(server.run());
         Running { address, app, _runtime: runtime }
     }

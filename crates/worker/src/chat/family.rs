@@ -3,7 +3,8 @@
 use tokenizer::{ChatTemplate, Tokenizer};
 
 use super::Chat;
-use super::answer::{Answer, Body, Harmony, HarmonyIds, Tagged, Think, ThinkStart};
+use super::answer::{HarmonyIds, ThinkStart};
+use super::reading::{CallForm, ChatForm};
 
 /// How an answer of this model is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +47,14 @@ impl Family {
         }
     }
 
-    /// A parser for an answer to this prompt that may call these tools.
-    pub(crate) fn parser(&self, prompt: &str, names: Vec<String>) -> Answer {
-        let body = match self.form {
-            Form::Harmony(ids) => return Answer::Harmony(Harmony::new(ids, names)),
-            _ if names.is_empty() => Body::Plain,
-            Form::Tagged => Body::Tagged(Tagged::new()),
-            Form::Bare => Body::bare(names),
+    /// How an answer to this prompt is read.
+    pub(crate) fn answer(&self, prompt: &str, chat: &Chat) -> ChatForm {
+        let calls = match self.form {
+            Form::Tagged => CallForm::Tagged,
+            Form::Bare => CallForm::Bare,
+            Form::Harmony(_) => CallForm::Harmony,
         };
-        Answer::Marked(Think::new(self.think_start(prompt), body))
+        ChatForm { calls, thinking: self.think_start(prompt), tools: names(chat), one_call: chat.one_call() }
     }
 
     /// How an answer to this prompt starts.
@@ -78,7 +78,7 @@ pub(crate) fn marker(tokenizer: &Tokenizer, id: u32) -> Option<&'static str> {
 }
 
 /// The names of the tools that an answer may call.
-pub(crate) fn names(chat: &Chat) -> Vec<String> {
+fn names(chat: &Chat) -> Vec<String> {
     let name = |tool: &serde_json::Value| tool["function"]["name"].as_str().map(str::to_owned);
     chat.offered().iter().filter_map(name).collect()
 }

@@ -8,19 +8,11 @@ use engine::{Canceller, EndReason, Stream, Timings, Usage};
 use model::Sampled;
 use tokenizer::Tokenizer;
 
-use super::answer::{Answer, Out, Part};
-use super::{ChatDelta, ChatEvent, Finish, family};
+use super::answer::{Out, Part};
+use super::{ChatDelta, ChatEvent, Finish, Reading, family};
 use crate::stop::StopMatcher;
 use crate::text::AnswerText;
 use crate::{StopReason, ValidRequest, Worker, WorkerError, generate};
-
-/// How an answer is read.
-#[derive(Clone, Debug)]
-pub(crate) struct Reading {
-    pub(crate) parser: Answer,
-    /// It ends with its first call.
-    pub(crate) one_call: bool,
-}
 
 /// A chat's events. Dropping it cancels the request.
 pub struct ChatGeneration {

@@ -10,19 +10,21 @@ mod generation;
 mod history;
 mod messages;
 mod prompt;
+mod reading;
 mod shape;
 #[cfg(test)]
 mod tests;
 
 use serde_json::{Value, json};
 
+pub use answer::ThinkStart;
 pub use event::{ChatDelta, ChatEvent, Finish, ToolCallDelta};
 pub use generation::ChatGeneration;
+pub use reading::{CallForm, ChatForm};
 
-pub(crate) use answer::{Answer, Body, Think, ThinkStart};
-pub(crate) use family::names;
-pub(crate) use generation::{Reading, start};
+pub(crate) use generation::start;
 pub(crate) use prompt::render;
+pub(crate) use reading::Reading;
 pub(crate) use shape::grammar;
 
 /// The most messages of a conversation.

@@ -9,9 +9,9 @@ use gguf::Metadata;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
-use super::answer::{Answer, Out};
+use super::answer::Out;
 use super::family::{Form, marker};
-use super::{Chat, ToolChoice, grammar, message, names, render};
+use super::{Chat, ToolChoice, grammar, message, render};
 use crate::Format;
 use crate::grammar::Grammars;
 
@@ -67,7 +67,7 @@ fn babble(grammars: &Grammars, chat: &Chat, format: Option<&Format>, seed: u64) 
     let written = render(tokenizer, chat).unwrap();
     let source = grammar(tokenizer, chat, format, (&written.family, &written.text)).unwrap().unwrap();
     let mut constraint = grammars.compile(&source).unwrap();
-    let mut answer: Answer = written.family.parser(&written.text, names(chat));
+    let mut answer = written.family.answer(&written.text, chat).reading(tokenizer).unwrap().parser;
     let mut out = Out::default();
     let mut state = seed;
     for _ in 0..400 {
@@ -187,7 +187,7 @@ fn check_thought((fixture, template, more): (&str, &str, &str), said: &str) {
     let source =
         grammar(tokenizer, &free, Some(&format()), (&written.family, &written.text)).unwrap().unwrap();
     let mut constraint = grammars.compile(&source).unwrap();
-    let mut answer = written.family.parser(&written.text, names(&free));
+    let mut answer = written.family.answer(&written.text, &free).reading(tokenizer).unwrap().parser;
     let mut out = Out::default();
     let options = tokenizer::EncodeOptions { add_special: false, parse_special: true };
     for id in tokenizer.encode(said, options).unwrap() {

@@ -19,7 +19,7 @@ const MAX_COMBINED: Patterns = Patterns { n: 4, bytes: 512 };
 const JSON_SPACE: &str = r"[ \t\r\n]{1,32}";
 
 /// A grammar before it is compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Source {
     /// The request's field that asks for it.
     field: &'static str,
@@ -62,6 +62,22 @@ impl Source {
     /// A grammar of parts, none of which a client wrote unless it is checked.
     pub(crate) fn of_parts(field: &'static str, parts: Vec<GrammarWithLexer>) -> Source {
         Source { field, parts }
+    }
+
+    /// A grammar out of a receipt, which may be a stranger's.
+    pub(crate) fn of_receipt(parts: Vec<GrammarWithLexer>) -> Result<Source, WorkerError> {
+        if parts.is_empty() {
+            return Err(invalid("constraint", "a grammar of one part or more".to_owned(), "none"));
+        }
+        for lark in parts.iter().filter_map(|part| part.lark_grammar.as_ref()) {
+            check_lark("constraint", lark)?;
+        }
+        Ok(Source::of_parts("constraint", parts))
+    }
+
+    /// What it is made of.
+    pub(crate) fn parts(&self) -> &[GrammarWithLexer] {
+        &self.parts
     }
 
     pub(crate) fn field(&self) -> &'static str {

@@ -1,11 +1,14 @@
 //! What decided an answer's tokens besides model, prompt and device? A request's parameters with everything that was left open filled in.
 
+use llguidance::api::GrammarWithLexer;
 use model::SamplingParams;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::ReceiptError;
-use crate::{Format, Prompt, Request, ValidRequest, Worker};
+use crate::chat::ChatForm;
+use crate::grammar::Source;
+use crate::request::{Form, Terms};
+use crate::{Prompt, Request, ValidRequest, Worker, WorkerError};
 
 /// The parameters of an answer; names and meanings are those of [`Request`] and [`SamplingParams`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,15 +16,23 @@ use crate::{Format, Prompt, Request, ValidRequest, Worker};
 #[allow(missing_docs, reason = "they are described where they come from")]
 pub struct Effective {
     pub seed: u64,
+    #[serde(serialize_with = "short")]
     pub temperature: f32,
     pub top_k: u32,
+    #[serde(serialize_with = "short")]
     pub top_p: f32,
+    #[serde(serialize_with = "short")]
     pub min_p: f32,
+    #[serde(serialize_with = "short")]
     pub typical_p: f32,
+    #[serde(serialize_with = "short")]
     pub repetition_penalty: f32,
+    #[serde(serialize_with = "short")]
     pub presence_penalty: f32,
+    #[serde(serialize_with = "short")]
     pub frequency_penalty: f32,
     /// `null` bans a token: JSON has no infinity.
+    #[serde(serialize_with = "short_biases")]
     pub logit_bias: Vec<(u32, Option<f32>)>,
     pub max_tokens: usize,
     pub min_tokens: usize,
@@ -29,35 +40,37 @@ pub struct Effective {
     pub stop_token_ids: Vec<u32>,
     pub ignore_eos: bool,
     pub show_special: bool,
-    pub format: Option<FormatRecord>,
+    /// The grammar that the answer was held to, whole: what stands around its content in a chat is part of it.
+    pub constraint: Option<Vec<GrammarRecord>>,
+    /// How the answer to a conversation was read, which decides where stop strings were looked for.
+    pub chat: Option<ChatForm>,
 }
 
-/// A [`Format`].
+/// A part of a grammar, as llguidance reads it. The first one starts the answer and may name the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FormatRecord {
-    /// Any JSON object.
-    JsonObject,
-    /// JSON that this schema accepts.
-    JsonSchema(Value),
-    /// Text that this regular expression accepts.
-    Regex(String),
-    /// Text of this grammar.
-    Grammar(String),
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum GrammarRecord {
+    /// In llguidance's dialect of Lark.
+    Lark {
+        /// By which other parts name it.
+        name: Option<String>,
+        /// Its rules.
+        text: String,
+    },
+    /// A JSON schema.
+    JsonSchema {
+        /// By which other parts name it.
+        name: Option<String>,
+        /// As JSON text, since the order of its fields and the digits of its numbers count.
+        text: String,
+    },
 }
 
 impl Effective {
-    pub(super) fn of(
-        worker: &Worker,
-        request: &Request,
-        valid: &ValidRequest,
-    ) -> Result<Effective, ReceiptError> {
-        // It follows from the template too, which a list of ids does not show.
-        if matches!(request.prompt, Prompt::Chat(_)) && valid.engine.constraint.is_some() {
-            return Err(ReceiptError::ChatForm);
-        }
+    pub(super) fn of(worker: &Worker, valid: &ValidRequest) -> Effective {
         let room = worker.engine.capacity().saturating_sub(valid.prompt().len());
-        let SamplingParams {
+        let Terms { sampling, stop, stop_token_ids, ignore_eos, form } = &*valid.terms;
+        let &SamplingParams {
             temperature,
             top_k,
             top_p,
@@ -69,9 +82,10 @@ impl Effective {
             ref logit_bias,
             seed: _,
             n_alternatives: _,
-        } = request.sampling;
+        } = sampling;
         let bias = |&(id, bias): &(u32, f32)| (id, Some(bias).filter(|bias| bias.is_finite()));
-        Ok(Effective {
+        let constraint = form.grammar.as_ref().map(|source| source.parts().iter().map(GrammarRecord::of));
+        Effective {
             seed: valid.seed(),
             temperature,
             top_k,
@@ -83,16 +97,18 @@ impl Effective {
             frequency_penalty,
             logit_bias: logit_bias.iter().map(bias).collect(),
             max_tokens: valid.engine.max_tokens.min(room),
-            min_tokens: request.min_tokens,
-            stop: request.stop.clone(),
-            stop_token_ids: request.stop_token_ids.clone(),
-            ignore_eos: request.ignore_eos,
-            show_special: request.show_special,
-            format: request.format.as_ref().map(FormatRecord::of),
-        })
+            min_tokens: valid.engine.min_tokens,
+            stop: stop.clone(),
+            stop_token_ids: stop_token_ids.clone(),
+            ignore_eos: *ignore_eos,
+            show_special: valid.show_special,
+            constraint: constraint.map(Iterator::collect),
+            chat: form.chat.clone(),
+        }
     }
 
-    pub(super) fn request(&self, prompt: Prompt) -> Request {
+    /// The request with these parameters, but for its form.
+    pub(super) fn request(&self) -> Request {
         let bias = |&(id, bias): &(u32, Option<f32>)| (id, bias.unwrap_or(f32::NEG_INFINITY));
         Request {
             max_tokens: Some(self.max_tokens),
@@ -114,28 +130,54 @@ impl Effective {
             stop_token_ids: self.stop_token_ids.clone(),
             ignore_eos: self.ignore_eos,
             show_special: self.show_special,
-            format: self.format.as_ref().map(FormatRecord::format),
-            ..Request::new(prompt)
+            ..Request::new(Prompt::Tokens(Vec::new()))
         }
+    }
+
+    /// What the answer must be, and how it is read.
+    pub(super) fn form(&self) -> Result<Form, WorkerError> {
+        let parts = |parts: &Vec<GrammarRecord>| parts.iter().map(GrammarRecord::part).collect();
+        let parts: Option<Vec<_>> = self.constraint.as_ref().map(parts).transpose()?;
+        let grammar = parts.map(Source::of_receipt).transpose()?;
+        Ok(Form { grammar, chat: self.chat.clone() })
     }
 }
 
-impl FormatRecord {
-    fn of(format: &Format) -> FormatRecord {
-        match format {
-            Format::JsonObject => FormatRecord::JsonObject,
-            Format::JsonSchema(schema) => FormatRecord::JsonSchema(schema.clone()),
-            Format::Regex(regex) => FormatRecord::Regex(regex.clone()),
-            Format::Grammar(grammar) => FormatRecord::Grammar(grammar.clone()),
+impl GrammarRecord {
+    fn of(part: &GrammarWithLexer) -> GrammarRecord {
+        let name = part.name.clone();
+        match (&part.json_schema, &part.lark_grammar) {
+            (Some(schema), _) => GrammarRecord::JsonSchema { name, text: schema.to_string() },
+            (None, lark) => GrammarRecord::Lark { name, text: lark.clone().unwrap_or_default() },
         }
     }
 
-    fn format(&self) -> Format {
-        match self {
-            FormatRecord::JsonObject => Format::JsonObject,
-            FormatRecord::JsonSchema(schema) => Format::JsonSchema(schema.clone()),
-            FormatRecord::Regex(regex) => Format::Regex(regex.clone()),
-            FormatRecord::Grammar(grammar) => Format::Grammar(grammar.clone()),
-        }
+    fn part(&self) -> Result<GrammarWithLexer, WorkerError> {
+        Ok(match self {
+            GrammarRecord::Lark { name, text } => {
+                GrammarWithLexer { name: name.clone(), ..GrammarWithLexer::from_lark(text.clone()) }
+            }
+            GrammarRecord::JsonSchema { name, text } => {
+                let schema: Value = serde_json::from_str(text).map_err(|error| WorkerError::Invalid {
+                    field: "constraint",
+                    expected: "a JSON schema".to_owned(),
+                    found: format!("other text: {error}"),
+                })?;
+                GrammarWithLexer { name: name.clone(), ..GrammarWithLexer::from_json_schema(schema) }
+            }
+        })
     }
+}
+
+/// The fewest digits that mean the number, also where it passes through a [`Value`], whose numbers have 64 bits.
+fn short<S: Serializer>(number: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(digits(*number))
+}
+
+fn short_biases<S: Serializer>(biases: &[(u32, Option<f32>)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(biases.iter().map(|&(id, bias)| (id, bias.map(digits))))
+}
+
+fn digits(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or_else(|_| number.into())
 }

@@ -1,41 +1,72 @@
 //! What are the model's files? Their hashes, computed once, on a thread of their own, beside whatever else is going on.
+//!
+//! The files are opened before the model is loaded and read when the first receipt is wanted, so a path that leads to another file by then
+//! changes nothing.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use super::{ReceiptError, hex};
 
 /// Bytes read at once.
 const PIECE: usize = 1 << 20;
 
-/// The hashes of some files, known or being computed.
-#[derive(Debug, Default)]
+/// The hashes of some files: known, being computed, or not wanted so far.
+#[derive(Debug)]
 pub struct FileHashes {
+    /// None once the thread runs.
+    files: Mutex<Option<Vec<(PathBuf, File)>>>,
     found: OnceLock<Result<Vec<String>, ReceiptError>>,
+    /// True as soon as something is found.
+    is_done: watch::Sender<bool>,
 }
 
 impl FileHashes {
-    /// Starts to hash these files, in order.
+    /// Opens these files, to be hashed in order when that is wanted.
     #[must_use]
-    pub fn start(paths: Vec<PathBuf>) -> Arc<FileHashes> {
-        let hashes = Arc::new(FileHashes::default());
-        let of_thread = Arc::clone(&hashes);
+    pub fn open(paths: &[PathBuf]) -> Arc<FileHashes> {
+        let open = |path: &PathBuf| match File::open(path) {
+            Ok(file) => Ok((path.clone(), file)),
+            Err(error) => Err(ReceiptError::Model(format!("{}: {error}", path.display()))),
+        };
+        let opened: Result<Vec<_>, _> = paths.iter().map(open).collect();
+        let hashes = FileHashes {
+            files: Mutex::new(None),
+            found: OnceLock::new(),
+            is_done: watch::Sender::new(false),
+        };
+        match opened {
+            Ok(files) => *hashes.files.lock().unwrap_or_else(PoisonError::into_inner) = Some(files),
+            Err(error) => hashes.set(Err(error)),
+        }
+        Arc::new(hashes)
+    }
+
+    /// Starts to hash, unless that was done before.
+    pub fn start(self: &Arc<FileHashes>) {
+        let Some(files) = self.files.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let of_thread = Arc::clone(self);
         let spawned = thread::Builder::new().name("hash".to_owned()).spawn(move || {
-            let found = paths.iter().map(|path| {
-                hash_file(path).map_err(|e| ReceiptError::Model(format!("{}: {e}", path.display())))
+            let found = files.into_iter().map(|(path, file)| {
+                hash_file(file).map_err(|e| ReceiptError::Model(format!("{}: {e}", path.display())))
             });
-            // Nobody else sets it once the thread runs.
-            let _ = of_thread.found.set(found.collect());
+            of_thread.set(found.collect());
         });
         if let Err(error) = spawned {
-            let _ = hashes.found.set(Err(ReceiptError::Model(error.to_string())));
+            self.set(Err(ReceiptError::Model(error.to_string())));
         }
-        hashes
+    }
+
+    fn set(&self, found: Result<Vec<String>, ReceiptError>) {
+        // Nobody else sets it: the files are taken once.
+        let _second = self.found.set(found);
+        self.is_done.send_replace(true);
     }
 
     /// The hashes, if they are known already.
@@ -44,17 +75,32 @@ impl FileHashes {
         self.found.get()
     }
 
+    /// Waits for the hashes on this thread, which must not be one that runs async tasks.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Model`] where a file cannot be read.
+    pub fn wait(self: &Arc<FileHashes>) -> Result<Vec<String>, ReceiptError> {
+        self.start();
+        self.found.wait().clone()
+    }
+
     /// Waits for the hashes.
     ///
     /// # Errors
     /// [`ReceiptError::Model`] where a file cannot be read.
-    pub fn wait(&self) -> Result<Vec<String>, ReceiptError> {
-        self.found.wait().clone()
+    pub async fn hashed(self: &Arc<FileHashes>) -> Result<Vec<String>, ReceiptError> {
+        self.start();
+        let mut is_done = self.is_done.subscribe();
+        // Its sender lives as long as this.
+        let _gone = is_done.wait_for(|&is_done| is_done).await.is_err();
+        match self.found.get() {
+            Some(found) => found.clone(),
+            None => Err(ReceiptError::Model("nothing was found".to_owned())),
+        }
     }
 }
 
-fn hash_file(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+fn hash_file(mut file: File) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut piece = vec![0; PIECE];
     loop {

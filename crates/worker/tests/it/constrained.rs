@@ -5,16 +5,15 @@ use std::sync::Arc;
 
 use cpu::{CpuExecutor, Options};
 use engine::{Engine, EngineOptions};
-use model::{KvType, Model, SamplingParams};
+use model::{Model, SamplingParams};
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
-use worker::receipt::{Comparison, Draft, FileHashes, KeepPrompt, Origin, Receipt, ReceiptError};
 use worker::{
     Chat, ChatEvent, Event, Finish, Format, Prompt, Request, StopReason, ToolChoice, Worker, WorkerOptions,
 };
 
 /// A worker on the processor; its template is SmolLM2's, without tools.
-fn worker() -> Worker {
+pub(crate) fn worker() -> Worker {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-q4_k_m.gguf");
     let file = gguf::Gguf::open(&path).unwrap();
     let template = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}\
@@ -30,12 +29,12 @@ fn worker() -> Worker {
     Worker::new(engine, tokenizer, WorkerOptions::default())
 }
 
-fn wild(prompt: Prompt, format: Option<Format>) -> Request {
+pub(crate) fn wild(prompt: Prompt, format: Option<Format>) -> Request {
     let sampling = SamplingParams { temperature: 1.5, ..SamplingParams::default() };
     Request { sampling, format, seed: Some(0), max_tokens: Some(400), ..Request::new(prompt) }
 }
 
-fn text() -> Prompt {
+pub(crate) fn text() -> Prompt {
     Prompt::Text { text: "An answer: ".to_owned(), add_special: false, parse_special: false }
 }
 
@@ -104,7 +103,7 @@ fn expressions_and_grammars_bind_too() {
     }
 }
 
-fn chat(tool_choice: ToolChoice) -> Chat {
+pub(crate) fn chat(tool_choice: ToolChoice) -> Chat {
     let tool = |name: &str, parameters: Value| json!({ "type": "function", "function": { "name": name, "parameters": parameters } });
     let city = json!({
         "type": "object",
@@ -203,43 +202,4 @@ fn what_cannot_be_enforced_is_refused_by_name() {
     let mut bad = chat(ToolChoice::Required);
     bad.tools[0]["function"]["parameters"] = json!({ "type": "object", "not": {} });
     check(wild(Prompt::Chat(bad), None), "tools: expected what can be enforced");
-}
-
-#[test]
-fn a_receipt_holds_the_form_of_an_answer_and_no_chats() {
-    let worker = worker();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/SHA256SUMS");
-    let files = FileHashes::start(vec![path]);
-    let origin = Origin::new("0".to_owned(), ("cpu".to_owned(), KvType::F16), files, worker.tokenizer());
-    let run = |request: Request| {
-        let valid = worker.check(request.clone()).unwrap();
-        let draft = Draft::new(&worker, &request, &valid, KeepPrompt::Ids);
-        let mut generation = worker.start(valid).unwrap();
-        let mut ids = Vec::new();
-        loop {
-            match generation.next_blocking().unwrap() {
-                Event::Delta { tokens, .. } => ids.extend(tokens.iter().map(|sampled| sampled.token)),
-                Event::End { reason, .. } => return (draft, ids, reason),
-                Event::Started { .. } => {}
-                Event::Error(error) => panic!("{error}"),
-            }
-        }
-    };
-    let request = Request { seed: Some(5), ..wild(text(), Some(Format::Regex("[a-e]{12}".to_owned()))) };
-    let (draft, ids, reason) = run(request.clone());
-    let receipt = draft.unwrap().finish(&origin, ids, &reason).unwrap();
-    let read: Receipt = serde_json::from_str(&serde_json::to_string(&receipt).unwrap()).unwrap();
-    assert_eq!(read, receipt);
-    let (_, ids, reason) = run(receipt.request(receipt.prompt_ids(None).unwrap()));
-    assert_eq!(receipt.compare(&ids, &reason), Comparison::Equal);
-    // The form is a part of it: without, the answer is another.
-    let mut free = receipt.request(receipt.prompt_ids(None).unwrap());
-    free.format = None;
-    let (_, ids, reason) = run(free);
-    assert_ne!(receipt.compare(&ids, &reason), Comparison::Equal);
-
-    let request = wild(Prompt::Chat(chat(ToolChoice::Required)), None);
-    let valid = worker.check(request.clone()).unwrap();
-    let refused = Draft::new(&worker, &request, &valid, KeepPrompt::Hash).unwrap_err();
-    assert_eq!(refused, ReceiptError::ChatForm);
 }

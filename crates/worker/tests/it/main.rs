@@ -3,6 +3,7 @@
 mod company;
 mod constrained;
 mod messages;
+mod receipts;
 mod scripted;
 
 use std::path::Path;

@@ -10,9 +10,13 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 use worker::receipt::{Draft, KeepPrompt, Origin};
-use worker::{Event, Prompt, Request, StopReason, Timings, Usage, ValidRequest, Worker};
+use worker::{
+    Canceller, ChatEvent, ChatGeneration, Event, Generation, Prompt, Request, Sampled, StopReason, Timings,
+    Usage, ValidRequest, Worker,
+};
 
 use super::sampling::SamplingArgs;
+use super::show::Piece;
 use crate::cmd::verify::of_receipt;
 use crate::interrupt::Watch;
 
@@ -31,14 +35,59 @@ pub(crate) struct Receipts<'a> {
 }
 
 impl Receipts<'_> {
-    fn draft(&self, worker: &Worker, request: &Request, valid: &ValidRequest) -> anyhow::Result<Draft> {
-        Draft::new(worker, request, valid, self.keep).map_err(of_receipt)
+    fn draft(&self, worker: &Worker, valid: &ValidRequest) -> Draft {
+        Draft::new(worker, valid, self.keep)
     }
 
-    fn write(&self, draft: Draft, answer: &[u32], reason: &StopReason) -> anyhow::Result<()> {
-        let receipt = draft.finish(&self.origin, answer.to_vec(), reason).map_err(of_receipt)?;
+    fn write(&self, draft: Draft, reason: &StopReason) -> anyhow::Result<()> {
+        let receipt = draft.finish(&self.origin, reason).map_err(of_receipt)?;
         let text = serde_json::to_string_pretty(&receipt)? + "\n";
         std::fs::write(self.path, text).with_context(|| self.path.display().to_string())
+    }
+}
+
+/// An answer under way.
+enum Answering {
+    /// The continuation of a text.
+    Plain(Generation),
+    /// What is said in a conversation.
+    Chat(ChatGeneration),
+}
+
+/// What happens to an answer.
+enum Step {
+    Started { seed: u64 },
+    More(Piece, Vec<Sampled>),
+    End { reason: StopReason, usage: Usage, timings: Timings },
+}
+
+impl Answering {
+    fn canceller(&self) -> Canceller {
+        match self {
+            Answering::Plain(generation) => generation.canceller(),
+            Answering::Chat(generation) => generation.canceller(),
+        }
+    }
+
+    fn next(&mut self) -> anyhow::Result<Step> {
+        let step = match self {
+            Answering::Plain(generation) => generation.next_blocking().map(|event| match event {
+                Event::Started { seed, .. } => Ok(Step::Started { seed }),
+                Event::Delta { text, tokens } => Ok(Step::More(Piece { text, ..Piece::default() }, tokens)),
+                Event::End { reason, usage, timings } => Ok(Step::End { reason, usage, timings }),
+                Event::Error(error) => Err(error),
+            }),
+            Answering::Chat(generation) => generation.next_blocking().map(|event| match event {
+                ChatEvent::Started { seed, .. } => Ok(Step::Started { seed }),
+                ChatEvent::Delta(delta) => {
+                    let piece = Piece { reasoning: delta.reasoning, text: delta.content };
+                    Ok(Step::More(piece, delta.tokens))
+                }
+                ChatEvent::End { reason, usage, timings, .. } => Ok(Step::End { reason, usage, timings }),
+                ChatEvent::Error(error) => Err(error),
+            }),
+        };
+        Ok(step.context("the answer has no end")??)
     }
 }
 
@@ -46,6 +95,8 @@ impl Receipts<'_> {
 #[derive(Debug, Serialize)]
 pub(crate) struct Answer {
     pub(crate) text: String,
+    /// What the model thought before it, where that can be told apart.
+    reasoning: String,
     /// Ids of the answer; an end token is not among them.
     tokens: Vec<u32>,
     prompt_tokens: usize,
@@ -74,40 +125,45 @@ struct Times {
 }
 
 impl Asker<'_> {
-    /// Asks, hands each piece of text to `show`, and waits for the end.
+    /// Asks, hands each piece to `show`, and waits for the end.
     pub(crate) fn ask(
         &self,
         prompt: Prompt,
-        show: &mut dyn FnMut(&str) -> io::Result<()>,
+        show: &mut dyn FnMut(&Piece) -> io::Result<()>,
     ) -> anyhow::Result<Answer> {
-        let request = self.request(prompt);
-        let valid = self.worker.check(request.clone())?;
-        let draft = self.receipts.as_ref().map(|receipts| receipts.draft(self.worker, &request, &valid));
-        let draft = draft.transpose()?;
-        let mut generation = self.worker.start(valid)?;
-        let canceller = generation.canceller();
+        let is_chat = matches!(prompt, Prompt::Chat(_));
+        let valid = self.worker.check(self.request(prompt))?;
+        let mut draft = self.receipts.as_ref().map(|receipts| receipts.draft(self.worker, &valid));
+        let mut answering = match is_chat {
+            true => Answering::Chat(self.worker.chat(valid)?),
+            false => Answering::Plain(self.worker.start(valid)?),
+        };
+        let canceller = answering.canceller();
         let watch = Watch::start(move || canceller.cancel());
-        let (mut text, mut ids, mut drawn) = (String::new(), Vec::new(), 0);
-        while let Some(event) = generation.next_blocking() {
-            match event {
-                Event::Started { seed, .. } => drawn = seed,
-                Event::Delta { text: delta, tokens } => {
+        let (mut all, mut ids, mut drawn) = (Piece::default(), Vec::new(), 0);
+        loop {
+            match answering.next()? {
+                Step::Started { seed } => drawn = seed,
+                Step::More(piece, tokens) => {
                     ids.extend(tokens.iter().map(|sampled| sampled.token));
-                    show(&delta)?;
-                    text.push_str(&delta);
+                    if let Some(draft) = &mut draft {
+                        draft.add(&tokens);
+                    }
+                    show(&piece)?;
+                    all.text.push_str(&piece.text);
+                    all.reasoning.push_str(&piece.reasoning);
                 }
-                Event::End { reason, usage, timings } => {
+                Step::End { reason, usage, timings } => {
                     let interrupted = watch.raised();
                     if let Some((receipts, draft)) = self.receipts.as_ref().zip(draft) {
-                        receipts.write(draft, &ids, &reason)?;
+                        receipts.write(draft, &reason)?;
                     }
+                    let Piece { reasoning, text } = all;
                     let answer = Answer::new(reason, usage, timings);
-                    return Ok(Answer { text, tokens: ids, seed: drawn, interrupted, ..answer });
+                    return Ok(Answer { text, reasoning, tokens: ids, seed: drawn, interrupted, ..answer });
                 }
-                Event::Error(error) => return Err(error.into()),
             }
         }
-        Err(anyhow::anyhow!("the answer has no end"))
     }
 
     fn request(&self, prompt: Prompt) -> Request {
@@ -135,6 +191,7 @@ impl Answer {
         };
         Answer {
             text: String::new(),
+            reasoning: String::new(),
             tokens: Vec::new(),
             prompt_tokens: usage.n_prompt,
             seed: 0,

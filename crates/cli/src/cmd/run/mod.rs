@@ -6,8 +6,9 @@
 mod ask;
 mod repl;
 mod sampling;
+mod show;
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use worker::receipt::{FileHashes, KeepPrompt};
 use worker::{Chat, Prompt, Worker, WorkerOptions};
 
 use self::ask::{Asker, Receipts};
+use self::show::{Reasoning, Shown};
 use crate::cmd::{self, verify};
 use crate::device::{self, ModelArgs};
 use crate::exit::Failure;
@@ -49,6 +51,9 @@ pub(crate) struct Args {
     /// Print one JSON object when the answer is complete
     #[arg(long)]
     json: bool,
+    /// Show what the model thinks before it answers; auto does on a terminal
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Reasoning::Auto, conflicts_with = "raw")]
+    reasoning: Reasoning,
     /// Write a receipt of the answer, with which it can be verified later
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
@@ -67,14 +72,15 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         let text = "the file has no chat template; --raw continues the prompt as plain text";
         return Err(Failure::Request(text.to_owned()).into());
     }
+    let files = args.receipt.as_ref().map(|_| FileHashes::open(opened.gguf.paths()));
     let loaded = opened.load(args.model.shape(), log)?;
     if prompt.is_none() && args.receipt.is_some() {
         return Err(Failure::Usage("a receipt is of one answer: give a --prompt".to_owned()).into());
     }
-    let receipts = args.receipt.as_ref().map(|path| Receipts {
+    let receipts = args.receipt.as_ref().zip(files).map(|(path, files)| Receipts {
         path,
         origin: {
-            let files = FileHashes::start(loaded.gguf.paths().to_vec());
+            files.start();
             verify::origin(&loaded, &tokenizer, files, args.model.shape().kv_type)
         },
         keep: if args.receipt_hash_prompt { KeepPrompt::Hash } else { KeepPrompt::Ids },
@@ -84,7 +90,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let asker = Asker { worker: &worker, sampling: &args.sampling, receipts };
     let result = match prompt {
         Some(prompt) => answer(args, &asker, prompt),
-        None => repl::talk(&asker, args.system.as_deref()),
+        None => repl::talk(&asker, args.system.as_deref(), args.reasoning),
     };
     engine.shutdown(Shutdown::Abort);
     result
@@ -129,15 +135,9 @@ fn answer(args: &Args, asker: &Asker<'_>, text: String) -> anyhow::Result<()> {
         cmd::print_json(&answer)?;
         answer
     } else {
-        let mut out = io::stdout().lock();
-        let answer = asker.ask(prompt, &mut |delta| {
-            out.write_all(delta.as_bytes())?;
-            out.flush()
-        })?;
-        if !answer.text.ends_with('\n') {
-            out.write_all(b"\n")?;
-        }
-        out.flush()?;
+        let mut shown = Shown::stdout(args.reasoning);
+        let answer = asker.ask(prompt, &mut |piece| shown.piece(piece))?;
+        shown.end("")?;
         answer
     };
     tracing::info!("{}", answer.summary());

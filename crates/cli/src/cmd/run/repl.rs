@@ -3,8 +3,6 @@
 //! The conversation and the history of lines are kept in memory alone. A question that fails is forgotten, so that the next one
 //! starts from what went well.
 
-use std::io::{self, Write};
-
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use serde_json::Value;
@@ -12,6 +10,7 @@ use worker::chat::message;
 use worker::{Chat, Prompt};
 
 use super::ask::Asker;
+use super::show::{Reasoning, Shown};
 use crate::cmd;
 
 const HELP: &str = "\
@@ -52,7 +51,7 @@ impl Line<'_> {
 }
 
 /// Talks until the user leaves.
-pub(crate) fn talk(asker: &Asker<'_>, system: Option<&str>) -> anyhow::Result<()> {
+pub(crate) fn talk(asker: &Asker<'_>, system: Option<&str>, reasoning: Reasoning) -> anyhow::Result<()> {
     let mut editor = DefaultEditor::new()?;
     let mut opening: Vec<Value> = system.map(|text| message("system", text)).into_iter().collect();
     let mut messages = opening.clone();
@@ -84,7 +83,7 @@ pub(crate) fn talk(asker: &Asker<'_>, system: Option<&str>) -> anyhow::Result<()
             }
             Line::Message(text) => {
                 messages.push(message("user", text));
-                match answer(asker, &messages)? {
+                match answer(asker, &messages, reasoning)? {
                     Some(answer) if !answer.is_empty() => messages.push(message("assistant", &answer)),
                     _ => drop(messages.pop()),
                 }
@@ -94,18 +93,12 @@ pub(crate) fn talk(asker: &Asker<'_>, system: Option<&str>) -> anyhow::Result<()
 }
 
 /// Streams an answer; `None`, after a word about it, where the question could not be answered.
-fn answer(asker: &Asker<'_>, messages: &[Value]) -> anyhow::Result<Option<String>> {
-    let mut out = io::stdout().lock();
+fn answer(asker: &Asker<'_>, messages: &[Value], reasoning: Reasoning) -> anyhow::Result<Option<String>> {
+    let mut shown = Shown::stdout(reasoning);
     let prompt = Prompt::Chat(Chat::new(messages.to_vec()));
-    let answer = asker.ask(prompt, &mut |delta| {
-        out.write_all(delta.as_bytes())?;
-        out.flush()
-    });
-    match answer {
+    match asker.ask(prompt, &mut |piece| shown.piece(piece)) {
         Ok(answer) => {
-            let end = if answer.interrupted { " [stopped]\n" } else { "\n" };
-            out.write_all(end.as_bytes())?;
-            out.flush()?;
+            shown.end(if answer.interrupted { " [stopped]\n" } else { "\n" })?;
             tracing::debug!("{}", answer.summary());
             Ok(Some(answer.text))
         }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
+use worker::receipt::Receipt;
 use worker::{ChatDelta, ChatEvent, Finish, ToolCallDelta};
 
-use crate::openai::choices::Answer;
+use crate::openai::choices::{Answer, Told};
 use crate::openai::envelope::Message;
 use crate::openai::logprobs::ChatLogprobs;
 use crate::openai::usage::{Timings, Usage};
@@ -37,6 +38,7 @@ struct Whole {
     tool_calls: Vec<Call>,
     logprobs: ChatLogprobs,
     finish_reason: &'static str,
+    receipt: Option<Receipt>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -53,12 +55,14 @@ struct Function {
 }
 
 /// A choice of a chunk.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Chunk {
     index: usize,
     delta: Value,
     logprobs: Option<ChatLogprobs>,
     finish_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Receipt>,
 }
 
 impl ChatAnswer {
@@ -114,7 +118,7 @@ impl ChatAnswer {
         if fields == json!({}) {
             return Vec::new();
         }
-        self.chunk(Chunk { index, delta: fields, logprobs, finish_reason: None }, None)
+        self.chunk(Chunk { index, delta: fields, logprobs, ..Chunk::default() }, None)
     }
 
     /// The answer to a request without a stream.
@@ -139,11 +143,11 @@ impl ChatAnswer {
 impl Answer for ChatAnswer {
     type Event = ChatEvent;
 
-    fn take(&mut self, index: usize, event: ChatEvent) -> Vec<Bytes> {
+    fn take(&mut self, index: usize, Told { event, receipt }: Told<ChatEvent>) -> Vec<Bytes> {
         match event {
             ChatEvent::Started { .. } if self.shape.is_stream => {
                 let delta = json!({"role": "assistant", "content": ""});
-                self.chunk(Chunk { index, delta, logprobs: None, finish_reason: None }, None)
+                self.chunk(Chunk { index, delta, ..Chunk::default() }, None)
             }
             ChatEvent::Delta(delta) => self.delta(index, delta),
             ChatEvent::End { finish, usage, timings, n_reasoning, .. } => {
@@ -152,11 +156,13 @@ impl Answer for ChatAnswer {
                 let finish_reason = finish_reason(finish);
                 if let Some(whole) = self.choices.get_mut(index) {
                     whole.finish_reason = finish_reason;
+                    whole.receipt = receipt;
                     self.timings = timings;
                     return Vec::new();
                 }
                 let finish_reason = Some(finish_reason);
-                self.chunk(Chunk { index, delta: json!({}), logprobs: None, finish_reason }, timings)
+                let delta = json!({});
+                self.chunk(Chunk { index, delta, logprobs: None, finish_reason, receipt }, timings)
             }
             // Errors were taken out before.
             ChatEvent::Started { .. } | ChatEvent::Error(_) => Vec::new(),
@@ -206,12 +212,16 @@ impl Whole {
         if !self.tool_calls.is_empty() {
             message["tool_calls"] = json!(self.tool_calls);
         }
-        json!({
+        let mut choice = json!({
             "index": index,
             "message": message,
             "logprobs": wants_logprobs.then_some(self.logprobs),
             "finish_reason": self.finish_reason,
-        })
+        });
+        if let Some(receipt) = self.receipt {
+            choice["receipt"] = json!(receipt);
+        }
+        choice
     }
 }
 

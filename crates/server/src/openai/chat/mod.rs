@@ -26,6 +26,8 @@ pub(crate) async fn create(
     let Checked { body, mut ignored } = checked?;
     let served = app.ready()?;
     check_model(body.sampling.model.as_deref(), &served)?;
+    let wanted = body.sampling.receipt;
+    wanted.check(&served)?;
     body.sampling.note_ignored(&mut ignored);
     let shape = Shape {
         n: body.sampling.n(),
@@ -45,8 +47,10 @@ pub(crate) async fn create(
     let shape = Shape { ignored: [shape.ignored, ignored].concat(), ..shape };
     let generations = (0..n as u64)
         .map(|i| {
-            let generation = served.worker.chat(request.with_seed(request.seed().wrapping_add(i)))?;
-            Ok((generation, app.record(&asked, &served, "/v1/chat/completions")))
+            let request = request.with_seed(request.seed().wrapping_add(i));
+            let noted = wanted.begin(&served, &request);
+            let generation = served.worker.chat(request)?;
+            Ok((generation, app.record(&asked, &served, "/v1/chat/completions"), noted))
         })
         .collect::<Result<Vec<_>, ApiError>>()?;
     let choices = Choices::chat(generations);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
+use worker::receipt::Receipt;
 use worker::{Event, Sampled, StopReason};
 
-use crate::openai::choices::Answer;
+use crate::openai::choices::{Answer, Told};
 use crate::openai::envelope::Message;
 use crate::openai::logprobs::CompletionLogprobs;
 use crate::openai::usage::{Timings, Usage};
@@ -36,6 +37,8 @@ struct Choice {
     text: String,
     logprobs: Option<CompletionLogprobs>,
     finish_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Receipt>,
 }
 
 impl CompletionAnswer {
@@ -66,6 +69,7 @@ impl CompletionAnswer {
             if let Some(whole) = self.choices.get_mut(part.index) {
                 whole.text.push_str(&part.text);
                 whole.finish_reason = part.finish_reason;
+                whole.receipt = part.receipt;
                 if let (Some(whole), Some(part)) = (&mut whole.logprobs, part.logprobs) {
                     whole.append(part);
                 }
@@ -105,7 +109,7 @@ impl CompletionAnswer {
 impl Answer for CompletionAnswer {
     type Event = Event;
 
-    fn take(&mut self, index: usize, event: Event) -> Vec<Bytes> {
+    fn take(&mut self, index: usize, Told { event, receipt }: Told<Event>) -> Vec<Bytes> {
         match event {
             Event::Started { .. } => {
                 let text = self.echoes.get(index / self.shape.n).cloned().unwrap_or_default();
@@ -119,13 +123,13 @@ impl Answer for CompletionAnswer {
                 if text.is_empty() && logprobs.is_none() {
                     return Vec::new();
                 }
-                self.pass(Choice { index, text, logprobs, finish_reason: None }, None)
+                self.pass(Choice { index, text, logprobs, ..Choice::default() }, None)
             }
             Event::End { reason, usage, timings } => {
                 self.usage.add(usage, 0, index.is_multiple_of(self.shape.n));
                 let timings = (self.offsets.len() == 1).then(|| Timings::new(usage, timings));
                 let finish_reason = Some(if reason == StopReason::Length { "length" } else { "stop" });
-                self.pass(Choice { index, finish_reason, ..Choice::default() }, timings)
+                self.pass(Choice { index, finish_reason, receipt, ..Choice::default() }, timings)
             }
             // Taken out before.
             Event::Error(_) => Vec::new(),

@@ -33,6 +33,8 @@ pub(crate) async fn create(
     let Checked { body, mut ignored } = checked?;
     let served = app.ready()?;
     check_model(body.sampling.model.as_deref(), &served)?;
+    let wanted = body.sampling.receipt;
+    wanted.check(&served)?;
     body.sampling.note_ignored(&mut ignored);
     let shape = Shape {
         n: body.sampling.n(),
@@ -47,8 +49,9 @@ pub(crate) async fn create(
     for request in &prepared.requests {
         for i in 0..shape.n as u64 {
             let request = request.with_seed(request.seed().wrapping_add(i));
+            let noted = wanted.begin(&served, &request);
             let generation = served.worker.start(request)?;
-            generations.push((generation, app.record(&asked, &served, "/v1/completions")));
+            generations.push((generation, app.record(&asked, &served, "/v1/completions"), noted));
         }
     }
     let choices = Choices::plain(generations);

@@ -17,7 +17,8 @@ mod think;
 pub(crate) use harmony::{Harmony, HarmonyIds};
 pub(crate) use out::{Out, Part};
 pub(crate) use tagged::Tagged;
-pub(crate) use think::{Think, ThinkStart};
+pub(crate) use think::Think;
+pub use think::ThinkStart;
 
 use bare::Bare;
 

@@ -1,11 +1,14 @@
 //! Reasoning between `<think>` and `</think>` at the start of an answer.
 
+use serde::{Deserialize, Serialize};
+
 use super::hold::{Held, Hold};
 use super::{Body, Out};
 
 /// How an answer starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ThinkStart {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThinkStart {
     /// The prompt has opened the reasoning.
     Inside,
     /// The model may open it.
