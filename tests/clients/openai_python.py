@@ -161,6 +161,28 @@ def completions_continue_text():
 
 
 @check
+def receipts_come_with_their_choices():
+    def streamed(chunks):
+        ended = {}
+        for chunk in chunks:
+            for choice in chunk.choices:
+                if hasattr(choice, "receipt"):
+                    assert choice.finish_reason and choice.index not in ended
+                    ended[choice.index] = choice.receipt
+        return [receipt for _, receipt in sorted(ended.items())]
+
+    fields = {"n": 2, "seed": 5, "temperature": 0.7, "extra_body": {"receipt": True}}
+    receipts = [choice.receipt for choice in chat(**fields).choices]
+    assert [receipt["parameters"]["seed"] for receipt in receipts] == [5, 6]
+    assert streamed(chat(**fields, stream=True)) == receipts
+    fields.update(model=MODEL, prompt="The sea is", max_tokens=8)
+    receipts = [choice.receipt for choice in client.completions.create(**fields).choices]
+    assert all(len(receipt["answer"]) == 8 for receipt in receipts)
+    assert streamed(client.completions.create(**fields, stream=True)) == receipts
+    assert raises(openai.BadRequestError, lambda: chat(extra_body={"receipt": "yes"})).param == "receipt"
+
+
+@check
 def errors_have_types():
     assert raises(openai.NotFoundError, lambda: chat(model="gpt-4")).code == "model_not_found"
     error = raises(openai.BadRequestError, lambda: chat(temperature=3))

@@ -10,6 +10,7 @@ mod gpu;
 mod inspect;
 mod program;
 mod pull;
+mod receipts;
 mod refusals;
 mod run;
 mod serve;

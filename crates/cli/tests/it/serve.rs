@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::program::{command, done, golden};
 
 /// A server of its own, which ends with the test.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     address: String,
     /// What it has said.
@@ -47,7 +47,7 @@ impl Server {
     }
 
     /// Waits until requests are taken.
-    fn ready(model: &str, args: &[&str]) -> Server {
+    pub(crate) fn ready(model: &str, args: &[&str]) -> Server {
         let server = Server::start(model, args);
         while server.call("GET", "/health", None).0 != 200 {
             thread::sleep(Duration::from_millis(10));
@@ -55,7 +55,7 @@ impl Server {
         server
     }
 
-    fn open(&self, method: &str, path: &str, body: Option<&Value>) -> BufReader<TcpStream> {
+    pub(crate) fn open(&self, method: &str, path: &str, body: Option<&Value>) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let body = body.map(Value::to_string).unwrap_or_default();
         let head = format!(
@@ -79,7 +79,7 @@ impl Server {
     }
 
     /// A whole answer: status, and the body with its chunks joined.
-    fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
+    pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
         finish(self.open(method, path, body))
     }
 
@@ -118,7 +118,7 @@ impl Drop for Server {
     }
 }
 
-fn finish(mut stream: BufReader<TcpStream>) -> (u16, String) {
+pub(crate) fn finish(mut stream: BufReader<TcpStream>) -> (u16, String) {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     let text = String::from_utf8(bytes).unwrap();
@@ -145,7 +145,7 @@ fn unchunk(mut body: &str) -> String {
 }
 
 /// The events of a job, by name.
-fn events(body: &str) -> Vec<(String, Value)> {
+pub(crate) fn events(body: &str) -> Vec<(String, Value)> {
     let frames = body.split("\n\n").filter(|frame| !frame.is_empty() && !frame.starts_with(':'));
     let event = |frame: &str| {
         let (name, data) = frame.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();

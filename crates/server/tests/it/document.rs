@@ -31,8 +31,7 @@ fn answers_are_as_the_document_says() {
     for (path, body, schema) in [
         (
             "/v1/chat/completions",
-            json!({"messages": message, "logprobs": true, "top_logprobs": 2, "receipt": true, "stop": ["b"],
-                   "response_format": {"type": "json_object"}, "logit_bias": {"3": -1}}),
+            json!({"messages": message, "logprobs": true, "top_logprobs": 2, "receipt": true, "stop": ["b"], "logit_bias": {"3": -1}}),
             "ChatCompletion",
         ),
         (
@@ -52,9 +51,13 @@ fn answers_are_as_the_document_says() {
             path,
         );
     }
-    for event in
-        server.events("/v1/chat/completions", &json!({"messages": message, "stream": true, "logprobs": true}))
-    {
+    let held = json!({"messages": message, "response_format": {"type": "json_object"}, "receipt": true});
+    let schema = json!({"$ref": "#/components/schemas/ChatCompletion"});
+    is_as_said(&document, &schema, &says("{}").json("/v1/chat/completions", &held), "held");
+    for event in server.events(
+        "/v1/chat/completions",
+        &json!({"messages": message, "stream": true, "logprobs": true, "receipt": true}),
+    ) {
         is_as_said(&document, &json!({"$ref": "#/components/schemas/ChatCompletionChunk"}), &event, "chunk");
     }
     let (_, error) = server.raw("POST", "/v1/completions", "{}");

@@ -196,15 +196,19 @@ fn a_hash_that_fails_is_an_error_after_the_answer_and_a_refusal_from_then_on() {
     let server = start();
     let body = json!({"prompt": "a", "receipt": true});
     let (status, text) = server.post(COMPLETIONS, &body);
-    expect![""].assert_eq(&format!("{status} {text}"));
+    expect![[r#"500 {"error":{"message":"the answer is complete, but the model's file could not be read again for its receipt","type":"server_error","param":null,"code":"receipt_failed"}}"#]].assert_eq(&format!("{status} {text}"));
     let (status, text) = server.post(COMPLETIONS, &body);
     assert_eq!(status, 400, "{text}");
 
     let (_, text) = start().post(CHAT, &chat(&json!({"stream": true})));
-    let last: Vec<&str> = text.split_terminator("\n\n").rev().take(2).collect();
-    expect![""].assert_eq(&last.join("\n"));
+    expect![[r#"
+        "error":{"message":"the answer is complete, but the model's file could not be read again for its receipt","type":"server_error","param":null,"code":"receipt_failed"}}
+
+        data: [DONE]
+
+    "#]].assert_eq(text.rsplit_once("data: {").unwrap().1);
     let job = json!({"job_id": "1", "prompt": "a", "receipt": true});
     let (_, text) = start().raw("POST", "/execute", &job.to_string());
     let (name, data) = event(text.split_terminator("\n\n").last().unwrap());
-    expect![""].assert_eq(&format!("{name} {data}"));
+    expect![[r#"error {"code":"INTERNAL","message":"the answer is complete, but the model's file could not be read again for its receipt","retriable":false}"#]].assert_eq(&format!("{name} {data}"));
 }
