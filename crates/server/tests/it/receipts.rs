@@ -159,12 +159,48 @@ fn what_is_no_wish_for_a_receipt_is_refused_by_name() {
         let (status, text) = server.raw("POST", path, &body.to_string());
         expected.assert_eq(&format!("{status} {text}"));
     };
-    check(CHAT, chat(&json!({"receipt": "yes"})), &expect![""]);
-    check(CHAT, chat(&json!({"receipt": {"prompt": "none"}})), &expect![""]);
-    check(COMPLETIONS, json!({"prompt": "a", "receipt": 1}), &expect![""]);
-    check(COMPLETIONS, json!({"prompt": "a", "receipt": {"promt": "ids"}}), &expect![""]);
-    check("/execute", json!({"job_id": "1", "prompt": "a", "receipt": []}), &expect![""]);
-    check("/execute", json!({"job_id": "1", "prompt": "a", "receipt": {"prompt": 1}}), &expect![""]);
+    check(
+        CHAT,
+        chat(&json!({"receipt": "yes"})),
+        &expect![[
+            r#"400 {"error":{"message":"receipt: expected a boolean, an object or null, found a string","type":"invalid_request_error","param":"receipt","code":null}}"#
+        ]],
+    );
+    check(
+        CHAT,
+        chat(&json!({"receipt": {"prompt": "none"}})),
+        &expect![[
+            r#"400 {"error":{"message":"receipt.prompt: expected \"ids\" or \"hash\", found \"none\"","type":"invalid_request_error","param":"receipt.prompt","code":null}}"#
+        ]],
+    );
+    check(
+        COMPLETIONS,
+        json!({"prompt": "a", "receipt": 1}),
+        &expect![[
+            r#"400 {"error":{"message":"receipt: expected a boolean, an object or null, found an integer","type":"invalid_request_error","param":"receipt","code":null}}"#
+        ]],
+    );
+    check(
+        COMPLETIONS,
+        json!({"prompt": "a", "receipt": {"promt": "ids"}}),
+        &expect![[
+            r#"400 {"error":{"message":"receipt.promt: expected one of the fields that GET /openapi.json describes, found another","type":"invalid_request_error","param":"receipt.promt","code":null}}"#
+        ]],
+    );
+    check(
+        "/execute",
+        json!({"job_id": "1", "prompt": "a", "receipt": []}),
+        &expect![[
+            r#"400 {"code":"INVALID_REQUEST","message":"receipt: invalid type: sequence, expected true, false or an object with prompt at line 1 column 39","retriable":false}"#
+        ]],
+    );
+    check(
+        "/execute",
+        json!({"job_id": "1", "prompt": "a", "receipt": {"prompt": 1}}),
+        &expect![[
+            r#"400 {"code":"INVALID_REQUEST","message":"receipt.prompt: invalid type: integer `1`, expected a string at line 1 column 48","retriable":false}"#
+        ]],
+    );
 }
 
 #[test]
@@ -175,10 +211,10 @@ fn without_a_hash_nothing_runs_and_no_path_is_told() {
         Path::new("/nowhere/secret.gguf"),
     );
     let (status, text) = server.post(COMPLETIONS, &json!({"prompt": "a", "receipt": true}));
-    expect![""].assert_eq(&format!("{status} {text}"));
+    expect![[r#"400 {"error":{"message":"receipt: expected false, since the model's file cannot be read again for its hash","type":"invalid_request_error","param":"receipt","code":null}}"#]].assert_eq(&format!("{status} {text}"));
     assert_eq!(server.post(CHAT, &chat(&json!({}))).0, 400);
     let (status, text) = server.post("/execute", &json!({"job_id": "1", "prompt": "a", "receipt": true}));
-    expect![""].assert_eq(&format!("{status} {text}"));
+    expect![[r#"400 {"code":"INVALID_REQUEST","message":"receipt: expected false, since the model's file cannot be read again for its hash","retriable":false}"#]].assert_eq(&format!("{status} {text}"));
     // Whoever wants none is served.
     assert_eq!(server.post(COMPLETIONS, &json!({"prompt": "a"})).0, 200);
 }
