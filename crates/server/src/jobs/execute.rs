@@ -65,7 +65,7 @@ struct Failed {
     error: JobError,
     /// Of what there was when the job was cancelled or its time was over.
     #[serde(skip_serializing_if = "Option::is_none")]
-    receipt: Option<Receipt>,
+    receipt: Option<Box<Receipt>>,
 }
 
 /// POST /execute.
@@ -208,7 +208,7 @@ impl Running {
             },
             (Err(error), None) => Err(Failed { error: error.job(), receipt: None }),
             (Err(error), Some(noted)) => {
-                Err(Failed { error: error.job(), receipt: noted.at_hand(reason).await })
+                Err(Failed { error: error.job(), receipt: noted.at_hand(reason).await.map(Box::new) })
             }
         }
     }

@@ -123,8 +123,11 @@ impl Step for ChatEvent {
 /// A choice under way: what records it, and its receipt where one is wanted.
 pub(super) type Begun<G> = (G, Recorder, Option<Noted>);
 
+/// What happens to one choice, with its index.
+type Telling<E> = BoxStream<'static, (usize, Result<Told<E>, ApiError>)>;
+
 /// The events of all choices, as they come.
-pub(super) struct Choices<E>(SelectAll<BoxStream<'static, (usize, Result<Told<E>, ApiError>)>>);
+pub(super) struct Choices<E>(SelectAll<Telling<E>>);
 
 impl Choices<Event> {
     /// Of plain answers.

@@ -11,7 +11,7 @@ pub enum Replay {
     /// Of a text.
     Plain(Generation),
     /// Of a conversation.
-    Chat(ChatGeneration),
+    Chat(Box<ChatGeneration>),
 }
 
 impl Receipt {
@@ -29,7 +29,10 @@ impl Receipt {
         let form = self.parameters.form()?;
         let is_chat = form.chat.is_some();
         let valid = request::check_as(worker, request, prompt, form)?;
-        Ok(if is_chat { Replay::Chat(worker.chat(valid)?) } else { Replay::Plain(worker.start(valid)?) })
+        Ok(match is_chat {
+            true => Replay::Chat(worker.chat(valid)?.into()),
+            false => Replay::Plain(worker.start(valid)?),
+        })
     }
 }
 

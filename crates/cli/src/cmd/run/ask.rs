@@ -51,7 +51,7 @@ enum Answering {
     /// The continuation of a text.
     Plain(Generation),
     /// What is said in a conversation.
-    Chat(ChatGeneration),
+    Chat(Box<ChatGeneration>),
 }
 
 /// What happens to an answer.
@@ -135,7 +135,7 @@ impl Asker<'_> {
         let valid = self.worker.check(self.request(prompt))?;
         let mut draft = self.receipts.as_ref().map(|receipts| receipts.draft(self.worker, &valid));
         let mut answering = match is_chat {
-            true => Answering::Chat(self.worker.chat(valid)?),
+            true => Answering::Chat(self.worker.chat(valid)?.into()),
             false => Answering::Plain(self.worker.start(valid)?),
         };
         let canceller = answering.canceller();
