@@ -199,7 +199,6 @@ __device__ __forceinline__ void attend_split(Shared<T>& sm, const AttendDecodeAr
 #pragma unroll
     for (int u = 0; u < S::TILES; u++)
         if (at + u * S::STEP < end) locate(u, at + u * S::STEP);
-    meanwhile();
 #pragma unroll
     for (int u = 0; u < S::TILES; u++) {
         const unsigned p = at + u * S::STEP;
@@ -207,6 +206,7 @@ __device__ __forceinline__ void attend_split(Shared<T>& sm, const AttendDecodeAr
         tile[u].load_keys(T::page_of(args.k_cache, index(u)), p % PAGE, g, t);
         tile[u].load_values(T::page_of(args.v_cache, index(u)), p % PAGE, end - p, g, t);
     }
+    meanwhile();
     __syncthreads();
     while (at < end) {
         const unsigned next = at + S::PASS;

@@ -56,6 +56,28 @@ __device__ __forceinline__ void let_next_start() {
 #endif
 }
 
+// Thread block clusters, where the device has them: all blocks' threads arrive, then wait. What was written before a releasing arrival is
+// seen after an acquiring wait.
+__device__ __forceinline__ void cluster_arrive() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void cluster_wait() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+#endif
+}
+
+// Writes to the shared memory of the cluster's first block, where that block has `own`.
+__device__ __forceinline__ void store_to_first(float* own, float value) {
+#if __CUDA_ARCH__ >= 900
+    uint32_t at;
+    asm("mapa.shared::cluster.u32 %0, %1, 0;" : "=r"(at) : "r"((uint32_t)__cvta_generic_to_shared(own)));
+    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(at), "f"(value) : "memory");
+#endif
+}
+
 __device__ __forceinline__ float warp_max(float v) {
 #pragma unroll
     for (int o = 16; o > 0; o >>= 1) v = fmaxf(v, __shfl_xor_sync(~0u, v, o));
@@ -84,4 +106,12 @@ __device__ __forceinline__ void store_act_block(const ActOut& out, int column, i
     const size_t at = (size_t)kb * out.n_col + column;
     out.q[at * 32 + t * 8 + j] = (int8_t)q;
     if (lane == 0) out.s[at] = ActScale{d, __fmul_rn(d, (float)sum)};
+}
+
+// What an RMS norm multiplies its row by, from the sums of squares of the row's `n` blocks of 32; called by a whole warp.
+__device__ __forceinline__ float norm_scale(const float* squares, int n, float eps) {
+    float sum = 0.0f;
+#pragma unroll 4
+    for (int i = threadIdx.x & 31; i < n; i += 32) sum += squares[i];
+    return 1.0f / sqrtf(warp_sum(sum) / (32.0f * n) + eps);
 }

@@ -43,7 +43,8 @@ struct ProductArgs {
     int32_t adjacent;       // a pair is (2i, 2i + 1), otherwise (i, i + half_rot)
     int32_t n_q, n_k;       // rows of queries, rows of keys; values follow
     int32_t qkv_row;        // of the first tile, among queries, keys and values
-    int32_t n_kv_head, max_pages, reserved0;
+    int32_t n_kv_head, max_pages;
+    int32_t n_square;       // blocks of 32 of a row that is normed
     const float2* turns;    // [n_ctx][half_rot] cosine and sine
     __half* k_cache;
     __half* v_cache;
@@ -57,9 +58,17 @@ struct ProductArgs {
     const float* weights;       // [entry]
     uint64_t expert_bytes;      // of an expert's tiles
     int32_t column_divisor;     // the activations' column is entry / this; 0: no experts
-    int32_t reserved;
+    // An RMS norm between two products has no kernel of its own. The one before it leaves its rows times the norm's weights as activations,
+    // and the sums of squares of each 32 rows; the one after it multiplies its sums by what follows from those.
+    float eps;
+    const float* squares;       // [column][n_square]: of the activations' rows, which are yet to be scaled; or null: they are not
+    const float* next_weight;   // [n_row], with EPILOGUE_RESIDUAL: of the norm that follows, whose input goes to `act`; or null
+    float* next_squares;        // [column][n_row / 32]
+    // Weights of products to come, which the second-level cache is to fetch.
+    const uint8_t* ahead;
+    uint64_t ahead_bytes;
 };
-static_assert(sizeof(ProductArgs) == 256, "as in src/args.rs");
+static_assert(sizeof(ProductArgs) == 296, "as in src/args.rs");
 
 __device__ __forceinline__ float activate(int kind, float g, float u, float alpha, float limit) {
     if (kind == ACTIVATION_SILU) return g / (1.0f + expf(-g)) * u;
@@ -104,97 +113,14 @@ __device__ __forceinline__ void wait_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
 }
 
-// Where a row of queries, keys or values (in the order of the tiles) belongs within its head.
-__device__ __forceinline__ int natural_row(const ProductArgs& args, int i) {
-    const int tile = i >> 4, pair = tile * 8 + (i & 7);
-    if (tile * 8 >= args.half_rot) return i;
-    const int side = (i >> 3) & 1;
-    return args.adjacent ? 2 * pair + side : pair + side * args.half_rot;
-}
-
-// Two rows g and g + 8 of a tile of queries, keys or values, of one column.
-__device__ __forceinline__ void store_qkv(const ProductArgs& args, int tile, int g, int column, float a, float b) {
-    const Row row = args.rows[column];
-    if (row.slot < 0) return;
-    const int at = args.qkv_row + tile * 16;
-    const bool is_q = at < args.n_q, is_v = at >= args.n_q + args.n_k;
-    const int within = at - (is_q ? 0 : is_v ? args.n_q + args.n_k : args.n_q);
-    const int head = within / args.head_dim, i = within - head * args.head_dim + g;
-    int i0 = i, i1 = i + 8;
-    if (!is_v) {
-        const int pair = (i >> 4) * 8 + (i & 7);
-        if (pair < args.half_rot) {
-            const float2 turn = args.turns[(size_t)row.position * args.half_rot + pair];
-            const float ra = a * turn.x - b * turn.y;
-            b = a * turn.y + b * turn.x;
-            a = ra;
-        }
-        i0 = natural_row(args, i), i1 = natural_row(args, i + 8);
-    }
-    if (is_q) {
-        float* q = args.out + (size_t)column * args.ld_out + head * args.head_dim;
-        q[i0] = a, q[i1] = b;
-        return;
-    }
-    if (args.fresh) {
-        float* to = args.fresh + ((size_t)column * 2 + is_v) * args.n_k + head * args.head_dim;
-        to[i0] = a, to[i1] = b;
-        return;
-    }
-    const uint32_t page = args.page_tables[(size_t)row.slot * args.max_pages + row.position / PAGE];
-    __half* cache = is_v ? args.v_cache : args.k_cache;
-    cache += (((size_t)page * args.n_kv_head + head) * PAGE + row.position % PAGE) * args.head_dim;
-    cache[i0] = __float2half_rn(a), cache[i1] = __float2half_rn(b);
-}
-
-// What is left after a block's sums are in shared memory: adds the PARTS of each, and does what the epilogue says with the rows of tile
-// `tile0` and following and columns `c0` and following. PAIRED: the parts of odd ranges come first.
-template <int F, int PARTS, int ROWS, int LD, bool PAIRED = false>
-__device__ __forceinline__ void finish(const ProductArgs& args, const float (*sums)[ROWS][LD], const Columns& columns, int c0, int n_here,
-                                       int tile0, const float* bias) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row0 = tile0 * 16;
-    const auto sum_of = [&](int row, int c) {
-        float y = sums[PAIRED ? 4 : 0][row][c];
-#pragma unroll
-        for (int i = 1; i < PARTS; i++) y = __fadd_rn(y, sums[PAIRED ? (i >> 1) + (i & 1 ? 0 : 4) : i][row][c]);
-        if (Layout<F>::SHIFT > 0) y = __fmul_rn(y, 1.0f / (1 << Layout<F>::SHIFT));
-        return bias ? __fadd_rn(y, bias[row0 + row]) : y;
-    };
-    // Where a column's results go: its place among the entries where experts are involved.
-    const auto target = [&](int c) {
-        const int i = columns.first + c0 + c;
-        return columns.entries ? columns.entries[i] : i;
-    };
-    if (args.epilogue == EPILOGUE_GATED || args.epilogue == EPILOGUE_PLAIN) {
-        const bool gated = args.epilogue == EPILOGUE_GATED;
-#pragma unroll 1
-        for (int group = 0; group < (gated ? ROWS / 64 : ROWS / 32); group++) {
-            const int row = gated ? group * 64 + lane : group * 32 + lane;
-            if (row0 + row - lane >= args.n_tile * 16) break;
-            for (int c = warp; c < n_here; c += WARPS) {
-                const float y = sum_of(row, c);
-                const float up = gated ? sum_of(row + 32, c) : 1.0f;
-                const float h = activate(args.activation, y, up, args.alpha, args.limit);
-                store_act_block(args.act, target(c), (gated ? row0 / 64 : row0 / 32) + group, h);
-            }
-        }
-    } else if (args.epilogue == EPILOGUE_QKV) {
-        for (int i = threadIdx.x; i < ROWS / 2 * n_here; i += WARPS * 32) {
-            const int pair = i % (ROWS / 2), c = i / (ROWS / 2), m = pair >> 3, g8 = pair & 7;
-            if (tile0 + m >= args.n_tile) continue;
-            store_qkv(args, tile0 + m, g8, target(c), sum_of(m * 16 + g8, c), sum_of(m * 16 + g8 + 8, c));
-        }
-    } else {
-        for (int i = threadIdx.x; i < ROWS * n_here; i += WARPS * 32) {
-            const int row = i % ROWS, c = i / ROWS, r = row0 + row;
-            if (r >= args.n_row) continue;
-            const int column = target(c);
-            float* out = args.out + (size_t)column * args.ld_out + args.first_row + r;
-            const float before = args.epilogue == EPILOGUE_RESIDUAL ? *out : 0.0f;
-            float y = sum_of(row, c);
-            if (args.epilogue == EPILOGUE_RESIDUAL) y = __fadd_rn(before, y);
-            if (args.epilogue == EPILOGUE_WEIGHTED) y = __fmul_rn(y, args.weights[column]);
-            *out = y;
-        }
-    }
+// Fetches the share of the weights to come of block `x` of `n_x`.
+__device__ __forceinline__ void fetch_ahead(const ProductArgs& args, int x, int n_x) {
+#if __CUDA_ARCH__ >= 900
+    if (args.ahead_bytes == 0 || threadIdx.x != 0) return;
+    const uint64_t n_block = (uint64_t)n_x * gridDim.y, block = (uint64_t)blockIdx.y * n_x + x;
+    const uint64_t share = ((args.ahead_bytes + n_block - 1) / n_block + 127) & ~(uint64_t)127, first = block * share;
+    if (first >= args.ahead_bytes) return;
+    const uint32_t n = (uint32_t)min(share, args.ahead_bytes - first);
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(args.ahead + first), "r"(n) : "memory");
+#endif
 }

@@ -2,7 +2,7 @@
 // bits. A block computes MT tiles of 16 rows for up to 8 NT columns, a warp one range of units.
 #pragma once
 
-#include "product.cuh"
+#include "product_finish.cuh"
 
 __device__ __forceinline__ void mma_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -66,10 +66,14 @@ __host__ __device__ constexpr int reduced_columns() {
     return 8 * (MT == 1 ? NT : NT < 2 ? NT : 2);
 }
 
-// Dynamic shared memory: the sums.
+// Dynamic shared memory: the sums, the columns' scales, and what blocks of one tile exchange.
+template <int NT, int MT>
+__host__ __device__ constexpr int float_sums_bytes() {
+    return WARPS * MT * 16 * (reduced_columns<MT, NT>() + 1) * 4;
+}
 template <int NT, int MT>
 __host__ __device__ constexpr int float_bytes() {
-    return WARPS * MT * 16 * (reduced_columns<MT, NT>() + 1) * 4;
+    return float_sums_bytes<NT, MT>() + 8 * NT * 4 * (MT == 1 ? 33 : 1);
 }
 
 template <int F, int NT, int MT>
@@ -78,12 +82,15 @@ __device__ __forceinline__ void product_float(const ProductArgs& args) {
     constexpr int RC = reduced_columns<MT, NT>(), LD = RC + 1;
     extern __shared__ __align__(128) uint8_t shared[];
     float(*sums)[MT * 16][LD] = (float(*)[MT * 16][LD])shared;
+    float* const scales = (float*)(shared + float_sums_bytes<NT, MT>());
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const int tile0 = blockIdx.x * MT;
     const size_t tile_bytes = L::tile_bytes(args.n_unit);
     const uint8_t* w = args.w + tile0 * tile_bytes;
     const int u0 = range_start<F>(args.n_unit, warp), u1 = range_start<F>(args.n_unit, warp + 1);
     let_next_start();
+    if (MT == 1 && args.next_weight) cluster_arrive();
+    fetch_ahead(args, blockIdx.x, gridDim.x);
     wait_for_previous();
 
     Columns columns{nullptr, 1, (int)blockIdx.y * 8 * NT, args.x.n_col};
@@ -99,6 +106,7 @@ __device__ __forceinline__ void product_float(const ProductArgs& args) {
     for (; columns.first < columns.end; columns.first += 8 * NT) {
         const int n_column = min(columns.end - columns.first, 8 * NT);
         const int n_tiles_used = (n_column + 7) >> 3;
+        if (args.squares) store_scales<8 * NT>(args, columns, scales);
         float acc[MT][NT][4] = {};
         for (int u = u0; u < u1; u++) {
             Unit<F> unit[MT];
@@ -121,7 +129,8 @@ __device__ __forceinline__ void product_float(const ProductArgs& args) {
                     sums[warp][m * 16 + g + 8][n * 8 + 2 * t + 1] = v[3];
                 }
             __syncthreads();
-            finish<F, WARPS, MT * 16, LD>(args, sums, columns, c0, min(n_column - c0, RC), tile0, bias);
+            const Late source{args, columns, c0, tile0 * 16, bias, scales};
+            finish<F, WARPS, MT * 16, LD>(args, sums, source, min(n_column - c0, RC), tile0, scales + 8 * NT);
         }
         if (is_dense) break;
         __syncthreads();

@@ -1,7 +1,7 @@
 // The arithmetic of products with weights of integers: the same for every kernel.
 #pragma once
 
-#include "product.cuh"
+#include "product_finish.cuh"
 
 // 1.5 * 2^23: an integer of less than 2^22 added to its bits is added to its value.
 constexpr int MAGIC_BITS = 0x4B400000;

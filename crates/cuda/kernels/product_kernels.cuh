@@ -7,7 +7,7 @@
 #define NARROW(FORMAT, SUFFIX, P, MT) \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, MT == 1 || P == 4 ? 3 : P == 8 ? 2 : 4) \
         product_##SUFFIX##_c##P##_m##MT(const __grid_constant__ ProductArgs args) { \
-        product_narrow<FORMAT, P, MT>(args); \
+        product_narrow<FORMAT, P, MT>(args, blockIdx.x); \
     }
 #define WIDE(FORMAT, SUFFIX, NT, WT) \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, 2) \

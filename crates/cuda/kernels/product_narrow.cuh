@@ -6,6 +6,7 @@
 // lanes do the same float work, and at one column a lane has four dot products a quad rather than sixteen.
 #pragma once
 
+#include "product_early.cuh"
 #include "product_integer.cuh"
 
 // For P < 8 there are P sets of mmas, each of 4 / P units; mma column n is, from the highest bit on, the column, the unit within the set,
@@ -78,26 +79,27 @@ __device__ __forceinline__ void add_sets(float (&acc)[P][2], const uint8_t* weig
     }
 }
 
-// How many quads a warp has in shared memory: few where there are many blocks, so that more of them fit.
+// How many quads a warp has in shared memory at most: few where there are many blocks, so that more of them fit.
 template <int MT>
 __host__ __device__ constexpr int narrow_stages() {
     return MT == 1 ? 3 : 2;
 }
 
-// Dynamic shared memory: the stages, then the sums.
-template <int F, int P, int MT>
-__host__ __device__ constexpr int narrow_bytes() {
-    return WARPS * (narrow_stages<MT>() * Quad<F, P>::BYTES + MT * 16 * (P + 1) * 4);
+// How many it has room for: of one tile no more than there are.
+template <int MT>
+__device__ __forceinline__ int narrow_room(int n_unit) {
+    return MT == 1 ? min(narrow_stages<MT>(), ((n_unit + 3) / 4 + WARPS - 1) / WARPS) : narrow_stages<MT>();
 }
 
+// `block` is which of the matrix's: blockIdx.x, unless a launch has several matrices.
 template <int F, int P, int MT>
-__device__ __forceinline__ void product_narrow(const ProductArgs& args) {
+__device__ __forceinline__ void product_narrow(const ProductArgs& args, int block) {
     using L = Layout<F>;
     using Q = Quad<F, P>;
     constexpr int STAGES = narrow_stages<MT>(), LD = P + 1;
     extern __shared__ __align__(128) uint8_t shared[];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-    const int tile0 = blockIdx.x * MT;
+    const int tile0 = block * MT;
     const size_t tile_bytes = L::tile_bytes(args.n_unit);
     // Of rows of four quads every second range is empty: its warp takes half of the next one's tiles.
     const bool is_shared = MT == 4 && (args.n_unit + 3) / 4 == WARPS / 2;
@@ -108,9 +110,12 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args) {
     const int n_quad = (u1 - u0 + 3) / 4, n_step = n_quad * (MT == 1 ? 1 : n_m);
     let_next_start();
 
-    uint8_t* const stages = shared + warp * STAGES * Q::BYTES;
+    // Dynamic shared memory: the stages, then the sums, then what the epilogue reads.
+    const int stages_bytes = narrow_room<MT>(args.n_unit) * Q::BYTES;
+    uint8_t* const stages = shared + warp * stages_bytes;
     const uint32_t stages_at = (uint32_t)__cvta_generic_to_shared(stages);
-    float(*sums)[MT * 16][LD] = (float(*)[MT * 16][LD])(shared + WARPS * STAGES * Q::BYTES);
+    float(*sums)[MT * 16][LD] = (float(*)[MT * 16][LD])(shared + WARPS * stages_bytes);
+    EarlyArea<MT, P>& area = *(EarlyArea<MT, P>*)(shared + WARPS * (stages_bytes + MT * 16 * LD * 4));
     const uint8_t* w = args.w + (tile0 + first_m) * tile_bytes + L::unit_at(u0) + lane * 16;
     // Steps go through the quads of a tile, then of the next.
     struct Step {
@@ -138,7 +143,11 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args) {
                 copy_quad(i, step);
                 advance(step);
             }
+        area.copy_learned(args, args.bias, tile0);
+        if constexpr (MT == 1) area.copy_places(args, tile0, blockIdx.y * P);
     }
+    if (MT == 1 && args.next_weight) cluster_arrive();
+    fetch_ahead(args, block, (args.n_tile + MT - 1) / MT);
     wait_for_previous();
 
     Columns columns{nullptr, 1, (int)blockIdx.y * P, args.x.n_col};
@@ -179,7 +188,11 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args) {
             }
             commit_copies();
         }
+        area.copy_rows(args, columns, tile0);
+        if (!is_dense) area.copy_learned(args, bias, tile0);
+        commit_copies();
         weights_are_coming = false;
+        if (args.squares) store_scales<P>(args, columns, area.scales);
         float acc[Q::SETS][Q::SUMS] = {};
         // The stripes of a range in order; for P < 4 they are in neighbouring lanes.
         const auto store_sums = [&](int range, int m) {
@@ -246,8 +259,10 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args) {
                     for (int i = 0; i < Q::SUMS; i++) acc[s][i] = 0.0f;
             }
         }
+        wait_copies<0>();
         __syncthreads();
-        finish<F, WARPS, MT * 16, LD>(args, sums, columns, 0, min(columns.end - columns.first, P), tile0, bias);
+        const Early<MT, P> source{args, columns, area, tile0, bias != nullptr};
+        finish<F, WARPS, MT * 16, LD>(args, sums, source, min(columns.end - columns.first, P), tile0, area.exchange());
         if (is_dense) break;
         __syncthreads();
     }

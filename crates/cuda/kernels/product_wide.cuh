@@ -27,10 +27,14 @@ __host__ __device__ constexpr int wide_sums_at() {
     return WT == WARPS ? STAGES : STAGES > SECOND ? STAGES - SECOND : 0;
 }
 
-// Dynamic shared memory.
+// Dynamic shared memory: the columns' scales come last.
+template <int F, int NT, int WT>
+__host__ __device__ constexpr int wide_scales_at() {
+    return wide_sums_at<F, NT, WT>() + (WT == WARPS ? 1 : WARPS) * WT * 16 * (8 * NT + 1) * 4;
+}
 template <int F, int NT, int WT>
 __host__ __device__ constexpr int wide_bytes() {
-    return wide_sums_at<F, NT, WT>() + (WT == WARPS ? 1 : WARPS) * WT * 16 * (8 * NT + 1) * 4;
+    return wide_scales_at<F, NT, WT>() + 8 * NT * 4;
 }
 
 template <int F, int NT, int WT>
@@ -51,6 +55,7 @@ __device__ __forceinline__ void product_wide(const ProductArgs& args) {
     uint8_t* const stages = shared + group * STAGES * S::BYTES;
     const uint32_t stages_at = (uint32_t)__cvta_generic_to_shared(stages);
     float(*sums)[WT * 16][LD] = (float(*)[WT * 16][LD])(shared + wide_sums_at<F, NT, WT>());
+    float* const scales = (float*)(shared + wide_scales_at<F, NT, WT>());
     const auto synchronise = [&] {
         if constexpr (WT == WARPS) __syncthreads();
         else asm volatile("bar.sync %0, %1;" ::"r"(1 + group), "n"(THREADS) : "memory");
@@ -74,6 +79,7 @@ __device__ __forceinline__ void product_wide(const ProductArgs& args) {
         for (int i = 0; i < STAGES - 1; i++)
             if (4 * first_quad + i * S::UNITS < u_end) copy_units(i, 4 * first_quad + i * S::UNITS);
     }
+    fetch_ahead(args, blockIdx.x, gridDim.x);
     wait_for_previous();
 
     Columns columns{nullptr, 1, (int)(block % gridDim.y) * 8 * NT, args.x.n_col};
@@ -117,6 +123,7 @@ __device__ __forceinline__ void product_wide(const ProductArgs& args) {
             commit_copies();
         }
         weights_are_coming = false;
+        if (args.squares) store_scales<8 * NT>(args, columns, scales);
         const auto each_sum = [&](auto&& with) {
 #pragma unroll
             for (int n = 0; n < NT; n++)
@@ -172,7 +179,8 @@ __device__ __forceinline__ void product_wide(const ProductArgs& args) {
             each_sum([&](int n, int i, int row, int column) { sums[group][row][column] = range_sum(n, i); });
             __syncthreads();
         }
-        finish<F, PARTS, WT * 16, LD, (PARTS > 1)>(args, sums, columns, 0, n_column, tile0, bias);
+        const Late source{args, columns, 0, tile0 * 16, bias, scales};
+        finish<F, PARTS, WT * 16, LD, (PARTS > 1)>(args, sums, source, n_column, tile0);
         if (is_dense) break;
         __syncthreads();
     }

@@ -203,35 +203,50 @@ struct RouterArgs {
     int32_t k_pad;
     int32_t n_embd;       // a multiple of 4
     int32_t n_expert;
-    int32_t reserved;
+    float eps;
+    const float* squares; // [n_row][n_embd / 32]: sums of squares of the rows, which are yet to be scaled (see product.cuh); or null
 };
-static_assert(sizeof(RouterArgs) == 48, "as in src/args.rs");
+static_assert(sizeof(RouterArgs) == 56, "as in src/args.rs");
 
-// Router logits in float32, a warp each, the same for prompts and generated rows: near ties must not fall differently.
+// A router's weights of one expert: their beginning is in registers before the kernel before has ended, for it does not depend on that.
+struct RouterRow {
+    static constexpr int AHEAD = 8;
+    const float4* w;
+    float4 ahead[AHEAD];
+
+    __device__ __forceinline__ RouterRow(const RouterArgs& args, int expert) : w((const float4*)(args.weight + (size_t)expert * args.n_embd)) {
+        const int lane = threadIdx.x & 31, n = args.n_embd / 4;
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) ahead[i] = i * 32 + lane < n ? __ldg(w + i * 32 + lane) : make_float4(0, 0, 0, 0);
+    }
+
+    // The logit of a row in float32, by a warp, the same for prompts and generated rows: near ties must not fall differently.
+    __device__ __forceinline__ float logit(const RouterArgs& args, int row, int expert) const {
+        const int lane = threadIdx.x & 31, n = args.n_embd / 4;
+        const float4* x = (const float4*)(args.x + (size_t)row * args.k_pad);
+        float4 sum = make_float4(0, 0, 0, 0);
+        const auto add = [&](float4 a, float4 b) {
+            sum.x = fmaf(a.x, b.x, sum.x), sum.y = fmaf(a.y, b.y, sum.y), sum.z = fmaf(a.z, b.z, sum.z), sum.w = fmaf(a.w, b.w, sum.w);
+        };
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++)
+            if (i * 32 + lane < n) add(ahead[i], x[i * 32 + lane]);
+#pragma unroll 8
+        for (int i = AHEAD * 32 + lane; i < n; i += 32) add(__ldg(w + i), x[i]);
+        float logit = warp_sum((sum.x + sum.y) + (sum.z + sum.w));
+        if (args.squares) logit *= norm_scale(args.squares + (size_t)row * (args.n_embd / 32), args.n_embd / 32, args.eps);
+        return logit + (args.bias ? args.bias[expert] : 0.0f);
+    }
+};
+
 extern "C" __global__ void __launch_bounds__(THREADS) router(const __grid_constant__ RouterArgs args) {
-    const int lane = threadIdx.x & 31, expert = blockIdx.y * (THREADS / 32) + (threadIdx.x >> 5);
+    const int expert = blockIdx.y * (THREADS / 32) + (threadIdx.x >> 5);
     let_next_start();
     if (expert >= args.n_expert) return;
-    const float4* w = (const float4*)(args.weight + (size_t)expert * args.n_embd);
-    const int n = args.n_embd / 4;
-    // The weights do not depend on the previous kernel.
-    constexpr int AHEAD = 8;
-    float4 ahead[AHEAD];
-#pragma unroll
-    for (int i = 0; i < AHEAD; i++) ahead[i] = i * 32 + lane < n ? __ldg(w + i * 32 + lane) : make_float4(0, 0, 0, 0);
+    const RouterRow weights(args, expert);
     wait_for_previous();
-    const float4* x = (const float4*)(args.x + (size_t)blockIdx.x * args.k_pad);
-    float4 sum = make_float4(0, 0, 0, 0);
-    const auto add = [&](float4 a, float4 b) {
-        sum.x = fmaf(a.x, b.x, sum.x), sum.y = fmaf(a.y, b.y, sum.y), sum.z = fmaf(a.z, b.z, sum.z), sum.w = fmaf(a.w, b.w, sum.w);
-    };
-#pragma unroll
-    for (int i = 0; i < AHEAD; i++)
-        if (i * 32 + lane < n) add(ahead[i], x[i * 32 + lane]);
-#pragma unroll 8
-    for (int i = AHEAD * 32 + lane; i < n; i += 32) add(__ldg(w + i), x[i]);
-    const float logit = warp_sum((sum.x + sum.y) + (sum.z + sum.w));
-    if (lane == 0) args.logits[(size_t)blockIdx.x * args.n_expert + expert] = logit + (args.bias ? args.bias[expert] : 0.0f);
+    const float logit = weights.logit(args, blockIdx.x, expert);
+    if ((threadIdx.x & 31) == 0) args.logits[(size_t)blockIdx.x * args.n_expert + expert] = logit;
 }
 
 struct RouteArgs {
@@ -251,22 +266,44 @@ static_assert(sizeof(RouteArgs) == 64, "as in src/args.rs");
 // The experts of generated rows, in one block: at most 256 rows of 8 choices, at most 256 experts.
 constexpr int MAX_ENTRIES = 2048, MAX_EXPERTS = 256;
 
-extern "C" __global__ void __launch_bounds__(THREADS) route_decode(const __grid_constant__ RouteArgs args) {
-    __shared__ int16_t chosen[MAX_ENTRIES];
-    __shared__ int counts[MAX_EXPERTS];
-    let_next_start();
-    wait_for_previous();
-    const int lane = threadIdx.x & 31, n_entry = args.n_row * args.n_used;
-    for (int row = threadIdx.x >> 5; row < args.n_row; row += THREADS / 32) {
-        const float* logits = args.logits + (size_t)row * args.n_expert;
-        float first = 0.0f, sum = 0.0f, mine = 0.0f;
+// An expert and its weight: lane i has the i-th choice of a row.
+struct Choice {
+    int expert;
+    float weight;
+};
+
+// The n_used largest of a row's logits, of equal ones the first, and the softmax over them; by a warp.
+__device__ __forceinline__ Choice choose(const float* logits, int n_expert, int n_used) {
+    const int lane = threadIdx.x & 31;
+    Choice mine{0, 0.0f};
+    float first = 0.0f, sum = 0.0f;
+    const auto take = [&](int c, int at, float best) {
+        if (c == 0) first = best;
+        const float w = expf(best - first);
+        sum += w;
+        if (lane == c) mine = Choice{at, w};
+    };
+    if (n_expert <= 32) {
+        // As integers, floats are in order once the negative ones' bits are inverted; 0 is what cannot be chosen. -0 and 0 are equal.
+        const float v = lane < n_expert ? logits[lane] + 0.0f : 0.0f;
+        const uint32_t bits = __float_as_uint(v);
+        uint32_t key = bits >> 31 ? ~bits : bits | 0x80000000u;
+        if (lane >= n_expert || v != v) key = 0;
+        for (int c = 0; c < n_used; c++) {
+            const uint32_t most = __reduce_max_sync(~0u, key);
+            const int at = most == 0 ? 0 : __ffs(__ballot_sync(~0u, key == most)) - 1;  // all are no numbers: any expert will do
+            const float best = __shfl_sync(~0u, v, at);
+            if (lane == at) key = 0;
+            take(c, at, best);
+        }
+    } else {
         int previous = -1;
         float previous_value = INFINITY;
-        for (int c = 0; c < args.n_used; c++) {
+        for (int c = 0; c < n_used; c++) {
             // The largest that comes after the previous one in the order of (value, then index).
             float best = -INFINITY;
-            int at = args.n_expert;
-            for (int e = lane; e < args.n_expert; e += 32) {
+            int at = n_expert;
+            for (int e = lane; e < n_expert; e += 32) {
                 const float v = logits[e];
                 const bool is_later = v < previous_value || (v == previous_value && e > previous);
                 if (is_later && (v > best || (v == best && e < at))) best = v, at = e;
@@ -277,15 +314,27 @@ extern "C" __global__ void __launch_bounds__(THREADS) route_decode(const __grid_
                 const int e = __shfl_xor_sync(~0u, at, o);
                 if (v > best || (v == best && e < at)) best = v, at = e;
             }
-            if (at >= args.n_expert) at = 0;  // not a number: any expert will do
+            if (at >= n_expert) at = 0;  // not a number: any expert will do
             previous = at, previous_value = best;
-            if (c == 0) first = best;
-            const float w = expf(best - first);
-            sum += w;
-            if (lane == c) mine = w;
-            if (lane == 0) chosen[row * args.n_used + c] = args.rows[row].slot < 0 ? -1 : (int16_t)at;
+            take(c, at, best);
         }
-        if (lane < args.n_used) args.weights[row * args.n_used + lane] = mine / sum;
+    }
+    mine.weight /= sum;
+    return mine;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) route_decode(const __grid_constant__ RouteArgs args) {
+    __shared__ int16_t chosen[MAX_ENTRIES];
+    __shared__ int counts[MAX_EXPERTS];
+    let_next_start();
+    wait_for_previous();
+    const int lane = threadIdx.x & 31, n_entry = args.n_row * args.n_used;
+    for (int row = threadIdx.x >> 5; row < args.n_row; row += THREADS / 32) {
+        const Choice choice = choose(args.logits + (size_t)row * args.n_expert, args.n_expert, args.n_used);
+        if (lane < args.n_used) {
+            args.weights[row * args.n_used + lane] = choice.weight;
+            chosen[row * args.n_used + lane] = args.rows[row].slot < 0 ? -1 : (int16_t)choice.expert;
+        }
     }
     __syncthreads();
     for (int e = threadIdx.x; e < args.n_expert; e += THREADS) {
@@ -306,4 +355,60 @@ extern "C" __global__ void __launch_bounds__(THREADS) route_decode(const __grid_
         for (int i = 0; i < n_entry; i++)
             if (chosen[i] == e) args.entries[offset++] = i;
     }
+}
+
+struct RouteFewArgs {
+    RouterArgs router;
+    RouteArgs route;
+};
+static_assert(sizeof(RouteFewArgs) == 120, "as in src/args.rs");
+
+// Router and choice in one, for few rows and at most 32 experts: a cluster of 8 blocks, a warp an expert; the first block has the logits and
+// chooses.
+constexpr int FEW_ROWS = 4, FEW_EXPERTS = 32, FEW_THREADS = 128;
+
+extern "C" __global__ void __launch_bounds__(FEW_THREADS) route_few(const __grid_constant__ RouteFewArgs args) {
+    __shared__ float logits[FEW_ROWS][FEW_EXPERTS];
+    __shared__ int16_t chosen[FEW_ROWS * FEW_EXPERTS];
+    const RouteArgs& route = args.route;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_expert = route.n_expert, n_used = route.n_used;
+    const int expert = blockIdx.x * (FEW_THREADS / 32) + warp, n_entry = route.n_row * n_used;
+    let_next_start();
+    cluster_arrive();
+    const RouterRow weights(args.router, min(expert, n_expert - 1));
+    wait_for_previous();
+    // Rows were complete before this chain of dependent launches.
+    const bool is_active = warp < route.n_row && route.rows[warp].slot >= 0;
+    cluster_wait();
+    for (int row = 0; row < route.n_row; row++) {
+        const float logit = weights.logit(args.router, row, min(expert, n_expert - 1));
+        if (lane == 0 && expert < n_expert) store_to_first(&logits[row][expert], logit);
+    }
+    cluster_arrive();
+    cluster_wait();
+    if (blockIdx.x > 0) return;
+    if (warp < route.n_row) {
+        const Choice choice = choose(logits[warp], n_expert, n_used);
+        if (lane < n_used) {
+            route.weights[warp * n_used + lane] = choice.weight;
+            chosen[warp * n_used + lane] = is_active ? (int16_t)choice.expert : (int16_t)-1;
+        }
+    }
+    __syncthreads();
+    if (warp > 0) return;
+    int n = 0;
+    for (int i = 0; i < n_entry; i++) n += chosen[i] == lane;
+    int offset = n;
+#pragma unroll
+    for (int o = 1; o < 32; o <<= 1) {
+        const int before = __shfl_up_sync(~0u, offset, o);
+        if (lane >= o) offset += before;
+    }
+    const uint32_t used = __ballot_sync(~0u, n > 0);
+    if (lane < n_expert) route.offsets[lane + 1] = offset;
+    if (lane == 0) route.offsets[0] = 0, route.active[0] = __popc(used);
+    if (n > 0) route.active[1 + __popc(used & ((1u << lane) - 1))] = lane;
+    offset -= n;
+    for (int i = 0; i < n_entry; i++)
+        if (chosen[i] == lane) route.entries[offset++] = i;
 }

@@ -88,7 +88,7 @@ pub(crate) struct ProductArgs {
     pub(crate) qkv_row: i32,
     pub(crate) n_kv_head: i32,
     pub(crate) max_pages: i32,
-    pub(crate) reserved0: i32,
+    pub(crate) n_square: i32,
     pub(crate) turns: DevicePtr,
     pub(crate) k_cache: DevicePtr,
     pub(crate) v_cache: DevicePtr,
@@ -101,10 +101,25 @@ pub(crate) struct ProductArgs {
     pub(crate) weights: DevicePtr,
     pub(crate) expert_bytes: u64,
     pub(crate) column_divisor: i32,
-    pub(crate) reserved: i32,
+    pub(crate) eps: f32,
+    pub(crate) squares: DevicePtr,
+    pub(crate) next_weight: DevicePtr,
+    pub(crate) next_squares: DevicePtr,
+    pub(crate) ahead: DevicePtr,
+    pub(crate) ahead_bytes: u64,
 }
 
-assert_size!(ProductArgs, 256);
+assert_size!(ProductArgs, 296);
+
+/// Of product_pair.cuh.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct PairArgs {
+    pub(crate) first: ProductArgs,
+    pub(crate) second: ProductArgs,
+}
+
+assert_size!(PairArgs, 592);
 
 /// Of repack.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -216,10 +231,11 @@ pub(crate) struct RouterArgs {
     pub(crate) k_pad: i32,
     pub(crate) n_embd: i32,
     pub(crate) n_expert: i32,
-    pub(crate) reserved: i32,
+    pub(crate) eps: f32,
+    pub(crate) squares: DevicePtr,
 }
 
-assert_size!(RouterArgs, 48);
+assert_size!(RouterArgs, 56);
 
 /// Of rows.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -238,3 +254,13 @@ pub(crate) struct RouteArgs {
 }
 
 assert_size!(RouteArgs, 64);
+
+/// Of rows.cu.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct RouteFewArgs {
+    pub(crate) router: RouterArgs,
+    pub(crate) route: RouteArgs,
+}
+
+assert_size!(RouteFewArgs, 120);

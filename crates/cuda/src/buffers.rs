@@ -83,6 +83,20 @@ impl Act {
     }
 }
 
+/// What a product reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Input {
+    pub(crate) act: ActOut,
+    /// Where the product is to scale the activations' rows, as a norm does, their sums of squares; or none.
+    pub(crate) squares: DevicePtr,
+}
+
+impl From<ActOut> for Input {
+    fn from(act: ActOut) -> Input {
+        Input { act, squares: DevicePtr(0) }
+    }
+}
+
 /// Which forms of activations the next products read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Forms {
@@ -139,6 +153,8 @@ pub(crate) struct DecodeBuffers {
     /// `[n_col, 2, n_kv]` float32: keys and values that go to a cache of Q8_0.
     pub(crate) fresh: Option<DevicePtr>,
     pub(crate) normed: Act,
+    /// `[n_col, n_embd / 32]`: sums of squares of `x`, where a norm is left to the product that reads `normed`.
+    pub(crate) squares: DevicePtr,
     pub(crate) attended: Act,
     /// Columns are rows times used experts.
     pub(crate) hidden: Act,
@@ -230,6 +246,7 @@ impl Buffers {
             q: taker.take(n_col * n_q, 4),
             fresh: is_q8.then(|| taker.take(n_col * 2 * n_kv, 4)),
             normed: Act::take(taker, n_col, arch.n_embd),
+            squares: taker.take(n_col * (arch.n_embd / 32), 4),
             attended: Act::take(taker, n_col, n_q),
             hidden: Act::take(taker, n_col * n_used, n_ff),
             routing: Routing::take(taker, n_col, 1, arch),

@@ -2,17 +2,20 @@
 //!
 //! Every launch here is captured in a graph: what changes from step to step is read from device memory.
 
+use std::cell::RefCell;
+
 use model::stage::Stage;
 
-use crate::args::{Epilogue, ProductArgs, RouteArgs};
-use crate::buffers::{Act, Forms};
+use crate::ahead::Ahead;
+use crate::args::{ActOut, Epilogue, PairArgs, ProductArgs, RouteArgs};
+use crate::buffers::{Act, Forms, Input};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
-use crate::kernels::Launch;
 use crate::launch::attend;
+use crate::layout::tile_bytes;
 use crate::network::{Network, forms};
 use crate::observe::{Observer, Rows};
-use crate::place::{FfnPlace, LayerPlace, RouterPlace, Tiles};
+use crate::place::{FfnPlace, LayerPlace, NormPlace, RouterPlace, Tiles};
 
 /// The shape of a step's generated rows: everything a captured graph depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,18 +36,50 @@ impl Shape {
     }
 }
 
+/// Bytes of weights that the second-level cache is asked to hold before they are read: less than it has, for it holds what was read as well.
+const AHEAD: u64 = 16 << 20;
+
 /// What generated rows run on.
 pub(crate) struct Decode<'a> {
-    pub(crate) network: &'a Network,
-    pub(crate) stream: &'a Stream,
-    pub(crate) shape: Shape,
+    network: &'a Network,
+    stream: &'a Stream,
+    shape: Shape,
     /// `[n_slot]`: the token last sampled in each slot.
-    pub(crate) last: DevicePtr,
+    last: DevicePtr,
+    ahead: RefCell<Ahead>,
 }
 
-impl Decode<'_> {
-    /// All layers.
-    pub(crate) fn layers(&self, observer: &mut Observer<'_>) -> Result<(), CudaError> {
+/// What a product does for the norm that follows it: which norm, and where the activations go.
+type Next = Option<(NormPlace, ActOut)>;
+
+impl<'a> Decode<'a> {
+    pub(crate) fn new(
+        network: &'a Network,
+        stream: &'a Stream,
+        shape: Shape,
+        last: DevicePtr,
+    ) -> Decode<'a> {
+        let mut ahead = Ahead::new(AHEAD);
+        let n_bytes = |tiles: &Tiles| (tiles.n_tile * tile_bytes(tiles.format, tiles.n_in)) as u64;
+        for layer in &network.layers {
+            let attention = layer.qkv.runs.iter().map(|(_, tiles)| tiles).chain([&layer.attn_output]);
+            attention.for_each(|tiles| ahead.push(n_bytes(tiles), Some(tiles.at)));
+            match &layer.ffn {
+                FfnPlace::Dense { input, down } => {
+                    [input, down].into_iter().for_each(|tiles| ahead.push(n_bytes(tiles), Some(tiles.at)));
+                }
+                FfnPlace::Experts { input, down, .. } => {
+                    let n_used = network.n_used() as u64;
+                    [input, down].into_iter().for_each(|tiles| ahead.push(n_used * tiles.expert_bytes, None));
+                }
+            }
+        }
+        ahead.push(n_bytes(&network.output), Some(network.output.at));
+        Decode { network, stream, shape, last, ahead: RefCell::new(ahead) }
+    }
+
+    /// All layers, and the logits into the shared buffer.
+    pub(crate) fn run(&self, observer: &mut Observer<'_>) -> Result<(), CudaError> {
         let network = self.network;
         let buffers = &network.buffers.decode;
         let blocks = (network.arch.n_embd / 4).div_ceil(256);
@@ -53,18 +88,18 @@ impl Decode<'_> {
         observer.see(Stage::Embed, 0, x)?;
         // Parts of the experts that the next norm adds to x.
         let mut parts = DevicePtr(0);
-        for (n, layer) in network.layers.iter().enumerate() {
-            self.layer(n, layer, parts, observer)?;
+        // The next norm's result, where the product before it has left one.
+        let mut left = None;
+        for n in 0..network.layers.len() {
+            left = self.layer(n, (left, parts), observer)?;
             parts = match network.buffers.decode.routing {
                 Some(routing) if !observer.is_watching() => routing.parts,
                 _ => DevicePtr(0),
             };
         }
-        // The head's norm may take its rows in another order, so what is left is added here.
-        if parts != DevicePtr(0) {
-            self.add_parts()?;
-        }
-        Ok(())
+        let act = self.act(&buffers.normed, [&network.output], observer);
+        let input = self.normed(network.output_norm, act, (left, parts))?;
+        self.launch(&network.output, &network.logits(input))
     }
 
     fn add_parts(&self) -> Result<(), CudaError> {
@@ -82,29 +117,80 @@ impl Decode<'_> {
         act: &Act,
         readers: impl IntoIterator<Item = &'t Tiles>,
         observer: &Observer<'_>,
-    ) -> crate::args::ActOut {
+    ) -> ActOut {
         let read = forms(readers);
         act.of(self.shape.n_row, Forms { floats: read.floats || observer.is_watching(), ..read })
     }
 
+    /// A norm's result: what was left for it, or a kernel's, which adds `parts` to x.
+    fn normed(
+        &self,
+        norm: NormPlace,
+        act: ActOut,
+        (left, parts): (Option<Input>, DevicePtr),
+    ) -> Result<Input, CudaError> {
+        if let Some(left) = left {
+            return Ok(left);
+        }
+        let network = self.network;
+        let mut args = network.norm(norm, network.buffers.decode.x);
+        (args.act, args.parts, args.n_part) = (act, parts, network.n_used() as i32);
+        network.launch_norm_few(self.stream, self.shape.n_row, &args)?;
+        Ok(act.into())
+    }
+
+    /// Launches the product of the next weights.
+    fn launch(&self, tiles: &Tiles, args: &ProductArgs) -> Result<(), CudaError> {
+        self.network.launch_product(self.stream, tiles, &self.fetching(*args))
+    }
+
+    /// The product of the next weights, with what is to be fetched meanwhile.
+    fn fetching(&self, args: ProductArgs) -> ProductArgs {
+        let range = self.ahead.borrow_mut().step();
+        ProductArgs { ahead: self.network.at(range.at), ahead_bytes: range.n_bytes, ..args }
+    }
+
+    /// Launches a product that is added to the residual, and gives what it left for the norm that follows.
+    fn add(&self, tiles: &Tiles, input: ActOut, next: Next) -> Result<Option<Input>, CudaError> {
+        let network = self.network;
+        let buffers = &network.buffers.decode;
+        let mut args = ProductArgs {
+            out: buffers.x,
+            ld_out: network.arch.n_embd as i32,
+            ..network.product(tiles, input, Epilogue::Residual)
+        };
+        let mut left = None;
+        if let Some((norm, act)) = next
+            && network.can_leave(norm)?
+        {
+            (args.act, args.next_weight, args.next_squares) = (act, network.at(norm.weight), buffers.squares);
+            left = Some(Input { act, squares: buffers.squares });
+        }
+        self.launch(tiles, &args)?;
+        Ok(left)
+    }
+
+    fn qkv_act(&self, layer: &LayerPlace, observer: &Observer<'_>) -> ActOut {
+        let tiles = layer.qkv.runs.iter().map(|(_, tiles)| tiles);
+        self.act(&self.network.buffers.decode.normed, tiles, observer)
+    }
+
+    /// One layer, from what was left for its first norm to what it leaves for the next layer's, or the head's.
     fn layer(
         &self,
         n: usize,
-        layer: &LayerPlace,
-        parts: DevicePtr,
+        before: (Option<Input>, DevicePtr),
         observer: &mut Observer<'_>,
-    ) -> Result<(), CudaError> {
+    ) -> Result<Option<Input>, CudaError> {
         let network = self.network;
+        let layer = &network.layers[n];
         let (arch, buffers) = (&network.arch, &network.buffers.decode);
         let n_row = self.shape.n_row;
         let (k_cache, v_cache) = network.kv(n);
 
-        let normed = self.act(&buffers.normed, layer.qkv.runs.iter().map(|(_, tiles)| tiles), observer);
-        let mut norm = network.norm(layer.attn_norm, buffers.x);
-        (norm.act, norm.parts, norm.n_part) = (normed, parts, network.n_used() as i32);
-        network.launch_norm_few(self.stream, n_row, &norm)?;
-        for (first_row, tiles) in &layer.qkv.runs {
-            let args = ProductArgs {
+        let normed = self.normed(layer.attn_norm, self.qkv_act(layer, observer), before)?;
+        let product = |first_row: usize, tiles: &Tiles| {
+            self.fetching(ProductArgs {
                 out: buffers.q,
                 ld_out: arch.attention.n_q() as i32,
                 head_dim: arch.attention.head_dim as i32,
@@ -112,7 +198,7 @@ impl Decode<'_> {
                 adjacent: i32::from(network.heads.adjacent),
                 n_q: arch.attention.n_q() as i32,
                 n_k: arch.attention.n_kv() as i32,
-                qkv_row: *first_row as i32,
+                qkv_row: first_row as i32,
                 n_kv_head: arch.attention.n_kv_head as i32,
                 max_pages: network.max_pages() as i32,
                 turns: network.buffers.shared.turns,
@@ -122,8 +208,17 @@ impl Decode<'_> {
                 page_tables: network.buffers.shared.page_tables,
                 fresh: network.fresh(),
                 ..network.product(tiles, normed, Epilogue::Qkv)
-            };
-            network.launch_product(self.stream, tiles, &args)?;
+            })
+        };
+        let products: Vec<_> = layer.qkv.runs.iter().map(|(row, tiles)| (tiles, product(*row, tiles))).collect();
+        let are_paired = match products[..] {
+            [(a, first), (b, second)] => network.launch_pair(self.stream, [a, b], &PairArgs { first, second })?,
+            _ => false,
+        };
+        if !are_paired {
+            for (tiles, args) in &products {
+                network.launch_product(self.stream, tiles, args)?;
+            }
         }
         observer.see(Stage::Qkv, n, Rows::float(buffers.q, n_row, arch.attention.n_q()))?;
 
@@ -131,28 +226,44 @@ impl Decode<'_> {
         self.attend(n, layer, attended)?;
         observer.see(Stage::Attend, n, Rows::act(&buffers.attended, n_row))?;
 
-        let args = ProductArgs {
-            out: buffers.x,
-            ld_out: arch.n_embd as i32,
-            ..network.product(&layer.attn_output, attended, Epilogue::Residual)
-        };
-        network.launch_product(self.stream, &layer.attn_output, &args)?;
+        let normed = self.ffn_act(layer, observer);
+        let left = self.add(&layer.attn_output, attended, Some((layer.ffn_norm, normed)))?;
         let x = Rows::float(buffers.x, n_row, arch.n_embd);
         observer.see(Stage::AttnOut, n, x)?;
 
-        match &layer.ffn {
-            FfnPlace::Dense { input, down } => self.dense(n, layer, (input, down), observer)?,
+        let normed = self.normed(layer.ffn_norm, normed, (left, DevicePtr(0)))?;
+        let left = match &layer.ffn {
+            FfnPlace::Dense { input, down } => {
+                let (norm, act) = match network.layers.get(n + 1) {
+                    Some(next) => (next.attn_norm, self.qkv_act(next, observer)),
+                    None => (network.output_norm, self.act(&buffers.normed, [&network.output], observer)),
+                };
+                self.dense(n, (normed, Some((norm, act))), (input, down), observer)?
+            }
             FfnPlace::Experts { router, input, down } => {
-                self.experts(n, layer, (router, input, down), observer)?;
+                self.experts(n, normed, (router, input, down), observer)?;
                 if observer.is_watching() {
                     self.add_parts()?;
                 }
+                None
             }
-        }
-        observer.see(Stage::FfnOut, n, x)
+        };
+        observer.see(Stage::FfnOut, n, x)?;
+        Ok(left)
     }
 
-    fn attend(&self, n: usize, layer: &LayerPlace, out: crate::args::ActOut) -> Result<(), CudaError> {
+    fn ffn_act(&self, layer: &LayerPlace, observer: &Observer<'_>) -> ActOut {
+        let normed = &self.network.buffers.decode.normed;
+        match &layer.ffn {
+            FfnPlace::Dense { input, .. } => self.act(normed, [input], observer),
+            // The router reads floats.
+            FfnPlace::Experts { input, .. } => {
+                normed.of(self.shape.n_row, Forms { floats: true, ..forms([input]) })
+            }
+        }
+    }
+
+    fn attend(&self, n: usize, layer: &LayerPlace, out: ActOut) -> Result<(), CudaError> {
         let network = self.network;
         let (attention, buffers) = (&network.arch.attention, &network.buffers.decode);
         let (k_cache, v_cache) = network.kv(n);
@@ -185,29 +296,18 @@ impl Decode<'_> {
     fn dense(
         &self,
         n: usize,
-        layer: &LayerPlace,
+        (normed, next): (Input, Next),
         (input, down): (&Tiles, &Tiles),
         observer: &mut Observer<'_>,
-    ) -> Result<(), CudaError> {
-        let network = self.network;
-        let buffers = &network.buffers.decode;
-        let normed = self.act(&buffers.normed, [input], observer);
-        let mut norm = network.norm(layer.ffn_norm, buffers.x);
-        norm.act = normed;
-        network.launch_norm_few(self.stream, self.shape.n_row, &norm)?;
+    ) -> Result<Option<Input>, CudaError> {
+        let buffers = &self.network.buffers.decode;
         let hidden = self.act(&buffers.hidden, [down], observer);
-        let args = ProductArgs { act: hidden, ..self.hidden_product(input, normed) };
-        network.launch_product(self.stream, input, &args)?;
+        self.launch(input, &ProductArgs { act: hidden, ..self.hidden_product(input, normed) })?;
         observer.see(Stage::FfnIn, n, Rows::act(&buffers.hidden, self.shape.n_row))?;
-        let args = ProductArgs {
-            out: buffers.x,
-            ld_out: network.arch.n_embd as i32,
-            ..network.product(down, hidden, Epilogue::Residual)
-        };
-        network.launch_product(self.stream, down, &args)
+        self.add(down, hidden, next)
     }
 
-    fn hidden_product(&self, input: &Tiles, x: crate::args::ActOut) -> ProductArgs {
+    fn hidden_product(&self, input: &Tiles, x: Input) -> ProductArgs {
         let (activation, alpha, limit) = self.network.activation();
         let is_plain = self.network.arch.feed_forward.kind == model::architecture::FeedForwardKind::Plain;
         let epilogue = if is_plain { Epilogue::Plain } else { Epilogue::Gated };
@@ -217,7 +317,7 @@ impl Decode<'_> {
     fn experts(
         &self,
         n: usize,
-        layer: &LayerPlace,
+        normed: Input,
         (router, input, down): (&RouterPlace, &Tiles, &Tiles),
         observer: &mut Observer<'_>,
     ) -> Result<(), CudaError> {
@@ -226,12 +326,6 @@ impl Decode<'_> {
         let Some(routing) = buffers.routing else { return Ok(()) };
         let (n_row, n_used) = (self.shape.n_row, network.n_used());
         let n_expert = router.n_expert;
-        let read = Forms { floats: true, ..forms([input]) };
-        let normed = buffers.normed.of(self.shape.n_row, read);
-        let mut norm = network.norm(layer.ffn_norm, buffers.x);
-        norm.act = normed;
-        network.launch_norm_few(self.stream, n_row, &norm)?;
-        network.launch_router(self.stream, router, (normed, routing.logits, n_row))?;
         let route = RouteArgs {
             logits: routing.logits,
             rows: buffers.rows,
@@ -244,7 +338,7 @@ impl Decode<'_> {
             n_used: n_used as i32,
             reserved: 0,
         };
-        network.kernels.launch(self.stream, &Launch::new("route_decode", [1, 1], 256), &route)?;
+        network.launch_route(self.stream, router, (normed, route))?;
 
         let n_entry = n_row * n_used;
         let forms = forms([down]);
@@ -260,14 +354,16 @@ impl Decode<'_> {
             ..args
         };
         let args = ProductArgs { act: hidden, ..self.hidden_product(input, normed) };
-        network.launch_experts(self.stream, input, (&chosen(args, input, n_used), n_entry, n_expert))?;
+        let args = self.fetching(chosen(args, input, n_used));
+        network.launch_experts(self.stream, input, (&args, n_entry, n_expert))?;
         observer.see(Stage::FfnIn, n, Rows::act(&buffers.hidden, n_entry))?;
         let args = ProductArgs {
             out: routing.parts,
             ld_out: network.arch.n_embd as i32,
             ..network.product(down, hidden, Epilogue::Weighted)
         };
-        network.launch_experts(self.stream, down, (&chosen(args, down, 1), n_entry, n_expert))
+        let args = self.fetching(chosen(args, down, 1));
+        network.launch_experts(self.stream, down, (&args, n_entry, n_expert))
     }
 }
 
@@ -284,11 +380,15 @@ impl Network {
         let mut norm = self.norm(self.output_norm, x);
         (norm.source, norm.act) = (heads, input);
         self.launch_norm_few(stream, n_row, &norm)?;
-        let args = ProductArgs {
-            out: shared.logits,
+        self.launch_product(stream, &self.output, &self.logits(input))
+    }
+
+    /// The product that gives logits, into the shared buffer.
+    fn logits(&self, input: impl Into<Input>) -> ProductArgs {
+        ProductArgs {
+            out: self.buffers.shared.logits,
             ld_out: self.arch.n_vocab as i32,
             ..self.product(&self.output, input, Epilogue::Store)
-        };
-        self.launch_product(stream, &self.output, &args)
+        }
     }
 }

@@ -416,8 +416,8 @@ impl CudaExecutor {
 
         let n_vocab = self.limits.n_vocab;
         let run = |stream: &Stream, observer: &mut Observer<'_>| {
-            Decode { network, stream, shape, last: shared.sample_generated.last }.layers(observer)?;
-            network.head(stream, (buffers.x, DevicePtr(0)), shape.n_row)?;
+            let decode = Decode::new(network, stream, shape, shared.sample_generated.last);
+            decode.run(observer)?;
             observer.see(Stage::Head, 0, Rows::float(shared.logits, n, n_vocab))?;
             if network.kernels.is_rehearsing() {
                 return Ok(());

@@ -18,12 +18,14 @@ pub(crate) struct Launch {
     pub(crate) grid: [u32; 3],
     pub(crate) n_thread: u32,
     pub(crate) shared_bytes: u32,
+    /// Blocks of a cluster; 1 for none.
+    pub(crate) cluster: u32,
 }
 
 impl Launch {
     /// Over a flat grid, without dynamic shared memory.
     pub(crate) fn new(name: impl Into<String>, [x, y]: [u32; 2], n_thread: u32) -> Launch {
-        Launch { name: name.into(), grid: [x, y, 1], n_thread, shared_bytes: 0 }
+        Launch { name: name.into(), grid: [x, y, 1], n_thread, shared_bytes: 0, cluster: 1 }
     }
 }
 
@@ -55,7 +57,7 @@ const WAITS_FROM: u32 = 90;
 /// The file of kernels in which a kernel is.
 fn module_of(name: &str) -> Option<&'static str> {
     let file = match name {
-        "norm_rows" | "norm_few" | "prompt_rope" | "router" | "route_decode" => "rows",
+        "norm_rows" | "norm_few" | "prompt_rope" | "router" | "route_decode" | "route_few" => "rows",
         "gather_prompt" => "route_prompt",
         _ if name.starts_with("embed_") => "unpack",
         _ => {
@@ -93,6 +95,11 @@ impl Kernels {
     /// Whether launches only load their kernels.
     pub(crate) fn is_rehearsing(&self) -> bool {
         self.is_dry.get()
+    }
+
+    /// Whether kernels' code is of Hopper or later: they wait for the one before them, and may form clusters.
+    pub(crate) fn is_hopper(&self) -> Result<bool, CudaError> {
+        Ok(self.load("norm_few", 0)?.overlaps)
     }
 
     /// The kernel of this name, allowed to ask for this much shared memory.
@@ -140,6 +147,7 @@ impl Kernels {
             block: [launch.n_thread, 1, 1],
             shared_bytes: launch.shared_bytes,
             pdl: loaded.overlaps,
+            cluster: launch.cluster,
         };
         driver::launch(stream, &loaded.function, shape, args)
     }

@@ -3,15 +3,19 @@
 use model::KvType;
 use model::architecture::{Activation, Architecture, FeedForwardKind, NormKind};
 
-use crate::args::{ActOut, EmbedArgs, Epilogue, NormArgs, PAGE, ProductArgs, RouterArgs};
-use crate::buffers::{Buffers, Forms, Taker};
+use crate::args::{EmbedArgs, Epilogue, NormArgs, PAGE, PairArgs, ProductArgs, RouteArgs, RouteFewArgs, RouterArgs};
+use crate::buffers::{Buffers, Forms, Input, Taker};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::kernels::{Kernels, Launch};
-use crate::launch::product::{Wanted, variant};
-use crate::layout::{is_float, suffix};
+use crate::launch::product::{Wanted, pair, variant};
+use crate::layout::{UNIT, is_float, suffix};
 use crate::options::{Sizes, plane_bytes};
 use crate::place::{HeadShape, LayerPlace, NormPlace, Placement, RouterPlace, Tiles};
+
+/// Up to how many rows and experts the kernel route_few takes (rows.cu).
+const FEW_ROWS: usize = 4;
+const FEW_EXPERTS: usize = 32;
 
 /// A model on its device.
 pub(crate) struct Network {
@@ -149,6 +153,12 @@ impl Network {
         }
     }
 
+    /// Whether a product can do this norm's work for the one after it (see product.cuh), so that it needs no kernel.
+    pub(crate) fn can_leave(&self, norm: NormPlace) -> Result<bool, CudaError> {
+        let is_rms = self.arch.norm.kind == NormKind::Rms && norm.bias.is_none();
+        Ok(is_rms && self.arch.n_embd.is_multiple_of(UNIT) && self.kernels.is_hopper()?)
+    }
+
     /// Launches a norm over a prompt's rows.
     pub(crate) fn launch_norm(
         &self,
@@ -174,25 +184,52 @@ impl Network {
         &self,
         stream: &Stream,
         router: &RouterPlace,
-        (x, logits, n_row): (ActOut, DevicePtr, usize),
+        (x, logits, n_row): (Input, DevicePtr, usize),
     ) -> Result<(), CudaError> {
-        let args = RouterArgs {
-            x: x.f,
-            weight: self.at(router.weight),
-            bias: self.at_maybe(router.bias),
-            logits,
-            k_pad: x.k_pad,
-            n_embd: self.arch.n_embd as i32,
-            n_expert: router.n_expert as i32,
-            reserved: 0,
-        };
+        let args = self.router(router, x, logits);
         let grid = [n_row as u32, router.n_expert.div_ceil(8) as u32];
         self.kernels.launch(stream, &Launch::new("router", grid, 256), &args)
     }
 
+    /// A router's logits of float activations.
+    fn router(&self, router: &RouterPlace, x: Input, logits: DevicePtr) -> RouterArgs {
+        RouterArgs {
+            x: x.act.f,
+            weight: self.at(router.weight),
+            bias: self.at_maybe(router.bias),
+            logits,
+            k_pad: x.act.k_pad,
+            n_embd: self.arch.n_embd as i32,
+            n_expert: router.n_expert as i32,
+            eps: self.arch.norm.eps,
+            squares: x.squares,
+        }
+    }
+
+    /// Launches what chooses the experts of generated rows.
+    pub(crate) fn launch_route(
+        &self,
+        stream: &Stream,
+        router: &RouterPlace,
+        (x, route): (Input, RouteArgs),
+    ) -> Result<(), CudaError> {
+        let n_row = route.n_row as usize;
+        if n_row <= FEW_ROWS && router.n_expert <= FEW_EXPERTS && self.kernels.is_hopper()? {
+            let args = RouteFewArgs { router: self.router(router, x, route.logits), route };
+            let launch = Launch { cluster: 8, ..Launch::new("route_few", [8, 1], 128) };
+            return self.kernels.launch(stream, &launch, &args);
+        }
+        self.launch_router(stream, router, (x, route.logits, n_row))?;
+        self.kernels.launch(stream, &Launch::new("route_decode", [1, 1], 256), &route)
+    }
+
     /// A product with these weights; the epilogue's own fields are for the caller.
-    pub(crate) fn product(&self, tiles: &Tiles, x: ActOut, epilogue: Epilogue) -> ProductArgs {
+    pub(crate) fn product(&self, tiles: &Tiles, x: impl Into<Input>, epilogue: Epilogue) -> ProductArgs {
+        let Input { act: x, squares } = x.into();
         ProductArgs {
+            squares,
+            n_square: (self.arch.n_embd / 32) as i32,
+            eps: self.arch.norm.eps,
             w: self.at(tiles.at),
             bias: self.at_maybe(tiles.bias),
             n_tile: tiles.n_tile as i32,
@@ -212,14 +249,34 @@ impl Network {
         args: &ProductArgs,
     ) -> Result<(), CudaError> {
         let n_col = args.x.n_col as usize;
-        let variant = variant(tiles.format, self.wanted(tiles, n_col, args));
+        let variant = variant(tiles.format, self.wanted(tiles, (n_col, 1), args));
         let grid = [tiles.n_tile.div_ceil(variant.n_tile) as u32, n_col.div_ceil(variant.n_column) as u32];
-        self.kernels.launch(stream, &variant.launch(grid), args)
+        // What a norm wants are blocks of 32 rows: of two blocks of one tile.
+        let cluster = if args.next_weight != DevicePtr(0) && variant.n_tile == 1 { 2 } else { 1 };
+        self.kernels.launch(stream, &Launch { cluster, ..variant.launch(grid) }, args)
     }
 
-    fn wanted(&self, tiles: &Tiles, n_col: usize, args: &ProductArgs) -> Wanted {
+    /// Launches two products with the same activations as one, if there is a kernel for that.
+    pub(crate) fn launch_pair(
+        &self,
+        stream: &Stream,
+        tiles: [&Tiles; 2],
+        args: &PairArgs,
+    ) -> Result<bool, CudaError> {
+        let n_col = args.first.x.n_col as usize;
+        let n_tile = tiles[0].n_tile + tiles[1].n_tile;
+        let wanted = Wanted { n_tile, ..self.wanted(tiles[0], (n_col, 1), &args.first) };
+        let Some(variant) = pair(tiles.map(|tiles| tiles.format), wanted) else { return Ok(false) };
+        let grid = [n_tile as u32, n_col.div_ceil(variant.n_column) as u32];
+        self.kernels.launch(stream, &variant.launch(grid), args)?;
+        Ok(true)
+    }
+
+    fn wanted(&self, tiles: &Tiles, (n_col, n_matrix): (usize, usize), args: &ProductArgs) -> Wanted {
         Wanted {
             n_tile: tiles.n_tile,
+            n_unit: tiles.n_unit,
+            n_matrix,
             n_col,
             needs_groups: [Epilogue::Gated as i32, Epilogue::Plain as i32].contains(&args.epilogue),
             max_shared_bytes: self.kernels.device().max_shared_bytes(),
@@ -235,8 +292,9 @@ impl Network {
     ) -> Result<(), CudaError> {
         // Columns spread over the experts: about twice the mean fits one pass.
         let expected = (2 * n_entry / n_expert).clamp(1, n_entry);
-        let variant = variant(tiles.format, self.wanted(tiles, expected, args));
-        let grid = [tiles.n_tile.div_ceil(variant.n_tile) as u32, n_entry.min(n_expert) as u32];
+        let n_matrix = n_entry.min(n_expert);
+        let variant = variant(tiles.format, self.wanted(tiles, (expected, n_matrix), args));
+        let grid = [tiles.n_tile.div_ceil(variant.n_tile) as u32, n_matrix as u32];
         self.kernels.launch(stream, &variant.launch(grid), args)
     }
 }

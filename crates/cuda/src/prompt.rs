@@ -299,7 +299,7 @@ impl Prompt<'_> {
         let mut norm = network.norm(layer.ffn_norm, buffers.x);
         (norm.out, norm.out_terms, norm.act) = (buffers.normed, of_normed as i32, act);
         network.launch_norm(self.stream, self.n_row, &norm)?;
-        network.launch_router(self.stream, router, (act, routing.logits, self.n_row))?;
+        network.launch_router(self.stream, router, (act.into(), routing.logits, self.n_row))?;
 
         let args = RoutePromptArgs {
             logits: routing.logits,

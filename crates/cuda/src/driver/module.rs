@@ -195,6 +195,8 @@ pub struct LaunchShape {
     /// Programmatic dependent launch: the kernel may start before the one queued before it ends, and waits for it itself
     /// (`griddepcontrol.wait`). Only devices from compute capability 9.0 on have it; others must not be asked.
     pub pdl: bool,
+    /// Blocks of a cluster, along x; 1 for none, and for kernels that were compiled with a cluster's size. For devices as above.
+    pub cluster: u32,
 }
 
 impl LaunchShape {
@@ -228,14 +230,23 @@ pub fn launch<T: KernelArgs>(
     // The most that a kernel takes on every architecture.
     const { assert!(size_of::<T>() > 0 && size_of::<T>() <= 4096) };
     let handle = stream.bound()?;
-    let mut attribute = sys::CUlaunchAttribute {
+    let overlap = sys::CUlaunchAttribute {
         id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
         pad: [0; 4],
         value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
     };
+    let cluster = sys::CUlaunchAttribute {
+        id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+        pad: [0; 4],
+        value: sys::CUlaunchAttributeValue {
+            clusterDim: sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: shape.cluster, y: 1, z: 1 },
+        },
+    };
+    let mut attributes: Vec<_> =
+        [(shape.pdl, overlap), (shape.cluster > 1, cluster)].into_iter().filter(|a| a.0).map(|a| a.1).collect();
     let config = sys::CUlaunchConfig {
-        attrs: &raw mut attribute,
-        numAttrs: u32::from(shape.pdl),
+        attrs: attributes.as_mut_ptr(),
+        numAttrs: attributes.len() as u32,
         ..shape.config(handle)
     };
     let mut arguments = [std::ptr::from_ref(args).cast_mut().cast()];

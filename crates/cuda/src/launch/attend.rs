@@ -155,6 +155,7 @@ pub(crate) fn decode_launch(
         grid: [n_split.min(n_useful) as u32, n_chunk as u32, n_row as u32],
         n_thread: if head_dim <= 128 { 256 } else { 128 },
         shared_bytes: 0,
+        cluster: 1,
     }
 }
 
@@ -179,6 +180,7 @@ pub(crate) fn prompt_launch(
         n_thread: if tile == 32 { 64 } else { 128 },
         // Queries, a page of keys and one of values; rows are padded by 16 bytes.
         shared_bytes: ((n_term * tile + 2 * crate::args::PAGE) * (head_dim + 8) * 2) as u32,
+        cluster: 1,
     }
 }
 

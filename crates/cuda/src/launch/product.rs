@@ -24,6 +24,14 @@ pub(crate) struct Variant {
 }
 
 impl Variant {
+    /// With so much shared memory that `n_block` blocks spread over all multiprocessors.
+    fn spread(mut self, n_block: usize, max_shared_bytes: u32) -> Variant {
+        if max_shared_bytes >= HOPPER_SHARED_BYTES {
+            self.shared_bytes = self.shared_bytes.max(spread_bytes(n_block));
+        }
+        self
+    }
+
     /// Over this grid.
     pub(crate) fn launch(self, [x, y]: [u32; 2]) -> Launch {
         Launch {
@@ -31,6 +39,7 @@ impl Variant {
             grid: [x, y, 1],
             n_thread: 32 * WARPS as u32,
             shared_bytes: self.shared_bytes,
+            cluster: 1,
         }
     }
 }
@@ -40,6 +49,10 @@ impl Variant {
 pub(crate) struct Wanted {
     /// Tiles of the matrix.
     pub(crate) n_tile: usize,
+    /// Units of a tile.
+    pub(crate) n_unit: usize,
+    /// Matrices at once: of experts.
+    pub(crate) n_matrix: usize,
     /// Columns of the activations.
     pub(crate) n_col: usize,
     /// The epilogue combines rows of four tiles.
@@ -50,7 +63,7 @@ pub(crate) struct Wanted {
 
 /// The kernel for a product. Every format has one for every device of at least 99 KiB of shared memory a block (compute capability 8.6).
 pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
-    let Wanted { n_tile, n_col, needs_groups, max_shared_bytes } = wanted;
+    let Wanted { n_tile, n_unit, n_matrix, n_col, needs_groups, max_shared_bytes } = wanted;
     let name = suffix(format);
     if is_float(format) {
         let (n, few) = match n_col {
@@ -68,12 +81,12 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
         };
     }
     // Enough tiles for blocks of several to leave no processor idle.
-    let has_many = needs_groups || n_tile >= MANY_TILES;
+    let has_many = needs_groups || n_tile >= MANY_TILES || (n_matrix > 1 && n_tile * n_matrix >= MANY_EXPERT_TILES);
     let narrow = |p: usize, m: usize| Variant {
         name: format!("product_{name}_c{p}_m{m}"),
         n_column: p,
         n_tile: m,
-        shared_bytes: narrow_bytes(format, p, m) as u32,
+        shared_bytes: narrow_bytes(format, p, (m, n_unit)) as u32,
     };
     let wide = |n: usize| {
         let w = if has_many { WARPS } else { 2 };
@@ -96,11 +109,36 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
     let columns = if n_col > 1 { 4 } else { 1 };
     let fits = |v: &Variant| v.shared_bytes <= max_shared_bytes;
     let chosen = [best, narrow(columns, m), narrow(columns, 4)].into_iter().find(fits);
-    let mut chosen = chosen.unwrap_or_else(|| narrow(1, 4));
-    if max_shared_bytes >= HOPPER_SHARED_BYTES && n_col <= 8 {
-        chosen.shared_bytes = chosen.shared_bytes.max(spread_bytes(n_tile.div_ceil(chosen.n_tile)));
+    let chosen = chosen.unwrap_or_else(|| narrow(1, 4));
+    if n_col > 8 {
+        return chosen;
     }
-    chosen
+    let n_block = n_tile.div_ceil(chosen.n_tile) * n_matrix;
+    chosen.spread(n_block, max_shared_bytes)
+}
+
+/// The kernel for products with matrices of two formats at once, and its columns; none where two launches do it.
+pub(crate) fn pair(formats: [Format; 2], wanted: Wanted) -> Option<Variant> {
+    let Wanted { n_tile, n_unit, n_col, max_shared_bytes, .. } = wanted;
+    let columns = match n_col {
+        0..=1 => 1,
+        2..=4 => 4,
+        5..=8 => 8,
+        _ => return None,
+    };
+    let name = format!("product_pair_{}_{}", suffix(formats[0]), suffix(formats[1]));
+    let has_kernel = crate::MODULES.iter().any(|(module, _)| *module == name);
+    if !has_kernel || n_tile >= MANY_TILES {
+        return None;
+    }
+    let bytes = formats.map(|format| narrow_bytes(format, columns, (1, n_unit)) as u32);
+    let variant = Variant {
+        name: format!("{name}_c{columns}"),
+        n_column: columns,
+        n_tile: 1,
+        shared_bytes: bytes[0].max(bytes[1]),
+    };
+    (variant.shared_bytes <= max_shared_bytes).then(|| variant.spread(n_tile, max_shared_bytes))
 }
 
 /// Shared memory that Hopper gives a block.
@@ -108,6 +146,9 @@ const HOPPER_SHARED_BYTES: u32 = 227 << 10;
 
 /// From how many tiles on a block computes several.
 const MANY_TILES: usize = 1024;
+
+/// As above of several matrices, of which each block must first be told which is its own.
+const MANY_EXPERT_TILES: usize = 512;
 
 /// Shared memory that keeps so few blocks from being put on few multiprocessors: while the kernel before still runs on some, the others
 /// would take as many blocks as fit. For the 132 multiprocessors of a Hopper GPU, of 228 KiB each, of which a block takes one for itself.
@@ -122,14 +163,16 @@ fn spread_bytes(n_block: usize) -> u32 {
 /// `float_bytes` of product_float.cuh.
 fn float_bytes(n: usize, m: usize) -> usize {
     let n_reduced = 8 * if m == 1 { n } else { n.min(2) };
-    WARPS * m * 16 * (n_reduced + 1) * 4
+    WARPS * m * 16 * (n_reduced + 1) * 4 + 8 * n * 4 * if m == 1 { 33 } else { 1 }
 }
 
-/// `narrow_bytes` of product_narrow.cuh.
-fn narrow_bytes(format: Format, p: usize, m: usize) -> usize {
+/// Of product_narrow.cuh.
+fn narrow_bytes(format: Format, p: usize, (m, n_unit): (usize, usize)) -> usize {
     let (unit, tail) = unit_bytes(format);
-    let n_stage = if m == 1 { 3 } else { 2 };
-    WARPS * (n_stage * (4 * unit + tail + 8 * p * (32 + 8)) + m * 16 * (p + 1) * 4)
+    let n_stage = if m == 1 { n_unit.div_ceil(4).div_ceil(WARPS).min(3) } else { 2 };
+    // `EarlyArea` of product_early.cuh.
+    let early = if m == 1 { 192 + 288 * p } else { 4 * (32 * m + 16 * m * p + 4 * p) };
+    WARPS * (n_stage * (4 * unit + tail + 8 * p * (32 + 8)) + m * 16 * (p + 1) * 4) + early
 }
 
 /// `wide_bytes` of product_wide.cuh.
@@ -137,7 +180,8 @@ fn wide_bytes(format: Format, n: usize, w: usize) -> usize {
     let (unit, tail) = unit_bytes(format);
     let stages = WARPS / w * 3 * (w * (2 * unit + tail) + 4 * 8 * n * (32 + 8));
     let sums = |parts: usize| parts * w * 16 * (8 * n + 1) * 4;
-    if w == WARPS { stages + sums(1) } else { stages.saturating_sub(sums(4)) + sums(8) }
+    let scales = 8 * n * 4;
+    scales + if w == WARPS { stages + sums(1) } else { stages.saturating_sub(sums(4)) + sums(8) }
 }
 
 #[cfg(test)]
@@ -151,7 +195,8 @@ mod tests {
             for format in Format::ALL {
                 for n_col in [1, 2, 4, 8, 16, 32, 64, 256] {
                     for (n_tile, needs_groups) in [(16, false), (16, true), (4096, false)] {
-                        let wanted = Wanted { n_tile, n_col, needs_groups, max_shared_bytes };
+                        let wanted =
+                            Wanted { n_tile, n_unit: 64, n_matrix: 1, n_col, needs_groups, max_shared_bytes };
                         let variant = variant(format, wanted);
                         assert!(variant.shared_bytes <= max_shared_bytes, "{wanted:?}: {variant:?}");
                         assert!(!needs_groups || variant.n_tile.is_multiple_of(4), "{wanted:?}: {variant:?}");

@@ -219,6 +219,7 @@ impl Tile {
             grid: [(n_tile as u32).min(n_sm * self.blocks_per_sm), 1, 1],
             n_thread: self.n_thread,
             shared_bytes: self.shared_bytes() as u32,
+            cluster: 1,
         }
     }
 }

@@ -142,6 +142,7 @@ impl SampleKernels {
             shared_bytes: 0,
             // Its inputs are copied just before, and a copy is not waited for by such a launch's kernel.
             pdl: false,
+            cluster: 1,
         };
         launch(stream, &self.begin, shape, &args)
     }

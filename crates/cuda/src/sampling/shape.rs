@@ -106,6 +106,7 @@ pub(super) fn spread(hardware: Hardware, n_vocab: usize, n_row: u32) -> Option<S
             block: [THREADS, 1, 1],
             shared_bytes,
             pdl: hardware.clusters,
+            cluster: 1,
         };
         fits.then_some(Spread { team, segment, shape })
     };

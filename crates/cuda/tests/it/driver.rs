@@ -8,7 +8,7 @@ use cuda::driver::{
 use crate::gpu::{Add, add, gpu, read};
 
 const ONE_BLOCK: LaunchShape =
-    LaunchShape { grid: [1, 1, 1], block: [128, 1, 1], shared_bytes: 0, pdl: false };
+    LaunchShape { grid: [1, 1, 1], block: [128, 1, 1], shared_bytes: 0, pdl: false, cluster: 1 };
 
 #[test]
 fn a_machine_without_a_driver_or_device_says_so() {

@@ -105,6 +105,7 @@ fn everything_is_freed_to_the_byte() {
                     block: [32, 1, 1],
                     shared_bytes: 0,
                     pdl: false,
+                    cluster: 1,
                 };
                 let region = plan.clone().add(Purpose::KvCache, 0);
                 let values = arena.take(region);

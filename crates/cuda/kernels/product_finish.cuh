@@ -1,0 +1,162 @@
+// What is left of a product when a block's sums are in shared memory: the epilogues, and what they read besides the sums.
+#pragma once
+
+#include "product.cuh"
+
+// Where two rows g and g + 8 of a tile of queries, keys or values of one column go.
+struct QkvPlace {
+    float* floats;   // or null
+    __half* halves;  // or null; for a row of padding both are null
+    int i0, i1;
+    int pair;        // of the head, which turns; or -1
+};
+
+__device__ __forceinline__ QkvPlace qkv_place(const ProductArgs& args, int tile, int g, int column, const Row& row, uint32_t page) {
+    QkvPlace place{nullptr, nullptr, 0, 0, -1};
+    if (row.slot < 0) return place;
+    const int at = args.qkv_row + tile * 16;
+    const bool is_q = at < args.n_q, is_v = at >= args.n_q + args.n_k;
+    const int within = at - (is_q ? 0 : is_v ? args.n_q + args.n_k : args.n_q);
+    const int head = within / args.head_dim, tile_in_head = (within - head * args.head_dim) >> 4, pair = tile_in_head * 8 + g;
+    place.i0 = tile_in_head * 16 + g, place.i1 = place.i0 + 8;
+    if (!is_v && tile_in_head * 8 < args.half_rot) {
+        place.pair = pair;
+        place.i0 = args.adjacent ? 2 * pair : pair;
+        place.i1 = args.adjacent ? 2 * pair + 1 : pair + args.half_rot;
+    }
+    if (is_q) {
+        place.floats = args.out + (size_t)column * args.ld_out + head * args.head_dim;
+    } else if (args.fresh) {
+        place.floats = args.fresh + ((size_t)column * 2 + is_v) * args.n_k + head * args.head_dim;
+    } else {
+        place.halves = (is_v ? args.v_cache : args.k_cache) +
+                       (((size_t)page * args.n_kv_head + head) * PAGE + row.position % PAGE) * args.head_dim;
+    }
+    return place;
+}
+
+__device__ __forceinline__ void store_qkv(const QkvPlace& place, float2 turn, float a, float b) {
+    if (place.pair >= 0) {
+        const float ra = a * turn.x - b * turn.y;
+        b = a * turn.y + b * turn.x;
+        a = ra;
+    }
+    if (place.floats) place.floats[place.i0] = a, place.floats[place.i1] = b;
+    if (place.halves) place.halves[place.i0] = __float2half_rn(a), place.halves[place.i1] = __float2half_rn(b);
+}
+
+__device__ __forceinline__ uint32_t page_of(const ProductArgs& args, const Row& row) {
+    return args.page_tables[(size_t)row.slot * args.max_pages + row.position / PAGE];
+}
+
+__device__ __forceinline__ float2 turn_of(const ProductArgs& args, const Row& row, int pair) {
+    return args.turns[(size_t)row.position * args.half_rot + pair];
+}
+
+// What epilogues read besides the sums, when they want it. `c` counts the block's columns, `row` its rows.
+struct Late {
+    const ProductArgs& args;
+    const Columns& columns;
+    int c0;               // the first of the block's columns that are finished together
+    int row0;             // of the block's first
+    const float* biases;  // of the matrix's rows, or null
+    const float* scales;  // [c] in shared memory, or null
+
+    __device__ __forceinline__ float bias(int row) const { return biases[row0 + row]; }
+    __device__ __forceinline__ bool has_bias() const { return biases != nullptr; }
+    __device__ __forceinline__ float scale(int c) const { return scales[c0 + c]; }
+    // Where a column's results go: its place among the entries where experts are involved.
+    __device__ __forceinline__ int target(int c) const {
+        const int i = columns.first + c0 + c;
+        return columns.entries ? columns.entries[i] : i;
+    }
+    __device__ __forceinline__ float factor(int c) const { return args.weights[target(c)]; }
+    __device__ __forceinline__ float before(int, int, const float* out) const { return *out; }
+    __device__ __forceinline__ float next(int row) const { return args.next_weight[row0 + row]; }
+    __device__ __forceinline__ void store_pair(int c, int m, int g, float a, float b) const {
+        const int column = target(c);
+        const Row row = args.rows[column];
+        const uint32_t page = row.slot >= 0 && !args.fresh ? page_of(args, row) : 0;
+        const QkvPlace place = qkv_place(args, row0 / 16 + m, g, column, row, page);
+        store_qkv(place, place.pair >= 0 ? turn_of(args, row, place.pair) : make_float2(1.0f, 0.0f), a, b);
+    }
+};
+
+// The scales of the block's N columns to shared memory, by all of its warps.
+template <int N>
+__device__ __forceinline__ void store_scales(const ProductArgs& args, const Columns& columns, float* scales) {
+    for (int c = threadIdx.x >> 5; c < min(N, columns.end - columns.first); c += WARPS) {
+        const float scale = norm_scale(args.squares + (size_t)columns.source(c) * args.n_square, args.n_square, args.eps);
+        if ((threadIdx.x & 31) == 0) scales[c] = scale;
+    }
+}
+
+// What the norm that follows needs of 32 rows of one column: their values times its weights as activations, and their sum of squares. Lane i
+// gives row 32 block + i.
+__device__ __forceinline__ void store_next(const ProductArgs& args, int column, int block, float y, float weight) {
+    store_act_block(args.act, column, block, y * weight);
+    const float square = warp_sum(y * y);
+    if ((threadIdx.x & 31) == 0) args.next_squares[(size_t)column * (args.n_row / 32) + block] = square;
+}
+
+// Adds the PARTS of each sum, and does what the epilogue says with the block's rows and columns. PAIRED: the parts of odd ranges come first.
+// `exchange`, where a block is one tile: room for 32 rows of each column.
+template <int F, int PARTS, int ROWS, int LD, bool PAIRED = false, class Source>
+__device__ __forceinline__ void finish(const ProductArgs& args, const float (*sums)[ROWS][LD], const Source& source, int n_here, int tile0,
+                                       float* exchange = nullptr) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row0 = tile0 * 16;
+    const auto sum_of = [&](int row, int c) {
+        float y = sums[PAIRED ? 4 : 0][row][c];
+#pragma unroll
+        for (int i = 1; i < PARTS; i++) y = __fadd_rn(y, sums[PAIRED ? (i >> 1) + (i & 1 ? 0 : 4) : i][row][c]);
+        if (Layout<F>::SHIFT > 0) y = __fmul_rn(y, 1.0f / (1 << Layout<F>::SHIFT));
+        if (args.squares) y = __fmul_rn(y, source.scale(c));
+        return source.has_bias() ? __fadd_rn(y, source.bias(row)) : y;
+    };
+    if (args.epilogue == EPILOGUE_GATED || args.epilogue == EPILOGUE_PLAIN) {
+        const bool gated = args.epilogue == EPILOGUE_GATED;
+#pragma unroll 1
+        for (int group = 0; group < (gated ? ROWS / 64 : ROWS / 32); group++) {
+            const int row = gated ? group * 64 + lane : group * 32 + lane;
+            if (row0 + row - lane >= args.n_tile * 16) break;
+            for (int c = warp; c < n_here; c += WARPS) {
+                const float y = sum_of(row, c);
+                const float up = gated ? sum_of(row + 32, c) : 1.0f;
+                const float h = activate(args.activation, y, up, args.alpha, args.limit);
+                store_act_block(args.act, source.target(c), (gated ? row0 / 64 : row0 / 32) + group, h);
+            }
+        }
+    } else if (args.epilogue == EPILOGUE_QKV) {
+        for (int i = threadIdx.x; i < ROWS / 2 * n_here; i += WARPS * 32) {
+            const int pair = i % (ROWS / 2), c = i / (ROWS / 2), m = pair >> 3, g8 = pair & 7;
+            if (tile0 + m >= args.n_tile) continue;
+            source.store_pair(c, m, g8, sum_of(m * 16 + g8, c), sum_of(m * 16 + g8 + 8, c));
+        }
+    } else {
+        const bool has_next = args.next_weight != nullptr;
+        if (ROWS == 16 && has_next) cluster_wait();
+        for (int i = threadIdx.x; i < ROWS * n_here; i += WARPS * 32) {
+            const int row = i % ROWS, c = i / ROWS, r = row0 + row;
+            if (r >= args.n_row) continue;
+            const int column = source.target(c);
+            float* out = args.out + (size_t)column * args.ld_out + args.first_row + r;
+            float y = sum_of(row, c);
+            if (args.epilogue == EPILOGUE_RESIDUAL) y = __fadd_rn(source.before(row, c, out), y);
+            if (args.epilogue == EPILOGUE_WEIGHTED) y = __fmul_rn(y, source.factor(c));
+            *out = y;
+            if (!has_next) continue;
+            // A norm's rows are whole blocks of 32, so that a warp's rows go on together.
+            if constexpr (ROWS == 16) store_to_first(exchange + c * 32 + (tile0 & 1) * 16 + row, y);
+            else store_next(args, column, r / 32, y, source.next(row));
+        }
+        if (ROWS == 16 && has_next) {
+            // Two blocks have half of the 32 rows each: the first one goes on with both.
+            cluster_arrive();
+            cluster_wait();
+            if ((tile0 & 1) == 0) {
+                for (int c = warp; c < n_here; c += WARPS)
+                    store_next(args, source.target(c), tile0 / 2, exchange[c * 32 + lane], source.next(lane));
+            }
+        }
+    }
+}
