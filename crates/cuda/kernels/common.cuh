@@ -63,6 +63,12 @@ __device__ __forceinline__ void cluster_arrive() {
     asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 #endif
 }
+// Arrives with nothing to show but that the block has started.
+__device__ __forceinline__ void cluster_join() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+#endif
+}
 __device__ __forceinline__ void cluster_wait() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
@@ -98,8 +104,8 @@ __device__ __forceinline__ void store_act_block(const ActOut& out, int column, i
     if (!out.q) return;
     // As integers, floats that are not negative are in the same order.
     const float largest = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(fabsf(value))));
-    const float d = largest / 127.0f;
-    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    const float d = largest * (1.0f / 127.0f);
+    const float inverse = largest > 0.0f ? __fdividef(127.0f, largest) : 0.0f;
     const int q = __float2int_rn(value * inverse);
     const int sum = __reduce_add_sync(~0u, q);
     const int t = (lane & 15) >> 2, j = (lane & 3) + ((lane & 16) >> 2);

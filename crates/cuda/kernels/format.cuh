@@ -171,8 +171,14 @@ __device__ __forceinline__ uint32_t e2m1_times_4(uint32_t nibbles) {
     return (positive & ~mask) | (negative & mask);
 }
 
+// The same plus E2M1_BIAS, which makes all of them positive: with its highest bit set a selector's nibble then picks 0.
+constexpr int E2M1_BIAS = 24;
+__device__ __forceinline__ uint32_t e2m1_biased(uint32_t nibbles, uint32_t inverted) {
+    return permute(0x1E1C1A18u, 0x30282420u, nibbles) | permute(0x12141618u, 0x00080C10u, inverted);
+}
+
 // Four integers (r, h) of block kb as signed bytes, times 2^SHIFT.
-template <int F>
+template <int F, bool BIASED = false>
 __device__ __forceinline__ uint32_t integers(const Unit<F>& unit, int kb, int r, int h) {
     using L = Layout<F>;
     constexpr int SHIFT = L::SHIFT;
@@ -185,6 +191,7 @@ __device__ __forceinline__ uint32_t integers(const Unit<F>& unit, int kb, int r,
     if constexpr (L::NIBBLES) {
         const uint32_t w = kb == 0 ? (r == 0 ? unit.nibbles.x : unit.nibbles.y) : (r == 0 ? unit.nibbles.z : unit.nibbles.w);
         if constexpr (L::TABLE && F != MXFP4) return iq4_values(w >> 16 * h);
+        if constexpr (F == MXFP4 && BIASED) return e2m1_biased(w >> 16 * h, (w ^ 0x88888888u) >> 16 * h);
         if constexpr (F == MXFP4) return e2m1_times_4(w >> 16 * h);
         q = moved(w, SHIFT - 4 * h) & 0x0F0F0F0Fu << SHIFT;
     }

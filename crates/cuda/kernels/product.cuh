@@ -64,11 +64,8 @@ struct ProductArgs {
     const float* squares;       // [column][n_square]: of the activations' rows, which are yet to be scaled; or null: they are not
     const float* next_weight;   // [n_row], with EPILOGUE_RESIDUAL: of the norm that follows, whose input goes to `act`; or null
     float* next_squares;        // [column][n_row / 32]
-    // Weights of products to come, which the second-level cache is to fetch.
-    const uint8_t* ahead;
-    uint64_t ahead_bytes;
 };
-static_assert(sizeof(ProductArgs) == 296, "as in src/args.rs");
+static_assert(sizeof(ProductArgs) == 280, "as in src/args.rs");
 
 __device__ __forceinline__ float activate(int kind, float g, float u, float alpha, float limit) {
     if (kind == ACTIVATION_SILU) return g / (1.0f + expf(-g)) * u;
@@ -111,16 +108,4 @@ __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_
 template <int LEFT>
 __device__ __forceinline__ void wait_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
-}
-
-// Fetches the share of the weights to come of block `x` of `n_x`.
-__device__ __forceinline__ void fetch_ahead(const ProductArgs& args, int x, int n_x) {
-#if __CUDA_ARCH__ >= 900
-    if (args.ahead_bytes == 0 || threadIdx.x != 0) return;
-    const uint64_t n_block = (uint64_t)n_x * gridDim.y, block = (uint64_t)blockIdx.y * n_x + x;
-    const uint64_t share = ((args.ahead_bytes + n_block - 1) / n_block + 127) & ~(uint64_t)127, first = block * share;
-    if (first >= args.ahead_bytes) return;
-    const uint32_t n = (uint32_t)min(share, args.ahead_bytes - first);
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(args.ahead + first), "r"(n) : "memory");
-#endif
 }

@@ -134,7 +134,27 @@ __device__ __forceinline__ void finish(const ProductArgs& args, const float (*su
         }
     } else {
         const bool has_next = args.next_weight != nullptr;
-        if (ROWS == 16 && has_next) cluster_wait();
+        if constexpr (ROWS == 16) {
+            // Two blocks have half of the 32 rows each: the first one goes on with both. There are no more columns than threads for them.
+            if (has_next) {
+                const int row = threadIdx.x % ROWS, c = threadIdx.x / ROWS;
+                float* out = nullptr;
+                float y = 0.0f;
+                if (c < n_here) {
+                    out = args.out + (size_t)source.target(c) * args.ld_out + args.first_row + row0 + row;
+                    y = __fadd_rn(source.before(row, c, out), sum_of(row, c));
+                }
+                cluster_wait();
+                if (c < n_here) store_to_first(exchange + c * 32 + (tile0 & 1) * 16 + row, y);
+                cluster_arrive();
+                // Only now, because an arrival waits for what was stored before it.
+                if (c < n_here) *out = y;
+                cluster_wait();
+                if ((tile0 & 1) == 0 && warp < n_here)
+                    store_next(args, source.target(warp), tile0 / 2, exchange[warp * 32 + lane], source.next(lane));
+                return;
+            }
+        }
         for (int i = threadIdx.x; i < ROWS * n_here; i += WARPS * 32) {
             const int row = i % ROWS, c = i / ROWS, r = row0 + row;
             if (r >= args.n_row) continue;
@@ -144,19 +164,8 @@ __device__ __forceinline__ void finish(const ProductArgs& args, const float (*su
             if (args.epilogue == EPILOGUE_RESIDUAL) y = __fadd_rn(source.before(row, c, out), y);
             if (args.epilogue == EPILOGUE_WEIGHTED) y = __fmul_rn(y, source.factor(c));
             *out = y;
-            if (!has_next) continue;
             // A norm's rows are whole blocks of 32, so that a warp's rows go on together.
-            if constexpr (ROWS == 16) store_to_first(exchange + c * 32 + (tile0 & 1) * 16 + row, y);
-            else store_next(args, column, r / 32, y, source.next(row));
-        }
-        if (ROWS == 16 && has_next) {
-            // Two blocks have half of the 32 rows each: the first one goes on with both.
-            cluster_arrive();
-            cluster_wait();
-            if ((tile0 & 1) == 0) {
-                for (int c = warp; c < n_here; c += WARPS)
-                    store_next(args, source.target(c), tile0 / 2, exchange[c * 32 + lane], source.next(lane));
-            }
+            if (ROWS > 16 && has_next) store_next(args, column, r / 32, y, source.next(row));
         }
     }
 }

@@ -89,8 +89,7 @@ __device__ __forceinline__ void product_float(const ProductArgs& args) {
     const uint8_t* w = args.w + tile0 * tile_bytes;
     const int u0 = range_start<F>(args.n_unit, warp), u1 = range_start<F>(args.n_unit, warp + 1);
     let_next_start();
-    if (MT == 1 && args.next_weight) cluster_arrive();
-    fetch_ahead(args, blockIdx.x, gridDim.x);
+    if (MT == 1 && args.next_weight) cluster_join();
     wait_for_previous();
 
     Columns columns{nullptr, 1, (int)blockIdx.y * 8 * NT, args.x.n_col};

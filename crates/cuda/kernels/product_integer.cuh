@@ -20,10 +20,12 @@ __device__ __forceinline__ void mma_s8_k16(int (&d)[4], uint32_t a0, uint32_t a1
         : "r"(a0), "r"(a1), "r"(b), "r"(c0), "r"(c1), "r"(c2), "r"(c3));
 }
 
+// BIASED: of weights with a bias that the sums' start takes off (see `e2m1_biased`).
 // The dot products of block kb of a unit, one set for each group of scales: added to `c` itself, or, where IS_FIRST, to `start`.
-template <int F, bool IS_FIRST, int GROUPS>
+template <int F, bool IS_FIRST, bool BIASED = false, int GROUPS>
 __device__ __forceinline__ void multiply_block(int (&c)[GROUPS][4], const Unit<F>& w, int kb, uint2 b, int start = MAGIC_BITS) {
-    const uint4 a = make_uint4(integers<F>(w, kb, 0, 0), integers<F>(w, kb, 1, 0), integers<F>(w, kb, 0, 1), integers<F>(w, kb, 1, 1));
+    const auto of = [&](int r, int h) { return integers<F, BIASED>(w, kb, r, h); };
+    const uint4 a = make_uint4(of(0, 0), of(1, 0), of(0, 1), of(1, 1));
     const auto from = [&](int h, int i) { return IS_FIRST ? start : c[h][i]; };
     if constexpr (GROUPS == 2) {
         mma_s8_k16(c[0], a.x, a.y, b.x, from(0, 0), from(0, 1), from(0, 2), from(0, 3));

@@ -41,8 +41,13 @@ __device__ __forceinline__ void add_sets(float (&acc)[P][2], const uint8_t* weig
 #pragma unroll
     for (int s = 0; s < P; s++) {
         const SetActivations x = act(s);
+        constexpr bool BIASED = F == MXFP4;
         // Two chains of mmas, because each waits for the one before it.
         int c[GROUPS][4], other[GROUPS][4], sum[GROUPS][4];
+        if constexpr (BIASED) {
+            constexpr uint32_t MINUS = 0x01010101u * (uint8_t)-E2M1_BIAS;
+            mma_s8_k32(c[0], make_uint4(MINUS, MINUS, MINUS, MINUS), x.b, MAGIC_BITS, MAGIC_BITS, MAGIC_BITS, MAGIC_BITS);
+        }
 #pragma unroll
         for (int i = 0; i < Q::UNITS; i++) {
             Unit<F> w;
@@ -52,11 +57,11 @@ __device__ __forceinline__ void add_sets(float (&acc)[P][2], const uint8_t* weig
                 const bool is_mine = g % (2 * Q::UNITS) == 2 * i + kb;
                 const uint2 b = is_mine ? x.b : make_uint2(0, 0);
                 if (kb == 0) {
-                    if (i == 0) multiply_block<F, true>(c, w, kb, b);
-                    else multiply_block<F, false>(c, w, kb, b);
+                    if (i == 0 && !BIASED) multiply_block<F, true>(c, w, kb, b);
+                    else multiply_block<F, false, BIASED>(c, w, kb, b);
                 } else {
-                    if (i == 0) multiply_block<F, true>(other, w, kb, b, 0);
-                    else multiply_block<F, false>(other, w, kb, b);
+                    if (i == 0) multiply_block<F, true, BIASED>(other, w, kb, b, 0);
+                    else multiply_block<F, false, BIASED>(other, w, kb, b);
                 }
             }
         }
@@ -101,10 +106,12 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args, int bloc
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const int tile0 = block * MT;
     const size_t tile_bytes = L::tile_bytes(args.n_unit);
-    // Of rows of four quads every second range is empty: its warp takes half of the next one's tiles.
-    const bool is_shared = MT == 4 && (args.n_unit + 3) / 4 == WARPS / 2;
-    const int range = is_shared ? warp | 1 : warp;
-    const int u0 = range_start<F>(args.n_unit, range), u1 = range_start<F>(args.n_unit, range + 1);
+    // Of rows of up to four quads that many ranges have one each and the others none: two warps share a range's tiles.
+    const int n_quad_of_row = (args.n_unit + 3) / 4;
+    const bool is_shared = MT == 4 && n_quad_of_row <= WARPS / 2;
+    const int member = warp >> 1;
+    const int range = !is_shared ? warp : member < n_quad_of_row ? (WARPS * (member + 1) + n_quad_of_row - 1) / n_quad_of_row - 1 : WARPS;
+    const int u0 = range_start<F>(args.n_unit, range), u1 = range < WARPS ? range_start<F>(args.n_unit, range + 1) : u0;
     const int first_m = is_shared && (warp & 1) ? MT / 2 : 0;
     const int n_m = max(0, min(is_shared ? MT / 2 : MT, args.n_tile - tile0 - first_m));
     const int n_quad = (u1 - u0 + 3) / 4, n_step = n_quad * (MT == 1 ? 1 : n_m);
@@ -146,8 +153,7 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args, int bloc
         area.copy_learned(args, args.bias, tile0);
         if constexpr (MT == 1) area.copy_places(args, tile0, blockIdx.y * P);
     }
-    if (MT == 1 && args.next_weight) cluster_arrive();
-    fetch_ahead(args, block, (args.n_tile + MT - 1) / MT);
+    if (MT == 1 && args.next_weight) cluster_join();
     wait_for_previous();
 
     Columns columns{nullptr, 1, (int)blockIdx.y * P, args.x.n_col};
@@ -209,8 +215,10 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args, int bloc
                 if (t % Q::UNITS == 0) sums[range][row][column] = y;
             }
         };
-        if (n_quad == 0 || (is_shared && warp != range)) {
-            for (int m = 0; m < MT; m++) store_sums(warp, m);
+        // Ranges that have no units.
+        if (range_start<F>(args.n_unit, warp) == range_start<F>(args.n_unit, warp + 1)) {
+            float* sum = sums[warp][0];
+            for (int i = lane; i < MT * 16 * LD; i += 32) sum[i] = 0.0f;
         }
         int stage = 0, quad = 0, m = first_m;
 #pragma unroll 1

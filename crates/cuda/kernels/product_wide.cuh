@@ -79,7 +79,6 @@ __device__ __forceinline__ void product_wide(const ProductArgs& args) {
         for (int i = 0; i < STAGES - 1; i++)
             if (4 * first_quad + i * S::UNITS < u_end) copy_units(i, 4 * first_quad + i * S::UNITS);
     }
-    fetch_ahead(args, blockIdx.x, gridDim.x);
     wait_for_previous();
 
     Columns columns{nullptr, 1, (int)(block % gridDim.y) * 8 * NT, args.x.n_col};

@@ -47,11 +47,11 @@ __device__ __forceinline__ void store_act_blocks(const ActOut& out, int column, 
         if (!out.q) continue;
         // Magnitudes compare as their bits do.
         const float largest = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(fabsf(v[b]))));
-        const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+        const float inverse = largest > 0.0f ? __fdividef(127.0f, largest) : 0.0f;
         const int q = __float2int_rn(v[b] * inverse);
         const int sum = __reduce_add_sync(~0u, q);
         out.q[((size_t)at * out.n_col + column) * 32 + t * 8 + j] = (int8_t)q;
-        const float d = largest / 127.0f;
+        const float d = largest * (1.0f / 127.0f);
         if (lane == 0) out.s[(size_t)at * out.n_col + column] = ActScale{d, __fmul_rn(d, (float)sum)};
     }
 }
@@ -209,21 +209,25 @@ struct RouterArgs {
 static_assert(sizeof(RouterArgs) == 56, "as in src/args.rs");
 
 // A router's weights of one expert: their beginning is in registers before the kernel before has ended, for it does not depend on that.
+template <int AHEAD>
 struct RouterRow {
-    static constexpr int AHEAD = 8;
     const float4* w;
     float4 ahead[AHEAD];
+    float bias;
 
     __device__ __forceinline__ RouterRow(const RouterArgs& args, int expert) : w((const float4*)(args.weight + (size_t)expert * args.n_embd)) {
         const int lane = threadIdx.x & 31, n = args.n_embd / 4;
 #pragma unroll
         for (int i = 0; i < AHEAD; i++) ahead[i] = i * 32 + lane < n ? __ldg(w + i * 32 + lane) : make_float4(0, 0, 0, 0);
+        bias = args.bias ? __ldg(args.bias + expert) : 0.0f;
     }
 
     // The logit of a row in float32, by a warp, the same for prompts and generated rows: near ties must not fall differently.
-    __device__ __forceinline__ float logit(const RouterArgs& args, int row, int expert) const {
+    __device__ __forceinline__ float logit(const RouterArgs& args, int row) const {
         const int lane = threadIdx.x & 31, n = args.n_embd / 4;
         const float4* x = (const float4*)(args.x + (size_t)row * args.k_pad);
+        const int n_square = args.n_embd / 32;
+        const float scale = args.squares ? norm_scale(args.squares + (size_t)row * n_square, n_square, args.eps) : 1.0f;
         float4 sum = make_float4(0, 0, 0, 0);
         const auto add = [&](float4 a, float4 b) {
             sum.x = fmaf(a.x, b.x, sum.x), sum.y = fmaf(a.y, b.y, sum.y), sum.z = fmaf(a.z, b.z, sum.z), sum.w = fmaf(a.w, b.w, sum.w);
@@ -233,9 +237,7 @@ struct RouterRow {
             if (i * 32 + lane < n) add(ahead[i], x[i * 32 + lane]);
 #pragma unroll 8
         for (int i = AHEAD * 32 + lane; i < n; i += 32) add(__ldg(w + i), x[i]);
-        float logit = warp_sum((sum.x + sum.y) + (sum.z + sum.w));
-        if (args.squares) logit *= norm_scale(args.squares + (size_t)row * (args.n_embd / 32), args.n_embd / 32, args.eps);
-        return logit + (args.bias ? args.bias[expert] : 0.0f);
+        return __fadd_rn(__fmul_rn(warp_sum((sum.x + sum.y) + (sum.z + sum.w)), scale), bias);
     }
 };
 
@@ -243,9 +245,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) router(const __grid_consta
     const int expert = blockIdx.y * (THREADS / 32) + (threadIdx.x >> 5);
     let_next_start();
     if (expert >= args.n_expert) return;
-    const RouterRow weights(args, expert);
+    const RouterRow<8> weights(args, expert);
     wait_for_previous();
-    const float logit = weights.logit(args, blockIdx.x, expert);
+    const float logit = weights.logit(args, blockIdx.x);
     if ((threadIdx.x & 31) == 0) args.logits[(size_t)blockIdx.x * args.n_expert + expert] = logit;
 }
 
@@ -365,7 +367,7 @@ static_assert(sizeof(RouteFewArgs) == 120, "as in src/args.rs");
 
 // Router and choice in one, for few rows and at most 32 experts: a cluster of 8 blocks, a warp an expert; the first block has the logits and
 // chooses.
-constexpr int FEW_ROWS = 4, FEW_EXPERTS = 32, FEW_THREADS = 128;
+constexpr int FEW_ROWS = 4, FEW_EXPERTS = 32, FEW_THREADS = 128, FEW_AHEAD = 24;
 
 extern "C" __global__ void __launch_bounds__(FEW_THREADS) route_few(const __grid_constant__ RouteFewArgs args) {
     __shared__ float logits[FEW_ROWS][FEW_EXPERTS];
@@ -374,14 +376,14 @@ extern "C" __global__ void __launch_bounds__(FEW_THREADS) route_few(const __grid
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_expert = route.n_expert, n_used = route.n_used;
     const int expert = blockIdx.x * (FEW_THREADS / 32) + warp, n_entry = route.n_row * n_used;
     let_next_start();
-    cluster_arrive();
-    const RouterRow weights(args.router, min(expert, n_expert - 1));
+    cluster_join();
+    const RouterRow<FEW_AHEAD> weights(args.router, min(expert, n_expert - 1));
     wait_for_previous();
     // Rows were complete before this chain of dependent launches.
     const bool is_active = warp < route.n_row && route.rows[warp].slot >= 0;
     cluster_wait();
     for (int row = 0; row < route.n_row; row++) {
-        const float logit = weights.logit(args.router, row, min(expert, n_expert - 1));
+        const float logit = weights.logit(args.router, row);
         if (lane == 0 && expert < n_expert) store_to_first(&logits[row][expert], logit);
     }
     cluster_arrive();

@@ -105,11 +105,9 @@ pub(crate) struct ProductArgs {
     pub(crate) squares: DevicePtr,
     pub(crate) next_weight: DevicePtr,
     pub(crate) next_squares: DevicePtr,
-    pub(crate) ahead: DevicePtr,
-    pub(crate) ahead_bytes: u64,
 }
 
-assert_size!(ProductArgs, 296);
+assert_size!(ProductArgs, 280);
 
 /// Of product_pair.cuh.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -119,7 +117,7 @@ pub(crate) struct PairArgs {
     pub(crate) second: ProductArgs,
 }
 
-assert_size!(PairArgs, 592);
+assert_size!(PairArgs, 560);
 
 /// Of repack.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

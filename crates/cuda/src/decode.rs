@@ -2,17 +2,13 @@
 //!
 //! Every launch here is captured in a graph: what changes from step to step is read from device memory.
 
-use std::cell::RefCell;
-
 use model::stage::Stage;
 
-use crate::ahead::Ahead;
 use crate::args::{ActOut, Epilogue, PairArgs, ProductArgs, RouteArgs};
 use crate::buffers::{Act, Forms, Input};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::launch::attend;
-use crate::layout::tile_bytes;
 use crate::network::{Network, forms};
 use crate::observe::{Observer, Rows};
 use crate::place::{FfnPlace, LayerPlace, NormPlace, RouterPlace, Tiles};
@@ -36,9 +32,6 @@ impl Shape {
     }
 }
 
-/// Bytes of weights that the second-level cache is asked to hold before they are read: less than it has, for it holds what was read as well.
-const AHEAD: u64 = 16 << 20;
-
 /// What generated rows run on.
 pub(crate) struct Decode<'a> {
     network: &'a Network,
@@ -46,7 +39,6 @@ pub(crate) struct Decode<'a> {
     shape: Shape,
     /// `[n_slot]`: the token last sampled in each slot.
     last: DevicePtr,
-    ahead: RefCell<Ahead>,
 }
 
 /// What a product does for the norm that follows it: which norm, and where the activations go.
@@ -59,23 +51,7 @@ impl<'a> Decode<'a> {
         shape: Shape,
         last: DevicePtr,
     ) -> Decode<'a> {
-        let mut ahead = Ahead::new(AHEAD);
-        let n_bytes = |tiles: &Tiles| (tiles.n_tile * tile_bytes(tiles.format, tiles.n_in)) as u64;
-        for layer in &network.layers {
-            let attention = layer.qkv.runs.iter().map(|(_, tiles)| tiles).chain([&layer.attn_output]);
-            attention.for_each(|tiles| ahead.push(n_bytes(tiles), Some(tiles.at)));
-            match &layer.ffn {
-                FfnPlace::Dense { input, down } => {
-                    [input, down].into_iter().for_each(|tiles| ahead.push(n_bytes(tiles), Some(tiles.at)));
-                }
-                FfnPlace::Experts { input, down, .. } => {
-                    let n_used = network.n_used() as u64;
-                    [input, down].into_iter().for_each(|tiles| ahead.push(n_used * tiles.expert_bytes, None));
-                }
-            }
-        }
-        ahead.push(n_bytes(&network.output), Some(network.output.at));
-        Decode { network, stream, shape, last, ahead: RefCell::new(ahead) }
+        Decode { network, stream, shape, last }
     }
 
     /// All layers, and the logits into the shared buffer.
@@ -99,7 +75,7 @@ impl<'a> Decode<'a> {
         }
         let act = self.act(&buffers.normed, [&network.output], observer);
         let input = self.normed(network.output_norm, act, (left, parts))?;
-        self.launch(&network.output, &network.logits(input))
+        network.launch_product(self.stream, &network.output, &network.logits(input))
     }
 
     fn add_parts(&self) -> Result<(), CudaError> {
@@ -139,17 +115,6 @@ impl<'a> Decode<'a> {
         Ok(act.into())
     }
 
-    /// Launches the product of the next weights.
-    fn launch(&self, tiles: &Tiles, args: &ProductArgs) -> Result<(), CudaError> {
-        self.network.launch_product(self.stream, tiles, &self.fetching(*args))
-    }
-
-    /// The product of the next weights, with what is to be fetched meanwhile.
-    fn fetching(&self, args: ProductArgs) -> ProductArgs {
-        let range = self.ahead.borrow_mut().step();
-        ProductArgs { ahead: self.network.at(range.at), ahead_bytes: range.n_bytes, ..args }
-    }
-
     /// Launches a product that is added to the residual, and gives what it left for the norm that follows.
     fn add(&self, tiles: &Tiles, input: ActOut, next: Next) -> Result<Option<Input>, CudaError> {
         let network = self.network;
@@ -166,7 +131,7 @@ impl<'a> Decode<'a> {
             (args.act, args.next_weight, args.next_squares) = (act, network.at(norm.weight), buffers.squares);
             left = Some(Input { act, squares: buffers.squares });
         }
-        self.launch(tiles, &args)?;
+        network.launch_product(self.stream, tiles, &args)?;
         Ok(left)
     }
 
@@ -190,7 +155,7 @@ impl<'a> Decode<'a> {
 
         let normed = self.normed(layer.attn_norm, self.qkv_act(layer, observer), before)?;
         let product = |first_row: usize, tiles: &Tiles| {
-            self.fetching(ProductArgs {
+            ProductArgs {
                 out: buffers.q,
                 ld_out: arch.attention.n_q() as i32,
                 head_dim: arch.attention.head_dim as i32,
@@ -208,7 +173,7 @@ impl<'a> Decode<'a> {
                 page_tables: network.buffers.shared.page_tables,
                 fresh: network.fresh(),
                 ..network.product(tiles, normed, Epilogue::Qkv)
-            })
+            }
         };
         let products: Vec<_> = layer.qkv.runs.iter().map(|(row, tiles)| (tiles, product(*row, tiles))).collect();
         let are_paired = match products[..] {
@@ -302,7 +267,8 @@ impl<'a> Decode<'a> {
     ) -> Result<Option<Input>, CudaError> {
         let buffers = &self.network.buffers.decode;
         let hidden = self.act(&buffers.hidden, [down], observer);
-        self.launch(input, &ProductArgs { act: hidden, ..self.hidden_product(input, normed) })?;
+        let args = ProductArgs { act: hidden, ..self.hidden_product(input, normed) };
+        self.network.launch_product(self.stream, input, &args)?;
         observer.see(Stage::FfnIn, n, Rows::act(&buffers.hidden, self.shape.n_row))?;
         self.add(down, hidden, next)
     }
@@ -354,7 +320,7 @@ impl<'a> Decode<'a> {
             ..args
         };
         let args = ProductArgs { act: hidden, ..self.hidden_product(input, normed) };
-        let args = self.fetching(chosen(args, input, n_used));
+        let args = chosen(args, input, n_used);
         network.launch_experts(self.stream, input, (&args, n_entry, n_expert))?;
         observer.see(Stage::FfnIn, n, Rows::act(&buffers.hidden, n_entry))?;
         let args = ProductArgs {
@@ -362,7 +328,7 @@ impl<'a> Decode<'a> {
             ld_out: network.arch.n_embd as i32,
             ..network.product(down, hidden, Epilogue::Weighted)
         };
-        let args = self.fetching(chosen(args, down, 1));
+        let args = chosen(args, down, 1);
         network.launch_experts(self.stream, down, (&args, n_entry, n_expert))
     }
 }

@@ -8,7 +8,6 @@
 //! - [`upload`]: how weights get there.
 //! - [`sampling`]: the next tokens from logits, without leaving the device.
 
-mod ahead;
 pub mod arena;
 mod args;
 mod buffers;

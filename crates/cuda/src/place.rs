@@ -18,7 +18,7 @@ mod check;
 mod tests;
 
 /// Every region of the device starts at, and every tensor in it is rounded up to, a multiple of this.
-pub(crate) const ALIGN: u64 = 256;
+const ALIGN: u64 = 256;
 
 /// Bytes of the file's blocks that the loader moves at once, at most; see [`Part`].
 pub(crate) const PART_BYTES: usize = 4 << 20;

@@ -81,7 +81,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
         };
     }
     // Enough tiles for blocks of several to leave no processor idle.
-    let has_many = needs_groups || n_tile >= MANY_TILES || (n_matrix > 1 && n_tile * n_matrix >= MANY_EXPERT_TILES);
+    let has_many = |many| needs_groups || n_tile * n_matrix >= many;
     let narrow = |p: usize, m: usize| Variant {
         name: format!("product_{name}_c{p}_m{m}"),
         n_column: p,
@@ -89,7 +89,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
         shared_bytes: narrow_bytes(format, p, (m, n_unit)) as u32,
     };
     let wide = |n: usize| {
-        let w = if has_many { WARPS } else { 2 };
+        let w = if has_many(MANY_TILES) { WARPS } else { 2 };
         Variant {
             name: format!("product_{name}_n{n}_w{w}"),
             n_column: 8 * n,
@@ -97,7 +97,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
             shared_bytes: wide_bytes(format, n, w) as u32,
         }
     };
-    let m = if has_many { 4 } else { 1 };
+    let m = if has_many(MANY_NARROW_TILES) { 4 } else { 1 };
     let best = match n_col {
         0..=1 => narrow(1, m),
         2..=4 => narrow(4, m),
@@ -128,7 +128,7 @@ pub(crate) fn pair(formats: [Format; 2], wanted: Wanted) -> Option<Variant> {
     };
     let name = format!("product_pair_{}_{}", suffix(formats[0]), suffix(formats[1]));
     let has_kernel = crate::MODULES.iter().any(|(module, _)| *module == name);
-    if !has_kernel || n_tile >= MANY_TILES {
+    if !has_kernel || n_tile >= MANY_NARROW_TILES {
         return None;
     }
     let bytes = formats.map(|format| narrow_bytes(format, columns, (1, n_unit)) as u32);
@@ -147,8 +147,8 @@ const HOPPER_SHARED_BYTES: u32 = 227 << 10;
 /// From how many tiles on a block computes several.
 const MANY_TILES: usize = 1024;
 
-/// As above of several matrices, of which each block must first be told which is its own.
-const MANY_EXPERT_TILES: usize = 512;
+/// Likewise for few columns: more blocks of one tile than three a multiprocessor would come in turns.
+const MANY_NARROW_TILES: usize = 400;
 
 /// Shared memory that keeps so few blocks from being put on few multiprocessors: while the kernel before still runs on some, the others
 /// would take as many blocks as fit. For the 132 multiprocessors of a Hopper GPU, of 228 KiB each, of which a block takes one for itself.
