@@ -114,10 +114,13 @@ __device__ __forceinline__ void store_act_block(const ActOut& out, int column, i
     if (lane == 0) out.s[at] = ActScale{d, __fmul_rn(d, (float)sum)};
 }
 
-// What an RMS norm multiplies its row by, from the sums of squares of the row's `n` blocks of 32; called by a whole warp.
+// What an RMS norm multiplies its row by, from the sum of squares of the row's `n` blocks of 32.
+__device__ __forceinline__ float scale_of_squares(float sum, int n, float eps) { return 1.0f / sqrtf(sum / (32.0f * n) + eps); }
+
+// Likewise from the sums of its blocks; called by a whole warp.
 __device__ __forceinline__ float norm_scale(const float* squares, int n, float eps) {
     float sum = 0.0f;
 #pragma unroll 4
     for (int i = threadIdx.x & 31; i < n; i += 32) sum += squares[i];
-    return 1.0f / sqrtf(warp_sum(sum) / (32.0f * n) + eps);
+    return scale_of_squares(warp_sum(sum), n, eps);
 }

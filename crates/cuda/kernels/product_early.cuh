@@ -83,6 +83,7 @@ struct Early {
     const EarlyArea<MT, P>& area;
     int tile0;
     bool biased;
+    static constexpr int AT_ONCE = 1;
 
     __device__ __forceinline__ float bias(int row) const { return area.bias[row]; }
     __device__ __forceinline__ bool has_bias() const { return biased; }

@@ -61,6 +61,7 @@ struct Late {
     int row0;             // of the block's first
     const float* biases;  // of the matrix's rows, or null
     const float* scales;  // [c] in shared memory, or null
+    static constexpr int AT_ONCE = 4;
 
     __device__ __forceinline__ float bias(int row) const { return biases[row0 + row]; }
     __device__ __forceinline__ bool has_bias() const { return biases != nullptr; }
@@ -85,10 +86,23 @@ struct Late {
 // The scales of the block's N columns to shared memory, by all of its warps.
 template <int N>
 __device__ __forceinline__ void store_scales(const ProductArgs& args, const Columns& columns, float* scales) {
-    for (int c = threadIdx.x >> 5; c < min(N, columns.end - columns.first); c += WARPS) {
-        const float scale = norm_scale(args.squares + (size_t)columns.source(c) * args.n_square, args.n_square, args.eps);
-        if ((threadIdx.x & 31) == 0) scales[c] = scale;
-    }
+    constexpr int EACH = (N + WARPS - 1) / WARPS;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    if (warp >= min(N, columns.end - columns.first)) return;
+    // As `norm_scale`, of several columns at once: their loads and shuffles overlap.
+    const float* from[EACH];
+    float sum[EACH];
+#pragma unroll
+    for (int k = 0; k < EACH; k++) from[k] = args.squares + (size_t)columns.source(warp + k * WARPS) * args.n_square, sum[k] = 0.0f;
+#pragma unroll 2
+    for (int i = lane; i < args.n_square; i += 32)
+#pragma unroll
+        for (int k = 0; k < EACH; k++) sum[k] += from[k][i];
+#pragma unroll
+    for (int k = 0; k < EACH; k++) sum[k] = warp_sum(sum[k]);
+#pragma unroll
+    for (int k = 0; k < EACH; k++)
+        if (lane == 0 && warp + k * WARPS < N) scales[warp + k * WARPS] = scale_of_squares(sum[k], args.n_square, args.eps);
 }
 
 // What the norm that follows needs of 32 rows of one column: their values times its weights as activations, and their sum of squares. Lane i
@@ -155,17 +169,30 @@ __device__ __forceinline__ void finish(const ProductArgs& args, const float (*su
                 return;
             }
         }
-        for (int i = threadIdx.x; i < ROWS * n_here; i += WARPS * 32) {
-            const int row = i % ROWS, c = i / ROWS, r = row0 + row;
-            if (r >= args.n_row) continue;
-            const int column = source.target(c);
-            float* out = args.out + (size_t)column * args.ld_out + args.first_row + r;
-            float y = sum_of(row, c);
-            if (args.epilogue == EPILOGUE_RESIDUAL) y = __fadd_rn(source.before(row, c, out), y);
-            if (args.epilogue == EPILOGUE_WEIGHTED) y = __fmul_rn(y, source.factor(c));
-            *out = y;
-            // A norm's rows are whole blocks of 32, so that a warp's rows go on together.
-            if (ROWS > 16 && has_next) store_next(args, column, r / 32, y, source.next(row));
+        // The residual of several before any is used: from memory it takes long.
+        constexpr int AT_ONCE = Source::AT_ONCE;
+        const auto out_of = [&](int i) { return args.out + (size_t)source.target(i / ROWS) * args.ld_out + args.first_row + row0 + i % ROWS; };
+        const auto has = [&](int i) { return i < ROWS * n_here && row0 + i % ROWS < args.n_row; };
+        for (int first = threadIdx.x; first < ROWS * n_here; first += WARPS * 32 * AT_ONCE) {
+            float before[AT_ONCE] = {};
+            if (args.epilogue == EPILOGUE_RESIDUAL) {
+#pragma unroll
+                for (int k = 0; k < AT_ONCE; k++) {
+                    const int i = first + k * WARPS * 32;
+                    if (has(i)) before[k] = source.before(i % ROWS, i / ROWS, out_of(i));
+                }
+            }
+#pragma unroll
+            for (int k = 0; k < AT_ONCE; k++) {
+                const int i = first + k * WARPS * 32, row = i % ROWS, c = i / ROWS;
+                if (!has(i)) continue;
+                float y = sum_of(row, c);
+                if (args.epilogue == EPILOGUE_RESIDUAL) y = __fadd_rn(before[k], y);
+                if (args.epilogue == EPILOGUE_WEIGHTED) y = __fmul_rn(y, source.factor(c));
+                *out_of(i) = y;
+                // A norm's rows are whole blocks of 32, so that a warp's rows go on together.
+                if (ROWS > 16 && has_next) store_next(args, source.target(c), (row0 + row) / 32, y, source.next(row));
+            }
         }
     }
 }

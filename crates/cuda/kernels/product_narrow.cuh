@@ -1,6 +1,6 @@
 // Products of generated rows with weights of integers, for up to 8 columns: as fast as the memory gives weights.
 //
-// A block computes MT tiles of 16 rows for up to P columns, a warp one range of units. A warp takes four units at a time, a "quad". With
+// A block computes MT tiles of 16 rows for up to P columns, a warp one range of units, or half of the tiles of two. A warp takes four units at a time, a "quad". With
 // fewer than 8 columns, an mma's 8 columns are several blocks of the same column of activations: each mma has the activations of one block
 // in that block's mma columns and zeros in the others, and the sum of the mmas has every block's dot product in another place. So no two
 // lanes do the same float work, and at one column a lane has four dot products a quad rather than sixteen.
@@ -106,15 +106,16 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args, int bloc
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const int tile0 = block * MT;
     const size_t tile_bytes = L::tile_bytes(args.n_unit);
-    // Of rows of up to four quads that many ranges have one each and the others none: two warps share a range's tiles.
-    const int n_quad_of_row = (args.n_unit + 3) / 4;
-    const bool is_shared = MT == 4 && n_quad_of_row <= WARPS / 2;
-    const int member = warp >> 1;
-    const int range = !is_shared ? warp : member < n_quad_of_row ? (WARPS * (member + 1) + n_quad_of_row - 1) / n_quad_of_row - 1 : WARPS;
-    const int u0 = range_start<F>(args.n_unit, range), u1 = range < WARPS ? range_start<F>(args.n_unit, range + 1) : u0;
+    // Of short rows some ranges are empty, and of an expert's, which are read in one go, some are twice as long as others: there two warps
+    // share two ranges, and each has half of the tiles.
+    const bool is_shared = MT == 4 && ((args.n_unit + 3) / 4 <= WARPS / 2 || args.column_divisor != 0);
+    const int first_range = is_shared ? warp & ~1 : warp, end_range = first_range + (is_shared ? 2 : 1);
+    const int u0 = range_start<F>(args.n_unit, first_range), u1 = range_start<F>(args.n_unit, end_range);
     const int first_m = is_shared && (warp & 1) ? MT / 2 : 0;
     const int n_m = max(0, min(is_shared ? MT / 2 : MT, args.n_tile - tile0 - first_m));
     const int n_quad = (u1 - u0 + 3) / 4, n_step = n_quad * (MT == 1 ? 1 : n_m);
+    // Quads of the first range; the others are the second one's.
+    const int n_first = is_shared ? (range_start<F>(args.n_unit, first_range + 1) - u0 + 3) / 4 : n_quad;
     let_next_start();
 
     // Dynamic shared memory: the stages, then the sums, then what the epilogue reads.
@@ -259,8 +260,9 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args, int bloc
             commit_copies();
             stage = stage + 1 == STAGES ? 0 : stage + 1;
             quad = next_quad;
-            if (quad == 0) {
-                store_sums(range, m++);
+            if (quad == 0 || (MT == 4 && quad == n_first)) {
+                store_sums(quad == 0 && n_first < n_quad ? first_range + 1 : first_range, m);
+                m += quad == 0;
 #pragma unroll
                 for (int s = 0; s < Q::SETS; s++)
 #pragma unroll

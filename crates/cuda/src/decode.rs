@@ -45,12 +45,7 @@ pub(crate) struct Decode<'a> {
 type Next = Option<(NormPlace, ActOut)>;
 
 impl<'a> Decode<'a> {
-    pub(crate) fn new(
-        network: &'a Network,
-        stream: &'a Stream,
-        shape: Shape,
-        last: DevicePtr,
-    ) -> Decode<'a> {
+    pub(crate) fn new(network: &'a Network, stream: &'a Stream, shape: Shape, last: DevicePtr) -> Decode<'a> {
         Decode { network, stream, shape, last }
     }
 
@@ -154,30 +149,31 @@ impl<'a> Decode<'a> {
         let (k_cache, v_cache) = network.kv(n);
 
         let normed = self.normed(layer.attn_norm, self.qkv_act(layer, observer), before)?;
-        let product = |first_row: usize, tiles: &Tiles| {
-            ProductArgs {
-                out: buffers.q,
-                ld_out: arch.attention.n_q() as i32,
-                head_dim: arch.attention.head_dim as i32,
-                half_rot: network.heads.half_rot as i32,
-                adjacent: i32::from(network.heads.adjacent),
-                n_q: arch.attention.n_q() as i32,
-                n_k: arch.attention.n_kv() as i32,
-                qkv_row: first_row as i32,
-                n_kv_head: arch.attention.n_kv_head as i32,
-                max_pages: network.max_pages() as i32,
-                turns: network.buffers.shared.turns,
-                k_cache,
-                v_cache,
-                rows: buffers.rows,
-                page_tables: network.buffers.shared.page_tables,
-                fresh: network.fresh(),
-                ..network.product(tiles, normed, Epilogue::Qkv)
-            }
+        let product = |first_row: usize, tiles: &Tiles| ProductArgs {
+            out: buffers.q,
+            ld_out: arch.attention.n_q() as i32,
+            head_dim: arch.attention.head_dim as i32,
+            half_rot: network.heads.half_rot as i32,
+            adjacent: i32::from(network.heads.adjacent),
+            n_q: arch.attention.n_q() as i32,
+            n_k: arch.attention.n_kv() as i32,
+            qkv_row: first_row as i32,
+            n_kv_head: arch.attention.n_kv_head as i32,
+            max_pages: network.max_pages() as i32,
+            turns: network.buffers.shared.turns,
+            k_cache,
+            v_cache,
+            rows: buffers.rows,
+            page_tables: network.buffers.shared.page_tables,
+            fresh: network.fresh(),
+            ..network.product(tiles, normed, Epilogue::Qkv)
         };
-        let products: Vec<_> = layer.qkv.runs.iter().map(|(row, tiles)| (tiles, product(*row, tiles))).collect();
+        let products: Vec<_> =
+            layer.qkv.runs.iter().map(|(row, tiles)| (tiles, product(*row, tiles))).collect();
         let are_paired = match products[..] {
-            [(a, first), (b, second)] => network.launch_pair(self.stream, [a, b], &PairArgs { first, second })?,
+            [(a, first), (b, second)] => {
+                network.launch_pair(self.stream, [a, b], &PairArgs { first, second })?
+            }
             _ => false,
         };
         if !are_paired {

@@ -3,7 +3,9 @@
 use model::KvType;
 use model::architecture::{Activation, Architecture, FeedForwardKind, NormKind};
 
-use crate::args::{EmbedArgs, Epilogue, NormArgs, PAGE, PairArgs, ProductArgs, RouteArgs, RouteFewArgs, RouterArgs};
+use crate::args::{
+    EmbedArgs, Epilogue, NormArgs, PAGE, PairArgs, ProductArgs, RouteArgs, RouteFewArgs, RouterArgs,
+};
 use crate::buffers::{Buffers, Forms, Input, Taker};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;

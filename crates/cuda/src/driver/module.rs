@@ -242,8 +242,11 @@ pub fn launch<T: KernelArgs>(
             clusterDim: sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: shape.cluster, y: 1, z: 1 },
         },
     };
-    let mut attributes: Vec<_> =
-        [(shape.pdl, overlap), (shape.cluster > 1, cluster)].into_iter().filter(|a| a.0).map(|a| a.1).collect();
+    let mut attributes: Vec<_> = [(shape.pdl, overlap), (shape.cluster > 1, cluster)]
+        .into_iter()
+        .filter(|a| a.0)
+        .map(|a| a.1)
+        .collect();
     let config = sys::CUlaunchConfig {
         attrs: attributes.as_mut_ptr(),
         numAttrs: attributes.len() as u32,
