@@ -194,9 +194,11 @@ mod tests {
         for max_shared_bytes in [99 << 10, 163 << 10, 227 << 10] {
             for format in Format::ALL {
                 for n_col in [1, 2, 4, 8, 16, 32, 64, 256] {
-                    for (n_tile, needs_groups) in [(16, false), (16, true), (4096, false)] {
+                    for (n_tile, n_unit, n_matrix, needs_groups) in
+                        [(16, 64, 1, false), (16, 4, 1, true), (180, 45, 32, false), (4096, 64, 1, false)]
+                    {
                         let wanted =
-                            Wanted { n_tile, n_unit: 64, n_matrix: 1, n_col, needs_groups, max_shared_bytes };
+                            Wanted { n_tile, n_unit, n_matrix, n_col, needs_groups, max_shared_bytes };
                         let variant = variant(format, wanted);
                         assert!(variant.shared_bytes <= max_shared_bytes, "{wanted:?}: {variant:?}");
                         assert!(!needs_groups || variant.n_tile.is_multiple_of(4), "{wanted:?}: {variant:?}");
