@@ -10,7 +10,7 @@ import { once } from 'node:events';
 import { mkdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
-import { after, before, test } from 'node:test';
+import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const { PAGE_WORKER, PAGE_MODEL, PAGE_NODE_MODULES, PAGE_CHROMIUM, PAGE_SHOTS } = process.env;
@@ -24,26 +24,8 @@ export const PHONE = { viewport: { width: 375, height: 667 }, hasTouch: true, is
 /** What the model writes on and on about. */
 export const LONG = 'Write a very long story about a lighthouse keeper.';
 
-let browser;
-/** The worker of all checks that need none of their own. */
-export let server;
-
 const running = new Set();
 process.on('exit', () => { for (const each of running) each.child.kill('SIGKILL'); });
-
-before(async () => {
-  if (PAGE_SHOTS) await mkdir(PAGE_SHOTS, { recursive: true });
-  // Without these Chromium asks its makers for updates, which has no place in a test.
-  const quiet = ['--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic', '--no-first-run'];
-  [server, browser] = await Promise.all([
-    Server.start(),
-    chromium.launch({ executablePath: PAGE_CHROMIUM, args: [...quiet, '--disable-gpu'], env: { ...process.env, no_proxy: '127.0.0.1' } }),
-  ]);
-});
-after(async () => {
-  await browser?.close();
-  await Promise.all([...running].map((each) => each.kill()));
-});
 
 /** A `worker-orcd serve` on a free port (or `port`, where another one was). */
 export class Server {
@@ -114,6 +96,22 @@ export async function until(what, isSo, seconds = 20) {
     assert.ok(performance.now() < end, `after ${seconds} s it is still not so that ${what}`);
   }
 }
+
+if (PAGE_SHOTS) await mkdir(PAGE_SHOTS, { recursive: true });
+// Without these Chromium asks its makers for updates, which has no place in a test.
+const QUIET = ['--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic', '--no-first-run'];
+// Not in a hook `before`: where other tests have begun by then, nobody waits for it.
+const [started, browser] = await Promise.all([
+  Server.start(),
+  chromium.launch({ executablePath: PAGE_CHROMIUM, args: [...QUIET, '--disable-gpu'], env: { ...process.env, no_proxy: '127.0.0.1' } }),
+]);
+/** The worker of all checks that need none of their own. */
+export const server = started;
+
+after(async () => {
+  await browser.close();
+  await Promise.all([...running].map((each) => each.kill()));
+});
 
 /**
  * A check: a fresh browser profile on the page of the server that `at()` gives, and `body(page, server)`. `expected` matches what belongs to it of what

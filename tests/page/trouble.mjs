@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before } from 'node:test';
+import { after } from 'node:test';
 import { CHAT, LONG, Server, accessibility, begun, check, delta, idle, lastAnswer, picture, ready, say, sse, text, until, whole } from './harness.mjs';
 
 const KEY = 'a key that nobody guesses'.replaceAll(' ', '-');
@@ -12,12 +12,9 @@ const SAMPLING = { temperature: 0, max_tokens: 12 };
 const banner = (page) => page.locator('#banner');
 const problem = (page) => lastAnswer(page).locator('.problem');
 
-let folder, locked;
-before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'page-'));
-  await writeFile(join(folder, 'keys'), `me:${KEY}\n`);
-  locked = await Server.start(['--api-key-file', join(folder, 'keys')]);
-});
+const folder = await mkdtemp(join(tmpdir(), 'page-'));
+await writeFile(join(folder, 'keys'), `me:${KEY}\n`);
+const locked = await Server.start(['--api-key-file', join(folder, 'keys')]);
 after(() => rm(folder, { recursive: true, force: true }));
 
 check('a server with keys: the page asks for one, says that it is wrong, and goes on with the right one', { at: () => locked, expected: /401/, sampling: SAMPLING }, async (page) => {

@@ -4,6 +4,7 @@ mod chat;
 mod completions;
 mod document;
 mod doors;
+mod faults;
 mod numbers;
 mod receipts;
 mod scripted;

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Engine, EngineOptions};
+use engine::{Engine, EngineHandle, EngineOptions};
 use gguf::Metadata;
 use serde_json::Value;
-use server::{ModelInfo, Served, Server, ServerOptions};
+use server::{Ending, ModelInfo, Served, Server, ServerOptions};
 use tokenizer::{EncodeOptions, Tokenizer};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use worker::receipt::{FileHashes, Origin};
 use worker::{Worker, WorkerOptions};
 
@@ -27,7 +28,8 @@ const TEMPLATE: &str = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\
 pub(crate) struct Running {
     address: SocketAddr,
     app: server::App,
-    _runtime: Runtime,
+    ending: JoinHandle<Ending>,
+    runtime: Runtime,
 }
 
 /// Byte-level BPE with 320 tokens, and a chat template.
@@ -65,12 +67,17 @@ impl Running {
 
     /// A server of a model that is said to be in this file.
     pub(crate) fn of_file(executor: Scripted, options: ServerOptions, file: &Path) -> Running {
+        let engine = Engine::spawn(Box::new(executor), EngineOptions::default()).unwrap();
+        Running::over(engine, options, file)
+    }
+
+    /// A server over this engine.
+    pub(crate) fn over(engine: EngineHandle, options: ServerOptions, file: &Path) -> Running {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let options = ServerOptions { bind: ([127, 0, 0, 1], 0).into(), ..options };
         let server = runtime.block_on(Server::bind(options)).unwrap();
         let (app, address) = (server.app(), server.address());
-        let engine = Engine::spawn(Box::new(executor), EngineOptions::default()).unwrap();
         let worker = Worker::new(engine, tokenizer(), WorkerOptions { default_max_tokens: Some(64) });
         let info = ModelInfo {
             id: "org/tiny".to_owned(),
@@ -85,8 +92,13 @@ impl Running {
         let files = FileHashes::open(&[file.to_owned()]);
         let origin = Origin::new("0.0.0".to_owned(), kind, files, worker.tokenizer());
         app.set_ready(Served { worker, info, origin });
-        runtime.spawn(server.run());
-        Running { address, app, _runtime: runtime }
+        let ending = runtime.spawn(server.run());
+        Running { address, app, ending, runtime }
+    }
+
+    /// How it ended, once it has.
+    pub(crate) fn ending(self) -> Ending {
+        self.runtime.block_on(self.ending).unwrap()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
