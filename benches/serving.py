@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How fast is the server beside llama-server, and what does HTTP cost?
 
-    python3 benches/serving.py --worker target/release/worker-orcd --model m.gguf [--peer PATH/llama-server]
+    python3 benches/serving.py --worker target/release/worker-orcd --model m.gguf [--peer PATH/llama-server] [--device cuda:0]
 
 Needs nothing but Python. Both servers get the same model, threads, slots, prompts and number of tokens, through /v1/completions, greedily, with the end token
 ignored; no two prompts begin alike, so no cache helps. They run in turn, round by round, so that both see the same machine; figures are medians over
@@ -128,11 +128,12 @@ def free_port():
 
 def start(options, n_slot):
     t, port = str(options.threads), free_port()
-    ours = [options.worker, "serve", "--device", "cpu", "--threads", t, "--model", options.model, "--port", str(port)]
+    ours = [options.worker, "serve", "--device", options.device, "--threads", t, "--model", options.model, "--port", str(port)]
     servers = [Server("worker-orcd", ours + ["--slots", str(n_slot), "--ctx", str(options.ctx)], port)]
     if options.peer:
         port = free_port()
         peer = [options.peer, "--model", options.model, "--port", str(port), "-t", t, "-tb", t, "--parallel", str(n_slot)]
+        peer += ["-ngl", "0" if options.device == "cpu" else "99"]
         servers.append(Server("llama-server", peer + ["-c", str(options.ctx * n_slot), "--threads-http", "8"], port))
     return servers
 
@@ -141,7 +142,7 @@ async def http(options, run):
     """Milliseconds a token with and without HTTP, for one sequence: as a stream, and by `worker-orcd bench`. The model gets one thread less than
     the others, so that whoever reads the stream does not take the model's time."""
     threads, port = str(max(1, options.threads - 1)), free_port()
-    command = [options.worker, "serve", "--device", "cpu", "--threads", threads, "--model", options.model, "--port", str(port)]
+    command = [options.worker, "serve", "--device", options.device, "--threads", threads, "--model", options.model, "--port", str(port)]
     server, streamed, engine = Server("worker-orcd", [*command, "--ctx", str(options.ctx)], port), [], []
     try:
         await server.ready()
@@ -156,7 +157,7 @@ async def http(options, run):
 
 def bench(options, threads):
     """Milliseconds a token without HTTP."""
-    command = [options.worker, "bench", "--json", "--device", "cpu", "--threads", threads, "--model", options.model]
+    command = [options.worker, "bench", "--json", "--device", options.device, "--threads", threads, "--model", options.model]
     command += ["-p", "0", "-n", str(2 * options.tokens), "--depth", str(options.words), "--reps", "3"]
     tests = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["tests"]
     return next(1000 / test["tokens_per_second"]["median"] for test in tests if test["kind"] == "decode")
@@ -190,7 +191,7 @@ async def measure(options):
 
 def report(results, costs, counts, names, options):
     median = statistics.median
-    print(f"{options.model}, {options.threads} threads, prompts of {options.words} words, {options.tokens} tokens, {options.rounds} rounds\n")
+    print(f"{options.model}, {options.device}, {options.threads} threads, prompts of {options.words} words, {options.tokens} tokens, {options.rounds} rounds\n")
     print(f"{'server':<14} {'clients':>7} {'first ms':>9} {'tokens/s':>9} {'ms between':>10} {'health p50':>10} {'p99 ms':>8}")
     for n_client in counts:
         for name in names:
@@ -212,6 +213,7 @@ if __name__ == "__main__":
     parser.add_argument("--worker", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--peer")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clients", default="1,4,16")
     parser.add_argument("--words", type=int, default=128)

@@ -1,8 +1,8 @@
 //! Compiles the kernels ahead of time, when the machine has a CUDA compiler, and embeds them.
 //!
 //! Each `kernels/*.cu` becomes one fat binary with machine code for every target; `modules.rs` in `OUT_DIR` lists them. Without nvcc the
-//! build succeeds with a warning and an empty list. What was compiled is kept in `OUT_DIR` under the hash of all that went into it, so
-//! that only what changed is compiled again.
+//! build succeeds with a warning and an empty list. What was compiled is kept under the hash of all that went into it, so that only what changed
+//! is compiled again, and once for all of cargo's builds of a profile: with other packages or features chosen, this script runs anew.
 //!
 //! Environment: `NVCC` or `CUDA_HOME` name the compiler; `WORKER_ORCD_CUDA_TARGETS` is `dev`, `release` or a list such as `89,90a+ptx`
 //! (see `build/recipe.rs`). Unset, it is `release` for release builds and `dev` for all others.
@@ -55,7 +55,7 @@ fn build() -> Result<(), String> {
     let targets = Target::parse_list(&wanted).map_err(|error| format!("{TARGETS}: {error}"))?;
     let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
     // Of its own, so that changing the targets back and forth compiles nothing twice.
-    let fatbins = out.join(names.join("-"));
+    let fatbins = kept(&out).join(names.join("-"));
     fs::create_dir_all(&fatbins).map_err(|error| format!("cannot make {}: {error}", fatbins.display()))?;
     let recipe = Recipe { nvcc_version: version, targets, line_info: !release };
     let sources = read_sources(Path::new("kernels"))?;
@@ -70,6 +70,15 @@ fn build() -> Result<(), String> {
     compile_all(&nvcc, &recipe, &kernels, &sources)?;
     remove_stale(&fatbins, &kernels);
     write(&out.join("modules.rs"), &list_of_modules(&kernels, Some(&names)))
+}
+
+/// Where results are kept: a folder of the profile, whose builds cargo lets in one by one; else the script's own.
+fn kept(out: &Path) -> PathBuf {
+    // target/PROFILE/build/cuda-HASH/out
+    match (out.ancestors().nth(2), out.ancestors().nth(3)) {
+        (Some(build), Some(profile)) if build.ends_with("build") => profile.join("cuda-kernels"),
+        _ => out.to_owned(),
+    }
 }
 
 /// A file to compile and where the result goes.

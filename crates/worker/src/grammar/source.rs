@@ -246,6 +246,11 @@ fn check_lark(field: &'static str, lark: &str) -> Result<(), WorkerError> {
                     return refused("~");
                 }
             }
+            ':' if chars.clone().take(2).eq(":=".chars()) => {
+                let expected =
+                    "a grammar in llguidance's dialect of Lark, whose rules are `name: ..`".to_owned();
+                return Err(invalid(field, expected, "GBNF, `name ::= ..`"));
+            }
             '%' if chars.clone().take(4).eq("json".chars()) => return refused("%json"),
             '#' => while chars.next_if(|&c| c != '\n').is_some() {},
             '/' if chars.peek() == Some(&'/') => while chars.next_if(|&c| c != '\n').is_some() {},

@@ -155,6 +155,7 @@ fn hostile_expressions_and_grammars_come_back() {
         (lark("start: A\nA: /a\n\"/ & \"\n/"), "without &"),
         (lark("start: <a\"b> & \"x\""), "without &"),
         (lark("start: %json { }"), "without %json"),
+        (lark("root ::= \"a\" | [b-z]+"), "found GBNF"),
         (lark(doubling('A', 40)), "too big"),
     ]);
     let chain: String = (0..5000).map(|i| format!("A{i}: A{}\n", i + 1)).collect();
@@ -167,5 +168,6 @@ fn hostile_expressions_and_grammars_come_back() {
         lark("start: s\ns: s s | s s s | \"a\" | \"a\" s | "),
         lark("start: (\"a\"{1,100000}){1,100000}"),
         lark("start: /[^&~]+/ \"&\" ~ 2"),
+        lark("start: \"a ::= b\" /::=/"),
     ]);
 }
