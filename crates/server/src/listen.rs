@@ -137,6 +137,9 @@ async fn supervise(app: &App) -> Ending {
             Phase::Failed(error) => {
                 tracing::error!(event = "error", %error, "the engine has failed");
                 app.fail(error.clone());
+                if let Some(served) = app.served() {
+                    served.origin.model.give_up();
+                }
                 sleep(app.options().linger).await;
                 return Ending::Failed(error);
             }
@@ -157,10 +160,12 @@ async fn drain(app: &App) -> Ending {
         if let Phase::Failed(error) = app.phase() {
             return Ending::Failed(error);
         }
-        let n_cut = engine.load().n_unfinished;
+        // An answer may be complete and still wait for its receipt.
+        let n_cut = engine.load().n_unfinished + served.origin.model.n_waiting();
         let is_late = Instant::now() >= until;
         if n_cut == 0 || is_late {
             let how = if n_cut == 0 { Shutdown::Drain } else { Shutdown::Abort };
+            served.origin.model.give_up();
             let engine = engine.clone();
             let stopping = tokio::task::spawn_blocking(move || engine.shutdown(how));
             let _late = timeout(LAST_WORDS, stopping).await;

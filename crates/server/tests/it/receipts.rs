@@ -1,12 +1,17 @@
 //! Does every route hand out receipts that can be run again, and refuse them where there can be none?
 
+use std::fs::File;
 use std::io::Read;
+use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
-use server::ServerOptions;
+use server::{Ending, ServerOptions};
+use tempfile::TempDir;
 use worker::receipt::{Comparison, Receipt};
 
 use crate::scripted::Scripted;
@@ -247,4 +252,57 @@ fn a_hash_that_fails_is_an_error_after_the_answer_and_a_refusal_from_then_on() {
     let (_, text) = start().raw("POST", "/execute", &job.to_string());
     let (name, data) = event(text.split_terminator("\n\n").last().unwrap());
     expect![[r#"error {"code":"INTERNAL","message":"the answer is complete, but the model's file could not be read again for its receipt","retriable":false}"#]].assert_eq(&format!("{name} {data}"));
+}
+
+/// A model whose file can be read when the test says so.
+struct Withheld {
+    server: Running,
+    writer: File,
+    _folder: TempDir,
+}
+
+impl Withheld {
+    /// With a complete answer that waits for its receipt.
+    fn start(drain_timeout: Duration) -> (Withheld, TcpStream) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let writer = File::options().read(true).write(true).open(&path).unwrap();
+        let mut answer = ids("ab");
+        answer.push(tokenizer().ends()[0]);
+        let options = ServerOptions { drain_timeout, ..ServerOptions::default() };
+        let server = Running::of_file(Scripted::new(answer), options, &path);
+        let job = json!({"job_id": "1", "prompt": "a", "receipt": true});
+        let stream = server.open("POST", "/execute", &job.to_string());
+        while server.app().served().unwrap().origin.model.n_waiting() == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(server.n_unfinished(), 0);
+        (Withheld { server, writer, _folder: folder }, stream)
+    }
+}
+
+#[test]
+fn a_drain_waits_for_receipts_too() {
+    let (Withheld { server, writer, _folder }, mut stream) = Withheld::start(Duration::from_secs(30));
+    server.app().drain();
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(server.raw("GET", "/health", "").0, 503);
+    // There is no writer any more, so that the file ends.
+    drop(writer);
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    assert!(said.contains("event: end") && said.contains("\"receipt\""), "{said}");
+    assert_eq!(server.ending(), Ending::Drained { n_cut: 0 });
+}
+
+#[test]
+fn a_drain_that_takes_too_long_ends_who_waits_for_a_receipt() {
+    let (Withheld { server, writer, _folder }, mut stream) = Withheld::start(Duration::from_millis(100));
+    server.app().drain();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    assert!(said.contains("event: error\ndata: {\"code\":\"INTERNAL\""), "{said}");
+    assert_eq!(server.ending(), Ending::Drained { n_cut: 1 });
+    drop(writer);
 }

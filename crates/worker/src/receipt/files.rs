@@ -23,7 +23,7 @@ pub struct FileHashes {
     /// None once the thread runs.
     files: Mutex<Option<Vec<(PathBuf, File)>>>,
     found: OnceLock<Result<Vec<String>, ReceiptError>>,
-    /// True as soon as something is found.
+    /// True as soon as something is found, or nothing will be. Those who wait subscribe to it.
     is_done: watch::Sender<bool>,
 }
 
@@ -75,6 +75,17 @@ impl FileHashes {
         self.found.get()
     }
 
+    /// How many tasks wait for the hashes.
+    #[must_use]
+    pub fn n_waiting(&self) -> usize {
+        self.is_done.receiver_count()
+    }
+
+    /// Lets go whoever waits and would wait, with an error unless the hashes are known by then: the process ends.
+    pub fn give_up(&self) {
+        self.is_done.send_replace(true);
+    }
+
     /// Waits for the hashes on this thread, which must not be one that runs async tasks.
     ///
     /// # Errors
@@ -87,7 +98,7 @@ impl FileHashes {
     /// Waits for the hashes.
     ///
     /// # Errors
-    /// [`ReceiptError::Model`] where a file cannot be read.
+    /// [`ReceiptError::Model`] where a file cannot be read, or after [`FileHashes::give_up`].
     pub async fn hashed(self: &Arc<FileHashes>) -> Result<Vec<String>, ReceiptError> {
         self.start();
         let mut is_done = self.is_done.subscribe();
@@ -95,7 +106,7 @@ impl FileHashes {
         let _gone = is_done.wait_for(|&is_done| is_done).await.is_err();
         match self.found.get() {
             Some(found) => found.clone(),
-            None => Err(ReceiptError::Model("nothing was found".to_owned())),
+            None => Err(ReceiptError::Model("the process ends before the file is read".to_owned())),
         }
     }
 }
