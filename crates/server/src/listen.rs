@@ -111,6 +111,10 @@ impl Server {
             // The loop ends only with a panic.
             _ = &mut accepting => Ending::Failed(EngineError::Failed("the server's own loop ended".to_owned())),
         };
+        if let Some(served) = app.served() {
+            // However it ended: an answer that still waits for its receipt gets to say so.
+            served.origin.model.give_up();
+        }
         closing.send_replace(true);
         let _late = timeout(LAST_WORDS + LOOK, accepting).await;
         ending
@@ -137,9 +141,6 @@ async fn supervise(app: &App) -> Ending {
             Phase::Failed(error) => {
                 tracing::error!(event = "error", %error, "the engine has failed");
                 app.fail(error.clone());
-                if let Some(served) = app.served() {
-                    served.origin.model.give_up();
-                }
                 sleep(app.options().linger).await;
                 return Ending::Failed(error);
             }
@@ -165,7 +166,6 @@ async fn drain(app: &App) -> Ending {
         let is_late = Instant::now() >= until;
         if n_cut == 0 || is_late {
             let how = if n_cut == 0 { Shutdown::Drain } else { Shutdown::Abort };
-            served.origin.model.give_up();
             let engine = engine.clone();
             let stopping = tokio::task::spawn_blocking(move || engine.shutdown(how));
             let _late = timeout(LAST_WORDS, stopping).await;

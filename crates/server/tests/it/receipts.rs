@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
-use server::{Ending, ServerOptions};
+use server::{Ending, Phase, ServerOptions};
 use tempfile::TempDir;
 use worker::receipt::{Comparison, Receipt};
 
@@ -254,6 +254,9 @@ fn a_hash_that_fails_is_an_error_after_the_answer_and_a_refusal_from_then_on() {
     expect![[r#"error {"code":"INTERNAL","message":"the answer is complete, but the model's file could not be read again for its receipt","retriable":false}"#]].assert_eq(&format!("{name} {data}"));
 }
 
+/// A step that short answers do not come to.
+const FAILS_AT: u64 = 60;
+
 /// A model whose file can be read when the test says so.
 struct Withheld {
     server: Running,
@@ -271,7 +274,8 @@ impl Withheld {
         let mut answer = ids("ab");
         answer.push(tokenizer().ends()[0]);
         let options = ServerOptions { drain_timeout, ..ServerOptions::default() };
-        let server = Running::of_file(Scripted::new(answer), options, &path);
+        let scripted = Scripted::new(answer).latency(Duration::from_millis(5)).fails_at(FAILS_AT);
+        let server = Running::of_file(scripted, options, &path);
         let job = json!({"job_id": "1", "prompt": "a", "receipt": true});
         let stream = server.open("POST", "/execute", &job.to_string());
         while server.app().served().unwrap().origin.model.n_waiting() == 0 {
@@ -304,5 +308,24 @@ fn a_drain_that_takes_too_long_ends_who_waits_for_a_receipt() {
     stream.read_to_string(&mut said).unwrap();
     assert!(said.contains("event: error\ndata: {\"code\":\"INTERNAL\""), "{said}");
     assert_eq!(server.ending(), Ending::Drained { n_cut: 1 });
+    drop(writer);
+}
+
+#[test]
+fn an_engine_that_fails_in_a_drain_ends_who_waits_for_a_receipt() {
+    let (Withheld { server, writer, _folder }, mut stream) = Withheld::start(Duration::from_secs(30));
+    let long = json!({"prompt": "a", "max_tokens": 900, "ignore_eos": true, "stream": true});
+    let mut running = server.open("POST", COMPLETIONS, &long.to_string());
+    while server.n_unfinished() == 0 && server.app().phase() == Phase::Ready {
+        thread::sleep(Duration::from_millis(1));
+    }
+    server.app().drain();
+    for stream in [&mut running, &mut stream] {
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        assert_eq!(said.matches("\"code\":").count(), 1, "{said}");
+        assert!(!said.contains("event: end"), "{said}");
+    }
+    assert!(matches!(server.ending(), Ending::Failed(_)));
     drop(writer);
 }
