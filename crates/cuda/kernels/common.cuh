@@ -12,6 +12,10 @@
 // Tokens in a page of the KV cache.
 constexpr int PAGE = 64;
 
+// A float16, where a number too large for one becomes the largest: an infinity in the KV cache would make every later row that reads it
+// not a number.
+__device__ __forceinline__ __half saturate(float v) { return __float2half_rn(fminf(fmaxf(v, -65504.0f), 65504.0f)); }
+
 // One row of a step. Inactive rows (padding of a captured graph) have slot -1: they compute nothing.
 struct Row {
     int32_t slot;      // the sequence's place, below n_slot; its page table is page_tables[slot]

@@ -42,7 +42,7 @@ __device__ __forceinline__ void store_qkv(const QkvPlace& place, float2 turn, fl
         a = ra;
     }
     if (place.floats) place.floats[place.i0] = a, place.floats[place.i1] = b;
-    if (place.halves) place.halves[place.i0] = __float2half_rn(a), place.halves[place.i1] = __float2half_rn(b);
+    if (place.halves) place.halves[place.i0] = saturate(a), place.halves[place.i1] = saturate(b);
 }
 
 __device__ __forceinline__ uint32_t page_of(const ProductArgs& args, const Row& row) {

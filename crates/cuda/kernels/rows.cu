@@ -32,8 +32,6 @@ __device__ __forceinline__ float block_sum(float v) {
     return warp_sum(lane < N / 32 ? sums[lane] : 0.0f);
 }
 
-__device__ __forceinline__ __half saturate(float v) { return __float2half_rn(fminf(fmaxf(v, -65504.0f), 65504.0f)); }
-
 // BLOCKS blocks of activations at a time, `store_act_block` of each: their chains of shuffles overlap.
 template <int BLOCKS>
 __device__ __forceinline__ void store_act_blocks(const ActOut& out, int column, int kb, int step, const float (&v)[BLOCKS]) {

@@ -101,7 +101,7 @@ pub enum RopeScaling {
         /// Multiplies cosine and sine.
         attn_factor: f32,
     },
-    /// YaRN (arXiv 2309.00071), with the correction range not rounded to integers.
+    /// YaRN (arXiv 2309.00071).
     Yarn {
         /// Ratio of the stretched to the original context.
         factor: f32,
@@ -111,6 +111,9 @@ pub enum RopeScaling {
         beta_fast: f32,
         /// Turns over the original context below which a frequency is divided by `factor`.
         beta_slow: f32,
+        /// Whether the pairs between which frequencies are mixed are whole numbers. Files do not say: the published gpt-oss was trained
+        /// without rounding, everything else with it (`truncate` in transformers' `rope_parameters`).
+        rounded: bool,
         /// Multiplies cosine and sine.
         attn_factor: f32,
     },

@@ -34,14 +34,16 @@ impl RopeTable {
                 let factors = if n_ctx > *original_context { long } else { short };
                 RopeTable { inv_freq: divided(factors), scale: *attn_factor }
             }
-            RopeScaling::Yarn { factor, original_context, beta_fast, beta_slow, attn_factor } => {
+            RopeScaling::Yarn { factor, original_context, beta_fast, beta_slow, rounded, attn_factor } => {
                 let context = *original_context as f64;
                 // The (fractional) pair that makes `turns` full turns over the original context.
                 let pair_of = |turns: f32| {
                     n_rot * (context / (f64::from(turns) * std::f64::consts::TAU)).ln() / (2.0 * base.ln())
                 };
-                let low = pair_of(*beta_fast).max(0.0);
-                let high = pair_of(*beta_slow).min(n_rot - 1.0).max(low + 0.001);
+                let (low, high) = (pair_of(*beta_fast), pair_of(*beta_slow));
+                let (low, high) = if *rounded { (low.floor(), high.ceil()) } else { (low, high) };
+                let low = low.max(0.0);
+                let high = high.min(n_rot - 1.0).max(low + 0.001);
                 let inv_freq = plain.enumerate().map(|(i, f)| {
                     let stretch = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
                     (f / f64::from(*factor) * stretch + f * (1.0 - stretch)) as f32
@@ -71,19 +73,22 @@ mod tests {
         RopeTable::new(&Rope { pairing: Pairing::HalfSplit, n_rot: 64, base: 150_000.0, scaling }, n_ctx)
     }
 
+    fn yarn(rounded: bool) -> RopeTable {
+        let scaling = RopeScaling::Yarn {
+            factor: 32.0,
+            original_context: 4096,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            rounded,
+            attn_factor: 1.346_573_6,
+        };
+        table(scaling, 131_072)
+    }
+
     #[test]
     fn yarn_keeps_the_fast_frequencies_and_divides_the_slow_ones() {
         let plain = table(RopeScaling::None, 4096);
-        let yarn = table(
-            RopeScaling::Yarn {
-                factor: 32.0,
-                original_context: 4096,
-                beta_fast: 32.0,
-                beta_slow: 1.0,
-                attn_factor: 1.346_573_6,
-            },
-            131_072,
-        );
+        let yarn = yarn(false);
         // The correction range of gpt-oss is pairs 8.093 to 17.398 of 32.
         assert_eq!(yarn.inv_freq[..9], plain.inv_freq[..9]);
         assert!(yarn.inv_freq[9] < plain.inv_freq[9]);
@@ -93,6 +98,17 @@ mod tests {
         // At pair 12 the stretch is (12 - 8.0927) / (17.3980 - 8.0927) = 0.4199.
         let kept = yarn.inv_freq[12] / plain.inv_freq[12];
         assert!((kept - (0.4199 / 32.0 + 1.0 - 0.4199)).abs() < 2e-4, "{kept}");
+    }
+
+    #[test]
+    fn yarn_mixes_between_whole_pairs_where_the_family_rounds() {
+        let (plain, yarn) = (table(RopeScaling::None, 4096), yarn(true));
+        // 8.093 to 17.398 become 8 to 18: at pair 12 the stretch is 4 / 10, and pair 17 is still mixed.
+        let kept = |i: usize| yarn.inv_freq[i] / plain.inv_freq[i];
+        assert_eq!(kept(8), 1.0);
+        for (i, stretch) in [(9, 0.1), (12, 0.4), (17, 0.9), (18, 1.0)] {
+            assert!((kept(i) - (stretch / 32.0 + 1.0 - stretch)).abs() < 1e-5, "pair {i}: {}", kept(i));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Source: OpenAI's gpt-oss model card and reference implementation.
 
 use super::{Family, Keys};
-use crate::architecture::{Activation, Architecture, Pairing};
+use crate::architecture::{Activation, Architecture, Pairing, Position, Rope, RopeScaling};
 use crate::error::ModelError;
 
 pub(super) const FAMILY: Family = Family { name: "gpt-oss", read, ffn_norm: "post_attention_norm" };
@@ -15,6 +15,11 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
         *even = window;
     }
     architecture.attention.sinks = true;
+    if let Position::Rope(Rope { scaling: RopeScaling::Yarn { rounded, .. }, .. }) =
+        &mut architecture.position
+    {
+        *rounded = false;
+    }
     let feed_forward = &mut architecture.feed_forward;
     feed_forward.kind = keys.experts()?;
     feed_forward.n_ff = keys.size("expert_feed_forward_length", 1..=1 << 20, Some(feed_forward.n_ff))?;

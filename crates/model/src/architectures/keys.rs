@@ -238,15 +238,37 @@ impl<'a> Keys<'a> {
         match kind {
             None | Some("linear") if factor != 1.0 => Ok(RopeScaling::Linear { factor }),
             None | Some("none" | "linear") => Ok(RopeScaling::None),
-            Some("yarn") => Ok(RopeScaling::Yarn {
-                factor,
-                original_context: original()?,
-                beta_fast: self.f32("rope.scaling.yarn_beta_fast", 32.0)?,
-                beta_slow: self.f32("rope.scaling.yarn_beta_slow", 1.0)?,
-                attn_factor: self.f32("rope.scaling.attn_factor", 1.0)? * (0.1 * factor.ln() + 1.0),
-            }),
+            Some("yarn") => self.yarn(factor, original()?),
             Some(other) => Err(self.wrong(kind_key, "none, linear or yarn", format!("{other:?}"))),
         }
+    }
+
+    /// YaRN with whole pairs; a family that was trained without rounding says so.
+    fn yarn(&self, factor: f32, original_context: usize) -> Result<RopeScaling, ModelError> {
+        let above_zero = |key: &str, default| match self.f32(key, default)? {
+            value if value > 0.0 => Ok(value),
+            value => Err(self.wrong(key, "a number above 0", value)),
+        };
+        let beta_slow = above_zero("rope.scaling.yarn_beta_slow", 1.0)?;
+        let beta_fast = above_zero("rope.scaling.yarn_beta_fast", 32.0)?;
+        if beta_fast < beta_slow {
+            let expected = format!("at least yarn_beta_slow = {beta_slow}");
+            return Err(self.wrong("rope.scaling.yarn_beta_fast", expected, beta_fast));
+        }
+        let mix = self.f32("rope.scaling.yarn_ext_factor", 1.0)?;
+        if mix != 1.0 {
+            return Err(self.wrong("rope.scaling.yarn_ext_factor", "1", mix));
+        }
+        let magnitude = |multiplier: f32| 0.1 * multiplier * factor.ln() + 1.0;
+        // `mscale_all_dim` of the model's configuration; absent, nothing is divided.
+        let all_dims = self.f32("rope.scaling.yarn_log_multiplier", 0.0)?;
+        if magnitude(all_dims) <= 0.0 {
+            return Err(self.wrong("rope.scaling.yarn_log_multiplier", "a number of at least 0", all_dims));
+        }
+        let attn_factor = self.f32("rope.scaling.attn_factor", 1.0)?
+            * self.f32("rope.scaling.yarn_attn_factor", 1.0)?
+            * (magnitude(1.0) / magnitude(all_dims));
+        Ok(RopeScaling::Yarn { factor, original_context, beta_fast, beta_slow, rounded: true, attn_factor })
     }
 
     fn rope_factors(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, ModelError> {
