@@ -34,6 +34,16 @@ pub enum ModelError {
         /// In ggml's order, rows last.
         found: Vec<usize>,
     },
+    /// The file has tensors that its architecture has no use for, so it holds another model than the one that would be computed.
+    #[error("{count} tensor{} no part of {architecture} as its metadata describes it: {}", plural(*count), listed(names, *count))]
+    UnusedTensors {
+        /// The family.
+        architecture: &'static str,
+        /// The first of them.
+        names: Vec<String>,
+        /// How many there are.
+        count: usize,
+    },
     /// A value contradicts another or is outside what can be computed.
     #[error("{key}: expected {expected}, found {found}")]
     Value {
@@ -44,4 +54,16 @@ pub enum ModelError {
         /// What the file says.
         found: String,
     },
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { " is" } else { "s are" }
+}
+
+fn listed(names: &[String], count: usize) -> String {
+    let mut text = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    if count > names.len() {
+        text.push_str(", ...");
+    }
+    text
 }

@@ -4,7 +4,12 @@ use super::{Family, Keys};
 use crate::architecture::{Activation, Architecture, FeedForward, FeedForwardKind, NormKind, Position};
 use crate::error::ModelError;
 
-pub(super) const FAMILY: Family = Family { name: "gpt2", read, ffn_norm: "ffn_norm" };
+pub(super) const FAMILY: Family = Family {
+    name: "gpt2",
+    read,
+    ffn_norm: "ffn_norm",
+    biases: &["attn_qkv", "attn_output", "ffn_up", "ffn_down"],
+};
 
 fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let (n_layer, n_embd, n_ctx_train) = keys.sizes()?;

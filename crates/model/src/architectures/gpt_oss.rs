@@ -6,7 +6,12 @@ use super::{Family, Keys};
 use crate::architecture::{Activation, Architecture, Pairing, Position, Rope, RopeScaling};
 use crate::error::ModelError;
 
-pub(super) const FAMILY: Family = Family { name: "gpt-oss", read, ffn_norm: "post_attention_norm" };
+pub(super) const FAMILY: Family = Family {
+    name: "gpt-oss",
+    read,
+    ffn_norm: "post_attention_norm",
+    biases: &["attn_qkv", "attn_output", "ffn_gate_inp", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"],
+};
 
 fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let mut architecture = keys.gated_decoder(Pairing::HalfSplit)?;

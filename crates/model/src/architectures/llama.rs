@@ -6,7 +6,7 @@ use super::{Family, Keys};
 use crate::architecture::{Architecture, Pairing};
 use crate::error::ModelError;
 
-pub(super) const FAMILY: Family = Family { name: "llama", read, ffn_norm: "ffn_norm" };
+pub(super) const FAMILY: Family = Family { name: "llama", read, ffn_norm: "ffn_norm", biases: &[] };
 
 fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let mut architecture = keys.gated_decoder(Pairing::Adjacent)?;

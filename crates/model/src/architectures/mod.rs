@@ -23,6 +23,9 @@ pub struct Family {
     pub read: fn(&Keys<'_>) -> Result<Architecture, ModelError>,
     /// The tensor (without `blk.N.` and `.weight`) that normalises before the feed-forward.
     pub ffn_norm: &'static str,
+    /// The linear maps (without `blk.N.` and `.bias`) that always have a bias; `attn_qkv` means Q, K and V in one tensor or three.
+    /// Others may have one, in all layers or in none.
+    pub biases: &'static [&'static str],
 }
 
 /// All that are known.

@@ -1,5 +1,6 @@
 //! Golden files with one thing changed: what a model's metadata and tensors may not say, and the words in which it is refused.
 
+mod complete;
 mod yarn;
 
 use expect_test::{Expect, expect};
@@ -12,6 +13,16 @@ fn rewritten(
     key: impl Fn(&str, &Value) -> Option<Value>,
     tensor: impl Fn(&str, &mut Vec<usize>) -> bool,
 ) -> Gguf {
+    let writer = rewriting(name, key, tensor);
+    Gguf::from_bytes(writer.to_bytes().unwrap()).unwrap()
+}
+
+/// As [`rewritten`], but not yet a file.
+fn rewriting(
+    name: &str,
+    key: impl Fn(&str, &Value) -> Option<Value>,
+    tensor: impl Fn(&str, &mut Vec<usize>) -> bool,
+) -> Writer {
     let path = testkit::root().join("tests/golden").join(name);
     let file = Gguf::open(&path).unwrap();
     let mut writer = Writer::new();
@@ -27,7 +38,7 @@ fn rewritten(
         let bytes = file.tensor(&info.name).unwrap().bytes;
         writer.tensor(name, info.format, &shape, bytes);
     }
-    Gguf::from_bytes(writer.to_bytes().unwrap()).unwrap()
+    writer
 }
 
 fn check(file: &Gguf, expected: &Expect) {

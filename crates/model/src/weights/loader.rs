@@ -1,0 +1,259 @@
+//! Finds every tensor that an architecture needs, and refuses what it has no use for.
+//!
+//! A file is complete or refused: a tensor that is there and not used means that the model is not the one that would be computed.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::ops::Range;
+
+use gguf::{Gguf, Tensor};
+
+use super::{Experts, Ffn, Layer, Linear, Matrix, NormWeights, Weights, floats, misshapen, vector};
+use crate::architecture::{Architecture, FeedForwardKind, NormKind, Position, RopeScaling};
+use crate::architectures::Family;
+use crate::error::ModelError;
+
+/// How many unused tensors an error names.
+const N_NAMED: usize = 4;
+
+/// Tensors of a layer (without `blk.N.`) that may be there without being used, each with its reason.
+const REDUNDANT: [&str; 3] = [
+    // Files of 2023 repeat the RoPE frequencies in each layer; they follow from `rope.freq_base`.
+    "attn_rot_embd",
+    "attn_rot_embd.weight",
+    "attn.rotary_emb.inv_freq",
+];
+
+/// All tensors of a model by role.
+///
+/// # Errors
+/// A tensor that is missing or misshapen, or one that is not used.
+pub(super) fn weights(
+    gguf: &Gguf,
+    family: &'static Family,
+    arch: &Architecture,
+) -> Result<Weights, ModelError> {
+    let biased = biased(gguf, family, arch.n_layer);
+    let loader = Loader { gguf, family, arch, biased, used: RefCell::default() };
+    let weights = loader.weights()?;
+    loader.check_all_used()?;
+    Ok(weights)
+}
+
+/// A layer's tensor: its layer and its name without `blk.N.`.
+fn in_layer(name: &str) -> Option<(usize, &str)> {
+    let (n, part) = name.strip_prefix("blk.")?.split_once('.')?;
+    Some((n.parse().ok()?, part))
+}
+
+/// Linear maps that have their biases together: Q, K and V may be one tensor in one file and three in another.
+fn group(role: &str) -> &str {
+    match role {
+        "attn_q" | "attn_k" | "attn_v" => "attn_qkv",
+        other => other,
+    }
+}
+
+/// The roles that have biases: those of the family, and those that any layer has. A bias that only some layers have is one that
+/// others lack, and zero in its place would be another model.
+fn biased<'a>(gguf: &'a Gguf, family: &'static Family, n_layer: usize) -> HashSet<&'a str> {
+    let of_layer = |name: &'a str| match in_layer(name) {
+        Some((n, part)) if n < n_layer => part.strip_suffix(".bias").map(group),
+        _ => None,
+    };
+    let found = gguf.tensors().iter().filter_map(|info| of_layer(&info.name));
+    family.biases.iter().copied().chain(found).collect()
+}
+
+/// Finds tensors by name and checks their shapes. Shapes are `[n_out, n_in]`, the reverse of the file's order.
+struct Loader<'a> {
+    gguf: &'a Gguf,
+    family: &'static Family,
+    arch: &'a Architecture,
+    /// Roles whose linear maps have a bias, in every layer.
+    biased: HashSet<&'a str>,
+    /// Names of all tensors that were found.
+    used: RefCell<HashSet<String>>,
+}
+
+impl Loader<'_> {
+    fn weights(&self) -> Result<Weights, ModelError> {
+        let a = self.arch;
+        let table = [a.n_vocab, a.n_embd];
+        let token_embd = self.matrix("token_embd.weight", table)?;
+        let position_embd = match a.position {
+            Position::Learned => Some(self.matrix("position_embd.weight", [a.n_ctx_train, a.n_embd])?),
+            Position::Rope(_) => None,
+        };
+        let output = match self.gguf.tensor("output.weight") {
+            Some(_) => self.linear("output", table)?,
+            None => Linear { weight: token_embd.clone(), bias: self.optional("output.bias", a.n_vocab)? },
+        };
+        // A hostile block_count is refused at its first missing layer, before anything of its size is allocated.
+        let layers = (0..a.n_layer).map(|n| self.layer(n)).collect::<Result<_, _>>()?;
+        let output_norm = self.norm("output_norm")?;
+        Ok(Weights { token_embd, position_embd, layers, output_norm, output })
+    }
+
+    fn check_all_used(&self) -> Result<(), ModelError> {
+        let used = self.used.borrow();
+        // The factors of RoPE are part of the architecture, which has them where the file's were read.
+        let factors: &[&str] = match &self.arch.position {
+            Position::Rope(rope) => match rope.scaling {
+                RopeScaling::Llama3 { .. } => &["rope_freqs.weight"],
+                RopeScaling::LongRope { .. } => &["rope_factors_short.weight", "rope_factors_long.weight"],
+                _ => &[],
+            },
+            Position::Learned => &[],
+        };
+        let redundant = |name: &str| in_layer(name).is_some_and(|(_, part)| REDUNDANT.contains(&part));
+        let is_used = |name: &str| used.contains(name) || factors.contains(&name) || redundant(name);
+        let mut unused = self.gguf.tensors().iter().map(|info| &info.name).filter(|name| !is_used(name));
+        let names: Vec<String> = unused.by_ref().take(N_NAMED).cloned().collect();
+        match names.len() + unused.count() {
+            0 => Ok(()),
+            count => Err(ModelError::UnusedTensors { architecture: self.family.name, names, count }),
+        }
+    }
+
+    fn layer(&self, n: usize) -> Result<Layer, ModelError> {
+        let (a, attn) = (self.arch, &self.arch.attention);
+        let name = |part: &str| format!("blk.{n}.{part}");
+        let (n_q, n_kv) = (attn.n_q(), attn.n_kv());
+        let [attn_q, attn_k, attn_v] = if self.gguf.tensor(&name("attn_qkv.weight")).is_some() {
+            let fused = self.layer_linear(n, "attn_qkv", [n_q + 2 * n_kv, a.n_embd])?;
+            [part(&fused, 0..n_q)?, part(&fused, n_q..n_q + n_kv)?, part(&fused, n_q + n_kv..n_q + 2 * n_kv)?]
+        } else {
+            [
+                self.layer_linear(n, "attn_q", [n_q, a.n_embd])?,
+                self.layer_linear(n, "attn_k", [n_kv, a.n_embd])?,
+                self.layer_linear(n, "attn_v", [n_kv, a.n_embd])?,
+            ]
+        };
+        let attn_sinks = match attn.sinks {
+            true => Some(self.required(&name("attn_sinks.weight"), attn.n_head)?),
+            false => None,
+        };
+        Ok(Layer {
+            attn_norm: self.norm(&name("attn_norm"))?,
+            attn_q,
+            attn_k,
+            attn_v,
+            attn_sinks,
+            attn_output: self.layer_linear(n, "attn_output", [a.n_embd, n_q])?,
+            ffn_norm: self.norm(&name(self.family.ffn_norm))?,
+            ffn: self.ffn(n)?,
+        })
+    }
+
+    fn ffn(&self, n: usize) -> Result<Ffn, ModelError> {
+        let name = |part: &str| format!("blk.{n}.{part}");
+        let (n_embd, n_ff) = (self.arch.n_embd, self.arch.feed_forward.n_ff);
+        match self.arch.feed_forward.kind {
+            FeedForwardKind::Gated => {
+                let up = self.gguf.tensor(&name("ffn_up.weight"));
+                let is_fused = up.is_some_and(|up| up.info.shape.get(1) == Some(&(2 * n_ff)));
+                let [gate, up] = if is_fused {
+                    let fused = self.layer_linear(n, "ffn_up", [2 * n_ff, n_embd])?;
+                    [part(&fused, 0..n_ff)?, part(&fused, n_ff..2 * n_ff)?]
+                } else {
+                    [
+                        self.layer_linear(n, "ffn_gate", [n_ff, n_embd])?,
+                        self.layer_linear(n, "ffn_up", [n_ff, n_embd])?,
+                    ]
+                };
+                Ok(Ffn::Gated { gate, up, down: self.layer_linear(n, "ffn_down", [n_embd, n_ff])? })
+            }
+            FeedForwardKind::Plain => Ok(Ffn::Plain {
+                up: self.layer_linear(n, "ffn_up", [n_ff, n_embd])?,
+                down: self.layer_linear(n, "ffn_down", [n_embd, n_ff])?,
+            }),
+            FeedForwardKind::Experts { n_expert, n_used } => Ok(Ffn::Experts(Experts {
+                n_used,
+                router: self.layer_linear(n, "ffn_gate_inp", [n_expert, n_embd])?,
+                gate: self.experts(n, "ffn_gate_exps", [n_expert, n_ff, n_embd])?,
+                up: self.experts(n, "ffn_up_exps", [n_expert, n_ff, n_embd])?,
+                down: self.experts(n, "ffn_down_exps", [n_expert, n_embd, n_ff])?,
+            })),
+        }
+    }
+
+    fn find(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        let shape: Vec<usize> = shape.iter().rev().copied().collect();
+        let tensor = self
+            .gguf
+            .tensor(name)
+            .ok_or_else(|| ModelError::MissingTensor { name: name.to_owned(), shape: shape.clone() })?;
+        self.used.borrow_mut().insert(name.to_owned());
+        // Trailing dimensions of 1 may be written or left out.
+        let significant = tensor.info.shape.iter().rposition(|&n| n != 1).map_or(1, |last| last + 1);
+        let expected = shape.iter().rposition(|&n| n != 1).map_or(1, |last| last + 1);
+        if tensor.info.shape.get(..significant) == shape.get(..expected) {
+            Ok(tensor)
+        } else {
+            Err(misshapen(&tensor, &shape))
+        }
+    }
+
+    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Matrix, ModelError> {
+        let tensor = self.find(name, &shape)?;
+        Matrix::new(name, tensor.info.format, shape, tensor.bytes.clone())
+            .ok_or_else(|| misshapen(&tensor, &shape))
+    }
+
+    fn linear(&self, name: &str, shape: [usize; 2]) -> Result<Linear, ModelError> {
+        let weight = self.matrix(&format!("{name}.weight"), shape)?;
+        Ok(Linear { weight, bias: self.optional(&format!("{name}.bias"), shape[0])? })
+    }
+
+    fn layer_linear(&self, n: usize, role: &str, shape: [usize; 2]) -> Result<Linear, ModelError> {
+        let name = format!("blk.{n}.{role}");
+        let weight = self.matrix(&format!("{name}.weight"), shape)?;
+        let bias = match self.biased.contains(group(role)) {
+            true => Some(self.required(&format!("{name}.bias"), shape[0])?),
+            false => None,
+        };
+        Ok(Linear { weight, bias })
+    }
+
+    fn experts(&self, n: usize, role: &str, shape: [usize; 3]) -> Result<Vec<Linear>, ModelError> {
+        let [n_expert, n_out, n_in] = shape;
+        let name = format!("blk.{n}.{role}");
+        let weight = format!("{name}.weight");
+        let tensor = self.find(&weight, &shape)?;
+        let stacked =
+            Matrix::new(&weight, tensor.info.format, [n_expert * n_out, n_in], tensor.bytes.clone())
+                .ok_or_else(|| misshapen(&tensor, &shape))?;
+        let bias_name = format!("{name}.bias");
+        let bias = match self.biased.contains(group(role)) {
+            true => Some(floats(&self.find(&bias_name, &[n_expert, n_out])?, n_expert * n_out)?),
+            false => None,
+        };
+        let stacked = Linear { weight: stacked, bias };
+        (0..n_expert).map(|e| part(&stacked, e * n_out..(e + 1) * n_out)).collect()
+    }
+
+    fn norm(&self, name: &str) -> Result<NormWeights, ModelError> {
+        let n_embd = self.arch.n_embd;
+        let weight = self.required(&format!("{name}.weight"), n_embd)?;
+        let bias = match self.arch.norm.kind {
+            NormKind::Rms => None,
+            NormKind::Layer => Some(self.required(&format!("{name}.bias"), n_embd)?),
+        };
+        Ok(NormWeights { weight, bias })
+    }
+
+    fn required(&self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
+        vector(&self.find(name, &[len])?, len)
+    }
+
+    fn optional(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, ModelError> {
+        self.gguf.tensor(name).map(|_| self.required(name, len)).transpose()
+    }
+}
+
+/// Some outputs of a linear map.
+fn part(whole: &Linear, rows: Range<usize>) -> Result<Linear, ModelError> {
+    let bias = whole.bias.as_ref().map(|b| b[rows.clone()].to_vec());
+    Ok(Linear { weight: whole.weight.part(rows)?, bias })
+}
