@@ -125,7 +125,8 @@ fn may_be_rounded(seed: u64) -> bool {
         let n_digit = exponent.parse::<usize>().ok()? + 1;
         Some(format!("{:0<n_digit$}", digits.replace('.', "")))
     });
-    seed >= 1 << 53 && (double as u64 == seed || double.to_string() == text || seventeen == Some(text))
+    seed >= 1 << 53
+        && (double as u128 == u128::from(seed) || double.to_string() == text || seventeen == Some(text))
 }
 
 /// The tokens and the end of another run.
