@@ -36,7 +36,7 @@ pub(crate) struct ConfigArgs {
     config: Option<PathBuf>,
     /// Print what is in effect and where each value came from, and end
     #[arg(long, help_heading = "Configuration")]
-    pub(crate) print_config: bool,
+    print_config: bool,
 }
 
 /// Where a value came from.
@@ -77,6 +77,11 @@ struct Setting {
 }
 
 impl Layered {
+    /// Whether the settings are all that is wanted.
+    pub(crate) fn is_to_print(&self) -> bool {
+        self.matches.subcommand_matches(COMMAND).is_some_and(wants_print)
+    }
+
     /// Where the value of an argument came from.
     pub(crate) fn origin(&self, matches: &ArgMatches, id: &str) -> Origin {
         match self.origins.get(id) {
@@ -130,10 +135,20 @@ pub(crate) fn parse(
             origins.insert(setting.id, setting.origin);
         }
     }
-    match command.clone().try_get_matches_from(args) {
+    // What must be given to serve need not be there to be looked at.
+    let command = match wants_print(given) {
+        true => command.clone().mut_subcommand(COMMAND, |serve| serve.mut_args(|arg| arg.required(false))),
+        false => command.clone(),
+    };
+    match command.try_get_matches_from(args) {
         Ok(matches) => Ok(Layered { matches, origins }),
         Err(refusal) => Err(blame(refusal, &known, &origins)),
     }
+}
+
+/// Whether `--print-config` is given.
+fn wants_print(matches: &ArgMatches) -> bool {
+    matches!(matches.try_get_one("print_config"), Ok(Some(true)))
 }
 
 /// The arguments of a command that can be set.

@@ -19,6 +19,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use gguf::GgufError;
 use hub::HubError;
 use model::{ExecutorError, ModelError};
@@ -115,6 +116,10 @@ pub(crate) fn usage(refusal: &clap::Error) -> ExitCode {
 
 /// Why a command line is refused, on one line.
 pub(crate) fn reason(refusal: &clap::Error) -> String {
+    if refusal.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // What would be rendered is the help, whose first line is no reason.
+        return "expected a command or arguments; --help lists them".to_owned();
+    }
     let text = refusal.render().to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let reason: Vec<&str> = lines.take_while(|line| !line.starts_with("Usage:")).collect();

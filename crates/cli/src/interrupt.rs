@@ -1,7 +1,7 @@
 //! What does Ctrl-C stop? The answer being written, if there is one; otherwise the program, with exit code 130.
 //!
-//! While a [`Watch`] lives, the first Ctrl-C calls what the watch was given; a second one ends the process at once, so that
-//! nothing can make the program deaf.
+//! While a [`Watch`] lives, each Ctrl-C calls the next thing that the watch was given, and what comes after the last of them ends the process
+//! at once, so that nothing can make the program deaf.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,41 +9,70 @@ use crate::exit;
 
 type Stop = Box<dyn Fn() + Send>;
 
-/// What the next Ctrl-C calls; nothing means that it ends the process.
-static STOP: Mutex<Option<Stop>> = Mutex::new(None);
+/// What the next Ctrl-C calls is the last; nothing means that it ends the process.
+static STOPS: Mutex<Vec<Stop>> = Mutex::new(Vec::new());
 
 /// Takes over Ctrl-C for this process.
 pub(crate) fn install() -> anyhow::Result<()> {
-    let handler = || match stop().take() {
-        Some(stop) => stop(),
-        None => std::process::exit(exit::INTERRUPTED.into()),
+    let handler = || {
+        // The lock is free again before anything is called.
+        let next = stops().pop();
+        match next {
+            Some(stop) => stop(),
+            None => end(),
+        }
     };
     Ok(ctrlc::set_handler(handler)?)
 }
 
-/// Catches one Ctrl-C while it lives. There is one at a time.
-pub(crate) struct Watch(());
+/// Ends the process with the exit code of Ctrl-C.
+pub(crate) fn end() {
+    std::process::exit(exit::INTERRUPTED.into())
+}
+
+/// Catches Ctrl-C while it lives. There is one at a time.
+pub(crate) struct Watch {
+    n_stop: usize,
+}
 
 impl Watch {
     /// Calls `on_interrupt`, on another thread, at the first Ctrl-C.
     pub(crate) fn start(on_interrupt: impl Fn() + Send + 'static) -> Watch {
-        *stop() = Some(Box::new(on_interrupt));
-        Watch(())
+        Watch::of(vec![Box::new(on_interrupt)])
+    }
+
+    /// Calls one thing at the first Ctrl-C, and another at the second.
+    pub(crate) fn start_twice(
+        first: impl Fn() + Send + 'static,
+        second: impl Fn() + Send + 'static,
+    ) -> Watch {
+        Watch::of(vec![Box::new(second), Box::new(first)])
+    }
+
+    fn of(stops_now: Vec<Stop>) -> Watch {
+        let n_stop = stops_now.len();
+        *stops() = stops_now;
+        Watch { n_stop }
     }
 
     /// Whether Ctrl-C came since the start.
     pub(crate) fn raised(&self) -> bool {
-        stop().is_none()
+        stops().len() < self.n_stop
+    }
+
+    /// Whether it came as often as there is something to call.
+    pub(crate) fn exhausted(&self) -> bool {
+        stops().is_empty()
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        *stop() = None;
+        stops().clear();
     }
 }
 
 /// The value behind the lock is replaced whole, so a panic elsewhere does not spoil it.
-fn stop() -> MutexGuard<'static, Option<Stop>> {
-    STOP.lock().unwrap_or_else(PoisonError::into_inner)
+fn stops() -> MutexGuard<'static, Vec<Stop>> {
+    STOPS.lock().unwrap_or_else(PoisonError::into_inner)
 }

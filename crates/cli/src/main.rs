@@ -41,14 +41,14 @@ fn main() -> ExitCode {
         Err(config::Refusal::Flags(refusal)) => return exit::usage(&refusal),
         Err(config::Refusal::Setting(error)) => return exit::early(&error),
     };
+    if layered.is_to_print() {
+        let printed = cmd::print(&config::print(&command, &layered));
+        return printed.map_or_else(|error| exit::early(&error), |()| ExitCode::SUCCESS);
+    }
     let cli = match Cli::from_arg_matches(&layered.matches) {
         Ok(cli) => cli,
         Err(refusal) => return exit::usage(&refusal),
     };
-    if cli.command.prints_config() {
-        let printed = cmd::print(&config::print(&command, &layered));
-        return printed.map_or_else(|error| exit::early(&error), |()| ExitCode::SUCCESS);
-    }
     cli.log.start();
     let result = interrupt::install().and_then(|()| cmd::dispatch(&cli.command, &cli.log));
     match result {

@@ -52,6 +52,17 @@ impl Needed {
         Ok(Needed { n_ctx, sequences, weights, kv_cache, activations, total, reserve })
     }
 
+    /// What is to be said where a server's KV cache is most of what it takes: that follows from defaults that can be changed.
+    pub(crate) fn cache_notice(&self) -> Option<String> {
+        let times = self.kv_cache / self.weights.max(1);
+        (self.sequences > 1 && times >= 2).then(|| {
+            format!(
+                "the KV cache takes {times} times the memory of the weights: fewer --slots, a smaller --ctx, --kv-cache-size-mb or \
+                 --kv-type q8_0 make it smaller"
+            )
+        })
+    }
+
     /// Bytes that must be free.
     pub(crate) fn in_all(&self) -> u64 {
         self.total.saturating_add(self.reserve)
@@ -81,7 +92,10 @@ impl fmt::Display for Needed {
         let [total, weights, kv_cache, activations] =
             [self.total, self.weights, self.kv_cache, self.activations].map(Bytes);
         let parts = format!("weights {weights}, KV cache {kv_cache}, activations {activations}");
-        write!(f, "{total} at a context of {} tokens: {parts}", self.n_ctx)
+        match self.sequences {
+            1 => write!(f, "{total} at a context of {} tokens: {parts}", self.n_ctx),
+            n => write!(f, "{total} for {n} sequences of up to {} tokens: {parts}", self.n_ctx),
+        }
     }
 }
 

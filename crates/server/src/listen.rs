@@ -1,7 +1,7 @@
 //! How do connections come in, and how does the server end?
 //!
 //! It listens before the model is there, and while it drains, so that everybody gets an answer. It ends when it was told to drain and no request is
-//! unfinished (or the time for that is over), or when the engine has failed; then open connections finish what they are writing.
+//! unfinished (or the time for that is over, or cut short), or when the engine has failed; then open connections finish what they are writing.
 
 use std::io;
 use std::net::SocketAddr;
@@ -163,7 +163,7 @@ async fn drain(app: &App) -> Ending {
         }
         // An answer may be complete and still wait for its receipt.
         let n_cut = engine.load().n_unfinished + served.origin.model.n_waiting();
-        let is_late = Instant::now() >= until;
+        let is_late = app.is_cut() || Instant::now() >= until;
         if n_cut == 0 || is_late {
             let how = if n_cut == 0 { Shutdown::Drain } else { Shutdown::Abort };
             let engine = engine.clone();

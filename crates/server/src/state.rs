@@ -3,6 +3,7 @@
 //! Phases go one way: loading, ready, draining; failed can follow any of them. [`App::phase`] is the truth that /health tells.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -37,6 +38,7 @@ pub struct App(Arc<Inner>);
 struct Inner {
     options: ServerOptions,
     phase: watch::Sender<Phase>,
+    is_cut: AtomicBool,
     served: OnceLock<Arc<Served>>,
     jobs: Jobs,
     keys: RwLock<Arc<Keys>>,
@@ -99,6 +101,7 @@ impl App {
             metrics: Metrics::default(),
             options,
             phase: watch::Sender::new(Phase::Loading),
+            is_cut: AtomicBool::new(false),
             served: OnceLock::new(),
             jobs: Jobs::default(),
             began: Instant::now(),
@@ -132,6 +135,17 @@ impl App {
             }
             is_next
         });
+    }
+
+    /// The same, and running requests get no more time: each ends now, with its last event.
+    pub fn cut(&self) {
+        self.0.is_cut.store(true, Ordering::Relaxed);
+        self.drain();
+    }
+
+    /// Whether running requests get no more time.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.0.is_cut.load(Ordering::Relaxed)
     }
 
     /// The engine is of no more use.

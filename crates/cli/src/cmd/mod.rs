@@ -43,13 +43,6 @@ pub(crate) enum Command {
     Bench(bench::Args),
 }
 
-impl Command {
-    /// Whether it only says how it would be set up.
-    pub(crate) fn prints_config(&self) -> bool {
-        matches!(self, Command::Serve(args) if args.config.print_config)
-    }
-}
-
 /// Runs the command.
 pub(crate) fn dispatch(command: &Command, log: &LogArgs) -> anyhow::Result<()> {
     match command {

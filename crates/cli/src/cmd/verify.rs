@@ -101,9 +101,32 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let (answer, reason) = answer?;
     let comparison = receipt.compare(&answer, &reason);
     if comparison != Comparison::Equal {
-        return Err(Failure::Different(comparison.to_string()).into());
+        let seed = receipt.parameters.seed;
+        let note = if may_be_rounded(seed) {
+            format!(
+                "; the receipt's seed {seed} looks rounded: jq before 1.7 and JavaScript keep 53 bits of a number, so take the receipt \
+                 from the answer with another program"
+            )
+        } else {
+            String::new()
+        };
+        return Err(Failure::Different(format!("{comparison}{note}")).into());
     }
     cmd::print(&format!("equal: {} tokens, ended by {}\n", receipt.answer.len(), receipt.stop))
+}
+
+/// Whether a seed is what a program that computes with doubles writes for a longer one: a double's exact value, its shortest digits, as
+/// JavaScript writes them, or 17 digits, as jq 1.6 does, with zeros behind.
+fn may_be_rounded(seed: u64) -> bool {
+    let double = seed as f64;
+    let text = seed.to_string();
+    let long = format!("{double:.16e}");
+    let seventeen = long.split_once('e').and_then(|(digits, exponent)| {
+        let n_digit = exponent.parse::<usize>().ok()? + 1;
+        Some(format!("{:0<n_digit$}", digits.replace('.', "")))
+    });
+    seed >= 1 << 53
+        && (double as u128 == u128::from(seed) || double.to_string() == text || seventeen == Some(text))
 }
 
 /// The tokens and the end of another run.
@@ -140,5 +163,23 @@ fn different(what: &str, expected: &str, found: &str) -> anyhow::Error {
 fn warn(what: &str, expected: &str, found: &str) {
     if expected != found {
         tracing::warn!("another {what}: the receipt's is {expected}, this is {found}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_be_rounded;
+
+    #[test]
+    fn a_rounded_seed_is_told_from_a_whole_one() {
+        // 11259375439824732113 as JavaScript and jq 1.6 write it, and as its exact double.
+        let exact = 11_259_375_439_824_732_113_u64 as f64 as u64;
+        let [shortest, seventeen] = [11_259_375_439_824_732_000, 11_259_375_439_824_732_000];
+        for rounded in [exact, shortest, seventeen, 1 << 53, 1 << 63] {
+            assert!(may_be_rounded(rounded), "{rounded}");
+        }
+        for whole in [0, 7, (1 << 53) - 1, (1 << 53) + 1, 11_259_375_439_824_732_113, u64::MAX] {
+            assert!(!may_be_rounded(whole), "{whole}");
+        }
     }
 }

@@ -35,12 +35,25 @@ pub(crate) fn print(command: &Command, layered: &Layered) -> String {
         let excluded = settings(serve).filter(is_said).any(|other| conflict(&built, serve, arg, other));
         let _ = match value(arg, matches) {
             Some(value) if excluded => writeln!(text, "# {name} = {value} is not in effect"),
-            None => writeln!(text, "# {name} is not set (--{name}, {})", variable(arg)),
+            None => {
+                let what = chosen(arg).map_or_else(
+                    || "is not set".to_owned(),
+                    |default| format!("is chosen at start: {default}"),
+                );
+                writeln!(text, "# {name} {what} (--{name}, {})", variable(arg))
+            }
             Some(_) if is_secret(arg) => writeln!(text, "# {name} is set and not shown  # {origin}"),
             Some(value) => writeln!(text, "{name} = {value}  # {origin}"),
         };
     }
     text
+}
+
+/// What the program takes where nobody names a value, and no constant is the default: the help of the flag says it.
+fn chosen(arg: &Arg) -> Option<String> {
+    let help = arg.get_help()?.to_string();
+    let (_, default) = help.split_once("[default: ")?;
+    Some(default.split_once(']')?.0.to_owned())
 }
 
 /// A value as TOML.

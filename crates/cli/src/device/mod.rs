@@ -5,6 +5,7 @@
 
 mod bandwidth;
 mod choose;
+mod context;
 mod gpu;
 
 use std::num::NonZeroUsize;
@@ -17,10 +18,11 @@ use cpu::CpuExecutor;
 use cuda::CudaExecutor;
 use gguf::Gguf;
 use hub::ModelRef;
-use model::{Architecture, Executor, ExecutorError, KvType, Model};
+use model::{Executor, ExecutorError, KvType, Model};
 use tokenizer::Tokenizer;
 
 pub(crate) use self::choose::{Chosen, Device, DeviceArgs, choose};
+pub(crate) use self::context::{beyond_training, default_ctx};
 pub(crate) use self::gpu::{Gpu, unsupported};
 use crate::cmd::at_least_one;
 use crate::exit::Failure;
@@ -29,9 +31,6 @@ use crate::log::LogArgs;
 use crate::machine;
 use crate::memory::Needed;
 use crate::progress::{Copied, Progress};
-
-/// The context of a run where none is given, in tokens, if the model was made for as many.
-const DEFAULT_CTX: usize = 4096;
 
 /// The flags of every command that computes with a model.
 #[derive(clap::Args, Clone, Debug)]
@@ -141,11 +140,6 @@ impl Shape {
             ..cuda::Options::default()
         })
     }
-}
-
-/// The context of a run where none is given, in tokens.
-pub(crate) fn default_ctx(architecture: &Architecture) -> usize {
-    architecture.n_ctx_train.min(DEFAULT_CTX)
 }
 
 /// A model whose device is chosen, not yet on it.
@@ -310,7 +304,18 @@ impl Opened {
         };
         let OnDevice { executor, kernels, copied } = on_device;
         let load_time = self.began.elapsed();
-        tracing::info!("loaded in {:.2} s, {copied}: {needed}; kernels {kernels}", load_time.as_secs_f64());
+        let limits = executor.limits();
+        let n_position = limits.n_page.saturating_mul(limits.page_size);
+        tracing::info!(
+            "loaded in {:.2} s, {copied}: {needed}; {n_position} positions in the KV cache; kernels {kernels}",
+            load_time.as_secs_f64()
+        );
+        if let Some(notice) = needed.cache_notice() {
+            tracing::info!("{notice}");
+        }
+        if let Some(notice) = beyond_training(&self.model.architecture, needed.n_ctx) {
+            tracing::warn!("{notice}");
+        }
         let gpu = match &self.chosen {
             Chosen::Cpu => None,
             Chosen::Cuda(gpu) => Some(gpu),

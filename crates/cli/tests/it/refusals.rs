@@ -53,6 +53,51 @@ fn wrong_usage_is_2() {
 }
 
 #[test]
+fn no_command_is_2_with_a_reason() {
+    for args in [&[][..], &["eval"]] {
+        let done = worker(args);
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""));
+        assert_eq!(done.stderr, "error: expected a command or arguments; --help lists them\n");
+    }
+}
+
+#[test]
+fn a_parameter_out_of_range_is_2_before_anything_is_opened() {
+    let refused = |flag: &str, value: &str| {
+        let done = worker(&["run", "--model", "/nowhere.gguf", "--prompt", "x", flag, value]);
+        format!("{}: {}", done.code, done.stderr.trim_end())
+    };
+    for (flag, value, line) in [
+        ("--temperature", "-1", "temperature: expected 0 to 100, found -1"),
+        ("--temperature", "nan", "temperature: expected 0 to 100, found NaN"),
+        ("--top-p", "1.5", "top_p: expected 0 to 1, found 1.5"),
+        ("--min-p", "-0.1", "min_p: expected 0 to 1, found -0.1"),
+        ("--typical-p", "2", "typical_p: expected 0 to 1, found 2"),
+        ("--repetition-penalty", "0", "repetition_penalty: expected 0.01 to 100, found 0"),
+        ("--presence-penalty", "101", "presence_penalty: expected -100 to 100, found 101"),
+        ("--frequency-penalty", "-101", "frequency_penalty: expected -100 to 100, found -101"),
+        ("--logit-bias", "1=200", "logit_bias: expected -100 to 100, found 200"),
+    ] {
+        assert_eq!(refused(flag, value), format!("2: error: {line}"));
+    }
+}
+
+#[test]
+fn an_empty_pipe_is_no_prompt() {
+    let model = golden("llama-q4_0.gguf");
+    for stdin in ["", "\n", " \t\r\n\n"] {
+        for args in [&["--raw"][..], &["--system", "s"], &["--prompt", "-", "--raw"]] {
+            let args = [&["run", "--model", &model][..], args].concat();
+            check(
+                &args,
+                stdin,
+                &expect!["2: error: stdin: expected a prompt, found nothing but white space"],
+            );
+        }
+    }
+}
+
+#[test]
 fn an_unreadable_file_is_3() {
     check(
         &["inspect", &golden("none.gguf")],
@@ -216,11 +261,6 @@ fn an_invalid_request_is_8() {
         &["run", "--model", &model, "--prompt", "x"],
         "",
         &expect!["8: error: the file has no chat template; --raw continues the prompt as plain text"],
-    );
-    check(
-        &["run", "--model", &model, "--raw", "--prompt", "x", "--top-p", "1.5"],
-        "",
-        &expect!["8: error: top_p: expected 0 to 1, found 1.5"],
     );
     let long = "the rain ".repeat(300);
     check(

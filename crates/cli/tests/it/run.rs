@@ -5,7 +5,9 @@
 use std::io::Read;
 use std::process::Stdio;
 
-use crate::program::{command, golden, golden_json, worker, worker_reading};
+use gguf::Value;
+
+use crate::program::{command, golden, golden_json, rewritten, worker, worker_reading};
 
 #[test]
 fn the_seed_decides_the_answer() {
@@ -63,4 +65,26 @@ fn a_reader_that_leaves_ends_it_quietly() {
 fn a_chat_needs_a_template_and_the_refusal_names_the_way_out() {
     let done = worker(&["run", "--model", &golden("llama-q4_0.gguf"), "--prompt", "hello"]);
     assert!(done.code != 0 && done.stderr.contains("--raw"), "{}", done.stderr);
+}
+
+#[test]
+fn a_context_beyond_training_is_warned_of_unless_the_scaling_covers_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let yarn = [
+        ("llama.rope.scaling.type", "yarn".into()),
+        ("llama.rope.scaling.factor", Value::F32(4.0)),
+        ("llama.rope.scaling.original_context_length", Value::U32(256)),
+    ];
+    let scaled = rewritten(folder.path(), "llama-q4_0.gguf", |_| true, &yarn);
+    let warns = |model: &str, ctx: &str| {
+        let args = ["run", "--model", model, "--raw", "--prompt", "a", "--max-tokens", "1", "--ctx", ctx];
+        let done = worker(&args);
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        let trained = if model == scaled { 1024 } else { 256 };
+        done.stderr
+            .contains(&format!("the context of {ctx} tokens is longer than the {trained} that the model"))
+    };
+    let plain = golden("llama-q4_0.gguf");
+    assert_eq!([warns(&plain, "256"), warns(&plain, "257")], [false, true]);
+    assert_eq!([warns(&scaled, "1024"), warns(&scaled, "1025")], [false, true]);
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use expect_test::expect;
 use serde_json::{Value, json};
 
-use crate::program::{command, done, golden};
+use crate::program::{command, done, golden, worker};
 
 /// A server of its own, which ends with the test.
 pub(crate) struct Server {
@@ -271,6 +271,38 @@ fn a_drain_finishes_what_runs_and_refuses_what_comes() {
 }
 
 #[test]
+fn a_second_interrupt_ends_each_stream_with_its_last_event() {
+    let args = ["--ctx", "50000", "--max-tokens-out", "40000", "--kv-cache-size-mb", "64"];
+    let server = Server::ready(&golden(ENDLESS), &args);
+    let mut stream = server.open("POST", "/execute", Some(&endless("long", 40_000)));
+    let mut line = String::new();
+    while !line.contains("event: token") {
+        line.clear();
+        stream.read_line(&mut line).unwrap();
+    }
+    server.signal("-INT");
+    while server.call("GET", "/health", None).0 != 503 {}
+    let began = Instant::now();
+    server.signal("-INT");
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("event: error") && rest.ends_with("0\r\n\r\n"), "{rest}");
+    let (code, log) = server.end();
+    assert_eq!(code, Some(130), "{log}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{log}");
+}
+
+#[test]
+fn the_log_says_what_memory_is_made_of() {
+    let server = Server::ready(&golden("llama-q4_0.gguf"), &["--slots", "4", "--ctx", "256"]);
+    server.says("for 4 sequences of up to 256 tokens: weights ");
+    server.says("; 1024 positions in the KV cache; ");
+    drop(server);
+    let many = Server::ready(&golden("llama-q4_0.gguf"), &["--slots", "16", "--ctx", "256"]);
+    many.says("times the memory of the weights: fewer --slots");
+}
+
+#[test]
 fn a_model_that_cannot_be_loaded_ends_it_with_the_code_of_its_failure() {
     let server = Server::start("/nowhere/m.gguf", &[]);
     let (code, log) = server.end();
@@ -331,6 +363,34 @@ fn settings_come_from_flags_variables_and_a_file() {
     assert!(refused.stderr.ends_with("the nearest known one is WORKER_ORCD_QUEUE\n"), "{}", refused.stderr);
     let missing = run(&["serve", "--config", "none.toml"], "X", "");
     assert_eq!((missing.code, missing.stderr.lines().count()), (3, 1), "{}", missing.stderr);
+}
+
+#[test]
+fn the_settings_can_be_looked_at_without_a_model() {
+    let printed = worker(&["serve", "--host", "localhost", "--print-config"]).ok();
+    let line = |start: &str| printed.lines().find(|line| line.starts_with(start)).unwrap_or("nothing");
+    assert_eq!(line("# model"), "# model is not set (--model, WORKER_ORCD_MODEL)");
+    assert_eq!(line("host"), "host = \"localhost\"  # flag --host");
+    assert_eq!(
+        line("# slots"),
+        "# slots is chosen at start: 8 on the CPU, 64 on a GPU (--slots, WORKER_ORCD_SLOTS)"
+    );
+    assert!(
+        line("# ctx").starts_with("# ctx is chosen at start: what the model was made for, at most 4096 (")
+    );
+    let refused = worker(&["serve"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("were not provided: --model <MODEL>"), "{}", refused.stderr);
+}
+
+#[test]
+fn localhost_is_the_loopback_address_and_other_names_are_none() {
+    let server = Server::start("/nowhere/m.gguf", &["--host", "localhost"]);
+    assert!(server.address.starts_with("127.0.0.1:"), "{}", server.address);
+    let refused = worker(&["serve", "--model", "m", "--host", "example"]);
+    assert_eq!(refused.code, 2);
+    let line = "invalid value 'example' for '--host <IP>': expected an IP address or localhost";
+    assert!(refused.stderr.contains(line), "{}", refused.stderr);
 }
 
 #[test]

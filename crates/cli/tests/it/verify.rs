@@ -64,6 +64,15 @@ fn one_changed_id_or_parameter_is_not() {
     let shorter = said(&|receipt| drop(receipt["answer"].as_array_mut().unwrap().pop()));
     assert!(shorter.starts_with("11: error: different at token 11 of the answer: expected the answer's end"));
     assert!(said(&|receipt| receipt["parameters"]["seed"] = 8.into()).starts_with("11: "));
+    // What jq 1.6 makes of 11259375439824732113.
+    let rounded = said(&|receipt| receipt["parameters"]["seed"] = 11_259_375_439_824_732_000_u64.into());
+    assert!(
+        rounded.starts_with("11: error: different")
+            && rounded.contains("seed 11259375439824732000 looks rounded"),
+        "{rounded}"
+    );
+    let whole = said(&|receipt| receipt["parameters"]["seed"] = 11_259_375_439_824_732_113_u64.into());
+    assert!(whole.starts_with("11: error: different") && !whole.contains("rounded"), "{whole}");
     assert!(said(&|receipt| receipt["prompt"]["ids"][0] = 3.into()).starts_with("11: "));
     let ended = said(&|receipt| receipt["stop"] = json!({ "token": 2 }));
     assert_eq!(

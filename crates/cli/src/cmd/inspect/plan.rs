@@ -57,6 +57,12 @@ pub(super) fn run(model: &Model, shape: Shape, device: &DeviceArgs, json: bool) 
         (Err(refusal), _) => return Err(refusal.into()),
     };
     print(&plan)?;
+    if let Some(notice) = plan.memory.cache_notice() {
+        tracing::info!("{notice}");
+    }
+    if let Some(notice) = device::beyond_training(&model.architecture, plan.memory.n_ctx) {
+        tracing::warn!("{notice}");
+    }
     Ok(plan.memory.check(&plan.device, plan.free)?)
 }
 

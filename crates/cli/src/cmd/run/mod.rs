@@ -66,6 +66,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
+    args.sampling.check()?;
     let prompt = read_prompt(args)?;
     let (opened, tokenizer) = device::open_with_tokenizer(&args.model, log)?;
     if !args.raw && tokenizer.chat_template().is_none() {
@@ -117,6 +118,11 @@ fn read_prompt(args: &Args) -> anyhow::Result<Option<String>> {
     }
     let text =
         String::from_utf8(bytes).map_err(|e| Failure::Request(format!("stdin: expected UTF-8: {e}")))?;
+    if text.trim().is_empty() {
+        // What was to be asked about is not there, and a model would answer about something that it made up.
+        let text = "stdin: expected a prompt, found nothing but white space";
+        return Err(Failure::Usage(text.to_owned()).into());
+    }
     // A message ends where its text ends; plain text is continued exactly as it stands.
     let message = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
     Ok(Some(if args.raw { text } else { message.unwrap_or(&text).to_owned() }))

@@ -1,9 +1,11 @@
 //! The flags that say how tokens are chosen, and how long for.
 //!
-//! Ranges are checked where a request is accepted, so that a flag and a field of an API mean the same. The defaults are those
-//! that people know from llama.cpp.
+//! Ranges are those of a request, so that a flag and a field of an API mean the same; what needs no model to be refused is refused before
+//! one is loaded. The defaults are those that people know from llama.cpp.
 
 use model::SamplingParams;
+
+use crate::exit::Failure;
 
 /// Flags of sampling.
 #[derive(clap::Args, Debug)]
@@ -54,6 +56,11 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
+    /// Refuses what is out of range with every model. Whether the vocabulary has the ids of --logit-bias is seen later.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.params().validate(usize::MAX).map_err(|error| Failure::Usage(error.to_string()))
+    }
+
     /// The parameters, with this seed.
     pub(crate) fn params(&self) -> SamplingParams {
         SamplingParams {

@@ -1,7 +1,7 @@
 //! Serves the model over HTTP until it is told to end.
 //!
 //! The port is open before the model is loaded, so that probes are answered from the start. SIGTERM, the first Ctrl-C and POST /shutdown let
-//! running requests finish; a second Ctrl-C ends the process at once. An engine or a device that has failed ends the process with the exit code
+//! running requests finish; a second Ctrl-C cuts them off, each with its last event, and ends the process soon whatever clients do. An engine or a device that has failed ends the process with the exit code
 //! of its failure.
 
 mod callback;
@@ -25,8 +25,12 @@ use worker::{Worker, WorkerOptions};
 use crate::cmd::{at_least_one, verify};
 use crate::config::ConfigArgs;
 use crate::device::{self, ModelArgs, Shape};
-use crate::interrupt::Watch;
+use crate::exit::Failure;
+use crate::interrupt::{self, Watch};
 use crate::log::LogArgs;
+
+/// For answers to be cut off and their last events to be sent, at a second Ctrl-C.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// `worker-orcd serve`.
 #[derive(clap::Args, Clone, Debug)]
@@ -40,8 +44,8 @@ pub(crate) struct Args {
     pub(crate) config: ConfigArgs,
     #[command(flatten)]
     model: ModelArgs,
-    /// The address to listen on; other machines reach it only if this is not a loopback address
-    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), help_heading = "Server")]
+    /// The address to listen on, or localhost; other machines reach it only if this is not a loopback address
+    #[arg(long, value_name = "IP", value_parser = host, default_value = "127.0.0.1", help_heading = "Server")]
     host: IpAddr,
     /// The port to listen on; 0 takes a free one
     #[arg(long, value_name = "N", default_value_t = 8080, help_heading = "Server")]
@@ -89,6 +93,14 @@ pub(crate) struct Args {
     security: security::SecurityArgs,
 }
 
+/// Reads an address for a flag. No name is looked up: localhost is the loopback address by definition.
+fn host(text: &str) -> Result<IpAddr, String> {
+    if text.eq_ignore_ascii_case("localhost") {
+        return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    text.parse().map_err(|_| "expected an IP address or localhost".to_owned())
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     tracing::info!(event = "startup", version = crate::version::line(), worker_id = args.worker_id);
@@ -116,8 +128,15 @@ async fn serve(args: &Args, log: &LogArgs) -> anyhow::Result<Ending> {
     let (app, address) = (server.app(), server.address());
     let scheme = if args.security.is_tls() { "https" } else { "http" };
     let mut sigterm = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let on_interrupt = app.clone();
-    let _watch = Watch::start(move || on_interrupt.drain());
+    let (first, second) = (app.clone(), app.clone());
+    let watch = Watch::start_twice(
+        move || first.drain(),
+        move || {
+            second.cut();
+            thread::sleep(LAST_WORDS);
+            interrupt::end();
+        },
+    );
     if args.security.is_open() && !address.ip().to_canonical().is_loopback() {
         tracing::warn!("there are no API keys: whoever reaches {address} may use this server");
     }
@@ -142,12 +161,13 @@ async fn serve(args: &Args, log: &LogArgs) -> anyhow::Result<Ending> {
         }
         std::future::pending::<()>().await;
     };
-    tokio::select! {
+    let ending = tokio::select! {
         ending = server.run() => Ok(ending),
         error = loaded => Err(error),
         () = terminated => unreachable_end(),
         () = reloading => unreachable_end(),
-    }
+    };
+    if watch.exhausted() { Err(Failure::Interrupted.into()) } else { ending }
 }
 
 /// A future that is pending for ever has no value.
