@@ -6,6 +6,7 @@
 
 mod constraint;
 mod prepare;
+mod refs;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value};
 
+use super::refs;
+
 /// The largest divisor, without its factors of ten: the automaton has as many states, and each multiplies with all others of a number.
 const MAX_DIVISOR: u64 = 1_000;
 
@@ -25,6 +27,7 @@ const COUNTS: [&str; 6] =
 
 /// Rewrites a schema in place. The error says what cannot be enforced.
 pub(super) fn prepare(schema: &mut Value) -> Result<(), String> {
+    refs::resolve(schema)?;
     let mut bounds = Vec::new();
     each(schema, &mut |node| {
         divisors(node)?;
@@ -41,7 +44,7 @@ pub(super) fn prepare(schema: &mut Value) -> Result<(), String> {
 }
 
 /// Visits each schema within a schema. Recursion is bounded by the check of the schema's depth.
-fn each<F>(schema: &mut Value, visit: &mut F) -> Result<(), String>
+pub(super) fn each<F>(schema: &mut Value, visit: &mut F) -> Result<(), String>
 where
     F: FnMut(&mut Map<String, Value>) -> Result<(), String>,
 {

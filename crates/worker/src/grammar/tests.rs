@@ -248,3 +248,23 @@ fn what_costs_too_much_or_is_not_the_clients_is_refused_by_name() {
     assert!(takes(&grammars, json!({ "type": "integer", "multipleOf": 997 }), "1994"));
     assert!(!takes(&grammars, json!({ "type": "integer", "multipleOf": 997 }), "1995"));
 }
+
+#[test]
+fn references_may_have_escapes_and_anchors() {
+    let grammars = grammars();
+    let defs = json!({
+        "x/y": { "enum": [1] }, "x~y": { "enum": [1] }, "x y": { "$ref": "#n" }, "n": { "$anchor": "n", "enum": [1] },
+        "t/t": { "anyOf": [{ "enum": [1] }, { "type": "array", "items": { "$ref": "#/$defs/t~1t" } }] }, "reference-0": false
+    });
+    for reference in ["#/$defs/x~1y", "#/$defs/x~0y", "#/$defs/x%20y", "#n", "#/$defs/t~1t", "http://a/b#n"] {
+        let schema = json!({ "$id": "http://a/b", "$defs": defs, "$ref": reference });
+        assert!(takes(&grammars, schema.clone(), "1"), "{reference}");
+        assert!(!takes(&grammars, schema, "2"), "{reference}");
+    }
+    let nested = json!({ "$defs": defs, "$ref": "#/$defs/t~1t" });
+    assert!(takes(&grammars, nested, "[1,[1]]"));
+    check_refused(vec![
+        (schema(json!({ "$ref": "#none" })), "what the schema does not have: #none"),
+        (schema(json!({ "$ref": "#/a%2" })), "what the schema does not have: #/a%2"),
+    ]);
+}
