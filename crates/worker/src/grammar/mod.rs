@@ -5,6 +5,8 @@
 //! a stack that the bounds on the input cannot exhaust.
 
 mod constraint;
+mod prepare;
+mod refs;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -64,7 +66,7 @@ impl Grammars {
     pub(crate) fn compile(&self, source: &Source) -> Result<GrammarConstraint, WorkerError> {
         source.check()?;
         let compiled = thread::scope(|scope| {
-            let compile = || self.matcher(source.grammar());
+            let compile = || self.matcher(source.grammar()?);
             let thread = thread::Builder::new().name("grammar".to_owned()).stack_size(STACK_BYTES);
             let thread = thread.spawn_scoped(scope, compile).map_err(|e| format!("no thread: {e}"))?;
             thread.join().unwrap_or_else(|_| Err("the grammar's compiler failed".to_owned()))

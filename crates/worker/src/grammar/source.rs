@@ -3,6 +3,7 @@
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Value, json};
 
+use super::prepare::prepare;
 use crate::{Format, WorkerError};
 
 /// The most bytes of a regular expression, a grammar or all schemas of a request, as JSON without spaces.
@@ -17,6 +18,13 @@ const MAX_COMBINED: Patterns = Patterns { n: 4, bytes: 512 };
 
 /// White space between the tokens of JSON: enough for any layout, and never so much that an answer is nothing else.
 const JSON_SPACE: &str = r"[ \t\r\n]{1,32}";
+
+/// The key of the library's options in a schema.
+const OPTIONS: &str = "x-guidance";
+
+fn options() -> Value {
+    json!({ "whitespace_pattern": JSON_SPACE })
+}
 
 /// A grammar before it is compiled.
 #[derive(Clone, Debug)]
@@ -55,7 +63,10 @@ impl Source {
 
     /// A schema as a part of a grammar.
     pub(crate) fn schema_part(name: &str, mut schema: Value) -> GrammarWithLexer {
-        schema["x-guidance"] = json!({ "whitespace_pattern": JSON_SPACE });
+        // One that a client wrote is left for the check to find.
+        if schema.get(OPTIONS).is_none() {
+            schema[OPTIONS] = options();
+        }
         GrammarWithLexer { name: Some(name.to_owned()), ..GrammarWithLexer::from_json_schema(schema) }
     }
 
@@ -89,14 +100,20 @@ impl Source {
         GrammarWithLexer { name: Some(name.to_owned()), ..self.parts.swap_remove(0) }
     }
 
-    pub(super) fn grammar(&self) -> TopLevelGrammar {
-        TopLevelGrammar { grammars: self.parts.clone(), max_tokens: None }
+    /// As the library compiles it, or what cannot be enforced.
+    pub(super) fn grammar(&self) -> Result<TopLevelGrammar, String> {
+        let mut grammars = self.parts.clone();
+        grammars.iter_mut().filter_map(|part| part.json_schema.as_mut()).try_for_each(prepare)?;
+        Ok(TopLevelGrammar { grammars, max_tokens: None })
     }
 
     pub(super) fn check(&self) -> Result<(), WorkerError> {
         let mut bytes = 0;
         for schema in self.parts.iter().filter_map(|part| part.json_schema.as_ref()) {
             bytes += check_schema(self.field, schema)?;
+            if schema.get(OPTIONS).is_some_and(|found| *found != options()) {
+                return Err(invalid(self.field, format!("a schema without {OPTIONS}"), OPTIONS));
+            }
         }
         bytes_within(self.field, bytes)
     }

@@ -171,3 +171,100 @@ fn hostile_expressions_and_grammars_come_back() {
         lark("start: \"a ::= b\" /::=/"),
     ]);
 }
+
+/// Is a text a whole answer?
+fn takes(grammars: &Grammars, schema: Value, text: &str) -> bool {
+    let source = Source::of_format(&Format::JsonSchema(schema)).unwrap();
+    let mut constraint = grammars.compile(&source).unwrap_or_else(|error| panic!("{error}"));
+    let tokenizer = &grammars.tokenizer;
+    for byte in text.as_bytes() {
+        let id =
+            (0..grammars.n_vocab as u32).find(|&id| tokenizer.token_bytes(id) == Some(&[*byte])).unwrap();
+        if !constraint.mask().unwrap().allows(id) || constraint.accept(id).is_err() {
+            return false;
+        }
+    }
+    constraint
+        .mask()
+        .is_ok_and(|mask| (0..grammars.n_vocab as u32).any(|id| tokenizer.is_end(id) && mask.allows(id)))
+}
+
+#[test]
+fn excluded_bounds_are_never_answers() {
+    let grammars = grammars();
+    let texts =
+        ["0", "-0", "0.0", "-0.00", "1", "1.0", "-1", "-1.0", "0.25", "-0.25", "1.0005", "0.5", "-0.5"];
+    let cases = [
+        (json!({ "exclusiveMinimum": 0, "maximum": 0.5 }), vec!["0.25", "0.5"]),
+        (json!({ "minimum": 0, "exclusiveMinimum": true, "maximum": 0.5 }), vec!["0.25", "0.5"]),
+        (json!({ "allOf": [{ "exclusiveMinimum": 0 }, { "maximum": 0.5 }] }), vec!["0.25", "0.5"]),
+        (json!({ "exclusiveMinimum": 1, "maximum": 1.001 }), vec!["1.0005"]),
+        (json!({ "minimum": -0.5, "exclusiveMaximum": 0 }), vec!["-0.25", "-0.5"]),
+        (json!({ "minimum": -1.5, "exclusiveMaximum": -1 }), vec![]),
+        (json!({ "exclusiveMinimum": 0, "maximum": 1 }), vec!["1", "1.0", "0.25", "0.5"]),
+    ];
+    for (mut schema, expected) in cases {
+        schema["type"] = json!("number");
+        let found: Vec<&str> =
+            texts.into_iter().filter(|text| takes(&grammars, schema.clone(), text)).collect();
+        let sorted = |mut texts: Vec<&'static str>| {
+            texts.sort_unstable();
+            texts
+        };
+        assert_eq!(sorted(found), sorted(expected), "{schema}");
+    }
+}
+
+#[test]
+fn what_demands_nothing_is_no_reason_to_refuse() {
+    let grammars = grammars();
+    let text = "\"ab\"";
+    for schema in [
+        json!({ "type": "string", "format": "json" }),
+        json!({ "format": "int32" }),
+        json!({ "type": "string", "minLength": 2.0 }),
+    ] {
+        assert!(takes(&grammars, schema.clone(), text), "{schema}");
+    }
+    assert!(!takes(&grammars, json!({ "type": "string", "minLength": 3.0 }), text));
+    assert!(!takes(&grammars, json!({ "type": "string", "format": "date" }), text));
+    assert!(takes(&grammars, json!({ "type": "array", "uniqueItems": false }), "[1,1]"));
+    let record = json!({ "type": "object", "propertyNames": { "type": "string" } });
+    assert!(takes(&grammars, record, "{\"a\":1}"));
+}
+
+#[test]
+fn what_costs_too_much_or_is_not_the_clients_is_refused_by_name() {
+    check_refused(vec![
+        (schema(json!({ "type": "integer", "multipleOf": 9_999_991 })), "multipleOf larger than 1000"),
+        (
+            schema(json!({ "type": "integer", "allOf": [{ "multipleOf": 997 }, { "multipleOf": 991 }] })),
+            "multipleOf larger than 1000",
+        ),
+        (schema(json!({ "type": "string", "x-guidance": {} })), "a schema without x-guidance"),
+    ]);
+    let grammars = grammars();
+    assert!(takes(&grammars, json!({ "type": "integer", "multipleOf": 1_000_000 }), "3000000"));
+    assert!(takes(&grammars, json!({ "type": "integer", "multipleOf": 997 }), "1994"));
+    assert!(!takes(&grammars, json!({ "type": "integer", "multipleOf": 997 }), "1995"));
+}
+
+#[test]
+fn references_may_have_escapes_and_anchors() {
+    let grammars = grammars();
+    let defs = json!({
+        "x/y": { "enum": [1] }, "x~y": { "enum": [1] }, "x y": { "$ref": "#n" }, "n": { "$anchor": "n", "enum": [1] },
+        "t/t": { "anyOf": [{ "enum": [1] }, { "type": "array", "items": { "$ref": "#/$defs/t~1t" } }] }, "reference-0": false
+    });
+    for reference in ["#/$defs/x~1y", "#/$defs/x~0y", "#/$defs/x%20y", "#n", "#/$defs/t~1t", "http://a/b#n"] {
+        let schema = json!({ "$id": "http://a/b", "$defs": defs, "$ref": reference });
+        assert!(takes(&grammars, schema.clone(), "1"), "{reference}");
+        assert!(!takes(&grammars, schema, "2"), "{reference}");
+    }
+    let nested = json!({ "$defs": defs, "$ref": "#/$defs/t~1t" });
+    assert!(takes(&grammars, nested, "[1,[1]]"));
+    check_refused(vec![
+        (schema(json!({ "$ref": "#none" })), "what the schema does not have: #none"),
+        (schema(json!({ "$ref": "#/a%2" })), "what the schema does not have: #/a%2"),
+    ]);
+}

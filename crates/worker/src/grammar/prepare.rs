@@ -1,0 +1,149 @@
+//! A schema as the library compiles it right: what it mistakes is rewritten here to what means the same, what would cost it too much is
+//! refused by the keyword's name.
+
+use serde_json::{Map, Value};
+
+use super::refs;
+
+/// The largest divisor, without its factors of ten: the automaton has as many states, and each multiplies with all others of a number.
+const MAX_DIVISOR: u64 = 1_000;
+
+/// The part of an interval next to an excluded bound that is left out with it.
+const MARGIN: f64 = 1e-9;
+
+/// The formats that are enforced. Others are annotations.
+const FORMATS: [&str; 10] =
+    ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+
+/// Keywords whose values are no schemas.
+const DATA: [&str; 6] = ["const", "enum", "default", "examples", "example", "x-guidance"];
+
+/// Keywords whose values have schemas by name.
+const NAMED: [&str; 5] = ["$defs", "definitions", "dependentSchemas", "patternProperties", "properties"];
+
+/// Keywords with a count, which may be written as a float.
+const COUNTS: [&str; 6] =
+    ["maxItems", "maxLength", "maxProperties", "minItems", "minLength", "minProperties"];
+
+/// Rewrites a schema in place. The error says what cannot be enforced.
+pub(super) fn prepare(schema: &mut Value) -> Result<(), String> {
+    refs::resolve(schema)?;
+    let mut bounds = Vec::new();
+    each(schema, &mut |node| {
+        divisors(node)?;
+        annotations(node);
+        let ends = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
+        bounds.extend(ends.iter().filter_map(|&key| node.get(key).and_then(Value::as_f64)));
+        Ok(())
+    })?;
+    each(schema, &mut |node| {
+        narrow(node, "exclusiveMinimum", "minimum", &bounds);
+        narrow(node, "exclusiveMaximum", "maximum", &bounds);
+        Ok(())
+    })
+}
+
+/// Visits each schema within a schema. Recursion is bounded by the check of the schema's depth.
+pub(super) fn each<F>(schema: &mut Value, visit: &mut F) -> Result<(), String>
+where
+    F: FnMut(&mut Map<String, Value>) -> Result<(), String>,
+{
+    match schema {
+        Value::Array(items) => items.iter_mut().try_for_each(|item| each(item, visit)),
+        Value::Object(node) => {
+            visit(node)?;
+            for (key, value) in node.iter_mut() {
+                match value {
+                    Value::Object(named) if NAMED.contains(&key.as_str()) => {
+                        named.values_mut().try_for_each(|item| each(item, visit))?;
+                    }
+                    _ if DATA.contains(&key.as_str()) => {}
+                    _ => each(value, visit)?,
+                }
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Drops what demands nothing, and writes counts as integers.
+fn annotations(node: &mut Map<String, Value>) {
+    node.retain(|key, value| match (key.as_str(), value) {
+        ("format", Value::String(format)) => FORMATS.contains(&format.as_str()),
+        ("uniqueItems", Value::Bool(false)) | ("propertyNames", Value::Bool(true)) => false,
+        // A property's name is a string whatever is said.
+        ("propertyNames", Value::Object(names)) => {
+            !names.iter().all(|(key, value)| key == "type" && value == "string")
+        }
+        _ => true,
+    });
+    for key in COUNTS {
+        let Some(value) = node.get_mut(key) else { continue };
+        if let Some(float) = value.as_f64().filter(|f| value.is_f64() && f.fract() == 0.0) {
+            // Up to here each integer is a float.
+            if (0.0..=9_007_199_254_740_992.0).contains(&float) {
+                *value = Value::from(float as u64);
+            }
+        }
+    }
+}
+
+/// The library takes a whole number that is excluded for allowed if the other end of the interval is less than one away, so such a bound is
+/// moved inwards by a hair. The other end may stand in any other part of the schema.
+fn narrow(node: &mut Map<String, Value>, exclusive: &str, inclusive: &str, bounds: &[f64]) {
+    let (key, end) = match node.get(exclusive) {
+        Some(Value::Bool(true)) => (inclusive, node.get(inclusive).and_then(Value::as_f64)),
+        Some(value) => (exclusive, value.as_f64()),
+        None => return,
+    };
+    let Some(end) = end.filter(|end| end.fract() == 0.0) else { return };
+    let sign = if inclusive == "minimum" { 1.0 } else { -1.0 };
+    let widths = bounds.iter().map(|bound| (bound - end) * sign);
+    let width = widths.filter(|&width| width > 0.0 && width < 1.0).fold(1.0, f64::min);
+    if width < 1.0 {
+        let mut moved = end + sign * width * MARGIN;
+        if moved == end {
+            moved = if sign > 0.0 { end.next_up() } else { end.next_down() };
+        }
+        node.insert(key.to_owned(), Value::from(moved));
+    }
+}
+
+/// Refuses divisors whose automata are too large, alone or together with those that must hold as well.
+fn divisors(node: &Map<String, Value>) -> Result<(), String> {
+    let mut together = 1;
+    let own = node.get("multipleOf").into_iter();
+    let parts = node.get("allOf").and_then(Value::as_array).into_iter().flatten();
+    for value in own.chain(parts.filter_map(|part| part.get("multipleOf"))) {
+        let Some(divisor) = value.as_f64().and_then(odd_digits) else {
+            return Err(format!("multipleOf with more digits than can be enforced: {value}"));
+        };
+        together = lcm(together, divisor);
+        if together > MAX_DIVISOR {
+            return Err(format!(
+                "multipleOf larger than {MAX_DIVISOR}, zeros at its end not counted, alone or with others of allOf"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A divisor's digits without zeros at their end.
+fn odd_digits(divisor: f64) -> Option<u64> {
+    let text = format!("{}", divisor.abs());
+    let digits: String = text.chars().filter(|c| *c != '.').collect();
+    let digits = digits.trim_matches('0');
+    if digits.is_empty() || text.len() > 9 + 1 {
+        return (divisor == 0.0).then_some(1);
+    }
+    digits.parse().ok()
+}
+
+fn lcm(a: u64, b: u64) -> u64 {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    a.saturating_mul(b) / x.max(1)
+}
