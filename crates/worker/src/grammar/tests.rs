@@ -268,3 +268,16 @@ fn references_may_have_escapes_and_anchors() {
         (schema(json!({ "$ref": "#/a%2" })), "what the schema does not have: #/a%2"),
     ]);
 }
+
+#[test]
+fn reasons_say_what_to_change() {
+    check_refused(vec![
+        (
+            schema(json!({ "oneOf": [{ "type": "string" }, { "type": "string", "minLength": 1 }] })),
+            "oneOf whose schemas may hold at once: use anyOf",
+        ),
+        (schema(json!({ "type": "string", "pattern": "(?=a)b" })), "look-around"),
+    ]);
+    let apart = json!({ "oneOf": [{ "enum": [1] }, { "type": "string" }] });
+    assert!(takes(&grammars(), apart, "1"));
+}
