@@ -281,3 +281,14 @@ fn reasons_say_what_to_change() {
     let apart = json!({ "oneOf": [{ "enum": [1] }, { "type": "string" }] });
     assert!(takes(&grammars(), apart, "1"));
 }
+
+#[test]
+fn arrays_of_a_few_strings_can_be_unique() {
+    let grammars = grammars();
+    let schema = json!({ "type": "array", "items": { "type": "string", "enum": ["a", "b"] }, "uniqueItems": true, "minItems": 1 });
+    for (text, expected) in
+        [("[]", false), ("[\"b\"]", true), ("[\"b\",\"a\"]", true), ("[\"a\",\"a\"]", false)]
+    {
+        assert_eq!(takes(&grammars, schema.clone(), text), expected, "{text}");
+    }
+}
