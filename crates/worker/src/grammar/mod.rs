@@ -106,10 +106,21 @@ impl fmt::Debug for Grammars {
 
 /// The reason on one line: what follows in the library's messages are excerpts and traces.
 fn bounded(reason: &str) -> String {
-    let line = reason.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
+    // Its advice is a setting that no client can reach.
+    if reason.contains("coerce_one_of") {
+        return "oneOf whose schemas may hold at once: use anyOf".to_owned();
+    }
+    let mut lines = reason.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines.next().unwrap_or("no reason given");
+    // What is wrong with an expression stands below an excerpt of it.
+    let detail = lines.find_map(|line| line.strip_prefix("error: "));
+    let line = match detail.filter(|_| line.ends_with("regex parse error:")) {
+        Some(detail) => format!("invalid regex: {detail}"),
+        None => line.to_owned(),
+    };
     let mut end = line.len().min(MAX_REASON_BYTES);
     while !line.is_char_boundary(end) {
         end -= 1;
     }
-    if end < line.len() { format!("{}…", &line[..end]) } else { line.to_owned() }
+    if end < line.len() { format!("{}…", &line[..end]) } else { line }
 }

@@ -32,6 +32,7 @@ pub(super) fn prepare(schema: &mut Value) -> Result<(), String> {
     each(schema, &mut |node| {
         divisors(node)?;
         annotations(node);
+        unique(node);
         let ends = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
         bounds.extend(ends.iter().filter_map(|&key| node.get(key).and_then(Value::as_f64)));
         Ok(())
@@ -146,4 +147,46 @@ fn lcm(a: u64, b: u64) -> u64 {
         (x, y) = (y, x % y);
     }
     a.saturating_mul(b) / x.max(1)
+}
+
+/// Writes an array of different ones of a few strings as all such arrays.
+fn unique(node: &mut Map<String, Value>) {
+    const KEYS: [&str; 8] =
+        ["type", "items", "uniqueItems", "minItems", "maxItems", "title", "description", "x-guidance"];
+    let is_known = node.keys().all(|key| KEYS.contains(&key.as_str()));
+    let is_array = node.get("type").is_some_and(|kind| kind == "array");
+    if !is_known || !is_array || node.get("uniqueItems") != Some(&Value::Bool(true)) {
+        return;
+    }
+    let Some(values) = node
+        .get("items")
+        .filter(|items| {
+            items.as_object().is_some_and(|o| {
+                o.keys().all(|k| k == "enum" || k == "type") && o.get("type").is_none_or(|t| t == "string")
+            })
+        })
+        .and_then(|items| items.get("enum"))
+        .and_then(Value::as_array)
+    else {
+        return;
+    };
+    let mut values = values.clone();
+    values.sort_by_key(Value::to_string);
+    values.dedup();
+    if values.len() > 5 || !values.iter().all(Value::is_string) {
+        return;
+    }
+    let count = |key: &str, default| node.get(key).map_or(Some(default), Value::as_u64);
+    let (Some(least), Some(most)) = (count("minItems", 0), count("maxItems", u64::MAX)) else { return };
+    let mut arrays: Vec<Vec<Value>> = vec![Vec::new()];
+    let mut n_done = 0;
+    while let Some(array) = arrays.get(n_done).cloned() {
+        for value in values.iter().filter(|value| !array.contains(value)) {
+            arrays.push([array.as_slice(), &[value.clone()]].concat());
+        }
+        n_done += 1;
+    }
+    arrays.retain(|array| (least..=most).contains(&(array.len() as u64)));
+    node.retain(|key, _| key == "x-guidance");
+    node.insert("enum".to_owned(), Value::from(arrays));
 }

@@ -268,3 +268,27 @@ fn references_may_have_escapes_and_anchors() {
         (schema(json!({ "$ref": "#/a%2" })), "what the schema does not have: #/a%2"),
     ]);
 }
+
+#[test]
+fn reasons_say_what_to_change() {
+    check_refused(vec![
+        (
+            schema(json!({ "oneOf": [{ "type": "string" }, { "type": "string", "minLength": 1 }] })),
+            "oneOf whose schemas may hold at once: use anyOf",
+        ),
+        (schema(json!({ "type": "string", "pattern": "(?=a)b" })), "look-around"),
+    ]);
+    let apart = json!({ "oneOf": [{ "enum": [1] }, { "type": "string" }] });
+    assert!(takes(&grammars(), apart, "1"));
+}
+
+#[test]
+fn arrays_of_a_few_strings_can_be_unique() {
+    let grammars = grammars();
+    let schema = json!({ "type": "array", "items": { "type": "string", "enum": ["a", "b"] }, "uniqueItems": true, "minItems": 1 });
+    for (text, expected) in
+        [("[]", false), ("[\"b\"]", true), ("[\"b\",\"a\"]", true), ("[\"a\",\"a\"]", false)]
+    {
+        assert_eq!(takes(&grammars, schema.clone(), text), expected, "{text}");
+    }
+}
