@@ -313,7 +313,7 @@ impl Opened {
         if let Some(notice) = needed.cache_notice() {
             tracing::info!("{notice}");
         }
-        if let Some(notice) = beyond_training(&self.model.architecture, needed.n_ctx) {
+        if let Some(notice) = beyond_training(&self.model.architecture, limits.n_ctx) {
             tracing::warn!("{notice}");
         }
         let gpu = match &self.chosen {

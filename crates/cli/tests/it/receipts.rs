@@ -38,8 +38,9 @@ fn check(folder: &Path, receipt: &Value, model: &str) {
     changed["answer"][last] = (id ^ 1).into();
     let said = verify(folder, &changed, model, &[]);
     let expected =
-        format!("11: error: different at token {last} of the answer: expected id {}, found id {id}", id ^ 1);
-    assert_eq!(said, expected);
+        format!("error: different at token {last} of the answer: expected id {}, found id {id}", id ^ 1);
+    // The receipt's context may be longer than the model was trained for, which is warned of first.
+    assert!(said.starts_with("11: ") && said.lines().last().unwrap().ends_with(&expected), "{said}");
 }
 
 #[test]
