@@ -162,6 +162,11 @@ impl Generation {
                 }
             }
             engine::Event::End { reason, usage, timings } => self.end(reason, usage, timings),
+            // The answer was complete before the engine failed.
+            engine::Event::Error(_) if self.found.is_some() => {
+                let usage = Usage { n_prompt: self.n_prompt, ..Usage::default() };
+                self.end(EndReason::Cancelled, usage, Timings::default());
+            }
             engine::Event::Error(error) => self.ready.push_back(Event::Error(error)),
         }
     }
@@ -184,10 +189,7 @@ impl Generation {
     }
 
     fn end(&mut self, reason: EndReason, usage: Usage, timings: Timings) {
-        if self.found.is_none() {
-            let unfinished = self.text.finish();
-            self.pass(&unfinished);
-        }
+        // A character that was never finished is left out of the text; its bytes are in the token ids.
         let held = if self.found.is_none() { self.stop.finish() } else { String::new() };
         if !held.is_empty() || !self.tokens.is_empty() {
             self.delta(held);

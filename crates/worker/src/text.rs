@@ -27,16 +27,11 @@ impl AnswerText {
         self.0.with_dependent_mut(|_, decoder| decoder.push(id))
     }
 
-    /// What is left before this special token, after which a new text begins.
+    /// What is left before this special token, after which a new text begins: U+FFFD where a character was never finished.
     pub(crate) fn cut(&mut self, id: u32) -> String {
-        let unfinished = self.finish();
+        let unfinished = self.0.borrow_dependent().clone().finish();
         let tokenizer = Arc::clone(self.0.borrow_owner());
         *self = AnswerText::new(tokenizer, &[id], false);
         unfinished
-    }
-
-    /// What is left at the end: U+FFFD where a character was never finished.
-    pub(crate) fn finish(&self) -> String {
-        self.0.borrow_dependent().clone().finish()
     }
 }

@@ -11,6 +11,7 @@ use crate::limits::{
 };
 
 use super::value::{List, Value};
+use crate::special::unmarked;
 
 /// What has been used so far, and where in the template.
 #[derive(Debug, Default)]
@@ -32,7 +33,8 @@ impl Budget {
 
     /// An error at the current line.
     pub(super) fn fail<T>(&self, why: impl Into<String>) -> Result<T> {
-        Err(TokenizerError::TemplateRender { why: why.into(), line: self.line })
+        let why = unmarked(&why.into()).into_owned();
+        Err(TokenizerError::TemplateRender { why, line: self.line })
     }
 
     /// Counts evaluation steps.

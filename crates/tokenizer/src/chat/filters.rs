@@ -12,6 +12,7 @@ use super::time::strftime;
 use super::value::{Map, Value};
 use crate::error::TokenizerError;
 use crate::limits::MAX_RANGE;
+use crate::special::unmarked;
 
 impl Renderer<'_, '_> {
     pub(super) fn filter(&mut self, name: &str, value: &Value, args: &Args) -> Result<Value> {
@@ -394,7 +395,7 @@ impl Renderer<'_, '_> {
                     Some(value) => self.budget.text_of(value)?,
                     None => String::new(),
                 };
-                Err(TokenizerError::TemplateRaised(why.chars().take(2000).collect()))
+                Err(TokenizerError::TemplateRaised(unmarked(&why).chars().take(2000).collect()))
             }
             "strftime_now" => {
                 let format = match args.positional.first() {

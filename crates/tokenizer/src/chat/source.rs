@@ -19,12 +19,14 @@ fn syntax_error(error: &minijinja::Error) -> TokenizerError {
     TokenizerError::TemplateSyntax { why, line: error.line().unwrap_or(0) }
 }
 
-/// Checks a template's size and shape, and makes `{% generation %}` a block without meaning.
+/// Checks a template's size and shape, gives its lines the ends that Jinja 2's lexer gives them (`\n`, whatever the file was saved
+/// with), and makes `{% generation %}` a block without meaning.
 pub(super) fn prepare(source: &str) -> Result<String, TokenizerError> {
     if source.len() > MAX_TEMPLATE_BYTES {
         let (limit, found) = (MAX_TEMPLATE_BYTES as u64, source.len() as u64);
         return Err(TokenizerError::TooLarge { what: "bytes of a chat template", limit, found });
     }
+    let source = &source.replace("\r\n", "\n").replace('\r', "\n");
     let mut prepared = String::with_capacity(source.len());
     let mut copied = 0;
     let (mut in_tag, mut chain) = (0usize, 0usize);

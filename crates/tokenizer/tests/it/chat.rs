@@ -45,3 +45,16 @@ fn published_templates_render_as_jinja_does() {
     assert!(compared >= 60, "{compared} comparisons");
     assert!(wrong.is_empty(), "{} of {compared} differ\n{}", wrong.len(), wrong.join("\n"));
 }
+
+/// Jinja 2's lexer ends the lines of a template with a line feed, whatever the file was saved with; what is inserted keeps its own.
+#[test]
+fn the_templates_line_ends_are_normalised_and_the_users_are_not() {
+    for end in ["\r\n", "\r", "\n"] {
+        let source =
+            ["{% for m in messages %}", "[{{ m.role }}]", "{{ m.content }}", "{% endfor %}"].join(end);
+        let template = ChatTemplate::new(&source, "", "").unwrap();
+        let messages = [serde_json::json!({ "role": "user", "content": "u\r\nv" })];
+        let input = ChatInput { messages: &messages, ..ChatInput::default() };
+        assert_eq!(template.render(&input).unwrap(), "[user]\nu\r\nv\n", "{end:?}");
+    }
+}

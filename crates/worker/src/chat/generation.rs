@@ -111,6 +111,11 @@ impl ChatGeneration {
             engine::Event::Token(sampled) if self.found.is_none() => self.token(sampled),
             engine::Event::Token(_) => {}
             engine::Event::End { reason, usage, timings } => self.end(reason, usage, timings),
+            // The answer was complete before the engine failed.
+            engine::Event::Error(_) if self.found.is_some() => {
+                let usage = Usage { n_prompt: self.n_prompt, ..Usage::default() };
+                self.end(EndReason::Cancelled, usage, Timings::default());
+            }
             engine::Event::Error(error) => self.ready.push_back(ChatEvent::Error(error)),
         }
     }
@@ -188,8 +193,7 @@ impl ChatGeneration {
 
     fn end(&mut self, reason: EndReason, usage: Usage, timings: Timings) {
         if self.found.is_none() {
-            let unfinished = self.text.finish();
-            self.read(&unfinished);
+            // A character that was never finished is left out of the text; its bytes are in the token ids.
             self.reading.parser.finish(&mut self.out);
             self.pass();
         }

@@ -19,28 +19,57 @@ pub(super) fn adapt(messages: Vec<Value>, tools: &[Value], family: &Family) -> V
     }
 }
 
-/// Templates without tools: these stand in the system message, calls in the assistant's text, and what tools say in the user's.
+/// For templates that refuse or leave out a system message: its text begins the user's first message. `None` where there is no such
+/// message, or none to put it into.
+pub(super) fn without_system(mut messages: Vec<Value>) -> Option<Vec<Value>> {
+    let n = messages.iter().take_while(|message| message["role"] == "system").count();
+    let user = messages.iter().position(|message| message["role"] == "user")?;
+    if n == 0 || user < n {
+        return None;
+    }
+    let mut texts: Vec<&str> = messages[..n].iter().map(text).collect();
+    texts.push(text(&messages[user]));
+    let joined = texts.join("\n\n");
+    messages[user]["content"] = joined.into();
+    messages.drain(..n);
+    Some(messages)
+}
+
+/// For templates that loop over a content's parts: each text is a list of one part.
+pub(super) fn in_parts(mut messages: Vec<Value>) -> Vec<Value> {
+    for message in &mut messages {
+        if let Value::String(text) = &message["content"] {
+            message["content"] = json!([{ "type": "text", "text": text }]);
+        }
+    }
+    messages
+}
+
+/// How tools are described to a model whose template knows none.
+fn description(tools: &[Value]) -> String {
+    let mut text =
+        String::from("# Tools\n\nThese functions can be called, one JSON object a line:\n<tools>\n");
+    for tool in tools {
+        let _infallible = writeln!(text, "{}", tool["function"]);
+    }
+    text.push_str(
+        "</tools>\n\nTo call one, write its name and arguments as JSON between these tags:\n<tool_call>\n\
+         {\"name\": \"...\", \"arguments\": {...}}\n</tool_call>",
+    );
+    text
+}
+
+/// Templates without tools: these stand at the end of the system message, calls in the assistant's text, and what tools say in the
+/// user's.
 fn describe(messages: Vec<Value>, tools: &[Value]) -> Vec<Value> {
     let mut adapted: Vec<Value> = Vec::with_capacity(messages.len() + 1);
-    if !tools.is_empty() {
-        let mut text =
-            String::from("# Tools\n\nThese functions can be called, one JSON object a line:\n<tools>\n");
-        for tool in tools {
-            let _infallible = writeln!(text, "{}", tool["function"]);
-        }
-        text.push_str(
-            "</tools>\n\nTo call one, write its name and arguments as JSON between these tags:\n<tool_call>\n\
-             {\"name\": \"...\", \"arguments\": {...}}\n</tool_call>",
-        );
-        adapted.push(message("system", &text));
-    }
     for mut next in messages {
         let last = adapted.last_mut();
         match next["role"].as_str() {
             // Text of the same role one after the other is one message: templates may want turns.
             Some("system") if last.as_ref().is_some_and(|last| last["role"] == "system") => {
                 if let Some(last) = last {
-                    let text = format!("{}\n\n{}", text(&next), text(last));
+                    let text = format!("{}\n\n{}", text(last), text(&next));
                     last["content"] = text.into();
                 }
             }
@@ -65,6 +94,12 @@ fn describe(messages: Vec<Value>, tools: &[Value]) -> Vec<Value> {
                 next["content"] = written.into();
                 adapted.push(next);
             }
+        }
+    }
+    if !tools.is_empty() {
+        match adapted.first_mut().filter(|first| first["role"] == "system") {
+            Some(system) => system["content"] = format!("{}\n\n{}", text(system), description(tools)).into(),
+            None => adapted.insert(0, message("system", &description(tools))),
         }
     }
     adapted
@@ -112,6 +147,19 @@ fn one_instruction(messages: Vec<Value>) -> Vec<Value> {
     let mut adapted = vec![message("developer", &texts.join("\n\n"))];
     adapted.extend_from_slice(&messages[n..]);
     adapted
+}
+
+/// gpt-oss's template joins every tool's description to text, which OpenAI's API lets be absent.
+pub(super) fn described(tools: &[Value]) -> Vec<Value> {
+    let mut tools = tools.to_vec();
+    for tool in &mut tools {
+        if let Some(function) = tool["function"].as_object_mut()
+            && !function.get("description").is_some_and(Value::is_string)
+        {
+            function.insert("description".to_owned(), "".into());
+        }
+    }
+    tools
 }
 
 /// gpt-oss's template calls reasoning `thinking`, and beside a call takes one text alone.

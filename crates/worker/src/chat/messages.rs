@@ -17,6 +17,10 @@ pub(super) struct Shape {
     pub(super) developer_is_system: bool,
     /// Leave the content of a message that calls tools null.
     pub(super) null_content: bool,
+    /// A content is a list of parts.
+    pub(super) parts: bool,
+    /// The text of a system message begins the user's first message.
+    pub(super) system_in_user: bool,
 }
 
 /// Checks everything but the template's own wishes.
@@ -184,7 +188,7 @@ fn calls(message: &mut Map<String, Value>, at: &str, shape: Shape) -> Result<boo
     Ok(true)
 }
 
-fn wrong(path: String, expected: &'static str, found: &str) -> WorkerError {
+pub(super) fn wrong(path: String, expected: &'static str, found: &str) -> WorkerError {
     WorkerError::Message { path, expected, found: found.to_owned() }
 }
 

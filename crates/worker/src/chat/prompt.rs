@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tokenizer::{ChatInput, ChatTemplate, RenderedChat, Tokenizer, TokenizerError};
 
-use super::family::Family;
+use super::family::{Family, Form};
 use super::messages::{self, Shape};
 use super::{Chat, history};
 use crate::WorkerError;
@@ -16,27 +16,89 @@ pub(crate) struct Written {
     pub(crate) family: Family,
 }
 
-/// Writes the prompt.
+/// Writes the prompt. A template that fails, or leaves out what a user said or the names of the tools, is given the same messages in the
+/// other shapes that templates take; nothing is left out in silence.
 pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat) -> Result<Written, WorkerError> {
     messages::check(chat)?;
     check_roles(tokenizer, chat)?;
-    let template = template_for(tokenizer, chat).ok_or(WorkerError::NoChatTemplate)?;
-    let family = Family::of(tokenizer, Some(template));
-    let shape = shape_of(template);
-    let write = |shape: Shape| -> Result<_, WorkerError> {
-        let messages = history::adapt(messages::normalise(&chat.messages, shape)?, chat.offered(), &family);
-        let input = input(chat, &messages, &family);
-        Ok(tokenizer.render_chat(template, &input))
+    let (template, is_for_tools) = template_for(tokenizer, chat).ok_or(WorkerError::NoChatTemplate)?;
+    let mut family = Family::of(tokenizer, Some(template));
+    family.template_has_tools |= is_for_tools;
+    let tools = match family.form {
+        Form::Harmony(_) => history::described(chat.offered()),
+        _ => chat.offered().to_vec(),
     };
-    let rendered = match write(shape)? {
+    let mut complaint = None;
+    for shape in shapes(shape_of(template), chat) {
+        let messages = messages::normalise(&chat.messages, shape)?;
+        let Some(messages) = shaped(history::adapt(messages, &tools, &family), shape) else { continue };
+        let wrong = match tokenizer.render_chat(template, &input(chat, &messages, &tools, &family)) {
+            Ok(rendered) => {
+                let text = rendered.text();
+                // A template that takes text writes a list as Python prints it.
+                let is_printed = shape.parts
+                    && ["'type': 'text'", "\"type\": \"text\""].into_iter().any(|p| text.contains(p));
+                if is_printed {
+                    continue;
+                }
+                match left_out(chat, &text) {
+                    None => return Ok(Written { rendered, text, family }),
+                    Some(wrong) => wrong,
+                }
+            }
+            // Another shape would go past the same bound.
+            Err(error @ TokenizerError::TemplateLimit { .. }) => return Err(error.into()),
+            Err(error) => error.into(),
+        };
+        // Where no shape will do, the first complaint is about the usual one.
+        complaint.get_or_insert(wrong);
+    }
+    Err(complaint.unwrap_or(WorkerError::NoChatTemplate))
+}
+
+/// The shapes to try, the usual one first.
+fn shapes(usual: Shape, chat: &Chat) -> Vec<Shape> {
+    let mut shapes = vec![usual];
+    if has_calls(chat) {
         // Templates of before there were objects join the text of arguments.
-        Err(error @ TokenizerError::TemplateRender { .. }) if has_calls(chat) => {
-            // Where neither will do, the first complaint is about the usual shape.
-            write(Shape { text_arguments: true, ..shape })?.map_err(|_| error)?
+        shapes.push(Shape { text_arguments: true, ..usual });
+    }
+    for (parts, system_in_user) in [(true, false), (false, true), (true, true)] {
+        shapes.push(Shape { parts, system_in_user, ..usual });
+    }
+    shapes
+}
+
+/// The last step towards a shape; `None` where these messages cannot have it.
+fn shaped(messages: Vec<Value>, shape: Shape) -> Option<Vec<Value>> {
+    let messages = if shape.system_in_user { history::without_system(messages)? } else { messages };
+    Some(if shape.parts { history::in_parts(messages) } else { messages })
+}
+
+/// What should be in the prompt and is not: a user's or system's text, or a tool. Templates trim and escape, so a text is looked for by its
+/// longest word.
+fn left_out(chat: &Chat, prompt: &str) -> Option<WorkerError> {
+    const EXPECTED: &str = "what the model's chat template writes into the prompt";
+    let wrong = |path: String, found| Some(messages::wrong(path, EXPECTED, found));
+    for (i, message) in chat.messages.iter().enumerate() {
+        let is_said = ["user", "system", "developer"].into_iter().any(|role| message["role"] == role);
+        let texts: Vec<&str> = match &message["content"] {
+            Value::String(text) => vec![text],
+            Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+            _ => Vec::new(),
+        };
+        let is_there = |text: &&str| longest_word(text).is_none_or(|word| prompt.contains(word));
+        if is_said && !texts.iter().all(is_there) {
+            return wrong(format!("messages[{i}].content"), "text that it leaves out");
         }
-        rendered => rendered?,
-    };
-    Ok(Written { text: rendered.text(), rendered, family })
+    }
+    let is_there = |tool: &Value| tool["function"]["name"].as_str().is_none_or(|name| prompt.contains(name));
+    let missing = chat.offered().iter().position(|tool| !is_there(tool))?;
+    wrong(format!("tools[{missing}]"), "a tool that it leaves out")
+}
+
+fn longest_word(text: &str) -> Option<&str> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).max_by_key(|word| word.len())
 }
 
 /// What the template's text says of how it takes messages.
@@ -47,21 +109,24 @@ fn shape_of(template: &ChatTemplate) -> Shape {
         text_arguments: false,
         developer_is_system: !has("developer"),
         null_content: asks_for_null.into_iter().any(has),
+        parts: false,
+        system_in_user: false,
     }
 }
 
-/// Some files have a template of its own for conversations with tools.
-fn template_for<'a>(tokenizer: &'a Tokenizer, chat: &Chat) -> Option<&'a ChatTemplate> {
+/// Some files have a template of its own for conversations with tools: is it that one?
+fn template_for<'a>(tokenizer: &'a Tokenizer, chat: &Chat) -> Option<(&'a ChatTemplate, bool)> {
     let tool_use = (!chat.offered().is_empty()).then(|| tokenizer.named_chat_template("tool_use")).flatten();
-    tool_use.or_else(|| tokenizer.chat_template())
+    let usual = || tokenizer.chat_template().map(|template| (template, false));
+    tool_use.map(|template| (template, true)).or_else(usual)
 }
 
 fn has_calls(chat: &Chat) -> bool {
     chat.messages.iter().any(|message| message.get("tool_calls").is_some_and(Value::is_array))
 }
 
-fn input<'a>(chat: &'a Chat, messages: &'a [Value], family: &Family) -> ChatInput<'a> {
-    let tools = if family.template_has_tools { chat.offered() } else { &[] };
+fn input<'a>(chat: &'a Chat, messages: &'a [Value], tools: &'a [Value], family: &Family) -> ChatInput<'a> {
+    let tools = if family.template_has_tools { tools } else { &[] };
     ChatInput {
         messages,
         add_generation_prompt: chat.add_generation_prompt,

@@ -182,7 +182,7 @@ fn unique(node: &mut Map<String, Value>) {
     let mut n_done = 0;
     while let Some(array) = arrays.get(n_done).cloned() {
         for value in values.iter().filter(|value| !array.contains(value)) {
-            arrays.push([array.as_slice(), &[value.clone()]].concat());
+            arrays.push([array.as_slice(), std::slice::from_ref(value)].concat());
         }
         n_done += 1;
     }

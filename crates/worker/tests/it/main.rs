@@ -107,12 +107,13 @@ fn every_token_is_reported_and_counted_once() {
 }
 
 #[test]
-fn a_character_cut_off_at_the_end_is_replaced() {
+fn a_character_cut_off_at_the_end_is_left_out() {
     let euro = tokenizer().encode("€", EncodeOptions::default()).unwrap();
     assert!(euro.len() > 1, "the vocabulary has the euro sign as one token");
     let max_tokens = Some(euro.len() - 1);
     let answer = answer(&worker(Scripted::new(euro)), Request { max_tokens, ..request() });
-    assert_eq!(answer.deltas.concat(), "\u{FFFD}");
+    assert_eq!((answer.deltas.concat().as_str(), answer.n_token), ("", max_tokens.unwrap()));
+    assert_eq!(answer.reason, StopReason::Length);
 }
 
 proptest! {

@@ -225,3 +225,66 @@ fn a_chat_streams_content_and_says_how_it_ended() {
     }
     assert_eq!(chat.next_blocking(), None);
 }
+
+/// Takes turns of user and assistant alone, as Mistral's and Gemma's templates do.
+const NO_SYSTEM: &str = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}[{{ m.role }}]{{ m.content }}{% endfor %}";
+
+fn said(messages: &[(&str, &str)]) -> Chat {
+    Chat::new(messages.iter().map(|(role, content)| json!({ "role": role, "content": content })).collect())
+}
+
+fn weather() -> Vec<Value> {
+    vec![json!({ "type": "function", "function": { "name": "weather" } })]
+}
+
+#[test]
+fn instructions_keep_their_order() {
+    let chat = said(&[("system", "FIRST"), ("system", "SECOND"), ("developer", "THIRD"), ("user", "hi")]);
+    let plain = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}";
+    assert_eq!(render(plain, &chat), "[system]FIRST\n\nSECOND\n\nTHIRD[user]hi");
+    assert_eq!(render(NO_SYSTEM, &chat), "[user]FIRST\n\nSECOND\n\nTHIRD\n\nhi");
+    let with_tools = render(plain, &Chat { tools: weather(), ..chat });
+    assert!(with_tools.starts_with("[system]FIRST\n\nSECOND\n\nTHIRD\n\n# Tools"), "{with_tools}");
+}
+
+#[test]
+fn a_template_that_reads_parts_is_given_parts() {
+    let parts = "{% for m in messages %}[{{ m['role'] }}]{% for part in m['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}";
+    let content = json!([{ "type": "text", "text": "the tallest mountain?" }]);
+    let chat = Chat::new(vec![json!({ "role": "user", "content": content })]);
+    assert_eq!(render(parts, &chat), "[user]the tallest mountain?");
+    assert_eq!(
+        render(parts, &said(&[("system", "short"), ("user", "tallest")])),
+        "[system]short[user]tallest"
+    );
+}
+
+#[test]
+fn what_a_template_leaves_out_is_named() {
+    let users = "{% for m in messages %}{% if m.role == 'user' %}[{{ m.content }}]{% endif %}{% endfor %}";
+    let last = "{{ messages[-1].content }}";
+    let chat = said(&[("user", "first question"), ("assistant", "yes"), ("user", "second")]);
+    assert_eq!(
+        render(last, &chat),
+        "messages[0].content: expected what the model's chat template writes into the prompt, found text that it leaves out"
+    );
+    // A system message that is left out begins the user's instead, and so do descriptions of tools.
+    assert_eq!(render(users, &said(&[("system", "Be brief."), ("user", "hi")])), "[Be brief.\n\nhi]");
+    for template in [users, NO_SYSTEM] {
+        let prompt = render(template, &Chat { tools: weather(), ..said(&[("user", "sunny?")]) });
+        assert!(prompt.contains("# Tools") && prompt.contains(r#"{"name":"weather"}"#), "{prompt}");
+        assert!(prompt.trim_end_matches(']').ends_with("</tool_call>\n\nsunny?"), "{prompt}");
+    }
+    let none = "<tool_call>{{ messages[0].content }}";
+    assert_eq!(
+        render(none, &Chat { tools: weather(), ..said(&[("user", "sunny?")]) }),
+        "tools[0]: expected what the model's chat template writes into the prompt, found a tool that it leaves out"
+    );
+}
+
+#[test]
+fn what_a_template_says_in_refusing_has_no_marks() {
+    let template = "{{ raise_exception('no <|im_end|> way') }}";
+    let error = worker(template).render(&said(&[("user", "x")])).unwrap_err().to_string();
+    assert!(error.contains("no <|im_end|> way"), "{error:?}");
+}
