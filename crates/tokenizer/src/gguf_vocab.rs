@@ -167,7 +167,11 @@ fn byte_level(metadata: &Metadata) -> Result<Tokenizer, TokenizerError> {
         Some(place) => (&merge[..=place], &merge[place + 2..]),
         None => merge.split_once(' ').unwrap_or((merge.as_str(), "")),
     });
-    let ranked = rank_merges(MERGES, pairs, |text| spellings.get(text).copied())?;
+    let ranked = rank_merges(MERGES, pairs, |text| {
+        // No text makes an unused token, whatever a merge says.
+        let unused = |id: u32| tokens.kinds.get(id as usize) == Some(&TokenKind::Unused);
+        spellings.get(text).copied().filter(|&id| !unused(id))
+    })?;
     if ranked.unreachable > 0 {
         notices.push(format!("{} merges name tokens that are not in the vocabulary", ranked.unreachable));
     }

@@ -17,12 +17,11 @@ pub struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    pub(crate) fn new(tokenizer: &'a Tokenizer, special: bool, at_start: bool) -> Decoder<'a> {
-        let strip_space = at_start && tokenizer.adds_space_prefix();
+    pub(crate) fn new(tokenizer: &'a Tokenizer, special: bool, strip_space: bool) -> Decoder<'a> {
         Decoder { tokenizer, special, strip_space, pending: Vec::new() }
     }
 
-    /// The text that is certain after this id. Ids past the vocabulary have none.
+    /// The text that is certain after this id. Unused ids and those past the vocabulary have none.
     pub fn push(&mut self, id: u32) -> String {
         let mut text = String::new();
         self.push_into(id, &mut text);
@@ -36,9 +35,12 @@ impl<'a> Decoder<'a> {
     }
 
     pub(crate) fn push_into(&mut self, id: u32, text: &mut String) {
+        if self.tokenizer.is_unused(id) {
+            return;
+        }
         let Some(mut bytes) = self.tokenizer.token_bytes(id) else { return };
         if self.tokenizer.is_special(id) {
-            self.strip_space = self.tokenizer.adds_space_prefix();
+            self.strip_space = self.tokenizer.drops_space_after(&[id]);
             if !self.special {
                 return;
             }

@@ -109,7 +109,13 @@ impl Tokenizer {
         matches!(self.vocab.kind(id), Some(TokenKind::Control | TokenKind::Unknown))
     }
 
-    /// The bytes an id stands for: for a special token its name, for others text, perhaps part of a character.
+    /// Does this id fill a row of the model that no token has, such as `[PAD304]`? It has a name but no text.
+    #[must_use]
+    pub fn is_unused(&self, id: u32) -> bool {
+        self.vocab.kind(id) == Some(TokenKind::Unused)
+    }
+
+    /// The bytes an id stands for: for a special or unused token its name, for others text, perhaps part of a character.
     #[must_use]
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         self.vocab.bytes_of(id)
@@ -126,10 +132,6 @@ impl Tokenizer {
             };
         });
         found
-    }
-
-    pub(crate) fn adds_space_prefix(&self) -> bool {
-        self.add_space_prefix
     }
 
     /// Text -> ids.
@@ -223,15 +225,22 @@ impl Tokenizer {
     /// Decodes id by id; the joined text equals [`decode`](Tokenizer::decode).
     #[must_use]
     pub fn decoder(&self, special: bool) -> Decoder<'_> {
-        Decoder::new(self, special, true)
+        Decoder::new(self, special, self.drops_space_after(&[]))
     }
 
     /// Decodes what follows `before`, usually a prompt: a leading space is part of the text unless a special token stands
     /// before it, so that prompt and answer join as they should.
     #[must_use]
     pub fn decoder_after(&self, before: &[u32], special: bool) -> Decoder<'_> {
-        let at_start = before.last().is_none_or(|&id| self.is_special(id));
-        Decoder::new(self, special, at_start)
+        Decoder::new(self, special, self.drops_space_after(before))
+    }
+
+    /// Does decoding leave out a space at the start of the token that follows `before`, because encoding put it there? Unused tokens,
+    /// which have no text, change nothing.
+    #[must_use]
+    pub fn drops_space_after(&self, before: &[u32]) -> bool {
+        let last = before.iter().rfind(|&&id| !self.is_unused(id));
+        self.add_space_prefix && last.is_none_or(|&id| self.is_special(id))
     }
 
     /// The file's default chat template.

@@ -216,7 +216,11 @@ fn checked(
         return Err(invalid("ignore_eos", "false where the answer's form says where it ends", true));
     }
     let constraint = match &form.grammar {
-        Some(source) => Some(Box::new(worker.grammars.compile(source)?) as Box<dyn Constraint>),
+        Some(source) => {
+            let drops_space = worker.tokenizer.drops_space_after(&prompt);
+            let constraint = worker.grammars.compile(source)?.starting(drops_space);
+            Some(Box::new(constraint) as Box<dyn Constraint>)
+        }
         None => None,
     };
     let reading = match &form.chat {

@@ -89,7 +89,8 @@ impl CompletionLogprobs {
             all.token_logprobs.push(finite(sampled.logprob));
             all.top_logprobs.push(top);
             all.text_offset.push(*offset);
-            if !worker.tokenizer().is_special(sampled.token) {
+            let (tokenizer, id) = (worker.tokenizer(), sampled.token);
+            if !tokenizer.is_special(id) && !tokenizer.is_unused(id) {
                 *offset += bytes.iter().filter(|&&byte| starts_character(byte)).count();
             }
         }

@@ -43,6 +43,28 @@ fn special_tokens_are_parsed_only_where_asked() {
 }
 
 #[test]
+fn unused_tokens_have_no_text_and_no_text_has_them() {
+    let tokens = vec!["a", "b", "ab", "Ġ", "<|im_end|>", "<tool>", "aa", "<unk>"];
+    let tokenizer = bpe(vec![
+        ("tokenizer.ggml.tokens", Some(tokens.into())),
+        ("tokenizer.ggml.token_type", Some(vec![1i32, 1, 5, 1, 3, 4, 5, 2].into())),
+        ("tokenizer.ggml.merges", Some(vec!["a b", "a a"].into())),
+    ])
+    .unwrap();
+    for parse_special in [false, true] {
+        let options = EncodeOptions { add_special: false, parse_special };
+        assert_eq!(tokenizer.encode("abaa", options).unwrap(), [0, 1, 0, 0]);
+    }
+    assert_eq!(tokenizer.decode(&[0, 6, 1, 2, 0], false), "aba");
+    assert_eq!(tokenizer.decode(&[0, 6, 1, 2, 0], true), "aba");
+    assert_eq!(tokenizer.decoder(true).push(6), "");
+    assert_eq!([6, 2, 0, 4, 7].map(|id| tokenizer.is_unused(id)), [true, true, false, false, false]);
+    // The unknown token is about text, as control tokens are: shown by name where these are.
+    assert_eq!(tokenizer.decode(&[0, 7, 4], false), "a");
+    assert_eq!(tokenizer.decode(&[0, 7, 4], true), "a<unk><|im_end|>");
+}
+
+#[test]
 fn vocabularies() {
     let key = "tokenizer.ggml.tokens";
     check(vec![(key, None)], expect!["tokenizer.ggml.tokens: missing; it is the vocabulary"]);

@@ -8,34 +8,49 @@ use llguidance::Matcher;
 use model::TokenMask;
 
 use super::bounded;
+use super::vocabulary::Words;
 
 /// An answer's place in its grammar.
 #[derive(Clone)]
 pub(crate) struct GrammarConstraint {
     matcher: Matcher,
-    n_vocab: usize,
+    words: Arc<Words>,
+    /// Does the text leave out a space before the next token?
+    at_start: bool,
 }
 
 impl GrammarConstraint {
-    pub(super) fn new(matcher: Matcher, n_vocab: usize) -> GrammarConstraint {
-        GrammarConstraint { matcher, n_vocab }
+    pub(super) fn new(matcher: Matcher, words: Arc<Words>) -> GrammarConstraint {
+        GrammarConstraint { matcher, words, at_start: false }
+    }
+
+    /// For an answer whose text leaves out a space before its first token, or does not.
+    #[must_use]
+    pub(crate) fn starting(self, drops_space: bool) -> GrammarConstraint {
+        GrammarConstraint { at_start: drops_space, ..self }
     }
 }
 
 impl Constraint for GrammarConstraint {
     fn boxed_clone(&self) -> Box<dyn Constraint> {
         // Answers share nothing, so that none can use up another's share of the bounds.
-        Box::new(GrammarConstraint { matcher: self.matcher.deep_clone(), n_vocab: self.n_vocab })
+        let (matcher, words) = (self.matcher.deep_clone(), Arc::clone(&self.words));
+        Box::new(GrammarConstraint { matcher, words, at_start: self.at_start })
     }
 
     fn mask(&mut self) -> Result<Arc<TokenMask>, String> {
         // A complete answer allows every token that ends one.
         let allowed = self.matcher.compute_mask_or_eos().map_err(|error| bounded(&error.to_string()))?;
-        Ok(Arc::new(TokenMask::from_words(allowed.as_slice().to_vec(), self.n_vocab)))
+        Ok(Arc::new(self.words.mask(&allowed, self.at_start, self.matcher.is_stopped())))
     }
 
     fn accept(&mut self, token: u32) -> Result<(), String> {
-        self.matcher.consume_token(token).map_err(|error| bounded(&error.to_string()))
+        let id = self.words.in_trie(token, self.at_start);
+        self.at_start = self.words.begins_after(token);
+        match id {
+            Some(id) => self.matcher.consume_token(id).map_err(|error| bounded(&error.to_string())),
+            None => Ok(()),
+        }
     }
 }
 

@@ -9,6 +9,8 @@ mod prepare;
 mod refs;
 mod source;
 #[cfg(test)]
+mod start_tests;
+#[cfg(test)]
 mod tests;
 mod vocabulary;
 
@@ -26,6 +28,7 @@ use crate::WorkerError;
 pub(crate) use constraint::GrammarConstraint;
 pub use source::{MAX_GRAMMAR_DEPTH, MAX_SCHEMA_BYTES};
 pub(crate) use source::{Source, quoted};
+use vocabulary::{Vocabulary, Words};
 
 /// Virtual size of the compiling thread's stack, bytes; only what is used becomes memory.
 const STACK_BYTES: usize = 256 << 20;
@@ -54,7 +57,7 @@ pub(crate) struct Grammars {
     /// Of the executor, which may have more ids than the tokenizer.
     n_vocab: usize,
     /// Made when the first grammar comes: most workers never see one.
-    factory: OnceLock<Result<ParserFactory, String>>,
+    factory: OnceLock<Result<(ParserFactory, Arc<Words>), String>>,
 }
 
 impl Grammars {
@@ -71,30 +74,29 @@ impl Grammars {
             let thread = thread.spawn_scoped(scope, compile).map_err(|e| format!("no thread: {e}"))?;
             thread.join().unwrap_or_else(|_| Err("the grammar's compiler failed".to_owned()))
         });
-        let matcher = compiled.map_err(|reason| source.refused(&bounded(&reason)))?;
-        Ok(GrammarConstraint::new(matcher, self.n_vocab))
+        compiled.map_err(|reason| source.refused(&bounded(&reason)))
     }
 
-    fn matcher(&self, grammar: TopLevelGrammar) -> Result<Matcher, String> {
-        let factory = self.factory.get_or_init(|| self.factory()).as_ref().map_err(Clone::clone)?;
+    fn matcher(&self, grammar: TopLevelGrammar) -> Result<GrammarConstraint, String> {
+        let (factory, words) = self.factory.get_or_init(|| self.factory()).as_ref().map_err(Clone::clone)?;
         let parser = factory.create_parser(grammar).map_err(|error| error.to_string())?;
         let mut matcher = Matcher::new(Ok(parser));
         // Some of what is wrong with a grammar shows only here.
         match matcher.compute_mask_or_eos() {
-            Ok(mask) if !mask.is_zero() => Ok(matcher),
+            Ok(mask) if !mask.is_zero() => Ok(GrammarConstraint::new(matcher, Arc::clone(words))),
             Err(error) if !error.to_string().contains("NoExtension") => Err(error.to_string()),
             _ => Err("no token can start such an answer".to_owned()),
         }
     }
 
-    fn factory(&self) -> Result<ParserFactory, String> {
-        let vocabulary = vocabulary::of(&self.tokenizer, self.n_vocab)?;
+    fn factory(&self) -> Result<(ParserFactory, Arc<Words>), String> {
+        let Vocabulary { trie, words } = vocabulary::of(&self.tokenizer, self.n_vocab)?;
         let slices = llguidance::earley::SlicedBiasComputer::general_slices();
-        let mut factory = ParserFactory::new(&vocabulary, InferenceCapabilities::default(), &slices)
+        let mut factory = ParserFactory::new(&trie, InferenceCapabilities::default(), &slices)
             .map_err(|error| error.to_string())?;
         factory.quiet();
         *factory.limits_mut() = limits();
-        Ok(factory)
+        Ok((factory, words))
     }
 }
 
