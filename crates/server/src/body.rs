@@ -34,6 +34,13 @@ async fn read(request: Request, app: &App, time: Duration, limit: usize) -> Resu
     if !kind.is_some_and(is_json) {
         return Err(ApiError::MediaType);
     }
+    // None is asked for, so none is decoded (RFC 9110, 8.4).
+    if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        let name: String = String::from_utf8_lossy(encoding.as_bytes()).chars().take(32).collect();
+        return Err(ApiError::ContentEncoding(name));
+    }
     match timeout(time, Bytes::from_request(request, app)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {

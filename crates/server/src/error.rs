@@ -54,6 +54,9 @@ pub enum ApiError {
     /// The body is not JSON by its content type.
     #[error("expected a body of type application/json")]
     MediaType,
+    /// The body is compressed.
+    #[error("expected a body without a content encoding, found {0:?}")]
+    ContentEncoding(String),
     /// The body did not come in time.
     #[error("the body did not arrive in time")]
     SlowBody,
@@ -155,7 +158,7 @@ impl ApiError {
             ApiError::TooLarge { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "INVALID_REQUEST", "invalid_request_error", None, false)
             }
-            ApiError::MediaType => {
+            ApiError::MediaType | ApiError::ContentEncoding(_) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "INVALID_REQUEST", "invalid_request_error", None, false)
             }
             ApiError::SlowBody => {

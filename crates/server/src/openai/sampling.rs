@@ -48,6 +48,7 @@ pub(crate) struct Sampling {
 struct StreamOptions {
     include_usage: Option<bool>,
     include_obfuscation: Option<IgnoredAny>,
+    continuous_usage_stats: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,13 +71,14 @@ impl Sampling {
 
     /// Names the options of streams that have no effect here.
     pub(super) fn note_ignored(&self, ignored: &mut Vec<String>) {
-        match &self.stream_options {
-            Some(_) if self.stream != Some(true) => ignored.push("stream_options".to_owned()),
-            Some(StreamOptions { include_obfuscation: Some(_), .. }) => {
-                ignored.push("stream_options.include_obfuscation".to_owned());
-            }
-            _ => {}
+        let Some(options) = &self.stream_options else { return };
+        if self.stream != Some(true) {
+            return ignored.push("stream_options".to_owned());
         }
+        let names = ["include_obfuscation", "continuous_usage_stats"];
+        let given = [options.include_obfuscation.is_some(), options.continuous_usage_stats.is_some()];
+        let given = names.into_iter().zip(given).filter(|(_, given)| *given);
+        ignored.extend(given.map(|(name, _)| format!("stream_options.{name}")));
     }
 
     /// The request for this prompt. `n_alternatives` is how many alternatives to report for each token.
@@ -118,7 +120,10 @@ impl Sampling {
                 None => Vec::new(),
                 Some(Stop::One(stop)) => vec![stop],
                 Some(Stop::Several(stops)) => stops,
-            },
+            }
+            .into_iter()
+            .filter(|stop| !stop.is_empty())
+            .collect(),
             stop_token_ids: self.stop_token_ids.unwrap_or_default(),
             ignore_eos: self.ignore_eos.unwrap_or(false),
             show_special: !self.skip_special_tokens.unwrap_or(true),

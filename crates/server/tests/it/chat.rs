@@ -316,3 +316,34 @@ fn wait(is_so: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+#[test]
+fn what_clients_send_beside_the_plain_form_is_taken() {
+    let server = says("Good day");
+    let user = json!({"role": "user", "content": "Hello"});
+    let call = json!({"type": "function", "function": {"name": "f", "arguments": {"city": "Paris"}}});
+    let histories = [
+        json!({"role": "assistant", "content": [{"type": "refusal", "refusal": "Never."}]}),
+        json!({"role": "assistant", "content": null, "refusal": "Never."}),
+        json!({"role": "function", "name": "f", "content": "Never."}),
+        json!({"role": "assistant", "content": null, "tool_calls": [call]}),
+    ];
+    for history in histories {
+        let (status, text) = server.post("/apply-template", &json!({"messages": [user, history, user]}));
+        let said = ["Never.", "Paris"].into_iter().any(|text_of_it| text.contains(text_of_it));
+        assert!(status == 200 && said, "{history}: {status} {text}");
+    }
+    let fields = [
+        json!({"stop": ""}),
+        json!({"stop": ["", "\n\n\n"]}),
+        json!({"tools": [{"type": "function", "function": {"name": "f"}, "cache_control": {"type": "ephemeral"}}]}),
+        json!({"stream": true, "stream_options": {"include_usage": true, "continuous_usage_stats": true}}),
+    ];
+    for more in fields {
+        let (status, text) = server.post(PATH, &hello(&more));
+        assert_eq!(status, 200, "{more}: {text}");
+        assert!(!text.contains("ephemeral"), "{text}");
+        let is_named = text.contains(r#""ignored_parameters":["stream_options.continuous_usage_stats"]"#);
+        assert_eq!(is_named, more.get("stream").is_some(), "{text}");
+    }
+}

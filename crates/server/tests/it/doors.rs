@@ -123,3 +123,17 @@ fn an_open_address_needs_keys_or_a_word() {
     assert!(bind(Keys::default(), true).is_ok());
     assert!(bind(Keys::one("secret").unwrap(), false).is_ok());
 }
+
+#[test]
+fn a_compressed_body_is_refused_by_the_name_of_its_encoding() {
+    let server = says("x");
+    for path in ["/v1/chat/completions", "/v1/completions", "/execute", "/tokenize"] {
+        let headers = ["Content-Type: application/json", "Content-Encoding: gzip"];
+        let (status, _, body) = server.ask("POST", path, &headers);
+        assert_eq!(status, 415, "{path}: {body}");
+        assert!(body.contains(r#"without a content encoding, found \"gzip\""#), "{path}: {body}");
+        let (status, _, body) =
+            server.ask("POST", path, &["Content-Type: application/json", "Content-Encoding: identity"]);
+        assert_eq!(status, 400, "{path}: {body}");
+    }
+}

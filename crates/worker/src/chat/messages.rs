@@ -107,8 +107,16 @@ fn one(message: &Value, at: &str, shape: Shape) -> Result<Value, WorkerError> {
             Some(other) => return Err(wrong(format!("{at}.{key}"), "text", &kind(other))),
         }
     }
+    if role == "function" {
+        message.insert("role".to_owned(), "tool".into());
+    }
     let has_calls = calls(&mut message, at, shape)?;
     let content = content(message.get("content"), at)?;
+    // A message that refuses says so in a field of its own.
+    let content = match message.shift_remove("refusal") {
+        Some(Value::String(refusal)) => content.filter(|content| !content.is_empty()).or(Some(refusal)),
+        _ => content,
+    };
     // Some templates write calls only where the content is null; elsewhere a null cannot be joined to text.
     let null = has_calls && shape.null_content;
     let content = content.map_or_else(|| if null { Value::Null } else { Value::from("") }, Value::from);

@@ -60,8 +60,13 @@ impl TemplateRequest {
             let message = format!("expected no {name} here, which is a field of its own");
             return Err(ApiError::invalid("chat_template_kwargs", message));
         }
+        let mut tools = self.tools.unwrap_or_default();
+        for tool in tools.iter_mut().filter_map(Value::as_object_mut) {
+            // It speaks to the server: a template that writes a tool as JSON would show it to the model.
+            tool.shift_remove("cache_control");
+        }
         Ok(Chat {
-            tools: self.tools.unwrap_or_default(),
+            tools,
             extra: extra.into_iter().collect(),
             add_generation_prompt: self.add_generation_prompt.unwrap_or(true),
             ..Chat::new(self.messages)
