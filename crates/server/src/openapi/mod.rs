@@ -194,23 +194,22 @@ mod tests {
             json!({"stop": 3}),
             &expect!["stop: expected a string, an array or null, found an integer"],
         );
-        check_chat(json!({"stop": ["a", ""]}), &expect!["stop[1]: expected 1 to 256 characters, found 0"]);
+        check_chat(
+            json!({"stop": ["a", "b".repeat(257)]}),
+            &expect!["stop[1]: expected at most 256 characters, found 257"],
+        );
         check_chat(json!({"messages": []}), &expect!["messages: expected 1 to 4096 items, found 0"]);
         check_chat(
             json!({"messages": [{"role": "king", "content": "a"}]}),
-            &expect![[
-                r#"messages[0].role: expected "system", "developer", "user", "assistant" or "tool", found "king""#
-            ]],
+            &expect![[r#"messages[0].role: expected "system", "developer", "user", "assistant", "tool" or "function", found "king""#]],
         );
         check_chat(
             json!({"messages": [{"role": "a secret, long text", "content": "a"}]}),
-            &expect![[
-                r#"messages[0].role: expected "system", "developer", "user", "assistant" or "tool", found a string"#
-            ]],
+            &expect![[r#"messages[0].role: expected "system", "developer", "user", "assistant", "tool" or "function", found a string"#]],
         );
         check_chat(
             json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}),
-            &expect![[r#"messages[0].content[0].type: expected "text", found "image_url""#]],
+            &expect![[r#"messages[0].content[0].type: expected "text" or "refusal", found "image_url""#]],
         );
         check_chat(
             json!({"a text that is no name": 1}),

@@ -141,7 +141,7 @@ fn a_template_gets_what_the_body_says() {
             "messages": [{"role": "developer", "content": "Be kind."}, {"role": "user", "content": [
                 {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "b"}]}],
             "tools": [tool], "chat_template_kwargs": {"mood": "fine"}})),
-        "[system]Be kind.[user]a\nb[tools 1][fine][assistant]"
+        "[system]Be kind.[user]a\nb[tools f][fine][assistant]"
     );
     assert_eq!(
         prompt(json!({"messages": [{"role": "user", "content": "a"}], "add_generation_prompt": false})),
@@ -246,7 +246,7 @@ fn what_is_not_used_is_named_and_what_is_not_known_refused() {
         &json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]}),
         &expect![[r#"
             400
-            {"error":{"message":"messages[0].content[0].type: expected \"text\", found \"image_url\"","type":"invalid_request_error","param":"messages[0].content[0].type","code":null}}"#]],
+            {"error":{"message":"messages[0].content[0].type: expected \"text\" or \"refusal\", found \"image_url\"","type":"invalid_request_error","param":"messages[0].content[0].type","code":null}}"#]],
     );
     check(
         &server,

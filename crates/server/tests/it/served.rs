@@ -21,7 +21,7 @@ use crate::scripted::Scripted;
 /// A template that shows what it was given, of a model that reasons and calls tools in tags.
 const TEMPLATE: &str = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\
     {% for call in m.tool_calls %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}{% endfor %}\
-    {% if tools %}[tools {{ tools | length }}]{% endif %}{% if mood %}[{{ mood }}]{% endif %}\
+    {% if tools %}[tools {{ tools | map(attribute='function.name') | join(' ') }}]{% endif %}{% if mood %}[{{ mood }}]{% endif %}\
     {# <think> #}{% if add_generation_prompt %}[assistant]{% endif %}";
 
 /// A running server; it ends with the value.
