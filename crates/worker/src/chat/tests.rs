@@ -135,6 +135,18 @@ fn families_are_recognised_and_their_histories_rendered() {
 }
 
 #[test]
+fn a_tool_needs_no_description() {
+    for (fixture, template, _) in PUBLISHED {
+        let Some(grammars) = published(fixture, template, "") else { return };
+        for function in [json!({ "name": "weather" }), json!({ "name": "weather", "description": null })] {
+            let tools = vec![json!({ "type": "function", "function": function })];
+            let written = render(&grammars.tokenizer, &Chat { tools, ..chat(ToolChoice::Auto) });
+            assert!(written.unwrap().text.contains("weather"), "{template}");
+        }
+    }
+}
+
+#[test]
 fn a_forced_call_is_read_back_as_one() {
     for (fixture, template, family) in PUBLISHED {
         let Some(grammars) = published(fixture, template, "") else { return };

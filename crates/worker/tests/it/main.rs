@@ -10,12 +10,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Engine, EngineOptions};
+use engine::{Engine, EngineError, EngineOptions};
 use model::SamplingParams;
 use proptest::prelude::*;
 use scripted::Scripted;
 use tokenizer::{EncodeOptions, Tokenizer};
-use worker::{Chat, Event, Prompt, Request, StopReason, Worker, WorkerOptions};
+use worker::{Chat, Event, Prompt, Request, StopReason, Worker, WorkerError, WorkerOptions};
 
 fn tokenizer() -> Arc<Tokenizer> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-q4_0.gguf");
@@ -114,6 +114,25 @@ fn a_character_cut_off_at_the_end_is_left_out() {
     let answer = answer(&worker(Scripted::new(euro)), Request { max_tokens: Some(n_token), ..request() });
     assert_eq!((answer.deltas.concat().as_str(), answer.n_token), ("", n_token));
     assert_eq!(answer.reason, StopReason::Length);
+}
+
+#[test]
+fn a_stop_string_that_was_found_outlives_a_later_failure() {
+    let said = tokenizer().encode("yes. no", EncodeOptions::default()).unwrap();
+    let ends = |stop: &[&str]| {
+        let mut executor = Scripted::new(said.clone());
+        executor.fails_at = 100;
+        let worker = worker(executor);
+        let stop = stop.iter().map(ToString::to_string).collect();
+        let mut text = worker.generate(Request { stop, ..request() }).unwrap();
+        // Nobody takes an event before the device has failed: the stop string is found in what came before.
+        while !matches!(worker.generate(request()), Err(WorkerError::Engine(EngineError::Device(_)))) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::iter::from_fn(|| text.next_blocking()).last().unwrap()
+    };
+    assert!(matches!(ends(&[". "]), Event::End { reason: StopReason::Text(stop), .. } if stop == ". "));
+    assert!(matches!(ends(&[]), Event::Error(_)));
 }
 
 proptest! {

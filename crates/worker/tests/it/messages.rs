@@ -288,3 +288,23 @@ fn what_a_template_says_in_refusing_has_no_marks() {
     let error = worker(template).render(&said(&[("user", "x")])).unwrap_err().to_string();
     assert!(error.contains("no <|im_end|> way"), "{error:?}");
 }
+
+#[test]
+fn a_files_own_template_for_tools_is_given_them() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-q4_0.gguf");
+    let file = gguf::Gguf::open(&path).unwrap();
+    let pairs = file.metadata().iter().map(|(key, value)| (key.to_owned(), value.clone()));
+    let plain = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}";
+    let templates = [("", plain.to_owned()), (".tool_use", format!("{{{{ tools | tojson }}}}{plain}"))]
+        .map(|(name, text)| (format!("tokenizer.chat_template{name}"), gguf::Value::from(text.as_str())));
+    let metadata = gguf::Metadata::from_pairs(pairs.chain(templates)).unwrap();
+    let tokenizer = Arc::new(Tokenizer::from_gguf(&metadata, None).unwrap());
+    let engine = Engine::spawn(Box::new(Scripted::new(vec![1])), EngineOptions::default()).unwrap();
+    let worker = Worker::new(engine, tokenizer, WorkerOptions::default());
+    let chat = Chat { tools: weather(), ..said(&[("user", "sunny?")]) };
+    assert_eq!(
+        worker.render(&chat).unwrap(),
+        r#"[{"type": "function", "function": {"name": "weather"}}][user]sunny?"#
+    );
+    assert_eq!(worker.render(&Chat { tools: Vec::new(), ..chat }).unwrap(), "[user]sunny?");
+}

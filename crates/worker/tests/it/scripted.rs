@@ -12,6 +12,8 @@ pub(crate) struct Scripted {
     pub(crate) n_vocab: usize,
     /// Over and over.
     pub(crate) answer: Vec<u32>,
+    /// The step that fails, and all after it.
+    pub(crate) fails_at: u64,
     n_sampled: HashMap<SlotId, usize>,
     steps: VecDeque<Vec<Picked>>,
     n_step: u64,
@@ -23,6 +25,7 @@ impl Scripted {
             n_ctx: 1000,
             n_vocab: 320,
             answer,
+            fails_at: u64::MAX,
             n_sampled: HashMap::new(),
             steps: VecDeque::new(),
             n_step: 0,
@@ -61,6 +64,9 @@ impl Executor for Scripted {
         let picked = batch.spans.iter().filter_map(|span| self.span(span)).collect();
         self.steps.push_back(picked);
         self.n_step += 1;
+        if self.n_step >= self.fails_at {
+            return Err(ExecutorError::Device("by script".to_owned()));
+        }
         Ok(Ticket(self.n_step))
     }
 
