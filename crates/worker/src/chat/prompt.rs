@@ -5,7 +5,7 @@ use tokenizer::{ChatInput, ChatTemplate, RenderedChat, Tokenizer, TokenizerError
 
 use super::family::{Family, Form};
 use super::messages::{self, Shape};
-use super::{Chat, history};
+use super::{Chat, history, message};
 use crate::WorkerError;
 
 /// A conversation's prompt, and in which form it will be answered.
@@ -29,16 +29,14 @@ pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat) -> Result<Written, Work
         _ => chat.offered().to_vec(),
     };
     let mut complaint = None;
-    for shape in shapes(shape_of(template), chat) {
+    let parts = reads_parts(tokenizer, template, chat);
+    for shape in shapes(Shape { parts, ..shape_of(template) }, chat) {
         let messages = messages::normalise(&chat.messages, shape)?;
         let Some(messages) = shaped(history::adapt(messages, &tools, &family), shape) else { continue };
         let wrong = match tokenizer.render_chat(template, &input(chat, &messages, &tools, &family)) {
             Ok(rendered) => {
                 let text = rendered.text();
-                // A template that takes text writes a list as Python prints it.
-                let is_printed = shape.parts
-                    && ["'type': 'text'", "\"type\": \"text\""].into_iter().any(|p| text.contains(p));
-                if is_printed {
+                if shape.parts && !parts && is_printed(&text) {
                     continue;
                 }
                 match left_out(chat, &text) {
@@ -63,10 +61,35 @@ fn shapes(usual: Shape, chat: &Chat) -> Vec<Shape> {
         // Templates of before there were objects join the text of arguments.
         shapes.push(Shape { text_arguments: true, ..usual });
     }
-    for (parts, system_in_user) in [(true, false), (false, true), (true, true)] {
+    let other = !usual.parts;
+    for (parts, system_in_user) in [(other, false), (usual.parts, true), (other, true)] {
         shapes.push(Shape { parts, system_in_user, ..usual });
     }
     shapes
+}
+
+/// Does the template read a content's parts and no text? Asked with a word that no template writes itself: what a user says may be a part of
+/// what the template does, and would seem to be there.
+fn reads_parts(tokenizer: &Tokenizer, template: &ChatTemplate, chat: &Chat) -> bool {
+    const WORD: &str = "qzxvkwjyqzxvkwjy";
+    if !template.source().contains("text") {
+        return false;
+    }
+    let said = vec![message("user", WORD)];
+    let write = |messages: &[Value]| {
+        let input =
+            ChatInput { messages, add_generation_prompt: true, tools: None, extra: &chat.extra, now: None };
+        tokenizer.render_chat(template, &input).map(|rendered| rendered.text())
+    };
+    if write(&said).is_ok_and(|text| text.contains(WORD)) {
+        return false;
+    }
+    write(&history::in_parts(said)).is_ok_and(|text| text.contains(WORD) && !is_printed(&text))
+}
+
+/// Was a list written as Python prints it, or as JSON? A template that takes text does that to one.
+fn is_printed(text: &str) -> bool {
+    ["'type': 'text'", "\"type\": \"text\""].into_iter().any(|printed| text.contains(printed))
 }
 
 /// The last step towards a shape; `None` where these messages cannot have it.

@@ -257,6 +257,16 @@ fn a_template_that_reads_parts_is_given_parts() {
         render(parts, &said(&[("system", "short"), ("user", "tallest")])),
         "[system]short[user]tallest"
     );
+    // What was said is no part of what the template writes itself, though its words be.
+    let named = format!("{parts}Assistant:");
+    for chat in [said(&[("user", "is")]), said(&[("system", "t"), ("user", "is"), ("user", "Assist")])] {
+        let texts: Vec<&str> = chat.messages.iter().filter_map(|m| m["content"].as_str()).collect();
+        let prompt = render(&named, &chat);
+        assert!(texts.iter().all(|text| prompt.contains(&format!("]{text}"))), "{prompt}");
+    }
+    // A template that takes both, or prints what it is given, has text.
+    let both = "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}<{{ part['text'] }}>{% endfor %}{% endif %}{% endfor %}";
+    assert_eq!(render(both, &said(&[("user", "is")])), "is");
 }
 
 #[test]
