@@ -9,6 +9,7 @@ mod family;
 mod generation;
 mod history;
 mod messages;
+mod probe;
 mod prompt;
 mod reading;
 mod shape;

@@ -5,7 +5,8 @@ use tokenizer::{ChatInput, ChatTemplate, RenderedChat, Tokenizer, TokenizerError
 
 use super::family::{Family, Form};
 use super::messages::{self, Shape};
-use super::{Chat, history, message};
+use super::probe::{Reads, is_printed};
+use super::{Chat, history};
 use crate::WorkerError;
 
 /// A conversation's prompt, and in which form it will be answered.
@@ -29,14 +30,15 @@ pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat) -> Result<Written, Work
         _ => chat.offered().to_vec(),
     };
     let mut complaint = None;
-    let parts = reads_parts(tokenizer, template, chat);
-    for shape in shapes(Shape { parts, ..shape_of(template) }, chat) {
+    let reads = Reads::of(tokenizer, template, chat);
+    let usual = Shape { parts: reads.parts, system_in_user: !reads.system, ..shape_of(template) };
+    for shape in shapes(usual, chat) {
         let messages = messages::normalise(&chat.messages, shape)?;
         let Some(messages) = shaped(history::adapt(messages, &tools, &family), shape) else { continue };
         let wrong = match tokenizer.render_chat(template, &input(chat, &messages, &tools, &family)) {
             Ok(rendered) => {
                 let text = rendered.text();
-                if shape.parts && !parts && is_printed(&text) {
+                if shape.parts && !reads.parts && is_printed(&text) {
                     continue;
                 }
                 match left_out(chat, &text) {
@@ -61,35 +63,11 @@ fn shapes(usual: Shape, chat: &Chat) -> Vec<Shape> {
         // Templates of before there were objects join the text of arguments.
         shapes.push(Shape { text_arguments: true, ..usual });
     }
-    let other = !usual.parts;
-    for (parts, system_in_user) in [(other, false), (usual.parts, true), (other, true)] {
+    for (parts, system) in [(true, false), (false, true), (true, true)] {
+        let (parts, system_in_user) = (usual.parts ^ parts, usual.system_in_user ^ system);
         shapes.push(Shape { parts, system_in_user, ..usual });
     }
     shapes
-}
-
-/// Does the template read a content's parts and no text? Asked with a word that no template writes itself: what a user says may be a part of
-/// what the template does, and would seem to be there.
-fn reads_parts(tokenizer: &Tokenizer, template: &ChatTemplate, chat: &Chat) -> bool {
-    const WORD: &str = "qzxvkwjyqzxvkwjy";
-    if !template.source().contains("text") {
-        return false;
-    }
-    let said = vec![message("user", WORD)];
-    let write = |messages: &[Value]| {
-        let input =
-            ChatInput { messages, add_generation_prompt: true, tools: None, extra: &chat.extra, now: None };
-        tokenizer.render_chat(template, &input).map(|rendered| rendered.text())
-    };
-    if write(&said).is_ok_and(|text| text.contains(WORD)) {
-        return false;
-    }
-    write(&history::in_parts(said)).is_ok_and(|text| text.contains(WORD) && !is_printed(&text))
-}
-
-/// Was a list written as Python prints it, or as JSON? A template that takes text does that to one.
-fn is_printed(text: &str) -> bool {
-    ["'type': 'text'", "\"type\": \"text\""].into_iter().any(|printed| text.contains(printed))
 }
 
 /// The last step towards a shape; `None` where these messages cannot have it.
@@ -99,19 +77,18 @@ fn shaped(messages: Vec<Value>, shape: Shape) -> Option<Vec<Value>> {
 }
 
 /// What should be in the prompt and is not: a user's or system's text, or a tool. Templates trim and escape, so a text is looked for by its
-/// longest word.
+/// words.
 fn left_out(chat: &Chat, prompt: &str) -> Option<WorkerError> {
     const EXPECTED: &str = "what the model's chat template writes into the prompt";
     let wrong = |path: String, found| Some(messages::wrong(path, EXPECTED, found));
     for (i, message) in chat.messages.iter().enumerate() {
-        let is_said = ["user", "system", "developer"].into_iter().any(|role| message["role"] == role);
+        let is_told = ["user", "system", "developer"].into_iter().any(|role| message["role"] == role);
         let texts: Vec<&str> = match &message["content"] {
             Value::String(text) => vec![text],
             Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
             _ => Vec::new(),
         };
-        let is_there = |text: &&str| longest_word(text).is_none_or(|word| prompt.contains(word));
-        if is_said && !texts.iter().all(is_there) {
+        if is_told && !texts.iter().all(|text| is_said(text, prompt)) {
             return wrong(format!("messages[{i}].content"), "text that it leaves out");
         }
     }
@@ -120,8 +97,11 @@ fn left_out(chat: &Chat, prompt: &str) -> Option<WorkerError> {
     wrong(format!("tools[{missing}]"), "a tool that it leaves out")
 }
 
-fn longest_word(text: &str) -> Option<&str> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).max_by_key(|word| word.len())
+/// Are the words of this text in the prompt, in their order?
+fn is_said(text: &str, prompt: &str) -> bool {
+    let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let mut rest = prompt;
+    words.all(|word| rest.split_once(word).map(|(_, after)| rest = after).is_some())
 }
 
 /// What the template's text says of how it takes messages.

@@ -280,6 +280,21 @@ fn what_a_template_leaves_out_is_named() {
     );
     // A system message that is left out begins the user's instead, and so do descriptions of tools.
     assert_eq!(render(users, &said(&[("system", "Be brief."), ("user", "hi")])), "[Be brief.\n\nhi]");
+    // Words that the template or the user writes too are no sign that the rest is there.
+    let ends = format!("{users}<assistant>");
+    let system = "You are a helpful assistant.";
+    assert_eq!(
+        render(&ends, &said(&[("system", system), ("user", "hi")])),
+        format!("[{system}\n\nhi]<assistant>")
+    );
+    assert_eq!(
+        render(&ends, &said(&[("system", "Be brief."), ("user", "Be brief. hi")])),
+        "[Be brief.\n\nBe brief. hi]<assistant>"
+    );
+    let late = render(&ends, &said(&[("user", "hi"), ("system", system), ("user", "ho")]));
+    assert!(late.starts_with("messages[1].content: "), "{late}");
+    let prompt = render(users, &Chat { tools: weather(), ..said(&[("user", "the weather?")]) });
+    assert!(prompt.contains("# Tools"), "{prompt}");
     for template in [users, NO_SYSTEM] {
         let prompt = render(template, &Chat { tools: weather(), ..said(&[("user", "sunny?")]) });
         assert!(prompt.contains("# Tools") && prompt.contains(r#"{"name":"weather"}"#), "{prompt}");

@@ -1,0 +1,50 @@
+//! What does a template read? Asked by rendering short conversations with a word that no template writes itself: what a client said may be a
+//! part of what the template writes, and would seem to be there.
+
+use serde_json::Value;
+use tokenizer::{ChatInput, ChatTemplate, Tokenizer};
+
+use super::{Chat, history, message};
+
+const WORD: &str = "qzxvkwjyqzxvkwjy";
+
+/// What a template was found to read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reads {
+    /// A content's parts, and no text.
+    pub(super) parts: bool,
+    /// A system message; also true where the template does not render the conversations that are tried.
+    pub(super) system: bool,
+}
+
+impl Reads {
+    /// Tries what this conversation needs to know.
+    pub(super) fn of(tokenizer: &Tokenizer, template: &ChatTemplate, chat: &Chat) -> Reads {
+        let shows = |messages: Vec<Value>| {
+            let input = ChatInput {
+                messages: &messages,
+                add_generation_prompt: true,
+                tools: None,
+                extra: &chat.extra,
+                now: None,
+            };
+            let text = tokenizer.render_chat(template, &input).map(|rendered| rendered.text());
+            text.is_ok_and(|text| text.contains(WORD) && !is_printed(&text))
+        };
+        let user = vec![message("user", WORD)];
+        let text = shows(user.clone());
+        let parts = !text && template.source().contains("text") && shows(history::in_parts(user));
+        let instructs =
+            chat.messages.iter().any(|said| said["role"] == "system" || said["role"] == "developer");
+        if !(text || parts) || (!instructs && chat.offered().is_empty()) {
+            return Reads { parts, system: true };
+        }
+        let system = vec![message("system", WORD), message("user", "hi")];
+        Reads { parts, system: shows(if parts { history::in_parts(system) } else { system }) }
+    }
+}
+
+/// Was a list written as Python prints it, or as JSON? A template that takes text does that to one.
+pub(super) fn is_printed(text: &str) -> bool {
+    ["'type': 'text'", "\"type\": \"text\""].into_iter().any(|printed| text.contains(printed))
+}
