@@ -201,11 +201,15 @@ mod tests {
         check_chat(json!({"messages": []}), &expect!["messages: expected 1 to 4096 items, found 0"]);
         check_chat(
             json!({"messages": [{"role": "king", "content": "a"}]}),
-            &expect![[r#"messages[0].role: expected "system", "developer", "user", "assistant", "tool" or "function", found "king""#]],
+            &expect![[
+                r#"messages[0].role: expected "system", "developer", "user", "assistant", "tool" or "function", found "king""#
+            ]],
         );
         check_chat(
             json!({"messages": [{"role": "a secret, long text", "content": "a"}]}),
-            &expect![[r#"messages[0].role: expected "system", "developer", "user", "assistant", "tool" or "function", found a string"#]],
+            &expect![[
+                r#"messages[0].role: expected "system", "developer", "user", "assistant", "tool" or "function", found a string"#
+            ]],
         );
         check_chat(
             json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}),
