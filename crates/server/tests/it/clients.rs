@@ -120,3 +120,109 @@ fn an_empty_stop_is_none() {
         assert!(answer.to_string().contains("\"Goo\""), "{answer}");
     }
 }
+
+fn tool(name: &str) -> Value {
+    json!({"type": "function", "function": {"name": name}})
+}
+
+#[test]
+fn allowed_tools_are_the_only_ones_that_the_model_hears_of() {
+    let server = says(r#"<tool_call>{"name": "b", "arguments": {}}</tool_call>"#);
+    let allow = |mode: &str, names: &[&str]| {
+        let tools: Vec<Value> = names.iter().map(|name| tool(name)).collect();
+        json!({"tools": [tool("a"), tool("b"), tool("c")],
+            "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}})
+    };
+    // Of three tools' names one is in the prompt, which is as long as with this tool alone.
+    let n_prompt = |more: &Value| server.json(CHAT, &body(CHAT, more))["usage"]["prompt_tokens"].clone();
+    let alone = n_prompt(&json!({"tools": [tool("b")]}));
+    assert_eq!(n_prompt(&allow("auto", &["b"])), alone);
+    assert!(n_prompt(&json!({"tools": [tool("a"), tool("b"), tool("c")]})).as_u64() > alone.as_u64());
+    for mode in ["auto", "required"] {
+        let answer = server.json(CHAT, &body(CHAT, &allow(mode, &["b"])));
+        assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls", "{answer}");
+        assert_eq!(answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "b");
+    }
+    let field = "tool_choice.allowed_tools.tools[1].function.name";
+    let message = format!("{field}: expected a tool of the request, found another name");
+    assert_eq!(refusal(&server, CHAT, &allow("auto", &["b", "x"])), (message, field.to_owned()));
+    let field = "tool_choice.allowed_tools.mode";
+    let message = format!("{field}: expected \"auto\" or \"required\", found \"none\"");
+    assert_eq!(refusal(&server, CHAT, &allow("none", &["b"])), (message, field.to_owned()));
+}
+
+#[test]
+fn cache_control_is_taken_wherever_it_stands_and_shown_to_no_template() {
+    let server = says("Good day");
+    let control = json!({"type": "ephemeral"});
+    let plain = json!({"messages": [{"role": "user", "content": "a"}], "tools": [tool("f")]});
+    let marked = json!({
+        "messages": [{"role": "user", "cache_control": control,
+            "content": [{"type": "text", "text": "a", "cache_control": control}]}],
+        "tools": [{"type": "function", "cache_control": control,
+            "function": {"name": "f", "cache_control": control}}],
+    });
+    for path in ["/apply-template", "/tokenize"] {
+        assert_eq!(server.json(path, &marked), server.json(path, &plain));
+    }
+    let n_prompt = |body: &Value| server.json(CHAT, body)["usage"]["prompt_tokens"].clone();
+    assert_eq!(n_prompt(&marked), n_prompt(&plain));
+}
+
+/// Clients show the message, and their code looks at the field and the code: all three are part of the interface.
+#[test]
+fn a_refusal_s_text_field_and_code_are_these() {
+    let server = says("x");
+    let many: Vec<String> = (0..17).map(|i| i.to_string()).collect();
+    let long = json!([{"role": "user", "content": "a ".repeat(2000)}]);
+    let g = tool("g");
+    for (path, more, expected) in [
+        (COMPLETIONS, json!({"prompt": vec![70; 2000]}), "prompt: expected 1 to 999 tokens, found 2000"),
+        (CHAT, json!({ "messages": long }), "messages: expected 1 to 999 tokens, found 2016"),
+        (CHAT, json!({"stop": ["a".repeat(257)]}), "stop[0]: expected at most 256 characters, found 257"),
+        (CHAT, json!({"stop": "€".repeat(100)}), "stop: expected strings of 1 to 256 bytes, found 300"),
+        (CHAT, json!({ "stop": many }), "stop: expected at most 16 items, found 17"),
+        (CHAT, json!({"n": 129}), "n: expected 1 to 128, found 129"),
+        (
+            COMPLETIONS,
+            json!({"prompt": ["a", "b"], "n": 128}),
+            "prompt: expected at most 128 answers, found 2 prompts times 128",
+        ),
+        (CHAT, json!({"temperature": 2.5}), "temperature: expected 0 to 2, found 2.5"),
+        (CHAT, json!({"temperature": -1}), "temperature: expected 0 to 2, found -1"),
+        (
+            CHAT,
+            json!({"temprature": 1}),
+            "temprature: expected one of the fields that GET /openapi.json describes, found another",
+        ),
+        (CHAT, json!({"max_tokens": "9"}), "max_tokens: expected an integer or null, found a string"),
+        (CHAT, json!({"logit_bias": {"x": 1}}), "logit_bias: expected token ids as field names"),
+        (CHAT, json!({"logit_bias": {"1": 101}}), "logit_bias.1: expected -100 to 100, found 101"),
+        (CHAT, json!({"logit_bias": {"999": 1}}), "logit_bias: expected ids below 320, found 999"),
+        (CHAT, json!({"top_logprobs": 2}), "top_logprobs: expected logprobs to be true beside it"),
+        (
+            CHAT,
+            json!({"tools": [tool("f")], "tool_choice": g}),
+            "tool_choice: expected a tool of the request, found another name",
+        ),
+        (
+            CHAT,
+            json!({"tool_choice": "required"}),
+            "tool_choice: expected a tool of the request, found a request without tools",
+        ),
+    ] {
+        let (status, text) = server.post(path, &body(path, &more));
+        let (param, _) = expected.split_once(':').unwrap();
+        let code = expected.contains("999 tokens").then_some("context_length_exceeded");
+        let error =
+            json!({"message": expected, "type": "invalid_request_error", "param": param, "code": code});
+        let found: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((status, found), (400, json!({ "error": error })));
+    }
+
+    let headers = ["Content-Type: application/json", "Content-Encoding: br"];
+    let (status, _, text) = server.ask("POST", CHAT, &headers);
+    let message = "expected a body without a content encoding, found \"br\"";
+    let error = json!({"message": message, "type": "invalid_request_error", "param": null, "code": null});
+    assert_eq!((status, serde_json::from_str::<Value>(&text).unwrap()), (415, json!({ "error": error })));
+}
