@@ -121,6 +121,31 @@ fn an_empty_stop_is_none() {
     }
 }
 
+#[test]
+fn an_answer_says_its_seed_whether_given_or_drawn() {
+    let server = says("ab");
+    for path in [CHAT, COMPLETIONS] {
+        for given in [Some(7), None] {
+            let more = json!({"n": 2, "seed": given});
+            let answer = server.json(path, &body(path, &more));
+            let seeds = [0, 1].map(|i| answer["choices"][i]["seed"].as_u64().unwrap());
+            assert_eq!(seeds[1], seeds[0] + 1);
+            assert!(given.map_or(seeds[1] < 1 << 53, |given| given == seeds[0]), "{seeds:?}");
+
+            let mut more = more;
+            more["stream"] = true.into();
+            let events = server.events(path, &body(path, &more));
+            let mut seeds = Vec::new();
+            for choice in events.iter().map(|event| &event["choices"][0]) {
+                assert_eq!(choice["finish_reason"].is_string(), choice.get("seed").is_some());
+                seeds.extend(choice["seed"].as_u64());
+            }
+            seeds.sort_unstable();
+            assert!(seeds.len() == 2 && seeds[1] == seeds[0] + 1, "{seeds:?}");
+        }
+    }
+}
+
 fn tool(name: &str) -> Value {
     json!({"type": "function", "function": {"name": name}})
 }

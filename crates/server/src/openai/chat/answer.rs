@@ -26,6 +26,7 @@ pub(super) struct ChatAnswer {
     shape: Shape,
     /// Filled where there is no stream.
     choices: Vec<Whole>,
+    seeds: Vec<Option<u64>>,
     costs: Costs,
     usage: Usage,
     timings: Option<Timings>,
@@ -38,6 +39,7 @@ struct Whole {
     reasoning: String,
     tool_calls: Vec<Call>,
     logprobs: ChatLogprobs,
+    seed: Option<u64>,
     finish_reason: &'static str,
     receipt: Option<Receipt>,
 }
@@ -61,6 +63,9 @@ struct Chunk {
     index: usize,
     delta: Value,
     logprobs: Option<ChatLogprobs>,
+    /// Once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
     finish_reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<Receipt>,
@@ -73,6 +78,7 @@ impl ChatAnswer {
             served,
             envelope,
             choices: vec![Whole::default(); n_whole],
+            seeds: vec![None; shape.n],
             costs: Costs::new(shape.usage, shape.n),
             usage: Usage::default(),
             timings: None,
@@ -151,8 +157,14 @@ impl Answer for ChatAnswer {
 
     fn take(&mut self, index: usize, Told { event, receipt }: Told<ChatEvent>) -> Vec<Bytes> {
         match event {
-            ChatEvent::Started { n_prompt, .. } if self.shape.is_stream => {
+            ChatEvent::Started { n_prompt, seed } => {
+                if let Some(place) = self.seeds.get_mut(index) {
+                    *place = Some(seed);
+                }
                 self.costs.set(index, SoFar::new(n_prompt, 0));
+                if !self.shape.is_stream {
+                    return Vec::new();
+                }
                 let delta = json!({"role": "assistant", "content": ""});
                 self.chunk(Chunk { index, delta, ..Chunk::default() }, None)
             }
@@ -164,19 +176,21 @@ impl Answer for ChatAnswer {
                 self.usage.add(usage, n_reasoning, index == 0);
                 self.costs.set(index, SoFar::new(usage.n_prompt, usage.n_generated));
                 let timings = (self.shape.n == 1).then(|| Timings::new(usage, timings));
+                let seed = self.seeds.get(index).copied().flatten();
                 let finish_reason = finish_reason(finish);
                 if let Some(whole) = self.choices.get_mut(index) {
                     whole.finish_reason = finish_reason;
                     whole.receipt = receipt;
+                    whole.seed = seed;
                     self.timings = timings;
                     return Vec::new();
                 }
                 let finish_reason = Some(finish_reason);
                 let delta = json!({});
-                self.chunk(Chunk { index, delta, logprobs: None, finish_reason, receipt }, timings)
+                self.chunk(Chunk { index, delta, logprobs: None, seed, finish_reason, receipt }, timings)
             }
             // Errors were taken out before.
-            ChatEvent::Started { .. } | ChatEvent::Error(_) => Vec::new(),
+            ChatEvent::Error(_) => Vec::new(),
         }
     }
 
@@ -227,6 +241,7 @@ impl Whole {
             "index": index,
             "message": message,
             "logprobs": wants_logprobs.then_some(self.logprobs),
+            "seed": self.seed,
             "finish_reason": self.finish_reason,
         });
         if let Some(receipt) = self.receipt {

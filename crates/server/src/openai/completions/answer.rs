@@ -26,6 +26,7 @@ pub(super) struct CompletionAnswer {
     choices: Vec<Choice>,
     /// Where the next token of each choice begins, in characters.
     offsets: Vec<usize>,
+    seeds: Vec<Option<u64>>,
     costs: Costs,
     usage: Usage,
     timings: Option<Timings>,
@@ -37,6 +38,9 @@ struct Choice {
     index: usize,
     text: String,
     logprobs: Option<CompletionLogprobs>,
+    /// Once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
     finish_reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<Receipt>,
@@ -58,6 +62,7 @@ impl CompletionAnswer {
             echoes,
             choices: (0..n_choice).map(choice).collect(),
             offsets: vec![0; n_choice],
+            seeds: vec![None; n_choice],
             costs: Costs::new(shape.usage, n_choice),
             usage: Usage::default(),
             timings: None,
@@ -72,6 +77,7 @@ impl CompletionAnswer {
                 whole.text.push_str(&part.text);
                 whole.finish_reason = part.finish_reason;
                 whole.receipt = part.receipt;
+                whole.seed = part.seed;
                 if let (Some(whole), Some(part)) = (&mut whole.logprobs, part.logprobs) {
                     whole.append(part);
                 }
@@ -117,7 +123,10 @@ impl Answer for CompletionAnswer {
 
     fn take(&mut self, index: usize, Told { event, receipt }: Told<Event>) -> Vec<Bytes> {
         match event {
-            Event::Started { n_prompt, .. } => {
+            Event::Started { n_prompt, seed } => {
+                if let Some(place) = self.seeds.get_mut(index) {
+                    *place = Some(seed);
+                }
                 self.costs.set(index, SoFar::new(n_prompt, 0));
                 let text = self.echoes.get(index / self.shape.n).cloned().unwrap_or_default();
                 if text.is_empty() {
@@ -138,7 +147,8 @@ impl Answer for CompletionAnswer {
                 self.costs.set(index, SoFar::new(usage.n_prompt, usage.n_generated));
                 let timings = (self.offsets.len() == 1).then(|| Timings::new(usage, timings));
                 let finish_reason = Some(if reason == StopReason::Length { "length" } else { "stop" });
-                self.pass(Choice { index, finish_reason, receipt, ..Choice::default() }, timings)
+                let seed = self.seeds.get(index).copied().flatten();
+                self.pass(Choice { index, seed, finish_reason, receipt, ..Choice::default() }, timings)
             }
             // Taken out before.
             Event::Error(_) => Vec::new(),
