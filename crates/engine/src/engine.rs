@@ -309,6 +309,7 @@ impl Core {
             self.in_flight.push_back(Step { ticket, wants, n_prompt_row, submitted });
             for grant in schedule {
                 if let Some(sequence) = self.running.get_mut(&grant.id) {
+                    sequence.mark(self.limits.page_size);
                     sequence.share(&mut self.cache, self.limits.page_size);
                 }
             }

@@ -181,6 +181,7 @@ impl EngineHandle {
             n_waiting: n_unfinished - n_running,
             max_unfinished: self.shared.max_unfinished,
             n_free_page: self.shared.pool.n_free(),
+            n_used_page: self.shared.pool.n_used(),
             n_page: self.shared.limits.n_page,
             ..counted
         }

@@ -18,6 +18,8 @@ pub struct Load {
     pub n_waiting: usize,
     /// Pages of the KV cache that no request holds, among them those that are kept because another may want them.
     pub n_free_page: usize,
+    /// Pages that have positions of a running request in them. One holds from its start all that it can come to need, most of them empty.
+    pub n_used_page: usize,
     /// Pages in all.
     pub n_page: usize,
     /// Pages that are kept for the prompts of later requests, held by a running one or not.

@@ -2,14 +2,15 @@
 //!
 //! A [`Page`] is an owned value: dropping it gives it back, on every way out of a function and through every panic. Sequences hold
 //! theirs as [`Held`], several of them one page of a common prompt; the prefix cache keeps pages without holding them, so that a page which
-//! nobody holds counts as free whether it is kept or not.
+//! nobody holds counts as free whether it is kept or not. A sequence holds from its start every page that it can come to need, so how many are
+//! held says nothing of how many have something in them: those are used.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::batch::PageId;
 
-/// The pages that nobody owns, and how many of the others are held.
+/// The pages that nobody owns, and how many of the others are held and used.
 #[derive(Clone, Debug)]
 pub(crate) struct PagePool(Arc<Pool>);
 
@@ -17,6 +18,7 @@ pub(crate) struct PagePool(Arc<Pool>);
 struct Pool {
     free: Mutex<Vec<PageId>>,
     n_held: AtomicUsize,
+    n_used: AtomicUsize,
     n_page: usize,
 }
 
@@ -25,12 +27,22 @@ impl PagePool {
     pub(crate) fn new(n_page: usize) -> PagePool {
         // The lowest ids are taken first.
         let free: Vec<PageId> = (0..n_page).rev().filter_map(|id| PageId::try_from(id).ok()).collect();
-        PagePool(Arc::new(Pool { n_page: free.len(), free: Mutex::new(free), n_held: AtomicUsize::new(0) }))
+        PagePool(Arc::new(Pool {
+            n_page: free.len(),
+            free: Mutex::new(free),
+            n_held: AtomicUsize::new(0),
+            n_used: AtomicUsize::new(0),
+        }))
     }
 
     /// How many no sequence holds.
     pub(crate) fn n_free(&self) -> usize {
         self.0.n_page.saturating_sub(self.0.n_held.load(Ordering::Relaxed))
+    }
+
+    /// How many hold positions of a sequence.
+    pub(crate) fn n_used(&self) -> usize {
+        self.0.n_used.load(Ordering::Relaxed)
     }
 
     /// How many nobody owns: those that can be taken.
@@ -44,7 +56,10 @@ impl PagePool {
         let rest = free.len().checked_sub(n)?;
         let ids: Vec<PageId> = free.drain(rest..).rev().collect();
         drop(free);
-        let page = |id| Arc::new(Page { id, n_holder: AtomicUsize::new(0), pool: Arc::clone(&self.0) });
+        let page = |id| {
+            let (n_holder, n_user) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            Arc::new(Page { id, n_holder, n_user, pool: Arc::clone(&self.0) })
+        };
         Some(ids.into_iter().map(|id| Held::new(&page(id))).collect())
     }
 }
@@ -54,6 +69,8 @@ impl PagePool {
 pub(crate) struct Page {
     id: PageId,
     n_holder: AtomicUsize,
+    /// Of the holders, those that have positions in it.
+    n_user: AtomicUsize,
     pool: Arc<Pool>,
 }
 
@@ -72,25 +89,42 @@ impl Drop for Page {
 
 /// A page that a sequence holds. Made and dropped on the engine's thread.
 #[derive(Debug)]
-pub(crate) struct Held(Arc<Page>);
+pub(crate) struct Held {
+    page: Arc<Page>,
+    is_used: bool,
+}
 
 impl Held {
     pub(crate) fn new(page: &Arc<Page>) -> Held {
         if page.n_holder.fetch_add(1, Ordering::Relaxed) == 0 {
             page.pool.n_held.fetch_add(1, Ordering::Relaxed);
         }
-        Held(Arc::clone(page))
+        Held { page: Arc::clone(page), is_used: false }
     }
 
     pub(crate) fn page(&self) -> &Arc<Page> {
-        &self.0
+        &self.page
+    }
+
+    /// The sequence has positions in it.
+    fn use_it(&mut self) {
+        if !self.is_used {
+            self.is_used = true;
+            if self.page.n_user.fetch_add(1, Ordering::Relaxed) == 0 {
+                self.page.pool.n_used.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.0.n_holder.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.pool.n_held.fetch_sub(1, Ordering::Relaxed);
+        let Page { n_holder, n_user, pool, .. } = &*self.page;
+        if self.is_used && n_user.fetch_sub(1, Ordering::Relaxed) == 1 {
+            pool.n_used.fetch_sub(1, Ordering::Relaxed);
+        }
+        if n_holder.fetch_sub(1, Ordering::Relaxed) == 1 {
+            pool.n_held.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -100,11 +134,13 @@ impl Drop for Held {
 pub(crate) struct Pages {
     held: Vec<Held>,
     ids: Arc<[PageId]>,
+    /// The first pages, as many as have positions in them.
+    n_used: usize,
 }
 
 impl Pages {
     pub(crate) fn new(held: Vec<Held>) -> Pages {
-        Pages { ids: held.iter().map(|held| held.0.id).collect(), held }
+        Pages { ids: held.iter().map(|held| held.page.id).collect(), held, n_used: 0 }
     }
 
     /// Puts these in the place of as many first ones, which are given back.
@@ -112,7 +148,16 @@ impl Pages {
         for (place, page) in self.held.iter_mut().zip(pages) {
             *place = page;
         }
-        self.ids = self.held.iter().map(|held| held.0.id).collect();
+        self.ids = self.held.iter().map(|held| held.page.id).collect();
+        self.n_used = 0;
+    }
+
+    /// The first `n_page` have positions in them.
+    pub(crate) fn use_first(&mut self, n_page: usize) {
+        for page in self.held.iter_mut().take(n_page).skip(self.n_used) {
+            page.use_it();
+        }
+        self.n_used = self.n_used.max(n_page);
     }
 
     pub(crate) fn get(&self, index: usize) -> Option<&Held> {

@@ -153,6 +153,12 @@ impl Sequence {
             self.n_cached = n_page * page_size;
             self.n_submitted = self.n_cached;
         }
+        self.mark(page_size);
+    }
+
+    /// The pages of what is submitted are used from now on.
+    pub(crate) fn mark(&mut self, page_size: usize) {
+        self.pages.use_first(self.n_submitted.div_ceil(page_size));
     }
 
     /// Keeps what is submitted of its prompt for others: later steps may read it, since steps are computed in order.

@@ -32,6 +32,7 @@ struct Health<'a> {
     n_running: usize,
     n_waiting: usize,
     kv_cache_usage: f64,
+    kv_cache_reserved: f64,
     version: &'a str,
 }
 
@@ -68,7 +69,7 @@ pub(crate) async fn health(State(app): State<App>) -> Response {
 fn of<'a>(app: &App, served: &'a Served, is_healthy: bool) -> Health<'a> {
     let (info, engine) = (&served.info, served.worker.engine());
     let (memory, load, limits) = (engine.memory(), engine.load(), engine.limits());
-    let used = load.n_page.saturating_sub(load.n_free_page);
+    let share = |n_page: usize| if load.n_page == 0 { 0.0 } else { n_page as f64 / load.n_page as f64 };
     let bytes = memory.weights.saturating_add(memory.kv_cache).saturating_add(memory.activations);
     Health {
         status: if is_healthy { "healthy" } else { "unhealthy" },
@@ -92,7 +93,8 @@ fn of<'a>(app: &App, served: &'a Served, is_healthy: bool) -> Health<'a> {
         cuda_runtime_version: info.cuda_version.as_deref(),
         n_running: load.n_running,
         n_waiting: load.n_waiting,
-        kv_cache_usage: if load.n_page == 0 { 0.0 } else { used as f64 / load.n_page as f64 },
+        kv_cache_usage: share(load.n_used_page),
+        kv_cache_reserved: share(load.n_page.saturating_sub(load.n_free_page)),
         version: &info.program,
     }
 }

@@ -114,3 +114,32 @@ fn pages_that_nobody_holds_make_room() {
     assert_eq!(one_by_one(&mut core, &asked), [0, 0, 8, 0, 0, 8, 4]);
     assert_eq!(core.pool().n_free(), 12);
 }
+
+#[test]
+fn a_page_is_used_from_its_first_position_on_and_reserved_from_the_start() {
+    let prompt: Vec<u32> = (0..9).collect();
+    let (mut core, _) = counted(LIMITS, EngineOptions::default());
+    let request = EngineRequest { max_tokens: 30, ..scoped(1, &prompt) };
+    let reserved = request.n_page(&LIMITS);
+    let pages = |core: &Core| (core.pool().n_used(), LIMITS.n_page - core.pool().n_free());
+    let first = enqueue(&mut core, request.clone());
+    core.step().unwrap();
+    // Pages have 4 positions: 9 of the prompt and at most one for each step under way.
+    assert_eq!(pages(&core), (3, reserved));
+    assert!(reserved > 8);
+    // Of the second's three pages the first has two.
+    let second = enqueue(&mut core, request);
+    core.step().unwrap();
+    core.step().unwrap();
+    let (used, held) = pages(&core);
+    assert_eq!(held, 2 * reserved - 2);
+    assert!((4..=5).contains(&used), "{used}");
+    let before = used;
+    for _ in 0..8 {
+        core.step().unwrap();
+    }
+    assert!(pages(&core).0 >= before + 3, "{:?}", pages(&core));
+    run_until_idle(&mut core);
+    assert_eq!(pages(&core), (0, 0));
+    drop((first, second));
+}

@@ -48,6 +48,9 @@ struct Inner {
     vram: IntGauge,
     ready: IntGauge,
     steps: IntCounter,
+    pages: IntGauge,
+    used_pages: IntGauge,
+    reserved_pages: IntGauge,
     cached_pages: IntGauge,
     /// Held while counters are brought up to the engine's, by whoever reads.
     reading: Mutex<()>,
@@ -83,6 +86,12 @@ impl Inner {
             vram: gauge("worker_vram_bytes", "Bytes of the GPU's memory held for the model; 0 on a CPU")?,
             ready: gauge("worker_ready", "1 while requests are taken, else 0")?,
             steps: add(r, IntCounter::new("worker_steps_total", "Steps that the device was given")?)?,
+            pages: gauge("worker_kv_cache_pages", "Pages of the KV cache")?,
+            used_pages: gauge("worker_kv_cache_used_pages", "Pages that have tokens of running requests")?,
+            reserved_pages: gauge(
+                "worker_kv_cache_reserved_pages",
+                "Pages set aside for all that running requests may come to need",
+            )?,
             cached_pages: gauge("worker_kv_cache_cached_pages", "Pages kept for prompts that begin alike")?,
             reading: Mutex::new(()),
             vllm: OnceLock::new(),
@@ -155,6 +164,9 @@ impl Inner {
         self.vram.set(if served.info.device == "cpu" { 0 } else { signed(total) });
         let load = served.worker.engine().load();
         vllm::catch_up(&self.steps, load.n_step);
+        self.pages.set(signed(load.n_page as u64));
+        self.used_pages.set(signed(load.n_used_page as u64));
+        self.reserved_pages.set(signed(load.n_page.saturating_sub(load.n_free_page) as u64));
         self.cached_pages.set(signed(load.n_cached_page as u64));
         self.vllm(&served.info.id).look(&load);
     }

@@ -1,6 +1,6 @@
 //! The names that vLLM's dashboards and Kubernetes' inference gateway know, each with the label `model_name`.
 //!
-//! The gateway picks a server by the first three: running, waiting and the share of the KV cache that requests hold. Source: vLLM's
+//! The gateway picks a server by the first three: running, waiting and the share of the KV cache that has something in it. Source: vLLM's
 //! documentation, "Production metrics"; Gateway API Inference Extension, "Model server protocol".
 
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
@@ -26,6 +26,8 @@ pub(super) struct Vllm {
     running: IntGauge,
     waiting: IntGauge,
     kv_cache_usage: Gauge,
+    /// The same by the name of vLLM's older versions.
+    gpu_cache_usage: Gauge,
     prefix_queries: IntCounter,
     prefix_hits: IntCounter,
     pub(super) prompt_tokens: IntCounter,
@@ -48,12 +50,15 @@ impl Vllm {
                 HistogramOpts::new(name, help).const_label("model_name", model).buckets(bounds.to_vec());
             add(r, Histogram::with_opts(opts)?)
         };
-        let usage = opts("vllm:kv_cache_usage_perc", "Share of the KV cache that requests hold, 0 to 1");
+        let share = |name| {
+            add(r, Gauge::with_opts(opts(name, "Share of the KV cache that has tokens in it, 0 to 1"))?)
+        };
         let success = opts("vllm:request_success_total", "Requests that ended, by reason");
         let vllm = Vllm {
             running: gauge("vllm:num_requests_running", "Requests that are computed")?,
             waiting: gauge("vllm:num_requests_waiting", "Requests that wait")?,
-            kv_cache_usage: add(r, Gauge::with_opts(usage)?)?,
+            kv_cache_usage: share("vllm:kv_cache_usage_perc")?,
+            gpu_cache_usage: share("vllm:gpu_cache_usage_perc")?,
             prefix_queries: counter(
                 "vllm:prefix_cache_queries_total",
                 "Prompt tokens looked up in the cache",
@@ -91,10 +96,11 @@ impl Vllm {
 
     /// Takes over what the engine knows; one reader at a time.
     pub(super) fn look(&self, load: &Load) {
-        let used = load.n_page.saturating_sub(load.n_free_page);
+        let used = if load.n_page == 0 { 0.0 } else { load.n_used_page as f64 / load.n_page as f64 };
         self.running.set(signed(load.n_running as u64));
         self.waiting.set(signed(load.n_waiting as u64));
-        self.kv_cache_usage.set(if load.n_page == 0 { 0.0 } else { used as f64 / load.n_page as f64 });
+        self.kv_cache_usage.set(used);
+        self.gpu_cache_usage.set(used);
         catch_up(&self.prefix_queries, load.n_prefix_query_token);
         catch_up(&self.prefix_hits, load.n_prefix_hit_token);
     }

@@ -48,7 +48,7 @@ pub(super) struct Message<'a, C> {
     pub(super) choices: &'a [C],
     /// Absent, null, or there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) usage: Option<Option<super::usage::Usage>>,
+    pub(super) usage: Option<Option<super::usage::Report>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) timings: Option<super::usage::Timings>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]

@@ -34,8 +34,8 @@ struct Shape {
     /// Answers to each prompt.
     n: usize,
     is_stream: bool,
-    /// Does a stream end with its usage?
-    wants_usage: bool,
+    /// When a stream says its usage.
+    usage: usage::Wish,
     wants_logprobs: bool,
     /// Fields of the request that were not used.
     ignored: Vec<String>,

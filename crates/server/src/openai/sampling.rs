@@ -8,6 +8,7 @@ use serde_json::{Map, Number, Value};
 use worker::{Prompt, Request, SamplingParams, WorkerError};
 
 use super::format::{self, ResponseFormat, StructuredOutputs};
+use super::usage::Wish;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::receipts::Wanted;
@@ -19,8 +20,8 @@ pub(crate) struct Sampling {
     pub(super) stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     n: Option<usize>,
-    max_tokens: Option<usize>,
-    max_completion_tokens: Option<usize>,
+    max_tokens: Option<i64>,
+    max_completion_tokens: Option<i64>,
     min_tokens: Option<usize>,
     temperature: Option<f32>,
     top_p: Option<f32>,
@@ -48,7 +49,7 @@ pub(crate) struct Sampling {
 struct StreamOptions {
     include_usage: Option<bool>,
     include_obfuscation: Option<IgnoredAny>,
-    continuous_usage_stats: Option<IgnoredAny>,
+    continuous_usage_stats: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,9 +65,15 @@ impl Sampling {
         self.n.unwrap_or(1)
     }
 
-    /// Does a stream end with its usage?
-    pub(super) fn wants_usage(&self) -> bool {
-        self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
+    /// When does a stream say its usage? As in vLLM, chunks have it only where the end has it too.
+    pub(super) fn usage(&self) -> Wish {
+        match &self.stream_options {
+            Some(StreamOptions { include_usage: Some(true), continuous_usage_stats: Some(true), .. }) => {
+                Wish::Throughout
+            }
+            Some(StreamOptions { include_usage: Some(true), .. }) => Wish::AtEnd,
+            _ => Wish::Never,
+        }
     }
 
     /// Names the options of streams that have no effect here.
@@ -76,7 +83,8 @@ impl Sampling {
             return ignored.push("stream_options".to_owned());
         }
         let names = ["include_obfuscation", "continuous_usage_stats"];
-        let given = [options.include_obfuscation.is_some(), options.continuous_usage_stats.is_some()];
+        let is_alone = options.continuous_usage_stats == Some(true) && self.usage() == Wish::Never;
+        let given = [options.include_obfuscation.is_some(), is_alone];
         let given = names.into_iter().zip(given).filter(|(_, given)| *given);
         ignored.extend(given.map(|(name, _)| format!("stream_options.{name}")));
     }
@@ -94,6 +102,10 @@ impl Sampling {
             let message = "expected the same as repetition_penalty, whose other name it is";
             return Err(ApiError::invalid("repeat_penalty", message));
         }
+        let max_tokens = match self.max_completion_tokens {
+            Some(n) => most("max_completion_tokens", n)?,
+            None => self.max_tokens.map_or(Ok(None), |n| most("max_tokens", n))?,
+        };
         let default = SamplingParams::default();
         let sampling = SamplingParams {
             temperature: self.temperature.unwrap_or(default.temperature),
@@ -112,7 +124,7 @@ impl Sampling {
             ..default
         };
         Ok(Request {
-            max_tokens: self.max_completion_tokens.or(self.max_tokens),
+            max_tokens,
             min_tokens: self.min_tokens.unwrap_or(0),
             sampling,
             seed: self.seed.as_ref().and_then(seed),
@@ -133,6 +145,14 @@ impl Sampling {
             cache_scope: context.client.cache_scope,
             ..Request::new(prompt)
         })
+    }
+}
+
+/// The most tokens of an answer; -1, llama-server's word for no limit, is none. The engine has no answer without a token.
+fn most(name: &str, n: i64) -> Result<Option<usize>, ApiError> {
+    match usize::try_from(n) {
+        Ok(0) => Err(ApiError::invalid(name, "expected at least 1, or -1 for no limit, found 0")),
+        n => Ok(n.ok()),
     }
 }
 

@@ -56,6 +56,78 @@ impl Serialize for Usage {
     }
 }
 
+/// When does a stream say what its answers cost?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Never,
+    /// In a chunk of its own.
+    AtEnd,
+    /// In every chunk, and in one of its own.
+    Throughout,
+}
+
+/// What a choice has cost so far. What the cache gave and what is reasoning is known at the end.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct SoFar {
+    prompt_tokens: usize,
+    completion_tokens: usize,
+    total_tokens: usize,
+}
+
+impl SoFar {
+    pub(super) fn new(n_prompt: usize, n_generated: usize) -> SoFar {
+        SoFar {
+            prompt_tokens: n_prompt,
+            completion_tokens: n_generated,
+            total_tokens: n_prompt.saturating_add(n_generated),
+        }
+    }
+}
+
+/// The usage that stands in a message.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Report {
+    SoFar(SoFar),
+    Whole(Usage),
+}
+
+/// What the choices of a stream have cost so far.
+#[derive(Clone, Debug)]
+pub(super) struct Costs {
+    wish: Wish,
+    each: Vec<SoFar>,
+}
+
+impl Costs {
+    pub(super) fn new(wish: Wish, n_choice: usize) -> Costs {
+        Costs { wish, each: vec![SoFar::default(); n_choice] }
+    }
+
+    /// What a choice costs from now on.
+    pub(super) fn set(&mut self, index: usize, cost: SoFar) {
+        if let Some(place) = self.each.get_mut(index) {
+            *place = cost;
+        }
+    }
+
+    /// More tokens of a choice.
+    pub(super) fn add(&mut self, index: usize, n_token: usize) {
+        if let Some(&SoFar { prompt_tokens, completion_tokens, .. }) = self.each.get(index) {
+            self.set(index, SoFar::new(prompt_tokens, completion_tokens.saturating_add(n_token)));
+        }
+    }
+
+    /// The usage in a chunk of this choice: absent, null, or there.
+    pub(super) fn in_chunk(&self, index: usize) -> Option<Option<Report>> {
+        match self.wish {
+            Wish::Never => None,
+            Wish::AtEnd => Some(None),
+            Wish::Throughout => Some(self.each.get(index).copied().map(Report::SoFar)),
+        }
+    }
+}
+
 /// Where the time of a single choice went.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Timings {

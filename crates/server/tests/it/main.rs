@@ -1,6 +1,7 @@
 //! The server over a real tokenizer (byte-level BPE, 320 tokens) and an executor that answers by script: bytes in, bytes out.
 
 mod chat;
+mod clients;
 mod completions;
 mod document;
 mod doors;

@@ -65,6 +65,7 @@ fn answers_are_counted_under_both_names() {
     for name in [
         "num_requests_waiting",
         "kv_cache_usage_perc",
+        "gpu_cache_usage_perc",
         "prefix_cache_queries_total",
         "prefix_cache_hits_total",
     ] {
@@ -79,12 +80,44 @@ fn answers_are_counted_under_both_names() {
 }
 
 #[test]
+fn a_cache_s_usage_is_what_has_tokens_in_it_and_not_what_is_reserved() {
+    let server = Running::start(Scripted::new(ids("abc")).latency(Duration::from_millis(30)));
+    let body = json!({"job_id": "1", "prompt": "a", "max_tokens": 900}).to_string();
+    let mut stream = server.open("POST", "/execute", &body);
+    stream.read_exact(&mut [0; 200]).unwrap();
+    while samples(&server)["worker_kv_cache_used_pages"] < 1.0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let now = samples(&server);
+    let share = |name: &str| now[&format!("vllm:{name}{{model_name=\"org/tiny\"}}")];
+    // Pages have 16 positions, and a request reserves all it can come to need.
+    assert_eq!(now["worker_kv_cache_pages"], 256.0);
+    assert!(now["worker_kv_cache_reserved_pages"] >= 56.0);
+    let used = now["worker_kv_cache_used_pages"];
+    assert!((1.0..=4.0).contains(&used), "{used}");
+    assert_eq!(share("kv_cache_usage_perc"), used / 256.0);
+    assert_eq!(share("gpu_cache_usage_perc"), share("kv_cache_usage_perc"));
+    let (_, _, health) = server.ask("GET", "/health", &[]);
+    let health: serde_json::Value = serde_json::from_str(&health).unwrap();
+    let (used, reserved) = (&health["kv_cache_usage"], &health["kv_cache_reserved"]);
+    assert!(0.0 < used.as_f64().unwrap() && used.as_f64() < reserved.as_f64(), "{health}");
+    drop(stream);
+    while samples(&server)["worker_kv_cache_reserved_pages"] > 0.0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(samples(&server)["worker_kv_cache_used_pages"], 0.0);
+}
+
+#[test]
 fn a_client_that_goes_away_is_counted_and_so_is_a_device_that_fails() {
     let server = Running::start(Scripted::new(ids("abc")).latency(Duration::from_millis(5)));
     let body = json!({"job_id": "1", "prompt": "a", "max_tokens": 900}).to_string();
     let mut stream = server.open("POST", "/execute", &body);
     stream.read_exact(&mut [0; 200]).unwrap();
-    assert_eq!(samples(&server)["vllm:num_requests_running{model_name=\"org/tiny\"}"], 1.0);
+    // The headers may come before the engine has looked at the request.
+    while samples(&server)["vllm:num_requests_running{model_name=\"org/tiny\"}"] < 1.0 {
+        thread::sleep(Duration::from_millis(5));
+    }
     drop(stream);
     while samples(&server)["worker_requests_total{outcome=\"disconnected\"}"] < 1.0 {
         thread::sleep(Duration::from_millis(5));

@@ -199,6 +199,7 @@ fn settled(body: &str) -> String {
         ("\"id\":\"chatcmpl-", "\"", "ID"),
         ("\"id\":\"cmpl-", "\"", "ID"),
         ("\"created\":", ",", "TIME"),
+        ("\"seed\":", ",\"finish_reason", "SEED"),
         ("\"prompt_ms\":", ",", "N"),
         ("\"prompt_per_second\":", ",", "N"),
         ("\"predicted_ms\":", ",", "N"),

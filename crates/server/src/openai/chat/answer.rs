@@ -14,7 +14,7 @@ use worker::{ChatDelta, ChatEvent, Finish, ToolCallDelta};
 use crate::openai::choices::{Answer, Told};
 use crate::openai::envelope::Message;
 use crate::openai::logprobs::ChatLogprobs;
-use crate::openai::usage::{Timings, Usage};
+use crate::openai::usage::{Costs, Report, SoFar, Timings, Usage, Wish};
 use crate::openai::{Envelope, Shape};
 use crate::sse;
 use crate::state::Served;
@@ -26,6 +26,8 @@ pub(super) struct ChatAnswer {
     shape: Shape,
     /// Filled where there is no stream.
     choices: Vec<Whole>,
+    seeds: Vec<Option<u64>>,
+    costs: Costs,
     usage: Usage,
     timings: Option<Timings>,
 }
@@ -37,6 +39,7 @@ struct Whole {
     reasoning: String,
     tool_calls: Vec<Call>,
     logprobs: ChatLogprobs,
+    seed: Option<u64>,
     finish_reason: &'static str,
     receipt: Option<Receipt>,
 }
@@ -60,6 +63,9 @@ struct Chunk {
     index: usize,
     delta: Value,
     logprobs: Option<ChatLogprobs>,
+    /// Once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
     finish_reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<Receipt>,
@@ -72,6 +78,8 @@ impl ChatAnswer {
             served,
             envelope,
             choices: vec![Whole::default(); n_whole],
+            seeds: vec![None; shape.n],
+            costs: Costs::new(shape.usage, shape.n),
             usage: Usage::default(),
             timings: None,
             shape,
@@ -79,10 +87,14 @@ impl ChatAnswer {
     }
 
     fn chunk(&mut self, chunk: Chunk, timings: Option<Timings>) -> Vec<Bytes> {
+        let index = chunk.index;
+        // Timings stand in the last chunk, which may be one of its own.
+        self.timings = timings;
+        let timings = timings.filter(|_| self.shape.usage == Wish::Never);
         let frame = sse::data(&Message {
             envelope: &self.envelope,
             choices: &[chunk],
-            usage: self.shape.wants_usage.then_some(None),
+            usage: self.costs.in_chunk(index),
             timings,
             ignored_parameters: &self.shape.ignored,
         });
@@ -133,7 +145,7 @@ impl ChatAnswer {
         json!(Message {
             envelope: &self.envelope,
             choices: &choices,
-            usage: Some(Some(self.usage)),
+            usage: Some(Some(Report::Whole(self.usage))),
             timings: self.timings,
             ignored_parameters: &self.shape.ignored,
         })
@@ -145,39 +157,52 @@ impl Answer for ChatAnswer {
 
     fn take(&mut self, index: usize, Told { event, receipt }: Told<ChatEvent>) -> Vec<Bytes> {
         match event {
-            ChatEvent::Started { .. } if self.shape.is_stream => {
+            ChatEvent::Started { n_prompt, seed } => {
+                if let Some(place) = self.seeds.get_mut(index) {
+                    *place = Some(seed);
+                }
+                self.costs.set(index, SoFar::new(n_prompt, 0));
+                if !self.shape.is_stream {
+                    return Vec::new();
+                }
                 let delta = json!({"role": "assistant", "content": ""});
                 self.chunk(Chunk { index, delta, ..Chunk::default() }, None)
             }
-            ChatEvent::Delta(delta) => self.delta(index, delta),
+            ChatEvent::Delta(delta) => {
+                self.costs.add(index, delta.tokens.len());
+                self.delta(index, delta)
+            }
             ChatEvent::End { finish, usage, timings, n_reasoning, .. } => {
                 self.usage.add(usage, n_reasoning, index == 0);
+                self.costs.set(index, SoFar::new(usage.n_prompt, usage.n_generated));
                 let timings = (self.shape.n == 1).then(|| Timings::new(usage, timings));
+                let seed = self.seeds.get(index).copied().flatten();
                 let finish_reason = finish_reason(finish);
                 if let Some(whole) = self.choices.get_mut(index) {
                     whole.finish_reason = finish_reason;
                     whole.receipt = receipt;
+                    whole.seed = seed;
                     self.timings = timings;
                     return Vec::new();
                 }
                 let finish_reason = Some(finish_reason);
                 let delta = json!({});
-                self.chunk(Chunk { index, delta, logprobs: None, finish_reason, receipt }, timings)
+                self.chunk(Chunk { index, delta, logprobs: None, seed, finish_reason, receipt }, timings)
             }
             // Errors were taken out before.
-            ChatEvent::Started { .. } | ChatEvent::Error(_) => Vec::new(),
+            ChatEvent::Error(_) => Vec::new(),
         }
     }
 
     fn finish(&mut self) -> Vec<Bytes> {
-        if !self.shape.wants_usage {
+        if self.shape.usage == Wish::Never {
             return Vec::new();
         }
         vec![sse::data(&Message::<Chunk> {
             envelope: &self.envelope,
             choices: &[],
-            usage: Some(Some(self.usage)),
-            timings: None,
+            usage: Some(Some(Report::Whole(self.usage))),
+            timings: self.timings,
             ignored_parameters: &[],
         })]
     }
@@ -216,6 +241,7 @@ impl Whole {
             "index": index,
             "message": message,
             "logprobs": wants_logprobs.then_some(self.logprobs),
+            "seed": self.seed,
             "finish_reason": self.finish_reason,
         });
         if let Some(receipt) = self.receipt {

@@ -41,6 +41,19 @@ pub(crate) struct TemplateRequest {
 enum Choice {
     Mode(String),
     Named { function: Function },
+    Allowed { allowed_tools: Allowed },
+}
+
+/// The tools that may be called, of those that there are.
+#[derive(Debug, Deserialize)]
+struct Allowed {
+    mode: String,
+    tools: Vec<AllowedTool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AllowedTool {
+    function: Function,
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,16 +73,19 @@ impl TemplateRequest {
             let message = format!("expected no {name} here, which is a field of its own");
             return Err(ApiError::invalid("chat_template_kwargs", message));
         }
-        let mut tools = self.tools.unwrap_or_default();
-        for tool in tools.iter_mut().filter_map(Value::as_object_mut) {
-            // It speaks to the server: a template that writes a tool as JSON would show it to the model.
-            tool.shift_remove("cache_control");
+        let (mut messages, mut tools) = (self.messages, self.tools.unwrap_or_default());
+        messages.iter_mut().for_each(forget_cache_control);
+        for tool in &mut tools {
+            forget_cache_control(tool);
+            if let Some(function) = tool.get_mut("function") {
+                forget_cache_control(function);
+            }
         }
         Ok(Chat {
             tools,
             extra: extra.into_iter().collect(),
             add_generation_prompt: self.add_generation_prompt.unwrap_or(true),
-            ..Chat::new(self.messages)
+            ..Chat::new(messages)
         })
     }
 }
@@ -94,11 +110,11 @@ impl ChatRequest {
         chat.tool_choice = match self.tool_choice {
             None => ToolChoice::Auto,
             Some(Choice::Named { function }) => ToolChoice::Named(function.name),
-            Some(Choice::Mode(mode)) => match mode.as_str() {
-                "none" => ToolChoice::None,
-                "required" => ToolChoice::Required,
-                _ => ToolChoice::Auto,
-            },
+            Some(Choice::Mode(mode)) => of_mode(&mode),
+            Some(Choice::Allowed { allowed_tools }) => {
+                keep(&mut chat.tools, &allowed_tools.tools)?;
+                of_mode(&allowed_tools.mode)
+            }
         };
         chat.parallel_tool_calls = self.parallel_tool_calls.unwrap_or(true);
         if let Some(effort) = self.reasoning_effort {
@@ -112,5 +128,32 @@ impl ChatRequest {
         let n_alternatives = self.top_logprobs.unwrap_or(0);
         let request = self.sampling.request(Prompt::Chat(chat), n_alternatives, context)?;
         Ok((request, ignored))
+    }
+}
+
+fn of_mode(mode: &str) -> ToolChoice {
+    match mode {
+        "none" => ToolChoice::None,
+        "required" => ToolChoice::Required,
+        _ => ToolChoice::Auto,
+    }
+}
+
+/// Leaves the tools that are allowed: the model hears of no other, so it calls no other.
+fn keep(tools: &mut Vec<Value>, allowed: &[AllowedTool]) -> Result<(), ApiError> {
+    let name = |tool: &Value| tool["function"]["name"].as_str().unwrap_or_default().to_owned();
+    let names: Vec<String> = tools.iter().map(name).collect();
+    if let Some(at) = allowed.iter().position(|tool| !names.contains(&tool.function.name)) {
+        let field = format!("tool_choice.allowed_tools.tools[{at}].function.name");
+        return Err(ApiError::invalid(field, "expected a tool of the request, found another name"));
+    }
+    tools.retain(|tool| allowed.iter().any(|allowed| allowed.function.name == name(tool)));
+    Ok(())
+}
+
+/// It speaks to the server: a template that writes a message or a tool as JSON would show it to the model.
+fn forget_cache_control(value: &mut Value) {
+    if let Some(fields) = value.as_object_mut() {
+        fields.shift_remove("cache_control");
     }
 }

@@ -11,7 +11,7 @@ use worker::{Event, Sampled, StopReason};
 use crate::openai::choices::{Answer, Told};
 use crate::openai::envelope::Message;
 use crate::openai::logprobs::CompletionLogprobs;
-use crate::openai::usage::{Timings, Usage};
+use crate::openai::usage::{Costs, Report, SoFar, Timings, Usage, Wish};
 use crate::openai::{Envelope, Shape};
 use crate::sse;
 use crate::state::Served;
@@ -26,6 +26,8 @@ pub(super) struct CompletionAnswer {
     choices: Vec<Choice>,
     /// Where the next token of each choice begins, in characters.
     offsets: Vec<usize>,
+    seeds: Vec<Option<u64>>,
+    costs: Costs,
     usage: Usage,
     timings: Option<Timings>,
 }
@@ -36,6 +38,9 @@ struct Choice {
     index: usize,
     text: String,
     logprobs: Option<CompletionLogprobs>,
+    /// Once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
     finish_reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<Receipt>,
@@ -57,6 +62,8 @@ impl CompletionAnswer {
             echoes,
             choices: (0..n_choice).map(choice).collect(),
             offsets: vec![0; n_choice],
+            seeds: vec![None; n_choice],
+            costs: Costs::new(shape.usage, n_choice),
             usage: Usage::default(),
             timings: None,
             shape,
@@ -70,6 +77,7 @@ impl CompletionAnswer {
                 whole.text.push_str(&part.text);
                 whole.finish_reason = part.finish_reason;
                 whole.receipt = part.receipt;
+                whole.seed = part.seed;
                 if let (Some(whole), Some(part)) = (&mut whole.logprobs, part.logprobs) {
                     whole.append(part);
                 }
@@ -77,10 +85,14 @@ impl CompletionAnswer {
             self.timings = timings;
             return Vec::new();
         }
+        let index = part.index;
+        // Timings stand in the last chunk, which may be one of its own.
+        self.timings = timings;
+        let timings = timings.filter(|_| self.shape.usage == Wish::Never);
         let frame = sse::data(&Message {
             envelope: &self.envelope,
             choices: &[part],
-            usage: self.shape.wants_usage.then_some(None),
+            usage: self.costs.in_chunk(index),
             timings,
             ignored_parameters: &self.shape.ignored,
         });
@@ -99,7 +111,7 @@ impl CompletionAnswer {
         json!(Message {
             envelope: &self.envelope,
             choices: &self.choices,
-            usage: Some(Some(self.usage)),
+            usage: Some(Some(Report::Whole(self.usage))),
             timings: self.timings,
             ignored_parameters: &self.shape.ignored,
         })
@@ -111,7 +123,11 @@ impl Answer for CompletionAnswer {
 
     fn take(&mut self, index: usize, Told { event, receipt }: Told<Event>) -> Vec<Bytes> {
         match event {
-            Event::Started { .. } => {
+            Event::Started { n_prompt, seed } => {
+                if let Some(place) = self.seeds.get_mut(index) {
+                    *place = Some(seed);
+                }
+                self.costs.set(index, SoFar::new(n_prompt, 0));
                 let text = self.echoes.get(index / self.shape.n).cloned().unwrap_or_default();
                 if text.is_empty() {
                     return Vec::new();
@@ -119,6 +135,7 @@ impl Answer for CompletionAnswer {
                 self.pass(Choice { index, text, ..Choice::default() }, None)
             }
             Event::Delta { text, tokens } => {
+                self.costs.add(index, tokens.len());
                 let logprobs = self.logprobs(index, &tokens);
                 if text.is_empty() && logprobs.is_none() {
                     return Vec::new();
@@ -127,9 +144,11 @@ impl Answer for CompletionAnswer {
             }
             Event::End { reason, usage, timings } => {
                 self.usage.add(usage, 0, index.is_multiple_of(self.shape.n));
+                self.costs.set(index, SoFar::new(usage.n_prompt, usage.n_generated));
                 let timings = (self.offsets.len() == 1).then(|| Timings::new(usage, timings));
                 let finish_reason = Some(if reason == StopReason::Length { "length" } else { "stop" });
-                self.pass(Choice { index, finish_reason, receipt, ..Choice::default() }, timings)
+                let seed = self.seeds.get(index).copied().flatten();
+                self.pass(Choice { index, seed, finish_reason, receipt, ..Choice::default() }, timings)
             }
             // Taken out before.
             Event::Error(_) => Vec::new(),
@@ -137,14 +156,14 @@ impl Answer for CompletionAnswer {
     }
 
     fn finish(&mut self) -> Vec<Bytes> {
-        if !self.shape.wants_usage {
+        if self.shape.usage == Wish::Never {
             return Vec::new();
         }
         vec![sse::data(&Message::<Choice> {
             envelope: &self.envelope,
             choices: &[],
-            usage: Some(Some(self.usage)),
-            timings: None,
+            usage: Some(Some(Report::Whole(self.usage))),
+            timings: self.timings,
             ignored_parameters: &[],
         })]
     }

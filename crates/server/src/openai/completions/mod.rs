@@ -39,7 +39,7 @@ pub(crate) async fn create(
     let shape = Shape {
         n: body.sampling.n(),
         is_stream: body.sampling.stream == Some(true),
-        wants_usage: body.sampling.wants_usage(),
+        usage: body.sampling.usage(),
         wants_logprobs: body.logprobs.is_some(),
         ignored,
     };

@@ -1,0 +1,253 @@
+//! What real clients send beside the plain form: it is taken where it is right, and means what it means elsewhere.
+
+use serde_json::{Value, json};
+
+use crate::served::{Running, ids, says};
+
+const CHAT: &str = "/v1/chat/completions";
+const COMPLETIONS: &str = "/v1/completions";
+
+/// The shortest body of a route, and more fields.
+fn body(path: &str, more: &Value) -> Value {
+    let mut body = if path == CHAT {
+        json!({"messages": [{"role": "user", "content": "Hello"}]})
+    } else {
+        json!({"prompt": "Hello"})
+    };
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+/// The message of a refusal, and its field.
+fn refusal(server: &Running, path: &str, more: &Value) -> (String, String) {
+    let (status, text) = server.post(path, &body(path, more));
+    assert_eq!(status, 400, "{more}: {text}");
+    let error: Value = serde_json::from_str(&text).unwrap();
+    let field = |name: &str| error["error"][name].as_str().unwrap_or_default().to_owned();
+    (field("message"), field("param"))
+}
+
+#[test]
+fn each_chunk_has_the_usage_so_far_where_it_is_wished_for() {
+    let server = says("Good day");
+    let n_token = ids("Good day").len() + 1;
+    for path in [CHAT, COMPLETIONS] {
+        let options = json!({"include_usage": true, "continuous_usage_stats": true});
+        let events = server.events(path, &body(path, &json!({"stream": true, "stream_options": options})));
+        let counts: Vec<[u64; 3]> = events
+            .iter()
+            .map(|event| {
+                ["prompt_tokens", "completion_tokens", "total_tokens"]
+                    .map(|name| event["usage"][name].as_u64().unwrap())
+            })
+            .collect();
+        assert!(counts.iter().all(|&[prompt, answer, all]| prompt + answer == all), "{counts:?}");
+        assert!(counts.iter().all(|&[prompt, ..]| prompt == counts[0][0] && prompt > 0), "{counts:?}");
+        assert!(counts.is_sorted_by_key(|&[_, answer, _]| answer), "{counts:?}");
+        // A token each; the last two are the end of the choice and that of the stream.
+        assert!(counts.iter().any(|&[_, answer, _]| answer == 1), "{counts:?}");
+        let ends = &counts[counts.len() - 2..];
+        assert!(ends.iter().all(|&[_, answer, _]| answer == n_token as u64), "{counts:?}");
+        assert_eq!(events.iter().find_map(|event| event.get("ignored_parameters")), None);
+    }
+}
+
+#[test]
+fn usage_so_far_is_of_the_chunk_s_own_choice_and_not_without_usage_at_the_end() {
+    let server = says("ab");
+    let options = json!({"include_usage": true, "continuous_usage_stats": true});
+    let more = json!({"stream": true, "n": 2, "stream_options": options});
+    let events = server.events(CHAT, &body(CHAT, &more));
+    let answer = |event: &Value| event["usage"]["completion_tokens"].as_u64().unwrap();
+    let n_token = ids("ab").len() as u64 + 1;
+    for event in events.iter().filter(|event| event["choices"][0]["finish_reason"].is_string()) {
+        assert_eq!(answer(event), n_token);
+    }
+    assert_eq!(answer(events.last().unwrap()), 2 * n_token);
+
+    let more = json!({"stream": true, "stream_options": {"continuous_usage_stats": true}});
+    let events = server.events(CHAT, &body(CHAT, &more));
+    assert!(events.iter().all(|event| event.get("usage").is_none()));
+    assert_eq!(events[0]["ignored_parameters"], json!(["stream_options.continuous_usage_stats"]));
+}
+
+#[test]
+fn the_last_chunk_has_the_timings() {
+    let server = says("ab");
+    for path in [CHAT, COMPLETIONS] {
+        for usage in [false, true] {
+            let more = json!({"stream": true, "stream_options": {"include_usage": usage}});
+            let mut events = server.events(path, &body(path, &more));
+            let last = events.pop().unwrap();
+            assert_eq!(last["timings"]["predicted_n"], json!(ids("ab").len() + 1), "{path} {last}");
+            assert_eq!(last["choices"].as_array().unwrap().is_empty(), usage);
+            assert!(events.iter().all(|event| event.get("timings").is_none()), "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_limit_of_minus_one_is_none_and_zero_is_refused() {
+    let server = says("Good day");
+    let n_token = json!(ids("Good day").len() + 1);
+    for (path, name) in [(CHAT, "max_tokens"), (CHAT, "max_completion_tokens"), (COMPLETIONS, "max_tokens")] {
+        let answer = server.json(path, &body(path, &json!({ name: -1 })));
+        assert_eq!(answer["usage"]["completion_tokens"], n_token, "{path} {name}");
+        let message = format!("{name}: expected at least 1, or -1 for no limit, found 0");
+        assert_eq!(refusal(&server, path, &json!({ name: 0 })), (message, name.to_owned()));
+        let message = format!("{name}: expected -1 to 2147483647, found -2");
+        assert_eq!(refusal(&server, path, &json!({ name: -2 })), (message, name.to_owned()));
+    }
+    // The newer name wins, also where it says that there is no limit.
+    let answer = server.json(CHAT, &body(CHAT, &json!({"max_completion_tokens": -1, "max_tokens": 1})));
+    assert_eq!(answer["usage"]["completion_tokens"], n_token);
+}
+
+#[test]
+fn an_empty_stop_is_none() {
+    let server = says("Good day");
+    for path in [CHAT, COMPLETIONS] {
+        for stop in [json!(""), json!([""]), json!(["", "\n\n"]), json!([])] {
+            let answer = server.json(path, &body(path, &json!({ "stop": stop })));
+            assert_eq!(
+                answer["usage"]["completion_tokens"],
+                json!(ids("Good day").len() + 1),
+                "{path} {stop}"
+            );
+        }
+        let answer = server.json(path, &body(path, &json!({"stop": ["", "d"]})));
+        assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+        assert!(answer.to_string().contains("\"Goo\""), "{answer}");
+    }
+}
+
+#[test]
+fn an_answer_says_its_seed_whether_given_or_drawn() {
+    let server = says("ab");
+    for path in [CHAT, COMPLETIONS] {
+        for given in [Some(7), None] {
+            let more = json!({"n": 2, "seed": given});
+            let answer = server.json(path, &body(path, &more));
+            let seeds = [0, 1].map(|i| answer["choices"][i]["seed"].as_u64().unwrap());
+            assert_eq!(seeds[1], seeds[0] + 1);
+            assert!(given.map_or(seeds[1] < 1 << 53, |given| given == seeds[0]), "{seeds:?}");
+
+            let mut more = more;
+            more["stream"] = true.into();
+            let events = server.events(path, &body(path, &more));
+            let mut seeds = Vec::new();
+            for choice in events.iter().map(|event| &event["choices"][0]) {
+                assert_eq!(choice["finish_reason"].is_string(), choice.get("seed").is_some());
+                seeds.extend(choice["seed"].as_u64());
+            }
+            seeds.sort_unstable();
+            assert!(seeds.len() == 2 && seeds[1] == seeds[0] + 1, "{seeds:?}");
+        }
+    }
+}
+
+fn tool(name: &str) -> Value {
+    json!({"type": "function", "function": {"name": name}})
+}
+
+#[test]
+fn allowed_tools_are_the_only_ones_that_the_model_hears_of() {
+    let server = says(r#"<tool_call>{"name": "b", "arguments": {}}</tool_call>"#);
+    let allow = |mode: &str, names: &[&str]| {
+        let tools: Vec<Value> = names.iter().map(|name| tool(name)).collect();
+        json!({"tools": [tool("a"), tool("b"), tool("c")],
+            "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}})
+    };
+    // Of three tools' names one is in the prompt, which is as long as with this tool alone.
+    let n_prompt = |more: &Value| server.json(CHAT, &body(CHAT, more))["usage"]["prompt_tokens"].clone();
+    let alone = n_prompt(&json!({"tools": [tool("b")]}));
+    assert_eq!(n_prompt(&allow("auto", &["b"])), alone);
+    assert!(n_prompt(&json!({"tools": [tool("a"), tool("b"), tool("c")]})).as_u64() > alone.as_u64());
+    for mode in ["auto", "required"] {
+        let answer = server.json(CHAT, &body(CHAT, &allow(mode, &["b"])));
+        assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls", "{answer}");
+        assert_eq!(answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "b");
+    }
+    let field = "tool_choice.allowed_tools.tools[1].function.name";
+    let message = format!("{field}: expected a tool of the request, found another name");
+    assert_eq!(refusal(&server, CHAT, &allow("auto", &["b", "x"])), (message, field.to_owned()));
+    let field = "tool_choice.allowed_tools.mode";
+    let message = format!("{field}: expected \"auto\" or \"required\", found \"none\"");
+    assert_eq!(refusal(&server, CHAT, &allow("none", &["b"])), (message, field.to_owned()));
+}
+
+#[test]
+fn cache_control_is_taken_wherever_it_stands_and_shown_to_no_template() {
+    let server = says("Good day");
+    let control = json!({"type": "ephemeral"});
+    let plain = json!({"messages": [{"role": "user", "content": "a"}], "tools": [tool("f")]});
+    let marked = json!({
+        "messages": [{"role": "user", "cache_control": control,
+            "content": [{"type": "text", "text": "a", "cache_control": control}]}],
+        "tools": [{"type": "function", "cache_control": control,
+            "function": {"name": "f", "cache_control": control}}],
+    });
+    for path in ["/apply-template", "/tokenize"] {
+        assert_eq!(server.json(path, &marked), server.json(path, &plain));
+    }
+    let n_prompt = |body: &Value| server.json(CHAT, body)["usage"]["prompt_tokens"].clone();
+    assert_eq!(n_prompt(&marked), n_prompt(&plain));
+}
+
+/// Clients show the message, and their code looks at the field and the code: all three are part of the interface.
+#[test]
+fn a_refusal_s_text_field_and_code_are_these() {
+    let server = says("x");
+    let many: Vec<String> = (0..17).map(|i| i.to_string()).collect();
+    let long = json!([{"role": "user", "content": "a ".repeat(2000)}]);
+    let g = tool("g");
+    for (path, more, expected) in [
+        (COMPLETIONS, json!({"prompt": vec![70; 2000]}), "prompt: expected 1 to 999 tokens, found 2000"),
+        (CHAT, json!({ "messages": long }), "messages: expected 1 to 999 tokens, found 2016"),
+        (CHAT, json!({"stop": ["a".repeat(257)]}), "stop[0]: expected at most 256 characters, found 257"),
+        (CHAT, json!({"stop": "€".repeat(100)}), "stop: expected strings of 1 to 256 bytes, found 300"),
+        (CHAT, json!({ "stop": many }), "stop: expected at most 16 items, found 17"),
+        (CHAT, json!({"n": 129}), "n: expected 1 to 128, found 129"),
+        (
+            COMPLETIONS,
+            json!({"prompt": ["a", "b"], "n": 128}),
+            "prompt: expected at most 128 answers, found 2 prompts times 128",
+        ),
+        (CHAT, json!({"temperature": 2.5}), "temperature: expected 0 to 2, found 2.5"),
+        (CHAT, json!({"temperature": -1}), "temperature: expected 0 to 2, found -1"),
+        (
+            CHAT,
+            json!({"temprature": 1}),
+            "temprature: expected one of the fields that GET /openapi.json describes, found another",
+        ),
+        (CHAT, json!({"max_tokens": "9"}), "max_tokens: expected an integer or null, found a string"),
+        (CHAT, json!({"logit_bias": {"x": 1}}), "logit_bias: expected token ids as field names"),
+        (CHAT, json!({"logit_bias": {"1": 101}}), "logit_bias.1: expected -100 to 100, found 101"),
+        (CHAT, json!({"logit_bias": {"999": 1}}), "logit_bias: expected ids below 320, found 999"),
+        (CHAT, json!({"top_logprobs": 2}), "top_logprobs: expected logprobs to be true beside it"),
+        (
+            CHAT,
+            json!({"tools": [tool("f")], "tool_choice": g}),
+            "tool_choice: expected a tool of the request, found another name",
+        ),
+        (
+            CHAT,
+            json!({"tool_choice": "required"}),
+            "tool_choice: expected a tool of the request, found a request without tools",
+        ),
+    ] {
+        let (status, text) = server.post(path, &body(path, &more));
+        let (param, _) = expected.split_once(':').unwrap();
+        let code = expected.contains("999 tokens").then_some("context_length_exceeded");
+        let error =
+            json!({"message": expected, "type": "invalid_request_error", "param": param, "code": code});
+        let found: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((status, found), (400, json!({ "error": error })));
+    }
+
+    let headers = ["Content-Type: application/json", "Content-Encoding: br"];
+    let (status, _, text) = server.ask("POST", CHAT, &headers);
+    let message = "expected a body without a content encoding, found \"br\"";
+    let error = json!({"message": message, "type": "invalid_request_error", "param": null, "code": null});
+    assert_eq!((status, serde_json::from_str::<Value>(&text).unwrap()), (415, json!({ "error": error })));
+}
