@@ -5,6 +5,7 @@ mod fixtures;
 mod forged;
 mod hf;
 mod hostile;
+mod jinja;
 mod properties;
 mod smollm2;
 mod vectors;
