@@ -93,6 +93,7 @@ pub(super) fn capital(c: char) -> Option<String> {
         0x1c7..=0x1c9 => "\u{1c8}".to_owned(),
         0x1ca..=0x1cc => "\u{1cb}".to_owned(),
         0x1f1..=0x1f3 => "\u{1f2}".to_owned(),
+        0x149 => "\u{2bc}N".to_owned(),
         // Georgian letters have capitals, but not in titles.
         0x10d0..=0x10ff => c.to_string(),
         code => {
@@ -107,31 +108,34 @@ pub(super) fn capital(c: char) -> Option<String> {
     })
 }
 
-/// Python's `str.capitalize()` and, word by word, `str.title()`.
+/// Python's `str.capitalize()` and, word by word, `str.title()`; none where a letter's form is not known here.
 pub(super) fn capitalised(text: &str, each_word: bool) -> Option<String> {
+    if has_sigma(text) {
+        return None;
+    }
     let mut out = String::with_capacity(text.len());
-    let mut tail = String::new();
     let mut inside = false;
     for c in text.chars() {
-        let cased = c.is_lowercase() || c.is_uppercase() || is_title(c);
         if inside {
-            tail.push(c);
+            out.extend(c.to_lowercase());
         } else {
             out.push_str(&capital(c)?);
         }
-        if each_word && !cased {
-            // Small letters are made of whole words, since the end of one has a sigma of its own.
-            out.push_str(&tail.to_lowercase());
-            tail.clear();
-        }
-        inside = if each_word { cased } else { true };
+        inside = !each_word || c.is_lowercase() || c.is_uppercase() || is_title(c);
     }
-    out.push_str(&tail.to_lowercase());
     Some(out)
 }
 
-/// Python's `str.swapcase()`.
-pub(super) fn swapped(text: &str) -> String {
+/// Is there a letter whose small form depends on what is around it?
+pub(super) fn has_sigma(text: &str) -> bool {
+    text.contains('Σ')
+}
+
+/// Python's `str.swapcase()`; none where a small letter depends on what is around it.
+pub(super) fn swapped(text: &str) -> Option<String> {
+    if has_sigma(text) {
+        return None;
+    }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_uppercase() {
@@ -142,5 +146,5 @@ pub(super) fn swapped(text: &str) -> String {
             out.push(c);
         }
     }
-    out
+    Some(out)
 }

@@ -119,6 +119,14 @@ impl<'t, 's> Renderer<'t, 's> {
         self.emit(&text)
     }
 
+    /// What a block makes, which has to be text.
+    fn emit_text(&mut self, value: &Value) -> Result<()> {
+        match value.as_str() {
+            Some(text) => self.emit(text),
+            None => self.budget.fail(format!("a block makes text, not {}", value.kind())),
+        }
+    }
+
     fn block(&mut self, statements: &'t [Stmt<'s>]) -> Result<Flow> {
         self.budget.enter()?;
         for statement in statements {
@@ -195,7 +203,7 @@ impl<'t, 's> Renderer<'t, 's> {
                 self.budget.line = usize::from(block.span().start_line);
                 let text = self.captured(|this| this.scoped(&block.body))?;
                 let value = self.filtered(Some(&block.filter), &text)?;
-                self.emit_value(&value)?;
+                self.emit_text(&value)?;
             }
             Stmt::WithBlock(with) => {
                 self.budget.line = usize::from(with.span().start_line);
@@ -232,7 +240,7 @@ impl<'t, 's> Renderer<'t, 's> {
                 self.budget.line = usize::from(call.span().start_line);
                 let caller = self.declare(&call.macro_decl)?;
                 let value = self.call(&call.call, Some(caller))?;
-                self.emit_value(&value)?;
+                self.emit_text(&value)?;
             }
         }
         Ok(Flow::On)

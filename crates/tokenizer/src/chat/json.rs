@@ -111,7 +111,7 @@ fn quoted(text: &str, ensure_ascii: bool, out: &mut impl Write) -> fmt::Result {
             '\u{8}' => out.write_str("\\b")?,
             '\u{c}' => out.write_str("\\f")?,
             c if c < ' ' => write!(out, "\\u{:04x}", u32::from(c))?,
-            c if ensure_ascii && !c.is_ascii() => {
+            c if ensure_ascii && c > '~' => {
                 let mut units = [0; 2];
                 for unit in c.encode_utf16(&mut units) {
                     write!(out, "\\u{unit:04x}")?;

@@ -224,14 +224,14 @@ impl Renderer<'_, '_> {
     /// Sorts by keys as Python does, which keeps equal ones in their order, also backwards.
     pub(super) fn sort_by_keys(
         &mut self,
-        keyed: Vec<(Vec<Value>, Value)>,
+        keyed: Vec<(SortKey, Value)>,
         reverse: bool,
-    ) -> Result<Vec<(Vec<Value>, Value)>> {
+    ) -> Result<Vec<(SortKey, Value)>> {
         // A sort of its own: the library's may panic where an order fails half-way.
         if keyed.len() < 2 {
             return Ok(keyed);
         }
-        self.budget.take(keyed.len() * size_of::<(Vec<Value>, Value)>())?;
+        self.budget.take(keyed.len() * size_of::<(SortKey, Value)>())?;
         let mut left = keyed;
         let right = left.split_off(left.len() / 2);
         let left = self.sort_by_keys(left, reverse)?;
@@ -239,7 +239,12 @@ impl Renderer<'_, '_> {
         let mut merged = Vec::with_capacity(left.len() + right.len());
         let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
         while let (Some((a, _)), Some((b, _))) = (left.peek(), right.peek()) {
-            let Some(order) = self.order_of_lists(a, b)? else {
+            let order = match (a, b) {
+                (SortKey::Several(a), SortKey::Several(b)) => self.order_of_lists(a, b)?,
+                (SortKey::One(a), SortKey::One(b)) => self.order(a, b)?,
+                _ => None,
+            };
+            let Some(order) = order else {
                 return self.budget.fail("values that are not a number have no order");
             };
             let from_right = if reverse { order.is_lt() } else { order.is_gt() };
@@ -249,6 +254,14 @@ impl Renderer<'_, '_> {
         merged.extend(right);
         Ok(merged)
     }
+}
+
+/// What something is sorted by.
+pub(super) enum SortKey {
+    /// A value, which has to be less or more than others.
+    One(Value),
+    /// A list of values: equal ones need no order.
+    Several(Vec<Value>),
 }
 
 /// A text as it is compared: which token the template's own text is for is no part of it.

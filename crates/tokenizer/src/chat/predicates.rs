@@ -8,7 +8,7 @@ use super::characters;
 use super::eval::Renderer;
 use super::filters;
 use super::operators::plain;
-use super::value::{Kind, Value};
+use super::value::{Key, Kind, Value};
 
 /// The names of Jinja's tests, for `is test`.
 const NAMES: [&str; 39] = [
@@ -107,7 +107,7 @@ impl Renderer<'_, '_> {
                 let text = self.budget.text_of(value)?;
                 characters::has_case(&plain(&text), name == "upper")
             }
-            "filter" | "test" if matches!(value, Value::List(_) | Value::Map(_)) => {
+            "filter" | "test" if Key::of(value).is_none() => {
                 return self.budget.fail(format!("{} is no name", value.kind()));
             }
             "filter" => value.as_str().is_some_and(|known| filters::NAMES.contains(&known)),

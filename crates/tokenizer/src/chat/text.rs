@@ -95,17 +95,31 @@ pub(super) fn write_float(value: f64, out: &mut impl Write) -> fmt::Result {
     if value.is_infinite() {
         return out.write_str(if value > 0.0 { "inf" } else { "-inf" });
     }
+    let text = shortest(value);
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let size = value.abs();
     if size != 0.0 && !(1e-4..1e16).contains(&size) {
-        let text = format!("{value:e}");
-        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         let (sign, exponent) = match exponent.strip_prefix('-') {
             Some(rest) => ('-', rest),
             None => ('+', exponent),
         };
         return write!(out, "{digits}e{sign}{exponent:0>2}");
     }
-    if value.fract() == 0.0 { write!(out, "{value:.1}") } else { write!(out, "{value}") }
+    let places = digits.split_once('.').map_or(0, |(_, places)| places.len());
+    let exponent: i64 = exponent.parse().unwrap_or(0);
+    // So many decimal places are the digits' own: the digits are right to their last.
+    let places = usize::try_from(places as i64 - exponent).unwrap_or(0).max(1);
+    write!(out, "{value:.places$}")
+}
+
+/// The fewest digits that only this float has, in the form `1.5e0`. Of two such texts that are equally near, Python takes the one
+/// that ends in an even digit, Rust the larger.
+fn shortest(value: f64) -> String {
+    let text = format!("{value:e}");
+    let places =
+        text.split_once('e').and_then(|(digits, _)| digits.split_once('.')).map_or(0, |(_, p)| p.len());
+    let even = format!("{value:.places$e}");
+    if even.parse() == Ok(value) { even } else { text }
 }
 
 /// Python's `str.isprintable()` of a character. The mark of control tokens is about text, not part of it.
@@ -149,4 +163,33 @@ fn write_quoted(text: &str, out: &mut impl Write) -> fmt::Result {
         }
     }
     out.write_char(quote)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::write_float;
+
+    #[test]
+    fn floats_are_written_as_python_writes_them() {
+        for (value, expected) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e-5, "1.5e-05"),
+            (1e-4, "0.0001"),
+            (5e-324, "5e-324"),
+            (1.7976931348623157e308, "1.7976931348623157e+308"),
+            (123456.789, "123456.789"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            // Two texts of 16 digits are equally near.
+            (7_205_759_403_792_794.0 / 8.0, "900719925474099.2"),
+            (2f64.powi(53) + 2.0, "9007199254740994.0"),
+            (9.5367431640625e-7, "9.5367431640625e-07"),
+        ] {
+            let mut text = String::new();
+            write_float(value, &mut text).unwrap();
+            assert_eq!(text, expected);
+        }
+    }
 }

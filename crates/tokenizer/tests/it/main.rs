@@ -1,6 +1,7 @@
 //! The tokenizer against published vocabularies, reference implementations and hostile input.
 
 mod chat;
+mod differential;
 mod fixtures;
 mod forged;
 mod hf;

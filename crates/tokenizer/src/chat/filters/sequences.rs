@@ -6,8 +6,10 @@ use minijinja::machinery::ast::BinOpKind;
 
 use super::super::args::{Args, given, size};
 use super::super::budget::Result;
+use super::super::characters;
 use super::super::eval::Renderer;
-use super::super::value::{Kind, Value};
+use super::super::operators::SortKey;
+use super::super::value::{Kind, Map, Value};
 
 /// How an item's value for a filter is found.
 struct Path {
@@ -99,9 +101,10 @@ impl Renderer<'_, '_> {
                 let mut keyed = Vec::new();
                 for item in self.iterate(value)? {
                     let keys = paths.iter().map(|path| self.find(&item, path));
-                    keyed.push((keys.collect::<Result<Vec<Value>>>()?, item));
+                    keyed.push((SortKey::Several(keys.collect::<Result<Vec<Value>>>()?), item));
                 }
-                let sorted = self.sort_by_keys(keyed, reverse.is_some_and(Value::truth))?;
+                let reverse = self.whole(name, reverse, 0)? != 0;
+                let sorted = self.sort_by_keys(keyed, reverse)?;
                 self.budget.list(sorted.into_iter().map(|(_, item)| item).collect())
             }
             "groupby" => self.group(value, args),
@@ -152,6 +155,17 @@ impl Renderer<'_, '_> {
                 Ok(total)
             }
             "batch" | "slice" => self.chunks(name, value, args),
+            "attr" => {
+                let [Some(wanted)] = self.bind(name, args, ["name"])? else {
+                    return self.budget.fail("attr needs a name");
+                };
+                let wanted = self.text(name, Some(wanted))?;
+                match value {
+                    // Not an item, unlike behind a dot.
+                    Value::Map(_) => self.attribute(&Value::map(Map::new()), wanted),
+                    _ => self.attribute(value, wanted),
+                }
+            }
             _ => self.budget.fail(format!("the filter {name:?} is not supported")),
         }
     }
@@ -182,6 +196,9 @@ impl Renderer<'_, '_> {
             Some(path) => match path.as_str() {
                 Some(text) => {
                     self.budget.take(text.len().saturating_mul(8))?;
+                    if !text.is_ascii() && text.chars().any(|c| !c.is_ascii() && characters::is_digit(c)) {
+                        return self.budget.fail("digits of other scripts are no places");
+                    }
                     let part = |part: &str| match part.parse::<i128>() {
                         Ok(number) if part.bytes().all(|byte| byte.is_ascii_digit()) => Value::Int(number),
                         _ => Value::str(part),
@@ -240,9 +257,10 @@ impl Renderer<'_, '_> {
         let path = self.path(Some(&Value::Int(place)), None, case_sensitive.is_some_and(Value::truth))?;
         let mut keyed = Vec::new();
         for item in self.iterate(&view)? {
-            keyed.push((vec![self.find(&item, &path)?], item));
+            keyed.push((SortKey::One(self.find(&item, &path)?), item));
         }
-        let sorted = self.sort_by_keys(keyed, reverse.is_some_and(Value::truth))?;
+        let reverse = self.whole("dictsort", reverse, 0)? != 0;
+        let sorted = self.sort_by_keys(keyed, reverse)?;
         self.budget.list(sorted.into_iter().map(|(_, item)| item).collect())
     }
 
@@ -296,11 +314,11 @@ impl Renderer<'_, '_> {
         let path = self.path(Some(attribute), default, case_sensitive)?;
         let mut keyed = Vec::new();
         for item in self.iterate(value)? {
-            keyed.push((vec![self.find(&item, &path)?], item));
+            keyed.push((SortKey::One(self.find(&item, &path)?), item));
         }
         let mut groups: Vec<(Value, Vec<Value>)> = Vec::new();
-        for (keys, item) in self.sort_by_keys(keyed, false)? {
-            let key = keys.into_iter().next().unwrap_or(Value::Undefined);
+        for (key, item) in self.sort_by_keys(keyed, false)? {
+            let SortKey::One(key) = key else { continue };
             match groups.last_mut() {
                 Some((last, items)) if self.equal(last, &key)? => items.push(item),
                 _ => groups.push((key, vec![item])),

@@ -16,6 +16,9 @@ impl Renderer<'_, '_> {
                 let [] = self.bind(name, args, [])?;
                 let text = self.budget.text_of(value)?;
                 self.budget.take(text.len().saturating_mul(3))?;
+                if characters::has_sigma(&text) {
+                    return self.budget.fail("title of this text is not supported");
+                }
                 let text = titled(&text);
                 self.budget.string(&text)
             }
