@@ -206,6 +206,7 @@ impl Renderer<'_, '_> {
             let index = key.as_int()?;
             usize::try_from(if index < 0 { index.checked_add(len as i128)? } else { index }).ok()
         };
+        self.budget.scan(key.as_str().map_or(0, str::len))?;
         let found = match value {
             Value::Undefined => return self.budget.fail("an undefined value has no items"),
             Value::List(list) if !matches!(list.kind, Kind::Iterator | Kind::View(_)) => {

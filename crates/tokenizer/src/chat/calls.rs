@@ -109,6 +109,7 @@ impl<'t, 's> Renderer<'t, 's> {
         let extra = values.split_off(values.len().min(names.len()));
         values.resize(names.len(), None);
         let mut unknown = Map::new();
+        self.budget.step(args.named.len().saturating_mul(1 + names.len() / 16))?;
         for (name, value) in &args.named {
             match names.iter().position(|known| known == name).and_then(|place| values.get_mut(place)) {
                 Some(free @ None) => *free = Some(value.clone()),
@@ -120,7 +121,8 @@ impl<'t, 's> Renderer<'t, 's> {
         }
         let caller = unknown.shift_remove("caller");
         if !extra.is_empty() || !unknown.is_empty() {
-            let uses = super::uses::variables_of(&declaration.body);
+            let (uses, nodes) = super::uses::variables_of(&declaration.body);
+            self.budget.step(nodes)?;
             if !extra.is_empty() && !uses.contains("varargs") {
                 let (name, count) = (declaration.name, names.len());
                 return self.budget.fail(format!("macro {name} takes at most {count} arguments"));

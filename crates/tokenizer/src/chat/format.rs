@@ -208,6 +208,7 @@ impl Renderer<'_, '_> {
             if field.contains(['[', '.']) {
                 return self.budget.fail("format: fields within fields are not supported");
             }
+            self.budget.step(1 + args.named.len())?;
             let value = match field.parse::<usize>() {
                 Ok(place) if next == 0 && field.bytes().all(|byte| byte.is_ascii_digit()) => {
                     by_number = true;

@@ -81,7 +81,12 @@ impl Renderer<'_, '_> {
     }
 
     /// A value as the key of a map.
-    pub(super) fn key(&self, value: &Value) -> Result<Key> {
+    pub(super) fn key(&mut self, value: &Value) -> Result<Key> {
+        // Hashing reads all of a key, parts of a tuple too.
+        match value {
+            Value::List(list) => self.budget.take(list.items.len().saturating_mul(size_of::<Key>()))?,
+            _ => self.budget.scan(value.as_str().map_or(0, str::len))?,
+        }
         match Key::of(value) {
             Some(key) => Ok(key),
             None => self.budget.fail(format!("{} cannot be a key", value.kind())),

@@ -40,7 +40,10 @@ impl Renderer<'_, '_> {
                     let [key, default] = self.bind(name, args, ["", ""])?;
                     let Some(key) = key else { return self.budget.fail("get needs a key") };
                     let found = match key.as_str() {
-                        Some(text) => map.entries.get(text),
+                        Some(text) => {
+                            self.budget.scan(text.len())?;
+                            map.entries.get(text)
+                        }
                         None => map.entries.get(&self.key(key)?),
                     };
                     Ok(found.or(default).cloned().unwrap_or(Value::None))

@@ -11,7 +11,7 @@ use super::budget::Result;
 use super::eval::Renderer;
 use super::filters::escaped;
 use super::number::{self, Number};
-use super::value::{Key, Kind, Value};
+use super::value::{Kind, Value};
 use crate::special::unmarked;
 
 impl Renderer<'_, '_> {
@@ -111,7 +111,7 @@ impl Renderer<'_, '_> {
     pub(super) fn order(&mut self, left: &Value, right: &Value) -> Result<Option<Ordering>> {
         self.budget.step(1)?;
         if let (Some(a), Some(b)) = (left.as_str(), right.as_str()) {
-            self.budget.scan(a.len().min(b.len()))?;
+            self.budget.scan(a.len().saturating_add(b.len()))?;
             return Ok(Some(plain(a).cmp(&plain(b))));
         }
         if let (Some(a), Some(b)) = (Number::of(left), Number::of(right)) {
@@ -140,7 +140,7 @@ impl Renderer<'_, '_> {
     pub(super) fn equal(&mut self, left: &Value, right: &Value) -> Result<bool> {
         self.budget.step(1)?;
         if let (Some(a), Some(b)) = (left.as_str(), right.as_str()) {
-            self.budget.scan(a.len().min(b.len()))?;
+            self.budget.scan(a.len().saturating_add(b.len()))?;
             return Ok(plain(a) == plain(b));
         }
         if let (Some(a), Some(b)) = (Number::of(left), Number::of(right)) {
@@ -193,7 +193,7 @@ impl Renderer<'_, '_> {
         match (value, needle) {
             (Value::Undefined, _) => Ok(false),
             (Value::Str(text) | Value::Markup(text), Value::Str(part) | Value::Markup(part)) => {
-                self.budget.scan(text.len())?;
+                self.budget.scan(text.len().saturating_add(part.len()))?;
                 Ok(plain(text).contains(plain(part).as_ref()))
             }
             (Value::List(list), _) => {
@@ -210,12 +210,11 @@ impl Renderer<'_, '_> {
             }
             (Value::Map(map), _) => {
                 if let Some(text) = needle.as_str() {
+                    self.budget.scan(text.len())?;
                     return Ok(map.entries.contains_key(text));
                 }
-                match Key::of(needle) {
-                    Some(key) => Ok(map.entries.contains_key(&key)),
-                    None => self.budget.fail(format!("{} cannot be a key", needle.kind())),
-                }
+                let key = self.key(needle)?;
+                Ok(map.entries.contains_key(&key))
             }
             _ => self.budget.fail(format!("cannot look for {} in {}", needle.kind(), value.kind())),
         }
@@ -227,15 +226,20 @@ impl Renderer<'_, '_> {
         keyed: Vec<(SortKey, Value)>,
         reverse: bool,
     ) -> Result<Vec<(SortKey, Value)>> {
-        // A sort of its own: the library's may panic where an order fails half-way.
+        self.budget.take(keyed.len().saturating_mul(2 * size_of::<(SortKey, Value)>()))?;
+        self.merge_sort(keyed, reverse)
+    }
+
+    /// A sort of its own: the library's may panic where an order fails half-way.
+    fn merge_sort(&mut self, keyed: Vec<(SortKey, Value)>, reverse: bool) -> Result<Vec<(SortKey, Value)>> {
         if keyed.len() < 2 {
             return Ok(keyed);
         }
-        self.budget.take(keyed.len() * size_of::<(SortKey, Value)>())?;
+        self.budget.step(keyed.len())?;
         let mut left = keyed;
         let right = left.split_off(left.len() / 2);
-        let left = self.sort_by_keys(left, reverse)?;
-        let right = self.sort_by_keys(right, reverse)?;
+        let left = self.merge_sort(left, reverse)?;
+        let right = self.merge_sort(right, reverse)?;
         let mut merged = Vec::with_capacity(left.len() + right.len());
         let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
         while let (Some((a, _)), Some((b, _))) = (left.peek(), right.peek()) {

@@ -61,12 +61,16 @@ impl Renderer<'_, '_> {
             "isalpha" | "isalnum" | "isdigit" | "isdecimal" | "isnumeric" | "isspace" | "isupper"
             | "islower" | "istitle" | "isascii" | "isprintable" => {
                 let [] = self.bind(name, args, [])?;
+                // Unicode's tables are slower than a comparison.
+                self.budget.scan(text.len().saturating_mul(16))?;
                 Ok(Value::Bool(is_all(&plain(text), name)))
             }
             "startswith" | "endswith" => self.starts_or_ends(text, name, args),
             "removeprefix" | "removesuffix" => {
                 let [part] = self.bind(name, args, [""])?;
-                let part = needle(text, self.text(name, part)?);
+                let part = self.text(name, part)?;
+                self.budget.scan(part.len())?;
+                let part = needle(text, part);
                 let kept = if name == "removeprefix" {
                     text.strip_prefix(&*part)
                 } else {
@@ -94,7 +98,7 @@ impl Renderer<'_, '_> {
                 if part.is_empty() {
                     return self.budget.fail(format!("{name} needs a string that is not empty"));
                 }
-                self.budget.take(text.len() + 128)?;
+                self.budget.take(text.len().saturating_add(part.len()) + 128)?;
                 let found = needle(text, part);
                 let cut =
                     if name == "partition" { text.split_once(&*found) } else { text.rsplit_once(&*found) };
@@ -158,8 +162,10 @@ impl Renderer<'_, '_> {
     }
 
     fn with_case(&mut self, text: &str, name: &str) -> Result<Value> {
-        // A character becomes three at most.
-        self.budget.take(text.len().saturating_mul(3))?;
+        if !text.is_ascii() {
+            // A character becomes three at most.
+            self.budget.take(text.len().saturating_mul(3))?;
+        }
         let changed = match name {
             "upper" => Some(text.to_uppercase()),
             "lower" => Some(text.to_lowercase()),
@@ -187,13 +193,18 @@ impl Renderer<'_, '_> {
             Some(Value::List(parts)) if parts.is_tuple() => {
                 self.budget.step(parts.items.len())?;
                 for part in &parts.items {
+                    self.budget.scan(part.as_str().map_or(0, str::len))?;
                     if fits(self.text(name, Some(part))?) {
                         return Ok(Value::Bool(true));
                     }
                 }
                 Ok(Value::Bool(false))
             }
-            _ => Ok(Value::Bool(fits(self.text(name, part)?))),
+            _ => {
+                let part = self.text(name, part)?;
+                self.budget.scan(part.len())?;
+                Ok(Value::Bool(fits(part)))
+            }
         }
     }
 
@@ -224,6 +235,7 @@ impl Renderer<'_, '_> {
     fn search(&mut self, text: &str, name: &str, args: &Args) -> Result<Value> {
         let [part, start, end] = self.bind(name, args, ["", "", ""])?;
         let part = self.text(name, part)?;
+        self.budget.scan(part.len())?;
         let (text, part) = (plain(text), plain(part));
         let window = self.window(&text, name, [start, end])?;
         if name == "count" {
@@ -243,7 +255,7 @@ impl Renderer<'_, '_> {
 
     /// Python's `text.replace(old, new, count)`; below 0 all are replaced.
     pub(super) fn replaced(&mut self, text: &str, old: &str, new: &str, count: i128) -> Result<Value> {
-        self.budget.scan(text.len())?;
+        self.budget.scan(text.len().saturating_add(old.len()))?;
         let old = needle(text, old);
         let limit = if count < 0 { usize::MAX } else { size(count) };
         let count = text.matches(&*old).take(limit).count();
@@ -260,7 +272,9 @@ impl Renderer<'_, '_> {
             let items = split_space(text, pieces, from_right);
             return self.budget.list(items.into_iter().map(Value::str).collect());
         };
-        let separator = needle(text, self.text("split", Some(separator))?);
+        let separator = self.text("split", Some(separator))?;
+        self.budget.scan(separator.len())?;
+        let separator = needle(text, separator);
         if separator.is_empty() {
             return self.budget.fail("split needs a string that is not empty");
         }

@@ -5,15 +5,23 @@ use std::collections::HashSet;
 
 use minijinja::machinery::ast::{CallArg, Expr, Stmt};
 
-/// The variables that are named, the bodies of other macros left out. The tree is as shallow as the parser keeps it.
-pub(super) fn variables_of<'s>(statements: &[Stmt<'s>]) -> HashSet<&'s str> {
-    let mut found = HashSet::new();
+/// The variables that are named, the bodies of other macros left out, and how many nodes were visited. The tree is as shallow as
+/// the parser keeps it.
+pub(super) fn variables_of<'s>(statements: &[Stmt<'s>]) -> (HashSet<&'s str>, usize) {
+    let mut found = Found::default();
     of_statements(statements, &mut found);
-    found
+    (found.names, found.nodes)
 }
 
-fn of_statements<'s>(statements: &[Stmt<'s>], found: &mut HashSet<&'s str>) {
+#[derive(Default)]
+struct Found<'s> {
+    names: HashSet<&'s str>,
+    nodes: usize,
+}
+
+fn of_statements<'s>(statements: &[Stmt<'s>], found: &mut Found<'s>) {
     for statement in statements {
+        found.nodes += 1;
         match statement {
             Stmt::Template(template) => of_statements(&template.children, found),
             Stmt::EmitExpr(emit) => of_expr(&emit.expr, found),
@@ -55,13 +63,13 @@ fn of_statements<'s>(statements: &[Stmt<'s>], found: &mut HashSet<&'s str>) {
     }
 }
 
-fn of_exprs<'a, 's: 'a>(exprs: impl IntoIterator<Item = &'a Expr<'s>>, found: &mut HashSet<&'s str>) {
+fn of_exprs<'a, 's: 'a>(exprs: impl IntoIterator<Item = &'a Expr<'s>>, found: &mut Found<'s>) {
     for expr in exprs {
         of_expr(expr, found);
     }
 }
 
-fn of_args<'s>(args: &[CallArg<'s>], found: &mut HashSet<&'s str>) {
+fn of_args<'s>(args: &[CallArg<'s>], found: &mut Found<'s>) {
     for arg in args {
         match arg {
             CallArg::Pos(expr)
@@ -72,9 +80,10 @@ fn of_args<'s>(args: &[CallArg<'s>], found: &mut HashSet<&'s str>) {
     }
 }
 
-fn of_expr<'s>(expr: &Expr<'s>, found: &mut HashSet<&'s str>) {
+fn of_expr<'s>(expr: &Expr<'s>, found: &mut Found<'s>) {
+    found.nodes += 1;
     match expr {
-        Expr::Var(var) => drop(found.insert(var.id)),
+        Expr::Var(var) => drop(found.names.insert(var.id)),
         Expr::Const(_) => {}
         Expr::Slice(slice) => {
             of_expr(&slice.expr, found);

@@ -265,6 +265,57 @@ fn templates_that_would_grow_or_never_end() {
     );
 }
 
+/// Comparing, searching, hashing and formatting read no long text for nothing.
+#[test]
+fn what_is_done_for_one_step_is_bounded() {
+    for action in [
+        "s == 'y'",
+        "'y' < s",
+        "'y' in s",
+        "s in 'y'",
+        "'y'.startswith(s)",
+        "'y'.startswith((s, s, s))",
+        "'y'.count(s)",
+        "'y'.replace(s, '')",
+        "'y'.split(s)",
+        "'y'.partition(s)",
+        "'y'.removeprefix(s)",
+        "{}[s]",
+        "{}.get(s)",
+        "s in {}",
+        "s.isalnum()",
+    ] {
+        let source = format!(
+            "{{% set s = 'x' * 4000000 %}}{{% for a in range(99999) %}}{{% if {action} %}}{{% endif %}}{{% endfor %}}"
+        );
+        let result =
+            ChatTemplate::new(&source, "", "").and_then(|template| template.render(&ChatInput::default()));
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("more than"), "{action}: {error}");
+    }
+    for source in [
+        "{{ '{a}' * 1000000 | int }}",
+        "{% macro m() %}{% for x in [1] %}{{ varargs[0] }}{% endfor %}{% endmacro %}{% for a in range(99999) %}{% for b in range(99) %}{{ m('') }}{% endfor %}{% endfor %}",
+        "{% for x in [[[]]] recursive %}{{ loop([x]) }}{% endfor %}",
+        "{{ range(9) | batch(10**12, 1) | list }}",
+        "{{ range(9) | slice(10**12) | list }}",
+        "{{ 'a'.zfill(10**12) }}",
+        "{{ 'a'.center(10**30) }}",
+        "{{ '%999999999d' % 1 }}",
+        "{{ '{:>999999999}'.format(1) }}",
+        "{{ ('\\t' * 9999).expandtabs(10**6) }}",
+        "{% for a in range(9999) %}{{ ('{a}' * 9999).format(a='') }}{% endfor %}",
+        "{% for a in range(999) %}{{ range(99999) | sort }}{% endfor %}",
+    ] {
+        let result =
+            ChatTemplate::new(source, "", "").and_then(|template| template.render(&ChatInput::default()));
+        match result {
+            Err(error) => assert!(error.to_string().contains("more than"), "{source}: {error}"),
+            Ok(text) => assert!(text.len() < 4_000_000, "{source}"),
+        }
+    }
+}
+
 #[test]
 fn templates_that_are_wrong() {
     render("{% include '/etc/passwd' %}", expect!["chat template: line 1: unknown statement include"]);

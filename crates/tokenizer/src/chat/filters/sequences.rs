@@ -195,7 +195,7 @@ impl Renderer<'_, '_> {
             None => Vec::new(),
             Some(path) => match path.as_str() {
                 Some(text) => {
-                    self.budget.take(text.len().saturating_mul(8))?;
+                    self.budget.take(text.len().saturating_mul(40))?;
                     if !text.is_ascii() && text.chars().any(|c| !c.is_ascii() && characters::is_digit(c)) {
                         return self.budget.fail("digits of other scripts are no places");
                     }
@@ -214,6 +214,7 @@ impl Renderer<'_, '_> {
     /// What an item has at a path.
     fn find(&mut self, item: &Value, path: &Path) -> Result<Value> {
         let mut value = item.clone();
+        self.budget.step(path.parts.len())?;
         for part in &path.parts {
             value = match (self.item(&value, part)?, &path.default) {
                 (Value::Undefined, Some(default)) => default.clone(),
