@@ -51,12 +51,13 @@ impl Renderer<'_, '_> {
         Ok(found)
     }
 
-    /// A whole number; `default` if there is none.
+    /// A whole number of 64 bits, as Python's own functions take them; `default` if there is none.
     pub(super) fn whole(&self, what: &str, value: Option<&Value>, default: i128) -> Result<i128> {
         match value {
             None => Ok(default),
             Some(value) => match value.as_int() {
-                Some(number) => Ok(number),
+                Some(number) if i64::try_from(number).is_ok() => Ok(number),
+                Some(_) => self.budget.fail(format!("{what}: a number does not fit 64 bits")),
                 None => self.budget.fail(format!("{what} needs a whole number, not {}", value.kind())),
             },
         }

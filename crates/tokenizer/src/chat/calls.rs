@@ -120,12 +120,15 @@ impl<'t, 's> Renderer<'t, 's> {
             }
         }
         let caller = unknown.shift_remove("caller");
-        if !extra.is_empty() || !unknown.is_empty() {
+        if !extra.is_empty() || !unknown.is_empty() || caller.is_some() {
             let (uses, nodes) = super::uses::variables_of(&declaration.body);
             self.budget.step(nodes)?;
             if !extra.is_empty() && !uses.contains("varargs") {
                 let (name, count) = (declaration.name, names.len());
                 return self.budget.fail(format!("macro {name} takes at most {count} arguments"));
+            }
+            if caller.is_some() && !uses.contains("caller") {
+                return self.budget.fail(format!("macro {} does not call its caller", declaration.name));
             }
             if let Some((key, _)) = unknown.first().filter(|_| !uses.contains("kwargs")) {
                 let key = key.as_str().unwrap_or_default();

@@ -20,7 +20,7 @@ impl<'t, 's> Renderer<'t, 's> {
 
     fn eval_inner(&mut self, expr: &'t Expr<'s>) -> Result<Value> {
         match expr {
-            Expr::Var(var) => Ok(self.variable(var.id)),
+            Expr::Var(var) => self.variable(var.id),
             Expr::Const(constant) => self.constant(&constant.value),
             Expr::List(list) => {
                 let items = self.all(&list.items)?;
@@ -119,13 +119,15 @@ impl<'t, 's> Renderer<'t, 's> {
         self.filter(filter.name, &value, &args)
     }
 
-    fn variable(&self, name: &str) -> Value {
-        self.lookup(name).unwrap_or_else(|| {
-            FUNCTIONS
-                .iter()
-                .find(|known| **known == name)
-                .map_or(Value::Undefined, |known| Value::Function(known))
-        })
+    fn variable(&self, name: &str) -> Result<Value> {
+        if let Some(value) = self.lookup(name) {
+            return Ok(value);
+        }
+        if name == "self" {
+            return self.budget.fail("self is not supported");
+        }
+        let known = FUNCTIONS.iter().find(|known| **known == name);
+        Ok(known.map_or(Value::Undefined, |known| Value::Function(known)))
     }
 
     fn constant(&mut self, value: &minijinja::Value) -> Result<Value> {

@@ -197,6 +197,9 @@ impl Renderer<'_, '_> {
                 Ok(plain(text).contains(plain(part).as_ref()))
             }
             (Value::List(list), _) => {
+                if list.kind == Kind::View("dict_keys") {
+                    self.key(needle)?;
+                }
                 let iterator = list.kind == Kind::Iterator;
                 let items = if iterator { &self.iterate(value)?[..] } else { &list.items[..] };
                 for item in items {

@@ -242,6 +242,363 @@ markup startswith word
 markup replace word word
 """
 
+# What templates have, by hand.
+EXPRESSIONS = r"""
+1 ~ 2 + 3
+"a" ~ 1 * 2
+not 1 in [1]
+not 1 == 2
+-2 ** 2
+2 ** 3 ** 2
+-"3"|int
+-3|abs
+(-3)|abs
+1 if false else 2 if false else 3
+3 is divisibleby 3 and true
+3 is not divisibleby 2 or false
+"a" "b" 'c'
+[1,2,3][-1]
+[1,2,3,][0]
+(1)
+(1,)
+{'a':1,}['a']
+{'a':1}.a
+"abc"[1]
+"abc".1
+[[1,2],[3]].0.1
+1.5.real
+x.y.z
+1 < 2 < 3 > 2
+1 in [1] == true
+1 == 1 in [1, true]
+"a" in "abc" and "b" not in "abc"
+none is none
+none is not none
+x is defined
+x is not defined
+x is undefined
+loop is defined
+self is defined
+range is defined
+dict is callable
+cycler is defined
+x.y is defined
+(x or {}).y is defined
+true == 1
+True
+None
+False ~ none
+1e3
+1_000
+0x1F
+0b11
+0o17
+1.0e-3
+"\x41"
+'it''s'
+[1,2,3]|first|string ~ 'x'
+[1,2]|map('string')|join('-')|upper
+{'a': {'b': 1}}['a']['b']
+{'a': {'b': 1}}.a.b
+"%s" % "x"
+"%s-%s" % ("x", 1)
+"%d%%" % 5
+"a" * 3
+3 * "a"
+[1] * 2
+(1,) + (2,)
+7 // 2
+7 % 3
+7 / 2
+4 / 2
+2 ** -1
+2 ** 0.5
+1 // 0
+1.0 // 0.3
+10 % 3.5
+"a" < "b"
+[1,2] < [1,3]
+(1,2) == [1,2]
+{'a':1} == {'a':1.0}
+"x" if x
+(x)
+x ~ "a"
+[x]
+x|length
+x|list
+x|default("d")|upper
+x.y|default("d")
+""|default("d", true)
+none|default("d")
+0|default(5, true)
+[none, 1]|select|list
+[1,2,3,4]|select("even")|list
+[1,2,3,4]|reject("gt", 2)|list
+[{'a':1},{'b':2}]|selectattr("a", "defined")|list
+[{'a':1},{'a':2}]|selectattr("a", "equalto", 2)|first
+[{'a':1},{'a':2}]|map(attribute="a")|sum
+"a b"|title
+"hello world"|capitalize
+"Hello"|lower|replace("l", "L", 1)
+"  x "|trim
+"a\nb"|indent(2)
+"a\nb"|indent(2, true)
+"a\n\nb"|indent("->", blank=true)
+"abc"|reverse
+[1,2,3]|reverse|list
+"abc"|list
+{'b':1,'a':2}|list
+{'b':1,'a':2}|dictsort
+{'b':1,'a':2}|items|list
+{'b':1,'a':2}.items()|list
+{'b':1,'a':2}.keys()|list|sort
+{'b':1}.values()|list
+{'b':1}|length
+"a,b".split(",")
+"a,b".split(",")[0]
+"a  b".split()
+" a b ".strip().split(" ", 1)
+"abc".startswith("a")
+"abc".startswith(("x", "a"))
+"abc".endswith("c")
+"abc".find("c")
+"abc".upper().lower().title()
+"abc".replace("a", "b")
+"a{}b".format(1)
+"a{x}b".format(x=1)
+", ".join(["a", "b"])
+"".join([])
+"abc".isalpha()
+"<think>x</think>y".split("</think>")[-1].lstrip("\n")
+"a\\n"
+"a" + 1
+1 + "a"
+[] + ()
+none + 1
+{'a': 1, **{}}
+dict(a=1, b=2)
+namespace(a=1).a
+range(3)|list
+range(1, 4)|join(",")
+(range(3))[1]
+3 in range(5)
+lipsum()
+"x" is string
+1 is number
+1.0 is float
+1 is integer
+true is integer
+true is boolean
+[] is sequence
+{} is mapping
+"a" is iterable
+1 is iterable
+"abc" is in "abcd"
+1 is in [1]
+1 is sameas 1
+true is sameas true
+"a" is eq "a"
+2 is odd
+2 is even
+"A" is upper
+1 is lt 2
+1 is ge 2
+"a"|e
+"<a>"|escape
+"<a>"|safe
+("<a>"|safe) ~ "<b>"
+("<a>"|e) + "<b>"
+["<"|e]
+{'a': "<"|e}|string
+3.7|int
+"3.7"|int
+"x"|int
+"x"|int(-1)
+none|int
+[]|int
+"1e3"|float
+3|float
+3.14159|round(2)
+3|round
+-2.5|round
+2.5|round
+3.5|round
+2.5|round|int
+[3,1,2]|sort
+[3,1,2]|sort(reverse=true)
+["b","A"]|sort(case_sensitive=true)
+[1,1,2]|unique|list
+[1,2,3]|max
+[]|max
+[1,2,3]|sum
+["a","b"]|sum
+[[1],[2]]|sum(start=[])
+"a b c"|wordcount
+1234567|filesizeformat
+"abc"|center(9)
+[1,2,3,4,5]|batch(2)|list
+[1,2,3,4,5]|slice(2)|list
+"foo bar"|truncate(5)
+[{'a':1,'b':2},{'a':1,'b':3}]|groupby("a")|list
+([{'a':1,'b':2}]|groupby("a"))[0].grouper
+([{'a':1,'b':2}]|groupby("a"))[0].list
+{'a':[1,{'b':none}]}|tojson
+{'a':[1,{'b':none}]}|string
+"é"|string|length
+{1:2}[1]
+{1:2}["1"]
+{1:2}|string
+{(1,2):3}|string
+{1.5:2,true:3,none:4}|string
+{'x':1}.get('y')
+{'x':1}.get('y', 0)
+{'x':1}.x.y
+{'x':1}['y']['z']
+{'items':1}.items
+{'items':1}['items']
+"%.2f" % 3.14159
+"%5s|%-5s|" % ("a", "b")
+"%03d" % 7
+"%x" % 255
+"%s" % [1]
+"%s" % none
+"%r" % "a"
+"%s %s" % "a"
+"%(a)s" % {'a':1}
+"a\tb".expandtabs(4)
+"42".zfill(5)
+"a".ljust(3) ~ "|"
+"{:>5}|{:<5}|{:^5}".format("a","b","c")
+"{:,}".format(1234567)
+"{:.1f}".format(2.25)
+"{:05.1f}".format(2.25)
+"{0}{1}{0}".format("a","b")
+"{!r}".format("a")
+"{a[0]}".format(a=[1])
+"{a.b}".format(a={'b':1})
+caller
+caller()
+varargs
+x()
+"a"()
+1.upper()
+foo.bar()
+[1,2].append(3)
+{'a':1}.update({'b':2})
+{'a':1}.pop('a')
+"a".__class__
+[].__len__()
+{}.__class__.__mro__
+[1,2,3].index(2)
+[1,1].count(1)
+(1,2).index(3)
+"abc"|first
+"abc"|last
+[]|first
+{}|first
+[1,2]|join
+[1,none]|join(",")
+[x, 1]|join(",")
+"a"|join("-")
+1|join
+1|string|length
+"abc"[::-1]
+"abc"[1:]
+"abc"[:-1]
+[1,2,3][1:2]
+"abc"[5:]
+"abc"[5]
+[1][5]
+{'a':1}[0]
+1[0]
+none[0]
+none.a
+true.a
+"a".b
+[1].a
+[1]['a']
+"""
+
+TEMPLATES = [
+    '{% for a in 1, 2 %}{{ a }}{% endfor %}',
+    '{% for a, b in [(1,2)] %}{{ a }}{{ b }}{% endfor %}',
+    '{% for (a, b) in [(1,2)] %}{{ a }}{{ b }}{% endfor %}',
+    '{% set x = 1, 2 %}{{ x }}',
+    '{% set (a, b) = (1, 2) %}{{ a }}',
+    '{% set a = 1 %}{% set b %}{{ a }}{% endset %}{{ b }}',
+    '{% set b | upper %}x{% endset %}{{ b }}',
+    '{% if 1 %}a{% elif 2 %}b{% else %}c{% endif %}',
+    '{% raw %}{{ x }}{% endraw %}',
+    '{%- raw -%} {{ x }} {%- endraw -%}',
+    'x\n{% if 1 %}\n  y\n{% endif %}\nz\n',
+    '  {%+ if 1 %}a{% endif %}',
+    '{% if 1 +%}\na{% endif %}',
+    '{% for x in [1] -%}\n {{ x }}\n{%- endfor %}\n',
+    '{% for x in [] %}a{% else %}b{% endfor %}',
+    '{% for x in [1,2,3] if x > 1 %}{{ loop.index }}{{ loop.length }}{{ loop.first }}{% endfor %}',
+    '{% for x in [1,2,3] %}{% if loop.last %}!{% endif %}{{ loop.nextitem }}{{ loop.previtem }}{% endfor %}',
+    '{% for x in [1,2] %}{% set y = x %}{% endfor %}{{ y }}',
+    '{% set y = 0 %}{% for x in [1,2] %}{% set y = y + x %}{{ y }}{% endfor %}{{ y }}',
+    '{% if true %}{% set y = 5 %}{% endif %}{{ y }}',
+    '{% macro m(a, b=2, *c) %}{% endmacro %}',
+    '{% macro m(a, b=a) %}{{ a }}{{ b }}{% endmacro %}{{ m(1) }}{{ m(b=3) }}',
+    '{% macro m() %}{{ x }}{% endmacro %}{% set x = 1 %}{{ m() }}',
+    '{% set x = 1 %}{% macro m() %}{% set x = 2 %}{{ x }}{% endmacro %}{{ m() }}{{ x }}',
+    '{% macro a() %}{{ b() }}{% endmacro %}{% macro b() %}B{% endmacro %}{{ a() }}',
+    '{% macro f(n) %}{{ n }}{% if n > 0 %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(3) }}',
+    '{% macro m() %}{{ caller is defined }}{% endmacro %}{{ m() }}',
+    '{% macro m() %}{{ caller() }}{% endmacro %}{{ m() }}',
+    '{% macro m() %}a{% endmacro %}{% call m() %}b{% endcall %}',
+    '{% for x in [1] %}{% macro m() %}{{ x }}{% endmacro %}{{ m() }}{% endfor %}{{ m is defined }}',
+    '{% with %}{% set q = 1 %}{{ q }}{% endwith %}{{ q }}',
+    '{% with a = 1, b = a %}{{ b }}{% endwith %}',
+    '{% filter upper %}a{% set z = 1 %}{% endfilter %}{{ z }}',
+    '{% set ns = namespace() %}{% set ns.a = 1 %}{{ ns.a }}{{ ns.b }}',
+    '{% set d = {} %}{% set d.a = 1 %}',
+    '{% for k in {"a":1} %}{{ k }}{% endfor %}',
+    '{% for k, v in {"a":1}.items() %}{{ k }}{{ v }}{% endfor %}',
+    '{% for c in "ab" %}{{ c }}{% endfor %}',
+    '{% for x in none %}{% endfor %}',
+    '{% for x in undefinedx %}a{% else %}b{% endfor %}',
+    '{% for x in 5 %}{% endfor %}',
+    '{% do [] %}',
+    '{% include "x" %}',
+    '{% extends "x" %}',
+    '{% block a %}x{% endblock %}',
+    '{% import "x" as y %}',
+    '{% if x %}{% endif %}{{ x }}',
+    '{% set loop = 1 %}',
+    '{% set true = 1 %}',
+    '{% for loop in [1] %}{{ loop }}{% endfor %}',
+    '{% for x in [1,2,3] %}{% if x == 2 %}{% continue %}{% endif %}{{ x }}{{ loop.index }}{% endfor %}',
+    '{% for x in [1,2] %}{% for y in [1,2] %}{% if y == 2 %}{% break %}{% endif %}{{ x }}{{ y }}{% endfor %}{% endfor %}',
+    '{% for x in [1,2] %}{% set o = loop %}{% for y in [1] %}{{ o.index }}{{ loop.index }}{% endfor %}{% endfor %}',
+    '{% set x %}{% endset %}{{ x is string }}{{ x|length }}',
+    '{% set a = [1] %}{% set b = a %}{{ a is sameas b }}',
+    '{% for x in [[1,[2]],3] recursive %}{{ loop.depth0 }}{% if x is iterable %}{{ loop(x) }}{% endif %}{% endfor %}',
+    '{% for g, l in [{"k":2},{"k":1}]|groupby("k") %}{{ g }}:{{ l|length }} {% endfor %}',
+    '{% for row in range(5)|batch(2, "-") %}{{ row|join }},{% endfor %}',
+    '{% set x = [1,2]|map("string") %}{% if x %}{{ x|join }}{% endif %}{{ x|join }}',
+    '{% for x in [1] %}{{ loop.cycle("a","b") }}{{ loop.changed(x) }}{% endfor %}',
+    '{% for x in [1,1,2] %}{{ loop.changed(x) }}{% endfor %}',
+    "{% set s = 'a\nb' %}{{ s }}",
+    "{% set s = 'a\r\nb' %}{{ s|length }}",
+    '{% autoescape false %}{{ "<" }}{% endautoescape %}',
+    '{% set x = {"a":1}|items %}{{ x|list }}',
+    '{% set a = joiner("|") %}{{ a() }}x{{ a() }}',
+    '{% if not x is defined %}u{% endif %}',
+    '{% if x is defined and x.y %}d{% else %}u{% endif %}',
+    '{% for i in range(3) %}{{ i }}{{ "," if not loop.last }}{% endfor %}',
+    '{% if messages %}{% endif %}ok',
+    '{% set a, b, c = "xyz" %}{{ c }}{{ a }}',
+    '{% for i in [3,1]|sort %}{{ i }}{% endfor %}',
+    '{% for i in (1,2) %}{{ i }}{% endfor %}',
+    '{% if (1, 2) %}a{% endif %}',
+    'a\n  {% if 1 %}  \n  b\n  {% endif %}\nc',
+    '\t{% if 1 %}\n\tb\n\t{% endif %}',
+    '{% if 1 %}{{ 1 }}\n{% endif %}\n{{ 2 }}',
+]
+
 PERCENT = "%s %d %5d %-5d| %05d %+d %x %X %o %#x %.2f %8.3f %-8.1f| %e %.3e %g %.3g %G %r %5s| %-5s| %.2s %c %% %i %u %s%s %(a)s %q %5.1f%%".split(" ")
 BRACES = "{} {0} {1}{0} {a} {:>5} {:<5}| {:^6}| {:*^7} {:d} {:05d} {:+} {:,} {:.2f} {:10.3f} {:e} {:g} {:x} {:#x} {:b} {:.3} {!r} {!s:>6} {:%} {{}} { }} {:_} {:s} {0:>4}".split(" ")
 
@@ -263,6 +620,8 @@ def arguments(cases, spec):
 
 
 def generate(cases):
+    for source in [*EXPRESSIONS.strip().splitlines(), *TEMPLATES]:
+        cases.add(source)
     for line in FILTERS.strip().splitlines():
         name, kind, *spec = line.split()
         for _ in range(22):
@@ -365,7 +724,7 @@ def main():
             text.encode()
         except Exception:
             text = None
-        if text is not None and re.search(r" at 0x|<LoopContext|<Macro|<Namespace", text):
+        if text is not None and re.search(r" at 0x|<p>|<LoopContext|<Macro|<Namespace", text):
             text = None
         if text is None or len(text) <= LONGEST:
             lines.append(json.dumps([source, text], ensure_ascii=False, separators=(",", ":")))
