@@ -10,7 +10,8 @@ use crate::limits::{
     MAX_RENDER_BYTES, MAX_RENDER_DEPTH, MAX_RENDER_MEMORY, MAX_RENDER_STEPS, MAX_VALUE_DEPTH,
 };
 
-use super::value::{List, Value};
+use super::text::{Refused, write_str};
+use super::value::Value;
 use crate::special::unmarked;
 
 /// What has been used so far, and where in the template.
@@ -33,7 +34,8 @@ impl Budget {
 
     /// An error at the current line.
     pub(super) fn fail<T>(&self, why: impl Into<String>) -> Result<T> {
-        let why = unmarked(&why.into()).into_owned();
+        // Names are quoted as Rust quotes them, which spells the mark out.
+        let why = unmarked(&why.into()).replace("\\u{10fffe}", "");
         Err(TokenizerError::TemplateRender { why, line: self.line })
     }
 
@@ -86,17 +88,20 @@ impl Budget {
         }
         let plain = match &value {
             Value::List(list) => {
-                let List { items, .. } = &**list;
-                self.take(items.len() * size_of::<Value>() + 64)?;
-                items.iter().all(Value::is_plain)
+                self.take(list.items.len() * size_of::<Value>() + 64)?;
+                list.items.iter().all(Value::is_plain)
             }
             Value::Map(map) => {
-                self.take(map.entries.len() * 96 + 64)?;
+                self.take(map.entries.len() * 128 + 64)?;
                 map.entries.values().all(Value::is_plain)
             }
             _ => true,
         };
-        if plain { Ok(value) } else { self.fail("a namespace cannot be part of another value") }
+        if plain {
+            Ok(value)
+        } else {
+            self.fail("what can change, such as a namespace, cannot be part of another value")
+        }
     }
 
     /// A string, counted.
@@ -112,11 +117,23 @@ impl Budget {
 
     /// Python's `str()`, counted.
     pub(super) fn text_of(&mut self, value: &Value) -> Result<String> {
-        let mut sink = Sink::new(MAX_RENDER_MEMORY - self.memory.min(MAX_RENDER_MEMORY));
-        let fits = value.write_str(&mut sink).is_ok();
-        let text = sink.text;
-        self.take(text.len() + if fits { 16 } else { MAX_RENDER_MEMORY })?;
-        Ok(text)
+        self.written(|sink| write_str(value, sink))
+    }
+
+    /// What an action writes, counted.
+    pub(super) fn written(
+        &mut self,
+        action: impl FnOnce(&mut Sink) -> std::result::Result<(), Refused>,
+    ) -> Result<String> {
+        let mut sink = Sink::new(self.memory_left());
+        match action(&mut sink) {
+            Ok(()) => {
+                self.take(sink.text.len() + 16)?;
+                Ok(sink.text)
+            }
+            Err(Refused::Full) => Err(self.over("bytes of values", MAX_RENDER_MEMORY as u64)),
+            Err(Refused::Kind(kind)) => self.fail(format!("{kind} cannot be written here")),
+        }
     }
 
     /// How many more bytes may be made.

@@ -11,8 +11,7 @@ use std::rc::Rc;
 use minijinja::machinery::ast::{Expr, ForLoop, Macro, Stmt};
 
 use super::budget::{Budget, Result};
-use super::expr::Args;
-use super::value::{Map, Value};
+use super::value::{Key, Kind, Map, Value};
 
 /// What a statement does to the loop around it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,23 +21,46 @@ pub(super) enum Flow {
     Continue,
 }
 
+/// Variables, and where to look for others. Shared, since a macro sees those around its declaration.
+#[derive(Debug, Default)]
+pub(super) struct Scope {
+    variables: RefCell<HashMap<String, Value>>,
+    parent: Option<Rc<Scope>>,
+}
+
+impl Scope {
+    pub(super) fn within(parent: &Rc<Scope>) -> Rc<Scope> {
+        Rc::new(Scope { variables: RefCell::default(), parent: Some(Rc::clone(parent)) })
+    }
+}
+
 /// A loop that is running.
-#[derive(Debug)]
-pub(super) struct LoopState {
+pub(super) struct LoopState<'t, 's> {
+    /// No two loops of a rendering have the same.
+    pub(super) number: usize,
     pub(super) items: Vec<Value>,
     pub(super) index: usize,
     pub(super) depth: usize,
     pub(super) last_changed: Option<Vec<Value>>,
+    statement: &'t ForLoop<'s>,
+    scope: Rc<Scope>,
+}
+
+/// A macro and the variables around its declaration.
+pub(super) struct Declared<'t, 's> {
+    pub(super) declaration: &'t Macro<'s>,
+    pub(super) scope: Rc<Scope>,
 }
 
 /// A rendering under way.
 pub(super) struct Renderer<'t, 's> {
     pub(super) budget: Budget,
-    pub(super) macros: Vec<&'t Macro<'s>>,
-    pub(super) loops: Vec<LoopState>,
+    pub(super) macros: Vec<Declared<'t, 's>>,
+    pub(super) loops: Vec<LoopState<'t, 's>>,
     /// Seconds since 1970.
     pub(super) now: i64,
-    scopes: Vec<HashMap<String, Value>>,
+    pub(super) scope: Rc<Scope>,
+    loops_begun: usize,
     /// What is being written: the output, and the blocks captured within it.
     outputs: Vec<String>,
 }
@@ -50,7 +72,8 @@ impl<'t, 's> Renderer<'t, 's> {
             macros: Vec::new(),
             loops: Vec::new(),
             now,
-            scopes: vec![globals],
+            scope: Rc::new(Scope { variables: RefCell::new(globals), parent: None }),
+            loops_begun: 0,
             outputs: vec![String::new()],
         }
     }
@@ -64,14 +87,19 @@ impl<'t, 's> Renderer<'t, 's> {
     }
 
     pub(super) fn lookup(&self, name: &str) -> Option<Value> {
-        self.scopes.iter().rev().find_map(|scope| scope.get(name)).cloned()
+        let mut scope = Some(&self.scope);
+        while let Some(here) = scope {
+            if let Some(value) = here.variables.borrow().get(name) {
+                return Some(value.clone());
+            }
+            scope = here.parent.as_ref();
+        }
+        None
     }
 
-    fn set(&mut self, name: &str, value: Value) -> Result<()> {
+    pub(super) fn set(&mut self, name: &str, value: Value) -> Result<()> {
         self.budget.take(name.len() + 64)?;
-        if let Some(scope) = self.scopes.last_mut() {
-            scope.insert(name.to_owned(), value);
-        }
+        self.scope.variables.borrow_mut().insert(name.to_owned(), value);
         Ok(())
     }
 
@@ -81,6 +109,22 @@ impl<'t, 's> Renderer<'t, 's> {
             out.push_str(text);
         }
         Ok(())
+    }
+
+    fn emit_value(&mut self, value: &Value) -> Result<()> {
+        if let Some(text) = value.as_str() {
+            return self.emit(text);
+        }
+        let text = self.budget.text_of(value)?;
+        self.emit(&text)
+    }
+
+    /// What a block makes, which has to be text.
+    fn emit_text(&mut self, value: &Value) -> Result<()> {
+        match value.as_str() {
+            Some(text) => self.emit(text),
+            None => self.budget.fail(format!("a block makes text, not {}", value.kind())),
+        }
     }
 
     fn block(&mut self, statements: &'t [Stmt<'s>]) -> Result<Flow> {
@@ -96,18 +140,28 @@ impl<'t, 's> Renderer<'t, 's> {
         Ok(Flow::On)
     }
 
-    /// A block in a scope of its own.
-    fn scoped(&mut self, statements: &'t [Stmt<'s>]) -> Result<Flow> {
-        self.scopes.push(HashMap::new());
-        let flow = self.block(statements);
-        self.scopes.pop();
-        flow
+    /// Something done in a scope.
+    pub(super) fn within<T>(
+        &mut self,
+        scope: Rc<Scope>,
+        action: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let outer = std::mem::replace(&mut self.scope, scope);
+        let result = action(self);
+        self.scope = outer;
+        result
     }
 
-    /// What a block writes.
-    fn captured(&mut self, statements: &'t [Stmt<'s>]) -> Result<String> {
+    /// A block in a scope of its own.
+    fn scoped(&mut self, statements: &'t [Stmt<'s>]) -> Result<Flow> {
+        let scope = Scope::within(&self.scope);
+        self.within(scope, |this| this.block(statements))
+    }
+
+    /// What an action writes.
+    pub(super) fn captured(&mut self, action: impl FnOnce(&mut Self) -> Result<Flow>) -> Result<String> {
         self.outputs.push(String::new());
-        let flow = self.block(statements);
+        let flow = action(self);
         let text = self.outputs.pop().unwrap_or_default();
         flow?;
         self.budget.take(text.len())?;
@@ -122,13 +176,7 @@ impl<'t, 's> Renderer<'t, 's> {
             Stmt::EmitExpr(emit) => {
                 self.budget.line = usize::from(emit.span().start_line);
                 let value = self.eval(&emit.expr)?;
-                match &value {
-                    Value::Str(text) => self.emit(text)?,
-                    other => {
-                        let text = self.budget.text_of(other)?;
-                        self.emit(&text)?;
-                    }
-                }
+                self.emit_value(&value)?;
             }
             Stmt::IfCond(cond) => {
                 self.budget.line = usize::from(cond.span().start_line);
@@ -137,7 +185,8 @@ impl<'t, 's> Renderer<'t, 's> {
             }
             Stmt::ForLoop(for_loop) => {
                 self.budget.line = usize::from(for_loop.span().start_line);
-                return self.for_loop(for_loop);
+                let iterable = self.eval(&for_loop.iter)?;
+                self.run_loop(for_loop, &iterable, 0)?;
             }
             Stmt::Set(set) => {
                 self.budget.line = usize::from(set.span().start_line);
@@ -145,47 +194,62 @@ impl<'t, 's> Renderer<'t, 's> {
                 self.assign(&set.target, value)?;
             }
             Stmt::SetBlock(set) => {
-                let text = self.captured(&set.body)?;
+                self.budget.line = usize::from(set.span().start_line);
+                let text = self.captured(|this| this.scoped(&set.body))?;
                 let value = self.filtered(set.filter.as_ref(), &text)?;
                 self.assign(&set.target, value)?;
             }
             Stmt::FilterBlock(block) => {
-                let text = self.captured(&block.body)?;
+                self.budget.line = usize::from(block.span().start_line);
+                let text = self.captured(|this| this.scoped(&block.body))?;
                 let value = self.filtered(Some(&block.filter), &text)?;
-                let text = self.budget.text_of(&value)?;
-                self.emit(&text)?;
+                self.emit_text(&value)?;
             }
             Stmt::WithBlock(with) => {
-                let mut scope = Vec::with_capacity(with.assignments.len());
+                self.budget.line = usize::from(with.span().start_line);
+                let mut values = Vec::with_capacity(with.assignments.len());
                 for (target, expr) in &with.assignments {
-                    scope.push((target, self.eval(expr)?));
+                    values.push((target, self.eval(expr)?));
                 }
-                self.scopes.push(HashMap::new());
-                for (target, value) in scope {
-                    self.assign(target, value)?;
-                }
-                let flow = self.block(&with.body);
-                self.scopes.pop();
-                return flow;
+                let scope = Scope::within(&self.scope);
+                return self.within(scope, |this| {
+                    for (target, value) in values {
+                        this.assign(target, value)?;
+                    }
+                    this.block(&with.body)
+                });
             }
-            Stmt::AutoEscape(block) => return self.block(&block.body),
+            Stmt::AutoEscape(block) => {
+                self.budget.line = usize::from(block.span().start_line);
+                if self.eval(&block.enabled)?.truth() {
+                    return self.budget.fail("autoescape is not supported");
+                }
+                return self.scoped(&block.body);
+            }
             Stmt::Macro(declaration) => {
-                self.budget.take(size_of::<usize>())?;
-                self.macros.push(declaration);
-                self.set(declaration.name, Value::Macro(self.macros.len() - 1))?;
+                let value = self.declare(declaration)?;
+                self.set(declaration.name, value)?;
             }
             Stmt::Do(call) => {
                 self.budget.line = usize::from(call.span().start_line);
-                self.call(&call.call)?;
+                self.call(&call.call, None)?;
             }
             Stmt::Continue(_) => return Ok(Flow::Continue),
             Stmt::Break(_) => return Ok(Flow::Break),
             Stmt::CallBlock(call) => {
                 self.budget.line = usize::from(call.span().start_line);
-                return self.budget.fail("{% call %} is not supported");
+                let caller = self.declare(&call.macro_decl)?;
+                let value = self.call(&call.call, Some(caller))?;
+                self.emit_text(&value)?;
             }
         }
         Ok(Flow::On)
+    }
+
+    fn declare(&mut self, declaration: &'t Macro<'s>) -> Result<Value> {
+        self.budget.take(size_of::<Declared<'_, '_>>())?;
+        self.macros.push(Declared { declaration, scope: Rc::clone(&self.scope) });
+        Ok(Value::Macro(self.macros.len() - 1))
     }
 
     fn filtered(&mut self, filter: Option<&'t Expr<'s>>, text: &str) -> Result<Value> {
@@ -202,10 +266,12 @@ impl<'t, 's> Renderer<'t, 's> {
             Expr::GetAttr(attr) => match self.eval(&attr.expr)? {
                 Value::Namespace(namespace) if value.is_plain() => {
                     self.budget.take(attr.name.len() + 96)?;
-                    namespace.borrow_mut().insert(attr.name.into(), value);
+                    namespace.borrow_mut().insert(Key::from(attr.name), value);
                     Ok(())
                 }
-                Value::Namespace(_) => self.budget.fail("a namespace cannot be part of another value"),
+                Value::Namespace(_) => {
+                    self.budget.fail(format!("{} cannot be part of another value", value.kind()))
+                }
                 other => self.budget.fail(format!("cannot assign to an attribute of {}", other.kind())),
             },
             Expr::Tuple(targets) => self.unpack(&targets.items, &value),
@@ -225,20 +291,18 @@ impl<'t, 's> Renderer<'t, 's> {
         Ok(())
     }
 
-    fn for_loop(&mut self, for_loop: &'t ForLoop<'s>) -> Result<Flow> {
-        if for_loop.recursive {
-            return self.budget.fail("recursive loops are not supported");
-        }
-        let iterable = self.eval(&for_loop.iter)?;
-        let mut items = self.iterate(&iterable)?;
+    /// A loop over a value; `depth` is above 0 where a recursive loop calls itself.
+    fn run_loop(&mut self, for_loop: &'t ForLoop<'s>, iterable: &Value, depth: usize) -> Result<()> {
+        let mut items = self.iterate(iterable)?;
         if let Some(filter) = &for_loop.filter_expr {
             let mut kept = Vec::new();
             for item in items {
                 self.budget.step(1)?;
-                self.scopes.push(HashMap::new());
-                self.assign(&for_loop.target, item.clone())?;
-                let keep = self.eval(filter)?.truth();
-                self.scopes.pop();
+                let scope = Scope::within(&self.scope);
+                let keep = self.within(scope, |this| {
+                    this.assign(&for_loop.target, item.clone())?;
+                    Ok(this.eval(filter)?.truth())
+                })?;
                 if keep {
                     kept.push(item);
                 }
@@ -246,61 +310,57 @@ impl<'t, 's> Renderer<'t, 's> {
             items = kept;
         }
         if items.is_empty() {
-            return self.scoped(&for_loop.else_body);
+            return self.scoped(&for_loop.else_body).map(drop);
         }
-        let depth = self.loops.len();
-        let count = items.len();
-        self.loops.push(LoopState { items, index: 0, depth, last_changed: None });
+        let (count, place) = (items.len(), self.loops.len());
+        self.loops_begun += 1;
+        let number = self.loops_begun;
+        let scope = Rc::clone(&self.scope);
+        let statement = for_loop;
+        self.loops.push(LoopState { number, items, index: 0, depth, last_changed: None, statement, scope });
         for index in 0..count {
             self.budget.step(1)?;
-            let Some(state) = self.loops.get_mut(depth) else { break };
+            let Some(state) = self.loops.get_mut(place) else { break };
             state.index = index;
             let Some(item) = state.items.get(index).cloned() else { break };
-            self.scopes.push(HashMap::from([("loop".to_owned(), Value::Loop(depth))]));
-            self.assign(&for_loop.target, item)?;
-            let flow = self.block(&for_loop.body)?;
-            self.scopes.pop();
+            let scope = Scope::within(&self.scope);
+            let flow = self.within(scope, |this| {
+                this.set("loop", Value::Loop(number))?;
+                this.assign(&for_loop.target, item)?;
+                this.block(&for_loop.body)
+            })?;
             if flow == Flow::Break {
+                if let Value::List(list) = iterable {
+                    list.taken.set(None);
+                }
                 break;
             }
         }
-        self.loops.truncate(depth);
-        Ok(Flow::On)
+        self.loops.truncate(place);
+        Ok(())
     }
 
-    /// Calls a macro: it sees its arguments and the template's own variables.
-    pub(super) fn call_macro(&mut self, number: usize, args: &Args) -> Result<Value> {
-        let Some(&declaration) = self.macros.get(number) else { return Ok(Value::Undefined) };
+    /// `loop(value)`: what a recursive loop writes for another value.
+    pub(super) fn recurse(&mut self, number: usize, value: &Value) -> Result<Value> {
+        let Some(state) = self.loops.iter().rev().find(|state| state.number == number) else {
+            return self.budget.fail("the loop is over");
+        };
+        let (statement, scope, depth) = (state.statement, Rc::clone(&state.scope), state.depth + 1);
+        if !statement.recursive {
+            return self.budget.fail("the loop is not recursive");
+        }
         self.budget.enter()?;
-        let n_params = declaration.args.len();
-        if args.positional.len() > n_params {
-            return self.budget.fail(format!("macro {} takes {n_params} arguments", declaration.name));
-        }
-        let inner = self.scopes.split_off(1.min(self.scopes.len()));
-        let loops = std::mem::take(&mut self.loops);
-        self.scopes.push(HashMap::new());
-        let without_default = n_params - declaration.defaults.len().min(n_params);
-        let mut positional = args.positional.iter().cloned();
-        for (i, param) in declaration.args.iter().enumerate() {
-            let Expr::Var(var) = param else { continue };
-            let named = args.named.iter().find(|(name, _)| name == var.id).map(|(_, value)| value.clone());
-            let value = match (positional.next(), named) {
-                (Some(value), _) | (None, Some(value)) => value,
-                (None, None) => {
-                    match i.checked_sub(without_default).and_then(|i| declaration.defaults.get(i)) {
-                        Some(default) => self.eval(default)?,
-                        None => Value::Undefined,
-                    }
-                }
-            };
-            self.set(var.id, value)?;
-        }
-        let text = self.captured(&declaration.body);
-        self.scopes.truncate(1);
-        self.scopes.extend(inner);
-        self.loops = loops;
+        let text = self.captured(|this| {
+            this.within(scope, |this| this.run_loop(statement, value, depth))?;
+            Ok(Flow::On)
+        })?;
         self.budget.leave();
-        let text = text?;
+        self.budget.string(&text)
+    }
+
+    /// What a macro's body writes, in a scope that has its arguments.
+    pub(super) fn macro_body(&mut self, declaration: &'t Macro<'s>, scope: Rc<Scope>) -> Result<Value> {
+        let text = self.captured(|this| this.within(scope, |this| this.block(&declaration.body)))?;
         self.budget.string(&text)
     }
 
@@ -310,13 +370,19 @@ impl<'t, 's> Renderer<'t, 's> {
             Value::Undefined => Vec::new(),
             Value::List(list) => {
                 self.budget.take(list.items.len() * size_of::<Value>())?;
-                list.items.clone()
+                let Some(taken) = list.taken.get() else {
+                    return self.budget.fail("an iterator is used again that was left half-way");
+                };
+                if list.kind == Kind::Iterator {
+                    list.taken.set(Some(list.items.len()));
+                }
+                list.items.get(taken..).unwrap_or_default().to_vec()
             }
             Value::Map(map) => {
                 self.budget.take(map.entries.len() * size_of::<Value>())?;
-                map.entries.keys().map(|key| Value::Str(Rc::clone(key))).collect()
+                map.entries.keys().map(Key::value).collect()
             }
-            Value::Str(text) => {
+            Value::Str(text) | Value::Markup(text) => {
                 self.budget.take(text.len().saturating_mul(size_of::<Value>() + 24))?;
                 let mut buffer = [0; 4];
                 text.chars().map(|c| Value::str(c.encode_utf8(&mut buffer))).collect()

@@ -4,9 +4,9 @@
 //! escapes HTML: items are separated by `, ` and `: `, and with `indent` by line breaks.
 
 use std::fmt::{self, Write};
-use std::rc::Rc;
 
-use super::value::{Map, Value, write_float};
+use super::text::{Refused, write_float};
+use super::value::{Key, Kind, Map, Value};
 use crate::limits::MAX_VALUE_DEPTH;
 use crate::special::unmarked;
 
@@ -17,20 +17,6 @@ pub(super) struct Style {
     pub(super) separators: Option<(String, String)>,
     pub(super) sort_keys: bool,
     pub(super) ensure_ascii: bool,
-}
-
-/// What a value cannot be written for.
-pub(super) enum Refused {
-    /// The text is longer than it may be.
-    Full,
-    /// A value of this kind is not JSON.
-    Kind(&'static str),
-}
-
-impl From<fmt::Error> for Refused {
-    fn from(_: fmt::Error) -> Refused {
-        Refused::Full
-    }
 }
 
 /// Writes a value as JSON.
@@ -44,8 +30,8 @@ pub(super) fn write(value: &Value, style: &Style, level: usize, out: &mut impl W
             out.write_str(if *value > 0.0 { "Infinity" } else { "-Infinity" })?;
         }
         Value::Float(value) => write_float(*value, out)?,
-        Value::Str(text) => quoted(text, style.ensure_ascii, out)?,
-        Value::List(list) => {
+        Value::Str(text) | Value::Markup(text) => quoted(text, style.ensure_ascii, out)?,
+        Value::List(list) if matches!(list.kind, Kind::List | Kind::Tuple | Kind::Group) => {
             out.write_char('[')?;
             for (i, item) in list.items.iter().enumerate() {
                 between(i, style, level + 1, out)?;
@@ -56,13 +42,16 @@ pub(super) fn write(value: &Value, style: &Style, level: usize, out: &mut impl W
         }
         Value::Map(map) => {
             let mut entries: Vec<_> = map.entries.iter().collect();
-            if style.sort_keys {
-                entries.sort_by_key(|(key, _)| *key);
+            if style.sort_keys && entries.len() > 1 {
+                if entries.iter().any(|(key, _)| key.as_str().is_none()) {
+                    return Err(Refused::Kind("a sorted map with keys that are not strings"));
+                }
+                entries.sort_by_key(|(key, _)| key.as_str());
             }
             out.write_char('{')?;
             for (i, (key, item)) in entries.into_iter().enumerate() {
                 between(i, style, level + 1, out)?;
-                quoted(key, style.ensure_ascii, out)?;
+                write_key(key, style, out)?;
                 out.write_str(style.separators.as_ref().map_or(": ", |(_, colon)| colon))?;
                 write(item, style, level + 1, out)?;
             }
@@ -70,6 +59,20 @@ pub(super) fn write(value: &Value, style: &Style, level: usize, out: &mut impl W
             out.write_char('}')?;
         }
         other => return Err(Refused::Kind(other.kind())),
+    }
+    Ok(())
+}
+
+/// A key is a string: a number or constant becomes one.
+fn write_key(key: &Key, style: &Style, out: &mut impl Write) -> Result<(), Refused> {
+    match key {
+        Key::Str(text) => quoted(text, style.ensure_ascii, out)?,
+        Key::None | Key::Bool(_) | Key::Int(_) | Key::Float(_) => {
+            out.write_char('"')?;
+            write(&key.value(), style, 0, out)?;
+            out.write_char('"')?;
+        }
+        Key::Undefined | Key::Tuple(_) => return Err(Refused::Kind("a key of this type")),
     }
     Ok(())
 }
@@ -108,7 +111,7 @@ fn quoted(text: &str, ensure_ascii: bool, out: &mut impl Write) -> fmt::Result {
             '\u{8}' => out.write_str("\\b")?,
             '\u{c}' => out.write_str("\\f")?,
             c if c < ' ' => write!(out, "\\u{:04x}", u32::from(c))?,
-            c if ensure_ascii && !c.is_ascii() => {
+            c if ensure_ascii && c > '~' => {
                 let mut units = [0; 2];
                 for unit in c.encode_utf16(&mut units) {
                     write!(out, "\\u{unit:04x}")?;
@@ -129,9 +132,10 @@ pub(super) fn from_json(json: &serde_json::Value, level: usize, bytes: &mut usiz
     Some(match json {
         serde_json::Value::Null => Value::None,
         serde_json::Value::Bool(value) => Value::Bool(*value),
-        serde_json::Value::Number(number) => match number.as_i64() {
-            Some(value) => Value::Int(value),
-            None => Value::Float(number.as_f64()?),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(value), _) => Value::Int(value.into()),
+            (None, Some(value)) => Value::Int(value.into()),
+            (None, None) => Value::Float(number.as_f64()?),
         },
         serde_json::Value::String(text) => {
             *bytes = bytes.saturating_add(text.len());
@@ -144,8 +148,8 @@ pub(super) fn from_json(json: &serde_json::Value, level: usize, bytes: &mut usiz
         serde_json::Value::Object(entries) => {
             let mut map = Map::with_capacity(entries.len());
             for (key, item) in entries {
-                *bytes = bytes.saturating_add(key.len() + 64);
-                map.insert(Rc::from(unmarked(key).as_ref()), from_json(item, level + 1, bytes)?);
+                *bytes = bytes.saturating_add(key.len() + 96);
+                map.insert(Key::from(unmarked(key).as_ref()), from_json(item, level + 1, bytes)?);
             }
             Value::map(map)
         }

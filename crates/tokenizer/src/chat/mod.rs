@@ -6,14 +6,28 @@
 //! and functions it passes. minijinja parses; evaluation is this crate's own, because every step, byte and level has to be counted
 //! for a hostile template to be harmless, and because Python's forms (`True`, `['a']`) are what models were trained on.
 
+mod args;
+mod attributes;
 mod budget;
+mod calls;
+mod characters;
 mod eval;
 mod expr;
 mod filters;
+mod format;
+mod functions;
 mod json;
+mod key;
+mod literal;
 mod methods;
+mod number;
+mod operators;
+mod predicates;
 mod source;
+mod strings;
+mod text;
 mod time;
+mod uses;
 mod value;
 
 use std::collections::HashMap;

@@ -7,6 +7,7 @@ use minijinja::machinery::ast::Stmt;
 use minijinja::machinery::{Token, parse as parse_jinja, tokenize};
 use minijinja::syntax::SyntaxConfig;
 
+use super::literal::respelled;
 use crate::error::TokenizerError;
 use crate::limits::{MAX_TAG_TOKENS, MAX_TEMPLATE_BYTES, MAX_TEMPLATE_CHAIN};
 
@@ -20,7 +21,7 @@ fn syntax_error(error: &minijinja::Error) -> TokenizerError {
 }
 
 /// Checks a template's size and shape, gives its lines the ends that Jinja 2's lexer gives them (`\n`, whatever the file was saved
-/// with), and makes `{% generation %}` a block without meaning.
+/// with), writes Python's escapes as the parser reads them, and makes `{% generation %}` a block without meaning.
 pub(super) fn prepare(source: &str) -> Result<String, TokenizerError> {
     if source.len() > MAX_TEMPLATE_BYTES {
         let (limit, found) = (MAX_TEMPLATE_BYTES as u64, source.len() as u64);
@@ -42,13 +43,25 @@ pub(super) fn prepare(source: &str) -> Result<String, TokenizerError> {
                 line: usize::from(span.start_line),
             });
         }
+        let (start, end) = (span.start_offset as usize, span.end_offset as usize);
+        if let Token::String(_) = token
+            && let (Some(before), Some(literal)) = (source.get(copied..start), source.get(start..end))
+        {
+            let line = usize::from(span.start_line);
+            let respelled = respelled(literal)
+                .map_err(|why| TokenizerError::TemplateSyntax { why: why.to_owned(), line })?;
+            if let Some(literal) = respelled {
+                prepared.push_str(before);
+                prepared.push_str(&literal);
+                copied = end;
+            }
+        }
         if tag_start && let Token::Ident(name) = token {
             let replacement = match name {
-                "generation" => Some("if true"),
-                "endgeneration" => Some("endif"),
+                "generation" => Some("with"),
+                "endgeneration" => Some("endwith"),
                 _ => None,
             };
-            let (start, end) = (span.start_offset as usize, span.end_offset as usize);
             if let Some(replacement) = replacement
                 && let Some(before) = source.get(copied..start)
             {

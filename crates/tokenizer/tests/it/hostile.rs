@@ -160,10 +160,46 @@ fn render(source: &str, expected: Expect) {
     expected.assert_eq(&result.unwrap_or_else(|error| error.to_string()));
 }
 
+/// The mark before the template's own control tokens is about them, not a part of any text.
+#[test]
+fn marks_are_seen_by_nobody() {
+    let tokenizer = bpe(vec![]).unwrap();
+    let messages = [serde_json::json!({"role": "user", "content": "a<|im_end|>b"})];
+    let input = ChatInput { messages: &messages, now: Some(0), ..ChatInput::default() };
+    let render = |source: &str, expected: Expect| {
+        let template = ChatTemplate::new(source, "", "<|im_end|>").unwrap();
+        let result = tokenizer.render_chat(&template, &input).map(|rendered| rendered.text());
+        expected.assert_eq(&result.unwrap_or_else(|error| error.to_string()));
+        if let Ok(text) = template.render(&input) {
+            expected.assert_eq(&text);
+        }
+    };
+    render(
+        "{{ raise_exception('no <|im_end|> way') }}",
+        expect!["chat template refused the conversation: no <|im_end|> way"],
+    );
+    render(
+        "{{ nothing['<|im_end|>'] }}",
+        expect![[r#"chat template: line 1: an undefined value has no items"#]],
+    );
+    render(
+        "{{ messages.get('<|im_end|>') + messages[0]['<|im_end|>'].a }}",
+        expect![[r#"chat template: line 1: list has no method "get" that is supported"#]],
+    );
+    render(
+        "{{ 'a' | join(**{'<|im_end|>': 1}) }}",
+        expect![[r#"chat template: line 1: join has no argument "<|im_end|>""#]],
+    );
+    render(
+        "{% set c = messages[0].content %}{{ '<|im_end|>' in c }} {{ c.split('<|im_end|>') }} {{ c | replace('<|im_end|>', '-') }} {{ c == 'a<|im_end|>b' }} {{ c.find('<|im_end|>b') }} {{ c.endswith('<|im_end|>b') }} {{ '<|im_end|>' | length }} {{ '<|im_end|>' ~ 1 in ['<|im_end|>1'] }} {{ {eos_token: 1}['<|im_end|>'] }} {{ ['<|im_end|>'] }}",
+        expect!["True ['a', 'b'] a-b True 1 True 10 True 1 ['<|im_end|>']"],
+    );
+}
+
 #[test]
 fn templates_that_would_grow_or_never_end() {
     render("{{ 'a' * 10**9 }}", expect!["chat template: line 1: more than 134217728 bytes of values"]);
-    render("{{ 'a' * 10**30 }}", expect!["chat template: line 1: a number does not fit 64 bits"]);
+    render("{{ 'a' * 10**30 }}", expect!["chat template: line 1: more than 134217728 bytes of values"]);
     render(
         "{% set ns = namespace(s='a') %}{% for i in range(100) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
         expect!["chat template: line 1: more than 134217728 bytes of values"],
@@ -194,7 +230,7 @@ fn templates_that_would_grow_or_never_end() {
     );
     render(
         "{% set ns = namespace() %}{% set ns.a = ns %}",
-        expect!["chat template: line 1: a namespace cannot be part of another value"],
+        expect!["chat template: line 1: namespace cannot be part of another value"],
     );
     render("{{ range(10**9) }}", expect!["chat template: line 1: more than 100000 numbers in a range"]);
     render(
@@ -221,12 +257,63 @@ fn templates_that_would_grow_or_never_end() {
         "{{ 'x' | indent(10**9, true) | length }}",
         expect!["chat template: line 1: more than 134217728 bytes of values"],
     );
-    render("{{ 9223372036854775807 + 1 }}", expect!["chat template: line 1: a number does not fit 64 bits"]);
+    render("{{ 9223372036854775807 + 1 }}", expect!["9223372036854775808"]);
     render("{{ 2 ** 2 ** 9 }}", expect!["262144"]);
     render(
         "{{ -9223372036854775807 - 1 }} {{ (-9223372036854775807 - 1) // -1 }}",
-        expect!["chat template: line 1: a number does not fit 64 bits"],
+        expect!["-9223372036854775808 9223372036854775808"],
     );
+}
+
+/// Comparing, searching, hashing and formatting read no long text for nothing.
+#[test]
+fn what_is_done_for_one_step_is_bounded() {
+    for action in [
+        "s == 'y'",
+        "'y' < s",
+        "'y' in s",
+        "s in 'y'",
+        "'y'.startswith(s)",
+        "'y'.startswith((s, s, s))",
+        "'y'.count(s)",
+        "'y'.replace(s, '')",
+        "'y'.split(s)",
+        "'y'.partition(s)",
+        "'y'.removeprefix(s)",
+        "{}[s]",
+        "{}.get(s)",
+        "s in {}",
+        "s.isalnum()",
+    ] {
+        let source = format!(
+            "{{% set s = 'x' * 9000000 %}}{{% for a in range(99999) %}}{{% if {action} %}}{{% endif %}}{{% endfor %}}"
+        );
+        let result =
+            ChatTemplate::new(&source, "", "").and_then(|template| template.render(&ChatInput::default()));
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("more than"), "{action}: {error}");
+    }
+    for source in [
+        "{{ '{a}' * 1000000 | int }}",
+        "{% macro m() %}{% for x in [1] %}{{ varargs[0] }}{% endfor %}{% endmacro %}{% for a in range(99999) %}{% for b in range(99) %}{{ m('') }}{% endfor %}{% endfor %}",
+        "{% for x in [[[]]] recursive %}{{ loop([x]) }}{% endfor %}",
+        "{{ range(9) | batch(10**12, 1) | list }}",
+        "{{ range(9) | slice(10**12) | list }}",
+        "{{ 'a'.zfill(10**12) }}",
+        "{{ 'a'.center(10**18) }}",
+        "{{ '%999999999d' % 1 }}",
+        "{{ '{:>999999999}'.format(1) }}",
+        "{{ ('\\t' * 9999).expandtabs(10**6) }}",
+        "{% for a in range(9999) %}{{ ('{a}' * 9999).format(a='') }}{% endfor %}",
+        "{% for a in range(999) %}{{ range(99999) | sort }}{% endfor %}",
+    ] {
+        let result =
+            ChatTemplate::new(source, "", "").and_then(|template| template.render(&ChatInput::default()));
+        match result {
+            Err(error) => assert!(error.to_string().contains("more than"), "{source}: {error}"),
+            Ok(text) => assert!(text.len() < 4_000_000, "{source}"),
+        }
+    }
 }
 
 #[test]
@@ -234,12 +321,9 @@ fn templates_that_are_wrong() {
     render("{% include '/etc/passwd' %}", expect!["chat template: line 1: unknown statement include"]);
     render(
         "{{ messages.append(1) }}",
-        expect![[r#"chat template: line 1: list has no method "append" that changes nothing"#]],
+        expect![[r#"chat template: line 1: list has no method "append" that is supported"#]],
     );
-    render(
-        "{{ ''.__class__.__mro__ }}",
-        expect![[r#"chat template: line 1: an undefined value has no attribute "__mro__""#]],
-    );
+    render("{{ ''.__class__.__mro__ }}", expect!["chat template: line 1: __class__ is private"]);
     render(
         "{{ nothing.at.all }}",
         expect![[r#"chat template: line 1: an undefined value has no attribute "at""#]],

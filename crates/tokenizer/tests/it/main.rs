@@ -1,10 +1,12 @@
 //! The tokenizer against published vocabularies, reference implementations and hostile input.
 
 mod chat;
+mod differential;
 mod fixtures;
 mod forged;
 mod hf;
 mod hostile;
+mod jinja;
 mod properties;
 mod smollm2;
 mod vectors;
