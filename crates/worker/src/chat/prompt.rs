@@ -41,7 +41,9 @@ pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat) -> Result<Written, Work
                 if shape.parts && !reads.parts && is_printed(&text) {
                     continue;
                 }
-                match left_out(chat, &text) {
+                // One that never reads messages writes its own prompt for every conversation.
+                let is_of_messages = template.source().contains("messages");
+                match left_out(chat, &text).filter(|_| is_of_messages) {
                     None => return Ok(Written { rendered, text, family }),
                     Some(wrong) => wrong,
                 }

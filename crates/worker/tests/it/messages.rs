@@ -300,6 +300,7 @@ fn what_a_template_leaves_out_is_named() {
         assert!(prompt.contains("# Tools") && prompt.contains(r#"{"name":"weather"}"#), "{prompt}");
         assert!(prompt.trim_end_matches(']').ends_with("</tool_call>\n\nsunny?"), "{prompt}");
     }
+    assert_eq!(render("A prompt of its own.", &said(&[("user", "hi")])), "A prompt of its own.");
     let none = "<tool_call>{{ messages[0].content }}";
     assert_eq!(
         render(none, &Chat { tools: weather(), ..said(&[("user", "sunny?")]) }),
