@@ -31,10 +31,17 @@ check('speed, load and cache move while an answer comes', { sampling: { temperat
 check('memory, device, model and time are what /health says', async (page) => {
   await ready(page);
   const health = await server.health();
-  const mebibytes = Object.values(health.memory_bytes).reduce((a, b) => a + b) / 2 ** 20;
+  const { weights, kv_cache, activations } = health.memory_bytes;
+  const text = (size) => size < 2 ** 30 ? [size / 2 ** 20, 'MiB'] : [size / 2 ** 30, 'GiB'];
   await until('memory is shown', async () => /\d/.test(await shown(page, 'memory')), 5);
-  const [, value, unit] = /^([\d.]+) (MiB|GiB) resident$/.exec(await shown(page, 'memory'));
-  assert.ok(Math.abs(Number(value) * (unit === 'GiB' ? 1024 : 1) / mebibytes - 1) < 0.01, `${value} ${unit} is not ${mebibytes} MiB`);
+  const [, model, unit, rest, restUnit] = /^([\d.]+) (MiB|GiB) model \+ ([\d.]+) (MiB|GiB)$/.exec(await shown(page, 'memory'));
+  for (const [value, its, size] of [[model, unit, weights], [rest, restUnit, kv_cache + activations]]) {
+    const [expected, expectedUnit] = text(size);
+    assert.equal(its, expectedUnit);
+    assert.ok(Math.abs(Number(value) / expected - 1) < 0.01, `${value} ${its} is not ${size} bytes`);
+  }
+  const plan = health.memory_plan;
+  assert.match(await page.getAttribute('#memory', 'title'), new RegExp(`for ${plan.kv_cache_positions.toLocaleString('en')} positions \\(${plan.sequences} sequences of up to ${plan.context_length.toLocaleString('en')}\\)`));
   assert.equal(health.vram_bytes_used, 0);
   assert.equal(await shown(page, 'device'), health.device);
   assert.equal(await shown(page, 'model'), health.model);

@@ -71,8 +71,8 @@ export class Status {
     set('kv-text', this.health && (kv > 0 && kv < 1 ? '<1%' : `${Math.round(kv)}%`));
     $('kv').setAttribute('aria-valuenow', Math.round(kv));
     $('kv').firstChild.style.width = `${kv}%`;
-    set('memory', used && `${bytes(used)}${found.resident ? ' resident' : ''}`);
-    $('memory').title = Object.entries(memory).map(([name, size]) => `${name.replace('_', ' ')} ${bytes(size)}`).join(', ');
+    set('memory', memory.weights ? `${bytes(memory.weights)} model + ${bytes(used - memory.weights)}` : used && bytes(used));
+    $('memory').title = memoryParts(found);
     set('device', found.device);
     set('uptime', found.uptime_seconds != null && duration(found.uptime_seconds));
   }
@@ -93,6 +93,13 @@ export class Status {
     $('spark').setAttribute('aria-label', `Tokens per second of the whole server in the last two minutes: now ${now == null ? 'unknown' : rate(now)}, peak ${rate(peak)}`);
   }
 }
+
+/** What the memory is made of. A CPU's KV cache is reserved and becomes resident as it fills. */
+const memoryParts = ({ memory_bytes: memory, memory_plan: plan }) => memory ? [
+  `weights ${bytes(memory.weights)}`,
+  `KV cache ${bytes(memory.kv_cache)}${plan ? ` for ${count(plan.kv_cache_positions)} positions (${count(plan.sequences)} sequences of up to ${count(plan.context_length)})` : ''}`,
+  `activations ${bytes(memory.activations)}`,
+].join(', ') : '';
 
 const set = (id, text) => { $(id).textContent = text || '–'; };
 

@@ -23,6 +23,7 @@ struct Health<'a> {
     quant_kind: &'a str,
     vram_bytes_used: u64,
     memory_bytes: Memory,
+    memory_plan: Plan,
     tokenizer_kind: &'a str,
     vocab_size: usize,
     context_length: usize,
@@ -41,6 +42,17 @@ struct Memory {
     weights: u64,
     kv_cache: u64,
     activations: u64,
+}
+
+/// What the KV cache was sized for.
+#[derive(Debug, Serialize)]
+struct Plan {
+    /// Sequences that can run at once.
+    sequences: usize,
+    /// Positions that one sequence can hold.
+    context_length: usize,
+    /// Positions that all sequences together can hold.
+    kv_cache_positions: usize,
 }
 
 /// GET /health.
@@ -84,6 +96,11 @@ fn of<'a>(app: &App, served: &'a Served, is_healthy: bool) -> Health<'a> {
             weights: memory.weights,
             kv_cache: memory.kv_cache,
             activations: memory.activations,
+        },
+        memory_plan: Plan {
+            sequences: limits.n_slot,
+            context_length: engine.capacity(),
+            kv_cache_positions: limits.n_page.saturating_mul(limits.page_size),
         },
         tokenizer_kind: &info.tokenizer_kind,
         vocab_size: limits.n_vocab,

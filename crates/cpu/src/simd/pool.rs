@@ -2,22 +2,36 @@
 //!
 //! A decoded token is some 150 short parallel sections; waking a sleeping thread for each would cost more than the work. Tasks are
 //! claimed one by one from a counter, so a thread that the system holds up delays nothing but the task it has begun.
+//!
+//! Where other programs want the same cores, spinning takes from this process's own share: a scheduler that shares time fairly lets a
+//! thread that slept go first, and one that spun wait. So the owner sleeps when a section's last task takes long, and once such a wait shows
+//! that a thread was held up, workers spin less until sections end promptly again.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::hint::spin_loop;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Bits of the claim word that count tasks; it holds epoch, number of tasks and next task.
 const TASK_BITS: u32 = 20;
 const TASK_MASK: u64 = (1 << TASK_BITS) - 1;
 
-/// Looks at the claim word before a worker sleeps: some 100 microseconds.
+/// Looks at the claim word before a worker sleeps, where the cores are this process's own: some 100 microseconds.
 const SPINS: u32 = 20_000;
+
+/// Likewise where other programs want the cores, and for the owner that waits for a section's last task: some 10 microseconds.
+const FEW_SPINS: u32 = 2_000;
+
+/// An owner that waits longer waits for a thread that another program holds up: schedulers hand out cores by milliseconds.
+const HELD_UP: Duration = Duration::from_millis(1);
+
+/// Sections in a row without such a wait after which the cores count as this process's own again: some ten tokens.
+const CALM_SECTIONS: u32 = 1_500;
 
 type Task = dyn Fn(usize) + Sync;
 
@@ -29,6 +43,12 @@ struct Shared {
     done: AtomicUsize,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     stop: AtomicBool,
+    /// How often a worker looks for work before it sleeps.
+    spins: AtomicU32,
+    /// Whether the owner sleeps until the section's last task is done.
+    owner_sleeps: AtomicBool,
+    owner: Mutex<()>,
+    finished: Condvar,
     sleepers: Mutex<usize>,
     wake: Condvar,
 }
@@ -63,7 +83,13 @@ impl Shared {
                     {
                         *lock(&self.panic) = Some(panic);
                     }
-                    self.done.fetch_add(1, Ordering::Release);
+                    // Sequentially consistent, as the owner's store and load are: either it sees this task done, or this
+                    // thread sees it asleep.
+                    let done = self.done.fetch_add(1, Ordering::SeqCst) + 1;
+                    if done as u64 == n && self.owner_sleeps.load(Ordering::SeqCst) {
+                        drop(lock(&self.owner));
+                        self.finished.notify_one();
+                    }
                     return true;
                 }
                 Err(now) => word = now,
@@ -76,7 +102,7 @@ impl Shared {
         while !self.stop.load(Ordering::Acquire) {
             if self.run_one() {
                 idle = 0;
-            } else if idle < SPINS {
+            } else if idle < self.spins.load(Ordering::Relaxed) {
                 idle += 1;
                 spin_loop();
             } else {
@@ -112,6 +138,8 @@ pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     epoch: Cell<u64>,
+    /// Sections in a row whose last task was not held up.
+    calm: Cell<u32>,
     /// Not Sync: a section cannot be started from within another.
     _one_owner: PhantomData<Cell<()>>,
 }
@@ -126,6 +154,10 @@ impl Pool {
             done: AtomicUsize::new(0),
             panic: Mutex::new(None),
             stop: AtomicBool::new(false),
+            spins: AtomicU32::new(SPINS),
+            owner_sleeps: AtomicBool::new(false),
+            owner: Mutex::new(()),
+            finished: Condvar::new(),
             sleepers: Mutex::new(0),
             wake: Condvar::new(),
         });
@@ -135,7 +167,7 @@ impl Pool {
                 std::thread::Builder::new().name(format!("cpu-{n}")).spawn(move || shared.work()).ok()
             })
             .collect();
-        Pool { shared, workers, epoch: Cell::new(0), _one_owner: PhantomData }
+        Pool { shared, workers, epoch: Cell::new(0), calm: Cell::new(0), _one_owner: PhantomData }
     }
 
     /// Threads, the owner among them.
@@ -170,11 +202,40 @@ impl Pool {
         self.shared.claim.store(word, Ordering::Release);
         self.shared.wake();
         while self.shared.run_one() {}
-        while self.shared.done.load(Ordering::Acquire) < n {
-            spin_loop();
-        }
+        self.wait(n);
         if let Some(panic) = lock(&self.shared.panic).take() {
             resume_unwind(panic);
+        }
+    }
+
+    /// Until all `n` tasks of the section are done.
+    fn wait(&self, n: usize) {
+        let shared = &self.shared;
+        for _ in 0..FEW_SPINS {
+            if shared.done.load(Ordering::Acquire) >= n {
+                return self.count_calm();
+            }
+            spin_loop();
+        }
+        let began = Instant::now();
+        let mut guard = lock(&shared.owner);
+        shared.owner_sleeps.store(true, Ordering::SeqCst);
+        while shared.done.load(Ordering::SeqCst) < n {
+            guard = shared.finished.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        shared.owner_sleeps.store(false, Ordering::SeqCst);
+        drop(guard);
+        if began.elapsed() < HELD_UP {
+            return self.count_calm();
+        }
+        self.calm.set(0);
+        shared.spins.store(FEW_SPINS, Ordering::Relaxed);
+    }
+
+    fn count_calm(&self) {
+        self.calm.set(self.calm.get().saturating_add(1));
+        if self.calm.get() == CALM_SECTIONS {
+            self.shared.spins.store(SPINS, Ordering::Relaxed);
         }
     }
 
@@ -241,6 +302,33 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(50));
         pool.chunks(&mut data, 10, &|i, piece| piece.iter_mut().for_each(|v| *v += i));
         assert!(data.iter().enumerate().all(|(at, &v)| v == 2 * (at / 10)));
+    }
+
+    #[test]
+    fn a_thread_that_is_held_up_makes_waiting_cheap_until_sections_end_promptly() {
+        let pool = Pool::new(2);
+        let owner = std::thread::current().id();
+        let spins = || pool.shared.spins.load(Ordering::Relaxed);
+        let (entered, is_late) = (AtomicUsize::new(0), AtomicBool::new(false));
+        // Both threads have a task at the same time, so the worker has one; it takes its time over it.
+        pool.run(2, &|_| {
+            entered.fetch_add(1, Ordering::SeqCst);
+            while entered.load(Ordering::SeqCst) < 2 {
+                std::thread::yield_now();
+            }
+            if std::thread::current().id() != owner {
+                std::thread::sleep(Duration::from_millis(20));
+                is_late.store(true, Ordering::SeqCst);
+            }
+        });
+        assert!(is_late.into_inner(), "the section ended before its last task");
+        assert_eq!(spins(), FEW_SPINS);
+        // Other programs may hold threads up here too: until enough sections in a row were prompt.
+        let is_calm = (0..1_000_000).any(|_| {
+            pool.run(2, &|_| ());
+            spins() == SPINS
+        });
+        assert!(is_calm);
     }
 
     #[test]
