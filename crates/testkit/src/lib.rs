@@ -52,6 +52,15 @@ pub struct Golden {
     pub greedy: Vec<u32>,
 }
 
+/// Golden models that the GPU's kernels refuse: a cap of attention's scores, heads of 48 values, 72 rotated values of a head.
+const NOT_ON_GPU: [&str; 3] = ["gemma2-", "gemma3-q4_0", "phi4-mini-"];
+
+/// The golden models that a GPU runs.
+#[must_use]
+pub fn golden_on_gpu() -> Vec<Golden> {
+    golden().into_iter().filter(|model| !NOT_ON_GPU.iter().any(|name| model.name.starts_with(name))).collect()
+}
+
 /// The folder of the golden models: `$WORKER_ORCD_GOLDEN`, or `tests/golden` at the root.
 #[must_use]
 pub fn golden_folder() -> PathBuf {

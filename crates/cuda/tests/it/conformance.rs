@@ -7,7 +7,7 @@ use model::batch::Want;
 use model::stage::Stage;
 use model::{Batch, Executor, KvType, Model};
 use testkit::steps::{last, prompt};
-use testkit::{golden, nmse};
+use testkit::{golden_on_gpu, nmse};
 
 use crate::gpu::gpu;
 use crate::models::executor_with;
@@ -44,7 +44,9 @@ fn exact(path: &std::path::Path, tokens: &[u32], kv_type: KvType) -> Trace {
 fn every_stage_agrees_with_the_exact_executor() {
     let Some(_gpu) = gpu() else { return };
     let mut failures = Vec::new();
-    for (model, kv_type) in golden().iter().flat_map(|model| KvType::ALL.map(|kv_type| (model, kv_type))) {
+    for (model, kv_type) in
+        golden_on_gpu().iter().flat_map(|model| KvType::ALL.map(|kv_type| (model, kv_type)))
+    {
         let tokens = &model.cases[0].0;
         let expected = exact(&model.path, tokens, kv_type);
         let options = cuda::Options { n_ctx: tokens.len(), n_row: 512, kv_type, ..cuda::Options::default() };
