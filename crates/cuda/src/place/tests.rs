@@ -18,7 +18,7 @@ fn what_the_kernels_do_not_do_is_refused_by_name() {
         let what = place(&model).map(|_| ()).expect_err(&golden.name).what;
         let expected = match golden.name.split('-').next() {
             Some("gemma2") => "cap of attention's scores",
-            Some("gemma3") => "head size",
+            Some("gemma3" | "llama") => "head size",
             _ => "rotated values of a head",
         };
         assert_eq!(what, expected, "{}", golden.name);

@@ -278,6 +278,17 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// Refuses a switch that is off, where off means something that this reader has no use for.
+    ///
+    /// # Errors
+    /// It is there and false.
+    pub fn refuse_false(&self, key: &str) -> Result<(), ModelError> {
+        match self.gguf.metadata().bool_of(&self.name(key))? {
+            Some(false) => Err(self.wrong(key, "true", false)),
+            _ => Ok(()),
+        }
+    }
+
     /// `attention.sliding_window`: absent and 0 mean none.
     ///
     /// # Errors
