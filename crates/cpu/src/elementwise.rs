@@ -24,6 +24,27 @@ fn add_piece(x: &mut [f32], y: &[f32]) {
     }
 }
 
+/// `x += factor * y`.
+pub(crate) fn add_scaled(pool: &Pool, x: &mut [f32], factor: f32, y: &[f32]) {
+    if factor == 1.0 {
+        return add(pool, x, y);
+    }
+    pool.chunks(x, PIECE, &|piece, x| {
+        x.iter_mut().zip(&y[piece * PIECE..]).for_each(|(x, y)| *x += factor * y);
+    });
+}
+
+/// `x = cap * tanh(factor * x / cap)`, or `factor * x` without a cap.
+pub(crate) fn scale_and_cap(pool: &Pool, x: &mut [f32], factor: f32, cap: Option<f32>) {
+    if factor == 1.0 && cap.is_none() {
+        return;
+    }
+    pool.chunks(x, PIECE, &|_, x| match cap {
+        Some(cap) => x.iter_mut().for_each(|x| *x = cap * (factor * *x / cap).tanh()),
+        None => x.iter_mut().for_each(|x| *x *= factor),
+    });
+}
+
 /// Adds a linear map's bias to its outputs `[n_row, n_out]`.
 pub(crate) fn add_bias(pool: &Pool, linear: &Linear, out: &mut [f32]) {
     if let Some(bias) = &linear.bias {
@@ -51,6 +72,17 @@ pub(crate) fn normalise(norm: Norm, weights: &NormWeights, x: &[f32], out: &mut 
     if let Some(bias) = &weights.bias {
         add_piece(out, bias);
     }
+}
+
+/// `x = rms_norm(x)` of consecutive groups of as many values as `weight` has: of heads, or of whole rows.
+pub(crate) fn normalise_groups(pool: &Pool, eps: f32, weight: &[f32], rows: &mut [f32]) {
+    let n = weight.len();
+    pool.chunks(rows, PIECE.div_ceil(n) * n, &|_, rows| {
+        for group in rows.chunks_exact_mut(n) {
+            let scale = 1.0 / (dot(group, group) / n as f32 + eps).sqrt();
+            group.iter_mut().zip(weight).for_each(|(x, w)| *x *= scale * w);
+        }
+    });
 }
 
 /// The angles of a step's rows.

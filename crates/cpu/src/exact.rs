@@ -77,7 +77,8 @@ impl Kernels for Exact {
     }
 
     fn attend(&mut self, pool: &Pool, attention: &Attention, queries: &Queries<'_>, out: &mut [f32]) {
-        let Attention { n_head, head_dim, scale, .. } = *attention;
+        let Attention { n_head, head_dim, scale, score_cap, .. } = *attention;
+        let capped = |score: f32| score_cap.map_or(score, |cap| cap * (score / cap).tanh());
         let (k, v, shape) = (&self.k, &self.v, self.shape);
         pool.chunks(out, head_dim, &|index, out| {
             let (r, head) = (index / n_head, index % n_head);
@@ -87,7 +88,7 @@ impl Kernels for Exact {
             let first = attention.window[queries.layer].map_or(0, |w| (place.position + 1).saturating_sub(w));
             let at = |position| shape.row_at(queries.layer, Place { position, ..place }, kv_head);
             let mut scores: Vec<f32> =
-                (first..=place.position).map(|j| scale * dot(q, &k[at(j)..][..head_dim])).collect();
+                (first..=place.position).map(|j| capped(scale * dot(q, &k[at(j)..][..head_dim]))).collect();
             let sink = queries.sinks.map(|sinks| sinks[head]);
             let max = scores.iter().copied().chain(sink).fold(f32::NEG_INFINITY, f32::max);
             let mut sum = sink.map_or(0.0, |s| (s - max).exp());

@@ -27,7 +27,8 @@ pub struct CpuExecutor {
     plan: MemoryPlan,
     kernels: Box<dyn Kernels>,
     pool: Pool,
-    rope: Option<RopeTable>,
+    /// One for each kind of rotation.
+    ropes: Vec<RopeTable>,
     sampler: Sampler,
     slots: Vec<SlotState>,
     next_ticket: u64,
@@ -83,9 +84,9 @@ impl CpuExecutor {
                 options.isa.unwrap_or_else(crate::simd::isa::Isa::detect),
             ))
         };
-        let rope = match &arch.position {
-            Position::Rope(rope) => Some(RopeTable::new(rope, n_ctx)),
-            Position::Learned => None,
+        let ropes = match &arch.position {
+            Position::Rope(ropes) => ropes.kinds.iter().map(|rope| RopeTable::new(rope, n_ctx)).collect(),
+            Position::Learned => Vec::new(),
         };
         let limits = Limits {
             page_size: shape.page_size,
@@ -101,7 +102,7 @@ impl CpuExecutor {
             plan,
             kernels,
             pool: Pool::new(options.threads),
-            rope,
+            ropes,
             sampler: Sampler::default(),
             slots: (0..options.n_slot).map(|_| SlotState::default()).collect(),
             next_ticket: 0,
@@ -139,12 +140,8 @@ impl CpuExecutor {
         let tokens: Vec<u32> = rows.iter().map(|r| r.token).collect();
         let places: Vec<Place<'_>> =
             rows.iter().map(|r| Place { position: r.position, pages: &batch.spans[r.span].pages }).collect();
-        let mut forward = Forward {
-            model: &self.model,
-            pool: &self.pool,
-            kernels: &mut *self.kernels,
-            rope: self.rope.as_ref(),
-        };
+        let mut forward =
+            Forward { model: &self.model, pool: &self.pool, kernels: &mut *self.kernels, ropes: &self.ropes };
         let step = StepRows { tokens: &tokens, places: &places, n_prompt };
         forward.layers(&mut self.buffers, &step, observe);
 

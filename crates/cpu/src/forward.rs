@@ -2,13 +2,13 @@
 //!
 //! Rows are ordered prompts first, then generated rows, so that each kind is one contiguous block. `x` is the residual stream.
 
-use model::architecture::Position;
+use model::architecture::{Position, Temperature};
 use model::rope::RopeTable;
 use model::stage::Stage;
 use model::weights::{Ffn, Layer, Linear, NormWeights};
 use model::{Matrix, Model};
 
-use crate::elementwise::{Turns, add, add_bias, normalise};
+use crate::elementwise::{Turns, add_bias, add_scaled, normalise, normalise_groups, scale_and_cap};
 use crate::experts;
 use crate::kernels::{Kernels, Place, Product, Queries, Rows};
 use crate::simd::pool::Pool;
@@ -21,7 +21,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) model: &'a Model,
     pub(crate) pool: &'a Pool,
     pub(crate) kernels: &'a mut dyn Kernels,
-    pub(crate) rope: Option<&'a RopeTable>,
+    /// One for each kind of rotation that the model has.
+    pub(crate) ropes: &'a [RopeTable],
 }
 
 /// Rows of a step's intermediate results, kept from step to step: fresh memory for each would cost more than some of the stages.
@@ -73,18 +74,14 @@ impl Forward<'_> {
         let (q, a) = (q.get(n_row * arch.attention.n_q()), a.get(n_row * arch.attention.n_q()));
         let (k, v) = (k.get(n_row * arch.attention.n_kv()), v.get(n_row * arch.attention.n_kv()));
         let out = out.get(x.len());
-        let turns = self.rope.map(|rope| Turns::new(rope, step.places));
+        let turns: Vec<Turns> = self.ropes.iter().map(|rope| Turns::new(rope, step.places)).collect();
         self.embed(step, x);
         observe(Stage::Embed, 0, x);
         for (n, layer) in model.weights.layers.iter().enumerate() {
-            self.norm(&layer.attn_norm, x, normed);
+            let rows = self.normed(layer.attn_norm.as_ref(), (x, &mut *normed), step.n_prompt);
             let qkv = [&layer.attn_q, &layer.attn_k, &layer.attn_v];
-            let rows = Rows { data: normed, n_cols: arch.n_embd, n_prompt: step.n_prompt };
             self.linears(rows, qkv, [&mut *q, &mut *k, &mut *v]);
-            if let (Some(turns), Position::Rope(rope)) = (&turns, &arch.position) {
-                turns.apply(self.pool, rope.pairing, arch.attention.head_dim, q);
-                turns.apply(self.pool, rope.pairing, arch.attention.head_dim, k);
-            }
+            self.place(n, step.places, &turns, [&mut *q, &mut *k]);
             self.kernels.write_kv(self.pool, n, step.places, [k, v]);
             observe(Stage::Qkv, n, q);
 
@@ -98,13 +95,12 @@ impl Forward<'_> {
             observe(Stage::Attend, n, a);
 
             self.linears(Rows { data: a, ..queries.q }, [&layer.attn_output], [&mut *out]);
-            add(self.pool, x, out);
+            self.add(layer.attn_post_norm.as_ref(), (x, &mut *out), normed);
             observe(Stage::AttnOut, n, x);
 
-            self.norm(&layer.ffn_norm, x, normed);
-            let rows = Rows { data: normed, n_cols: arch.n_embd, n_prompt: step.n_prompt };
+            let rows = self.normed(layer.ffn_norm.as_ref(), (x, &mut *normed), step.n_prompt);
             self.feed_forward(layer, (rows, out), [hidden, up], &mut |h| observe(Stage::FfnIn, n, h));
-            add(self.pool, x, out);
+            self.add(layer.ffn_post_norm.as_ref(), (x, &mut *out), normed);
             observe(Stage::FfnOut, n, x);
         }
     }
@@ -117,7 +113,52 @@ impl Forward<'_> {
         let rows = Rows { data: &normed, n_cols: model.architecture.n_embd, n_prompt };
         let mut logits = vec![0.0; rows.n_row() * model.architecture.n_vocab];
         self.linears(rows, [&model.weights.output], [&mut logits]);
+        scale_and_cap(self.pool, &mut logits, model.architecture.scales.logits, model.architecture.logit_cap);
         logits
+    }
+
+    /// What stands before attention or feed-forward: the norm of `x`, left in `normed`, or `x` itself.
+    fn normed<'r>(
+        &self,
+        norm: Option<&NormWeights>,
+        (x, normed): (&'r [f32], &'r mut [f32]),
+        n_prompt: usize,
+    ) -> Rows<'r> {
+        let n_cols = self.model.architecture.n_embd;
+        let Some(weights) = norm else { return Rows { data: x, n_cols, n_prompt } };
+        self.norm(weights, x, normed);
+        Rows { data: normed, n_cols, n_prompt }
+    }
+
+    /// Adds what attention or feed-forward gave, normalised where a norm stands after it.
+    fn add(&self, norm: Option<&NormWeights>, (x, out): (&mut [f32], &mut [f32]), normed: &mut [f32]) {
+        let residual = self.model.architecture.scales.residual;
+        match norm {
+            Some(weights) => {
+                self.norm(weights, out, normed);
+                add_scaled(self.pool, x, residual, normed);
+            }
+            None => add_scaled(self.pool, x, residual, out),
+        }
+    }
+
+    /// Normalises, turns and scales queries and keys.
+    fn place(&self, n: usize, places: &[Place<'_>], turns: &[Turns], [q, k]: [&mut [f32]; 2]) {
+        let arch = &self.model.architecture;
+        if let Some([of_q, of_k]) = &self.model.weights.layers[n].qk_norm {
+            normalise_groups(self.pool, arch.norm.eps, of_q, q);
+            normalise_groups(self.pool, arch.norm.eps, of_k, k);
+        }
+        if let Position::Rope(ropes) = &arch.position
+            && let Some(kind) = ropes.layers[n]
+        {
+            for rows in [&mut *q, k] {
+                turns[kind].apply(self.pool, ropes.kinds[kind].pairing, arch.attention.head_dim, rows);
+            }
+        }
+        if let Some(temperature) = arch.attention.temperature {
+            heat(temperature, places, q);
+        }
     }
 
     fn embed(&self, step: &StepRows<'_>, x: &mut [f32]) {
@@ -128,9 +169,13 @@ impl Forward<'_> {
                 unreachable!("a matrix row is a whole number of blocks");
             }
         };
+        let scale = self.model.architecture.scales.embedding;
         let mut learned = vec![0.0; n_embd];
         for ((x, &token), place) in x.chunks_exact_mut(n_embd).zip(step.tokens).zip(step.places) {
             read(&weights.token_embd, token as usize, x);
+            if scale != 1.0 {
+                x.iter_mut().for_each(|x| *x *= scale);
+            }
             if let Some(table) = &weights.position_embd {
                 read(table, place.position, &mut learned);
                 x.iter_mut().zip(&learned).for_each(|(x, p)| *x += p);
@@ -194,5 +239,14 @@ impl Forward<'_> {
         for (linear, out) in linears.iter().zip(outs) {
             add_bias(self.pool, linear, out);
         }
+    }
+}
+
+/// Multiplies each row of queries by the temperature at its position.
+fn heat(temperature: Temperature, places: &[Place<'_>], q: &mut [f32]) {
+    let n_q = q.len() / places.len().max(1);
+    for (row, place) in q.chunks_exact_mut(n_q.max(1)).zip(places) {
+        let factor = temperature.at(place.position);
+        row.iter_mut().for_each(|q| *q *= factor);
     }
 }

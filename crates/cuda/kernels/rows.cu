@@ -5,9 +5,9 @@ constexpr int THREADS = 256;
 
 struct NormArgs {
     float* x;               // [n_row, n_embd]; gets `parts` added
-    const float* weight;    // [n_embd]
+    const float* weight;    // [n_embd]; null: the rows are taken as they are
     const float* bias;      // [n_embd] or null
-    const float* parts;     // [n_row * n_part, n_embd]: added to x first, in order; or null
+    const float* parts;     // [n_row * n_part, n_embd]: `residual` times each is added to x first, in order; or null
     const int32_t* source;  // [grid]: which rows of x; null: all
     __half* out;            // [grid, out_terms * n_embd], saturated; or null
     ActOut act;             // column = block
@@ -16,21 +16,9 @@ struct NormArgs {
     int32_t is_layer_norm;
     float eps;
     int32_t out_terms;      // 2: after the float16 of a row what they leave of its values, as float16
-    int32_t reserved;
+    float residual;
 };
 static_assert(sizeof(NormArgs) == 104, "as in src/args.rs");
-
-// The same bits in every thread.
-template <int N>
-__device__ __forceinline__ float block_sum(float v) {
-    __shared__ float sums[N / 32];
-    v = warp_sum(v);
-    __syncthreads();
-    if ((threadIdx.x & 31) == 0) sums[threadIdx.x >> 5] = v;
-    __syncthreads();
-    const int lane = threadIdx.x & 31;
-    return warp_sum(lane < N / 32 ? sums[lane] : 0.0f);
-}
 
 // BLOCKS blocks of activations at a time, `store_act_block` of each: their chains of shuffles overlap.
 template <int BLOCKS>
@@ -54,6 +42,18 @@ __device__ __forceinline__ void store_act_blocks(const ActOut& out, int column, 
     }
 }
 
+// The sum over a block of N threads; the same bits in every thread.
+template <int N>
+__device__ __forceinline__ float block_sum(float v) {
+    __shared__ float sums[N / 32];
+    v = warp_sum(v);
+    __syncthreads();
+    if ((threadIdx.x & 31) == 0) sums[threadIdx.x >> 5] = v;
+    __syncthreads();
+    const int lane = threadIdx.x & 31;
+    return warp_sum(lane < N / 32 ? sums[lane] : 0.0f);
+}
+
 // A thread holds the first HELD of its values and weights in registers: it takes every N-th.
 template <int N, int HELD>
 __device__ __forceinline__ void norm_row(const NormArgs& args) {
@@ -64,7 +64,7 @@ __device__ __forceinline__ void norm_row(const NormArgs& args) {
 #pragma unroll
     for (int j = 0; j < HELD; j++) {
         const int i = tid + j * N;
-        weight[j] = i < n ? __ldg(args.weight + i) : 0.0f;
+        weight[j] = args.weight && i < n ? __ldg(args.weight + i) : 1.0f;
         bias[j] = args.bias && i < n ? __ldg(args.bias + i) : 0.0f;
     }
     wait_for_previous();
@@ -75,7 +75,7 @@ __device__ __forceinline__ void norm_row(const NormArgs& args) {
         float v = x[i];
         if (args.parts) {
 #pragma unroll 4
-            for (int p = 0; p < args.n_part; p++) v += parts[(size_t)p * n + i];
+            for (int p = 0; p < args.n_part; p++) v += args.residual * parts[(size_t)p * n + i];
             x[i] = v;
         }
         return v;
@@ -100,9 +100,9 @@ __device__ __forceinline__ void norm_row(const NormArgs& args) {
         mean = sum / n;
         sum = sum_over([&](float v) { return (v - mean) * (v - mean); }, false);
     }
-    const float scale = 1.0f / sqrtf(sum / n + args.eps);
+    const float scale = args.weight ? 1.0f / sqrtf(sum / n + args.eps) : 1.0f;
     const auto normed = [&](float v, float w, float b) { return args.bias ? (v - mean) * (scale * w) + b : (v - mean) * (scale * w); };
-    const auto normed_at = [&](int i) { return i < n ? normed(x[i], args.weight[i], args.bias ? args.bias[i] : 0.0f) : 0.0f; };
+    const auto normed_at = [&](int i) { return i < n ? normed(x[i], args.weight ? args.weight[i] : 1.0f, args.bias ? args.bias[i] : 0.0f) : 0.0f; };
     float first[HELD];
 #pragma unroll
     for (int j = 0; j < HELD; j++) first[j] = tid + j * N < n ? normed(held[j], weight[j], bias[j]) : 0.0f;
@@ -134,9 +134,12 @@ __device__ __forceinline__ void norm_row(const NormArgs& args) {
 extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const __grid_constant__ NormArgs args) { norm_row<THREADS, 4>(args); }
 extern "C" __global__ void __launch_bounds__(1024, 1) norm_few(const __grid_constant__ NormArgs args) { norm_row<1024, 4>(args); }
 
-struct PromptRopeArgs {
+// Where queries, keys and values go, turned.
+struct PlaceArgs {
     float* qkv;           // [n_row, n_q + 2 n_kv]
-    __half* q;            // [n_row, q_terms * n_q]
+    __half* q;            // [n_row, q_terms * n_q]; null: queries go to `q_floats`
+    float* q_floats;      // [n_row, n_q]
+    float* fresh;         // [n_row][keys, values][n_kv]: where keys and values go instead of the cache; or null
     __half* k_cache;      // null: keys stay in `qkv`, turned
     __half* v_cache;
     const Row* rows;
@@ -149,10 +152,12 @@ struct PromptRopeArgs {
     int32_t max_pages;
     int32_t n_kv_head;
     int32_t q_terms;      // 2: after the float16 of a row what they leave of its values, as float16
+    float heat;           // queries are multiplied by 1 + heat * ln(1 + floor(position / heat_context))
+    int32_t heat_context; // 0: they are not
 };
-static_assert(sizeof(PromptRopeArgs) == 88, "as in src/args.rs");
+static_assert(sizeof(PlaceArgs) == 112, "as in src/args.rs");
 
-extern "C" __global__ void __launch_bounds__(THREADS) prompt_rope(const __grid_constant__ PromptRopeArgs args) {
+extern "C" __global__ void __launch_bounds__(THREADS) place_rows(const __grid_constant__ PlaceArgs args) {
     let_next_start();
     wait_for_previous();
     const Row row = args.rows[blockIdx.x];
@@ -160,6 +165,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) prompt_rope(const __grid_c
     const int half_dim = args.head_dim / 2, n_pair = (args.n_q + 2 * args.n_kv) / 2;
     float* in = args.qkv + (size_t)blockIdx.x * (args.n_q + 2 * args.n_kv);
     const uint32_t page = args.page_tables[(size_t)row.slot * args.max_pages + row.position / PAGE];
+    const float factor = args.heat_context ? 1.0f + args.heat * logf((float)(1 + row.position / args.heat_context)) : 1.0f;
     for (int p = threadIdx.x; p < n_pair; p += THREADS) {
         const int head = p / half_dim, j = p - head * half_dim, at = head * args.head_dim;
         int i0, i1;
@@ -177,11 +183,18 @@ extern "C" __global__ void __launch_bounds__(THREADS) prompt_rope(const __grid_c
             b = a * turn.y + b * turn.x;
             a = ra;
         }
-        if (at < args.n_q) {
+        if (at < args.n_q && args.heat_context) a *= factor, b *= factor;
+        if (at < args.n_q && args.q_floats) {
+            float* q = args.q_floats + (size_t)blockIdx.x * args.n_q + at;
+            q[i0] = a, q[i1] = b;
+        } else if (at < args.n_q) {
             __half* q = args.q + (size_t)blockIdx.x * args.n_q * args.q_terms + at;
             const __half ha = saturate(a), hb = saturate(b);
             q[i0] = ha, q[i1] = hb;
             if (args.q_terms == 2) q[args.n_q + i0] = saturate(a - __half2float(ha)), q[args.n_q + i1] = saturate(b - __half2float(hb));
+        } else if (args.fresh) {
+            float* fresh = args.fresh + ((size_t)blockIdx.x * 2 + is_v) * args.n_kv + at - (is_v ? args.n_q + args.n_kv : args.n_q);
+            fresh[i0] = a, fresh[i1] = b;
         } else if (!args.k_cache) {
             in[at + i0] = a, in[at + i1] = b;
         } else {
@@ -190,6 +203,87 @@ extern "C" __global__ void __launch_bounds__(THREADS) prompt_rope(const __grid_c
             cache += (((size_t)page * args.n_kv_head + kv_head) * PAGE + row.position % PAGE) * args.head_dim;
             cache[i0] = saturate(a), cache[i1] = saturate(b);
         }
+    }
+}
+
+struct QkNormArgs {
+    float* qkv;             // [n_row, n_q + 2 n_kv]; queries and keys are normalised in place
+    const float* q_weight;  // [group], or [n_q]
+    const float* k_weight;  // [group], or [n_kv]
+    int32_t n_q, n_kv;
+    int32_t group;          // of values that are normalised together
+    float eps;
+};
+static_assert(sizeof(QkNormArgs) == 40, "as in src/args.rs");
+
+// A warp a head.
+extern "C" __global__ void __launch_bounds__(THREADS) qk_norm_heads(const __grid_constant__ QkNormArgs args) {
+    let_next_start();
+    wait_for_previous();
+    const int lane = threadIdx.x & 31, n = args.group, at = (blockIdx.y * (THREADS / 32) + (threadIdx.x >> 5)) * n;
+    if (at >= args.n_q + args.n_kv) return;
+    float* x = args.qkv + (size_t)blockIdx.x * (args.n_q + 2 * args.n_kv) + at;
+    const float* weight = at < args.n_q ? args.q_weight : args.k_weight;
+    float sum = 0.0f;
+    for (int i = lane; i < n; i += 32) sum += x[i] * x[i];
+    const float scale = 1.0f / sqrtf(warp_sum(sum) / n + args.eps);
+    for (int i = lane; i < n; i += 32) x[i] *= scale * weight[i];
+}
+
+// A block for the queries of a row, and one for its keys.
+extern "C" __global__ void __launch_bounds__(THREADS) qk_norm_rows(const __grid_constant__ QkNormArgs args) {
+    let_next_start();
+    wait_for_previous();
+    const bool is_k = blockIdx.y == 1;
+    const int n = is_k ? args.n_kv : args.n_q;
+    float* x = args.qkv + (size_t)blockIdx.x * (args.n_q + 2 * args.n_kv) + (is_k ? args.n_q : 0);
+    const float* weight = is_k ? args.k_weight : args.q_weight;
+    float sum = 0.0f;
+    for (int i = threadIdx.x; i < n; i += THREADS) sum += x[i] * x[i];
+    const float scale = 1.0f / sqrtf(block_sum<THREADS>(sum) / n + args.eps);
+    for (int i = threadIdx.x; i < n; i += THREADS) x[i] *= scale * weight[i];
+}
+
+struct AddArgs {
+    float* x;             // [n_row, n]; gets `residual` times y added
+    const float* y;       // [n_row, n]
+    const float* weight;  // [n] of an RMS norm of y; or null
+    int32_t n;
+    float residual;
+    float eps;
+    int32_t reserved;
+};
+static_assert(sizeof(AddArgs) == 40, "as in src/args.rs");
+
+extern "C" __global__ void __launch_bounds__(THREADS) add_rows(const __grid_constant__ AddArgs args) {
+    let_next_start();
+    wait_for_previous();
+    float* x = args.x + (size_t)blockIdx.x * args.n;
+    const float* y = args.y + (size_t)blockIdx.x * args.n;
+    if (!args.weight) {
+        for (int i = threadIdx.x; i < args.n; i += THREADS) x[i] += args.residual * y[i];
+        return;
+    }
+    float sum = 0.0f;
+    for (int i = threadIdx.x; i < args.n; i += THREADS) sum += y[i] * y[i];
+    const float scale = 1.0f / sqrtf(block_sum<THREADS>(sum) / args.n + args.eps);
+    for (int i = threadIdx.x; i < args.n; i += THREADS) x[i] += args.residual * (y[i] * (scale * args.weight[i]));
+}
+
+struct ScaleArgs {
+    float* x;  // [n]
+    uint64_t n;
+    float factor;
+    float cap;  // x becomes cap * tanh(factor * x / cap); 0: factor * x
+};
+static_assert(sizeof(ScaleArgs) == 24, "as in src/args.rs");
+
+extern "C" __global__ void __launch_bounds__(THREADS) scale_all(const __grid_constant__ ScaleArgs args) {
+    let_next_start();
+    wait_for_previous();
+    for (uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x; i < args.n; i += (uint64_t)gridDim.x * THREADS) {
+        const float v = args.factor * args.x[i];
+        args.x[i] = args.cap > 0.0f ? args.cap * tanhf(v / args.cap) : v;
     }
 }
 

@@ -60,8 +60,10 @@ struct EmbedArgs {
     float* x;                  // [n_row, n_embd]
     int32_t n_embd;
     int32_t n_unit;
+    float scale;              // of the embedding
+    int32_t reserved;
 };
-static_assert(sizeof(EmbedArgs) == 48, "as in src/args.rs");
+static_assert(sizeof(EmbedArgs) == 56, "as in src/args.rs");
 
 template <int F>
 __device__ __forceinline__ void embed(const EmbedArgs& args) {
@@ -80,6 +82,7 @@ __device__ __forceinline__ void embed(const EmbedArgs& args) {
             load_unit<F>(unit, tile, u, (i16 & 7) * 4 + t);
             v = kb == 0 ? (h == 0 ? weights<F>(unit, 0, r, 0) : weights<F>(unit, 0, r, 1))
                         : (h == 0 ? weights<F>(unit, 1, r, 0) : weights<F>(unit, 1, r, 1));
+            v.x *= args.scale, v.y *= args.scale, v.z *= args.scale, v.w *= args.scale;
             if (args.positions) {
                 const float4 p = ((const float4*)args.positions)[((size_t)row.position * args.n_embd >> 2) + i];
                 v.x += p.x, v.y += p.y, v.z += p.z, v.w += p.w;

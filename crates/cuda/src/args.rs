@@ -168,9 +168,11 @@ pub(crate) struct EmbedArgs {
     pub(crate) x: DevicePtr,
     pub(crate) n_embd: i32,
     pub(crate) n_unit: i32,
+    pub(crate) scale: f32,
+    pub(crate) reserved: i32,
 }
 
-assert_size!(EmbedArgs, 48);
+assert_size!(EmbedArgs, 56);
 
 /// Of rows.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -189,7 +191,7 @@ pub(crate) struct NormArgs {
     pub(crate) eps: f32,
     /// Float16 terms of `out`, 1 or 2.
     pub(crate) out_terms: i32,
-    pub(crate) reserved: i32,
+    pub(crate) residual: f32,
 }
 
 assert_size!(NormArgs, 104);
@@ -197,9 +199,11 @@ assert_size!(NormArgs, 104);
 /// Of rows.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
-pub(crate) struct PromptRopeArgs {
+pub(crate) struct PlaceArgs {
     pub(crate) qkv: DevicePtr,
     pub(crate) q: DevicePtr,
+    pub(crate) q_floats: DevicePtr,
+    pub(crate) fresh: DevicePtr,
     pub(crate) k_cache: DevicePtr,
     pub(crate) v_cache: DevicePtr,
     pub(crate) rows: DevicePtr,
@@ -214,9 +218,55 @@ pub(crate) struct PromptRopeArgs {
     pub(crate) n_kv_head: i32,
     /// Float16 terms of `q`, 1 or 2.
     pub(crate) q_terms: i32,
+    pub(crate) heat: f32,
+    /// 0 where queries have no temperature.
+    pub(crate) heat_context: i32,
 }
 
-assert_size!(PromptRopeArgs, 88);
+assert_size!(PlaceArgs, 112);
+
+/// Of rows.cu.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct QkNormArgs {
+    pub(crate) qkv: DevicePtr,
+    pub(crate) q_weight: DevicePtr,
+    pub(crate) k_weight: DevicePtr,
+    pub(crate) n_q: i32,
+    pub(crate) n_kv: i32,
+    pub(crate) group: i32,
+    pub(crate) eps: f32,
+}
+
+assert_size!(QkNormArgs, 40);
+
+/// Of rows.cu.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct AddArgs {
+    pub(crate) x: DevicePtr,
+    pub(crate) y: DevicePtr,
+    pub(crate) weight: DevicePtr,
+    pub(crate) n: i32,
+    pub(crate) residual: f32,
+    pub(crate) eps: f32,
+    pub(crate) reserved: i32,
+}
+
+assert_size!(AddArgs, 40);
+
+/// Of rows.cu.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct ScaleArgs {
+    pub(crate) x: DevicePtr,
+    pub(crate) n: u64,
+    pub(crate) factor: f32,
+    /// 0 where there is none.
+    pub(crate) cap: f32,
+}
+
+assert_size!(ScaleArgs, 24);
 
 /// Of rows.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

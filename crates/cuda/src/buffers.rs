@@ -5,6 +5,7 @@
 use model::KvType;
 use model::architecture::{Architecture, FeedForwardKind};
 
+use crate::apart;
 use crate::args::{ActOut, PAGE, Row};
 use crate::driver::DevicePtr;
 use crate::launch::attend;
@@ -150,6 +151,10 @@ pub(crate) struct DecodeBuffers {
     pub(crate) x: DevicePtr,
     /// `[n_col, n_q]`.
     pub(crate) q: DevicePtr,
+    /// `[n_col, n_q + 2 n_kv]`: where products leave queries, keys and values that kernels of their own go on with.
+    pub(crate) qkv: Option<DevicePtr>,
+    /// `[n_col, n_embd]`: what is normalised or scaled before it is added to `x`.
+    pub(crate) term: Option<DevicePtr>,
     /// `[n_col, 2, n_kv]` float32: keys and values that go to a cache of Q8_0.
     pub(crate) fresh: Option<DevicePtr>,
     pub(crate) normed: Act,
@@ -177,6 +182,8 @@ pub(crate) struct PromptBuffers {
     pub(crate) normed: DevicePtr,
     /// `[n_row, n_q + 2 n_kv]` float32.
     pub(crate) qkv: DevicePtr,
+    /// `[n_row, n_embd]` float32: what is normalised or scaled before it is added to `x`.
+    pub(crate) term: Option<DevicePtr>,
     /// `[n_row, n_q]` float16.
     pub(crate) q: DevicePtr,
     /// `[n_row, n_q]` float16.
@@ -200,7 +207,7 @@ pub(crate) struct PromptBuffers {
 pub(crate) struct Shared {
     /// `[n_slot, max_pages]`.
     pub(crate) page_tables: DevicePtr,
-    /// `[n_ctx, half_rot]` cosines and sines.
+    /// `[n_rope, n_ctx, half_rot]` cosines and sines, for each kind of rotation.
     pub(crate) turns: DevicePtr,
     /// `[n_col]`: which of a prompt's rows are sampled.
     pub(crate) heads: DevicePtr,
@@ -244,6 +251,8 @@ impl Buffers {
             rows: taker.take(n_col, size_of::<Row>()),
             x: taker.take(n_col * arch.n_embd, 4),
             q: taker.take(n_col * n_q, 4),
+            qkv: apart::heads(arch).then(|| taker.take(n_col * (n_q + 2 * n_kv), 4)),
+            term: apart::terms(arch).then(|| taker.take(n_col * arch.n_embd, 4)),
             fresh: is_q8.then(|| taker.take(n_col * 2 * n_kv, 4)),
             normed: Act::take(taker, n_col, arch.n_embd),
             squares: taker.take(n_col * (arch.n_embd / 32), 4),
@@ -262,6 +271,7 @@ impl Buffers {
             x: taker.take(n_row * arch.n_embd, 4),
             normed: taker.take(n_row * arch.n_embd, half),
             qkv: taker.take(n_row * (n_q + 2 * n_kv), 4),
+            term: apart::terms(arch).then(|| taker.take(n_row * arch.n_embd, 4)),
             q: taker.take(n_row * n_q, half),
             attended: taker.take(n_row * n_q, half),
             hidden: taker.take(n_row * n_used * n_ff, half),
@@ -283,7 +293,7 @@ impl Buffers {
         };
         let shared = Shared {
             page_tables: taker.take(sizes.n_slot * max_pages, 4),
-            turns: taker.take(sizes.n_ctx * half_rot, 8),
+            turns: taker.take(apart::n_rope(arch) * sizes.n_ctx * half_rot, 8),
             heads: taker.take(n_col, 4),
             sample_prompt: SampleBuffers {
                 rows: taker.take(bytes.rows as usize, 1),

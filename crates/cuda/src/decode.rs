@@ -4,10 +4,11 @@
 
 use model::stage::Stage;
 
-use crate::args::{ActOut, Epilogue, PairArgs, ProductArgs, RouteArgs};
+use crate::args::{ActOut, Epilogue, PairArgs, PlaceArgs, ProductArgs, RouteArgs};
 use crate::buffers::{Act, Forms, Input};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
+use crate::kernels::Launch;
 use crate::launch::attend;
 use crate::network::{Network, forms};
 use crate::observe::{Observer, Rows};
@@ -69,8 +70,9 @@ impl<'a> Decode<'a> {
             };
         }
         let act = self.act(&buffers.normed, [&network.output], observer);
-        let input = self.normed(network.output_norm, act, (left, parts))?;
-        network.launch_product(self.stream, &network.output, &network.logits(input))
+        let input = self.normed(Some(network.output_norm), act, (left, parts))?;
+        network.launch_product(self.stream, &network.output, &network.logits(input))?;
+        network.finish_logits(self.stream, network.buffers.shared.logits, self.shape.n_row)
     }
 
     fn add_parts(&self) -> Result<(), CudaError> {
@@ -96,7 +98,7 @@ impl<'a> Decode<'a> {
     /// A norm's result: what was left for it, or a kernel's, which adds `parts` to x.
     fn normed(
         &self,
-        norm: NormPlace,
+        norm: Option<NormPlace>,
         act: ActOut,
         (left, parts): (Option<Input>, DevicePtr),
     ) -> Result<Input, CudaError> {
@@ -110,10 +112,26 @@ impl<'a> Decode<'a> {
         Ok(act.into())
     }
 
-    /// Launches a product that is added to the residual, and gives what it left for the norm that follows.
-    fn add(&self, tiles: &Tiles, input: ActOut, next: Next) -> Result<Option<Input>, CudaError> {
+    /// Launches a product that is added to the residual, after a norm of its own where there is one, and gives what it left for the norm
+    /// that follows.
+    fn add(
+        &self,
+        tiles: &Tiles,
+        input: ActOut,
+        (post, next): (Option<NormPlace>, Next),
+    ) -> Result<Option<Input>, CudaError> {
         let network = self.network;
         let buffers = &network.buffers.decode;
+        if let Some(term) = buffers.term {
+            let args = ProductArgs {
+                out: term,
+                ld_out: network.arch.n_embd as i32,
+                ..network.product(tiles, input, Epilogue::Store)
+            };
+            network.launch_product(self.stream, tiles, &args)?;
+            network.add_term(self.stream, (buffers.x, term, self.shape.n_row), post)?;
+            return Ok(None);
+        }
         let mut args = ProductArgs {
             out: buffers.x,
             ld_out: network.arch.n_embd as i32,
@@ -146,9 +164,55 @@ impl<'a> Decode<'a> {
         let layer = &network.layers[n];
         let (arch, buffers) = (&network.arch, &network.buffers.decode);
         let n_row = self.shape.n_row;
-        let (k_cache, v_cache) = network.kv(n);
 
         let normed = self.normed(layer.attn_norm, self.qkv_act(layer, observer), before)?;
+        match buffers.qkv {
+            Some(qkv) => self.heads_apart(n, normed, qkv)?,
+            None => self.heads(n, normed)?,
+        }
+        observer.see(Stage::Qkv, n, Rows::float(buffers.q, n_row, arch.attention.n_q()))?;
+
+        let attended = self.act(&buffers.attended, [&layer.attn_output], observer);
+        self.attend(n, layer, attended)?;
+        observer.see(Stage::Attend, n, Rows::act(&buffers.attended, n_row))?;
+
+        let normed = self.ffn_act(layer, observer);
+        let next = layer.ffn_norm.map(|norm| (norm, normed));
+        let left = self.add(&layer.attn_output, attended, (layer.attn_post_norm, next))?;
+        let x = Rows::float(buffers.x, n_row, arch.n_embd);
+        observer.see(Stage::AttnOut, n, x)?;
+
+        let normed = self.normed(layer.ffn_norm, normed, (left, DevicePtr(0)))?;
+        let left = match &layer.ffn {
+            FfnPlace::Dense { input, down } => {
+                let (norm, act) = match network.layers.get(n + 1) {
+                    Some(next) => (next.attn_norm, self.qkv_act(next, observer)),
+                    None => {
+                        let act = self.act(&buffers.normed, [&network.output], observer);
+                        (Some(network.output_norm), act)
+                    }
+                };
+                let next = norm.map(|norm| (norm, act));
+                self.dense(n, (normed, (layer.ffn_post_norm, next)), (input, down), observer)?
+            }
+            FfnPlace::Experts { router, input, down } => {
+                self.experts(n, normed, (router, input, down), observer)?;
+                if observer.is_watching() {
+                    self.add_parts()?;
+                }
+                None
+            }
+        };
+        observer.see(Stage::FfnOut, n, x)?;
+        Ok(left)
+    }
+
+    /// Queries, keys and values, turned and put where they belong by the products themselves.
+    fn heads(&self, n: usize, normed: Input) -> Result<(), CudaError> {
+        let network = self.network;
+        let layer = &network.layers[n];
+        let (arch, buffers) = (&network.arch, &network.buffers.decode);
+        let (k_cache, v_cache) = network.kv(n);
         let product = |first_row: usize, tiles: &Tiles| ProductArgs {
             out: buffers.q,
             ld_out: arch.attention.n_q() as i32,
@@ -181,36 +245,35 @@ impl<'a> Decode<'a> {
                 network.launch_product(self.stream, tiles, args)?;
             }
         }
-        observer.see(Stage::Qkv, n, Rows::float(buffers.q, n_row, arch.attention.n_q()))?;
+        Ok(())
+    }
 
-        let attended = self.act(&buffers.attended, [&layer.attn_output], observer);
-        self.attend(n, layer, attended)?;
-        observer.see(Stage::Attend, n, Rows::act(&buffers.attended, n_row))?;
-
-        let normed = self.ffn_act(layer, observer);
-        let left = self.add(&layer.attn_output, attended, Some((layer.ffn_norm, normed)))?;
-        let x = Rows::float(buffers.x, n_row, arch.n_embd);
-        observer.see(Stage::AttnOut, n, x)?;
-
-        let normed = self.normed(layer.ffn_norm, normed, (left, DevicePtr(0)))?;
-        let left = match &layer.ffn {
-            FfnPlace::Dense { input, down } => {
-                let (norm, act) = match network.layers.get(n + 1) {
-                    Some(next) => (next.attn_norm, self.qkv_act(next, observer)),
-                    None => (network.output_norm, self.act(&buffers.normed, [&network.output], observer)),
-                };
-                self.dense(n, (normed, Some((norm, act))), (input, down), observer)?
-            }
-            FfnPlace::Experts { router, input, down } => {
-                self.experts(n, normed, (router, input, down), observer)?;
-                if observer.is_watching() {
-                    self.add_parts()?;
-                }
-                None
-            }
+    /// Likewise where kernels of their own normalise, turn and place them.
+    fn heads_apart(&self, n: usize, normed: Input, qkv: DevicePtr) -> Result<(), CudaError> {
+        let network = self.network;
+        let layer = &network.layers[n];
+        let buffers = &network.buffers.decode;
+        let attention = &network.arch.attention;
+        let (k_cache, v_cache) = network.kv(n);
+        for (row, tiles) in &layer.qkv.runs {
+            let args = ProductArgs {
+                out: qkv,
+                ld_out: (attention.n_q() + 2 * attention.n_kv()) as i32,
+                first_row: *row as i32,
+                ..network.product(tiles, normed, Epilogue::Store)
+            };
+            network.launch_product(self.stream, tiles, &args)?;
+        }
+        let n_row = self.shape.n_row;
+        network.normalise_heads(self.stream, layer, (qkv, n_row))?;
+        let args = PlaceArgs {
+            q_floats: buffers.q,
+            fresh: network.fresh(),
+            k_cache,
+            v_cache,
+            ..network.placing(n, qkv, buffers.rows)
         };
-        observer.see(Stage::FfnOut, n, x)?;
-        Ok(left)
+        network.kernels.launch(self.stream, &Launch::new("place_rows", [n_row as u32, 1], 256), &args)
     }
 
     fn ffn_act(&self, layer: &LayerPlace, observer: &Observer<'_>) -> ActOut {
@@ -257,7 +320,7 @@ impl<'a> Decode<'a> {
     fn dense(
         &self,
         n: usize,
-        (normed, next): (Input, Next),
+        (normed, next): (Input, (Option<NormPlace>, Next)),
         (input, down): (&Tiles, &Tiles),
         observer: &mut Observer<'_>,
     ) -> Result<Option<Input>, CudaError> {
@@ -342,7 +405,8 @@ impl Network {
         let mut norm = self.norm(self.output_norm, x);
         (norm.source, norm.act) = (heads, input);
         self.launch_norm_few(stream, n_row, &norm)?;
-        self.launch_product(stream, &self.output, &self.logits(input))
+        self.launch_product(stream, &self.output, &self.logits(input))?;
+        self.finish_logits(stream, shared.logits, n_row)
     }
 
     /// The product that gives logits, into the shared buffer.

@@ -193,11 +193,10 @@ impl CudaExecutor {
         let stats =
             load::load(&placement, at.0, HeadShape::of(arch), (&device, &kernels, options), progress)?;
         let network = Network::new(arch, sizes, &placement, at, kernels);
-        if let Position::Rope(rope) = &arch.position {
-            stream.write(
-                network.buffers.shared.turns,
-                &turns(&RopeTable::new(rope, sizes.n_ctx), sizes.n_ctx),
-            )?;
+        if let Position::Rope(ropes) = &arch.position {
+            let tables = ropes.kinds.iter().map(|rope| RopeTable::new(rope, sizes.n_ctx));
+            let all: Vec<[f32; 2]> = tables.flat_map(|table| turns(&table, sizes.n_ctx)).collect();
+            stream.write(network.buffers.shared.turns, &all)?;
         }
         let limits = Limits {
             page_size: PAGE,

@@ -57,7 +57,8 @@ const WAITS_FROM: u32 = 90;
 /// The file of kernels in which a kernel is.
 fn module_of(name: &str) -> Option<&'static str> {
     let file = match name {
-        "norm_rows" | "norm_few" | "prompt_rope" | "router" | "route_decode" | "route_few" => "rows",
+        "norm_rows" | "norm_few" | "place_rows" | "qk_norm_heads" | "qk_norm_rows" | "add_rows"
+        | "scale_all" | "router" | "route_decode" | "route_few" => "rows",
         "gather_prompt" => "route_prompt",
         _ if name.starts_with("embed_") => "unpack",
         _ => {

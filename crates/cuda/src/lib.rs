@@ -8,6 +8,7 @@
 //! - [`upload`]: how weights get there.
 //! - [`sampling`]: the next tokens from logits, without leaving the device.
 
+mod apart;
 pub mod arena;
 mod args;
 mod buffers;

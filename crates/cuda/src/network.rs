@@ -136,21 +136,25 @@ impl Network {
             x,
             n_embd: self.arch.n_embd as i32,
             n_unit: self.token_embd.n_unit as i32,
+            scale: self.arch.scales.embedding,
+            reserved: 0,
         };
         let name = format!("embed_{}", suffix(self.token_embd.format));
         self.kernels.launch(stream, &Launch::new(name, [n_row as u32, n_block as u32], 256), &args)
     }
 
-    /// A norm over `n_embd` values; where its results go is for the caller to say.
-    pub(crate) fn norm(&self, norm: NormPlace, x: DevicePtr) -> NormArgs {
+    /// A norm over `n_embd` values, or none where the values are taken as they are; where the results go is for the caller to say.
+    pub(crate) fn norm(&self, norm: impl Into<Option<NormPlace>>, x: DevicePtr) -> NormArgs {
+        let norm = norm.into();
         NormArgs {
             x,
-            weight: self.at(norm.weight),
-            bias: self.at_maybe(norm.bias),
+            weight: self.at_maybe(norm.map(|norm| norm.weight)),
+            bias: self.at_maybe(norm.and_then(|norm| norm.bias)),
             n_embd: self.arch.n_embd as i32,
             is_layer_norm: i32::from(self.arch.norm.kind == NormKind::Layer),
             eps: self.arch.norm.eps,
             out_terms: 1,
+            residual: self.arch.scales.residual,
             ..NormArgs::default()
         }
     }

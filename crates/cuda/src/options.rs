@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn absurd_sizes_read_as_absurd() {
-        let golden = testkit::golden();
+        let golden = testkit::golden_on_gpu();
         for golden in &golden {
             let file = gguf::Gguf::open(&golden.path).expect("a golden model");
             let model = Model::load(&file).expect("a golden model");

@@ -11,6 +11,7 @@ use model::{Matrix, Model};
 use quant::Format;
 use thiserror::Error;
 
+use crate::apart;
 use crate::layout::{TILE, matrix_bytes, n_unit, tile_bytes};
 
 mod check;
@@ -99,12 +100,18 @@ pub(crate) enum FfnPlace {
 /// One layer.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerPlace {
-    pub(crate) attn_norm: NormPlace,
+    /// None where attention reads the residual stream itself.
+    pub(crate) attn_norm: Option<NormPlace>,
     pub(crate) qkv: QkvTiles,
+    /// Of queries and of keys.
+    pub(crate) qk_norm: Option<[u64; 2]>,
     pub(crate) sinks: Option<u64>,
     pub(crate) attn_output: Tiles,
-    pub(crate) ffn_norm: NormPlace,
+    pub(crate) attn_post_norm: Option<NormPlace>,
+    /// None where the feed-forward reads the residual stream itself.
+    pub(crate) ffn_norm: Option<NormPlace>,
     pub(crate) ffn: FfnPlace,
+    pub(crate) ffn_post_norm: Option<NormPlace>,
 }
 
 /// Rows of a matrix that are copied and repacked together.
@@ -145,7 +152,8 @@ impl HeadShape {
     pub(crate) fn of(arch: &Architecture) -> HeadShape {
         let head_dim = arch.attention.head_dim;
         match &arch.position {
-            Position::Rope(rope) => {
+            Position::Rope(ropes) => {
+                let rope = &ropes.kinds[0];
                 HeadShape { head_dim, half_rot: rope.n_rot / 2, adjacent: rope.pairing == Pairing::Adjacent }
             }
             Position::Learned => HeadShape { head_dim, half_rot: 0, adjacent: false },
@@ -178,6 +186,7 @@ pub(crate) fn place(model: &Model) -> Result<Placement<'_>, Unsupported> {
         parts: Vec::new(),
         vectors: Vec::new(),
         heads: HeadShape::of(&model.architecture),
+        heads_apart: apart::heads(&model.architecture),
     };
     let token_embd = placer.matrix(&weights.token_embd, Order::Plain);
     let output = if weights.output.weight.name == weights.token_embd.name {
@@ -239,8 +248,14 @@ impl Placement<'_> {
         self.output.bias.iter_mut().for_each(&mut visit);
         norm(&mut self.output_norm, &mut visit);
         for layer in &mut self.layers {
-            norm(&mut layer.attn_norm, &mut visit);
-            norm(&mut layer.ffn_norm, &mut visit);
+            let norms = [
+                &mut layer.attn_norm,
+                &mut layer.attn_post_norm,
+                &mut layer.ffn_norm,
+                &mut layer.ffn_post_norm,
+            ];
+            norms.into_iter().flatten().for_each(|place| norm(place, &mut visit));
+            layer.qk_norm.iter_mut().flatten().for_each(&mut visit);
             layer.sinks.iter_mut().for_each(&mut visit);
             layer.qkv.natural_bias.iter_mut().for_each(&mut visit);
             layer.tiles().into_iter().flat_map(|tiles| &mut tiles.bias).for_each(&mut visit);
@@ -258,16 +273,24 @@ struct Placer<'m> {
     /// Offsets of vectors count from here until all matrices are placed.
     vectors: Vec<f32>,
     heads: HeadShape,
+    /// Whether kernels of their own turn queries and keys, so that these stand in the file's order.
+    heads_apart: bool,
 }
 
 impl<'m> Placer<'m> {
     fn layer(&mut self, layer: &'m Layer) -> Result<LayerPlace, Unsupported> {
         Ok(LayerPlace {
-            attn_norm: self.norm(&layer.attn_norm),
+            attn_norm: self.maybe_norm(layer.attn_norm.as_ref()),
             qkv: self.qkv(layer),
+            qk_norm: layer
+                .qk_norm
+                .as_ref()
+                .map(|norms| norms.each_ref().map(|norm| self.vector(norm.iter().copied()))),
             sinks: layer.attn_sinks.as_deref().map(|sinks| self.vector(sinks.iter().copied())),
             attn_output: self.linear(&layer.attn_output, Order::Plain),
-            ffn_norm: self.norm(&layer.ffn_norm),
+            attn_post_norm: self.maybe_norm(layer.attn_post_norm.as_ref()),
+            ffn_norm: self.maybe_norm(layer.ffn_norm.as_ref()),
+            ffn_post_norm: self.maybe_norm(layer.ffn_post_norm.as_ref()),
             ffn: match &layer.ffn {
                 Ffn::Gated { gate, up, down } => FfnPlace::Dense {
                     input: self.gate_and_up(std::slice::from_ref(gate), std::slice::from_ref(up))?,
@@ -288,8 +311,8 @@ impl<'m> Placer<'m> {
 
     fn qkv(&mut self, layer: &'m Layer) -> QkvTiles {
         self.n_bytes = self.n_bytes.next_multiple_of(ALIGN);
-        let linears =
-            [(&layer.attn_q, Order::Heads), (&layer.attn_k, Order::Heads), (&layer.attn_v, Order::Plain)];
+        let order = if self.heads_apart { Order::Plain } else { Order::Heads };
+        let linears = [(&layer.attn_q, order), (&layer.attn_k, order), (&layer.attn_v, Order::Plain)];
         let mut runs: Vec<(usize, Tiles)> = Vec::new();
         let mut first_row = 0;
         let heads = self.heads;
@@ -432,6 +455,10 @@ impl<'m> Placer<'m> {
     fn norm(&mut self, norm: &NormWeights) -> NormPlace {
         let weight = self.vector(norm.weight.iter().copied());
         NormPlace { weight, bias: norm.bias.as_ref().map(|bias| self.vector(bias.iter().copied())) }
+    }
+
+    fn maybe_norm(&mut self, norm: Option<&NormWeights>) -> Option<NormPlace> {
+        norm.map(|norm| self.norm(norm))
     }
 
     /// A small matrix as float32.

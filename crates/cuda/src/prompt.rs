@@ -9,7 +9,8 @@
 use model::architecture::FeedForwardKind;
 use model::stage::Stage;
 
-use crate::args::{PromptRopeArgs, UnpackArgs};
+use crate::apart;
+use crate::args::{PlaceArgs, UnpackArgs};
 use crate::buffers::{Forms, Routing, SLAB_BYTES};
 use crate::driver::{DevicePtr, HalfMatrix, Stream};
 use crate::error::CudaError;
@@ -22,7 +23,7 @@ use crate::launch::{attend, kv};
 use crate::layout::{TILE, is_float, suffix};
 use crate::network::Network;
 use crate::observe::{Observer, Rows};
-use crate::place::{FfnPlace, LayerPlace, RouterPlace, Tiles};
+use crate::place::{FfnPlace, LayerPlace, NormPlace, RouterPlace, Tiles};
 
 /// The feed-forward's hidden rows are stored divided by this: float16 ends at 65,504.
 const HIDDEN_SCALE: f32 = 8.0;
@@ -104,9 +105,11 @@ impl Prompt<'_> {
         network.launch_norm(self.stream, self.n_row, &norm)?;
 
         let ld = n_q + 2 * n_kv;
+        let heads_are_apart = apart::heads(arch);
         for (first_row, tiles) in &layer.qkv.runs {
             // Queries and keys stand in pairs, values do not.
-            let n_heads = (n_q + n_kv).saturating_sub(*first_row).min(tiles.n_row) / TILE;
+            let in_pairs = if heads_are_apart { 0 } else { n_q + n_kv };
+            let n_heads = in_pairs.saturating_sub(*first_row).min(tiles.n_row) / TILE;
             for slice in [
                 Slice { tiles, first: 0, n_tile: n_heads, heads: true, n_term: of_qkv },
                 Slice {
@@ -132,26 +135,17 @@ impl Prompt<'_> {
         }
         let none = DevicePtr(0);
         let unpacked = network.unpacked_kv();
-        let args = PromptRopeArgs {
-            qkv: buffers.qkv,
+        network.normalise_heads(self.stream, layer, (buffers.qkv, self.n_row))?;
+        let args = PlaceArgs {
             q: buffers.q,
             k_cache: if unpacked.is_some() { none } else { k_cache },
             v_cache: if unpacked.is_some() { none } else { v_cache },
-            rows: buffers.rows,
-            page_tables: network.buffers.shared.page_tables,
-            turns: network.buffers.shared.turns,
-            n_q: n_q as i32,
-            n_kv: n_kv as i32,
-            head_dim: arch.attention.head_dim as i32,
-            half_rot: network.heads.half_rot as i32,
-            adjacent: i32::from(network.heads.adjacent),
-            max_pages: network.max_pages() as i32,
-            n_kv_head: arch.attention.n_kv_head as i32,
             q_terms: of_attended as i32,
+            ..network.placing(n, buffers.qkv, buffers.rows)
         };
         network.kernels.launch(
             self.stream,
-            &Launch::new("prompt_rope", [self.n_row as u32, 1], 256),
+            &Launch::new("place_rows", [self.n_row as u32, 1], 256),
             &args,
         )?;
         observer.see(Stage::Qkv, n, Rows::half(buffers.q, [self.n_row, of_attended, n_q], 1.0))?;
@@ -189,7 +183,7 @@ impl Prompt<'_> {
             scale: 1.0,
             ..PromptGemmArgs::default()
         };
-        self.product(PromptEpilogue::Residual, whole(&layer.attn_output, of_attended), &args)
+        self.add(whole(&layer.attn_output, of_attended), &args, layer.attn_post_norm)
     }
 
     /// Writes the rows' keys and values to a cache of Q8_0, and decodes from it all that they see.
@@ -274,7 +268,16 @@ impl Prompt<'_> {
             scale: HIDDEN_SCALE,
             ..PromptGemmArgs::default()
         };
-        self.product(PromptEpilogue::Residual, whole(down, of_hidden), &args)
+        self.add(whole(down, of_hidden), &args, layer.ffn_post_norm)
+    }
+
+    /// A product that is added to the residual stream, after a norm of its own where there is one. `args` describes the sum.
+    fn add(&self, slice: Slice<'_>, args: &PromptGemmArgs, post: Option<NormPlace>) -> Result<(), CudaError> {
+        let Some(term) = self.network.buffers.prompt.term else {
+            return self.product(PromptEpilogue::Residual, slice, args);
+        };
+        self.product(PromptEpilogue::Store, slice, &PromptGemmArgs { out: term, ..*args })?;
+        self.network.add_term(self.stream, (args.out, term, self.n_row), post)
     }
 
     fn experts(
@@ -546,7 +549,8 @@ impl Prompt<'_> {
             scale: 1.0,
             ..PromptGemmArgs::default()
         };
-        self.product(PromptEpilogue::Store, whole(&network.output, n_term), &args)
+        self.product(PromptEpilogue::Store, whole(&network.output, n_term), &args)?;
+        network.finish_logits(self.stream, buffers.logits, n)
     }
 }
 

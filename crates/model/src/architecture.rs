@@ -6,7 +6,7 @@
 /// A decoder-only transformer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
-    /// `general.architecture`: `llama`, `qwen2`, `phi3`, `gpt2`, `gpt-oss`.
+    /// `general.architecture`, as [`crate::architectures::FAMILIES`] names it.
     pub family: &'static str,
     /// Transformer layers (`block_count`).
     pub n_layer: usize,
@@ -16,14 +16,36 @@ pub struct Architecture {
     pub n_vocab: usize,
     /// The longest context the model was made for, in tokens.
     pub n_ctx_train: usize,
-    /// The normalisation before attention, before the feed-forward and before the output.
+    /// The normalisation before and after attention and feed-forward, where there is one, and before the output.
     pub norm: Norm,
+    /// Whether what attention and feed-forward add to the residual stream is normalised first.
+    pub has_post_norms: bool,
     /// How a token's position enters.
     pub position: Position,
     /// The attention's sizes and masks.
     pub attention: Attention,
     /// The feed-forward's kind and sizes.
     pub feed_forward: FeedForward,
+    /// What the embedding, the residual's terms and the logits are multiplied by.
+    pub scales: Scales,
+    /// `cap * tanh(logit / cap)` bounds the scaled logits.
+    pub logit_cap: Option<f32>,
+}
+
+/// Constants that values are multiplied by; 1 changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scales {
+    /// A token's embedding.
+    pub embedding: f32,
+    /// What attention and feed-forward add to the residual stream.
+    pub residual: f32,
+    /// The logits.
+    pub logits: f32,
+}
+
+impl Scales {
+    /// Nothing is scaled.
+    pub const NONE: Scales = Scales { embedding: 1.0, residual: 1.0, logits: 1.0 };
 }
 
 /// Normalisation over a row of `n_embd` values.
@@ -48,9 +70,26 @@ pub enum NormKind {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Position {
     /// Rotation of the queries and keys.
-    Rope(Rope),
+    Rope(Ropes),
     /// A learned vector is added to the embedding.
     Learned,
+}
+
+/// Which rotation each layer has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ropes {
+    /// Those that differ; at least one.
+    pub kinds: Vec<Rope>,
+    /// By layer: an index of `kinds`, or `None` for a layer whose queries and keys are not rotated.
+    pub layers: Vec<Option<usize>>,
+}
+
+impl Ropes {
+    /// One rotation for all layers.
+    #[must_use]
+    pub fn everywhere(rope: Rope, n_layer: usize) -> Ropes {
+        Ropes { kinds: vec![rope], layers: vec![Some(0); n_layer] }
+    }
 }
 
 /// Rotary position embedding (Su et al., arXiv 2104.09864).
@@ -134,6 +173,38 @@ pub struct Attention {
     pub window: Vec<Option<usize>>,
     /// Each query head has one more learned logit in the softmax's denominator.
     pub sinks: bool,
+    /// `cap * tanh(score / cap)` bounds the scaled scores before the mask.
+    pub score_cap: Option<f32>,
+    /// An RMS norm of queries and keys, before they are rotated.
+    pub qk_norm: Option<QkNorm>,
+    /// A factor of the queries that grows with their position.
+    pub temperature: Option<Temperature>,
+}
+
+/// Over what queries and keys are normalised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkNorm {
+    /// Over each head, with one weight `[head_dim]` for all of them.
+    Head,
+    /// Over the whole row, with a weight `[n_q]` for queries and one `[n_kv]` for keys.
+    Row,
+}
+
+/// Queries at position `p` are multiplied by `1 + scale * ln(1 + floor(p / context))` after they are rotated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Temperature {
+    /// How fast the factor grows.
+    pub scale: f32,
+    /// In tokens.
+    pub context: usize,
+}
+
+impl Temperature {
+    /// The factor at a position.
+    #[must_use]
+    pub fn at(&self, position: usize) -> f32 {
+        1.0 + self.scale * ((1 + position / self.context) as f32).ln()
+    }
 }
 
 impl Attention {

@@ -8,29 +8,32 @@
 /// One of the stages, named by what it leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// `x[r] = token_embd[token[r]]`, plus `position_embd[p]` where positions are learned. Leaves `x`.
+    /// `x[r] = scales.embedding * token_embd[token[r]]`, plus `position_embd[p]` where positions are learned. Leaves `x`.
     Embed,
-    /// `n = norm(x)`; `q = Wq n + bq`, `k = Wk n + bk`, `v = Wv n + bv`; RoPE turns the first `n_rot` values of each head of `q`
-    /// and `k` by the angle `p * frequency`; `k` and `v` go to the cache at `p`, rounded as [`crate::kv`] says. Leaves `q`, `[n_row, n_head * head_dim]`.
+    /// `n = norm(x)`, or `x` where no norm stands before attention; `q = Wq n + bq`, `k = Wk n + bk`, `v = Wv n + bv`; where the
+    /// architecture has a norm of queries and keys, `q` and `k` become `rms_norm` of each head or of the whole row. RoPE turns the first
+    /// `n_rot` values of each head of `q` and `k` by the angle `p * frequency`, in the layers that have it; `q` is multiplied by the
+    /// temperature at `p`. `k` and `v` go to the cache at `p`, rounded as [`crate::kv`] says. Leaves `q`, `[n_row, n_head * head_dim]`.
     ///
-    /// Sources: RMS norm, arXiv 1910.07467; layer norm, arXiv 1607.06450; RoPE, arXiv 2104.09864.
+    /// Sources: RMS norm, arXiv 1910.07467; layer norm, arXiv 1607.06450; norms of queries and keys, arXiv 2302.05442; RoPE, arXiv 2104.09864.
     Qkv,
     /// For query head `h`, key head `h / (n_head / n_kv_head)`, over positions `j` with `p - window < j <= p`:
-    /// `s[j] = scale * q . k[j]`; `a = sum_j exp(s[j]) v[j] / (sum_j exp(s[j]) + exp(sink[h]))`, the last term only with sinks.
+    /// `s[j] = scale * q . k[j]`, or `cap * tanh` of a `cap`th of that; `a = sum_j exp(s[j]) v[j] / (sum_j exp(s[j]) + exp(sink[h]))`, the last term only with sinks.
     /// Leaves `a`, `[n_row, n_head * head_dim]`.
     ///
     /// Sources: grouped queries, arXiv 2305.13245; sinks, arXiv 2309.17453 and gpt-oss.
     Attend,
-    /// `x += Wo a + bo`. Leaves `x`.
+    /// `x += scales.residual * (Wo a + bo)`, the sum in brackets normalised where a norm stands after attention. Leaves `x`.
     AttnOut,
-    /// `n = norm(x)`. Gated: `h = act(Wg n + bg, Wu n + bu)`. Plain: `h = act(Wu n + bu)`. Experts: the router's logits
+    /// `n = norm(x)`, or `x` where no norm stands before the feed-forward. Gated: `h = act(Wg n + bg, Wu n + bu)`. Plain: `h = act(Wu n + bu)`. Experts: the router's logits
     /// `Wr n + br`, the `n_used` largest (lowest index among equals), `w = softmax` of those; `h` of each chosen expert as in
     /// the gated kind. Leaves `h`, `[n_row, n_ff]`, or `[n_row, n_used, n_ff]` with experts.
     ///
     /// Sources: gated units, arXiv 2002.05202; mixture of experts, arXiv 2401.04088.
     FfnIn,
-    /// `x += Wd h + bd`; with experts `x += sum_e w[e] (Wd[e] h[e] + bd[e])`, experts in the order of their logits. Leaves `x`.
+    /// `x += scales.residual * y` with `y = Wd h + bd`, or with experts `y = sum_e w[e] (Wd[e] h[e] + bd[e])`, experts in the order of
+    /// their logits; `y` is normalised where a norm stands after the feed-forward. Leaves `x`.
     FfnOut,
-    /// `logits = W_out norm(x)` for the rows that are asked for, `[rows, n_vocab]`, and sampling ([`crate::sampling`]).
+    /// `logits = scales.logits * W_out norm(x)`, bounded by the cap where there is one, for the rows that are asked for, `[rows, n_vocab]`, and sampling ([`crate::sampling`]).
     Head,
 }

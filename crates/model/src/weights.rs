@@ -67,7 +67,10 @@ impl Weights {
             let attention =
                 [&l.attn_q, &l.attn_k, &l.attn_v, &l.attn_output].map(linear).iter().sum::<usize>();
             let sinks = l.attn_sinks.as_ref().map_or(0, |s| 4 * s.len());
-            norm(&l.attn_norm) + attention + sinks + norm(&l.ffn_norm) + ffn
+            let norms = [&l.attn_norm, &l.attn_post_norm, &l.ffn_norm, &l.ffn_post_norm];
+            let norms = norms.into_iter().flatten().map(norm).sum::<usize>();
+            let qk_norms = l.qk_norm.iter().flatten().map(|weight| 4 * weight.len()).sum::<usize>();
+            norms + qk_norms + attention + sinks + ffn
         });
         let tied = self.output.weight.name == self.token_embd.name;
         let output = if tied { 0 } else { linear(&self.output) };
@@ -79,8 +82,8 @@ impl Weights {
 /// One layer's tensors.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// Before attention.
-    pub attn_norm: NormWeights,
+    /// Before attention; `None` where attention reads the residual stream itself.
+    pub attn_norm: Option<NormWeights>,
     /// `[n_head * head_dim, n_embd]`.
     pub attn_q: Linear,
     /// `[n_kv_head * head_dim, n_embd]`.
@@ -89,12 +92,18 @@ pub struct Layer {
     pub attn_v: Linear,
     /// `[n_head]`: one more logit a head, where the architecture has sinks.
     pub attn_sinks: Option<Vec<f32>>,
+    /// Of queries and of keys: `[head_dim]` each, or `[n_head * head_dim]` and `[n_kv_head * head_dim]` for a norm of whole rows.
+    pub qk_norm: Option<[Vec<f32>; 2]>,
     /// `[n_embd, n_head * head_dim]`.
     pub attn_output: Linear,
-    /// Before the feed-forward.
-    pub ffn_norm: NormWeights,
+    /// Of what attention adds to the residual stream.
+    pub attn_post_norm: Option<NormWeights>,
+    /// Before the feed-forward; `None` where it reads the residual stream itself.
+    pub ffn_norm: Option<NormWeights>,
     /// The feed-forward.
     pub ffn: Ffn,
+    /// Of what the feed-forward adds to the residual stream.
+    pub ffn_post_norm: Option<NormWeights>,
 }
 
 /// A layer's feed-forward.

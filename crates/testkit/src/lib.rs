@@ -4,6 +4,7 @@
 //! The golden models are in `tests/golden` at the root of the repository; its README says how they were made. This crate panics
 //! freely: it runs in tests alone.
 
+use model::KvType;
 use std::path::{Path, PathBuf};
 
 pub mod fake;
@@ -50,6 +51,30 @@ pub struct Golden {
     pub greedy_prompt: Vec<u32>,
     /// Its continuation at temperature 0.
     pub greedy: Vec<u32>,
+}
+
+/// Golden models that the GPU's kernels refuse: a cap of attention's scores, heads of 48 values, 72 rotated values of a head.
+const NOT_ON_GPU: [&str; 4] = ["gemma2-", "gemma3-q4_0", "llama-linear-", "phi4-mini-"];
+
+/// The golden models that a GPU runs.
+#[must_use]
+pub fn golden_on_gpu() -> Vec<Golden> {
+    golden().into_iter().filter(|model| !NOT_ON_GPU.iter().any(|name| model.name.starts_with(name))).collect()
+}
+
+impl Golden {
+    /// How its keys and values can be kept: in 8 bits where heads are whole blocks of 32 values.
+    #[must_use]
+    pub fn kv_types(&self) -> Vec<KvType> {
+        let has_heads_of_48 = ["gemma3-q4_0", "llama-linear-"].iter().any(|name| self.name.starts_with(name));
+        KvType::ALL.into_iter().filter(|&kind| kind == KvType::F16 || !has_heads_of_48).collect()
+    }
+
+    /// Whether it is a mixture of experts: a rounded activation can choose another expert of it, which is another answer.
+    #[must_use]
+    pub fn has_experts(&self) -> bool {
+        ["gpt-oss", "granitemoe", "mixtral", "qwen3moe"].iter().any(|family| self.name.starts_with(family))
+    }
 }
 
 /// The folder of the golden models: `$WORKER_ORCD_GOLDEN`, or `tests/golden` at the root.

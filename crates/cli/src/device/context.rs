@@ -25,8 +25,8 @@ pub(crate) fn beyond_training(architecture: &Architecture, n_ctx: usize) -> Opti
 fn covered(architecture: &Architecture) -> usize {
     let trained = architecture.n_ctx_train;
     let times = |n: usize, factor: f32| (n as f64 * f64::from(factor)) as usize;
-    let Position::Rope(rope) = &architecture.position else { return trained };
-    match &rope.scaling {
+    let Position::Rope(ropes) = &architecture.position else { return trained };
+    match &ropes.kinds[0].scaling {
         RopeScaling::Linear { factor } => trained.max(times(trained, *factor)),
         RopeScaling::Yarn { factor, original_context, .. } => trained.max(times(*original_context, *factor)),
         RopeScaling::None | RopeScaling::Llama3 { .. } | RopeScaling::LongRope { .. } => trained,

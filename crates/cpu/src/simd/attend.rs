@@ -25,6 +25,7 @@ struct Group<'a> {
     kv_head: usize,
     pages: &'a [u32],
     scale: f32,
+    score_cap: Option<f32>,
     /// First and last position that each query sees.
     seen: [(usize, usize); TOGETHER],
     n_query: usize,
@@ -49,7 +50,7 @@ pub(crate) fn attend(
     attention: &Attention,
     (queries, out): (&Queries<'_>, &mut [f32]),
 ) {
-    let Attention { n_head, n_kv_head, head_dim, scale, .. } = *attention;
+    let Attention { n_head, n_kv_head, head_dim, scale, score_cap, .. } = *attention;
     let per_kv = n_head / n_kv_head;
     let window = attention.window[queries.layer];
     // Runs of rows of one sequence, of a few rows each: [first, end).
@@ -86,6 +87,7 @@ pub(crate) fn attend(
                 kv_head,
                 pages: queries.places[first].pages,
                 scale,
+                score_cap,
                 seen,
                 n_query: pairs.len(),
             };
@@ -334,6 +336,13 @@ unsafe fn soften<L: Lanes>(
     (i, scratch): (usize, &mut Scratch),
 ) -> f32 {
     let (first, last) = group.seen[i];
+    if let Some(cap) = group.score_cap {
+        // `tanh(y) = 1 - 2 / (exp(2y) + 1)`; the scale is multiplied in below.
+        let inner = 2.0 * group.scale / cap;
+        for w in weights.iter_mut() {
+            *w = cap / group.scale * (1.0 - 2.0 / (super::math::exp::<false>(inner * *w) + 1.0));
+        }
+    }
     let whole = first <= start && start + PAGE - 1 <= last;
     if !whole {
         for (j, w) in weights.iter_mut().enumerate() {

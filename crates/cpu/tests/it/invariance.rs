@@ -26,7 +26,7 @@ fn kernels(model: &testkit::Golden) -> Vec<(bool, KvType)> {
     let fast = (false, KvType::F16);
     let is_one = !model.name.starts_with("llama-") || model.name == "llama-q4_0";
     if is_one {
-        vec![fast, (true, KvType::F16), (false, KvType::Q8_0), (true, KvType::Q8_0)]
+        model.kv_types().into_iter().flat_map(|kv_type| [(false, kv_type), (true, kv_type)]).collect()
     } else {
         vec![fast]
     }

@@ -1,6 +1,6 @@
 //! Is this a model that the kernels can compute? Everything they take for granted, by name.
 
-use model::architecture::{Activation, Architecture, FeedForwardKind, Position};
+use model::architecture::{Activation, Architecture, FeedForwardKind, NormKind, Position, QkNorm, Rope};
 use model::weights::{Experts, Ffn, Layer, Linear, NormWeights};
 use model::{Matrix, Model};
 
@@ -21,12 +21,20 @@ pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
     if !head_dims.contains(&attention.head_dim) {
         return unsupported("head size", format!("one of {head_dims:?}"), attention.head_dim);
     }
-    if let Position::Rope(rope) = &arch.position
-        && (rope.n_rot % 16 != 0 || rope.n_rot > attention.head_dim)
-    {
-        let expected = format!("a multiple of 16 up to {}", attention.head_dim);
-        return unsupported("rotated values of a head", expected, rope.n_rot);
+    if let Position::Rope(ropes) = &arch.position {
+        let n_rot = ropes.kinds[0].n_rot;
+        let shape = |rope: &Rope| (rope.n_rot, rope.pairing);
+        if ropes.kinds.iter().any(|rope| shape(rope) != shape(&ropes.kinds[0]))
+            || ropes.layers.len() != arch.n_layer
+        {
+            return unsupported("rotations", "of one shape, one for each layer", format!("{ropes:?}"));
+        }
+        if n_rot % 16 != 0 || n_rot > attention.head_dim {
+            let expected = format!("a multiple of 16 up to {}", attention.head_dim);
+            return unsupported("rotated values of a head", expected, n_rot);
+        }
     }
+    choices(arch)?;
     let group = attention.n_head.checked_div(attention.n_kv_head).unwrap_or(0);
     if group == 0 || group > 16 || group * attention.n_kv_head != attention.n_head {
         let found = format!("{} for {}", attention.n_head, attention.n_kv_head);
@@ -62,6 +70,20 @@ pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
     Ok(())
 }
 
+/// Choices that no kernel makes, or not together.
+fn choices(arch: &Architecture) -> Result<(), Unsupported> {
+    if let Some(cap) = arch.attention.score_cap {
+        return unsupported("cap of attention's scores", "none", cap);
+    }
+    if arch.norm.kind == NormKind::Layer && arch.has_post_norms {
+        return unsupported("norms after attention and feed-forward", "RMS norms", "layer norms");
+    }
+    if arch.has_post_norms && matches!(arch.feed_forward.kind, FeedForwardKind::Experts { .. }) {
+        return unsupported("norms after attention and feed-forward", "a dense feed-forward", "experts");
+    }
+    Ok(())
+}
+
 /// The tensors: launches and buffers follow from the architecture alone, so all must have its sizes.
 pub(super) fn weights(model: &Model) -> Result<(), Unsupported> {
     let (arch, weights) = (&model.architecture, &model.weights);
@@ -85,8 +107,22 @@ pub(super) fn weights(model: &Model) -> Result<(), Unsupported> {
 
 fn layer(arch: &Architecture, layer: &Layer) -> Result<(), Unsupported> {
     let (n_embd, n_ff, attention) = (arch.n_embd, arch.feed_forward.n_ff, &arch.attention);
-    norm(&layer.attn_norm, n_embd)?;
-    norm(&layer.ffn_norm, n_embd)?;
+    let post_norms = [&layer.attn_post_norm, &layer.ffn_post_norm];
+    for place in [&layer.attn_norm, &layer.ffn_norm].into_iter().chain(post_norms) {
+        place.iter().try_for_each(|place| norm(place, n_embd))?;
+    }
+    if post_norms.into_iter().any(Option::is_some) != arch.has_post_norms {
+        let expected = if arch.has_post_norms { "one" } else { "none" };
+        return unsupported("norms after attention and feed-forward", expected, format!("{post_norms:?}"));
+    }
+    let lengths = attention.qk_norm.map(|kind| match kind {
+        QkNorm::Head => [attention.head_dim; 2],
+        QkNorm::Row => [attention.n_q(), attention.n_kv()],
+    });
+    let found = layer.qk_norm.as_ref().map(|norms| norms.each_ref().map(Vec::len));
+    if found != lengths {
+        return unsupported("norms of queries and keys", format!("{lengths:?}"), format!("{found:?}"));
+    }
     linear(&layer.attn_q, [attention.n_q(), n_embd])?;
     linear(&layer.attn_k, [attention.n_kv(), n_embd])?;
     linear(&layer.attn_v, [attention.n_kv(), n_embd])?;

@@ -5,12 +5,28 @@ use std::collections::HashMap;
 use gguf::Gguf;
 use model::architecture::{Attention, FeedForwardKind};
 use model::weights::Experts;
-use testkit::golden;
+use testkit::{golden, golden_on_gpu};
 
 use super::*;
 
+#[test]
+fn what_the_kernels_do_not_do_is_refused_by_name() {
+    let supported: Vec<String> = golden_on_gpu().into_iter().map(|golden| golden.name).collect();
+    for golden in golden().into_iter().filter(|golden| !supported.contains(&golden.name)) {
+        let file = Gguf::open(&golden.path).expect("a golden model");
+        let model = Model::load(&file).expect("a golden model");
+        let what = place(&model).map(|_| ()).expect_err(&golden.name).what;
+        let expected = match golden.name.split('-').next() {
+            Some("gemma2") => "cap of attention's scores",
+            Some("gemma3" | "llama") => "head size",
+            _ => "rotated values of a head",
+        };
+        assert_eq!(what, expected, "{}", golden.name);
+    }
+}
+
 fn models() -> impl Iterator<Item = (String, Model)> {
-    golden().into_iter().map(|golden| {
+    golden_on_gpu().into_iter().map(|golden| {
         let file = Gguf::open(&golden.path).expect("a golden model");
         (golden.name, Model::load(&file).expect("a golden model"))
     })
@@ -90,8 +106,8 @@ fn vectors_lie_behind_the_matrices_and_apart() {
         assert!(all.iter().all(|at| (first..end).contains(at)), "{name}: {all:?}");
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{name}: {all:?}");
         for (layer, placed) in model.weights.layers.iter().zip(&placement.layers) {
-            let at = ((placed.ffn_norm.weight - first) / 4) as usize;
-            let expected = &layer.ffn_norm.weight;
+            let at = ((placed.ffn_norm.unwrap().weight - first) / 4) as usize;
+            let expected = &layer.ffn_norm.as_ref().unwrap().weight;
             assert_eq!(&placement.vectors[at..at + expected.len()], expected, "{name}");
         }
     }
@@ -135,7 +151,8 @@ fn sizes_that_no_kernel_is_made_for_are_refused_by_name() {
     attention("windows of attention: ", &|a| a.window.clear());
     for n_rot in [8, 24, 512] {
         llama("rotated values of a head: expected a multiple of 16 up to ", &|model| {
-            if let Position::Rope(rope) = &mut model.architecture.position {
+            if let Position::Rope(ropes) = &mut model.architecture.position {
+                let rope = &mut ropes.kinds[0];
                 rope.n_rot = n_rot;
             }
         });
@@ -159,7 +176,7 @@ fn sizes_that_no_kernel_is_made_for_are_refused_by_name() {
 fn tensors_that_do_not_match_are_refused_by_name() {
     let llama = |expected: &str, change: &dyn Fn(&mut Model)| refused("llama-f16", expected, change);
     llama("shape of a matrix: ", &|model| model.architecture.n_vocab += 1);
-    llama("values of a norm: ", &|model| model.weights.layers[0].attn_norm.weight.clear());
+    llama("values of a norm: ", &|model| model.weights.layers[0].attn_norm.as_mut().unwrap().weight.clear());
     llama("values of a norm's bias: ", &|model| model.weights.output_norm.bias = Some(Vec::new()));
     llama("values of a bias: ", &|model| model.weights.layers[0].attn_q.bias = Some(vec![0.0; 3]));
     llama("sinks of attention: ", &|model| model.weights.layers[0].attn_sinks = Some(Vec::new()));

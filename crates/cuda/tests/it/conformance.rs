@@ -7,7 +7,7 @@ use model::batch::Want;
 use model::stage::Stage;
 use model::{Batch, Executor, KvType, Model};
 use testkit::steps::{last, prompt};
-use testkit::{golden, nmse};
+use testkit::{golden_on_gpu, nmse};
 
 use crate::gpu::gpu;
 use crate::models::executor_with;
@@ -44,7 +44,9 @@ fn exact(path: &std::path::Path, tokens: &[u32], kv_type: KvType) -> Trace {
 fn every_stage_agrees_with_the_exact_executor() {
     let Some(_gpu) = gpu() else { return };
     let mut failures = Vec::new();
-    for (model, kv_type) in golden().iter().flat_map(|model| KvType::ALL.map(|kv_type| (model, kv_type))) {
+    for (model, kv_type) in
+        golden_on_gpu().iter().flat_map(|model| KvType::ALL.map(|kv_type| (model, kv_type)))
+    {
         let tokens = &model.cases[0].0;
         let expected = exact(&model.path, tokens, kv_type);
         let options = cuda::Options { n_ctx: tokens.len(), n_row: 512, kv_type, ..cuda::Options::default() };
@@ -58,12 +60,14 @@ fn every_stage_agrees_with_the_exact_executor() {
         let mut worst = 0f64;
         for (i, ((stage, layer, values), (_, _, reference))) in found.iter().zip(&expected).enumerate() {
             // Two experts whose router logits nearly tie may change places: their sum, FfnOut, is what must agree.
-            if *stage == Stage::FfnIn && model.name.starts_with("gpt-oss") {
+            if *stage == Stage::FfnIn && model.has_experts() {
                 continue;
             }
             let error = nmse(values, reference);
             worst = worst.max(error);
-            if error > BOUND || error.is_nan() {
+            // One that is not among the chosen may become one: then all that follows is another answer.
+            let bound = if model.has_experts() { 1e-1 } else { BOUND };
+            if error > bound || error.is_nan() {
                 let role = if i < expected.len() / 2 { "prompt" } else { "generated" };
                 failures
                     .push(format!("{} {kv_type} {role} {stage:?} of layer {layer}: {error:e}", model.name));

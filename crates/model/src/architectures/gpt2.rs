@@ -1,13 +1,15 @@
 //! GPT-2: layer norm, learned positions, biases everywhere, a plain feed-forward and a tied output.
 
-use super::{Family, Keys};
-use crate::architecture::{Activation, Architecture, FeedForward, FeedForwardKind, NormKind, Position};
+use super::{Family, Keys, Norms};
+use crate::architecture::{
+    Activation, Architecture, FeedForward, FeedForwardKind, NormKind, Position, Scales,
+};
 use crate::error::ModelError;
 
 pub(super) const FAMILY: Family = Family {
     name: "gpt2",
     read,
-    ffn_norm: "ffn_norm",
+    norms: Norms::BEFORE,
     biases: &["attn_qkv", "attn_output", "ffn_up", "ffn_down"],
 };
 
@@ -20,6 +22,7 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
         n_vocab: keys.n_vocab(n_embd)?,
         n_ctx_train,
         norm: keys.norm(NormKind::Layer)?,
+        has_post_norms: false,
         position: Position::Learned,
         attention: keys.attention(n_layer, n_embd)?,
         feed_forward: FeedForward {
@@ -27,5 +30,7 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
             n_ff: keys.n_ff()?,
             activation: Activation::GeluTanh,
         },
+        scales: Scales::NONE,
+        logit_cap: None,
     })
 }

@@ -2,14 +2,14 @@
 //!
 //! Source: OpenAI's gpt-oss model card and reference implementation.
 
-use super::{Family, Keys};
-use crate::architecture::{Activation, Architecture, Pairing, Position, Rope, RopeScaling};
+use super::{Family, Keys, Norms};
+use crate::architecture::{Activation, Architecture, Pairing, Position, RopeScaling};
 use crate::error::ModelError;
 
 pub(super) const FAMILY: Family = Family {
     name: "gpt-oss",
     read,
-    ffn_norm: "post_attention_norm",
+    norms: Norms { ffn: Some("post_attention_norm"), ..Norms::BEFORE },
     biases: &["attn_qkv", "attn_output", "ffn_gate_inp", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"],
 };
 
@@ -20,14 +20,14 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
         *even = window;
     }
     architecture.attention.sinks = true;
-    if let Position::Rope(Rope { scaling: RopeScaling::Yarn { rounded, .. }, .. }) =
-        &mut architecture.position
+    if let Position::Rope(ropes) = &mut architecture.position
+        && let RopeScaling::Yarn { rounded, .. } = &mut ropes.kinds[0].scaling
     {
         *rounded = false;
     }
     let feed_forward = &mut architecture.feed_forward;
+    feed_forward.n_ff = keys.expert_width(feed_forward.n_ff)?;
     feed_forward.kind = keys.experts()?;
-    feed_forward.n_ff = keys.size("expert_feed_forward_length", 1..=1 << 20, Some(feed_forward.n_ff))?;
     feed_forward.activation = Activation::ClampedSwiglu { alpha: 1.702, limit: 7.0 };
     Ok(architecture)
 }

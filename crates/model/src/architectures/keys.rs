@@ -5,11 +5,11 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use gguf::Gguf;
+use gguf::{Gguf, Value};
 
 use crate::architecture::{
     Activation, Architecture, Attention, FeedForward, FeedForwardKind, Norm, NormKind, Pairing, Position,
-    Rope, RopeScaling,
+    Rope, RopeScaling, Ropes, Scales, Temperature,
 };
 use crate::error::ModelError;
 
@@ -87,13 +87,16 @@ impl<'a> Keys<'a> {
             n_vocab: self.n_vocab(n_embd)?,
             n_ctx_train,
             norm: self.norm(NormKind::Rms)?,
-            position: self.rope(pairing, attention.head_dim)?,
+            has_post_norms: false,
+            position: self.rope(pairing, attention.head_dim, n_layer)?,
             attention,
             feed_forward: FeedForward {
                 kind: FeedForwardKind::Gated,
                 n_ff: self.n_ff()?,
                 activation: Activation::Silu,
             },
+            scales: Scales::NONE,
+            logit_cap: None,
         })
     }
 
@@ -174,7 +177,17 @@ impl<'a> Keys<'a> {
             return Err(self.wrong("attention.value_length", format!("key_length = {head_dim}"), value_dim));
         }
         let scale = 1.0 / (head_dim as f32).sqrt();
-        Ok(Attention { n_head, n_kv_head, head_dim, scale, window: vec![None; n_layer], sinks: false })
+        Ok(Attention {
+            n_head,
+            n_kv_head,
+            head_dim,
+            scale,
+            window: vec![None; n_layer],
+            sinks: false,
+            score_cap: None,
+            qk_norm: None,
+            temperature: None,
+        })
     }
 
     /// `expert_count` and `expert_used_count`; the gated kind where the file has no experts.
@@ -189,6 +202,93 @@ impl<'a> Keys<'a> {
         Ok(FeedForwardKind::Experts { n_expert, n_used: self.size("expert_used_count", 1..=n_expert, None)? })
     }
 
+    /// `expert_feed_forward_length`: the hidden width of one expert.
+    ///
+    /// # Errors
+    /// Out of range.
+    pub fn expert_width(&self, default: usize) -> Result<usize, ModelError> {
+        self.size("expert_feed_forward_length", N_WIDTH, Some(default))
+    }
+
+    /// A number above 0 that something is multiplied or divided by; absent means `default`, or an error where there is none.
+    ///
+    /// # Errors
+    /// Absent without a default, not above 0.
+    pub fn factor(&self, key: &str, default: Option<f32>) -> Result<f32, ModelError> {
+        let value = self.gguf.metadata().f32_of(&self.name(key))?.or(default);
+        match value {
+            Some(value) if value > 0.0 && value.is_finite() => Ok(value),
+            Some(value) => Err(self.wrong(key, "a number above 0", value)),
+            None => Err(self.wrong(key, "a number above 0", "nothing")),
+        }
+    }
+
+    /// The bound of a soft cap; absent and 0 mean none.
+    ///
+    /// # Errors
+    /// Negative or not finite.
+    pub fn cap(&self, key: &str) -> Result<Option<f32>, ModelError> {
+        match self.f32(key, 0.0)? {
+            0.0 => Ok(None),
+            cap if cap > 0.0 => Ok(Some(cap)),
+            cap => Err(self.wrong(key, "a number of at least 0", cap)),
+        }
+    }
+
+    /// `attention.temperature_scale`; absent and 0 mean none.
+    ///
+    /// # Errors
+    /// A scale that is negative or not finite, or no context that it counts in.
+    pub fn temperature(&self) -> Result<Option<Temperature>, ModelError> {
+        let Some(scale) = self.cap("attention.temperature_scale")? else { return Ok(None) };
+        let context = self.size("rope.scaling.original_context_length", N_CONTEXT, None)?;
+        Ok(Some(Temperature { scale, context }))
+    }
+
+    /// Which layers see a window: as `attention.sliding_window_pattern` says by layer or by period, else all but the last of each `period`.
+    ///
+    /// # Errors
+    /// A list of another length, a period of 0, a value of another type.
+    pub fn window_layers(&self, period: usize) -> Result<Vec<bool>, ModelError> {
+        let key = "attention.sliding_window_pattern";
+        let n_layer = self.size("block_count", N_LAYER, None)?;
+        let all_but_last = |period: usize| (0..n_layer).map(|n| (n + 1) % period != 0).collect();
+        let listed = match self.gguf.metadata().get(&self.name(key)) {
+            Some(Value::Array(list)) => list.bools().map(Iterator::collect::<Vec<_>>).or(Some(Vec::new())),
+            Some(_) => return Ok(all_but_last(self.size(key, N_LAYER, None)?)),
+            None => return Ok(all_but_last(period)),
+        };
+        listed.filter(|layers| layers.len() == n_layer).ok_or_else(|| {
+            self.wrong(
+                key,
+                format!("a period, or true or false for each of {n_layer} layers"),
+                "another list",
+            )
+        })
+    }
+
+    /// Refuses a key that this reader has no use for, unless it is 0.
+    ///
+    /// # Errors
+    /// It is there.
+    pub fn refuse(&self, key: &str, expected: &str) -> Result<(), ModelError> {
+        match self.usize_of(key)? {
+            None | Some(0) => Ok(()),
+            Some(found) => Err(self.wrong(key, expected, found)),
+        }
+    }
+
+    /// Refuses a switch that is off, where off means something that this reader has no use for.
+    ///
+    /// # Errors
+    /// It is there and false.
+    pub fn refuse_false(&self, key: &str) -> Result<(), ModelError> {
+        match self.gguf.metadata().bool_of(&self.name(key))? {
+            Some(false) => Err(self.wrong(key, "true", false)),
+            _ => Ok(()),
+        }
+    }
+
     /// `attention.sliding_window`: absent and 0 mean none.
     ///
     /// # Errors
@@ -201,17 +301,24 @@ impl<'a> Keys<'a> {
     ///
     /// # Errors
     /// A number out of range, a scaling that is not known, a factor tensor of another length.
-    pub fn rope(&self, pairing: Pairing, head_dim: usize) -> Result<Position, ModelError> {
+    pub fn rope(&self, pairing: Pairing, head_dim: usize, n_layer: usize) -> Result<Position, ModelError> {
         let n_rot = self.size("rope.dimension_count", 2..=head_dim.max(2), Some(head_dim))?;
         if n_rot % 2 != 0 || n_rot > head_dim {
             let expected = format!("an even number up to the head's size {head_dim}");
             return Err(self.wrong("rope.dimension_count", expected, n_rot));
         }
-        let base = self.f32("rope.freq_base", 10_000.0)?;
-        if base <= 1.0 {
-            return Err(self.wrong("rope.freq_base", "a number above 1", base));
-        }
-        Ok(Position::Rope(Rope { pairing, n_rot, base, scaling: self.rope_scaling(n_rot)? }))
+        let base = self.rope_base("rope.freq_base", 10_000.0)?;
+        let rope = Rope { pairing, n_rot, base, scaling: self.rope_scaling(n_rot)? };
+        Ok(Position::Rope(Ropes::everywhere(rope, n_layer)))
+    }
+
+    /// The base of a rotation's frequencies.
+    ///
+    /// # Errors
+    /// Not above 1.
+    pub fn rope_base(&self, key: &str, default: f32) -> Result<f32, ModelError> {
+        let base = self.f32(key, default)?;
+        if base > 1.0 { Ok(base) } else { Err(self.wrong(key, "a number above 1", base)) }
     }
 
     fn rope_scaling(&self, n_rot: usize) -> Result<RopeScaling, ModelError> {

@@ -2,11 +2,11 @@
 //!
 //! The rows of Q and K in these files are permuted so that RoPE turns adjacent pairs.
 
-use super::{Family, Keys};
+use super::{Family, Keys, Norms};
 use crate::architecture::{Architecture, Pairing};
 use crate::error::ModelError;
 
-pub(super) const FAMILY: Family = Family { name: "llama", read, ffn_norm: "ffn_norm", biases: &[] };
+pub(super) const FAMILY: Family = Family { name: "llama", read, norms: Norms::BEFORE, biases: &[] };
 
 fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let mut architecture = keys.gated_decoder(Pairing::Adjacent)?;

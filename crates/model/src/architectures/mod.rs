@@ -2,12 +2,18 @@
 //!
 //! A family maps GGUF keys to data and nothing more. To add one, write such a file and name it in [`FAMILIES`].
 
+mod gemma;
 mod gpt2;
 mod gpt_oss;
+mod granite;
 mod keys;
 mod llama;
+mod mistral3;
+mod olmo2;
 mod phi3;
 mod qwen2;
+mod qwen3;
+mod smollm3;
 
 use gguf::Gguf;
 
@@ -21,16 +27,57 @@ pub struct Family {
     pub name: &'static str,
     /// Reads the sizes and choices.
     pub read: fn(&Keys<'_>) -> Result<Architecture, ModelError>,
-    /// The tensor (without `blk.N.` and `.weight`) that normalises before the feed-forward.
-    pub ffn_norm: &'static str,
+    /// The norms of a layer.
+    pub norms: Norms,
     /// The linear maps (without `blk.N.` and `.bias`) that always have a bias; `attn_qkv` means Q, K and V in one tensor or three.
     /// Others may have one, in all layers or in none.
     pub biases: &'static [&'static str],
 }
 
+/// The tensors (without `blk.N.` and `.weight`) of the four norms that a layer may have.
+pub struct Norms {
+    /// Before attention.
+    pub attn: Option<&'static str>,
+    /// Of what attention adds.
+    pub attn_post: Option<&'static str>,
+    /// Before the feed-forward.
+    pub ffn: Option<&'static str>,
+    /// Of what the feed-forward adds.
+    pub ffn_post: Option<&'static str>,
+}
+
+impl Norms {
+    /// Before attention and before the feed-forward, as most families have them.
+    const BEFORE: Norms =
+        Norms { attn: Some("attn_norm"), attn_post: None, ffn: Some("ffn_norm"), ffn_post: None };
+    /// After each of the two.
+    const AFTER: Norms = Norms {
+        attn: None,
+        attn_post: Some("post_attention_norm"),
+        ffn: None,
+        ffn_post: Some("post_ffw_norm"),
+    };
+    /// Before and after each of the two.
+    const AROUND: Norms = Norms { attn: Norms::BEFORE.attn, ffn: Norms::BEFORE.ffn, ..Norms::AFTER };
+}
+
 /// All that are known.
-pub const FAMILIES: [&Family; 5] =
-    [&llama::FAMILY, &qwen2::FAMILY, &phi3::FAMILY, &gpt2::FAMILY, &gpt_oss::FAMILY];
+pub const FAMILIES: [&Family; 14] = [
+    &llama::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &qwen3::MOE,
+    &phi3::FAMILY,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &mistral3::FAMILY,
+    &smollm3::FAMILY,
+    &granite::FAMILY,
+    &granite::MOE,
+    &olmo2::FAMILY,
+    &gpt2::FAMILY,
+    &gpt_oss::FAMILY,
+];
 
 /// Finds the family that a file names and reads its architecture.
 ///
@@ -42,6 +89,7 @@ pub fn read(gguf: &Gguf) -> Result<(&'static Family, Architecture), ModelError> 
         let known: Vec<_> = FAMILIES.iter().map(|f| f.name).collect();
         ModelError::UnknownArchitecture { found: found.to_owned(), known: known.join(", ") }
     })?;
-    let keys = Keys::new(gguf, family.name);
-    Ok((family, (family.read)(&keys)?))
+    let mut architecture = (family.read)(&Keys::new(gguf, family.name))?;
+    architecture.has_post_norms = family.norms.attn_post.is_some() || family.norms.ffn_post.is_some();
+    Ok((family, architecture))
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use gguf::{Gguf, Tensor};
 
 use super::{Experts, Ffn, Layer, Linear, Matrix, NormWeights, Weights, floats, misshapen, vector};
-use crate::architecture::{Architecture, FeedForwardKind, NormKind, Position, RopeScaling};
+use crate::architecture::{Architecture, FeedForwardKind, NormKind, Position, QkNorm, RopeScaling};
 use crate::architectures::Family;
 use crate::error::ModelError;
 
@@ -99,7 +99,7 @@ impl Loader<'_> {
         let used = self.used.borrow();
         // The factors of RoPE are part of the architecture, which has them where the file's were read.
         let factors: &[&str] = match &self.arch.position {
-            Position::Rope(rope) => match rope.scaling {
+            Position::Rope(ropes) => match ropes.kinds[0].scaling {
                 RopeScaling::Llama3 { .. } => &["rope_freqs.weight"],
                 RopeScaling::LongRope { .. } => &["rope_factors_short.weight", "rope_factors_long.weight"],
                 _ => &[],
@@ -134,15 +134,31 @@ impl Loader<'_> {
             true => Some(self.required(&name("attn_sinks.weight"), attn.n_head)?),
             false => None,
         };
+        let lengths = attn.qk_norm.map(|kind| match kind {
+            QkNorm::Head => [attn.head_dim; 2],
+            QkNorm::Row => [n_q, n_kv],
+        });
+        let qk_norm = match lengths {
+            Some([of_q, of_k]) => Some([
+                self.required(&name("attn_q_norm.weight"), of_q)?,
+                self.required(&name("attn_k_norm.weight"), of_k)?,
+            ]),
+            None => None,
+        };
+        let norms = &self.family.norms;
+        let norm = |role: Option<&str>| role.map(|role| self.norm(&name(role))).transpose();
         Ok(Layer {
-            attn_norm: self.norm(&name("attn_norm"))?,
+            attn_norm: norm(norms.attn)?,
             attn_q,
             attn_k,
             attn_v,
             attn_sinks,
+            qk_norm,
             attn_output: self.layer_linear(n, "attn_output", [a.n_embd, n_q])?,
-            ffn_norm: self.norm(&name(self.family.ffn_norm))?,
+            attn_post_norm: norm(norms.attn_post)?,
+            ffn_norm: norm(norms.ffn)?,
             ffn: self.ffn(n)?,
+            ffn_post_norm: norm(norms.ffn_post)?,
         })
     }
 

@@ -1,6 +1,7 @@
 //! Golden files with one thing changed: what a model's metadata and tensors may not say, and the words in which it is refused.
 
 mod complete;
+mod families;
 mod yarn;
 
 use expect_test::{Expect, expect};
@@ -64,13 +65,17 @@ fn sizes_that_make_no_model_are_refused_by_key() {
         LLAMA,
         "general.architecture",
         Some("mamba".into()),
-        &expect![[r#"unknown architecture "mamba"; known are llama, qwen2, phi3, gpt2, gpt-oss"#]],
+        &expect![[
+            r#"unknown architecture "mamba"; known are llama, qwen2, qwen3, qwen3moe, phi3, gemma2, gemma3, mistral3, smollm3, granite, granitemoe, olmo2, gpt2, gpt-oss"#
+        ]],
     );
     check(
         LLAMA,
         "general.architecture",
         None,
-        &expect![[r#"unknown architecture ""; known are llama, qwen2, phi3, gpt2, gpt-oss"#]],
+        &expect![[
+            r#"unknown architecture ""; known are llama, qwen2, qwen3, qwen3moe, phi3, gemma2, gemma3, mistral3, smollm3, granite, granitemoe, olmo2, gpt2, gpt-oss"#
+        ]],
     );
     check(
         LLAMA,

@@ -1,7 +1,7 @@
 //! YaRN as files state it: what follows from the family, and which keys no device computes.
 
 use gguf::{Gguf, Value, Writer};
-use model::architecture::{Position, Rope, RopeScaling};
+use model::architecture::{Position, RopeScaling};
 use model::{ModelError, architectures};
 
 /// The scaling of a golden model with one key added.
@@ -20,7 +20,7 @@ fn scaling(name: &str, added: Option<(&str, f32)>) -> Result<RopeScaling, ModelE
     }
     let file = Gguf::from_bytes(writer.to_bytes().unwrap()).unwrap();
     match architectures::read(&file)?.1.position {
-        Position::Rope(Rope { scaling, .. }) => Ok(scaling),
+        Position::Rope(ropes) => Ok(ropes.kinds[0].scaling.clone()),
         other => panic!("expected rotary positions, found {other:?}"),
     }
 }

@@ -170,7 +170,7 @@ impl Sizes {
         sizes.n_window_layer = sizes.window.map(|_| a.attention.window.iter().flatten().count());
         (sizes.rope_base, sizes.rope_scaling) = match &a.position {
             Position::Learned => (None, None),
-            Position::Rope(rope) => (Some(rope.base), scaling(&rope.scaling)),
+            Position::Rope(ropes) => (Some(ropes.kinds[0].base), scaling(&ropes.kinds[0].scaling)),
         };
         sizes
     }

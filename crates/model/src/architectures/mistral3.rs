@@ -1,0 +1,16 @@
+//! Ministral 3 and Mistral Small 3, text: Llama's shape, YaRN, and queries that grow with their position.
+//!
+//! The rows of Q and K in these files are permuted so that RoPE turns adjacent pairs.
+
+use super::{Family, Keys, Norms};
+use crate::architecture::{Architecture, Pairing};
+use crate::error::ModelError;
+
+pub(super) const FAMILY: Family = Family { name: "mistral3", read, norms: Norms::BEFORE, biases: &[] };
+
+fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
+    let mut architecture = keys.gated_decoder(Pairing::Adjacent)?;
+    architecture.attention.temperature = keys.temperature()?;
+    architecture.attention.window.fill(keys.window()?);
+    Ok(architecture)
+}

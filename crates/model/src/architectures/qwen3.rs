@@ -1,0 +1,25 @@
+//! Qwen3, dense and as a mixture of experts: RoPE on halves; a norm of each head of queries and keys.
+//!
+//! Source: the Qwen3 technical report, arXiv 2505.09388. A mixture's chosen probabilities are always divided by their sum, which is the
+//! softmax over the chosen logits.
+
+use super::{Family, Keys, Norms};
+use crate::architecture::{Architecture, Pairing, QkNorm};
+use crate::error::ModelError;
+
+pub(super) const FAMILY: Family = Family { name: "qwen3", read, norms: Norms::BEFORE, biases: &[] };
+pub(super) const MOE: Family = Family { name: "qwen3moe", read: mixture, norms: Norms::BEFORE, biases: &[] };
+
+fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
+    let mut architecture = keys.gated_decoder(Pairing::HalfSplit)?;
+    architecture.attention.qk_norm = Some(QkNorm::Head);
+    Ok(architecture)
+}
+
+fn mixture(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
+    let mut architecture = read(keys)?;
+    let feed_forward = &mut architecture.feed_forward;
+    feed_forward.n_ff = keys.expert_width(feed_forward.n_ff)?;
+    feed_forward.kind = keys.experts()?;
+    Ok(architecture)
+}
