@@ -68,6 +68,11 @@ impl<'a> Budget<'a> {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// Counts looking through so many bytes.
     pub(super) fn scan(&mut self, bytes: usize) -> Result<()> {
         self.step(1 + bytes / 64)

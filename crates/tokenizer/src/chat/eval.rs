@@ -81,21 +81,32 @@ impl<'t, 's> Renderer<'t, 's> {
 
     /// Renders a whole template.
     pub(super) fn template(mut self, root: &'t Stmt<'s>) -> Result<String> {
-        if let Stmt::Template(template) = root {
-            self.block(&template.children)?;
-        }
+        self.run(root)?;
         Ok(self.outputs.pop().unwrap_or_default())
     }
 
-    pub(super) fn lookup(&self, name: &str) -> Option<Value> {
+    pub(super) fn run(&mut self, root: &'t Stmt<'s>) -> Result<()> {
+        if let Stmt::Template(template) = root {
+            self.block(&template.children)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn lookup(&mut self, name: &str) -> Result<Option<Value>> {
         let mut scope = Some(&self.scope);
+        let mut visited = 0;
+        let mut found = None;
         while let Some(here) = scope {
-            if let Some(value) = here.variables.borrow().get(name) {
-                return Some(value.clone());
+            visited += 1;
+            found = here.variables.borrow().get(name).cloned();
+            if found.is_some() {
+                break;
             }
             scope = here.parent.as_ref();
         }
-        None
+        // A name is hashed in every scope.
+        self.budget.step(visited * (1 + name.len() / 16) / 4)?;
+        Ok(found)
     }
 
     pub(super) fn set(&mut self, name: &str, value: Value) -> Result<()> {
@@ -398,10 +409,7 @@ impl<'t, 's> Renderer<'t, 's> {
                 }
                 list.items.get(taken..).unwrap_or_default().to_vec()
             }
-            Value::Map(map) => {
-                self.budget.take(map.entries.len() * size_of::<Value>())?;
-                map.entries.keys().map(Key::value).collect()
-            }
+            Value::Map(map) => self.keys_of(map)?,
             Value::Str(text) | Value::Markup(text) => {
                 self.budget.take(text.len().saturating_mul(size_of::<Value>() + 24))?;
                 let mut buffer = [0; 4];

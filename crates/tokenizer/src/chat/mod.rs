@@ -11,6 +11,8 @@ mod attributes;
 mod budget;
 mod calls;
 mod characters;
+#[cfg(test)]
+mod charges;
 mod eval;
 mod expr;
 mod filters;
