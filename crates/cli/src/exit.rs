@@ -275,7 +275,10 @@ fn of_model(error: &ModelError) -> u8 {
 
 fn of_worker(error: &WorkerError) -> u8 {
     match error {
-        WorkerError::Invalid { .. } | WorkerError::Message { .. } | WorkerError::NoChatTemplate => 8,
+        WorkerError::Invalid { .. }
+        | WorkerError::Message { .. }
+        | WorkerError::NoChatTemplate
+        | WorkerError::Stopped(_) => 8,
         WorkerError::Tokenizer(error) => of_tokenizer(error),
         WorkerError::Engine(error) => of_engine(error),
     }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 use thiserror::Error;
-use worker::{EngineError, WorkerError};
+use worker::{EngineError, Stopped, WorkerError};
 
 /// Why a request is not answered.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -282,6 +282,8 @@ impl From<WorkerError> for ApiError {
             }
             WorkerError::NoChatTemplate => ApiError::invalid("messages", error.to_string()),
             WorkerError::Tokenizer(error) => ApiError::body(error.to_string()),
+            WorkerError::Stopped(Stopped::Deadline) => ApiError::Deadline,
+            WorkerError::Stopped(Stopped::Cancelled) => ApiError::Cancelled,
             WorkerError::Engine(error) => error.into(),
         }
     }

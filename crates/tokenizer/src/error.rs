@@ -71,6 +71,14 @@ pub enum TokenizerError {
     /// A chat template refused the conversation with `raise_exception`.
     #[error("chat template refused the conversation: {0}")]
     TemplateRaised(String),
+    /// A rendering was ended from outside before it was done; see [`crate::Stop`].
+    #[error("chat template: line {line}: {why}")]
+    TemplateStopped {
+        /// What ended it.
+        why: Stopped,
+        /// The line of the template, from 1.
+        line: usize,
+    },
     /// A chat template went past one of the bounds in [`crate::limits`].
     #[error("chat template: line {line}: more than {limit} {what}")]
     TemplateLimit {
@@ -81,4 +89,15 @@ pub enum TokenizerError {
         /// The line of the template, from 1.
         line: usize,
     },
+}
+
+/// What ended a rendering from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Stopped {
+    /// Its time was over.
+    #[error("the request's time was over before its prompt was written")]
+    Deadline,
+    /// Nobody waits for it any more.
+    #[error("the client left before its prompt was written")]
+    Cancelled,
 }

@@ -15,13 +15,15 @@ mod pretokenize;
 mod special;
 mod special_tokens;
 mod spm;
+mod stop;
 mod stream;
 mod tokenizer;
 mod vocab;
 mod words;
 
 pub use chat::{ChatInput, ChatTemplate, RenderedChat};
-pub use error::TokenizerError;
+pub use error::{Stopped, TokenizerError};
 pub use special_tokens::SpecialTokens;
+pub use stop::Stop;
 pub use stream::Decoder;
 pub use tokenizer::{EncodeOptions, Kind, Tokenizer};

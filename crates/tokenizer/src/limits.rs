@@ -21,6 +21,8 @@ pub const MAX_JSON_BYTES: u64 = 1 << 28;
 
 /// Bytes of a chat template's source. The longest published ones have about 20,000.
 pub const MAX_TEMPLATE_BYTES: usize = 1 << 18;
+/// Bytes of a name in a chat template: of a variable, an attribute, a filter.
+pub const MAX_NAME_BYTES: usize = 256;
 /// Named templates in a file.
 pub const MAX_TEMPLATES: usize = 64;
 /// Evaluation steps of one rendering: a node of the template visited, or an element or 64 bytes looked at by a filter.

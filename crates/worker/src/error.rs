@@ -30,8 +30,20 @@ pub enum WorkerError {
     NoChatTemplate,
     /// The prompt cannot be rendered or tokenised.
     #[error(transparent)]
-    Tokenizer(#[from] tokenizer::TokenizerError),
+    Tokenizer(tokenizer::TokenizerError),
+    /// The work on it was ended before it reached the engine.
+    #[error(transparent)]
+    Stopped(tokenizer::Stopped),
     /// The engine refuses.
     #[error(transparent)]
     Engine(#[from] engine::EngineError),
+}
+
+impl From<tokenizer::TokenizerError> for WorkerError {
+    fn from(error: tokenizer::TokenizerError) -> WorkerError {
+        match error {
+            tokenizer::TokenizerError::TemplateStopped { why, .. } => WorkerError::Stopped(why),
+            error => WorkerError::Tokenizer(error),
+        }
+    }
 }

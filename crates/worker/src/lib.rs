@@ -12,6 +12,7 @@ pub mod receipt;
 mod request;
 pub mod stop;
 mod text;
+mod work;
 
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub use model::{MemoryReport, Sampled, SamplingParams};
 pub use request::{
     Format, MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_STOP_TOKEN_IDS, Prompt, Request, ValidRequest,
 };
+pub use tokenizer::Stopped;
+pub use work::{Waiter, Work};
 
 /// What holds for every request of a worker.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,7 +83,15 @@ impl Worker {
     /// [`WorkerError::Invalid`] names the field; [`WorkerError::Tokenizer`] and [`WorkerError::NoChatTemplate`] say why there
     /// is no prompt.
     pub fn check(&self, request: Request) -> Result<ValidRequest, WorkerError> {
-        request::check(self, request)
+        self.check_within(request, &Work::default())
+    }
+
+    /// The same, given up with [`WorkerError::Stopped`] where the work ends before the prompt is written.
+    ///
+    /// # Errors
+    /// Those of [`Worker::check`]; [`WorkerError::Stopped`].
+    pub fn check_within(&self, request: Request, work: &Work) -> Result<ValidRequest, WorkerError> {
+        request::check(self, request, work)
     }
 
     /// Starts a checked request.
@@ -105,7 +116,15 @@ impl Worker {
     /// [`WorkerError::Message`], [`WorkerError::Invalid`], [`WorkerError::Tokenizer`] and [`WorkerError::NoChatTemplate`] say why
     /// there is none.
     pub fn render(&self, chat: &Chat) -> Result<String, WorkerError> {
-        Ok(chat::render(&self.tokenizer, chat)?.text)
+        self.render_within(chat, &Work::default())
+    }
+
+    /// The same, given up where the work ends before the prompt is written.
+    ///
+    /// # Errors
+    /// Those of [`Worker::render`]; [`WorkerError::Stopped`].
+    pub fn render_within(&self, chat: &Chat, work: &Work) -> Result<String, WorkerError> {
+        Ok(chat::render(&self.tokenizer, chat, work)?.text)
     }
 
     /// The ids of a prompt, whether or not it fits the context.
@@ -113,7 +132,15 @@ impl Worker {
     /// # Errors
     /// Those of [`Worker::render`].
     pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, WorkerError> {
-        request::tokenise(&self.tokenizer, prompt)
+        self.tokenize_within(prompt, &Work::default())
+    }
+
+    /// The same, given up where the work ends before the prompt is written.
+    ///
+    /// # Errors
+    /// Those of [`Worker::render`]; [`WorkerError::Stopped`].
+    pub fn tokenize_within(&self, prompt: &Prompt, work: &Work) -> Result<Vec<u32>, WorkerError> {
+        request::tokenise(&self.tokenizer, prompt, work)
     }
 
     /// [`Worker::check`], then [`Worker::start`].

@@ -15,7 +15,7 @@ use tokenizer::{EncodeOptions, Tokenizer};
 use crate::chat::{self, Chat, ChatForm, Reading};
 use crate::grammar::Source;
 use crate::stop::StopMatcher;
-use crate::{Worker, WorkerError};
+use crate::{Work, Worker, WorkerError};
 
 /// The most stop strings of a request.
 pub const MAX_STOP_STRINGS: usize = 16;
@@ -162,9 +162,9 @@ impl ValidRequest {
     }
 }
 
-pub(crate) fn check(worker: &Worker, request: Request) -> Result<ValidRequest, WorkerError> {
+pub(crate) fn check(worker: &Worker, request: Request, work: &Work) -> Result<ValidRequest, WorkerError> {
     check_sampling(worker, &request)?;
-    let (prompt, form) = tokenised(&worker.tokenizer, &request)?;
+    let (prompt, form) = tokenised(&worker.tokenizer, &request, work)?;
     checked(worker, request, prompt, form)
 }
 
@@ -282,26 +282,26 @@ fn check_stops(request: &Request, n_vocab: usize) -> Result<(), WorkerError> {
 }
 
 /// A prompt's ids, and what its answer is to be.
-fn tokenised(tokenizer: &Tokenizer, request: &Request) -> Result<(Vec<u32>, Form), WorkerError> {
+fn tokenised(tokenizer: &Tokenizer, request: &Request, work: &Work) -> Result<(Vec<u32>, Form), WorkerError> {
     let Prompt::Chat(chat) = &request.prompt else {
         let grammar = request.format.as_ref().map(Source::of_format).transpose()?;
-        return Ok((tokenise(tokenizer, &request.prompt)?, Form { grammar, chat: None }));
+        return Ok((tokenise(tokenizer, &request.prompt, work)?, Form { grammar, chat: None }));
     };
-    let written = chat::render(tokenizer, chat)?;
+    let written = chat::render(tokenizer, chat, &work.within(request.timeout))?;
     let grammar = chat::grammar(tokenizer, chat, request.format.as_ref(), (&written.family, &written.text))?;
     let form = Form { grammar, chat: Some(written.family.answer(&written.text, chat)) };
     Ok((tokenizer.encode_chat(&written.rendered)?, form))
 }
 
 /// The ids of a prompt; of a conversation as its template writes it.
-pub(crate) fn tokenise(tokenizer: &Tokenizer, prompt: &Prompt) -> Result<Vec<u32>, WorkerError> {
+pub(crate) fn tokenise(tokenizer: &Tokenizer, prompt: &Prompt, work: &Work) -> Result<Vec<u32>, WorkerError> {
     match prompt {
         Prompt::Tokens(ids) => Ok(ids.clone()),
         &Prompt::Text { ref text, add_special, parse_special } => {
             Ok(tokenizer.encode(text, EncodeOptions { add_special, parse_special })?)
         }
         // A template writes BOS itself where its model wants one, as transformers' apply_chat_template has it.
-        Prompt::Chat(chat) => Ok(tokenizer.encode_chat(&chat::render(tokenizer, chat)?.rendered)?),
+        Prompt::Chat(chat) => Ok(tokenizer.encode_chat(&chat::render(tokenizer, chat, work)?.rendered)?),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::budget::Result;
 use super::eval::Renderer;
+use super::key::size_of_key;
 use super::value::{Key, Kind, Value};
 
 const MAP_METHODS: [&str; 11] =
@@ -12,7 +13,7 @@ const MAP_METHODS: [&str; 11] =
 const LIST_METHODS: [&str; 11] =
     ["append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort"];
 const TUPLE_METHODS: [&str; 2] = ["count", "index"];
-const STRING_METHODS: [&str; 47] = [
+pub(super) const STRING_METHODS: [&str; 47] = [
     "capitalize",
     "casefold",
     "center",
@@ -124,6 +125,7 @@ fn has_attribute(value: &Value, name: &str) -> bool {
 impl Renderer<'_, '_> {
     /// `value.name`.
     pub(super) fn attribute(&mut self, value: &Value, name: &str) -> Result<Value> {
+        self.budget.step(name.len() / 64)?;
         match (value, name) {
             (Value::Undefined, _) => {
                 return self.budget.fail(format!("an undefined value has no attribute {name:?}"));
@@ -220,7 +222,10 @@ impl Renderer<'_, '_> {
             }
             Value::Map(map) => match key.as_str() {
                 Some(name) => map.entries.get(name).cloned(),
-                None => Key::of(key).and_then(|key| map.entries.get(&key).cloned()),
+                None => {
+                    self.budget.step(size_of_key(key))?;
+                    Key::of(key).and_then(|key| map.entries.get(&key).cloned())
+                }
             },
             _ => None,
         };

@@ -13,11 +13,18 @@ use crate::limits::{
 use super::text::{Refused, write_str};
 use super::value::Value;
 use crate::special::unmarked;
+use crate::stop::Stop;
+
+/// About a millisecond of work.
+const STEPS_BETWEEN_LOOKS: u64 = 1 << 13;
 
 /// What has been used so far, and where in the template.
 #[derive(Debug, Default)]
-pub(super) struct Budget {
+pub(super) struct Budget<'a> {
+    stop: Stop<'a>,
     steps: u64,
+    /// The count of steps at which to ask again whether to stop.
+    next_look: u64,
     memory: usize,
     written: usize,
     depth: usize,
@@ -27,7 +34,11 @@ pub(super) struct Budget {
 
 pub(super) type Result<T> = std::result::Result<T, TokenizerError>;
 
-impl Budget {
+impl<'a> Budget<'a> {
+    pub(super) fn new(stop: Stop<'a>) -> Budget<'a> {
+        Budget { stop, ..Budget::default() }
+    }
+
     fn over(&self, what: &'static str, limit: u64) -> TokenizerError {
         TokenizerError::TemplateLimit { what, limit, line: self.line }
     }
@@ -42,7 +53,24 @@ impl Budget {
     /// Counts evaluation steps.
     pub(super) fn step(&mut self, count: usize) -> Result<()> {
         self.steps = self.steps.saturating_add(count as u64);
-        if self.steps > MAX_RENDER_STEPS { Err(self.over("steps", MAX_RENDER_STEPS)) } else { Ok(()) }
+        if self.steps > MAX_RENDER_STEPS {
+            return Err(self.over("steps", MAX_RENDER_STEPS));
+        }
+        if self.steps >= self.next_look { self.look() } else { Ok(()) }
+    }
+
+    /// Asks whether to stop, and does not ask again for a while: reading a clock costs more than a step.
+    fn look(&mut self) -> Result<()> {
+        self.next_look = self.steps.saturating_add(STEPS_BETWEEN_LOOKS);
+        match self.stop.reason() {
+            Some(why) => Err(TokenizerError::TemplateStopped { why, line: self.line }),
+            None => Ok(()),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn steps(&self) -> u64 {
+        self.steps
     }
 
     /// Counts looking through so many bytes.

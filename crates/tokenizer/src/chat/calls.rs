@@ -83,6 +83,7 @@ impl<'t, 's> Renderer<'t, 's> {
                             let Some(name) = key.as_str() else {
                                 return self.budget.fail("names of arguments are strings");
                             };
+                            self.budget.take(name.len())?;
                             found.named.push((name.to_owned(), value.clone()));
                         }
                     }

@@ -12,6 +12,7 @@ use minijinja::machinery::ast::{Expr, ForLoop, Macro, Stmt};
 
 use super::budget::{Budget, Result};
 use super::value::{Key, Kind, Map, Value};
+use crate::stop::Stop;
 
 /// What a statement does to the loop around it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub(super) struct Declared<'t, 's> {
 
 /// A rendering under way.
 pub(super) struct Renderer<'t, 's> {
-    pub(super) budget: Budget,
+    pub(super) budget: Budget<'t>,
     pub(super) macros: Vec<Declared<'t, 's>>,
     pub(super) loops: Vec<LoopState<'t, 's>>,
     /// Seconds since 1970.
@@ -66,9 +67,9 @@ pub(super) struct Renderer<'t, 's> {
 }
 
 impl<'t, 's> Renderer<'t, 's> {
-    pub(super) fn new(globals: HashMap<String, Value>, now: i64) -> Renderer<'t, 's> {
+    pub(super) fn new(globals: HashMap<String, Value>, now: i64, stop: Stop<'t>) -> Renderer<'t, 's> {
         Renderer {
-            budget: Budget::default(),
+            budget: Budget::new(stop),
             macros: Vec::new(),
             loops: Vec::new(),
             now,
@@ -80,21 +81,32 @@ impl<'t, 's> Renderer<'t, 's> {
 
     /// Renders a whole template.
     pub(super) fn template(mut self, root: &'t Stmt<'s>) -> Result<String> {
-        if let Stmt::Template(template) = root {
-            self.block(&template.children)?;
-        }
+        self.run(root)?;
         Ok(self.outputs.pop().unwrap_or_default())
     }
 
-    pub(super) fn lookup(&self, name: &str) -> Option<Value> {
+    pub(super) fn run(&mut self, root: &'t Stmt<'s>) -> Result<()> {
+        if let Stmt::Template(template) = root {
+            self.block(&template.children)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn lookup(&mut self, name: &str) -> Result<Option<Value>> {
         let mut scope = Some(&self.scope);
+        let mut visited = 0;
+        let mut found = None;
         while let Some(here) = scope {
-            if let Some(value) = here.variables.borrow().get(name) {
-                return Some(value.clone());
+            visited += 1;
+            found = here.variables.borrow().get(name).cloned();
+            if found.is_some() {
+                break;
             }
             scope = here.parent.as_ref();
         }
-        None
+        // A name is hashed in every scope.
+        self.budget.step(visited * (1 + name.len() / 16) / 4)?;
+        Ok(found)
     }
 
     pub(super) fn set(&mut self, name: &str, value: Value) -> Result<()> {
@@ -330,13 +342,32 @@ impl<'t, 's> Renderer<'t, 's> {
                 this.block(&for_loop.body)
             })?;
             if flow == Flow::Break {
-                if let Value::List(list) = iterable {
-                    list.taken.set(None);
-                }
+                self.left_half_way(for_loop, iterable, index, count)?;
                 break;
             }
         }
         self.loops.truncate(place);
+        Ok(())
+    }
+
+    /// How far a loop that was left took an iterator. Where its body names `loop`, Jinja has looked ahead as far as its attributes
+    /// made it; where it filters, as far as the next item that fits.
+    fn left_half_way(
+        &mut self,
+        for_loop: &'t ForLoop<'s>,
+        iterable: &Value,
+        index: usize,
+        count: usize,
+    ) -> Result<()> {
+        let Value::List(list) = iterable else { return Ok(()) };
+        if list.kind != Kind::Iterator {
+            return Ok(());
+        }
+        let (names, nodes) = super::uses::all_variables_of(&for_loop.body);
+        self.budget.step(nodes)?;
+        let is_plain = for_loop.filter_expr.is_none() && !for_loop.recursive && !names.contains("loop");
+        let begun_at = list.items.len().checked_sub(count);
+        list.taken.set(begun_at.filter(|_| is_plain).map(|at| at + index + 1));
         Ok(())
     }
 
@@ -378,10 +409,7 @@ impl<'t, 's> Renderer<'t, 's> {
                 }
                 list.items.get(taken..).unwrap_or_default().to_vec()
             }
-            Value::Map(map) => {
-                self.budget.take(map.entries.len() * size_of::<Value>())?;
-                map.entries.keys().map(Key::value).collect()
-            }
+            Value::Map(map) => self.keys_of(map)?,
             Value::Str(text) | Value::Markup(text) => {
                 self.budget.take(text.len().saturating_mul(size_of::<Value>() + 24))?;
                 let mut buffer = [0; 4];

@@ -119,8 +119,8 @@ impl<'t, 's> Renderer<'t, 's> {
         self.filter(filter.name, &value, &args)
     }
 
-    fn variable(&self, name: &str) -> Result<Value> {
-        if let Some(value) = self.lookup(name) {
+    fn variable(&mut self, name: &str) -> Result<Value> {
+        if let Some(value) = self.lookup(name)? {
             return Ok(value);
         }
         if name == "self" {

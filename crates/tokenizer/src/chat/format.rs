@@ -54,10 +54,10 @@ impl Renderer<'_, '_> {
             Value::List(list) => matches!(list.kind, Kind::List | Kind::Range(..)),
             _ => false,
         };
+        self.budget.take(text.len())?;
         let mut out = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('%') {
-            self.budget.take(before.len())?;
             out.push_str(before);
             let (name, after) = match after.strip_prefix('(') {
                 Some(after) => match after.split_once(')') {
@@ -87,7 +87,6 @@ impl Renderer<'_, '_> {
         if given.next().is_some() && !may_be_left {
             return self.budget.fail("%: too many values");
         }
-        self.budget.take(rest.len())?;
         out.push_str(rest);
         self.budget.string(&out)
     }
@@ -185,12 +184,12 @@ impl Renderer<'_, '_> {
 
     /// `'{} {0} {name:>8}'.format(..)`.
     pub(super) fn brace_format(&mut self, text: &str, args: &Args) -> Result<Value> {
+        self.budget.take(text.len())?;
         let mut out = String::new();
         let mut rest = text;
         let (mut next, mut by_number) = (0, false);
         while let Some(place) = rest.find(['{', '}']) {
             let (before, after) = rest.split_at(place);
-            self.budget.take(before.len())?;
             out.push_str(before);
             if let Some(after) = after.strip_prefix("{{").or_else(|| after.strip_prefix("}}")) {
                 out.push_str(rest.get(place..=place).unwrap_or_default());
@@ -208,7 +207,7 @@ impl Renderer<'_, '_> {
             if field.contains(['[', '.']) {
                 return self.budget.fail("format: fields within fields are not supported");
             }
-            self.budget.step(1 + args.named.len())?;
+            self.budget.step(1 + args.named.len().saturating_mul(1 + field.len() / 64))?;
             let value = match field.parse::<usize>() {
                 Ok(place) if next == 0 && field.bytes().all(|byte| byte.is_ascii_digit()) => {
                     by_number = true;
@@ -234,7 +233,6 @@ impl Renderer<'_, '_> {
             out.push_str(&written);
             rest = after;
         }
-        self.budget.take(rest.len())?;
         out.push_str(rest);
         self.budget.string(&out)
     }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::args::Args;
 use super::budget::Result;
 use super::eval::Renderer;
+use super::key::size_of_key;
 use super::time::strftime;
 use super::value::{Cycler, Joiner, Key, Kind, Map, Value};
 use crate::error::TokenizerError;
@@ -83,9 +84,9 @@ impl Renderer<'_, '_> {
     /// A value as the key of a map.
     pub(super) fn key(&mut self, value: &Value) -> Result<Key> {
         // Hashing reads all of a key, parts of a tuple too.
-        match value {
-            Value::List(list) => self.budget.take(list.items.len().saturating_mul(size_of::<Key>()))?,
-            _ => self.budget.scan(value.as_str().map_or(0, str::len))?,
+        self.budget.step(size_of_key(value))?;
+        if let Value::List(list) = value {
+            self.budget.take(list.items.len().saturating_mul(size_of::<Key>()))?;
         }
         match Key::of(value) {
             Some(key) => Ok(key),

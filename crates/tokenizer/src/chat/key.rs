@@ -19,7 +19,35 @@ pub(super) enum Key {
     Tuple(Rc<[Key]>),
 }
 
+/// The steps that reading all of a value as a key takes, parts of a tuple too.
+pub(super) fn size_of_key(value: &Value) -> usize {
+    match value {
+        Value::Str(text) | Value::Markup(text) => 1 + text.len() / 64,
+        Value::List(list) if list.is_tuple() => {
+            list.items.iter().fold(1, |sum, part| sum + size_of_key(part))
+        }
+        _ => 1,
+    }
+}
+
 impl Key {
+    /// The steps that hashing or comparing it takes.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Key::Str(text) => 1 + text.len() / 64,
+            Key::Tuple(keys) => keys.iter().fold(1, |sum, key| sum + key.size()),
+            _ => 1,
+        }
+    }
+
+    /// How many values it is as one.
+    pub(super) fn parts(&self) -> usize {
+        match self {
+            Key::Tuple(keys) => keys.iter().fold(1, |sum, key| sum + key.parts()),
+            _ => 1,
+        }
+    }
+
     /// The key that a value is; none if it cannot be one. Python takes each NaN for a key of its own: there is none here.
     pub(super) fn of(value: &Value) -> Option<Key> {
         Some(match value {
@@ -34,6 +62,14 @@ impl Key {
             }
             _ => return None,
         })
+    }
+
+    /// Can this value be a key?
+    pub(super) fn is_one(value: &Value) -> bool {
+        match value {
+            Value::List(list) => list.is_tuple() && list.items.iter().all(Key::is_one),
+            _ => Key::of(value).is_some(),
+        }
     }
 
     pub(super) fn value(&self) -> Value {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::args::Args;
 use super::budget::Result;
 use super::eval::Renderer;
-use super::value::{Key, Kind, Value};
+use super::value::{Dict, Key, Kind, Value};
 
 impl Renderer<'_, '_> {
     pub(super) fn method(&mut self, value: &Value, name: &str, args: &Args) -> Result<Value> {
@@ -21,14 +21,15 @@ impl Renderer<'_, '_> {
             Value::Map(map) => match name {
                 "items" => {
                     let [] = self.bind(name, args, [])?;
-                    self.budget.take(map.entries.len() * 160)?;
-                    let pair = |(key, item): (&Key, &Value)| Value::tuple(vec![key.value(), item.clone()]);
-                    let items = map.entries.iter().map(pair).collect();
+                    self.budget.take(map.entries.len() * 144)?;
+                    let keys = self.keys_of(map)?.into_iter();
+                    let pairs = keys.zip(map.entries.values());
+                    let items = pairs.map(|(key, item)| Value::tuple(vec![key, item.clone()])).collect();
                     self.budget.admit(Value::several(items, Kind::View("dict_items")))
                 }
                 "keys" => {
                     let [] = self.bind(name, args, [])?;
-                    let keys = map.entries.keys().map(Key::value).collect();
+                    let keys = self.keys_of(map)?;
                     self.budget.admit(Value::several(keys, Kind::View("dict_keys")))
                 }
                 "values" => {
@@ -109,6 +110,13 @@ impl Renderer<'_, '_> {
             Value::Undefined => self.budget.fail(format!("an undefined value has no method {name:?}")),
             _ => self.no_method(value, name),
         }
+    }
+
+    /// A map's keys as values.
+    pub(super) fn keys_of(&mut self, map: &Dict) -> Result<Vec<Value>> {
+        let parts: usize = map.entries.keys().map(Key::parts).sum();
+        self.budget.take(parts * size_of::<Value>())?;
+        Ok(map.entries.keys().map(Key::value).collect())
     }
 
     pub(super) fn no_method<T>(&self, value: &Value, name: &str) -> Result<T> {

@@ -11,6 +11,8 @@ mod attributes;
 mod budget;
 mod calls;
 mod characters;
+#[cfg(test)]
+mod charges;
 mod eval;
 mod expr;
 mod filters;
@@ -39,6 +41,7 @@ use crate::error::TokenizerError;
 use crate::limits::{MAX_RENDER_MEMORY, MAX_TEMPLATES, MAX_VALUE_DEPTH};
 use crate::special::{SpecialMatcher, unmarked};
 use crate::special_tokens::SpecialTokens;
+use crate::stop::Stop;
 use crate::vocab::Vocab;
 
 use eval::Renderer;
@@ -78,6 +81,8 @@ pub struct ChatInput<'a> {
     pub extra: &'a [(String, serde_json::Value)],
     /// For `strftime_now`: seconds since 1970; now if none. Dates are in UTC.
     pub now: Option<i64>,
+    /// When to give up, whatever the bounds in [`crate::limits`] would still allow.
+    pub stop: Stop<'a>,
 }
 
 impl ChatTemplate {
@@ -102,7 +107,8 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`TokenizerError::TemplateRaised`] where the template refuses; [`TokenizerError::TemplateRender`] where it fails;
-    /// [`TokenizerError::TemplateLimit`] where it goes past a bound in [`crate::limits`].
+    /// [`TokenizerError::TemplateLimit`] where it goes past a bound in [`crate::limits`]; [`TokenizerError::TemplateStopped`] where
+    /// [`ChatInput::stop`] ends it.
     pub fn render(&self, input: &ChatInput<'_>) -> Result<String, TokenizerError> {
         render(&self.source, [&self.bos_token, &self.eos_token], input)
     }
@@ -153,7 +159,7 @@ fn render(source: &str, [bos, eos]: [&str; 2], input: &ChatInput<'_>) -> Result<
         i64::try_from(since.as_secs()).unwrap_or(0)
     });
     let root = source::parse(source)?;
-    Renderer::new(globals, now).template(&root)
+    Renderer::new(globals, now, input.stop).template(&root)
 }
 
 /// Templates by name, and notices about those that cannot be used.

@@ -171,6 +171,7 @@ impl Renderer<'_, '_> {
                     return Ok(false);
                 }
                 for (key, a) in &a.entries {
+                    self.budget.step(key.size())?;
                     match b.entries.get(key) {
                         Some(b) if self.equal(a, b)? => {}
                         _ => return Ok(false),

@@ -7,11 +7,12 @@ use super::budget::Result;
 use super::characters;
 use super::eval::Renderer;
 use super::filters;
+use super::key::size_of_key;
 use super::operators::plain;
 use super::value::{Key, Kind, Value};
 
 /// The names of Jinja's tests, for `is test`.
-const NAMES: [&str; 39] = [
+pub(super) const NAMES: [&str; 39] = [
     "odd",
     "even",
     "divisibleby",
@@ -107,11 +108,14 @@ impl Renderer<'_, '_> {
                 let text = self.budget.text_of(value)?;
                 characters::has_case(&plain(&text), name == "upper")
             }
-            "filter" | "test" if Key::of(value).is_none() => {
-                return self.budget.fail(format!("{} is no name", value.kind()));
+            "filter" | "test" => {
+                self.budget.step(size_of_key(value))?;
+                if !Key::is_one(value) {
+                    return self.budget.fail(format!("{} is no name", value.kind()));
+                }
+                let names: &[&str] = if name == "filter" { &filters::NAMES } else { &NAMES };
+                value.as_str().is_some_and(|known| names.contains(&known))
             }
-            "filter" => value.as_str().is_some_and(|known| filters::NAMES.contains(&known)),
-            "test" => value.as_str().is_some_and(|known| NAMES.contains(&known)),
             _ => return self.budget.fail(format!("unknown test {name:?}")),
         })
     }

@@ -9,7 +9,7 @@ use minijinja::syntax::SyntaxConfig;
 
 use super::literal::respelled;
 use crate::error::TokenizerError;
-use crate::limits::{MAX_TAG_TOKENS, MAX_TEMPLATE_BYTES, MAX_TEMPLATE_CHAIN};
+use crate::limits::{MAX_NAME_BYTES, MAX_TAG_TOKENS, MAX_TEMPLATE_BYTES, MAX_TEMPLATE_CHAIN};
 
 fn syntax() -> Result<SyntaxConfig, minijinja::Error> {
     SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()
@@ -40,6 +40,15 @@ pub(super) fn prepare(source: &str) -> Result<String, TokenizerError> {
             return Err(TokenizerError::TemplateLimit {
                 what: "words in one tag",
                 limit: MAX_TAG_TOKENS as u64,
+                line: usize::from(span.start_line),
+            });
+        }
+        if let Token::Ident(name) = token
+            && name.len() > MAX_NAME_BYTES
+        {
+            return Err(TokenizerError::TemplateLimit {
+                what: "bytes in a name",
+                limit: MAX_NAME_BYTES as u64,
                 line: usize::from(span.start_line),
             });
         }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use minijinja::machinery::ast::{CallArg, Expr, Stmt};
+use minijinja::machinery::ast::{CallArg, Expr, Macro, Stmt};
 
 /// The variables that are named, the bodies of other macros left out, and how many nodes were visited. The tree is as shallow as
 /// the parser keeps it.
@@ -13,10 +13,18 @@ pub(super) fn variables_of<'s>(statements: &[Stmt<'s>]) -> (HashSet<&'s str>, us
     (found.names, found.nodes)
 }
 
+/// The same with those that the bodies of macros and `{% call %}` blocks name.
+pub(super) fn all_variables_of<'s>(statements: &[Stmt<'s>]) -> (HashSet<&'s str>, usize) {
+    let mut found = Found { into_macros: true, ..Found::default() };
+    of_statements(statements, &mut found);
+    (found.names, found.nodes)
+}
+
 #[derive(Default)]
 struct Found<'s> {
     names: HashSet<&'s str>,
     nodes: usize,
+    into_macros: bool,
 }
 
 fn of_statements<'s>(statements: &[Stmt<'s>], found: &mut Found<'s>) {
@@ -53,13 +61,22 @@ fn of_statements<'s>(statements: &[Stmt<'s>], found: &mut Found<'s>) {
             Stmt::CallBlock(call) => {
                 of_expr(&call.call.expr, found);
                 of_args(&call.call.args, found);
+                of_macro(&call.macro_decl, found);
             }
             Stmt::Do(call) => {
                 of_expr(&call.call.expr, found);
                 of_args(&call.call.args, found);
             }
-            Stmt::EmitRaw(_) | Stmt::Macro(_) | Stmt::Continue(_) | Stmt::Break(_) => {}
+            Stmt::Macro(declaration) => of_macro(declaration, found),
+            Stmt::EmitRaw(_) | Stmt::Continue(_) | Stmt::Break(_) => {}
         }
+    }
+}
+
+fn of_macro<'s>(declaration: &Macro<'s>, found: &mut Found<'s>) {
+    if found.into_macros {
+        of_exprs(&declaration.defaults, found);
+        of_statements(&declaration.body, found);
     }
 }
 

@@ -13,39 +13,121 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 NOW = datetime.datetime(2025, 3, 9, 14, 5, 6)
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather <now> in a \"city\" & around",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "city": {"type": "string", "description": "Zürich, 東京"},
-                "days": {"type": "integer", "enum": [1, 2], "default": 1},
-                "unit": {"type": ["string", "null"]},
-            },
-            "required": ["city"],
-        },
+
+
+def function(name, **properties):
+    parameters = {"type": "object", "properties": properties, "required": list(properties)[:1]}
+    return {"type": "function", "function": {"name": name, "description": "The weather <now> in a \"city\" & around", "parameters": parameters}}
+
+
+def call(id, name, arguments):
+    return {"type": "function", "id": id, "function": {"name": name, "arguments": arguments}}
+
+
+def calls(content, *calls):
+    return {"role": "assistant", "content": content, "tool_calls": list(calls)}
+
+
+def result(id, name, text):
+    return {"role": "tool", "content": text, "name": name, "tool_call_id": id}
+
+
+def conversation(messages, **more):
+    return {"messages": messages, "add_generation_prompt": True} | more
+
+
+WEATHER = function(
+    "get_weather",
+    city={"type": "string", "description": "Zürich, 東京"},
+    days={"type": "integer", "enum": [1, 2], "default": 1},
+    unit={"type": ["string", "null"]},
+)
+EVENT = function(
+    "add_event",
+    event={
+        "type": "object",
+        "description": "What",
+        "properties": {"at": {"type": "array", "items": {"type": "number"}}, "who": {"anyOf": [{"type": "string"}, {"type": "null"}]}},
+        "required": ["at"],
     },
-}
-CALL = {"type": "function", "id": "abcdefghi", "function": {"name": "get_weather", "arguments": {"city": "Bern", "x": 1.0}}}
+    private={"type": "boolean"},
+)
+TOOLS = [WEATHER, EVENT]
+FIRST, SECOND = "abcdefghi", "abcdefghj"
 USER = {"role": "user", "content": "What is the capital of France?"}
+OTHER = {"role": "user", "content": "And \"Germany\"'s? é <b>&\n\n"}
 ANSWER = {"role": "assistant", "content": "  Paris. "}
 SYSTEM = {"role": "system", "content": "Be brief.\n"}
-CONVERSATIONS = {
-    "one": {"messages": [USER], "add_generation_prompt": True},
-    "no_prompt": {"messages": [USER], "add_generation_prompt": False},
-    "system": {"messages": [SYSTEM, USER], "add_generation_prompt": True},
-    "turns": {"messages": [SYSTEM, USER, ANSWER, {"role": "user", "content": "And \"Germany\"'s? é\n\n"}], "add_generation_prompt": True},
-    "tools": {"messages": [SYSTEM, USER], "tools": [WEATHER], "add_generation_prompt": True},
-    "call": {
-        "messages": [USER, {"role": "assistant", "content": "", "tool_calls": [CALL]}, {"role": "tool", "content": "{\"t\": 21.5}", "name": "get_weather", "tool_call_id": "abcdefghi"}],
-        "tools": [WEATHER],
-        "add_generation_prompt": True,
+NESTED = {
+    "event": {
+        "at": [18446744073709551615, -9223372036854775808, 1e21, 1e-7, 0.1, -0.0],
+        "who": "Zoë \"Q\" 'x' <é> \u2028 \U0001f600 \\n\n\t",
     },
-    "wrong_order": {"messages": [ANSWER, USER, USER], "add_generation_prompt": True},
-    "empty": {"messages": [], "add_generation_prompt": True},
+    "private": True,
+    "l": [],
+    "m": {},
+    "n": None,
+}
+CONVERSATIONS = {
+    "user": conversation([USER]),
+    "system": conversation([SYSTEM, USER]),
+    "turns": conversation([SYSTEM, USER, ANSWER, OTHER, {"role": "assistant", "content": "Berlin"}, USER]),
+    "tools": conversation([SYSTEM, USER], tools=TOOLS),
+    "call": conversation(
+        [USER, calls("", call(FIRST, "get_weather", {"city": "Bern", "x": 1.0})), result(FIRST, "get_weather", "{\"t\": 21.5}")], tools=TOOLS
+    ),
+    "parallel": conversation(
+        [
+            SYSTEM,
+            USER,
+            calls(
+                "Two calls.",
+                call(FIRST, "get_weather", {"city": "Bern"}),
+                call(SECOND, "add_event", {"event": {"at": [1, 2.5], "who": None}, "private": False}),
+            ),
+            result(FIRST, "get_weather", "sunny"),
+            result(SECOND, "add_event", "done"),
+            ANSWER,
+            OTHER,
+        ],
+        tools=TOOLS,
+    ),
+    "reasoning": conversation(
+        [
+            USER,
+            {"role": "assistant", "reasoning_content": "Think: France.\n", "content": "Paris."},
+            OTHER,
+            calls("", call(FIRST, "get_weather", {"city": "Berlin"})) | {"reasoning_content": "Call."},
+            result(FIRST, "get_weather", "rain"),
+        ],
+        tools=TOOLS,
+        enable_thinking=True,
+    ),
+    "parts": conversation(
+        [
+            {"role": "system", "content": [{"type": "text", "text": "Be kind."}]},
+            {"role": "user", "content": [{"type": "text", "text": "First "}, {"type": "text", "text": "second é"}]},
+        ]
+    ),
+    "empty": conversation([{"role": "system", "content": ""}, {"role": "user", "content": ""}, {"role": "assistant", "content": ""}, USER]),
+    "developer": conversation([{"role": "developer", "content": "Obey."}, USER], tools=TOOLS),
+    "continue": conversation([USER, {"role": "assistant", "content": "The capital is"}], add_generation_prompt=False),
+    "nested": conversation([USER, calls(None, call(FIRST, "add_event", NESTED)), result(FIRST, "add_event", "[1, {\"a\": \"é\"}]")], tools=TOOLS),
+    "no_prompt": conversation([SYSTEM, USER, ANSWER, OTHER], tools=TOOLS, add_generation_prompt=False, enable_thinking=False),
+    "extras": conversation(
+        [SYSTEM, USER],
+        documents=[{"title": "Bridges", "text": "Long é"}, {"doc_id": "2", "title": "Doors", "contents": "x", "text": "y"}],
+        date_string="26 Jul 2024",
+        enable_thinking=False,
+        reasoning_effort="high",
+        builtin_tools=["browser", "python"],
+        model_identity="You are X.",
+    ),
+    "text_arguments": conversation(
+        [USER, calls("", call(FIRST, "get_weather", "{\"city\": \"Bern\"}")), result(FIRST, "get_weather", "5")], tools=TOOLS
+    ),
+    "wrong_order": conversation([ANSWER, USER, OTHER]),
+    "no_messages": conversation([]),
 }
 
 

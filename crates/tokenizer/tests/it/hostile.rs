@@ -1,8 +1,11 @@
 //! Do hostile vocabularies, special tokens and templates end in a typed error or a notice, never in a panic?
 
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
 use expect_test::{Expect, expect};
 use gguf::{Metadata, Value};
-use tokenizer::{ChatInput, ChatTemplate, EncodeOptions, Tokenizer};
+use tokenizer::{ChatInput, ChatTemplate, EncodeOptions, Stop, Stopped, Tokenizer, TokenizerError};
 
 fn bpe(changes: Vec<(&'static str, Option<Value>)>) -> Result<Tokenizer, String> {
     let mut pairs: Vec<(&str, Value)> = vec![
@@ -316,8 +319,49 @@ fn what_is_done_for_one_step_is_bounded() {
     }
 }
 
+/// Neither a deadline nor a client that left waits for a rendering to go past its bounds.
+#[test]
+fn a_rendering_ends_with_its_deadline_and_with_its_client() {
+    let template = ChatTemplate::new("\n{% for a in range(9) %}{{ a }}{% endfor %}", "", "").unwrap();
+    let why = |stop: Stop<'_>| match template.render(&ChatInput { stop, ..ChatInput::default() }) {
+        Err(TokenizerError::TemplateStopped { why, .. }) => Some(why),
+        other => {
+            assert_eq!(other.unwrap(), "\n012345678");
+            None
+        }
+    };
+    let (past, future) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(3600));
+    let flags = [AtomicBool::new(false), AtomicBool::new(true)];
+    let [waits, left] = flags.each_ref().map(Some);
+    assert_eq!(why(Stop::default()), None);
+    assert_eq!(why(Stop { deadline: Some(future), cancelled: waits }), None);
+    assert_eq!(why(Stop { deadline: Some(past), cancelled: waits }), Some(Stopped::Deadline));
+    assert_eq!(why(Stop { deadline: Some(future), cancelled: left }), Some(Stopped::Cancelled));
+}
+
+/// The flag is read again and again, not only at the start.
+#[test]
+fn a_client_that_leaves_ends_what_is_being_rendered() {
+    let left = AtomicBool::new(false);
+    let source =
+        "{% set s = 'x' * 9000000 %}{% for a in range(99999) %}{% if s == 'y' %}{% endif %}{% endfor %}";
+    let template = ChatTemplate::new(source, "", "").unwrap();
+    let stop = Stop { deadline: None, cancelled: Some(&left) };
+    std::thread::scope(|scope| {
+        let rendering =
+            scope.spawn(|| template.render(&ChatInput { stop, ..ChatInput::default() }).unwrap_err());
+        left.store(true, std::sync::atomic::Ordering::Relaxed);
+        let error = rendering.join().unwrap();
+        assert!(matches!(error, TokenizerError::TemplateStopped { why: Stopped::Cancelled, .. }), "{error}");
+    });
+}
+
 #[test]
 fn templates_that_are_wrong() {
+    render(
+        &format!("{{{{ {} }}}}", "a".repeat(257)),
+        expect!["chat template: line 1: more than 256 bytes in a name"],
+    );
     render("{% include '/etc/passwd' %}", expect!["chat template: line 1: unknown statement include"]);
     render(
         "{{ messages.append(1) }}",
@@ -395,6 +439,15 @@ fn python_forms() {
     render(
         "{% for m in [1,2,3] if m != 2 %}{{ loop.index }}{{ loop.last }}{% else %}none{% endfor %}",
         expect!["1False2True"],
+    );
+    // A loop that does not name `loop` leaves an iterator at the next item; one that does has looked ahead.
+    render(
+        "{% set l = [1, 2, 3, 4] | map('string') %}{% for i in l %}{% if i == '2' %}{% break %}{% endif %}{% endfor %}{{ l | list }}",
+        expect!["['3', '4']"],
+    );
+    render(
+        "{% set l = [1, 2, 3] | map('string') %}{% for i in l %}{{ loop.index }}{% break %}{% endfor %}{{ l | list }}",
+        expect!["chat template: line 1: an iterator is used again that was left half-way"],
     );
     render(
         "{% for i in range(9) %}{% if i == 1 %}{% continue %}{% endif %}{% if i == 3 %}{% break %}{% endif %}{{ i }}{% endfor %}",

@@ -3,7 +3,7 @@
 //! Clients of OpenAI's API write a content as text, as parts or as null, and a call's arguments as JSON in a text; templates are
 //! written for transformers, where a content is text and arguments are objects. Errors name the place, never the text.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Chat, MAX_MESSAGES, MAX_TOOLS, ToolChoice};
 use crate::WorkerError;
@@ -85,10 +85,18 @@ fn check_tool<'a>(tool: &'a Value, at: &str) -> Result<&'a str, WorkerError> {
 
 /// The messages as templates take them.
 pub(super) fn normalise(messages: &[Value], shape: Shape) -> Result<Vec<Value>, WorkerError> {
-    messages.iter().enumerate().map(|(i, message)| one(message, &format!("messages[{i}]"), shape)).collect()
+    let mut plain = Vec::with_capacity(messages.len());
+    for (i, given) in messages.iter().enumerate() {
+        let mut message = one(given, (i, &format!("messages[{i}]")), shape)?;
+        if given["role"] == "function" && message.get("tool_call_id").is_none() {
+            answers_legacy_call(&mut message, plain.last());
+        }
+        plain.push(message);
+    }
+    Ok(plain)
 }
 
-fn one(message: &Value, at: &str, shape: Shape) -> Result<Value, WorkerError> {
+fn one(message: &Value, (i, at): (usize, &str), shape: Shape) -> Result<Value, WorkerError> {
     let Value::Object(message) = message else {
         return Err(wrong(at.to_owned(), "an object", &kind(message)));
     };
@@ -110,6 +118,7 @@ fn one(message: &Value, at: &str, shape: Shape) -> Result<Value, WorkerError> {
     if role == "function" {
         message.insert("role".to_owned(), "tool".into());
     }
+    legacy_call(&mut message, (i, at))?;
     let has_calls = calls(&mut message, at, shape)?;
     let content = content(message.get("content"), at)?;
     // A message that refuses says so in a field of its own.
@@ -153,6 +162,36 @@ fn content(content: Option<&Value>, at: &str) -> Result<Option<String>, WorkerEr
     Ok(Some(texts.join("\n")))
 }
 
+/// The id of the call that a message's `function_call` becomes, in the one form that all templates take.
+fn legacy_id(i: usize) -> String {
+    format!("call{i:05}")
+}
+
+/// A `function_call`, as the API was before there were several calls, becomes a call like others; beside others it is their copy.
+fn legacy_call(message: &mut Map<String, Value>, (i, at): (usize, &str)) -> Result<(), WorkerError> {
+    let function = match message.shift_remove("function_call") {
+        None | Some(Value::Null) => return Ok(()),
+        Some(function @ Value::Object(_)) => function,
+        Some(other) => return Err(wrong(format!("{at}.function_call"), "an object", &kind(&other))),
+    };
+    if !function["name"].is_string() {
+        return Err(wrong(format!("{at}.function_call.name"), "text", &kind(&function["name"])));
+    }
+    if message.get("tool_calls").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+        let call = json!({ "id": legacy_id(i), "type": "function", "function": function });
+        message.insert("tool_calls".to_owned(), json!([call]));
+    }
+    Ok(())
+}
+
+/// What a function gave has no id of its call: it is the one before it.
+fn answers_legacy_call(message: &mut Value, before: Option<&Value>) {
+    let id = before.map(|before| &before["tool_calls"][0]["id"]);
+    if let (Some(id @ Value::String(_)), Some(fields)) = (id, message.as_object_mut()) {
+        fields.insert("tool_call_id".to_owned(), id.clone());
+    }
+}
+
 /// Checks a message's calls and parses their arguments; are there any?
 fn calls(message: &mut Map<String, Value>, at: &str, shape: Shape) -> Result<bool, WorkerError> {
     let calls = match message.get_mut("tool_calls") {
@@ -179,6 +218,10 @@ fn calls(message: &mut Map<String, Value>, at: &str, shape: Shape) -> Result<boo
         }
         match function.get("arguments") {
             None | Some(Value::Null) => drop(function.insert("arguments".to_owned(), Map::new().into())),
+            Some(Value::Object(object)) if shape.text_arguments => {
+                let text = serde_json::to_string(object).unwrap_or_default();
+                function.insert("arguments".to_owned(), text.into());
+            }
             Some(Value::Object(_)) => {}
             // An answer that was cut off may hold arguments that are not JSON: these stay the text they are.
             Some(Value::String(text)) if !shape.text_arguments => {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use tokenizer::{ChatInput, ChatTemplate, Tokenizer};
 
 use super::{Chat, history, message};
+use crate::Work;
 
 const WORD: &str = "qzxvkwjyqzxvkwjy";
 
@@ -19,7 +20,7 @@ pub(super) struct Reads {
 
 impl Reads {
     /// Tries what this conversation needs to know.
-    pub(super) fn of(tokenizer: &Tokenizer, template: &ChatTemplate, chat: &Chat) -> Reads {
+    pub(super) fn of(tokenizer: &Tokenizer, template: &ChatTemplate, chat: &Chat, work: &Work) -> Reads {
         let shows = |messages: Vec<Value>| {
             let input = ChatInput {
                 messages: &messages,
@@ -27,6 +28,7 @@ impl Reads {
                 tools: None,
                 extra: &chat.extra,
                 now: None,
+                stop: work.stop(),
             };
             let text = tokenizer.render_chat(template, &input).map(|rendered| rendered.text());
             text.is_ok_and(|text| text.contains(WORD) && !is_printed(&text))

@@ -1,13 +1,13 @@
 //! From a conversation to the text of its prompt, by the model's template.
 
 use serde_json::Value;
-use tokenizer::{ChatInput, ChatTemplate, RenderedChat, Tokenizer, TokenizerError};
+use tokenizer::{ChatInput, ChatTemplate, RenderedChat, Stop, Tokenizer, TokenizerError};
 
 use super::family::{Family, Form};
 use super::messages::{self, Shape};
 use super::probe::{Reads, is_printed};
 use super::{Chat, history};
-use crate::WorkerError;
+use crate::{Work, WorkerError};
 
 /// A conversation's prompt, and in which form it will be answered.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct Written {
 
 /// Writes the prompt. A template that fails, or leaves out what a user said or the names of the tools, is given the same messages in the
 /// other shapes that templates take; nothing is left out in silence.
-pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat) -> Result<Written, WorkerError> {
+pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat, work: &Work) -> Result<Written, WorkerError> {
     messages::check(chat)?;
     check_roles(tokenizer, chat)?;
     let (template, is_for_tools) = template_for(tokenizer, chat).ok_or(WorkerError::NoChatTemplate)?;
@@ -30,12 +30,13 @@ pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat) -> Result<Written, Work
         _ => chat.offered().to_vec(),
     };
     let mut complaint = None;
-    let reads = Reads::of(tokenizer, template, chat);
+    let reads = Reads::of(tokenizer, template, chat, work);
     let usual = Shape { parts: reads.parts, system_in_user: !reads.system, ..shape_of(template) };
     for shape in shapes(usual, chat) {
         let messages = messages::normalise(&chat.messages, shape)?;
         let Some(messages) = shaped(history::adapt(messages, &tools, &family), shape) else { continue };
-        let wrong = match tokenizer.render_chat(template, &input(chat, &messages, &tools, &family)) {
+        let input = ChatInput { stop: work.stop(), ..input(chat, &messages, &tools, &family) };
+        let wrong = match tokenizer.render_chat(template, &input) {
             Ok(rendered) => {
                 let text = rendered.text();
                 if shape.parts && !reads.parts && is_printed(&text) {
@@ -49,7 +50,9 @@ pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat) -> Result<Written, Work
                 }
             }
             // Another shape would go past the same bound.
-            Err(error @ TokenizerError::TemplateLimit { .. }) => return Err(error.into()),
+            Err(error @ (TokenizerError::TemplateLimit { .. } | TokenizerError::TemplateStopped { .. })) => {
+                return Err(error.into());
+            }
             Err(error) => error.into(),
         };
         // Where no shape will do, the first complaint is about the usual one.
@@ -127,7 +130,8 @@ fn template_for<'a>(tokenizer: &'a Tokenizer, chat: &Chat) -> Option<(&'a ChatTe
 }
 
 fn has_calls(chat: &Chat) -> bool {
-    chat.messages.iter().any(|message| message.get("tool_calls").is_some_and(Value::is_array))
+    let calls = |message: &Value| message["tool_calls"].is_array() || message["function_call"].is_object();
+    chat.messages.iter().any(calls)
 }
 
 fn input<'a>(chat: &'a Chat, messages: &'a [Value], tools: &'a [Value], family: &Family) -> ChatInput<'a> {
@@ -138,6 +142,7 @@ fn input<'a>(chat: &'a Chat, messages: &'a [Value], tools: &'a [Value], family: 
         tools: (!tools.is_empty()).then_some(tools),
         extra: &chat.extra,
         now: None,
+        stop: Stop::default(),
     }
 }
 

@@ -12,8 +12,8 @@ use tokenizer::Tokenizer;
 use super::answer::Out;
 use super::family::{Form, marker};
 use super::{Chat, ToolChoice, grammar, message, render};
-use crate::Format;
 use crate::grammar::Grammars;
+use crate::{Format, Work};
 
 /// Vocabulary, template, and how its family is called.
 const PUBLISHED: [(&str, &str, &str); 3] = [
@@ -64,7 +64,7 @@ fn chat(tool_choice: ToolChoice) -> Chat {
 /// What a model at random says under the grammar; control tokens are likely, so that free text ends.
 fn babble(grammars: &Grammars, chat: &Chat, format: Option<&Format>, seed: u64) -> Out {
     let tokenizer = &grammars.tokenizer;
-    let written = render(tokenizer, chat).unwrap();
+    let written = render(tokenizer, chat, &Work::default()).unwrap();
     let source = grammar(tokenizer, chat, format, (&written.family, &written.text)).unwrap().unwrap();
     let mut constraint = grammars.compile(&source).unwrap();
     let mut answer = written.family.answer(&written.text, chat).reading(tokenizer).unwrap().parser;
@@ -108,7 +108,7 @@ fn families_are_recognised_and_their_histories_rendered() {
             ],
             ..chat(ToolChoice::Auto)
         };
-        let written = render(&grammars.tokenizer, &history).unwrap();
+        let written = render(&grammars.tokenizer, &history, &Work::default()).unwrap();
         let found = match written.family.form {
             Form::Tagged => "tagged",
             Form::Bare => "bare",
@@ -140,7 +140,8 @@ fn a_tool_needs_no_description() {
         let Some(grammars) = published(fixture, template, "") else { return };
         for function in [json!({ "name": "weather" }), json!({ "name": "weather", "description": null })] {
             let tools = vec![json!({ "type": "function", "function": function })];
-            let written = render(&grammars.tokenizer, &Chat { tools, ..chat(ToolChoice::Auto) });
+            let written =
+                render(&grammars.tokenizer, &Chat { tools, ..chat(ToolChoice::Auto) }, &Work::default());
             assert!(written.unwrap().text.contains("weather"), "{template}");
         }
     }
@@ -195,7 +196,7 @@ fn check_thought((fixture, template, more): (&str, &str, &str), said: &str) {
     let Some(grammars) = published(fixture, template, more) else { return };
     let tokenizer = &grammars.tokenizer;
     let free = Chat { tools: Vec::new(), ..chat(ToolChoice::Auto) };
-    let written = render(tokenizer, &free).unwrap();
+    let written = render(tokenizer, &free, &Work::default()).unwrap();
     let source =
         grammar(tokenizer, &free, Some(&format()), (&written.family, &written.text)).unwrap().unwrap();
     let mut constraint = grammars.compile(&source).unwrap();

@@ -6,7 +6,9 @@ use engine::{Engine, EngineOptions};
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
-use worker::{Chat, ChatEvent, Finish, Prompt, Request, ToolChoice, Worker, WorkerOptions};
+use worker::{
+    Chat, ChatEvent, Finish, Prompt, Request, Stopped, ToolChoice, Work, Worker, WorkerError, WorkerOptions,
+};
 
 use crate::scripted::Scripted;
 use crate::with_template;
@@ -71,6 +73,49 @@ fn arguments_become_objects_unless_the_template_joins_text() {
     let joins = "{# <tool_call> #}{{ 'calls ' + messages[0].tool_calls[0].function.arguments }}";
     let chat = Chat::new(messages.as_array().unwrap().clone());
     assert_eq!(render(joins, &chat), r#"calls {"a": 1}"#);
+}
+
+#[test]
+fn objects_of_arguments_are_given_as_text_to_a_template_that_joins_text() {
+    let call = json!({ "type": "function", "function": { "name": "f", "arguments": { "a": [1, "é"] } } });
+    let chat = Chat::new(vec![json!({ "role": "assistant", "tool_calls": [call] })]);
+    let joins = "{# <tool_call> #}{{ 'calls ' + messages[0].tool_calls[0].function.arguments }}";
+    assert_eq!(render(joins, &chat), r#"calls {"a":[1,"é"]}"#);
+}
+
+#[test]
+fn a_function_call_is_a_call_and_what_the_function_gave_is_its_result() {
+    let legacy = |call: Value| json!([{ "role": "assistant", "content": null, "function_call": call }, { "role": "function", "name": "f", "content": "3" }]);
+    check(
+        legacy(json!({ "name": "f", "arguments": "{\"a\": 1}" })),
+        &expect![[r#"
+            {"role": "assistant", "content": null, "tool_calls": [{"id": "call00000", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]}
+            {"role": "tool", "name": "f", "content": "3", "tool_call_id": "call00000"}
+        "#]],
+    );
+    check(legacy(json!("f")), &expect!["messages[0].function_call: expected an object, found another text"]);
+    check(legacy(json!({})), &expect!["messages[0].function_call.name: expected text, found nothing"]);
+    let joins = "{# <tool_call> #}{{ 'calls ' + messages[0].tool_calls[0].function.arguments }}";
+    let messages = legacy(json!({ "name": "f", "arguments": "{\"a\": 1}" }));
+    assert_eq!(render(joins, &Chat::new(messages.as_array().unwrap().clone())), r#"calls {"a": 1}"#);
+}
+
+#[test]
+fn work_that_is_over_ends_the_writing_of_a_prompt() {
+    let chat = Chat::new(vec![json!({ "role": "user", "content": "hi" })]);
+    let busy =
+        "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}{{ messages }}";
+    let worker = worker(busy);
+    let past = std::time::Instant::now();
+    let error = |work: &Work| worker.render_within(&chat, work).unwrap_err();
+    assert!(matches!(error(&Work::until(past)), WorkerError::Stopped(Stopped::Deadline)));
+    let work = Work::default().within(Some(std::time::Duration::from_secs(3600)));
+    drop(work.waiter());
+    assert!(matches!(error(&work), WorkerError::Stopped(Stopped::Cancelled)));
+    // A request's own timeout counts from its arrival.
+    let request =
+        Request { timeout: Some(std::time::Duration::ZERO), ..Request::new(Prompt::Chat(chat.clone())) };
+    assert!(matches!(worker.check(request).unwrap_err(), WorkerError::Stopped(Stopped::Deadline)));
 }
 
 #[test]

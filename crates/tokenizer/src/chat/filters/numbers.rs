@@ -2,7 +2,7 @@
 
 use minijinja::machinery::ast::BinOpKind;
 
-use super::super::args::Args;
+use super::super::args::{Args, size};
 use super::super::budget::Result;
 use super::super::eval::Renderer;
 use super::super::number::{self, NoNumber, Number};
@@ -13,6 +13,9 @@ const UNITS: [[&str; 8]; 2] = [
     ["kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"],
     ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"],
 ];
+
+/// How much slower than comparing is it to read a text as a number?
+const PARSING: usize = 16;
 
 impl Renderer<'_, '_> {
     pub(super) fn number_filter(&mut self, name: &str, value: &Value, args: &Args) -> Result<Value> {
@@ -55,7 +58,7 @@ impl Renderer<'_, '_> {
                 other => Ok(other.as_int().map(Value::Int)),
             };
         };
-        self.budget.scan(text.len())?;
+        self.budget.scan(text.len().saturating_mul(PARSING))?;
         match number::parse_int(text, base) {
             Ok(number) => Ok(Some(Value::Int(number))),
             Err(NoNumber::Refused(why)) => self.budget.fail(why),
@@ -74,7 +77,7 @@ impl Renderer<'_, '_> {
                 other => Ok(other.as_float().map(Value::Float)),
             };
         };
-        self.budget.scan(text.len())?;
+        self.budget.scan(text.len().saturating_mul(PARSING))?;
         match number::parse_float(text) {
             Ok(number) => Ok(Some(Value::Float(number))),
             Err(NoNumber::Refused(why)) => self.budget.fail(why),
@@ -90,6 +93,8 @@ impl Renderer<'_, '_> {
             return self.budget.fail(format!("round: {} is not a number", value.kind()));
         };
         if method == "common" {
+            // A float is written out with all of its places.
+            self.budget.step(size(places.min(1074)) / 8)?;
             return number::round(found, places).or_else(|why| self.budget.fail(why));
         }
         if !matches!(method, "ceil" | "floor") {
