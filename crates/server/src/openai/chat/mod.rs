@@ -54,7 +54,7 @@ fn begin(
         ignored,
     };
     let (request, ignored) = body.into_request(&served, context)?;
-    let request = check(&served, &app.options().limits, request, "messages")?;
+    let request = check(&served, &app.options().limits, request, "messages")?.within(context.left()?);
     shape.ignored.extend(ignored);
     held.leave();
     let generations = (0..shape.n as u64)

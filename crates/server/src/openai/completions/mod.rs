@@ -104,5 +104,7 @@ fn prepare(
         let request = worker::Request { prompt: prompt.into_worker(), ..request.clone() };
         prepared.requests.push(check(served, limits, request, "prompt")?);
     }
+    let left = context.left()?;
+    prepared.requests = prepared.requests.into_iter().map(|request| request.within(left)).collect();
     Ok(prepared)
 }
