@@ -106,17 +106,8 @@ pub(crate) struct Refused(pub(crate) &'static str);
 
 impl Refused {
     /// The values of the label `reason`.
-    pub(crate) const NAMES: [&'static str; 9] = [
-        "queue",
-        "memory",
-        "connections",
-        "size",
-        "slow_body",
-        "key",
-        "forbidden",
-        "loading",
-        "draining",
-    ];
+    pub(crate) const NAMES: [&'static str; 9] =
+        ["queue", "memory", "connections", "size", "slow_body", "key", "forbidden", "loading", "draining"];
 }
 
 /// The most bytes of a field's name in an error: some names are the client's own.

@@ -88,7 +88,8 @@ impl Server {
         let fail = |source| ServerError::Bind { address, source };
         let listener = listen(address, options.limits.send_buffer).map_err(fail)?;
         let health = options.health.map(|address| {
-            listen(address, options.limits.send_buffer).map_err(|source| ServerError::Bind { address, source })
+            listen(address, options.limits.send_buffer)
+                .map_err(|source| ServerError::Bind { address, source })
         });
         let address = listener.local_addr().map_err(fail)?;
         Ok(Server { app: App::new(options), listener, address, health: health.transpose()? })
@@ -177,7 +178,8 @@ fn serve_health(app: App, listener: TcpListener, closed: watch::Receiver<bool>) 
         })
     };
     let told = |error| tracing::error!(event = "error", %error, "no thread for the probes' port");
-    let started = thread::Builder::new().name("health".to_owned()).spawn(move || serve().unwrap_or_else(told));
+    let started =
+        thread::Builder::new().name("health".to_owned()).spawn(move || serve().unwrap_or_else(told));
     if let Err(error) = started {
         told(error);
     }

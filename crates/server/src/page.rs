@@ -37,9 +37,7 @@ const FILES: [(&str, &[u8]); 12] = files![
 
 /// The page's routes.
 pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/", get(|| async { file("index.html") }))
-        .route("/page/{name}", get(page_file))
+    Router::new().route("/", get(|| async { file("index.html") })).route("/page/{name}", get(page_file))
 }
 
 /// A name that is no text is that of no file.

@@ -63,7 +63,8 @@ impl Pool {
     /// At most half of the cores; threads start as they are needed.
     pub(crate) fn new() -> Pool {
         let n_core = thread::available_parallelism().map_or(1, usize::from);
-        let lane = |nice, limit| Arc::new(Lane { nice, limit, queue: Mutex::default(), ready: Condvar::new() });
+        let lane =
+            |nice, limit| Arc::new(Lane { nice, limit, queue: Mutex::default(), ready: Condvar::new() });
         Pool {
             small: lane(NICE_SMALL, (n_core / 2).clamp(1, MAX_SMALL)),
             large: lane(NICE_LARGE, (n_core / 4).clamp(1, MAX_LARGE)),
@@ -194,7 +195,7 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
-    use futures_util::future::join_all;
+    use futures_util::future::{LocalBoxFuture, join_all};
 
     use super::*;
 
@@ -214,7 +215,7 @@ mod tests {
         let (release, held) = mpsc::channel::<()>();
         let held = Arc::new(Mutex::new(held));
         let order = Arc::new(Mutex::new(Vec::new()));
-        let mut jobs: Vec<std::pin::Pin<Box<dyn Future<Output = Result<(), ApiError>>>>> = Vec::new();
+        let mut jobs: Vec<LocalBoxFuture<'_, Result<(), ApiError>>> = Vec::new();
         for _ in 0..n_thread {
             let held = Arc::clone(&held);
             jobs.push(Box::pin(pool.run(of(9), move || {

@@ -138,13 +138,8 @@ impl Places {
         table.n_entered += 1;
         let id = table.n_entered;
         let turn = table.turn(id);
-        let seat = Seat {
-            address,
-            is_reserved,
-            turn: Some(turn),
-            since: Instant::now(),
-            state: Arc::clone(&state),
-        };
+        let seat =
+            Seat { address, is_reserved, turn: Some(turn), since: Instant::now(), state: Arc::clone(&state) };
         table.seats.insert(id, seat);
         if is_reserved {
             table.n_reserved += 1;
@@ -334,7 +329,10 @@ mod tests {
         let _busy = open[0].begin();
         let (fifth, closed) = places.enter(ip(3));
         assert_eq!((fifth.unwrap().is_reserved(), closed), (false, Some(Closed::Room)));
-        assert_eq!(open.iter().map(|place| is_closing(place)).collect::<Vec<_>>(), [false, true, false, false]);
+        assert_eq!(
+            open.iter().map(|place| is_closing(place)).collect::<Vec<_>>(),
+            [false, true, false, false]
+        );
     }
 
     #[test]

@@ -69,10 +69,7 @@ struct Failed {
 }
 
 /// POST /execute.
-pub(crate) async fn execute(
-    State(app): State<App>,
-    admitted: Result<Admitted, ApiError>,
-) -> Response {
+pub(crate) async fn execute(State(app): State<App>, admitted: Result<Admitted, ApiError>) -> Response {
     let running = async {
         let admitted = admitted?;
         let context = admitted.context.clone();

@@ -112,9 +112,8 @@ fn one_key_leaves_memory_and_places_to_the_others() {
     let limits = Limits { body_bytes: 1 << 20, budget_bytes: 1 << 20, ..Limits::default() };
     let server =
         Running::with(Scripted::new(ids("abc")), ServerOptions { security, limits, ..Default::default() });
-    let claim = |key: &str| {
-        begun(&server, "/tokenize", &format!("X-Api-Key: {key}\r\nContent-Length: 200000"))
-    };
+    let claim =
+        |key: &str| begun(&server, "/tokenize", &format!("X-Api-Key: {key}\r\nContent-Length: 200000"));
     let _claimed: Vec<TcpStream> = (0..3).map(|_| claim("the-first-long-key")).collect();
     let until = Instant::now() + Duration::from_secs(30);
     loop {
@@ -172,8 +171,7 @@ fn a_full_queue_is_told_before_the_body() {
     let server = Running::over(engine.unwrap(), ServerOptions::default(), &file);
     let held = gate.lock().unwrap();
     let body = json!({"prompt": "ab", "max_tokens": 4, "ignore_eos": true}).to_string();
-    let running: Vec<TcpStream> =
-        (0..3).map(|_| server.open("POST", "/v1/completions", &body)).collect();
+    let running: Vec<TcpStream> = (0..3).map(|_| server.open("POST", "/v1/completions", &body)).collect();
     while server.n_unfinished() < 3 {
         thread::sleep(Duration::from_millis(1));
     }
@@ -205,7 +203,10 @@ fn large_bodies_hold_up_neither_probes_nor_small_requests() {
     }
     for stream in large {
         let refused = answer(stream);
-        assert!(refused.starts_with("HTTP/1.1 400 ") && refused.contains("999 tokens"), "{refused}");
+        assert!(
+            refused.starts_with("HTTP/1.1 400 ") && refused.contains("\"param\":\"prompt\""),
+            "{refused}"
+        );
     }
     assert!(longest < Duration::from_secs(1), "{longest:?} of {:?}", began.elapsed());
 }
@@ -235,7 +236,10 @@ fn what_an_error_repeats_is_bounded() {
         ("/cancel", json!({"job_id": "1", long[..4000].to_owned(): 1})),
         ("/v1/chat/completions", nested),
         ("/v1/chat/completions", typed),
-        ("/v1/chat/completions", json!({"model": &long[..1024], "messages": [{"role": "user", "content": "a"}]})),
+        (
+            "/v1/chat/completions",
+            json!({"model": &long[..1024], "messages": [{"role": "user", "content": "a"}]}),
+        ),
         ("/execute", json!({"job_id": "1", "prompt": "a", "receipt": {long.as_str(): 1}})),
     ] {
         let (status, text) = server.post(path, &body);

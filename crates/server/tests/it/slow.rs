@@ -46,12 +46,8 @@ fn an_answer_that_nobody_reads_is_broken_off() {
 #[test]
 fn a_request_that_does_not_come_is_not_waited_for() {
     let short = Duration::from_millis(200);
-    let server = limited(Limits {
-        header_time: short,
-        body_time: short,
-        idle_time: short,
-        ..Limits::default()
-    });
+    let server =
+        limited(Limits { header_time: short, body_time: short, idle_time: short, ..Limits::default() });
     let answer = |sent: &str| {
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.write_all(sent.as_bytes()).unwrap();

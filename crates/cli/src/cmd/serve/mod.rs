@@ -229,9 +229,7 @@ impl Args {
             body_bytes: self.max_body_mb.get().saturating_mul(1 << 20),
             budget_bytes: self.max_bodies_mb.get().saturating_mul(1 << 20),
             n_connection: self.max_connections.get(),
-            n_connection_of_address: self
-                .max_connections_per_address
-                .map_or(usize::MAX, NonZeroUsize::get),
+            n_connection_of_address: self.max_connections_per_address.map_or(usize::MAX, NonZeroUsize::get),
             write_time: Duration::from_secs(self.write_timeout_sec.max(1)),
             ..Limits::default()
         };

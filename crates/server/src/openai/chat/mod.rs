@@ -35,11 +35,7 @@ pub(crate) async fn create(
 }
 
 /// From a body to answers under way.
-fn begin(
-    app: &App,
-    context: &Context,
-    mut held: Held,
-) -> Result<(Choices<ChatEvent>, ChatAnswer), ApiError> {
+fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Choices<ChatEvent>, ChatAnswer), ApiError> {
     let Checked { body, mut ignored } = Checked::<ChatRequest>::of(&mut held)?;
     let served = app.ready()?;
     check_model(body.sampling.model.as_deref(), &served)?;
