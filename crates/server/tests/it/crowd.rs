@@ -58,9 +58,15 @@ fn the_connection_that_is_idle_longest_makes_room() {
 
 #[test]
 fn probes_are_answered_while_every_place_is_busy() {
-    let server = limited(Limits { n_connection: 4, ..Limits::default() });
+    let patient = Duration::from_secs(300);
+    let limits = Limits { n_connection: 4, body_grace: patient, body_time: patient, ..Limits::default() };
+    let server = limited(limits);
     let address = server.address();
     let busy: Vec<TcpStream> = (0..8).map(|_| connected(address, UNFINISHED)).collect();
+    // Until the first of them are seen to be busy, a newcomer takes the place of one.
+    while !head(&mut connected(address, HEALTH)).contains("\r\nconnection: close\r\n") {
+        thread::sleep(Duration::from_millis(5));
+    }
     for _ in 0..3 {
         let mut probe = connected(address, HEALTH);
         let head = head(&mut probe);
