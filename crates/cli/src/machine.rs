@@ -68,10 +68,10 @@ pub(crate) fn raise_open_files() {
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => {
-            tracing::debug!(from = limit.current, to = limit.maximum, "the limit on open files is raised")
+            tracing::debug!(from = limit.current, to = limit.maximum, "the limit on open files is raised");
         }
         Err(error) => {
-            tracing::warn!(%error, current = limit.current, "the limit on open files cannot be raised")
+            tracing::warn!(%error, current = limit.current, "the limit on open files cannot be raised");
         }
     }
 }
