@@ -62,9 +62,10 @@ fn probes_are_answered_while_every_place_is_busy() {
     let limits = Limits { n_connection: 4, body_grace: patient, body_time: patient, ..Limits::default() };
     let server = limited(limits);
     let address = server.address();
-    let busy: Vec<TcpStream> = (0..8).map(|_| connected(address, UNFINISHED)).collect();
-    // Until the first of them are seen to be busy, a newcomer takes the place of one.
+    let mut busy: Vec<TcpStream> = (0..8).map(|_| connected(address, UNFINISHED)).collect();
+    // Until they are seen to be busy, a newcomer takes the place of one.
     while !head(&mut connected(address, HEALTH)).contains("\r\nconnection: close\r\n") {
+        busy.push(connected(address, UNFINISHED));
         thread::sleep(Duration::from_millis(5));
     }
     for _ in 0..3 {
