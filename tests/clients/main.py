@@ -24,6 +24,7 @@ CLIENTS = [
     ("openapi", "litellm", "document.py", True),
     ("faults", "python", "faults.py", True),
     ("soak", "python", "soak.py", True),
+    ("hostile", "python", "hostile.py", True),
 ]
 
 
@@ -36,7 +37,7 @@ def command(environment, program, options):
 def run_client(client, env, options):
     """How many checks passed and failed; each is shown as it ends."""
     name, environment, program, _ = client
-    arguments = ["--seconds", str(options.soak_seconds)] if name == "soak" else []
+    arguments = ["--seconds", str(options.soak_seconds)] if name in ("soak", "hostile") else []
     child = subprocess.Popen(
         command(environment, program, options) + arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -28,7 +28,7 @@ Usage: cargo xtask <chore>
   test [ARGUMENTS]         fetch the fixtures once, then run every test; arguments go to the test runner
   clients [NAMES] [--soak-seconds S]
                            install clients of the server (OpenAI's, LangChain, litellm, llm, schemathesis) once and run them
-                           against it; then faults, and a soak of S (20) seconds
+                           against it; then faults, a soak and hostile clients, each of S (20) seconds
   page [NAMES] [--pictures FOLDER]
                            try the web page in Chromium against a real server; NAMES choose among the checks
   fixtures [--with-qwen]   fetch the test fixtures into fixtures/ or $WORKER_ORCD_FIXTURES;

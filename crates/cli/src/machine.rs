@@ -8,6 +8,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// Threads worth starting: physical cores, but no more than this process may run on.
 pub(crate) fn default_threads() -> usize {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
@@ -54,6 +56,24 @@ pub(crate) fn memory_resident() -> Option<(u64, u64)> {
 /// peak stays what it was.
 pub(crate) fn forget_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
+/// Lets this process have as many files open as it may allow itself: many systems start programs with 1,024, a connection each, and let them raise that.
+/// Nothing here passes file descriptors to select(2), for which that low number is meant.
+pub(crate) fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => {
+            tracing::debug!(from = limit.current, to = limit.maximum, "the limit on open files is raised");
+        }
+        Err(error) => {
+            tracing::warn!(%error, current = limit.current, "the limit on open files cannot be raised");
+        }
+    }
 }
 
 /// A line `NAME   123 kB`, in bytes.

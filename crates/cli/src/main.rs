@@ -22,6 +22,11 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
+use tikv_jemallocator::Jemalloc;
+
+/// What a burst of large requests took goes back to the system within seconds, whatever threads it was taken on.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Runs one GGUF language model on one device: all of it resident there, or a refusal.
 #[derive(Parser, Debug)]

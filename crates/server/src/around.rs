@@ -10,10 +10,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::connections::Reserved;
 use crate::context::{Arrived, Client};
 use crate::correlation::CorrelationId;
 use crate::cors::{self, Crossing};
-use crate::error::ApiError;
+use crate::error::{ApiError, Refused};
 use crate::state::App;
 
 /// What a page of this server may do: run its own scripts and styles, and talk to its own server.
@@ -37,6 +38,7 @@ pub(crate) async fn around(State(app): State<App>, mut request: Request, next: N
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);
     let mut crossing = HeaderMap::new();
+    let is_reserved = request.extensions().get::<Reserved>().is_some();
     let mut response = match admit(&app, &mut request, &mut crossing) {
         Ok(None) => next.run(request).await,
         Ok(Some(response)) => response,
@@ -46,6 +48,13 @@ pub(crate) async fn around(State(app): State<App>, mut request: Request, next: N
         }
     };
     app.metrics().responded(route, response.status().as_u16());
+    if let Some(&Refused(reason)) = response.extensions().get() {
+        app.metrics().refused(reason);
+    }
+    // A place for probes is not one to stay on.
+    if is_reserved {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let headers = response.headers_mut();
     headers.extend(crossing);
     for (name, value) in HEADERS {
@@ -65,6 +74,9 @@ fn admit(app: &App, request: &mut Request, crossing: &mut HeaderMap) -> Result<O
         Crossing::Preflight(response) => return Ok(Some(response)),
     }
     let path = request.uri().path();
+    if path != "/health" && request.extensions().get::<Reserved>().is_some() {
+        return Err(ApiError::Crowded);
+    }
     if !is_open(path) {
         let client = app.keys().client(request.headers(), path, security.cache_scope)?;
         request.extensions_mut().insert::<Client>(client);

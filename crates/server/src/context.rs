@@ -33,7 +33,7 @@ impl Default for Client {
 pub struct Context {
     /// Who asks.
     pub client: Client,
-    /// How long the request may take, waiting included; an error where `X-Deadline` is not a time or has passed.
+    /// How long the request may take from its arrival on, waiting and preparation included; an error where `X-Deadline` is not a time or has passed.
     pub timeout: Result<Duration, ApiError>,
     /// Names the request in the log.
     pub correlation: CorrelationId,
@@ -44,6 +44,21 @@ pub struct Context {
 /// When a request's headers were there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrived(pub(crate) Instant);
+
+impl Context {
+    /// When its time is over; `None` where that is beyond the clock's end.
+    pub(crate) fn deadline(&self) -> Result<Option<Instant>, ApiError> {
+        self.timeout.clone().map(|timeout| self.arrived.checked_add(timeout))
+    }
+
+    /// What is left of its time.
+    pub(crate) fn left(&self) -> Result<Duration, ApiError> {
+        match self.timeout.clone()?.checked_sub(self.arrived.elapsed()) {
+            Some(left) if !left.is_zero() => Ok(left),
+            _ => Err(ApiError::Deadline),
+        }
+    }
+}
 
 impl FromRequestParts<App> for Context {
     type Rejection = Infallible;
@@ -73,6 +88,24 @@ fn timeout(headers: &HeaderMap, now: Duration, limit: Duration) -> Result<Durati
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_runs_from_the_arrival() {
+        let arrived = Instant::now().checked_sub(Duration::from_millis(300)).unwrap();
+        let context = |timeout| Context {
+            client: Client::default(),
+            timeout,
+            correlation: CorrelationId::of(&HeaderMap::new()),
+            arrived,
+        };
+        let long = context(Ok(Duration::from_secs(2)));
+        assert!(long.left().unwrap() <= Duration::from_millis(1700));
+        assert_eq!(long.deadline(), Ok(Some(arrived + Duration::from_secs(2))));
+        assert_eq!(context(Ok(Duration::from_millis(300))).left(), Err(ApiError::Deadline));
+        assert_eq!(context(Ok(Duration::MAX)).deadline(), Ok(None));
+        let wrong = ApiError::invalid("X-Deadline", "expected milliseconds since 1970");
+        assert_eq!(context(Err(wrong.clone())).deadline(), Err(wrong));
+    }
 
     #[test]
     fn a_deadline_bounds_the_time_and_one_that_has_passed_is_an_error() {

@@ -3,6 +3,8 @@
 //! The OpenAI routes answer `{"error":{message,type,param,code}}`, the job API `{code,message,retriable}`. Messages name fields, what was
 //! expected and what was found; they hold no paths, no addresses, no prompts, and of the inside of the process nothing but the kind of failure.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -66,6 +68,12 @@ pub enum ApiError {
         /// How many may be unfinished.
         limit: usize,
     },
+    /// The bodies of other requests take all the memory there is for them.
+    #[error("busy: the bodies of other requests take all the memory there is for them")]
+    Full,
+    /// The connection stands on a place that is kept for probes.
+    #[error("busy: too many connections are open, and this one may ask for /health alone")]
+    Crowded,
     /// The model is not there yet.
     #[error("Loading model")]
     Loading,
@@ -90,6 +98,30 @@ pub enum ApiError {
     /// A defect.
     #[error("internal error")]
     Internal,
+}
+
+/// In the extensions of a response: why its request was not looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused(pub(crate) &'static str);
+
+impl Refused {
+    /// The values of the label `reason`.
+    pub(crate) const NAMES: [&'static str; 9] =
+        ["queue", "memory", "connections", "size", "slow_body", "key", "forbidden", "loading", "draining"];
+}
+
+/// The most bytes of a field's name in an error: some names are the client's own.
+const MAX_PARAM: usize = 256;
+/// The most bytes of a message.
+const MAX_MESSAGE: usize = 1024;
+
+/// A text, cut where it is longer than an error should be.
+fn bounded(text: &str, limit: usize) -> Cow<'_, str> {
+    if text.len() <= limit {
+        return text.into();
+    }
+    let end = text.floor_char_boundary(limit / 2);
+    format!("{}... ({} bytes in all)", &text[..end], text.len()).into()
 }
 
 /// What an error is, on each wire.
@@ -164,10 +196,10 @@ impl ApiError {
             ApiError::SlowBody => {
                 (StatusCode::REQUEST_TIMEOUT, "INVALID_REQUEST", "invalid_request_error", None, true)
             }
-            ApiError::Busy { .. } => {
+            ApiError::Busy { .. } | ApiError::Full => {
                 (StatusCode::TOO_MANY_REQUESTS, "BUSY", "rate_limit_error", Some("busy"), true)
             }
-            ApiError::Loading | ApiError::Draining => {
+            ApiError::Loading | ApiError::Draining | ApiError::Crowded => {
                 (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "unavailable_error", None, true)
             }
             ApiError::Deadline => {
@@ -208,7 +240,7 @@ impl ApiError {
         let Kind { kind, openai_code, status, .. } = self.kind();
         // llama-server's clients wait while they see this number.
         let code = match self {
-            ApiError::Loading | ApiError::Draining => json!(status.as_u16()),
+            ApiError::Loading | ApiError::Draining | ApiError::Crowded => json!(status.as_u16()),
             _ => json!(openai_code),
         };
         let param = match self {
@@ -217,6 +249,7 @@ impl ApiError {
             ApiError::ModelNotFound(_) => Some("model"),
             _ => None,
         };
+        let param = param.map(|param| bounded(param, MAX_PARAM));
         json!({"error": {"message": self.said(), "type": kind, "param": param, "code": code}})
     }
 
@@ -231,9 +264,40 @@ impl ApiError {
     fn said(&self) -> String {
         match self {
             ApiError::Invalid { param: Some(param), message }
-            | ApiError::ContextLength { param, message } => format!("{param}: {message}"),
-            other => other.to_string(),
+            | ApiError::ContextLength { param, message } => {
+                format!("{}: {}", bounded(param, MAX_PARAM), bounded(message, MAX_MESSAGE))
+            }
+            other => bounded(&other.to_string(), MAX_MESSAGE).into_owned(),
         }
+    }
+
+    /// Whether nothing but the moment is wrong.
+    fn is_for_later(&self) -> bool {
+        matches!(
+            self,
+            ApiError::Busy { .. }
+                | ApiError::Full
+                | ApiError::Crowded
+                | ApiError::Loading
+                | ApiError::Draining
+        )
+    }
+
+    /// Why the request was not even looked at, for the metrics.
+    fn refusal(&self) -> Option<&'static str> {
+        let reason = match self {
+            ApiError::Busy { .. } => "queue",
+            ApiError::Full => "memory",
+            ApiError::Crowded => "connections",
+            ApiError::TooLarge { .. } => "size",
+            ApiError::SlowBody => "slow_body",
+            ApiError::Unauthorized(_) => "key",
+            ApiError::Forbidden(_) => "forbidden",
+            ApiError::Loading => "loading",
+            ApiError::Draining => "draining",
+            _ => return None,
+        };
+        Some(reason)
     }
 
     /// The response of a job route.
@@ -244,11 +308,14 @@ impl ApiError {
 
     fn with_headers(&self, mut response: Response) -> Response {
         let headers = response.headers_mut();
-        if matches!(self, ApiError::Busy { .. } | ApiError::Loading | ApiError::Draining) {
+        if self.is_for_later() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if matches!(self, ApiError::Unauthorized(_)) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(reason) = self.refusal() {
+            response.extensions_mut().insert(Refused(reason));
         }
         response
     }

@@ -4,9 +4,11 @@
 //! ([`App::set_ready`]). Routes turn JSON into a request for the [`worker::Worker`] and its events into bytes. What status an error has is decided in
 //! [`error`] alone. No prompt and no answer is logged.
 
+mod admission;
 mod around;
 pub mod auth;
 mod body;
+mod connections;
 pub mod context;
 pub mod correlation;
 pub mod cors;
@@ -22,7 +24,6 @@ pub mod options;
 mod page;
 mod receipts;
 mod routes;
-mod slow;
 pub mod sse;
 mod state;
 mod text;

@@ -5,30 +5,30 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use worker::{EngineError, Shutdown};
 
+use crate::connections::{Bounds, Door, Places, accept, open_files};
 use crate::options::{Limits, ServerOptions};
 use crate::routes;
-use crate::slow::WriteTimeout;
 use crate::state::{App, Phase};
 
 /// Between two looks at what the engine does.
 const LOOK: Duration = Duration::from_millis(20);
 /// For connections to write what is left, at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Places for probes, beside all others.
+const N_RESERVED: usize = 32;
+/// Places on the port for probes.
+const N_HEALTH: usize = 64;
+/// Files that the process has open beside its connections: the model's, the log, those of the system's libraries.
+const N_FILE: usize = 64;
 
 /// Why there is no server.
 #[derive(Debug, Error)]
@@ -70,6 +70,7 @@ pub struct Server {
     app: App,
     listener: TcpListener,
     address: SocketAddr,
+    health: Option<TcpListener>,
 }
 
 impl Server {
@@ -77,16 +78,21 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`].
-    pub async fn bind(options: ServerOptions) -> Result<Server, ServerError> {
+    pub async fn bind(mut options: ServerOptions) -> Result<Server, ServerError> {
         let address = options.bind;
         let is_open = options.security.keys.is_empty() && !options.security.no_auth;
         if is_open && !address.ip().to_canonical().is_loopback() {
             return Err(ServerError::Open { address });
         }
+        fit(&mut options.limits, open_files());
         let fail = |source| ServerError::Bind { address, source };
         let listener = listen(address, options.limits.send_buffer).map_err(fail)?;
+        let health = options.health.map(|address| {
+            listen(address, options.limits.send_buffer)
+                .map_err(|source| ServerError::Bind { address, source })
+        });
         let address = listener.local_addr().map_err(fail)?;
-        Ok(Server { app: App::new(options), listener, address })
+        Ok(Server { app: App::new(options), listener, address, health: health.transpose()? })
     }
 
     /// What the routes share.
@@ -101,11 +107,28 @@ impl Server {
         self.address
     }
 
+    /// Where /health alone is answered, if it is.
+    #[must_use]
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.health.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
     /// Serves until the end.
     pub async fn run(self) -> Ending {
-        let Server { app, listener, .. } = self;
+        let Server { app, listener, health, .. } = self;
         let (closing, closed) = watch::channel(false);
-        let mut accepting = tokio::spawn(accept(app.clone(), listener, closed));
+        if let Some(listener) = health {
+            serve_health(app.clone(), listener, closed.clone());
+        }
+        let limits = app.options().limits;
+        let door = Door {
+            router: routes::router(app.clone()),
+            listener,
+            places: places(&limits, (limits.n_connection, limits.n_connection_of_address, N_RESERVED)),
+            tls: app.options().security.tls.clone(),
+            app: app.clone(),
+        };
+        let mut accepting = tokio::spawn(accept(door, closed));
         let ending = tokio::select! {
             ending = supervise(&app) => ending,
             // The loop ends only with a panic.
@@ -121,8 +144,49 @@ impl Server {
     }
 }
 
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
+/// Leaves no more places than files can be open.
+fn fit(limits: &mut Limits, n_file: Option<usize>) {
+    let most = n_file.map_or(usize::MAX, |n| n.saturating_sub(N_RESERVED + N_HEALTH + N_FILE).max(1));
+    if limits.n_connection > most {
+        tracing::warn!(
+            wanted = limits.n_connection,
+            connections = most,
+            "the limit on open files allows fewer connections"
+        );
+        limits.n_connection = most;
+    }
+    // One address never has all.
+    let share = limits.n_connection - limits.n_connection / 4;
+    limits.n_connection_of_address = limits.n_connection_of_address.min(share);
+}
+
+fn places(limits: &Limits, (all, of_address, reserved): (usize, usize, usize)) -> Places {
+    let Limits { header_time: head_time, idle_time, .. } = *limits;
+    Places::new(Bounds { all, of_address, reserved, head_time, idle_time })
+}
+
+/// Answers probes on a thread of its own: whatever the others do, it has nothing else to do.
+fn serve_health(app: App, listener: TcpListener, closed: watch::Receiver<bool>) {
+    let places = places(&app.options().limits, (N_HEALTH, N_HEALTH, 0));
+    let serve = move || -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let listener = TcpListener::from_std(listener.into_std()?)?;
+            let router = routes::health_router(app.clone());
+            accept(Door { app, listener, router, places, tls: None }, closed).await;
+            Ok(())
+        })
+    };
+    let told = |error| tracing::error!(event = "error", %error, "no thread for the probes' port");
+    let started =
+        thread::Builder::new().name("health".to_owned()).spawn(move || serve().unwrap_or_else(told));
+    if let Err(error) = started {
+        told(error);
+    }
+}
+
+/// Connections that wait to be accepted; the system may have a lower limit.
+const BACKLOG: u32 = 4096;
 
 /// A socket whose connections keep at most so many bytes for a client that does not read.
 fn listen(address: SocketAddr, send_buffer: u32) -> io::Result<TcpListener> {
@@ -175,81 +239,20 @@ async fn drain(app: &App) -> Ending {
     }
 }
 
-/// Takes connections until told to close, then lets the open ones finish.
-async fn accept(app: App, listener: TcpListener, mut closed: watch::Receiver<bool>) {
-    let service = TowerToHyperService::new(routes::router(app.clone()));
-    let places = Arc::new(Semaphore::new(app.options().limits.n_connection));
-    let mut connections = JoinSet::new();
-    loop {
-        // One connection too many waits in the system's queue.
-        let place = tokio::select! {
-            place = Arc::clone(&places).acquire_owned() => place,
-            _ = closed.changed() => break,
-        };
-        let stream = tokio::select! {
-            stream = listener.accept() => stream,
-            _ = closed.changed() => break,
-        };
-        while connections.try_join_next().is_some() {}
-        match stream {
-            Ok((stream, _peer)) => {
-                let connection = connection(app.clone(), service.clone(), stream, closed.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                // Out of file descriptors, or a client that is already gone: neither is for ever.
-                tracing::warn!(%error, "a connection could not be accepted");
-                sleep(LOOK).await;
-            }
-        }
-    }
-    drop(listener);
-    let _late = timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn connection(
-    app: App,
-    service: TowerToHyperService<Router>,
-    stream: TcpStream,
-    closed: watch::Receiver<bool>,
-) {
-    let _counted = app.metrics().connected();
-    let limits = app.options().limits;
-    // Tokens are small and should leave at once.
-    let _slower = stream.set_nodelay(true);
-    let stream = WriteTimeout::new(stream, limits.write_time);
-    let Some(tls) = &app.options().security.tls else {
-        return speak(service, limits, stream, closed).await;
-    };
-    match timeout(limits.header_time, tls.acceptor().accept(stream)).await {
-        Ok(Ok(stream)) => speak(service, limits, stream, closed).await,
-        Ok(Err(error)) => tracing::debug!(%error, "a client does not get to speak TLS"),
-        Err(_) => tracing::debug!("a client takes too long to speak TLS"),
-    }
-}
-
-/// Speaks HTTP until either side ends it.
-async fn speak(
-    service: TowerToHyperService<Router>,
-    limits: Limits,
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    mut closed: watch::Receiver<bool>,
-) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(limits.header_time)
-        .max_buf_size(limits.header_bytes.max(8 << 10));
-    let connection = http.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        // What a client does to its own connection is nobody else's concern.
-        _ = connection.as_mut() => {}
-        _ = closed.changed() => {
-            connection.as_mut().graceful_shutdown();
-            let _broken = connection.await;
-        }
+    #[test]
+    fn there_are_no_more_places_than_open_files() {
+        let fitted = |n_connection, n_connection_of_address, n_file| {
+            let mut limits = Limits { n_connection, n_connection_of_address, ..Limits::default() };
+            fit(&mut limits, n_file);
+            (limits.n_connection, limits.n_connection_of_address)
+        };
+        assert_eq!(fitted(1024, 768, None), (1024, 768));
+        assert_eq!(fitted(1024, 768, Some(20_000)), (1024, 768));
+        assert_eq!(fitted(1024, 768, Some(1024)), (864, 648));
+        assert_eq!(fitted(1024, 10, Some(8)), (1, 1));
     }
 }

@@ -12,6 +12,8 @@ use crate::tls::Tls;
 pub struct ServerOptions {
     /// Where to listen; port 0 takes a free one.
     pub bind: SocketAddr,
+    /// Where /health alone is answered, by a thread of its own.
+    pub health: Option<SocketAddr>,
     /// What a client may ask for.
     pub limits: Limits,
     /// Who is let in.
@@ -26,6 +28,7 @@ impl Default for ServerOptions {
     fn default() -> Self {
         ServerOptions {
             bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            health: None,
             limits: Limits::default(),
             security: Security::default(),
             drain_timeout: Duration::from_secs(30),
@@ -60,14 +63,24 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Time for a request's line and headers to arrive.
     pub header_time: Duration,
+    /// Bytes of all bodies that are not yet with the engine.
+    pub budget_bytes: usize,
     /// Time for a request's body to arrive.
     pub body_time: Duration,
+    /// Bytes of a body in a second, at least, once the time below is over.
+    pub body_rate: usize,
+    /// Time for which a body may come at any rate.
+    pub body_grace: Duration,
+    /// Time that a connection may rest between two requests.
+    pub idle_time: Duration,
     /// Time for which a client may leave what was sent to it unread; then its connection is closed.
     pub write_time: Duration,
     /// Bytes that the system keeps for a client that does not read.
     pub send_buffer: u32,
-    /// Open connections.
+    /// Open connections; beside them a few places are reserved for probes.
     pub n_connection: usize,
+    /// Open connections of one address.
+    pub n_connection_of_address: usize,
     /// Characters of a job's prompt.
     pub prompt_chars: usize,
     /// Tokens of a prompt; the context where `None`.
@@ -84,10 +97,15 @@ impl Default for Limits {
             body_bytes: 4 << 20,
             header_bytes: 32 << 10,
             header_time: Duration::from_secs(10),
+            budget_bytes: 64 << 20,
             body_time: Duration::from_secs(30),
+            body_rate: 32 << 10,
+            body_grace: Duration::from_secs(5),
+            idle_time: Duration::from_secs(75),
             write_time: Duration::from_secs(30),
             send_buffer: 256 << 10,
             n_connection: 1024,
+            n_connection_of_address: 768,
             prompt_chars: 32_768,
             prompt_tokens: None,
             max_tokens: 2048,

@@ -5,6 +5,7 @@
 
 use axum::Router;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -36,9 +37,12 @@ const FILES: [(&str, &[u8]); 12] = files![
 
 /// The page's routes.
 pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/", get(|| async { file("index.html") }))
-        .route("/page/{name}", get(|Path(name): Path<String>| async move { file(&name) }))
+    Router::new().route("/", get(|| async { file("index.html") })).route("/page/{name}", get(page_file))
+}
+
+/// A name that is no text is that of no file.
+async fn page_file(name: Result<Path<String>, PathRejection>) -> Response {
+    name.map_or_else(|_| ApiError::NotFound.into_response(), |Path(name)| file(&name))
 }
 
 fn file(name: &str) -> Response {

@@ -1,6 +1,5 @@
 //! Which path leads where? All routes of the server, and what stands around each of them.
 
-use axum::extract::DefaultBodyLimit;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Router, middleware};
 
@@ -31,13 +30,20 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
 
 /// All routes, and what stands around them.
 pub(crate) fn router(app: App) -> Router {
-    let body_bytes = app.options().limits.body_bytes;
     let router = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
+    finish(router.merge(page::routes()), app)
+}
+
+/// /health alone, for a port of its own.
+pub(crate) fn health_router(app: App) -> Router {
+    finish(Router::new().route("/health", get(health::health)), app)
+}
+
+/// What stands around all routes.
+fn finish(router: Router<App>, app: App) -> Router {
     router
-        .merge(page::routes())
         .fallback(|| async { ApiError::NotFound })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
-        .layer(DefaultBodyLimit::max(body_bytes))
         .layer(middleware::from_fn_with_state(app.clone(), around::around))
         .with_state(app)
 }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use worker::receipt::Origin;
 use worker::{EngineError, Health, Worker};
 
+use crate::admission::{Admission, Budget, Pool};
 use crate::auth::Keys;
 use crate::error::ApiError;
 use crate::host::Hosts;
@@ -44,6 +45,7 @@ struct Inner {
     keys: RwLock<Arc<Keys>>,
     hosts: Hosts,
     metrics: Metrics,
+    admission: Admission,
     began: Instant,
 }
 
@@ -99,6 +101,7 @@ impl App {
             keys: RwLock::new(Arc::new(options.security.keys.clone())),
             hosts: Hosts::new(options.bind.ip(), &options.security.allowed_hosts),
             metrics: Metrics::default(),
+            admission: Admission::new(options.limits.budget_bytes.max(options.limits.body_bytes)),
             options,
             phase: watch::Sender::new(Phase::Loading),
             is_cut: AtomicBool::new(false),
@@ -209,6 +212,16 @@ impl App {
     /// The server's numbers.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// What requests may hold before the engine has them.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.0.admission.budget
+    }
+
+    /// The threads that prepare requests.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.0.admission.pool
     }
 
     /// When the process began.

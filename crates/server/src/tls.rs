@@ -3,7 +3,7 @@
 //! Files are read and checked against each other before anybody connects; a reload that fails leaves what was there.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -29,12 +29,10 @@ pub enum TlsError {
         source: io::Error,
     },
     /// A file is too large to be what it should be.
-    #[error("{}: expected at most {MAX_BYTES} bytes, found {found}", path.display())]
+    #[error("{}: expected at most {MAX_BYTES} bytes, found more", path.display())]
     TooLarge {
         /// Which.
         path: PathBuf,
-        /// Bytes.
-        found: u64,
     },
     /// A file has no certificate in PEM.
     #[error("{}: expected a certificate in PEM, found {reason}", path.display())]
@@ -121,11 +119,13 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
 /// A file's bytes, if they are not too many.
 fn bytes(path: &Path) -> Result<Vec<u8>, TlsError> {
     let fail = |source| TlsError::Read { path: path.to_owned(), source };
-    let found = std::fs::metadata(path).map_err(fail)?.len();
-    if found > MAX_BYTES {
-        return Err(TlsError::TooLarge { path: path.to_owned(), found });
+    let mut bytes = Vec::new();
+    // A device has no length, and perhaps no end.
+    std::fs::File::open(path).map_err(fail)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(TlsError::TooLarge { path: path.to_owned() });
     }
-    std::fs::read(path).map_err(fail)
+    Ok(bytes)
 }
 
 /// What is wrong with a PEM file, without its bytes.

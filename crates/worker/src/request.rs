@@ -153,6 +153,12 @@ impl ValidRequest {
         self.engine.params.seed
     }
 
+    /// The same request with so much time from its start on: what checking took may be taken off.
+    #[must_use]
+    pub fn within(self, timeout: Duration) -> ValidRequest {
+        ValidRequest { timeout: Some(timeout), ..self }
+    }
+
     /// The same request with another seed: another of several answers.
     #[must_use]
     pub fn with_seed(&self, seed: u64) -> ValidRequest {

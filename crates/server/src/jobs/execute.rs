@@ -16,7 +16,7 @@ use worker::receipt::Receipt;
 use worker::{Event, Generation, Prompt, Request, SamplingParams, StopReason};
 
 use super::{Job, checked_id};
-use crate::body::Json;
+use crate::admission::{Admitted, Held};
 use crate::context::Context;
 use crate::error::{ApiError, JobError};
 use crate::metrics::Recorder;
@@ -69,12 +69,13 @@ struct Failed {
 }
 
 /// POST /execute.
-pub(crate) async fn execute(
-    State(app): State<App>,
-    context: Context,
-    body: Result<Json<Execute>, ApiError>,
-) -> Response {
-    match start(&app, &context, body) {
+pub(crate) async fn execute(State(app): State<App>, admitted: Result<Admitted, ApiError>) -> Response {
+    let running = async {
+        let admitted = admitted?;
+        let context = admitted.context.clone();
+        admitted.prepare(move |held| start(&app, &context, held)).await
+    };
+    match running.await {
         Ok(stream) => sse::response(frames(stream)),
         Err(error) => error.job_response(),
     }
@@ -90,9 +91,9 @@ struct Running {
     n_token: usize,
 }
 
-fn start(app: &App, context: &Context, body: Result<Json<Execute>, ApiError>) -> Result<Running, ApiError> {
+fn start(app: &App, context: &Context, mut held: Held) -> Result<Running, ApiError> {
     let served = app.ready()?;
-    let Json(execute) = body?;
+    let execute: Execute = held.json()?;
     let id = checked_id(execute.job_id)?;
     execute.receipt.check(&served)?;
     let limits = app.options().limits;
@@ -121,18 +122,19 @@ fn start(app: &App, context: &Context, body: Result<Json<Execute>, ApiError>) ->
         sampling,
         seed: execute.seed,
         stop: execute.stop,
-        timeout: Some(context.timeout.clone()?),
+        timeout: Some(context.left()?),
         client: context.client.id,
         cache_scope: context.client.cache_scope,
         ..Request::new(prompt)
     };
-    let request = served.worker.check(request)?;
+    let request = served.worker.check(request)?.within(context.left()?);
     let n_prompt = request.prompt().len();
     if let Some(limit) = limits.prompt_tokens.filter(|&limit| n_prompt > limit) {
         let message = format!("expected at most {limit} tokens, found {n_prompt}");
         return Err(ApiError::invalid("prompt", message));
     }
     let noted = execute.receipt.begin(&served, &request);
+    held.leave();
     let generation = served.worker.start(request)?;
     let job = app.jobs().enter(context.client.id, &id, generation.canceller())?;
     let recorder = app.record(context, &served, "/execute");

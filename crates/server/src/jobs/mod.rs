@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 use worker::Canceller;
 
-use crate::body;
+use crate::admission::Small;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::state::App;
@@ -84,9 +84,9 @@ pub(crate) struct Cancel {
 pub(crate) async fn cancel(
     State(app): State<App>,
     context: Context,
-    body: Result<body::Json<Cancel>, ApiError>,
+    body: Result<Small<Cancel>, ApiError>,
 ) -> Response {
-    match body.and_then(|body::Json(cancel)| checked_id(cancel.job_id)) {
+    match body.and_then(|Small(cancel)| checked_id(cancel.job_id)) {
         Ok(id) => {
             app.jobs().cancel(context.client.id, &id);
             (StatusCode::ACCEPTED, Json(json!({"job_id": id}))).into_response()

@@ -22,7 +22,8 @@ use prometheus::{
 pub use recorder::{Outcome, Recorder};
 
 use self::vllm::Vllm;
-use crate::error::ApiError;
+use crate::connections::Closed;
+use crate::error::{ApiError, Refused};
 use crate::state::{App, Phase, Served};
 
 /// Bounds of `worker_inference_duration_ms`: from a short answer on a GPU to the longest that is usual.
@@ -44,6 +45,10 @@ struct Inner {
     uptime: Gauge,
     resident_set: IntGauge,
     connections: IntGauge,
+    refused: IntCounterVec,
+    closed: IntCounterVec,
+    preparing: IntGauge,
+    body_bytes: IntGauge,
     memory: IntGaugeVec,
     vram: IntGauge,
     ready: IntGauge,
@@ -70,6 +75,12 @@ impl Inner {
         );
         let memory =
             Opts::new("worker_memory_bytes", "Bytes that the device holds for the model, by purpose");
+        let refused =
+            Opts::new("worker_requests_refused_total", "Requests that were not looked at, by reason");
+        let closed = Opts::new(
+            "worker_http_connections_closed_total",
+            "Connections that the server closed by itself, by reason",
+        );
         let gauge = |name, help| add(r, IntGauge::new(name, help)?);
         let inner = Inner {
             http: add(r, IntCounterVec::new(http, &["route", "status"])?)?,
@@ -82,6 +93,13 @@ impl Inner {
                 "Bytes of the process in the host's memory",
             )?,
             connections: gauge("worker_http_connections", "Open connections")?,
+            refused: add(r, IntCounterVec::new(refused, &["reason"])?)?,
+            closed: add(r, IntCounterVec::new(closed, &["reason"])?)?,
+            preparing: gauge(
+                "worker_requests_preparing",
+                "Requests that are read, checked and tokenised, or wait for that",
+            )?,
+            body_bytes: gauge("worker_body_bytes", "Bytes set aside for the bodies of these requests")?,
             memory: add(r, IntGaugeVec::new(memory, &["purpose"])?)?,
             vram: gauge("worker_vram_bytes", "Bytes of the GPU's memory held for the model; 0 on a CPU")?,
             ready: gauge("worker_ready", "1 while requests are taken, else 0")?,
@@ -99,6 +117,12 @@ impl Inner {
         };
         for name in Outcome::NAMES {
             inner.requests.with_label_values(&[name]);
+        }
+        for name in Refused::NAMES {
+            inner.refused.with_label_values(&[name]);
+        }
+        for name in Closed::NAMES {
+            inner.closed.with_label_values(&[name]);
         }
         Ok(inner)
     }
@@ -130,6 +154,16 @@ impl Metrics {
         self.0.http.with_label_values(&[route, &status.to_string()]).inc();
     }
 
+    /// A request was not looked at.
+    pub(crate) fn refused(&self, reason: &str) {
+        self.0.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// The server closed a connection by itself.
+    pub(crate) fn closed(&self, why: Closed) {
+        self.0.closed.with_label_values(&[why.name()]).inc();
+    }
+
     /// A connection is open until this is dropped.
     pub(crate) fn connected(&self) -> impl Drop + use<> {
         Connected::new(self.0.connections.clone())
@@ -140,6 +174,9 @@ impl Metrics {
         let inner = &self.0;
         let _one_at_a_time = inner.reading.lock().unwrap_or_else(PoisonError::into_inner);
         inner.uptime.set(app.began().elapsed().as_secs_f64());
+        let (n_preparing, n_byte) = app.budget().held();
+        inner.preparing.set(signed(n_preparing as u64));
+        inner.body_bytes.set(signed(n_byte as u64));
         inner.ready.set(i64::from(app.phase() == Phase::Ready));
         if let Some(bytes) = resident_set() {
             inner.resident_set.set(bytes);

@@ -1,13 +1,11 @@
 //! A body that the document accepts, as the struct that its route reads.
 
-use axum::extract::{FromRequest, Request};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::body::Json;
+use crate::admission::Held;
 use crate::error::ApiError;
 use crate::openapi;
-use crate::state::App;
 
 /// The body of a route.
 pub(crate) trait Body: DeserializeOwned {
@@ -24,19 +22,10 @@ pub(crate) struct Checked<T> {
     pub(crate) ignored: Vec<String>,
 }
 
-impl<T: Body> FromRequest<App> for Checked<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, app: &App) -> Result<Checked<T>, ApiError> {
-        // While there is no model, that is what a client should hear.
-        app.ready()?;
-        let Json(value) = Json::<Value>::from_request(request, app).await?;
-        Checked::read(value)
-    }
-}
-
 impl<T: Body> Checked<T> {
-    fn read(mut value: Value) -> Result<Checked<T>, ApiError> {
+    /// Reads what was let in.
+    pub(crate) fn of(held: &mut Held) -> Result<Checked<T>, ApiError> {
+        let mut value: Value = held.json()?;
         let ignored = openapi::check(T::SCHEMA, &mut value).map_err(|mismatch| {
             let openapi::Mismatch { path, expected, found } = mismatch;
             let path = if path.is_empty() { "body".to_owned() } else { path };

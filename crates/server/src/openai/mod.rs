@@ -41,13 +41,6 @@ struct Shape {
     ignored: Vec<String>,
 }
 
-/// Runs what takes its time on a thread where nobody else waits.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(ApiError::Internal))
-}
-
 /// Checks a request against the model and the operator's limits. `prompt` is the field with the prompt. Where an answer may not
 /// have as many tokens as it asks for, it has as many as it may, and says so by its end.
 fn check(

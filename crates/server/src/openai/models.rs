@@ -1,6 +1,7 @@
 //! GET /v1/models and /v1/models/{model}: the one model that is served.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
@@ -14,7 +15,11 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Json<Value>, ApiError
 }
 
 /// GET /v1/models/{model}, by its id or an alias.
-pub(crate) async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn one(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Path(id) = id.map_err(|_| ApiError::NotFound)?;
     let served = app.served().ok_or(ApiError::Loading)?;
     check(Some(&id), served)?;
     Ok(Json(entry(served)))

@@ -94,7 +94,7 @@ impl Sampling {
         self,
         prompt: Prompt,
         n_alternatives: u32,
-        context: Context,
+        context: &Context,
     ) -> Result<Request, ApiError> {
         if let (Some(a), Some(b)) = (self.repetition_penalty, self.repeat_penalty)
             && a != b
@@ -139,7 +139,7 @@ impl Sampling {
             stop_token_ids: self.stop_token_ids.unwrap_or_default(),
             ignore_eos: self.ignore_eos.unwrap_or(false),
             show_special: !self.skip_special_tokens.unwrap_or(true),
-            timeout: Some(context.timeout?),
+            timeout: Some(context.left()?),
             format: format::wanted(self.response_format, self.grammar, self.structured_outputs)?,
             client: context.client.id,
             cache_scope: context.client.cache_scope,

@@ -5,13 +5,15 @@
 
 mod tokenize;
 
-use axum::Json;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::admission::{Admitted, Held};
 use crate::error::ApiError;
-use crate::openai::{Body, Checked, TemplateRequest, blocking, check_model, refused};
+use crate::openai::{Body, Checked, TemplateRequest, check_model, refused};
 use crate::state::App;
 
 pub(crate) use tokenize::tokenize;
@@ -30,19 +32,22 @@ impl Body for Detokenize {
 /// POST /detokenize. Special tokens are shown by name; bytes that are no character become U+FFFD.
 pub(crate) async fn detokenize(
     State(app): State<App>,
-    checked: Result<Checked<Detokenize>, ApiError>,
-) -> Result<Json<Value>, ApiError> {
-    let Checked { body, .. } = checked?;
-    let served = app.ready()?;
-    check_model(body.model.as_deref(), &served)?;
-    let tokenizer = served.worker.tokenizer().clone();
-    let n_vocab = tokenizer.n_vocab();
-    if let Some(at) = body.tokens.iter().position(|&id| id as usize >= n_vocab) {
-        let message = format!("expected ids below {n_vocab}, found {}", body.tokens[at]);
-        return Err(ApiError::invalid(format!("tokens[{at}]"), message));
-    }
-    let text = blocking(move || Ok(tokenizer.decode(&body.tokens, true))).await?;
-    Ok(Json(json!({"content": text, "prompt": text})))
+    admitted: Result<Admitted, ApiError>,
+) -> Result<Response, ApiError> {
+    let detokenized = move |mut held: Held| {
+        let Checked { body, .. } = Checked::<Detokenize>::of(&mut held)?;
+        let served = app.ready()?;
+        check_model(body.model.as_deref(), &served)?;
+        let tokenizer = served.worker.tokenizer();
+        let n_vocab = tokenizer.n_vocab();
+        if let Some(at) = body.tokens.iter().position(|&id| id as usize >= n_vocab) {
+            let message = format!("expected ids below {n_vocab}, found {}", body.tokens[at]);
+            return Err(ApiError::invalid(format!("tokens[{at}]"), message));
+        }
+        let text = tokenizer.decode(&body.tokens, true);
+        Ok(written(&json!({"content": text, "prompt": text})))
+    };
+    admitted?.prepare(detokenized).await
 }
 
 /// The body of POST /apply-template.
@@ -60,15 +65,20 @@ impl Body for ApplyTemplate {
 /// POST /apply-template.
 pub(crate) async fn apply_template(
     State(app): State<App>,
-    checked: Result<Checked<ApplyTemplate>, ApiError>,
-) -> Result<Json<Value>, ApiError> {
-    let Checked { body, .. } = checked?;
-    let served = app.ready()?;
-    check_model(body.model.as_deref(), &served)?;
-    let prompt = blocking(move || {
+    admitted: Result<Admitted, ApiError>,
+) -> Result<Response, ApiError> {
+    let rendered = move |mut held: Held| {
+        let Checked { body, .. } = Checked::<ApplyTemplate>::of(&mut held)?;
+        let served = app.ready()?;
+        check_model(body.model.as_deref(), &served)?;
         let chat = body.template.into_chat()?;
-        served.worker.render(&chat).map_err(|error| refused(error, "messages"))
-    })
-    .await?;
-    Ok(Json(json!({"prompt": prompt})))
+        let prompt = served.worker.render(&chat).map_err(|error| refused(error, "messages"))?;
+        Ok(written(&json!({"prompt": prompt})))
+    };
+    admitted?.prepare(rendered).await
+}
+
+/// The response with this value. It is written where it was made: a large one takes its time too.
+fn written(value: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }

@@ -1,13 +1,15 @@
 //! POST /tokenize, in both of its forms.
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use worker::{Prompt, Worker};
 
+use super::written;
+use crate::admission::{Admitted, Held};
 use crate::error::ApiError;
-use crate::openai::{Body, Checked, TemplateRequest, blocking, check_model, refused};
+use crate::openai::{Body, Checked, TemplateRequest, check_model, refused};
 use crate::state::App;
 
 /// The body of POST /tokenize.
@@ -34,13 +36,16 @@ impl Body for Tokenize {
 /// POST /tokenize.
 pub(crate) async fn tokenize(
     State(app): State<App>,
-    checked: Result<Checked<Tokenize>, ApiError>,
-) -> Result<Json<Value>, ApiError> {
-    let Checked { body, .. } = checked?;
-    let served = app.ready()?;
-    check_model(body.model.as_deref(), &served)?;
-    body.check()?;
-    blocking(move || body.answer(&served.worker)).await.map(Json)
+    admitted: Result<Admitted, ApiError>,
+) -> Result<Response, ApiError> {
+    let tokenized = move |mut held: Held| {
+        let Checked { body, .. } = Checked::<Tokenize>::of(&mut held)?;
+        let served = app.ready()?;
+        check_model(body.model.as_deref(), &served)?;
+        body.check()?;
+        Ok(written(&body.answer(&served.worker)?))
+    };
+    admitted?.prepare(tokenized).await
 }
 
 impl Tokenize {

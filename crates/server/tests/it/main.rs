@@ -1,8 +1,10 @@
 //! The server over a real tokenizer (byte-level BPE, 320 tokens) and an executor that answers by script: bytes in, bytes out.
 
+mod admission;
 mod chat;
 mod clients;
 mod completions;
+mod crowd;
 mod document;
 mod doors;
 mod faults;

@@ -28,6 +28,7 @@ const TEMPLATE: &str = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\
 pub(crate) struct Running {
     address: SocketAddr,
     app: server::App,
+    health: Option<SocketAddr>,
     ending: JoinHandle<Ending>,
     runtime: Runtime,
 }
@@ -77,7 +78,7 @@ impl Running {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let options = ServerOptions { bind: ([127, 0, 0, 1], 0).into(), ..options };
         let server = runtime.block_on(Server::bind(options)).unwrap();
-        let (app, address) = (server.app(), server.address());
+        let (app, address, health) = (server.app(), server.address(), server.health_address());
         let worker = Worker::new(engine, tokenizer(), WorkerOptions { default_max_tokens: Some(64) });
         let info = ModelInfo {
             id: "org/tiny".to_owned(),
@@ -93,7 +94,7 @@ impl Running {
         let origin = Origin::new("0.0.0".to_owned(), kind, files, worker.tokenizer());
         app.set_ready(Served { worker, info, origin });
         let ending = runtime.spawn(server.run());
-        Running { address, app, ending, runtime }
+        Running { address, app, health, ending, runtime }
     }
 
     /// How it ended, once it has.
@@ -103,6 +104,10 @@ impl Running {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(crate) fn health_address(&self) -> Option<SocketAddr> {
+        self.health
     }
 
     pub(crate) fn app(&self) -> &server::App {

@@ -96,4 +96,12 @@ fn what_is_wrong_with_the_files_is_said_at_the_start() {
     assert!(matches!(open(path), Err(TlsError::Pair { .. })));
     write("cert.pem", &"x".repeat(2 << 20));
     assert!(matches!(open(path), Err(TlsError::TooLarge { .. })));
+    // A device has no length, and no end.
+    let endless = Tls::open(Path::new("/dev/zero"), &path.join("key.pem"));
+    assert!(matches!(endless, Err(TlsError::TooLarge { .. })));
+    write("cert.pem", &certificate);
+    assert!(matches!(
+        Tls::open(&path.join("cert.pem"), Path::new("/dev/zero")),
+        Err(TlsError::TooLarge { .. })
+    ));
 }

@@ -28,6 +28,7 @@ use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
 use crate::interrupt::{self, Watch};
 use crate::log::LogArgs;
+use crate::machine;
 
 /// For answers to be cut off and their last events to be sent, at a second Ctrl-C.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -74,9 +75,18 @@ pub(crate) struct Args {
     /// MiB of a request's body, at most
     #[arg(long, value_name = "MB", value_parser = at_least_one, default_value = "4", help_heading = "Server")]
     max_body_mb: NonZeroUsize,
-    /// Connections that may be open at once; more wait
+    /// MiB of all requests' bodies that are not yet with the engine; beyond them the answer is 429
+    #[arg(long, value_name = "MB", value_parser = at_least_one, default_value = "64", help_heading = "Server")]
+    max_bodies_mb: NonZeroUsize,
+    /// Connections that may be open at once; beyond them the one that is idle longest makes room
     #[arg(long, value_name = "N", value_parser = at_least_one, default_value = "1024", help_heading = "Server")]
     max_connections: NonZeroUsize,
+    /// The same of one address, three quarters of all at most; of IPv6 a /64 counts as one [default: three quarters of all]
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Server")]
+    max_connections_per_address: Option<NonZeroUsize>,
+    /// A port beside the other one where GET /health alone is answered, without TLS and by a thread of its own; 0 takes a free one
+    #[arg(long, value_name = "N", help_heading = "Server")]
+    health_port: Option<u16>,
     /// Seconds for which a client may leave unread what was sent to it; then its requests are cancelled
     #[arg(long, value_name = "S", default_value_t = 30, help_heading = "Server")]
     write_timeout_sec: u64,
@@ -124,7 +134,11 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
 }
 
 async fn serve(args: &Args, log: &LogArgs) -> anyhow::Result<Ending> {
+    machine::raise_open_files();
     let server = Server::bind(args.options()?).await?;
+    if let Some(health) = server.health_address() {
+        tracing::info!("probes are answered on http://{health}/health");
+    }
     let (app, address) = (server.app(), server.address());
     let scheme = if args.security.is_tls() { "https" } else { "http" };
     let mut sigterm = signal(SignalKind::terminate()).context("SIGTERM")?;
@@ -213,12 +227,15 @@ impl Args {
             max_tokens: self.max_tokens_out.get(),
             inference_time: Duration::from_secs(self.inference_timeout_sec),
             body_bytes: self.max_body_mb.get().saturating_mul(1 << 20),
+            budget_bytes: self.max_bodies_mb.get().saturating_mul(1 << 20),
             n_connection: self.max_connections.get(),
+            n_connection_of_address: self.max_connections_per_address.map_or(usize::MAX, NonZeroUsize::get),
             write_time: Duration::from_secs(self.write_timeout_sec.max(1)),
             ..Limits::default()
         };
         Ok(ServerOptions {
             bind: SocketAddr::new(self.host, self.port),
+            health: self.health_port.map(|port| SocketAddr::new(self.host, port)),
             limits,
             security: self.security.open()?,
             drain_timeout: Duration::from_secs(self.drain_timeout_sec),

@@ -133,6 +133,11 @@ impl ChatAnswer {
         self.chunk(Chunk { index, delta: fields, logprobs, ..Chunk::default() }, None)
     }
 
+    /// Whether it is sent as it comes.
+    pub(super) fn is_stream(&self) -> bool {
+        self.shape.is_stream
+    }
+
     /// The answer to a request without a stream.
     pub(super) fn whole(self) -> Value {
         let wants_logprobs = self.shape.wants_logprobs;

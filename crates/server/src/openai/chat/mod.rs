@@ -6,10 +6,12 @@ mod request;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use worker::ChatEvent;
 
 use super::body::Checked;
 use super::choices::{self, Choices};
-use super::{Envelope, Shape, blocking, check, check_model};
+use super::{Envelope, Shape, check, check_model};
+use crate::admission::{Admitted, Held};
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::state::App;
@@ -20,46 +22,46 @@ pub(crate) use request::{ChatRequest, TemplateRequest};
 /// POST /v1/chat/completions.
 pub(crate) async fn create(
     State(app): State<App>,
-    context: Context,
-    checked: Result<Checked<ChatRequest>, ApiError>,
+    admitted: Result<Admitted, ApiError>,
 ) -> Result<Response, ApiError> {
-    let Checked { body, mut ignored } = checked?;
+    let admitted = admitted?;
+    let context = admitted.context.clone();
+    let (choices, mut answer) = admitted.prepare(move |held| begin(&app, &context, held)).await?;
+    if answer.is_stream() {
+        return choices::stream(choices, answer).await;
+    }
+    choices::collect(choices, &mut answer).await?;
+    Ok(Json(answer.whole()).into_response())
+}
+
+/// From a body to answers under way.
+fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Choices<ChatEvent>, ChatAnswer), ApiError> {
+    let Checked { body, mut ignored } = Checked::<ChatRequest>::of(&mut held)?;
     let served = app.ready()?;
     check_model(body.sampling.model.as_deref(), &served)?;
     let wanted = body.sampling.receipt;
     wanted.check(&served)?;
     body.sampling.note_ignored(&mut ignored);
-    let shape = Shape {
+    let mut shape = Shape {
         n: body.sampling.n(),
         is_stream: body.sampling.stream == Some(true),
         usage: body.sampling.usage(),
         wants_logprobs: body.wants_logprobs(),
         ignored,
     };
-    let (n, is_stream) = (shape.n, shape.is_stream);
-    let (for_check, limits, asked) = (served.clone(), app.options().limits, context.clone());
-    // Templates, tokenisation and grammars can take their time: not on a thread that others' events pass through.
-    let (request, ignored) = blocking(move || {
-        let (request, ignored) = body.into_request(&for_check, context)?;
-        Ok((check(&for_check, &limits, request, "messages")?, ignored))
-    })
-    .await?;
-    let shape = Shape { ignored: [shape.ignored, ignored].concat(), ..shape };
-    let generations = (0..n as u64)
+    let (request, ignored) = body.into_request(&served, context)?;
+    let request = check(&served, &app.options().limits, request, "messages")?.within(context.left()?);
+    shape.ignored.extend(ignored);
+    held.leave();
+    let generations = (0..shape.n as u64)
         .map(|i| {
             let request = request.with_seed(request.seed().wrapping_add(i));
             let noted = wanted.begin(&served, &request);
             let generation = served.worker.chat(request)?;
-            Ok((generation, app.record(&asked, &served, "/v1/chat/completions"), noted))
+            Ok((generation, app.record(context, &served, "/v1/chat/completions"), noted))
         })
         .collect::<Result<Vec<_>, ApiError>>()?;
-    let choices = Choices::chat(generations);
-    let object = if is_stream { "chat.completion.chunk" } else { "chat.completion" };
+    let object = if shape.is_stream { "chat.completion.chunk" } else { "chat.completion" };
     let envelope = Envelope::new(&served, "chatcmpl", object);
-    let mut answer = ChatAnswer::new(served, envelope, shape);
-    if is_stream {
-        return choices::stream(choices, answer).await;
-    }
-    choices::collect(choices, &mut answer).await?;
-    Ok(Json(answer.whole()).into_response())
+    Ok((Choices::chat(generations), ChatAnswer::new(served, envelope, shape)))
 }

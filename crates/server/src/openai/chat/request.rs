@@ -100,7 +100,7 @@ impl ChatRequest {
     pub(super) fn into_request(
         self,
         served: &Served,
-        context: Context,
+        context: &Context,
     ) -> Result<(Request, Vec<String>), ApiError> {
         if self.top_logprobs.is_some_and(|n| n > 0) && !self.wants_logprobs() {
             return Err(ApiError::invalid("top_logprobs", "expected logprobs to be true beside it"));

@@ -106,6 +106,11 @@ impl CompletionAnswer {
         self.shape.wants_logprobs.then(|| CompletionLogprobs::new(&self.served.worker, tokens, offset))
     }
 
+    /// Whether it is sent as it comes.
+    pub(super) fn is_stream(&self) -> bool {
+        self.shape.is_stream
+    }
+
     /// The answer to a request without a stream.
     pub(super) fn whole(self) -> Value {
         json!(Message {

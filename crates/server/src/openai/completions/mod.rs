@@ -8,11 +8,12 @@ mod request;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use worker::ValidRequest;
+use worker::{Event, ValidRequest};
 
 use super::body::Checked;
 use super::choices::{self, Choices};
-use super::{Envelope, Shape, blocking, check, check_model};
+use super::{Envelope, Shape, check, check_model};
+use crate::admission::{Admitted, Held};
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::options::Limits;
@@ -27,10 +28,25 @@ const MAX_CHOICES: usize = 128;
 /// POST /v1/completions.
 pub(crate) async fn create(
     State(app): State<App>,
-    context: Context,
-    checked: Result<Checked<CompletionRequest>, ApiError>,
+    admitted: Result<Admitted, ApiError>,
 ) -> Result<Response, ApiError> {
-    let Checked { body, mut ignored } = checked?;
+    let admitted = admitted?;
+    let context = admitted.context.clone();
+    let (choices, mut answer) = admitted.prepare(move |held| begin(&app, &context, held)).await?;
+    if answer.is_stream() {
+        return choices::stream(choices, answer).await;
+    }
+    choices::collect(choices, &mut answer).await?;
+    Ok(Json(answer.whole()).into_response())
+}
+
+/// From a body to answers under way.
+fn begin(
+    app: &App,
+    context: &Context,
+    mut held: Held,
+) -> Result<(Choices<Event>, CompletionAnswer), ApiError> {
+    let Checked { body, mut ignored } = Checked::<CompletionRequest>::of(&mut held)?;
     let served = app.ready()?;
     check_model(body.sampling.model.as_deref(), &served)?;
     let wanted = body.sampling.receipt;
@@ -43,26 +59,20 @@ pub(crate) async fn create(
         wants_logprobs: body.logprobs.is_some(),
         ignored,
     };
-    let (for_check, limits, asked) = (served.clone(), app.options().limits, context.clone());
-    let prepared = blocking(move || prepare(body, &for_check, &limits, context)).await?;
+    let prepared = prepare(body, &served, &app.options().limits, context)?;
+    held.leave();
     let mut generations = Vec::new();
     for request in &prepared.requests {
         for i in 0..shape.n as u64 {
             let request = request.with_seed(request.seed().wrapping_add(i));
             let noted = wanted.begin(&served, &request);
             let generation = served.worker.start(request)?;
-            generations.push((generation, app.record(&asked, &served, "/v1/completions"), noted));
+            generations.push((generation, app.record(context, &served, "/v1/completions"), noted));
         }
     }
-    let choices = Choices::plain(generations);
-    let is_stream = shape.is_stream;
     let envelope = Envelope::new(&served, "cmpl", "text_completion");
-    let mut answer = CompletionAnswer::new(served, envelope, shape, prepared.echoes);
-    if is_stream {
-        return choices::stream(choices, answer).await;
-    }
-    choices::collect(choices, &mut answer).await?;
-    Ok(Json(answer.whole()).into_response())
+    let answer = CompletionAnswer::new(served, envelope, shape, prepared.echoes);
+    Ok((Choices::plain(generations), answer))
 }
 
 /// What a body becomes.
@@ -77,7 +87,7 @@ fn prepare(
     body: CompletionRequest,
     served: &Served,
     limits: &Limits,
-    context: Context,
+    context: &Context,
 ) -> Result<Prepared, ApiError> {
     body.check()?;
     let n = body.sampling.n();
@@ -94,5 +104,7 @@ fn prepare(
         let request = worker::Request { prompt: prompt.into_worker(), ..request.clone() };
         prepared.requests.push(check(served, limits, request, "prompt")?);
     }
+    let left = context.left()?;
+    prepared.requests = prepared.requests.into_iter().map(|request| request.within(left)).collect();
     Ok(prepared)
 }

@@ -57,7 +57,7 @@ impl CompletionRequest {
     }
 
     /// The prompts, and the request for each of them.
-    pub(super) fn into_request(self, context: Context) -> Result<(Request, Vec<OnePrompt>), ApiError> {
+    pub(super) fn into_request(self, context: &Context) -> Result<(Request, Vec<OnePrompt>), ApiError> {
         let add_special = self.add_special_tokens.unwrap_or(true);
         let text = |text| OnePrompt::Text { text, add_special };
         let prompts = match self.prompt {

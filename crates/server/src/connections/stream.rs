@@ -1,4 +1,4 @@
-//! What if a client does not read? A connection on which nothing could be written for a while is broken off.
+//! What if a client does not read? A connection on which nothing could be written for a while is broken off. And when did it last say something?
 //!
 //! What is sent to a client waits in the system's buffer, whose size is set; once that is full, writing waits too, and with it the answer's
 //! body. Breaking off drops the body, and so cancels the generation.
@@ -6,16 +6,20 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A stream that fails when a write has waited too long.
+use super::places::Place;
+
+/// A stream that fails when a write has waited too long, and tells its place of bytes that come.
 #[derive(Debug)]
 pub(crate) struct WriteTimeout<S> {
     stream: S,
+    place: Option<Arc<Place>>,
     limit: Duration,
     sleep: Pin<Box<Sleep>>,
     /// Whether the time runs.
@@ -25,7 +29,12 @@ pub(crate) struct WriteTimeout<S> {
 impl<S> WriteTimeout<S> {
     /// Lets a write wait for this long.
     pub(crate) fn new(stream: S, limit: Duration) -> WriteTimeout<S> {
-        WriteTimeout { stream, limit, sleep: Box::pin(sleep(limit)), waits: false }
+        WriteTimeout { stream, place: None, limit, sleep: Box::pin(sleep(limit)), waits: false }
+    }
+
+    /// Tells this place of bytes that come.
+    pub(crate) fn of(self, place: Arc<Place>) -> WriteTimeout<S> {
+        WriteTimeout { place: Some(place), ..self }
     }
 }
 
@@ -56,7 +65,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Some(place) = self.place.as_ref().filter(|_| buffer.filled().len() > before) {
+            place.heard();
+        }
+        read
     }
 }
 

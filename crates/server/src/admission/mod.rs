@@ -1,0 +1,108 @@
+//! What happens to a request's body? It is let in, read, and looked at where nobody else waits for it.
+//!
+//! In order, and each before the next costs anything: the type of the body, its length, a place (`budget`), its bytes, the reading with a deadline and
+//! a least rate, and then a turn on the threads that prepare requests (`pool`). Whatever is refused is refused at once.
+
+mod budget;
+mod pool;
+mod read;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use serde::de::DeserializeOwned;
+
+pub(crate) use budget::Budget;
+use budget::{Asked, LARGE, Permit};
+pub(crate) use pool::Pool;
+use pool::Task;
+pub(crate) use read::Small;
+
+use crate::body;
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::state::App;
+
+/// Places for requests that the engine need not have room for.
+const N_OTHER: usize = 64;
+
+/// A request that was let in, with its body.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// Who asks, and until when.
+    pub(crate) context: Context,
+    app: App,
+    bytes: Vec<u8>,
+    permit: Permit,
+}
+
+/// A body under preparation, and the place that it holds.
+#[derive(Debug)]
+pub(crate) struct Held {
+    bytes: Vec<u8>,
+    permit: Permit,
+}
+
+impl FromRequest<App> for Admitted {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Admitted, ApiError> {
+        // While there is no model, that is what a client should hear.
+        let served = app.ready()?;
+        let (mut parts, body) = request.into_parts();
+        let Ok(context) = Context::from_request_parts(&mut parts, app).await;
+        let length = read::length(&parts.headers, app.options().limits.body_bytes)?;
+        let load = served.worker.engine().load();
+        let is_answered = matches!(parts.uri.path(), "/execute" | "/v1/chat/completions" | "/v1/completions");
+        let (limit, n_elsewhere) = match is_answered {
+            true => (load.max_unfinished, load.n_unfinished),
+            false => (load.max_unfinished.max(N_OTHER), 0),
+        };
+        let has_others = app.keys().len() > 1;
+        let asked = Asked { client: context.client.id, has_others, limit, n_elsewhere };
+        let mut permit = app.budget().enter(asked)?;
+        let bytes = read::body(body, length, &app.options().limits, &mut permit).await?;
+        Ok(Admitted { context, app: app.clone(), bytes, permit })
+    }
+}
+
+impl Admitted {
+    /// Prepares it on a thread for that. What this costs counts as the request's time, which began when it arrived.
+    pub(crate) async fn prepare<T: Send + 'static>(
+        self,
+        work: impl FnOnce(Held) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let Admitted { context, app, bytes, permit } = self;
+        let until = context.deadline().unwrap_or_else(|_| Some(Instant::now()));
+        let task = Task { client: context.client.id, is_large: bytes.len() > LARGE, until };
+        let held = Held { bytes, permit };
+        app.pool().run(task, move || work(held)).await
+    }
+}
+
+impl Held {
+    /// The body as JSON.
+    pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+        let bytes = std::mem::take(&mut self.bytes);
+        body::parse(&bytes)
+    }
+
+    /// Gives the place back: from here on the request is the engine's.
+    pub(crate) fn leave(self) {
+        drop(self.permit);
+    }
+}
+
+/// The budget and the threads of a server.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) pool: Pool,
+}
+
+impl Admission {
+    pub(crate) fn new(n_byte: usize) -> Admission {
+        Admission { budget: Arc::new(Budget::new(n_byte)), pool: Pool::new() }
+    }
+}

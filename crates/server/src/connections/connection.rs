@@ -1,0 +1,164 @@
+//! One connection: HTTP until either side ends it, and an end that the client can hear.
+//!
+//! A socket that is closed while bytes of its client are unread, or on their way, is reset, and what was said last is lost with it. So the server ends
+//! its own direction first and reads on for a moment, whatever comes (RFC 9112, 9.6).
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::response::Response;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::places::{Busy, Place};
+use super::stream::WriteTimeout;
+use crate::options::Limits;
+use crate::state::App;
+use crate::tls::Tls;
+
+/// For a client to take the end of a connection in.
+const LINGER: Duration = Duration::from_secs(2);
+/// For a connection that was told to close to write what it has.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Marks requests that came on a reserved place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reserved;
+
+/// What all connections of a door have in common.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) app: App,
+    pub(super) service: TowerToHyperService<Router>,
+    pub(super) tls: Option<Tls>,
+}
+
+/// Serves a connection until its end.
+pub(super) async fn serve(
+    shared: Shared,
+    stream: TcpStream,
+    place: Arc<Place>,
+    closed: watch::Receiver<bool>,
+) {
+    let _counted = shared.app.metrics().connected();
+    let limits = shared.app.options().limits;
+    // Tokens are small and should leave at once.
+    let _slower = stream.set_nodelay(true);
+    let stream = WriteTimeout::new(stream, limits.write_time).of(Arc::clone(&place));
+    let service = Marked { inner: shared.service, place: Arc::clone(&place) };
+    let Some(tls) = &shared.tls else {
+        return speak(service, &limits, stream, closed).await;
+    };
+    let agreed = tokio::select! {
+        agreed = timeout(limits.header_time, tls.acceptor().accept(stream)) => agreed,
+        () = place.closing() => return,
+    };
+    match agreed {
+        Ok(Ok(stream)) => speak(service, &limits, stream, closed).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a client does not get to speak TLS"),
+        Err(_) => tracing::debug!("a client takes too long to speak TLS"),
+    }
+}
+
+/// Speaks HTTP until either side ends it.
+async fn speak(
+    service: Marked,
+    limits: &Limits,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut closed: watch::Receiver<bool>,
+) {
+    let place = Arc::clone(&service.place);
+    let mut http = http1::Builder::new();
+    // The table of places knows which heads are late: it tells a late one from a connection between two requests.
+    http.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.header_bytes.max(8 << 10));
+    let mut connection = http.serve_connection(TokioIo::new(stream), service);
+    // What a client does to its own connection is nobody else's concern.
+    let is_over = tokio::select! {
+        _ = poll_fn(|cx| connection.poll_without_shutdown(cx)) => true,
+        () = place.closing() => false,
+        _ = closed.changed() => false,
+    };
+    if !is_over {
+        Pin::new(&mut connection).graceful_shutdown();
+        let rest = poll_fn(|cx| connection.poll_without_shutdown(cx));
+        if place.is_busy() {
+            let _ended = rest.await;
+        } else {
+            let _ended = timeout(LAST_WORDS, rest).await;
+        }
+    }
+    let mut stream = connection.into_parts().io.into_inner();
+    let _late = timeout(LINGER, end(&mut stream)).await;
+}
+
+/// Ends the server's direction, and reads what still comes until the client has ended its own.
+async fn end(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut lost = [0; 4096];
+    while stream.read(&mut lost).await.is_ok_and(|n| n > 0) {}
+}
+
+/// The service of one connection: a request keeps its place busy until its answer was taken.
+struct Marked {
+    inner: TowerToHyperService<Router>,
+    place: Arc<Place>,
+}
+
+impl Service<hyper::Request<Incoming>> for Marked {
+    type Response = Response<Whole>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Whole>, Infallible>> + Send>>;
+
+    fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
+        let busy = self.place.begin();
+        if self.place.is_reserved() {
+            request.extensions_mut().insert(Reserved);
+        }
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let Ok(response) = answer.await;
+            Ok(response.map(|body| Whole { body, _busy: busy }))
+        })
+    }
+}
+
+/// A body that keeps its connection's place busy.
+struct Whole {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Whole {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
