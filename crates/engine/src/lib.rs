@@ -21,15 +21,18 @@ mod handle;
 mod load;
 mod pace;
 mod pages;
+mod places;
 mod prefix_cache;
 mod queue;
 mod request;
 mod scheduler;
 mod sequence;
+mod shares;
 mod stall;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use constraint::Constraint;
 pub use engine::EngineOptions;

@@ -168,7 +168,7 @@ impl Keys {
         scope: CacheScope,
     ) -> Result<Client, ApiError> {
         if self.is_empty() {
-            return Ok(Client { id: 0, cache_scope: (scope != CacheScope::Off).then_some(0) });
+            return Ok(Client { id: 0, weight: 1, cache_scope: (scope != CacheScope::Off).then_some(0) });
         }
         let mut given = given(headers).peekable();
         if given.peek().is_none() {
@@ -185,7 +185,7 @@ impl Keys {
             CacheScope::Shared => Some(0),
             CacheScope::Off => None,
         };
-        Ok(Client { id: key.client, cache_scope })
+        Ok(Client { id: key.client, weight: 1, cache_scope })
     }
 }
 

@@ -123,6 +123,7 @@ fn start(app: &App, context: &Context, body: Result<Json<Execute>, ApiError>) ->
         stop: execute.stop,
         timeout: Some(context.timeout.clone()?),
         client: context.client.id,
+        weight: context.client.weight,
         cache_scope: context.client.cache_scope,
         ..Request::new(prompt)
     };
