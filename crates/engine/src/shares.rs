@@ -4,10 +4,11 @@
 //! next and finds no room gets it in two ways:
 //!
 //! - **By share.** A client that still holds at least as much after giving a sequence up, as the next one's then does, gives up the one that
-//!   came last. Each such step raises the least share, so it comes to an end and is never undone by itself.
+//!   came last; for a next client that holds nothing, slots alone count, so that one is free for it as long as another client has two. Each such
+//!   step lets one client more hold something or raises the least share, so steps come to an end and are not undone by themselves.
 //! - **By turn.** Where the next client holds nothing at all, any sequence whose turn is over goes, the longest turn first. A turn is
-//!   `turn` new tokens for each unit of weight, and at least as many as the sequence had to compute again, so that at most
-//!   half of all generated rows are such.
+//!   `turn` new tokens for each unit of weight, and at least as many as the sequence had to compute again: what it has at least doubles from one
+//!   stop to the next, so for each token of an answer fewer than two are computed again.
 //!
 //! Who is stopped by share is its client's last, and who is stopped by turn has got on by a turn: so everyone gets on.
 
@@ -60,7 +61,9 @@ impl Sizes {
     }
 
     fn is_turn_over(&self, holding: &Holding) -> bool {
-        holding.n_new >= self.turn.saturating_mul(holding.weight as usize).max(holding.n_replay)
+        // One at least: two sequences of which none has got on could stop each other for ever.
+        let turn = self.turn.saturating_mul(holding.weight as usize).max(1);
+        holding.n_new >= turn.max(holding.n_replay)
     }
 }
 
@@ -68,20 +71,23 @@ impl Sizes {
 #[derive(Debug)]
 pub(crate) struct Usage {
     sizes: Sizes,
-    parts: HashMap<u64, u128>,
+    /// Its part, and how many slots.
+    parts: HashMap<u64, (u128, u128)>,
 }
 
 impl Usage {
     pub(crate) fn of(holdings: &[Holding], sizes: Sizes) -> Usage {
-        let mut parts = HashMap::new();
+        let mut parts: HashMap<u64, (u128, u128)> = HashMap::new();
         for holding in holdings {
-            *parts.entry(holding.client).or_default() += sizes.part(1, holding.n_page);
+            let (part, n_slot) = parts.entry(holding.client).or_default();
+            *part += sizes.part(1, holding.n_page);
+            *n_slot += 1;
         }
         Usage { sizes, parts }
     }
 
     fn part(&self, client: u64) -> u128 {
-        self.parts.get(&client).copied().unwrap_or_default()
+        self.parts.get(&client).map_or(0, |&(part, _)| part)
     }
 
     /// Which of these two requests' clients holds less for its weight.
@@ -91,8 +97,9 @@ impl Usage {
     }
 
     fn give_up(&mut self, holding: &Holding) {
-        if let Some(part) = self.parts.get_mut(&holding.client) {
+        if let Some((part, n_slot)) = self.parts.get_mut(&holding.client) {
             *part = part.saturating_sub(self.sizes.part(1, holding.n_page));
+            *n_slot = n_slot.saturating_sub(1);
         }
     }
 
@@ -100,7 +107,10 @@ impl Usage {
     fn is_over(&self, holding: &Holding, lack: &Lack) -> bool {
         let left = self.part(holding.client).saturating_sub(self.sizes.part(1, holding.n_page));
         let wanted = self.part(lack.client) + self.sizes.part(1, lack.n_page);
-        left * weight(lack.weight) >= wanted * weight(holding.weight)
+        let n_left = self.parts.get(&holding.client).map_or(0, |&(_, n_slot)| n_slot.saturating_sub(1));
+        let holds_nothing = self.part(lack.client) == 0;
+        let over = |left: u128, wanted: u128| left * weight(lack.weight) >= wanted * weight(holding.weight);
+        over(left, wanted) || holds_nothing && over(n_left, 1)
     }
 }
 
@@ -191,6 +201,9 @@ mod tests {
         let (large, small) = ((1, 1, 8, 0, 0), (2, 1, 1, 0, 0));
         check(&[large, large], (1, 4, false), &expect!["2"]);
         check(&[large, small], (1, 8, false), &expect![""]);
+        // Who holds nothing gets what another has twice, however small that is.
+        check(&[small, small, (3, 1, 4, 0, 0), (4, 1, 4, 0, 0)], (1, 6, true), &expect!["2"]);
+        check(&[small, (9, 1, 1, 0, 0), small, (4, 1, 4, 0, 0)], (1, 6, true), &expect![""]);
         // Both ways together: one by share, then the others by turn.
         check(&[(1, 1, 4, 9, 0); 4], (1, 16, true), &expect!["4 3 2 1"]);
         check(&[(1, 1, 4, 9, 0), (1, 1, 4, 9, 0), (1, 1, 4, 9, 0), (2, 1, 4, 7, 0)], (1, 16, true), &expect![""]);

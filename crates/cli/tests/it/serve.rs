@@ -240,7 +240,7 @@ fn a_cancelled_job_ends_at_once_and_says_so() {
 #[test]
 fn a_drain_finishes_what_runs_and_refuses_what_comes() {
     for how in ["SIGTERM", "/shutdown"] {
-        let args = ["--ctx", "2000", "--slots", "20"];
+        let args = ["--ctx", "2000", "--slots", "20", "--allow-shutdown"];
         let server = Server::ready(&golden(ENDLESS), &args);
         let streams: Vec<_> = (0..20)
             .map(|i| {
