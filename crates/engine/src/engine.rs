@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use model::batch::SlotId;
 use model::{Batch, Executor, Limits, MemoryReport, Output, Picked, Role, Ticket, Want};
 
+use self::admission::Blocked;
 use crate::EngineError;
 use crate::load::Counters;
 use crate::pace::Pace;
-use self::admission::Blocked;
 use crate::pages::PagePool;
 use crate::prefix_cache::PrefixCache;
 use crate::queue::Queue;
@@ -210,7 +210,9 @@ impl Core {
         for grant in schedule {
             let Some(sequence) = self.running.get_mut(&grant.id) else { continue };
             sequence.served = self.n_step;
-            if let Some((_, prompt)) = sequence.shared_prompt().filter(|_| sequence.is_fresh() && !sequence.is_resumed()) {
+            if let Some((_, prompt)) =
+                sequence.shared_prompt().filter(|_| sequence.is_fresh() && !sequence.is_resumed())
+            {
                 let (n_prompt, n_cached) = (prompt.len() as u64, sequence.progress().1 as u64);
                 self.counters.n_prefix_query_token.fetch_add(n_prompt, Ordering::Relaxed);
                 self.counters.n_prefix_hit_token.fetch_add(n_cached, Ordering::Relaxed);

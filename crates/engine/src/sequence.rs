@@ -219,6 +219,8 @@ impl Sequence {
         let may_ask = self.constraint.is_none() || n_asked <= self.answer.tokens.len();
         (left > 0 || n_asked < self.request.max_tokens && may_ask).then_some(Demand {
             id,
+            client: self.request.client,
+            weight: self.request.weight,
             need,
             served: self.served,
         })
@@ -265,7 +267,11 @@ impl Sequence {
         let known = self.answer.tokens.get(self.n_collected).copied();
         self.n_collected += 1;
         if let Some(known) = known {
-            let error = || EngineError::Failed(format!("expected token {known} again at position {position}, found {token}"));
+            let error = || {
+                EngineError::Failed(format!(
+                    "expected token {known} again at position {position}, found {token}"
+                ))
+            };
             return (known != token).then(|| Event::Error(error()));
         }
         self.answer.tokens.push(token);

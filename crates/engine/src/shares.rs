@@ -126,8 +126,8 @@ pub(crate) fn make_room(holdings: &[Holding], lack: &Lack, sizes: Sizes) -> Vec<
     let (mut no_slot, mut n_missing) = (lack.no_slot, lack.n_missing);
     let mut victims = Vec::new();
     while no_slot || n_missing > 0 {
-        let victim = by_share(&rest, &usage, lack)
-            .or_else(|| may_end_turns.then(|| by_turn(&rest, sizes)).flatten());
+        let victim =
+            by_share(&rest, &usage, lack).or_else(|| may_end_turns.then(|| by_turn(&rest, sizes)).flatten());
         let Some(victim) = victim else { return Vec::new() };
         usage.give_up(victim);
         rest.retain(|held| held.id != victim.id);
@@ -169,8 +169,14 @@ mod tests {
     ) {
         let holdings: Vec<Holding> = (1..)
             .zip(held)
-            .map(|(id, &(client, weight, n_page, n_new, n_replay))| {
-                Holding { id, client, weight, order: id, n_page, n_new, n_replay }
+            .map(|(id, &(client, weight, n_page, n_new, n_replay))| Holding {
+                id,
+                client,
+                weight,
+                order: id,
+                n_page,
+                n_new,
+                n_replay,
             })
             .collect();
         let n_free = SIZES.n_page - holdings.iter().map(|held| held.n_page).sum::<usize>();
@@ -193,7 +199,11 @@ mod tests {
         check(&[heavy, heavy, heavy, mine], (1, 4, true), &expect![""]);
         check(&[a, a, mine, mine], (3, 4, true), &expect!["2"]);
         // Of two the one that holds more.
-        check(&[(1, 1, 2, 0, 0), (2, 1, 2, 0, 0), (2, 1, 2, 0, 0), (1, 1, 4, 0, 0)], (1, 2, true), &expect!["4"]);
+        check(
+            &[(1, 1, 2, 0, 0), (2, 1, 2, 0, 0), (2, 1, 2, 0, 0), (1, 1, 4, 0, 0)],
+            (1, 2, true),
+            &expect!["4"],
+        );
     }
 
     #[test]
@@ -206,7 +216,11 @@ mod tests {
         check(&[small, (9, 1, 1, 0, 0), small, (4, 1, 4, 0, 0)], (1, 6, true), &expect![""]);
         // Both ways together: one by share, then the others by turn.
         check(&[(1, 1, 4, 9, 0); 4], (1, 16, true), &expect!["4 3 2 1"]);
-        check(&[(1, 1, 4, 9, 0), (1, 1, 4, 9, 0), (1, 1, 4, 9, 0), (2, 1, 4, 7, 0)], (1, 16, true), &expect![""]);
+        check(
+            &[(1, 1, 4, 9, 0), (1, 1, 4, 9, 0), (1, 1, 4, 9, 0), (2, 1, 4, 7, 0)],
+            (1, 16, true),
+            &expect![""],
+        );
     }
 
     #[test]

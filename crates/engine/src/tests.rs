@@ -84,19 +84,21 @@ fn requests() -> impl Strategy<Value = EngineRequest> {
         });
     let scope = proptest::option::of(0..2u64);
     let asked = (prompt, 1..30usize, 0..8usize, end_ids, params);
-    (asked, (0..3u64, 1..4u32), scope, any::<bool>()).prop_map(|(asked, (client, weight), scope, constrained)| {
-        let (prompt, max_tokens, min_tokens, end_ids, params) = asked;
-        EngineRequest {
-            min_tokens,
-            end_ids: end_ids.into(),
-            params,
-            client,
-            weight,
-            cache_scope: scope,
-            constraint: constrained.then(|| Box::new(Picky::new(Flaw::None)) as Box<dyn Constraint>),
-            ..EngineRequest::greedy(prompt, max_tokens)
-        }
-    })
+    (asked, (0..3u64, 1..4u32), scope, any::<bool>()).prop_map(
+        |(asked, (client, weight), scope, constrained)| {
+            let (prompt, max_tokens, min_tokens, end_ids, params) = asked;
+            EngineRequest {
+                min_tokens,
+                end_ids: end_ids.into(),
+                params,
+                client,
+                weight,
+                cache_scope: scope,
+                constraint: constrained.then(|| Box::new(Picky::new(Flaw::None)) as Box<dyn Constraint>),
+                ..EngineRequest::greedy(prompt, max_tokens)
+            }
+        },
+    )
 }
 
 #[derive(Clone, Copy, Debug)]

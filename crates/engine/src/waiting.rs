@@ -37,11 +37,8 @@ impl Answer {
     pub(crate) fn end(&self, n_prompt: usize, reason: EndReason, now: Instant) -> Event {
         let started = self.started.unwrap_or(now);
         let first_token = self.first_token.unwrap_or(now);
-        let usage = Usage {
-            n_prompt,
-            n_cached: self.n_cached.unwrap_or_default(),
-            n_generated: self.tokens.len(),
-        };
+        let usage =
+            Usage { n_prompt, n_cached: self.n_cached.unwrap_or_default(), n_generated: self.tokens.len() };
         let timings = Timings {
             queue: started - self.submitted,
             prompt: first_token - started,

@@ -13,7 +13,8 @@ use crate::{Constraint, EndReason, EngineError, EngineOptions, EngineRequest, Ev
 
 /// A request whose answer depends on everything that a stop could lose: the history, the position and the seed.
 fn ask(client: u64, prompt: &[u32], max_tokens: usize) -> EngineRequest {
-    let params = SamplingParams { frequency_penalty: 1.0, temperature: 1.0, seed: client, ..Default::default() };
+    let params =
+        SamplingParams { frequency_penalty: 1.0, temperature: 1.0, seed: client, ..Default::default() };
     EngineRequest { client, params, ..EngineRequest::greedy(prompt, max_tokens) }
 }
 
@@ -162,9 +163,8 @@ fn with_more_clients_than_slots_each_has_a_turn_within_a_round() {
 fn slots_are_shared_by_weight() {
     let mut core = core(Limits { n_slot: 4, ..LIMITS }, 64);
     let weigh = |client, weight| EngineRequest { weight, ..ask(client, &[1], 30) };
-    let streams: Vec<Stream> = (0..40)
-        .map(|i| enqueue(&mut core, if i % 2 == 0 { weigh(1, 3) } else { weigh(2, 1) }))
-        .collect();
+    let streams: Vec<Stream> =
+        (0..40).map(|i| enqueue(&mut core, if i % 2 == 0 { weigh(1, 3) } else { weigh(2, 1) })).collect();
     for _ in 0..40 {
         core.step().unwrap();
     }

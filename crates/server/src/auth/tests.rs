@@ -8,8 +8,7 @@ fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
 
 #[test]
 fn a_file_of_keys_is_read_by_line() {
-    let keys =
-        Keys::parse("# ours\n\n  alice: secret-1 \nbob:se:cret\nbare-key\nalice:secret-2\n").unwrap();
+    let keys = Keys::parse("# ours\n\n  alice: secret-1 \nbob:se:cret\nbare-key\nalice:secret-2\n").unwrap();
     assert_eq!(keys.len(), 4);
     let client = |key: &str| {
         keys.client(&headers(&[("authorization", &format!("Bearer {key}"))]), "/", &Security::default())
@@ -31,7 +30,17 @@ fn a_file_that_is_wrong_is_refused_by_line_and_without_its_text() {
     assert_eq!(check("a\nb:\n"), KeyError::Length { line: 2, found: 0 });
     assert_eq!(check(":b"), KeyError::Length { line: 1, found: 0 });
     assert_eq!(check("\n a\u{7f}b"), KeyError::Character { line: 2, column: 2 });
-    for wrong in ["b", "role=", "role=Admin", "role=root", "weight=0", "weight=1001", "weight=-1", "weight=1 weight=1", "rôle=admin"] {
+    for wrong in [
+        "b",
+        "role=",
+        "role=Admin",
+        "role=root",
+        "weight=0",
+        "weight=1001",
+        "weight=-1",
+        "weight=1 weight=1",
+        "rôle=admin",
+    ] {
         assert_eq!(check(&format!("k\na:key {wrong}")), KeyError::Setting { line: 2 }, "{wrong}");
     }
     assert_eq!(check("a:1 weight=2\nb:2\na:3"), KeyError::Weight { line: 3, first: 1 });
@@ -60,13 +69,15 @@ fn either_header_brings_a_key_and_another_scheme_does_not() {
 fn scopes_follow_the_option() {
     let with = |cache_scope| Security { cache_scope, ..Security::default() };
     let keys = Keys::parse("a:1\nb:2").unwrap();
-    let scope =
-        |key: &str, scope| keys.client(&headers(&[("x-api-key", key)]), "/", &with(scope)).unwrap().cache_scope;
+    let scope = |key: &str, scope| {
+        keys.client(&headers(&[("x-api-key", key)]), "/", &with(scope)).unwrap().cache_scope
+    };
     assert_ne!(scope("1", CacheScope::Key), scope("2", CacheScope::Key));
     assert_eq!(scope("1", CacheScope::Shared), scope("2", CacheScope::Shared));
     assert_eq!(scope("1", CacheScope::Off), None);
     let open = Keys::default();
-    let anybody = |scope| open.client(&headers(&[("x-api-key", "x")]), "/", &with(scope)).unwrap().cache_scope;
+    let anybody =
+        |scope| open.client(&headers(&[("x-api-key", "x")]), "/", &with(scope)).unwrap().cache_scope;
     assert_eq!(anybody(CacheScope::Key), Some(0));
     assert_eq!(anybody(CacheScope::Off), None);
 }
@@ -81,7 +92,8 @@ fn paths(keys: &str, key: &str, security: &Security) -> String {
 
 #[test]
 fn roles_say_what_a_key_is_for() {
-    let keys = "bare\na:1 weight=5\nadmin:2\nops:3 role=admin\nprobe:4 weight=2 role=monitor\nadmin:5 role=user";
+    let keys =
+        "bare\na:1 weight=5\nadmin:2\nops:3 role=admin\nprobe:4 weight=2 role=monitor\nadmin:5 role=user";
     let normal = Security::default();
     let allowing = Security { allow_shutdown: true, ..Security::default() };
     let keeping = Security { metrics_for_admin: true, ..Security::default() };
@@ -94,7 +106,11 @@ fn roles_say_what_a_key_is_for() {
         ("5", ["mv", "smv", "v"]),
         ("6", ["", "", ""]),
     ] {
-        assert_eq!([&normal, &allowing, &keeping].map(|security| paths(keys, key, security)), expected, "{key}");
+        assert_eq!(
+            [&normal, &allowing, &keeping].map(|security| paths(keys, key, security)),
+            expected,
+            "{key}"
+        );
     }
     // Without keys everybody is a user.
     assert_eq!([&normal, &allowing, &keeping].map(|security| paths("", "x", security)), ["mv", "smv", "v"]);
@@ -103,8 +119,7 @@ fn roles_say_what_a_key_is_for() {
 #[test]
 fn a_client_has_the_weight_of_its_keys() {
     let keys = Keys::parse("a:1 weight=3\na:2 role=admin weight=3\nb:3").unwrap();
-    let weight = |key: &str| {
-        keys.client(&headers(&[("x-api-key", key)]), "/", &Security::default()).unwrap().weight
-    };
+    let weight =
+        |key: &str| keys.client(&headers(&[("x-api-key", key)]), "/", &Security::default()).unwrap().weight;
     assert_eq!(["1", "2", "3"].map(weight), [3, 3, 1]);
 }

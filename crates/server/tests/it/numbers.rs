@@ -72,9 +72,15 @@ fn answers_are_counted_under_both_names() {
     ] {
         assert!(after.contains_key(&format!("vllm:{name}{{{model}}}")), "{name}");
     }
-    for name in
-        ["worker_vram_bytes", "worker_uptime_seconds", "worker_ready", "process_resident_memory_bytes", "worker_clients", "worker_preemptions_total", "worker_replayed_tokens_total"]
-    {
+    for name in [
+        "worker_vram_bytes",
+        "worker_uptime_seconds",
+        "worker_ready",
+        "process_resident_memory_bytes",
+        "worker_clients",
+        "worker_preemptions_total",
+        "worker_replayed_tokens_total",
+    ] {
         assert!(after.contains_key(name), "{name}");
     }
     assert_eq!(after["worker_ready"], 1.0);

@@ -130,7 +130,8 @@ impl SecurityArgs {
             let refuse = |error| Failure::Usage(format!("{}: {error}", path.display()));
             keys = keys.and(Keys::parse(&read(path)?).map_err(refuse)?).map_err(refuse)?;
         }
-        if self.api_key.is_none() && std::env::var_os("WORKER_ORCD_API_KEY").is_some_and(|key| key.is_empty()) {
+        if self.api_key.is_none() && std::env::var_os("WORKER_ORCD_API_KEY").is_some_and(|key| key.is_empty())
+        {
             tracing::warn!(n_key = keys.len(), "WORKER_ORCD_API_KEY is empty, so no API key comes from it");
         }
         if keys.n_short() > 0 {
