@@ -75,8 +75,9 @@ impl Core {
         };
         self.blocked = None;
         self.cache.evict(n_more.saturating_sub(self.pool.n_unowned()));
-        let more = self.pool.take(n_more)?;
-        let waiting = self.waiting.pop(client)?;
+        // There are as many, so neither fails; if one did, nothing would make room for it.
+        let Some(more) = self.pool.take(n_more) else { return lack(false, 0) };
+        let Some(waiting) = self.waiting.pop(client) else { return lack(false, 0) };
         self.free_slots.pop();
         self.n_admitted += 1;
         let (mut held, tip) = prefix.map_or((Vec::new(), NodeId::ROOT), |prefix| (prefix.pages, prefix.tip));

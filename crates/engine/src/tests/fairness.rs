@@ -1,15 +1,18 @@
 //! Clients beside each other: who starts when, who is stopped for whom, and that nobody's answer changes by it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use model::{Limits, SamplingParams};
 use proptest::prelude::*;
 use testkit::fake::{Fake, LIMITS};
 
 use super::constraints::{Flaw, Picky};
-use super::{alone, drain, enqueue, reason, run_until_idle, tokens};
+use super::{alone, drain, enqueue, reason, run_until_idle, spawn, tokens, wait};
 use crate::engine::Core;
-use crate::{Constraint, EndReason, EngineError, EngineOptions, EngineRequest, Event, Stream, Usage};
+use crate::{
+    Constraint, EndReason, EngineError, EngineOptions, EngineRequest, Event, Shutdown, Stream, Usage,
+};
 
 /// A request whose answer depends on everything that a stop could lose: the history, the position and the seed.
 fn ask(client: u64, prompt: &[u32], max_tokens: usize) -> EngineRequest {
@@ -54,14 +57,18 @@ fn a_request_that_is_stopped_goes_on_as_if_it_had_not_been() {
             for _ in 0..9 {
                 core.step().unwrap();
             }
-            // The first two stop the second one of client 1; the third comes to a slot by itself, and with a fourth client by turn.
+            // The first stops the second one of client 1; one whose client has a slot waits, and others come by turn.
             for client in [2, 2, 3, 4] {
                 let request = ask(client, &[9, 8], 7);
                 let other = enqueue(&mut core, request.clone());
                 for _ in 0..9 {
                     core.step().unwrap();
                 }
-                run_until_idle_or(&mut core, 12);
+                for _ in 0..12 {
+                    if !core.is_idle() {
+                        core.step().unwrap();
+                    }
+                }
                 let events = drain(other);
                 assert!(tokens(&alone(&request)).starts_with(&tokens(&events)));
             }
@@ -84,14 +91,6 @@ fn a_request_that_is_stopped_goes_on_as_if_it_had_not_been() {
                 assert_eq!(usage(&events), usage(&expected));
             }
             assert_eq!(core.pool().n_free(), LIMITS.n_page);
-        }
-    }
-}
-
-fn run_until_idle_or(core: &mut Core, n: usize) {
-    for _ in 0..n {
-        if !core.is_idle() {
-            core.step().unwrap();
         }
     }
 }
@@ -235,4 +234,25 @@ proptest! {
         prop_assert!(open.is_empty());
         prop_assert_eq!(core.pool().n_free(), LIMITS.n_page);
     }
+}
+
+#[test]
+fn a_client_that_comes_is_accepted_though_another_has_every_place() {
+    let fake = Fake::new(Limits { n_slot: 2, ..LIMITS });
+    let gate = Arc::clone(&fake.gate);
+    let held = gate.lock().unwrap();
+    let engine = spawn(fake, 3);
+    let flood: Vec<Stream> = (0..5).map(|_| engine.submit(ask(1, &[1], 60)).unwrap()).collect();
+    assert_eq!(engine.submit(ask(1, &[1], 60)).unwrap_err(), EngineError::Busy { limit: 5 });
+    let others: Vec<Stream> = (0..2).map(|_| engine.submit(ask(2, &[1], 3)).unwrap()).collect();
+    assert_eq!(engine.submit(ask(2, &[1], 3)).unwrap_err(), EngineError::Busy { limit: 2 });
+    let load = engine.load();
+    assert_eq!((load.n_unfinished, load.max_unfinished, load.n_client), (7, 5, 2));
+    drop(held);
+    for stream in others {
+        assert_eq!(reason(&wait(stream)), Ok(EndReason::Length));
+    }
+    drop(flood);
+    engine.shutdown(Shutdown::Drain);
+    assert_eq!((engine.load().n_client, engine.load().n_unfinished), (0, 0));
 }
