@@ -68,7 +68,7 @@ def sigterm_lets_twenty_streams_finish_and_refuses_new_ones():
 
 @check
 def shutdown_over_http_ends_with_zero():
-    with Server() as server:
+    with Server("--allow-shutdown") as server:
         stream = Stream(server, "job", 30)
         assert stream.first.wait(60)
         assert call("POST", server.url + "/shutdown")[0] == 202

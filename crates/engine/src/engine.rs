@@ -4,6 +4,8 @@
 //! sequence may then end while its next row is already under way: that row's result is dropped, and its slot and pages may go
 //! to another sequence at once, because the device computes steps in the order in which they were submitted.
 
+mod admission;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,22 +14,27 @@ use std::time::{Duration, Instant};
 use model::batch::SlotId;
 use model::{Batch, Executor, Limits, MemoryReport, Output, Picked, Role, Ticket, Want};
 
+use self::admission::Blocked;
 use crate::EngineError;
 use crate::load::Counters;
 use crate::pace::Pace;
-use crate::pages::{PagePool, Pages};
-use crate::prefix_cache::{NodeId, PrefixCache};
+use crate::pages::PagePool;
+use crate::prefix_cache::PrefixCache;
 use crate::queue::Queue;
 use crate::scheduler::{self, Demand, Grant};
-use crate::sequence::{Sequence, Waiting};
+use crate::sequence::Sequence;
 use crate::stall::{Call, CallClock};
 use crate::stream::Event;
+use crate::waiting::Waiting;
 
 /// How the engine runs.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
-    /// How many requests may wait beyond those that have a slot.
+    /// How many requests may wait beyond those that have a slot. While several clients have requests, each has a share of these places and
+    /// the slots by its weight, and at least as many as there are slots, even where others have taken all.
     pub n_waiting: usize,
+    /// New tokens after which a sequence may be stopped for a client that has none, times its client's weight.
+    pub turn: usize,
     /// Whether pages of prompts are kept for later requests of the same [`cache_scope`](crate::EngineRequest::cache_scope).
     pub prefix_cache: bool,
     /// How long one call into the executor or a constraint may last before the engine is given up with [`EngineError::Stalled`]; `None`
@@ -41,10 +48,11 @@ pub struct EngineOptions {
 }
 
 impl Default for EngineOptions {
-    /// 64 may wait, pages are kept, a call may last a minute, memory is looked at every 10 seconds, steps take about 0.1 seconds.
+    /// 64 may wait, a turn has 64 tokens, pages are kept, a call may last a minute, memory is looked at every 10 seconds, steps take about 0.1 seconds.
     fn default() -> Self {
         EngineOptions {
             n_waiting: 64,
+            turn: 64,
             prefix_cache: true,
             stall_after: Some(Duration::from_secs(60)),
             memory_every: Duration::from_secs(10),
@@ -62,8 +70,8 @@ pub(crate) struct Core {
     cache: PrefixCache,
     free_slots: Vec<SlotId>,
     waiting: Queue,
-    /// Free pages and made ones of the cache when the first of the queue did not fit: until one of them changes it does not.
-    blocked: Option<(usize, u64)>,
+    /// When who is next did not fit, and how many pages it lacked.
+    blocked: Option<(Blocked, usize)>,
     /// By number in the order of admission.
     running: BTreeMap<u64, Sequence>,
     in_flight: VecDeque<Step>,
@@ -178,84 +186,12 @@ impl Core {
         }
         let over: Vec<(u64, Event)> = self
             .running
-            .iter()
+            .iter_mut()
             .filter_map(|(&id, sequence)| Some((id, sequence.end(sequence.verdict(now)?, now))))
             .collect();
         for (id, event) in over {
             self.finish(id, event);
         }
-    }
-
-    /// Starts waiting requests, in turn, while there is a slot and every page that the first of them can need.
-    fn admit(&mut self) {
-        let share = self.options.prefix_cache;
-        while let Some(first) = self.waiting.first() {
-            let Some(&slot) = self.free_slots.last() else { return };
-            let now = (self.pool.n_free(), self.cache.n_made());
-            if self.blocked == Some(now) {
-                return;
-            }
-            let scope = first.request.cache_scope.filter(|_| share);
-            let prefix = scope.map(|scope| self.cache.find(scope, &first.request.prompt));
-            let n_found = prefix.as_ref().map_or(0, |prefix| prefix.pages.len());
-            let n_more = first.request.n_page(&self.limits).saturating_sub(n_found);
-            if n_more > self.pool.n_free() {
-                self.blocked = Some(now);
-                return;
-            }
-            self.cache.evict(n_more.saturating_sub(self.pool.n_unowned()));
-            let Some(more) = self.pool.take(n_more) else { return };
-            let Some(waiting) = self.waiting.pop() else { return };
-            self.blocked = None;
-            self.free_slots.pop();
-            self.n_admitted += 1;
-            let (mut held, tip) =
-                prefix.map_or((Vec::new(), NodeId::ROOT), |prefix| (prefix.pages, prefix.tip));
-            held.extend(more);
-            let mut sequence = Sequence::start(waiting, slot, Pages::new(held), share);
-            sequence.skip(n_found, tip, self.limits.page_size);
-            self.running.insert(self.n_admitted, sequence);
-            self.counters.n_running.store(self.running.len(), Ordering::Relaxed);
-        }
-    }
-
-    /// Lets a sequence that has not begun wait for one that came before it and is computing more of the same prompt than is there. Else
-    /// requests with one prompt that arrive together would each compute all of it.
-    fn follow(&mut self) {
-        let fresh = self.running.iter().filter(|(_, s)| s.is_fresh() && s.shared_prompt().is_some());
-        let fresh: Vec<u64> = fresh.map(|(&id, _)| id).collect();
-        for id in fresh {
-            let Some(sequence) = self.running.get(&id) else { continue };
-            if let Some((leader, n_token)) = sequence.follows {
-                if self.running.get(&leader).is_some_and(|leader| leader.progress().0 < n_token) {
-                    continue;
-                }
-                let Some((scope, prompt)) = sequence.shared_prompt() else { continue };
-                let prefix = self.cache.find(scope, &Arc::clone(prompt));
-                if let Some(sequence) = self.running.get_mut(&id) {
-                    sequence.adopt(prefix, self.limits.page_size);
-                }
-            }
-            let leader = self.leader(id);
-            if let Some(sequence) = self.running.get_mut(&id) {
-                sequence.follows = leader;
-            }
-        }
-    }
-
-    /// The sequence that came before this one and is computing most of the same prompt beyond what this one has, and how much that is.
-    fn leader(&self, id: u64) -> Option<(u64, usize)> {
-        let sequence = self.running.get(&id)?;
-        let (scope, prompt) = sequence.shared_prompt()?;
-        let body = &prompt[..prompt.len() - 1];
-        let common = |other: &Sequence| {
-            let (_, theirs) = other.shared_prompt().filter(|(theirs, _)| *theirs == scope)?;
-            let n_token = body.iter().zip(&**theirs).take_while(|(a, b)| a == b).count();
-            let n_token = n_token - n_token % self.limits.page_size;
-            (n_token > sequence.progress().1 && n_token > other.progress().0).then_some(n_token)
-        };
-        let before = self.running.range(..id);
-        before.filter_map(|(&id, other)| Some((id, common(other)?))).max_by_key(|&(_, n_token)| n_token)
     }
 
     fn schedule(&mut self) -> Vec<Grant> {
@@ -274,7 +210,9 @@ impl Core {
         for grant in schedule {
             let Some(sequence) = self.running.get_mut(&grant.id) else { continue };
             sequence.served = self.n_step;
-            if let Some((_, prompt)) = sequence.shared_prompt().filter(|_| sequence.is_fresh()) {
+            if let Some((_, prompt)) =
+                sequence.shared_prompt().filter(|_| sequence.is_fresh() && !sequence.is_resumed())
+            {
                 let (n_prompt, n_cached) = (prompt.len() as u64, sequence.progress().1 as u64);
                 self.counters.n_prefix_query_token.fetch_add(n_prompt, Ordering::Relaxed);
                 self.counters.n_prefix_hit_token.fetch_add(n_cached, Ordering::Relaxed);
@@ -333,6 +271,9 @@ impl Core {
                 return Err(EngineError::Failed(format!("expected a token for slot {slot}, found logits")));
             };
             let Some(sequence) = self.running.get_mut(&id) else { continue };
+            if sequence.is_replaying() {
+                self.counters.n_replayed_token.fetch_add(1, Ordering::Relaxed);
+            }
             let event = if sequence.is_constrained() {
                 self.clock.call(Call::Constraint, || sequence.take(sampled, now))?
             } else {
@@ -346,14 +287,20 @@ impl Core {
     }
 
     fn finish(&mut self, id: u64, event: Event) {
-        if let Some(sequence) = self.running.remove(&id) {
-            self.free_slots.push(sequence.slot);
-            if let Some(tip) = sequence.tip() {
-                self.cache.touch(tip);
-            }
-            self.counters.n_running.store(self.running.len(), Ordering::Relaxed);
+        if let Some(sequence) = self.remove(id) {
             sequence.finish(event);
         }
+    }
+
+    /// Frees a sequence's slot; its pages go with it.
+    fn remove(&mut self, id: u64) -> Option<Sequence> {
+        let sequence = self.running.remove(&id)?;
+        self.free_slots.push(sequence.slot);
+        if let Some(tip) = sequence.tip() {
+            self.cache.touch(tip);
+        }
+        self.counters.n_running.store(self.running.len(), Ordering::Relaxed);
+        Some(sequence)
     }
 
     /// Ends every request with this error.

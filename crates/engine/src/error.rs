@@ -20,10 +20,10 @@ pub enum EngineError {
         /// What was given.
         found: String,
     },
-    /// Too many requests are unfinished. A retry helps once some have ended.
-    #[error("busy: at most {limit} unfinished requests, and there are as many")]
+    /// Too many of the client's requests are unfinished, for all others that there are. A retry helps once some have ended.
+    #[error("busy: this client may have {limit} unfinished requests now, and has as many")]
     Busy {
-        /// How many may be unfinished.
+        /// How many of the client's may be unfinished now.
         limit: usize,
     },
     /// The logits, mask and bans left no token to choose. A retry gives the same logits, so it does not help.

@@ -17,9 +17,10 @@ use crate::engine::{Core, EngineOptions};
 use crate::error::panic_message;
 use crate::load::{Counters, Load};
 use crate::pages::PagePool;
-use crate::sequence::Waiting;
+use crate::places::Places;
 use crate::stall::{self, Call, CallClock};
 use crate::stream::{OpenRequests, Stream};
+use crate::waiting::Waiting;
 use crate::{EngineError, EngineRequest};
 
 /// Starts engines.
@@ -104,7 +105,7 @@ impl Engine {
             pool: core.pool(),
             counters: core.counters(),
             clock: core.clock(),
-            open: OpenRequests::new(max_unfinished),
+            open: OpenRequests::new(Places::new(max_unfinished, limits.n_slot)),
             max_unfinished,
             health: Mutex::new(Health::Running),
             ended: Mutex::new(false),
@@ -137,7 +138,7 @@ impl EngineHandle {
             Health::Failed(error) => return Err(error),
         }
         let request = request.check(&self.shared.limits)?;
-        let (outbox, stream) = self.shared.open.open()?;
+        let (outbox, stream) = self.shared.open.open(request.client, request.weight)?;
         let waiting = Box::new(Waiting::new(request, outbox, &self.shared.limits));
         // Where the engine has just ended, the outbox comes back in the error and closes the stream.
         let _ended = self.commands.send(Command::Submit(waiting));
@@ -180,6 +181,7 @@ impl EngineHandle {
             n_running,
             n_waiting: n_unfinished - n_running,
             max_unfinished: self.shared.max_unfinished,
+            n_client: self.shared.open.n_client(),
             n_free_page: self.shared.pool.n_free(),
             n_used_page: self.shared.pool.n_used(),
             n_page: self.shared.limits.n_page,

@@ -7,9 +7,10 @@
 //! What always holds:
 //! - Every accepted request gets exactly one terminal event ([`Event::End`] or [`Event::Error`]), whatever happens, and its pages
 //!   are back before that event is sent (unless the engine's thread hangs: [`EngineError::Stalled`]).
-//! - A running request has all the pages it can need, so it is never dropped or stopped half way for want of memory.
-//! - Clients whose requests wait take turns; a client's own requests run in the order in which they came.
-//! - At most `n_slot + n_waiting` requests are accepted and unfinished; what comes beyond is refused at once.
+//! - A running request has all the pages it can need, so it is never dropped for want of memory. It may be stopped for another client's,
+//!   and then goes on later as if it had not been.
+//! - Clients share slots and pages by weight; a client's own requests start in the order in which they came.
+//! - At most `n_slot + n_waiting` requests are accepted and unfinished, and `n_slot` for each client beyond; what comes on top is refused at once.
 //!
 //! An evaluation that needs every row's logits ([`model::Want::Logits`]) runs alone and drives the executor itself: here it would
 //! only pass through, and its rows of `n_vocab` floats have no place in a stream of tokens.
@@ -21,15 +22,18 @@ mod handle;
 mod load;
 mod pace;
 mod pages;
+mod places;
 mod prefix_cache;
 mod queue;
 mod request;
 mod scheduler;
 mod sequence;
+mod shares;
 mod stall;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use constraint::Constraint;
 pub use engine::EngineOptions;

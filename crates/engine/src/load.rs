@@ -30,6 +30,12 @@ pub struct Load {
     pub n_prefix_hit_token: u64,
     /// Steps submitted since the engine started.
     pub n_step: u64,
+    /// Clients that have unfinished requests.
+    pub n_client: usize,
+    /// How often a running request was stopped for another client's, to go on later.
+    pub n_preempted: u64,
+    /// Tokens of answers that were computed again for this.
+    pub n_replayed_token: u64,
 }
 
 /// What the engine's thread tells of itself. Written by it alone.
@@ -40,6 +46,8 @@ pub(crate) struct Counters {
     pub(crate) n_prefix_query_token: AtomicU64,
     pub(crate) n_prefix_hit_token: AtomicU64,
     pub(crate) n_step: AtomicU64,
+    pub(crate) n_preempted: AtomicU64,
+    pub(crate) n_replayed_token: AtomicU64,
 }
 
 impl Counters {
@@ -51,6 +59,8 @@ impl Counters {
             n_prefix_query_token: self.n_prefix_query_token.load(Ordering::Relaxed),
             n_prefix_hit_token: self.n_prefix_hit_token.load(Ordering::Relaxed),
             n_step: self.n_step.load(Ordering::Relaxed),
+            n_preempted: self.n_preempted.load(Ordering::Relaxed),
+            n_replayed_token: self.n_replayed_token.load(Ordering::Relaxed),
             ..Load::default()
         }
     }

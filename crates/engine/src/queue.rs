@@ -1,21 +1,24 @@
 //! Who waits, and who is next?
 //!
-//! Clients take turns, and a client's requests run in the order in which they came: whoever sends many at once makes its own wait
-//! longer, not other people's. Who is next stays next until it can run, so that a large request is not starved by small ones.
+//! Next is a client that holds least of the device for its weight; among equals, clients take turns. A client's own requests run in the order
+//! in which they came: whoever sends many at once makes its own wait longer, not other people's. Who is next stays next until it can run, so
+//! that a large request is not starved by small ones.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-use crate::sequence::Waiting;
+use crate::shares::Usage;
 use crate::stream::EndReason;
+use crate::waiting::Waiting;
 
 /// The requests that wait.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// Clients with requests that wait, each once; the first is next.
+    /// Clients with requests that wait, each once; the first has waited longest for its turn.
     turns: VecDeque<u64>,
     /// Never an empty one.
     lines: HashMap<u64, VecDeque<Waiting>>,
+    n_arrived: u64,
 }
 
 impl Queue {
@@ -23,7 +26,9 @@ impl Queue {
         self.turns.is_empty()
     }
 
-    pub(crate) fn push(&mut self, waiting: Waiting) {
+    pub(crate) fn push(&mut self, mut waiting: Waiting) {
+        self.n_arrived += 1;
+        waiting.order = self.n_arrived;
         let client = waiting.request.client;
         let line = self.lines.entry(client).or_default();
         if line.is_empty() {
@@ -32,16 +37,28 @@ impl Queue {
         line.push_back(waiting);
     }
 
-    /// Who is next.
-    pub(crate) fn first(&self) -> Option<&Waiting> {
-        self.lines.get(self.turns.front()?)?.front()
+    /// Puts one back that ran: before those of its client that came later. Its client has had its turn.
+    pub(crate) fn put_back(&mut self, waiting: Waiting) {
+        let client = waiting.request.client;
+        let line = self.lines.entry(client).or_default();
+        let at = line.partition_point(|other| other.order < waiting.order);
+        line.insert(at, waiting);
+        self.turns.retain(|other| *other != client);
+        self.turns.push_back(client);
     }
 
-    /// Takes who is next; its client's turn comes again after everyone else's.
-    pub(crate) fn pop(&mut self) -> Option<Waiting> {
-        let client = self.turns.pop_front()?;
+    /// Who is next, where clients hold so much.
+    pub(crate) fn first(&self, usage: &Usage) -> Option<&Waiting> {
+        let heads = self.turns.iter().filter_map(|client| self.lines.get(client)?.front());
+        // Of equals the first.
+        heads.min_by(|a, b| usage.compare(&a.request, &b.request))
+    }
+
+    /// Takes a client's first; its turn comes again after everyone else's.
+    pub(crate) fn pop(&mut self, client: u64) -> Option<Waiting> {
         let line = self.lines.get_mut(&client)?;
         let waiting = line.pop_front();
+        self.turns.retain(|other| *other != client);
         if line.is_empty() {
             self.lines.remove(&client);
         } else {

@@ -23,8 +23,10 @@ pub struct EngineRequest {
     pub params: SamplingParams,
     /// When to give up, whether it waits or runs.
     pub deadline: Option<Instant>,
-    /// Who asks: waiting requests of different clients take turns.
+    /// Who asks: clients share slots, pages and places, see [`crate::EngineOptions`].
     pub client: u64,
+    /// How large the client's share is beside others'; 0 counts as 1.
+    pub weight: u32,
     /// Computed pages of the prompt are shared among requests of the same scope; without one they are neither read nor kept.
     pub cache_scope: Option<u64>,
     /// What restricts the answer, such as a grammar. `end_ids` that it does not allow end nothing.
@@ -43,6 +45,7 @@ impl EngineRequest {
             params: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
             deadline: None,
             client: 0,
+            weight: 1,
             cache_scope: None,
             constraint: None,
         }

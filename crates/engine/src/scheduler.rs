@@ -1,14 +1,19 @@
 //! How are a step's rows shared out?
 //!
 //! The schedule is plain data, {sequence: number of tokens}, from a pure function: there is no prefill phase and no decode
-//! phase. Generated rows come first, one a sequence, because someone reads along; prompts share the rest evenly, so that a short one
-//! is not held up by a long one (max-min fairness), and an eighth of the rows is theirs even when many sequences generate.
+//! phase. Generated rows come first, one a sequence, because someone reads along; prompts share the rest, clients by weight and a client's
+//! own evenly, so that a short one is not held up by a long one (max-min fairness), nor one client's by another's many. An eighth of the rows is
+//! theirs even when many sequences generate.
+
+use std::collections::BTreeMap;
 
 /// What a sequence could use in the next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Demand {
     /// The sequence; lower ids came first.
     pub(crate) id: u64,
+    pub(crate) client: u64,
+    pub(crate) weight: u32,
     /// Its kind of row.
     pub(crate) need: Need,
     /// The last step in which it got a row.
@@ -47,19 +52,48 @@ pub(crate) fn schedule(demands: &[Demand], n_row: usize, max_prompt: usize) -> V
     let wanted = prompts.iter().fold(0usize, |sum, &(_, left)| sum.saturating_add(left));
     let reserved = wanted.min((n_row / 8).max(1)).min(max_prompt);
     keep_longest_waiting(&mut generated, n_row.saturating_sub(reserved), |d| d);
-    let mut rows = (n_row - generated.len().min(n_row)).min(max_prompt);
+    let rows = (n_row - generated.len().min(n_row)).min(max_prompt);
     keep_longest_waiting(&mut prompts, rows, |&(d, _)| d);
 
     let mut grants: Vec<Grant> = generated.iter().map(|d| Grant { id: d.id, n_token: 1 }).collect();
-    // From the smallest need up, each gets its even share of what is left, or less if it needs less.
-    prompts.sort_by_key(|&(d, left)| (left, d.id));
-    let n_prompt = prompts.len();
-    for (i, (demand, left)) in prompts.into_iter().enumerate() {
-        let n_token = left.min(rows / (n_prompt - i));
-        rows -= n_token;
-        grants.push(Grant { id: demand.id, n_token });
+    let mut clients: BTreeMap<u64, Vec<(&Demand, usize)>> = BTreeMap::new();
+    for prompt in prompts {
+        clients.entry(prompt.0.client).or_default().push(prompt);
+    }
+    let needs = clients.values().map(|prompts| {
+        let need = prompts.iter().fold(0usize, |sum, &(_, left)| sum.saturating_add(left));
+        (need, prompts.iter().map(|(d, _)| d.weight.max(1)).max().unwrap_or(1))
+    });
+    let needs: Vec<(usize, u32)> = needs.collect();
+    for (prompts, rows) in clients.into_values().zip(share(&needs, rows)) {
+        let mut prompts = prompts;
+        keep_longest_waiting(&mut prompts, rows, |&(d, _)| d);
+        let needs: Vec<(usize, u32)> = prompts.iter().map(|&(_, left)| (left, 1)).collect();
+        let rows = share(&needs, rows);
+        grants.extend(prompts.iter().zip(rows).map(|(&(d, _), n_token)| Grant { id: d.id, n_token }));
     }
     grants
+}
+
+/// Shares rows among needs by their weights: from the smallest need for its weight up, each gets its part of what is left, or less if it needs
+/// less.
+fn share(needs: &[(usize, u32)], mut rows: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..needs.len()).collect();
+    let per_weight = |&i: &usize, other: &usize| needs[i].0 as u128 * u128::from(needs[*other].1);
+    order.sort_by(|a, b| per_weight(a, b).cmp(&per_weight(b, a)).then(a.cmp(b)));
+    let mut weights: u128 = needs.iter().map(|&(_, weight)| u128::from(weight)).sum();
+    let mut shares = vec![0; needs.len()];
+    for (n_done, i) in order.into_iter().enumerate() {
+        let (need, weight) = (needs[i].0, u128::from(needs[i].1));
+        let part = (rows as u128 * weight).checked_div(weights).unwrap_or_default();
+        // Each has a row at least, as long as there are any.
+        let n_after = needs.len() - n_done - 1;
+        let part = usize::try_from(part).unwrap_or(rows).clamp(1, rows.saturating_sub(n_after).max(1));
+        shares[i] = need.min(part).min(rows);
+        rows -= shares[i];
+        weights -= weight;
+    }
+    shares
 }
 
 fn keep_longest_waiting<T>(list: &mut Vec<T>, n: usize, demand: impl Fn(&T) -> &Demand) {
@@ -76,8 +110,10 @@ mod tests {
     use super::*;
 
     fn check(demands: &[(u64, Need, u64)], (n_row, max_prompt): (usize, usize), expected: &Expect) {
-        let demands: Vec<Demand> =
-            demands.iter().map(|&(id, need, served)| Demand { id, need, served }).collect();
+        let demands: Vec<Demand> = demands
+            .iter()
+            .map(|&(id, need, served)| Demand { id, client: id / 10, weight: 1, need, served })
+            .collect();
         let grants = schedule(&demands, n_row, max_prompt);
         expected.assert_eq(
             &grants.iter().map(|g| format!("{}:{}", g.id, g.n_token)).collect::<Vec<_>>().join(" "),
@@ -89,15 +125,31 @@ mod tests {
         use Need::{Generated as G, Prompt as P};
         check(&[], (8, 8), &expect![""]);
         // Generated rows first; a short prompt is not held up by a long one.
-        check(&[(1, P(1000), 0), (2, G, 0), (3, P(5), 0), (4, G, 0)], (32, 32), &expect!["2:1 4:1 3:5 1:25"]);
+        check(&[(1, P(1000), 0), (2, G, 0), (3, P(5), 0), (4, G, 0)], (32, 32), &expect!["2:1 4:1 1:25 3:5"]);
         // Even shares, nothing left over.
         check(&[(1, P(100), 0), (2, P(100), 0), (3, P(100), 0)], (32, 32), &expect!["1:10 2:11 3:11"]);
         // No more to prompts than a step should have of them.
-        check(&[(1, P(100), 0), (2, G, 0), (3, P(3), 0), (4, G, 0)], (32, 8), &expect!["2:1 4:1 3:3 1:5"]);
+        check(&[(1, P(100), 0), (2, G, 0), (3, P(3), 0), (4, G, 0)], (32, 8), &expect!["2:1 4:1 1:5 3:3"]);
         // More sequences than rows: those longest without one.
         check(&[(1, G, 9), (2, G, 7), (3, G, 8), (4, G, 9)], (2, 2), &expect!["2:1 3:1"]);
         // Prompts are not starved by generated rows, nor the other way round.
         check(&[(1, G, 1), (2, G, 1), (3, P(9), 0), (4, P(9), 5)], (2, 2), &expect!["1:1 3:1"]);
         check(&[(1, G, 1), (2, P(9), 0)], (1, 1), &expect!["2:1"]);
+        // A client has half however many prompts another has, and what it does not need is the other's.
+        check(
+            &[(1, P(99), 0), (2, P(99), 0), (3, P(99), 0), (11, P(99), 0)],
+            (24, 24),
+            &expect!["1:4 2:4 3:4 11:12"],
+        );
+        check(&[(1, P(99), 0), (2, P(99), 0), (11, P(4), 0)], (24, 24), &expect!["1:10 2:10 11:4"]);
+    }
+
+    #[test]
+    fn parts_follow_weights_and_nothing_is_left_over() {
+        assert_eq!(share(&[(99, 3), (99, 1)], 24), [18, 6]);
+        assert_eq!(share(&[(2, 3), (99, 1)], 24), [2, 22]);
+        assert_eq!(share(&[(99, 1000), (99, 1), (99, 1)], 3), [1, 1, 1]);
+        assert_eq!(share(&[(5, 1), (5, 1)], 24), [5, 5]);
+        assert_eq!(share(&[(5, 1), (5, 1)], 0), [0, 0]);
     }
 }

@@ -2,55 +2,25 @@
 //!
 //! Positions count from 0 over prompt and answer. A step computes rows of the prompt or, after it, the row of the token sampled last
 //! ([`Input::Last`]: the host need not know it yet). The row at position p chooses the token at p + 1.
+//!
+//! A request that gave its slot and pages up starts again from its prompt. The tokens that it has are chosen again, each from a mask that allows
+//! nothing else: so they are generated rows with the bits that they had, and the slot's history is what it was, whatever the device keeps there.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use model::batch::SlotId;
 use model::sampling::TokenMask;
-use model::{Input, Limits, Role, Sampled, SamplingParams, Span, Want};
+use model::{Input, Role, Sampled, SamplingParams, Span, Want};
 
 use crate::constraint::{self, Guarded};
 use crate::pages::Pages;
 use crate::prefix_cache::{NodeId, Prefix, PrefixCache};
 use crate::scheduler::{Demand, Need};
-use crate::stream::{EndReason, Event, Outbox, Timings, Usage};
+use crate::shares::Holding;
+use crate::stream::{EndReason, Event, Outbox};
+use crate::waiting::{Answer, Waiting, verdict};
 use crate::{EngineError, EngineRequest};
-
-/// A checked request that waits to run.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    pub(crate) request: EngineRequest,
-    /// The request's.
-    constraint: Option<Guarded>,
-    outbox: Outbox,
-    submitted: Instant,
-}
-
-impl Waiting {
-    /// A request that was checked against these limits.
-    pub(crate) fn new(mut request: EngineRequest, outbox: Outbox, limits: &Limits) -> Waiting {
-        let constraint = request.constraint.take().map(|inner| Guarded::new(inner, limits.n_vocab));
-        Waiting { request, constraint, outbox, submitted: Instant::now() }
-    }
-
-    /// Why it should not run any more, if so.
-    pub(crate) fn verdict(&self, now: Instant) -> Option<EndReason> {
-        verdict(&self.outbox, self.request.deadline, now)
-    }
-
-    /// Ends it before it ran.
-    pub(crate) fn end(self, reason: EndReason, now: Instant) {
-        let usage = Usage { n_prompt: self.request.prompt.len(), ..Usage::default() };
-        let timings = Timings { queue: now - self.submitted, ..Timings::default() };
-        self.finish(Event::End { reason, usage, timings });
-    }
-
-    /// Sends the terminal event.
-    pub(crate) fn finish(self, event: Event) {
-        self.outbox.finish(event);
-    }
-}
 
 /// A request on the device. Fields drop in order: the pages are back before the outbox closes.
 #[derive(Debug)]
@@ -58,6 +28,8 @@ pub(crate) struct Sequence {
     pages: Pages,
     pub(crate) slot: SlotId,
     request: EngineRequest,
+    /// The request's place in the order of arrival.
+    order: u64,
     params: Arc<SamplingParams>,
     /// Used until `min_tokens` tokens are there.
     params_before_min: Option<Arc<SamplingParams>>,
@@ -70,13 +42,14 @@ pub(crate) struct Sequence {
     n_cached: usize,
     /// Positions submitted, or there already.
     n_submitted: usize,
-    /// Tokens sampled and collected.
-    n_generated: usize,
+    /// Tokens collected since it started, those that it had before among them.
+    n_collected: usize,
+    /// Tokens that it had when it started.
+    n_replay: usize,
+    n_vocab: usize,
     /// The last step in which it got a row.
     pub(crate) served: u64,
-    submitted: Instant,
-    started: Instant,
-    first_token: Option<Instant>,
+    answer: Answer,
     outbox: Outbox,
 }
 
@@ -92,13 +65,22 @@ struct Branch {
 }
 
 impl Sequence {
-    /// Starts a request on its slot and pages, and says so. Its pages may be shared through the prefix cache if `shares`.
-    pub(crate) fn start(waiting: Waiting, slot: SlotId, pages: Pages, shares: bool) -> Sequence {
+    /// Starts a request on its slot and pages, and says so the first time. Its pages may be shared through the prefix cache if `shares`.
+    pub(crate) fn start(
+        waiting: Waiting,
+        slot: SlotId,
+        pages: Pages,
+        shares: bool,
+        n_vocab: usize,
+    ) -> Sequence {
         let now = Instant::now();
         let scope = waiting.request.cache_scope.filter(|_| shares);
         let branch = scope.map(|scope| Branch { scope, tip: NodeId::ROOT, n_page: 0, closed: false });
-        let Waiting { request, constraint, outbox, submitted } = waiting;
-        outbox.send(Event::Started { queue: now - submitted });
+        let Waiting { request, order, constraint, mut answer, outbox } = waiting;
+        if answer.started.is_none() {
+            answer.started = Some(now);
+            outbox.send(Event::Started { queue: answer.waited(now) });
+        }
         Sequence {
             pages,
             slot,
@@ -109,14 +91,52 @@ impl Sequence {
             follows: None,
             n_cached: 0,
             request,
+            order,
             n_submitted: 0,
-            n_generated: 0,
+            n_collected: 0,
+            n_replay: answer.tokens.len(),
+            n_vocab,
             served: 0,
-            submitted,
-            started: now,
-            first_token: None,
+            answer,
             outbox,
         }
+    }
+
+    /// Gives slot and pages back, to start again later. What is under way of it is to be dropped.
+    pub(crate) fn suspend(mut self) -> Waiting {
+        self.note_cached();
+        let Sequence { request, order, constraint, answer, outbox, .. } = self;
+        Waiting { request, order, constraint, answer, outbox }
+    }
+
+    /// Remembers what was there of its prompt when it first ran.
+    fn note_cached(&mut self) {
+        if !self.is_fresh() {
+            self.answer.n_cached.get_or_insert(self.n_cached);
+        }
+    }
+
+    /// What it holds.
+    pub(crate) fn holding(&self, id: u64) -> Holding {
+        Holding {
+            id,
+            client: self.request.client,
+            weight: self.request.weight,
+            order: self.order,
+            n_page: self.pages.ids().len(),
+            n_new: self.answer.tokens.len() - self.n_replay,
+            n_replay: self.n_replay,
+        }
+    }
+
+    /// Whether the next token to be collected is one that it has.
+    pub(crate) fn is_replaying(&self) -> bool {
+        self.n_collected < self.n_replay
+    }
+
+    /// Whether it ran before.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.answer.n_cached.is_some()
     }
 
     /// Whether its spans and tokens pass through a constraint.
@@ -196,9 +216,11 @@ impl Sequence {
         let left = self.request.prompt.len().saturating_sub(self.n_submitted);
         let need = if left > 0 { Need::Prompt(left) } else { Need::Generated };
         let n_asked = self.n_asked();
-        let may_ask = self.constraint.is_none() || n_asked == self.n_generated;
+        let may_ask = self.constraint.is_none() || n_asked <= self.answer.tokens.len();
         (left > 0 || n_asked < self.request.max_tokens && may_ask).then_some(Demand {
             id,
+            client: self.request.client,
+            weight: self.request.weight,
             need,
             served: self.served,
         })
@@ -223,6 +245,11 @@ impl Sequence {
 
     /// How the token with this index in the answer is chosen.
     fn want(&mut self, index: usize) -> Result<Want, EngineError> {
+        if let Some(&token) = self.answer.tokens.get(index) {
+            let mut mask = TokenMask::none(self.n_vocab);
+            mask.allow(token);
+            return Ok(Want::Sample { params: Arc::clone(&self.params), mask: Some(Arc::new(mask)) });
+        }
         let mask = self.constraint.as_mut().map(Guarded::mask).transpose()?;
         let early = self.params_before_min.as_ref().filter(|early| {
             index < self.request.min_tokens && mask.as_ref().is_none_or(|mask| leaves_a_choice(mask, early))
@@ -230,15 +257,25 @@ impl Sequence {
         Ok(Want::Sample { params: Arc::clone(early.unwrap_or(&self.params)), mask })
     }
 
-    /// Takes the next token of the answer and sends it on; the terminal event, if it was the last.
+    /// Takes the next token of the answer and sends it on, unless that was done before; the terminal event, if it was the last.
     pub(crate) fn take(&mut self, sampled: Sampled, now: Instant) -> Option<Event> {
+        let position = self.request.prompt.len() + self.n_collected;
         if !sampled.is_choice() {
-            let position = self.request.prompt.len() + self.n_generated;
             return Some(Event::Error(EngineError::NothingAllowed { position }));
         }
-        self.n_generated += 1;
-        self.first_token.get_or_insert(now);
         let token = sampled.token;
+        let known = self.answer.tokens.get(self.n_collected).copied();
+        self.n_collected += 1;
+        if let Some(known) = known {
+            let error = || {
+                EngineError::Failed(format!(
+                    "expected token {known} again at position {position}, found {token}"
+                ))
+            };
+            return (known != token).then(|| Event::Error(error()));
+        }
+        self.answer.tokens.push(token);
+        self.answer.first_token.get_or_insert(now);
         if self.request.end_ids.contains(&token) {
             return Some(self.end(EndReason::Stop(token), now));
         }
@@ -246,22 +283,13 @@ impl Sequence {
             return Some(Event::Error(error));
         }
         self.outbox.send(Event::Token(sampled));
-        (self.n_generated == self.request.max_tokens).then(|| self.end(EndReason::Length, now))
+        (self.n_collected == self.request.max_tokens).then(|| self.end(EndReason::Length, now))
     }
 
     /// The terminal event for ending now.
-    pub(crate) fn end(&self, reason: EndReason, now: Instant) -> Event {
-        let usage = Usage {
-            n_prompt: self.request.prompt.len(),
-            n_cached: self.n_cached,
-            n_generated: self.n_generated,
-        };
-        let timings = Timings {
-            queue: self.started - self.submitted,
-            prompt: self.first_token.unwrap_or(now) - self.started,
-            decode: now - self.first_token.unwrap_or(now),
-        };
-        Event::End { reason, usage, timings }
+    pub(crate) fn end(&mut self, reason: EndReason, now: Instant) -> Event {
+        self.answer.n_cached.get_or_insert(self.n_cached);
+        self.answer.end(self.request.prompt.len(), reason, now)
     }
 
     /// Why it should not run any more, if so.
@@ -284,14 +312,4 @@ fn leaves_a_choice(mask: &TokenMask, params: &SamplingParams) -> bool {
     banned.sort_unstable();
     banned.dedup();
     constraint::allows_beyond(mask, &banned)
-}
-
-fn verdict(outbox: &Outbox, deadline: Option<Instant>, now: Instant) -> Option<EndReason> {
-    if outbox.is_cancelled() {
-        Some(EndReason::Cancelled)
-    } else if deadline.is_some_and(|d| d <= now) {
-        Some(EndReason::Deadline)
-    } else {
-        None
-    }
 }

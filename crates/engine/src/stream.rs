@@ -6,17 +6,18 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::Sampled;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::EngineError;
+use crate::places::Places;
 
 /// What happens to a request, in order: at most one `Started`, any number of `Token`, one `End` or `Error`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// It has its slot and pages, and runs from now on.
+    /// It has its slot and pages, and runs from now on. It may be stopped for another client's and go on later, which is not told.
     Started {
         /// How long it waited.
         queue: Duration,
@@ -75,7 +76,7 @@ pub struct Timings {
     pub queue: Duration,
     /// From then until the first token.
     pub prompt: Duration,
-    /// From the first token until the end.
+    /// From the first token until the end, times without a slot among it.
     pub decode: Duration,
 }
 
@@ -157,34 +158,34 @@ pub(crate) struct OpenRequests(Arc<Mutex<Open>>);
 
 #[derive(Debug)]
 struct Open {
-    limit: usize,
+    places: Places,
     n_opened: u64,
-    events: HashMap<u64, UnboundedSender<Event>>,
+    /// By number, with the client.
+    events: HashMap<u64, (u64, UnboundedSender<Event>)>,
     /// Why there will be no more.
     closed: Option<EngineError>,
 }
 
 impl OpenRequests {
-    /// At most `limit`.
-    pub(crate) fn new(limit: usize) -> OpenRequests {
-        let open = Open { limit, n_opened: 0, events: HashMap::new(), closed: None };
+    /// As many as there are places.
+    pub(crate) fn new(places: Places) -> OpenRequests {
+        let open = Open { places, n_opened: 0, events: HashMap::new(), closed: None };
         OpenRequests(Arc::new(Mutex::new(open)))
     }
 
-    /// The two ends of another one, unless there are too many or none is accepted any more.
-    pub(crate) fn open(&self) -> Result<(Outbox, Stream), EngineError> {
+    /// The two ends of another one of this client and weight, unless there are too many or none is accepted any more.
+    pub(crate) fn open(&self, client: u64, weight: u32) -> Result<(Outbox, Stream), EngineError> {
         let mut open = self.lock();
         if let Some(error) = &open.closed {
             return Err(error.clone());
         }
-        if open.events.len() >= open.limit {
-            return Err(EngineError::Busy { limit: open.limit });
-        }
+        let taken = open.places.take(client, weight, Instant::now());
+        taken.map_err(|limit| EngineError::Busy { limit })?;
         let (sender, receiver) = unbounded_channel();
         let canceller = Canceller::default();
         open.n_opened += 1;
         let id = open.n_opened;
-        open.events.insert(id, sender.clone());
+        open.events.insert(id, (client, sender.clone()));
         drop(open);
         let outbox = Outbox { id, open: self.clone(), events: sender, canceller: canceller.clone() };
         Ok((outbox, Stream { events: receiver, canceller, ended: false }))
@@ -195,19 +196,29 @@ impl OpenRequests {
         self.lock().events.len()
     }
 
+    /// How many clients have one.
+    pub(crate) fn n_client(&self) -> usize {
+        self.lock().places.n_client()
+    }
+
     /// Ends every one with this error and accepts no more.
     pub(crate) fn close(&self, error: &EngineError) {
         let mut open = self.lock();
         open.closed.get_or_insert_with(|| error.clone());
-        for (_, events) in open.events.drain() {
+        let Open { places, events, .. } = &mut *open;
+        for (client, events) in events.drain().map(|(_, one)| one) {
+            places.give_back(client);
             let _gone = events.send(Event::Error(error.clone()));
         }
     }
 
     /// Sends the terminal event unless that was done; there is room for another before it arrives.
     fn finish(&self, id: u64, event: Event) {
-        let events = self.lock().events.remove(&id);
-        if let Some(events) = events {
+        let mut open = self.lock();
+        let one = open.events.remove(&id);
+        if let Some((client, events)) = one {
+            open.places.give_back(client);
+            drop(open);
             let _gone = events.send(event);
         }
     }

@@ -2,6 +2,7 @@
 
 mod cache;
 mod constraints;
+mod fairness;
 mod hangs;
 
 use std::sync::Arc;
@@ -14,14 +15,15 @@ use testkit::fake::{Fake, Fault, LIMITS};
 
 use self::constraints::{Flaw, Picky};
 use crate::engine::Core;
-use crate::sequence::Waiting;
+use crate::places::Places;
 use crate::stream::OpenRequests;
+use crate::waiting::Waiting;
 use crate::*;
 
 /// Puts a request before an engine that has no thread.
 fn enqueue(core: &mut Core, request: EngineRequest) -> Stream {
     let request = request.check(&core.executor().limits()).unwrap();
-    let (outbox, stream) = OpenRequests::new(1).open().unwrap();
+    let (outbox, stream) = OpenRequests::new(Places::new(1, 1)).open(0, 1).unwrap();
     core.enqueue(Waiting::new(request, outbox, &core.executor().limits()));
     stream
 }
@@ -82,18 +84,21 @@ fn requests() -> impl Strategy<Value = EngineRequest> {
         });
     let scope = proptest::option::of(0..2u64);
     let asked = (prompt, 1..30usize, 0..8usize, end_ids, params);
-    (asked, 0..3u64, scope, any::<bool>()).prop_map(|(asked, client, scope, constrained)| {
-        let (prompt, max_tokens, min_tokens, end_ids, params) = asked;
-        EngineRequest {
-            min_tokens,
-            end_ids: end_ids.into(),
-            params,
-            client,
-            cache_scope: scope,
-            constraint: constrained.then(|| Box::new(Picky::new(Flaw::None)) as Box<dyn Constraint>),
-            ..EngineRequest::greedy(prompt, max_tokens)
-        }
-    })
+    (asked, (0..3u64, 1..4u32), scope, any::<bool>()).prop_map(
+        |(asked, (client, weight), scope, constrained)| {
+            let (prompt, max_tokens, min_tokens, end_ids, params) = asked;
+            EngineRequest {
+                min_tokens,
+                end_ids: end_ids.into(),
+                params,
+                client,
+                weight,
+                cache_scope: scope,
+                constraint: constrained.then(|| Box::new(Picky::new(Flaw::None)) as Box<dyn Constraint>),
+                ..EngineRequest::greedy(prompt, max_tokens)
+            }
+        },
+    )
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,17 +120,18 @@ fn plans() -> impl Strategy<Value = (usize, GiveUp)> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever shares the steps, whoever gives up and whatever the limits: each request's tokens are those it gets alone, it ends once, and
+    /// Whatever shares the steps, whoever gives up or is stopped for another and whatever the limits: each request's tokens are those it gets alone, it ends once, and
     /// every page comes back. The fake holds the batches to the contract.
     #[test]
     fn a_request_is_alone_in_the_world(
         (page_size, n_slot, n_row, n_in_flight) in (1..9usize, 1..6usize, 1..20usize, 1..4usize),
-        spare in 0..20usize,
+        (spare, turn) in (0..20usize, 0..9usize),
         work in proptest::collection::vec((requests(), plans()), 1..12),
     ) {
         let n_page = 64usize.div_ceil(page_size) + spare;
         let limits = Limits { page_size, n_page, n_slot, n_row, n_in_flight, ..LIMITS };
-        let mut core = core(Fake::new(limits));
+        let options = EngineOptions { turn, ..EngineOptions::default() };
+        let mut core = Core::new(Box::new(Fake::new(limits)), options);
         let mut streams: Vec<Option<Stream>> = work.iter().map(|_| None).collect();
         let mut dropped = vec![false; work.len()];
         for now in 0..41 {

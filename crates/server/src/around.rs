@@ -78,7 +78,7 @@ fn admit(app: &App, request: &mut Request, crossing: &mut HeaderMap) -> Result<O
         return Err(ApiError::Crowded);
     }
     if !is_open(path) {
-        let client = app.keys().client(request.headers(), path, security.cache_scope)?;
+        let client = app.keys().client(request.headers(), path, security)?;
         request.extensions_mut().insert::<Client>(client);
     }
     Ok(None)

@@ -1,8 +1,9 @@
 //! Whose key is this? API keys, and the clients behind them.
 //!
 //! Keys are kept as SHA-256 digests. A given key is digested too and compared with every one of them, without an early end, so that the time
-//! taken tells neither a key's bytes nor its length nor its place. A file of keys has one a line, `name:key` or a bare key; keys of the same name
-//! are one client, so that a key can be replaced without its client losing its place in the queue or its cached prompts.
+//! taken tells neither a key's bytes nor its length nor its place. A file of keys has one a line, `name:key` or a bare key, and after it `role=`
+//! and `weight=`; keys of the same name are one client, so that a key can be replaced without its client losing its place in the queue or
+//! its cached prompts.
 
 use std::fmt;
 
@@ -13,6 +14,7 @@ use thiserror::Error;
 
 use crate::context::Client;
 use crate::error::ApiError;
+use crate::options::Security;
 
 /// The most keys.
 const MAX_KEYS: usize = 4096;
@@ -20,8 +22,44 @@ const MAX_KEYS: usize = 4096;
 const MAX_KEY_BYTES: usize = 512;
 /// A key shorter than this can be guessed.
 const SHORT: usize = 16;
-/// While a client of this name exists, only it may end the process.
+/// A key of this name has the role of the same name, unless its line says otherwise.
 const ADMIN: &str = "admin";
+/// The largest weight.
+const MAX_WEIGHT: u32 = 1000;
+
+/// What a key is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Role {
+    /// Everything but ending the process, and the metrics where they are kept to others.
+    #[default]
+    User,
+    /// Everything.
+    Admin,
+    /// The metrics alone.
+    Monitor,
+}
+
+impl Role {
+    const NAMES: [(&'static str, Role); 3] =
+        [("user", Role::User), ("admin", Role::Admin), ("monitor", Role::Monitor)];
+
+    /// Whether a key of this role may ask for a path; if not, what is expected.
+    fn check(self, path: &str, security: &Security) -> Result<(), ApiError> {
+        match path {
+            "/shutdown" if self != Role::Admin && (self == Role::Monitor || !security.allow_shutdown) => {
+                Err(ApiError::Forbidden(
+                    "expected a key whose role is admin, or a server that was started with --allow-shutdown",
+                ))
+            }
+            "/metrics" if self == Role::User && security.metrics_for_admin => {
+                Err(ApiError::Forbidden("expected a key whose role is admin or monitor"))
+            }
+            "/metrics" | "/shutdown" => Ok(()),
+            _ if self == Role::Monitor => Err(ApiError::Forbidden("this key is for /metrics alone")),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// Whose cached prompts a client shares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +92,23 @@ pub enum KeyError {
         /// Counted from 1, in bytes.
         column: usize,
     },
+    /// Something after the key that is not said of keys.
+    #[error(
+        "line {line}: expected nothing after the key but role=user, role=admin or role=monitor and weight=1 to \
+         weight={MAX_WEIGHT}, each once"
+    )]
+    Setting {
+        /// Counted from 1.
+        line: usize,
+    },
+    /// Keys of one name with different weights.
+    #[error("line {line}: expected the weight of line {first}, which has the same name")]
+    Weight {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        first: usize,
+    },
     /// The same key twice.
     #[error("line {line}: expected a new key, found that of line {first}")]
     Twice {
@@ -78,7 +133,8 @@ pub struct Keys(Vec<Key>);
 struct Key {
     digest: [u8; 32],
     client: u64,
-    is_admin: bool,
+    role: Role,
+    weight: u32,
     is_short: bool,
     line: usize,
 }
@@ -92,7 +148,8 @@ impl Keys {
         Ok(Keys(vec![Key::new(None, key, 1)?]))
     }
 
-    /// The keys of a file's text: one a line, `name:key` or a bare key; blank lines and those that begin with `#` count for nothing.
+    /// The keys of a file's text: one a line, `name:key` or a bare key, then `role=ROLE` and `weight=N` if they are not user and 1; blank lines
+    /// and those that begin with `#` count for nothing.
     ///
     /// # Errors
     /// [`KeyError`], by line.
@@ -103,9 +160,12 @@ impl Keys {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let (name, key) =
-                line.split_once(':').map_or((None, line), |(name, key)| (Some(name.trim()), key.trim()));
-            keys.add(Key::new(name, key, at + 1)?)?;
+            let (name, rest) =
+                line.split_once(':').map_or((None, line), |(name, rest)| (Some(name.trim()), rest.trim()));
+            let mut words = rest.split_ascii_whitespace();
+            let mut key = Key::new(name, words.next().unwrap_or_default(), at + 1)?;
+            key.set(words)?;
+            keys.add(key)?;
         }
         if keys.is_empty() { Err(KeyError::None) } else { Ok(keys) }
     }
@@ -141,6 +201,10 @@ impl Keys {
         if let Some(first) = self.0.iter().find(|other| other.digest == key.digest) {
             return Err(KeyError::Twice { line: key.line, first: first.line });
         }
+        let same_client = |other: &&Key| other.client == key.client && other.weight != key.weight;
+        if let Some(first) = self.0.iter().find(same_client) {
+            return Err(KeyError::Weight { line: key.line, first: first.line });
+        }
         if self.0.len() == MAX_KEYS {
             return Err(KeyError::TooMany);
         }
@@ -165,10 +229,12 @@ impl Keys {
         &self,
         headers: &HeaderMap,
         path: &str,
-        scope: CacheScope,
+        security: &Security,
     ) -> Result<Client, ApiError> {
+        let scope = security.cache_scope;
         if self.is_empty() {
-            return Ok(Client { id: 0, cache_scope: (scope != CacheScope::Off).then_some(0) });
+            Role::User.check(path, security)?;
+            return Ok(Client { id: 0, weight: 1, cache_scope: (scope != CacheScope::Off).then_some(0) });
         }
         let mut given = given(headers).peekable();
         if given.peek().is_none() {
@@ -177,15 +243,13 @@ impl Keys {
         let Some(key) = given.find_map(|given| self.find(given)) else {
             return Err(ApiError::Unauthorized("the API key is not known here"));
         };
-        if path == "/shutdown" && !key.is_admin && self.0.iter().any(|key| key.is_admin) {
-            return Err(ApiError::Forbidden("only the key named admin may end the process"));
-        }
+        key.role.check(path, security)?;
         let cache_scope = match scope {
             CacheScope::Key => Some(key.client),
             CacheScope::Shared => Some(0),
             CacheScope::Off => None,
         };
-        Ok(Client { id: key.client, cache_scope })
+        Ok(Client { id: key.client, weight: key.weight, cache_scope })
     }
 }
 
@@ -207,7 +271,33 @@ impl Key {
             None => whose.chain_update(" of ").chain_update(digest),
         };
         let client = whose.finalize().iter().take(8).fold(0, |all, &byte| all << 8 | u64::from(byte));
-        Ok(Key { digest, client, is_admin: name == Some(ADMIN), is_short: key.len() < SHORT, line })
+        let role = if name == Some(ADMIN) { Role::Admin } else { Role::User };
+        Ok(Key { digest, client, role, weight: 1, is_short: key.len() < SHORT, line })
+    }
+
+    /// Takes what stands after the key.
+    fn set<'a>(&mut self, words: impl Iterator<Item = &'a str>) -> Result<(), KeyError> {
+        let wrong = KeyError::Setting { line: self.line };
+        let (mut has_role, mut has_weight) = (false, false);
+        for word in words {
+            let (seen, is_right) = match word.split_once('=') {
+                Some(("role", name)) => {
+                    let role = Role::NAMES.iter().find(|(known, _)| *known == name);
+                    self.role = role.map_or(self.role, |&(_, role)| role);
+                    (&mut has_role, role.is_some())
+                }
+                Some(("weight", text)) => {
+                    let weight = text.parse().ok().filter(|weight| (1..=MAX_WEIGHT).contains(weight));
+                    self.weight = weight.unwrap_or(self.weight);
+                    (&mut has_weight, weight.is_some())
+                }
+                _ => return Err(wrong),
+            };
+            if !is_right || std::mem::replace(seen, true) {
+                return Err(wrong);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -228,82 +318,4 @@ impl fmt::Debug for Keys {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-        lines.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
-    }
-
-    #[test]
-    fn a_file_of_keys_is_read_by_line() {
-        let keys =
-            Keys::parse("# ours\n\n  alice: secret-1 \nbob:se:cret\nbare-key\nalice:secret-2\n").unwrap();
-        assert_eq!(keys.len(), 4);
-        let client = |key: &str| {
-            let scope = CacheScope::Key;
-            keys.client(&headers(&[("authorization", &format!("Bearer {key}"))]), "/", scope)
-        };
-        let alice = client("secret-1").unwrap();
-        assert_eq!(client("secret-2").unwrap(), alice);
-        assert_eq!(alice.cache_scope, Some(alice.id));
-        assert_ne!(client("se:cret").unwrap().id, alice.id);
-        assert_ne!(client("bare-key").unwrap().id, alice.id);
-        for wrong in ["", "secret", "secret-11", "alice:secret-1", "alice", "Secret-1"] {
-            assert!(matches!(client(wrong), Err(ApiError::Unauthorized(_))), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_wrong_is_refused_by_line_and_without_its_text() {
-        let check = |text: &str| Keys::parse(text).unwrap_err();
-        assert_eq!(check("# none\n"), KeyError::None);
-        assert_eq!(check("a\nb:\n"), KeyError::Length { line: 2, found: 0 });
-        assert_eq!(check(":b"), KeyError::Length { line: 1, found: 0 });
-        assert_eq!(check("\n a b"), KeyError::Character { line: 2, column: 2 });
-        assert_eq!(check("a\nb\nx:a"), KeyError::Twice { line: 3, first: 1 });
-        let long = "k".repeat(MAX_KEY_BYTES + 1);
-        assert_eq!(check(&long), KeyError::Length { line: 1, found: MAX_KEY_BYTES + 1 });
-        let many: String = (0..=MAX_KEYS).map(|n| format!("key-{n}\n")).collect();
-        assert_eq!(check(&many), KeyError::TooMany);
-    }
-
-    #[test]
-    fn either_header_brings_a_key_and_another_scheme_does_not() {
-        let keys = Keys::one("secret").unwrap();
-        let check = |lines: &[(&'static str, &str)]| {
-            keys.client(&headers(lines), "/v1/models", CacheScope::Key).is_ok()
-        };
-        assert!(check(&[("authorization", "bearer  secret")]));
-        assert!(check(&[("x-api-key", "secret")]));
-        assert!(check(&[("authorization", "Basic c2VjcmV0"), ("x-api-key", "secret")]));
-        assert!(!check(&[("authorization", "Basic secret")]));
-        assert!(!check(&[("authorization", "secret")]));
-        assert!(!check(&[]));
-    }
-
-    #[test]
-    fn scopes_follow_the_option() {
-        let keys = Keys::parse("a:1\nb:2").unwrap();
-        let scope =
-            |key: &str, scope| keys.client(&headers(&[("x-api-key", key)]), "/", scope).unwrap().cache_scope;
-        assert_ne!(scope("1", CacheScope::Key), scope("2", CacheScope::Key));
-        assert_eq!(scope("1", CacheScope::Shared), scope("2", CacheScope::Shared));
-        assert_eq!(scope("1", CacheScope::Off), None);
-        let open = Keys::default();
-        let anybody = |scope| open.client(&headers(&[("x-api-key", "x")]), "/", scope).unwrap().cache_scope;
-        assert_eq!(anybody(CacheScope::Key), Some(0));
-        assert_eq!(anybody(CacheScope::Off), None);
-    }
-
-    #[test]
-    fn an_admin_alone_may_end_the_process_where_there_is_one() {
-        let end = |keys: &str, key: &str| {
-            let keys = Keys::parse(keys).unwrap();
-            keys.client(&headers(&[("x-api-key", key)]), "/shutdown", CacheScope::Key).is_ok()
-        };
-        assert!(end("a:1\nb:2", "1"));
-        assert!(!end("a:1\nadmin:2", "1"));
-        assert!(end("a:1\nadmin:2", "2"));
-    }
-}
+mod tests;

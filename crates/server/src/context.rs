@@ -16,15 +16,17 @@ use crate::state::App;
 /// Whoever holds a key; without keys everybody is the same client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Clients take turns in the queue.
+    /// Clients share the engine.
     pub id: u64,
+    /// How large its share is beside others'.
+    pub weight: u32,
     /// Prompts of the same scope share cached pages; `None` shares nothing.
     pub cache_scope: Option<u64>,
 }
 
 impl Default for Client {
     fn default() -> Self {
-        Client { id: 0, cache_scope: Some(0) }
+        Client { id: 0, weight: 1, cache_scope: Some(0) }
     }
 }
 

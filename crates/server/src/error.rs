@@ -62,10 +62,10 @@ pub enum ApiError {
     /// The body did not come in time.
     #[error("the body did not arrive in time")]
     SlowBody,
-    /// Too many requests are unfinished.
-    #[error("busy: {limit} requests are unfinished, and no more are accepted")]
+    /// Too many of the client's requests are unfinished.
+    #[error("busy: {limit} requests of this client are unfinished, and no more are accepted now")]
     Busy {
-        /// How many may be unfinished.
+        /// How many of the client's may be unfinished now.
         limit: usize,
     },
     /// The bodies of other requests take all the memory there is for them.

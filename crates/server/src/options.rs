@@ -44,6 +44,10 @@ pub struct Security {
     pub keys: Keys,
     /// Listen on an address that other machines reach although there are no keys.
     pub no_auth: bool,
+    /// Whether every key that is a user's may end the process, not only an admin's.
+    pub allow_shutdown: bool,
+    /// Whether the metrics are for the keys of admins and monitors alone.
+    pub metrics_for_admin: bool,
     /// Whose cached prompts a client shares.
     pub cache_scope: CacheScope,
     /// Names that the server answers to, beside those of a loopback address; `*` for any.

@@ -82,8 +82,10 @@ pub struct Request {
     pub timeout: Option<Duration>,
     /// What the answer's text must be; in a chat its content.
     pub format: Option<Format>,
-    /// Who asks: waiting requests of different clients take turns.
+    /// Who asks: clients share the engine.
     pub client: u64,
+    /// How large the client's share is beside others'; 0 counts as 1.
+    pub weight: u32,
     /// Requests of one scope share the computation of prompts that start alike; without one nothing is shared.
     pub cache_scope: Option<u64>,
 }
@@ -105,6 +107,7 @@ impl Request {
             timeout: None,
             format: None,
             client: 0,
+            weight: 1,
             cache_scope: None,
         }
     }
@@ -259,6 +262,7 @@ fn checked(
             params,
             deadline: None,
             client: request.client,
+            weight: request.weight,
             cache_scope: request.cache_scope,
             constraint,
         },

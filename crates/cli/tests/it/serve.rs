@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -240,7 +241,7 @@ fn a_cancelled_job_ends_at_once_and_says_so() {
 #[test]
 fn a_drain_finishes_what_runs_and_refuses_what_comes() {
     for how in ["SIGTERM", "/shutdown"] {
-        let args = ["--ctx", "2000", "--slots", "20"];
+        let args = ["--ctx", "2000", "--slots", "20", "--allow-shutdown"];
         let server = Server::ready(&golden(ENDLESS), &args);
         let streams: Vec<_> = (0..20)
             .map(|i| {
@@ -451,7 +452,8 @@ fn keys_are_read_again_at_a_hangup_and_a_broken_file_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys");
     let write = |text: &str| std::fs::write(&file, text).unwrap();
-    write("# ours\nalice:the-first-long-secret\n");
+    write("# ours\nalice:the-first-long-secret role=user weight=2\n");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     let server = Server::ready(&golden("llama-q4_0.gguf"), &["--api-key-file", file.to_str().unwrap()]);
     assert_eq!((server.status_with("the-first-long-secret"), server.status_with("wrong")), (200, 401));
     write("alice:another-long-secret\n");
@@ -468,6 +470,19 @@ fn keys_are_read_again_at_a_hangup_and_a_broken_file_changes_nothing() {
     let (code, log) = server.end();
     assert_eq!(code, Some(0));
     assert!(log.contains("expected at least one key, found none"), "{log}");
+    assert!(log.contains("every user of this machine can read or write the file of API keys"), "{log}");
+}
+
+#[test]
+fn an_empty_key_of_the_environment_is_said() {
+    let mut command = command(&["serve", "--model", "none.gguf", "--port", "0", "--host", "0.0.0.0"]);
+    let refused = done(command.env("WORKER_ORCD_API_KEY", "").output().unwrap());
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("WORKER_ORCD_API_KEY is empty, so no API key comes from it"),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[test]
@@ -480,6 +495,7 @@ fn what_is_not_safe_is_refused_before_anything_is_loaded() {
         assert!(refused.stderr.contains(expected), "{}", refused.stderr);
     };
     check(&["--host", "0.0.0.0"], "can be reached from other machines, and there are no API keys");
+    check(&["--api-key", ""], "expected a key, found an empty text");
     check(
         &["--api-key", "a b"],
         "--api-key: line 1: expected visible ASCII characters, found another at column 2",

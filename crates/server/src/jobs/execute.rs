@@ -124,6 +124,7 @@ fn start(app: &App, context: &Context, mut held: Held) -> Result<Running, ApiErr
         stop: execute.stop,
         timeout: Some(context.left()?),
         client: context.client.id,
+        weight: context.client.weight,
         cache_scope: context.client.cache_scope,
         ..Request::new(prompt)
     };

@@ -53,6 +53,9 @@ struct Inner {
     vram: IntGauge,
     ready: IntGauge,
     steps: IntCounter,
+    clients: IntGauge,
+    preemptions: IntCounter,
+    replayed: IntCounter,
     pages: IntGauge,
     used_pages: IntGauge,
     reserved_pages: IntGauge,
@@ -104,6 +107,18 @@ impl Inner {
             vram: gauge("worker_vram_bytes", "Bytes of the GPU's memory held for the model; 0 on a CPU")?,
             ready: gauge("worker_ready", "1 while requests are taken, else 0")?,
             steps: add(r, IntCounter::new("worker_steps_total", "Steps that the device was given")?)?,
+            clients: gauge("worker_clients", "Clients that have unfinished requests")?,
+            preemptions: add(
+                r,
+                IntCounter::new(
+                    "worker_preemptions_total",
+                    "How often a request was stopped for another client's, to go on later",
+                )?,
+            )?,
+            replayed: add(
+                r,
+                IntCounter::new("worker_replayed_tokens_total", "Tokens of answers computed again for this")?,
+            )?,
             pages: gauge("worker_kv_cache_pages", "Pages of the KV cache")?,
             used_pages: gauge("worker_kv_cache_used_pages", "Pages that have tokens of running requests")?,
             reserved_pages: gauge(
@@ -201,6 +216,9 @@ impl Inner {
         self.vram.set(if served.info.device == "cpu" { 0 } else { signed(total) });
         let load = served.worker.engine().load();
         vllm::catch_up(&self.steps, load.n_step);
+        self.clients.set(signed(load.n_client as u64));
+        vllm::catch_up(&self.preemptions, load.n_preempted);
+        vllm::catch_up(&self.replayed, load.n_replayed_token);
         self.pages.set(signed(load.n_page as u64));
         self.used_pages.set(signed(load.n_used_page as u64));
         self.reserved_pages.set(signed(load.n_page.saturating_sub(load.n_free_page) as u64));

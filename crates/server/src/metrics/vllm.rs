@@ -28,6 +28,7 @@ pub(super) struct Vllm {
     kv_cache_usage: Gauge,
     /// The same by the name of vLLM's older versions.
     gpu_cache_usage: Gauge,
+    preemptions: IntCounter,
     prefix_queries: IntCounter,
     prefix_hits: IntCounter,
     pub(super) prompt_tokens: IntCounter,
@@ -59,6 +60,7 @@ impl Vllm {
             waiting: gauge("vllm:num_requests_waiting", "Requests that wait")?,
             kv_cache_usage: share("vllm:kv_cache_usage_perc")?,
             gpu_cache_usage: share("vllm:gpu_cache_usage_perc")?,
+            preemptions: counter("vllm:num_preemptions_total", "Requests that were stopped to go on later")?,
             prefix_queries: counter(
                 "vllm:prefix_cache_queries_total",
                 "Prompt tokens looked up in the cache",
@@ -101,6 +103,7 @@ impl Vllm {
         self.waiting.set(signed(load.n_waiting as u64));
         self.kv_cache_usage.set(used);
         self.gpu_cache_usage.set(used);
+        catch_up(&self.preemptions, load.n_preempted);
         catch_up(&self.prefix_queries, load.n_prefix_query_token);
         catch_up(&self.prefix_hits, load.n_prefix_hit_token);
     }

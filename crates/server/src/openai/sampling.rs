@@ -142,6 +142,7 @@ impl Sampling {
             timeout: Some(context.left()?),
             format: format::wanted(self.response_format, self.grammar, self.structured_outputs)?,
             client: context.client.id,
+            weight: context.client.weight,
             cache_scope: context.client.cache_scope,
             ..Request::new(prompt)
         })

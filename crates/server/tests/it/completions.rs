@@ -156,6 +156,6 @@ fn what_cannot_be_done_is_refused_by_name() {
         &json!({"prompt": "a", "n": 128}),
         &expect![[r#"
         429
-        {"error":{"message":"busy: 68 requests are unfinished, and no more are accepted","type":"rate_limit_error","param":null,"code":"busy"}}"#]],
+        {"error":{"message":"busy: 68 requests of this client are unfinished, and no more are accepted now","type":"rate_limit_error","param":null,"code":"busy"}}"#]],
     );
 }

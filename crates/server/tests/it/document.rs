@@ -1,12 +1,16 @@
 //! GET /openapi.json, and answers held against it.
 
 use serde_json::{Value, json};
+use server::{Security, ServerOptions};
 
-use crate::served::says;
+use crate::scripted::Scripted;
+use crate::served::{Running, ids, says};
 
 #[test]
 fn every_route_of_the_document_is_there() {
-    let server = says("x");
+    let security = Security { allow_shutdown: true, ..Security::default() };
+    let options = ServerOptions { security, ..ServerOptions::default() };
+    let server = Running::with(Scripted::new(ids("x")), options);
     let (status, text) = server.raw("GET", "/openapi.json", "");
     assert_eq!(status, 200);
     let document: Value = serde_json::from_str(&text).unwrap();

@@ -59,6 +59,29 @@ fn keys_change_while_it_runs() {
 }
 
 #[test]
+fn only_an_admin_ends_the_process_unless_all_users_may() {
+    let keys = "alice:alice's-long-secret\nops:the-long-secret-of-ops role=admin\nprobe:the-long-secret-of-probe role=monitor";
+    let with = |keys, allow_shutdown| {
+        let security = Security { keys, allow_shutdown, metrics_for_admin: true, ..Security::default() };
+        Running::with(Scripted::new(ids("x")), ServerOptions { security, ..ServerOptions::default() })
+    };
+    let server = with(Keys::parse(keys).unwrap(), false);
+    let (status, _, body) = server.ask("POST", "/shutdown", &[KEY]);
+    assert_eq!(status, 403);
+    assert!(body.contains("expected a key whose role is admin"), "{body}");
+    let (ops, probe) = ("X-Api-Key: the-long-secret-of-ops", "X-Api-Key: the-long-secret-of-probe");
+    let metrics = |key: &str| server.ask("GET", "/metrics", &[key]).0;
+    assert_eq!([KEY, ops, probe].map(metrics), [403, 200, 200]);
+    assert_eq!(server.ask("GET", "/v1/models", &[probe]).0, 403);
+    assert_eq!(server.ask("GET", "/health", &[]).0, 200);
+    assert_eq!(server.ask("POST", "/shutdown", &[ops]).0, 202);
+
+    assert_eq!(says("x").ask("POST", "/shutdown", &[]).0, 403);
+    assert_eq!(with(Keys::default(), true).ask("POST", "/shutdown", &[]).0, 202);
+    assert_eq!(with(Keys::parse(keys).unwrap(), true).ask("POST", "/shutdown", &[KEY]).0, 202);
+}
+
+#[test]
 fn another_host_or_another_page_is_turned_away() {
     let server = says("x");
     assert_eq!(server.ask("GET", "/health", &["Host: evil.example"]).0, 403);

@@ -64,6 +64,7 @@ fn answers_are_counted_under_both_names() {
     assert!(vllm("prompt_tokens_total", "") > 3.0);
     for name in [
         "num_requests_waiting",
+        "num_preemptions_total",
         "kv_cache_usage_perc",
         "gpu_cache_usage_perc",
         "prefix_cache_queries_total",
@@ -71,9 +72,15 @@ fn answers_are_counted_under_both_names() {
     ] {
         assert!(after.contains_key(&format!("vllm:{name}{{{model}}}")), "{name}");
     }
-    for name in
-        ["worker_vram_bytes", "worker_uptime_seconds", "worker_ready", "process_resident_memory_bytes"]
-    {
+    for name in [
+        "worker_vram_bytes",
+        "worker_uptime_seconds",
+        "worker_ready",
+        "process_resident_memory_bytes",
+        "worker_clients",
+        "worker_preemptions_total",
+        "worker_replayed_tokens_total",
+    ] {
         assert!(after.contains_key(name), "{name}");
     }
     assert_eq!(after["worker_ready"], 1.0);

@@ -1,4 +1,5 @@
-//! Requests on a real model, together and alone: the same tokens, bit for bit, and one cancelled in between disturbs none.
+//! Requests on a real model, together and alone: the same tokens, bit for bit. One cancelled in between disturbs none, and one stopped for
+//! another client's goes on as if it had not been.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,19 +8,23 @@ use cpu::{CpuExecutor, Options};
 use engine::{Engine, EngineOptions};
 use model::{Model, SamplingParams};
 use tokenizer::Tokenizer;
-use worker::{Event, Generation, Prompt, Request, Worker, WorkerOptions};
+use worker::{Event, Format, Generation, Prompt, Request, Worker, WorkerOptions};
 
 const N_REQUEST: usize = 10;
 
 /// A worker on the processor with room for `n_slot` sequences, whose prompts are cut into steps of 24 rows.
 fn worker(n_slot: usize) -> Worker {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-q4_k_m.gguf");
+    worker_of("llama-q4_k_m.gguf", n_slot, EngineOptions::default())
+}
+
+fn worker_of(name: &str, n_slot: usize, engine: EngineOptions) -> Worker {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name);
     let file = gguf::Gguf::open(&path).unwrap();
     let tokenizer = Arc::new(Tokenizer::from_gguf(file.metadata(), None).unwrap());
     let model = Arc::new(Model::load(&file).unwrap());
     let options = Options { threads: 2, n_ctx: 256, n_slot, n_row: 24, ..Options::default() };
     let executor = CpuExecutor::new(model, &options).unwrap();
-    let engine = Engine::spawn(Box::new(executor), EngineOptions::default()).unwrap();
+    let engine = Engine::spawn(Box::new(executor), engine).unwrap();
     Worker::new(engine, tokenizer, WorkerOptions::default())
 }
 
@@ -68,5 +73,39 @@ fn ten_requests_together_are_each_as_alone() {
     for (i, together) in together.iter().enumerate() {
         assert_eq!(together.len(), 8 + 3 * i);
         assert_eq!(*together, tokens(worker(1).generate(request(i)).unwrap()), "request {i}");
+    }
+}
+
+/// Three clients with two requests each on two slots, so that each is stopped several times: by the next client that holds nothing, when its
+/// turn of 5 tokens is over, and as its client's second. Two share pages of their prompts, one follows a grammar.
+#[test]
+fn requests_that_are_stopped_for_others_are_each_as_alone() {
+    for name in ["llama-q4_k_m.gguf", "gpt-oss-mxfp4_moe.gguf", "qwen2-q4_k_m.gguf"] {
+        let options = EngineOptions { turn: 5, ..EngineOptions::default() };
+        let shared = worker_of(name, 2, options);
+        let asked: Vec<Request> = (0..6)
+            .map(|i| Request {
+                client: i as u64 / 2,
+                weight: 1 + i as u32 / 4,
+                max_tokens: Some(40 + i),
+                cache_scope: (i < 4).then_some(i as u64 / 2),
+                format: (i == 5).then(|| Format::Regex("[a-z ]{60,80}".to_owned())),
+                ignore_eos: i != 5,
+                ..request(i)
+            })
+            .collect();
+        let mut running: Vec<Generation> =
+            asked[..2].iter().map(|request| shared.generate(request.clone()).unwrap()).collect();
+        while shared.engine().load().n_step < 12 {
+            std::thread::yield_now();
+        }
+        running.extend(asked[2..].iter().map(|request| shared.generate(request.clone()).unwrap()));
+        let together: Vec<_> = running.into_iter().map(tokens).collect();
+        let load = shared.engine().load();
+        assert!(load.n_preempted > 3 && load.n_replayed_token > 15, "{name}: {load:?}");
+        let alone = worker_of(name, 1, EngineOptions::default());
+        for (i, (together, request)) in together.iter().zip(asked).enumerate() {
+            assert_eq!(*together, tokens(alone.generate(request).unwrap()), "{name}: request {i}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -17,7 +18,8 @@ const MAX_BYTES: u64 = 4 << 20;
 /// The flags.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct SecurityArgs {
-    /// A file of API keys, one a line: `name:key` or a bare key; SIGHUP reads it again
+    /// A file of API keys, one a line: `name:key` or a bare key, then `role=user|admin|monitor` and `weight=N` where they are not user and 1;
+    /// SIGHUP reads it again
     #[arg(long, value_name = "PATH", help_heading = "Security")]
     api_key_file: Option<PathBuf>,
     /// One API key; other users of the machine can see the command line, so better give it as WORKER_ORCD_API_KEY
@@ -26,6 +28,12 @@ pub(super) struct SecurityArgs {
     /// Listen without API keys on an address that other machines reach
     #[arg(long, help_heading = "Security")]
     insecure_no_auth: bool,
+    /// Let every user end the process with POST /shutdown, not only keys whose role is admin
+    #[arg(long, help_heading = "Security")]
+    allow_shutdown: bool,
+    /// Show /metrics only to keys whose role is admin or monitor
+    #[arg(long, help_heading = "Security")]
+    metrics_for_admin: bool,
     /// Whose cached prompts a client's requests share: those of its key, of all, or of none
     #[arg(long, value_enum, value_name = "SCOPE", default_value = "key", help_heading = "Security")]
     prefix_cache_scope: Scope,
@@ -100,6 +108,8 @@ impl SecurityArgs {
         Ok(Security {
             keys: self.keys()?,
             no_auth: self.insecure_no_auth,
+            allow_shutdown: self.allow_shutdown,
+            metrics_for_admin: self.metrics_for_admin,
             cache_scope: self.prefix_cache_scope.into(),
             allowed_hosts: self.allowed_host.clone(),
             cors_origins: self.cors_origin.clone(),
@@ -110,11 +120,19 @@ impl SecurityArgs {
     fn keys(&self) -> anyhow::Result<Keys> {
         let mut keys = Keys::default();
         if let Some(Secret(key)) = &self.api_key {
+            if key.is_empty() {
+                let said = "expected a key, found an empty text: leave --api-key and WORKER_ORCD_API_KEY away to have none";
+                return Err(Failure::Usage(said.to_owned()).into());
+            }
             keys = Keys::one(key).map_err(|error| Failure::Usage(format!("--api-key: {error}")))?;
         }
         if let Some(path) = &self.api_key_file {
             let refuse = |error| Failure::Usage(format!("{}: {error}", path.display()));
             keys = keys.and(Keys::parse(&read(path)?).map_err(refuse)?).map_err(refuse)?;
+        }
+        if self.api_key.is_none() && std::env::var_os("WORKER_ORCD_API_KEY").is_some_and(|key| key.is_empty())
+        {
+            tracing::warn!(n_key = keys.len(), "WORKER_ORCD_API_KEY is empty, so no API key comes from it");
         }
         if keys.n_short() > 0 {
             tracing::warn!(n_short = keys.n_short(), "API keys under 16 characters can be guessed");
@@ -153,6 +171,11 @@ fn read(path: &Path) -> anyhow::Result<String> {
     let cannot = || format!("cannot read {}", path.display());
     let mut text = String::new();
     let file = std::fs::File::open(path).with_context(cannot)?;
+    let mode = file.metadata().with_context(cannot)?.permissions().mode();
+    if mode & 0o007 != 0 {
+        let (path, mode) = (path.display(), format!("{:04o}", mode & 0o7777));
+        tracing::warn!(%path, mode, "every user of this machine can read or write the file of API keys: chmod 600");
+    }
     file.take(MAX_BYTES + 1).read_to_string(&mut text).with_context(cannot)?;
     if text.len() as u64 > MAX_BYTES {
         return Err(Failure::Usage(format!(
