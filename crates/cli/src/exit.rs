@@ -6,7 +6,7 @@
 //! | 1    | internal error                                                 |
 //! | 2    | wrong usage of the command line                                |
 //! | 3    | a file is not there, or cannot be read or written              |
-//! | 4    | the model file is invalid                                      |
+//! | 4    | the model file is invalid, or its logits are not numbers       |
 //! | 5    | the model or its tokenizer is of a kind that is not supported  |
 //! | 6    | insufficient memory on the device                              |
 //! | 7    | the device is not available                                    |
@@ -28,7 +28,7 @@ use thiserror::Error;
 use tokenizer::TokenizerError;
 use worker::{EngineError, WorkerError};
 
-use crate::log::LogArgs;
+use crate::log::{self, LogArgs};
 use crate::memory::Needed;
 
 /// What `--help` says about exit codes.
@@ -83,6 +83,9 @@ pub(crate) enum Failure {
     /// What came is not what a receipt says.
     #[error("{0}")]
     Different(String),
+    /// What the model computes is no number.
+    #[error("{0}")]
+    Unsound(String),
     /// Ctrl-C stopped the answer.
     #[error("interrupted")]
     Interrupted,
@@ -110,7 +113,7 @@ pub(crate) fn usage(refusal: &clap::Error) -> ExitCode {
         let _ = refusal.print();
         return ExitCode::SUCCESS;
     }
-    write_line(&format!("error: {}", reason(refusal)));
+    log::line(&format!("error: {}", reason(refusal)));
     ExitCode::from(2)
 }
 
@@ -131,7 +134,7 @@ pub(crate) fn reason(refusal: &clap::Error) -> String {
 
 /// Ends the process over an error that came before the log was there.
 pub(crate) fn early(error: &anyhow::Error) -> ExitCode {
-    write_line(&format!("error: {}", one_line(error)));
+    log::line(&format!("error: {}", one_line(error)));
     ExitCode::from(code(error))
 }
 
@@ -148,14 +151,9 @@ pub(crate) fn report(error: &anyhow::Error, log: &LogArgs) -> ExitCode {
     if log.is_json() {
         tracing::error!(exit_code = code, "{message}");
     } else {
-        write_line(&format!("error: {message}"));
+        log::line(&format!("error: {message}"));
     }
     ExitCode::from(code)
-}
-
-#[allow(clippy::print_stderr, reason = "the one line that stands outside the log")]
-fn write_line(line: &str) {
-    eprintln!("{line}");
 }
 
 /// The error and its causes, each said once, on one line.
@@ -233,6 +231,7 @@ fn of_failure(failure: &Failure) -> u8 {
         Failure::Device { .. } => 7,
         Failure::Request(_) => 8,
         Failure::Different(_) => 11,
+        Failure::Unsound(_) => 4,
         Failure::Interrupted => INTERRUPTED,
     }
 }

@@ -8,6 +8,7 @@ mod deploy;
 mod eval;
 mod gpu;
 mod inspect;
+mod log;
 mod program;
 mod pull;
 mod receipts;

@@ -8,6 +8,7 @@ mod recorder;
 mod vllm;
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axum::extract::State;
@@ -44,6 +45,7 @@ struct Inner {
     uptime: Gauge,
     resident_set: IntGauge,
     connections: IntGauge,
+    lost_log_lines: IntCounter,
     memory: IntGaugeVec,
     vram: IntGauge,
     ready: IntGauge,
@@ -82,6 +84,10 @@ impl Inner {
                 "Bytes of the process in the host's memory",
             )?,
             connections: gauge("worker_http_connections", "Open connections")?,
+            lost_log_lines: add(
+                r,
+                IntCounter::new("worker_log_lines_lost_total", "Lines of the log that could not be written")?,
+            )?,
             memory: add(r, IntGaugeVec::new(memory, &["purpose"])?)?,
             vram: gauge("worker_vram_bytes", "Bytes of the GPU's memory held for the model; 0 on a CPU")?,
             ready: gauge("worker_ready", "1 while requests are taken, else 0")?,
@@ -141,6 +147,7 @@ impl Metrics {
         let _one_at_a_time = inner.reading.lock().unwrap_or_else(PoisonError::into_inner);
         inner.uptime.set(app.began().elapsed().as_secs_f64());
         inner.ready.set(i64::from(app.phase() == Phase::Ready));
+        vllm::catch_up(&inner.lost_log_lines, app.options().lost_log_lines.load(Ordering::Relaxed));
         if let Some(bytes) = resident_set() {
             inner.resident_set.set(bytes);
         }

@@ -27,7 +27,7 @@ use crate::config::ConfigArgs;
 use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
 use crate::interrupt::{self, Watch};
-use crate::log::LogArgs;
+use crate::log::{self, LogArgs};
 
 /// For answers to be cut off and their last events to be sent, at a second Ctrl-C.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -222,6 +222,7 @@ impl Args {
             limits,
             security: self.security.open()?,
             drain_timeout: Duration::from_secs(self.drain_timeout_sec),
+            lost_log_lines: log::n_lost(),
             ..ServerOptions::default()
         })
     }

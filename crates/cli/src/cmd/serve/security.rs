@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -13,6 +14,9 @@ use crate::exit::Failure;
 
 /// The most bytes of a file of keys.
 const MAX_BYTES: u64 = 4 << 20;
+
+/// The variable of `--api-key`.
+const API_KEY: &str = "WORKER_ORCD_API_KEY";
 
 /// The flags.
 #[derive(clap::Args, Clone, Debug)]
@@ -94,7 +98,11 @@ impl SecurityArgs {
     /// Reads what the flags name.
     pub(super) fn open(&self) -> anyhow::Result<Security> {
         let tls = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
+            (Some(certificate), Some(key)) => {
+                let tls = Tls::open(certificate, key)?;
+                warn_of_readers(key);
+                Some(tls)
+            }
             _ => None,
         };
         Ok(Security {
@@ -113,8 +121,12 @@ impl SecurityArgs {
             keys = Keys::one(key).map_err(|error| Failure::Usage(format!("--api-key: {error}")))?;
         }
         if let Some(path) = &self.api_key_file {
+            warn_of_readers(path);
             let refuse = |error| Failure::Usage(format!("{}: {error}", path.display()));
             keys = keys.and(Keys::parse(&read(path)?).map_err(refuse)?).map_err(refuse)?;
+        }
+        if self.api_key.is_none() && std::env::var_os(API_KEY).is_some_and(|key| key.is_empty()) {
+            tracing::warn!("{API_KEY} is empty, so it sets no key");
         }
         if keys.n_short() > 0 {
             tracing::warn!(n_short = keys.n_short(), "API keys under 16 characters can be guessed");
@@ -162,4 +174,12 @@ fn read(path: &Path) -> anyhow::Result<String> {
         .into());
     }
     Ok(text)
+}
+
+/// Says so where every user of the machine can read a secret file.
+fn warn_of_readers(path: &Path) {
+    let mode = std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
+    if mode & 0o004 != 0 {
+        tracing::warn!(mode = format_args!("{:04o}", mode & 0o7777), "all users can read {}", path.display());
+    }
 }
