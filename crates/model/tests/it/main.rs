@@ -1,6 +1,7 @@
 //! Golden files with one thing changed: what a model's metadata and tensors may not say, and the words in which it is refused.
 
 mod complete;
+mod sparse;
 mod yarn;
 
 use expect_test::{Expect, expect};
