@@ -14,6 +14,7 @@
 //! | 9    | the GPU or its driver failed while it was in use               |
 //! | 10   | a model could not be fetched: network, refusal or wrong hash   |
 //! | 11   | a receipt is not what comes from this model                    |
+//! | 12   | the model's file was cut short or written to while in use      |
 //! | 130  | interrupted by Ctrl-C                                          |
 
 use std::io;
@@ -34,13 +35,16 @@ use crate::memory::Needed;
 /// What `--help` says about exit codes.
 pub(crate) const HELP: &str = "Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 file not found or unreadable, \
     4 invalid model file, 5 unsupported model or tokenizer, 6 insufficient memory, 7 device not available, \
-    8 invalid request, 9 GPU failure, 10 fetching failed, 11 another answer than the receipt's, 130 interrupted.";
+    8 invalid request, 9 GPU failure, 10 fetching failed, 11 another answer than the receipt's, 12 model file changed in use, 130 interrupted.";
 
 /// Exit code of a process that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Exit code where a GPU or its driver failed while it was in use.
 const GPU_FAILED: u8 = 9;
+
+/// Exit code where the model's file changed while it was in use.
+const MODEL_LOST: u8 = 12;
 
 /// Reasons to end that arise in this crate.
 #[derive(Debug, Error)]
@@ -218,6 +222,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     Some(match error {
         ExecutorError::InsufficientMemory { .. } => 6,
         ExecutorError::Device(_) => GPU_FAILED,
+        ExecutorError::ModelLost(_) => MODEL_LOST,
         ExecutorError::Batch { .. } | ExecutorError::Ticket(_) => 1,
     })
 }
@@ -257,6 +262,7 @@ fn of_hub(error: &HubError) -> u8 {
 
 fn of_gguf(error: &GgufError) -> u8 {
     match error {
+        GgufError::Lock { .. } => 6,
         GgufError::Io { .. } | GgufError::NotAFile { .. } => 3,
         GgufError::File { error, .. } => of_gguf(error),
         GgufError::TensorType { .. } => 5,
@@ -284,6 +290,8 @@ fn of_engine(error: &EngineError) -> u8 {
     match error {
         EngineError::Request { .. } | EngineError::NothingAllowed { .. } | EngineError::Constraint(_) => 8,
         EngineError::Device(_) | EngineError::NotResident => GPU_FAILED,
+        EngineError::ModelLost(_) => MODEL_LOST,
+        EngineError::NotNumbers { .. } => 4,
         EngineError::Busy { .. }
         | EngineError::Stalled { .. }
         | EngineError::Failed(_)
@@ -318,6 +326,10 @@ mod tests {
                 .map(|error| code(&error)),
             [9, 9, 9]
         );
+        let lost = || "m.gguf: cut short".to_owned();
+        let lost =
+            [anyhow::Error::from(ExecutorError::ModelLost(lost())), EngineError::ModelLost(lost()).into()];
+        assert_eq!(lost.map(|error| code(&error)), [12, 12]);
         let panic = EngineError::Failed("panic: x".to_owned());
         assert_eq!(code(&panic.into()), 1);
     }

@@ -24,7 +24,11 @@ static SINK: OnceLock<Sink> = OnceLock::new();
 fn sink() -> &'static Sink {
     SINK.get_or_init(|| {
         Sink::spawn(std::io::stderr(), |n_lost| {
-            tracing::warn!(event = "log_lost", n_lost, "lines of the log were lost: stderr could not be written");
+            tracing::warn!(
+                event = "log_lost",
+                n_lost,
+                "lines of the log were lost: stderr could not be written"
+            );
         })
     })
 }

@@ -234,7 +234,7 @@ impl Sequence {
     pub(crate) fn take(&mut self, sampled: Sampled, now: Instant) -> Option<Event> {
         if !sampled.is_choice() {
             let position = self.request.prompt.len() + self.n_generated;
-            return Some(Event::Error(EngineError::NothingAllowed { position }));
+            return Some(Event::Error(self.no_choice(position)));
         }
         self.n_generated += 1;
         self.first_token.get_or_insert(now);
@@ -247,6 +247,16 @@ impl Sequence {
         }
         self.outbox.send(Event::Token(sampled));
         (self.n_generated == self.request.max_tokens).then(|| self.end(EndReason::Length, now))
+    }
+
+    /// Whose fault it is that no token could be chosen.
+    fn no_choice(&self, position: usize) -> EngineError {
+        let bans = self.params.logit_bias.iter().any(|&(_, bias)| bias == f32::NEG_INFINITY);
+        if bans || self.constraint.is_some() {
+            return EngineError::NothingAllowed { position };
+        }
+        tracing::error!(position, "the model's logits are not numbers");
+        EngineError::NotNumbers { position }
     }
 
     /// The terminal event for ending now.

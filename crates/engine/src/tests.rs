@@ -253,8 +253,17 @@ fn a_row_that_allows_no_token_fails_its_request_alone() {
     (0..4).for_each(|_| core.step().unwrap());
     let second = enqueue(&mut core, EngineRequest::greedy([1], 20));
     run_until_idle(&mut core);
-    assert_eq!(reason(&drain(first)), Err(EngineError::NothingAllowed { position: 4 }));
+    assert_eq!(reason(&drain(first)), Err(EngineError::NotNumbers { position: 4 }));
     assert_eq!(reason(&drain(second)), Ok(EndReason::Length));
+    // A request that bans tokens may have banned the last.
+    let fake = Fake::new(LIMITS).fault(Fault::Broken(1));
+    let mut core = Core::new(Box::new(fake), EngineOptions::default());
+    let mut request = EngineRequest::greedy([1], 20);
+    request.params.logit_bias.push((7, f32::NEG_INFINITY));
+    let banning = enqueue(&mut core, request);
+    run_until_idle(&mut core);
+    let error = reason(&drain(banning)).unwrap_err();
+    assert!(matches!(error, EngineError::NothingAllowed { .. }), "{error}");
 }
 
 #[test]

@@ -44,8 +44,7 @@ impl Sink {
             Shared { queue: Mutex::default(), changed: Condvar::new(), n_lost: Arc::new(AtomicU64::new(0)) };
         let sink = Sink(Arc::new(shared));
         let of_thread = sink.clone();
-        let spawned =
-            thread::Builder::new().name("log".to_owned()).spawn(move || of_thread.run(out, notice));
+        let spawned = thread::Builder::new().name("log".to_owned()).spawn(move || of_thread.run(out, notice));
         if spawned.is_err() {
             sink.lock().is_closed = true;
         }

@@ -112,5 +112,9 @@ fn exit_codes_do_not_depend_on_stderr() {
     assert_eq!(code(&run), Some(0));
     // The last line is there although a thread of its own writes it.
     let missing = worker(&["inspect", "/nonexistent.gguf"]);
-    assert!(missing.stderr.starts_with("error: ") && missing.stderr.lines().count() == 1, "{}", missing.stderr);
+    assert!(
+        missing.stderr.starts_with("error: ") && missing.stderr.lines().count() == 1,
+        "{}",
+        missing.stderr
+    );
 }

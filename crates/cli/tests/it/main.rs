@@ -9,6 +9,7 @@ mod eval;
 mod gpu;
 mod inspect;
 mod log;
+mod model_file;
 mod program;
 mod pull;
 mod receipts;

@@ -83,19 +83,19 @@ impl Server {
         finish(self.open(method, path, body))
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
     }
 
     /// Waits until it says this.
-    fn says(&self, text: &str) {
+    pub(crate) fn says(&self, text: &str) {
         while !self.said.lock().unwrap().contains(text) {
             thread::sleep(Duration::from_millis(10));
         }
     }
 
     /// The exit code and the log, once it has ended.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let began = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
             if began.elapsed() > Duration::from_secs(60) {
@@ -171,7 +171,7 @@ fn job(id: &str, max_tokens: usize) -> Value {
 }
 
 /// A model that, at temperature 0, never says that its answer is over.
-const ENDLESS: &str = "qwen2-q4_k_m.gguf";
+pub(crate) const ENDLESS: &str = "qwen2-q4_k_m.gguf";
 
 fn endless(id: &str, max_tokens: usize) -> Value {
     json!({"job_id": id, "prompt": "a", "max_tokens": max_tokens, "temperature": 0})
