@@ -49,7 +49,7 @@ fn parts_of_two_models_are_told_apart() {
             writer.set(*key, *value);
         }
         writer.set("split.no", no).set("split.count", 2u32).set("split.tensors.count", n_tensors);
-        writer.tensor(&format!("t{no}"), Format::F32, &[2], vec![0; 8]);
+        writer.tensor(format!("t{no}"), Format::F32, &[2], vec![0; 8]);
         writer.to_bytes().unwrap()
     };
     let check = |second: Vec<u8>, expect: Expect| {
