@@ -32,7 +32,7 @@ pub enum EngineError {
         /// Position in the sequence.
         position: usize,
     },
-    /// The logits left no token to choose though the request masked and banned none: the model or the device is broken, not the request. Others
+    /// The logits left no token to choose though the request cannot have excluded all of them: the model or the device is broken, not the request. Others
     /// may be answered; a retry does not help here.
     #[error("the model gives no token a probability at position {position}: its logits are not numbers")]
     NotNumbers {

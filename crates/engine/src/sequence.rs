@@ -23,6 +23,7 @@ pub(crate) struct Waiting {
     pub(crate) request: EngineRequest,
     /// The request's.
     constraint: Option<Guarded>,
+    n_vocab: usize,
     outbox: Outbox,
     submitted: Instant,
 }
@@ -31,7 +32,7 @@ impl Waiting {
     /// A request that was checked against these limits.
     pub(crate) fn new(mut request: EngineRequest, outbox: Outbox, limits: &Limits) -> Waiting {
         let constraint = request.constraint.take().map(|inner| Guarded::new(inner, limits.n_vocab));
-        Waiting { request, constraint, outbox, submitted: Instant::now() }
+        Waiting { request, constraint, n_vocab: limits.n_vocab, outbox, submitted: Instant::now() }
     }
 
     /// Why it should not run any more, if so.
@@ -57,6 +58,7 @@ impl Waiting {
 pub(crate) struct Sequence {
     pages: Pages,
     pub(crate) slot: SlotId,
+    n_vocab: usize,
     request: EngineRequest,
     params: Arc<SamplingParams>,
     /// Used until `min_tokens` tokens are there.
@@ -97,7 +99,7 @@ impl Sequence {
         let now = Instant::now();
         let scope = waiting.request.cache_scope.filter(|_| shares);
         let branch = scope.map(|scope| Branch { scope, tip: NodeId::ROOT, n_page: 0, closed: false });
-        let Waiting { request, constraint, outbox, submitted } = waiting;
+        let Waiting { request, constraint, n_vocab, outbox, submitted } = waiting;
         outbox.send(Event::Started { queue: now - submitted });
         Sequence {
             pages,
@@ -108,6 +110,7 @@ impl Sequence {
             branch,
             follows: None,
             n_cached: 0,
+            n_vocab,
             request,
             n_submitted: 0,
             n_generated: 0,
@@ -249,10 +252,10 @@ impl Sequence {
         (self.n_generated == self.request.max_tokens).then(|| self.end(EndReason::Length, now))
     }
 
-    /// Whose fault it is that no token could be chosen.
+    /// Whose fault it is that no token could be chosen: the request's where it may have excluded all of them.
     fn no_choice(&self, position: usize) -> EngineError {
-        let bans = self.params.logit_bias.iter().any(|&(_, bias)| bias == f32::NEG_INFINITY);
-        if bans || self.constraint.is_some() {
+        let params = self.params_before_min.as_ref().unwrap_or(&self.params);
+        if self.constraint.is_some() || banned(params).len() >= self.n_vocab {
             return EngineError::NothingAllowed { position };
         }
         tracing::error!(position, "the model's logits are not numbers");
@@ -289,11 +292,16 @@ impl Sequence {
 
 /// Whether a mask allows a token that these parameters do not ban.
 fn leaves_a_choice(mask: &TokenMask, params: &SamplingParams) -> bool {
+    constraint::allows_beyond(mask, &banned(params))
+}
+
+/// The ids that parameters exclude, in order, each once.
+fn banned(params: &SamplingParams) -> Vec<u32> {
     let banned = params.logit_bias.iter().filter(|&&(_, bias)| bias == f32::NEG_INFINITY);
     let mut banned: Vec<u32> = banned.map(|&(id, _)| id).collect();
     banned.sort_unstable();
     banned.dedup();
-    constraint::allows_beyond(mask, &banned)
+    banned
 }
 
 fn verdict(outbox: &Outbox, deadline: Option<Instant>, now: Instant) -> Option<EndReason> {
