@@ -283,12 +283,13 @@ mod guard {
         if code > 0 && SLOTS.iter().any(|slot| mend(slot, address)) {
             return;
         }
-        // SAFETY: what the kernel gave as the action before, or the default; both are valid. The fault then comes again and meets it; a signal
-        // that was sent does not, so it is raised once more and delivered on return. Both calls are safe in a handler.
+        // SAFETY: what the kernel gave as the action before, or a zeroed sigaction, which is the default; both are valid. A fault then comes
+        // again and meets it. A signal that was sent does not, so it is raised once more and delivered on return, to the default action: the
+        // handler of Rust's runtime, which is the one before, would take it for a fault that comes again. Both calls are safe in a handler.
         unsafe {
             let default = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
-            let before = BEFORE.get().and_then(|before| before.as_ref().ok()).unwrap_or(&default);
-            libc::sigaction(signal, before, ptr::null_mut());
+            let before = BEFORE.get().and_then(|before| before.as_ref().ok()).filter(|_| code > 0);
+            libc::sigaction(signal, before.unwrap_or(&default), ptr::null_mut());
             if code <= 0 {
                 libc::raise(signal);
             }

@@ -121,3 +121,10 @@ fn the_same_answer_comes_from_memory_and_locked() {
     assert_eq!(run(&["--no-mmap", "--mlock"]), run(&[]));
     assert_eq!(run(&["--mlock"]), run(&[]));
 }
+
+#[test]
+fn a_bus_error_that_is_not_of_the_file_ends_the_process() {
+    let server = Server::ready(&golden("llama-q4_0.gguf"), &[]);
+    server.signal("-BUS");
+    assert_eq!(server.end().0, None);
+}
