@@ -6,7 +6,7 @@
 //! | 1    | internal error                                                 |
 //! | 2    | wrong usage of the command line                                |
 //! | 3    | a file is not there, or cannot be read or written              |
-//! | 4    | the model file is invalid                                      |
+//! | 4    | the model file is invalid, or its logits are not numbers       |
 //! | 5    | the model or its tokenizer is of a kind that is not supported  |
 //! | 6    | insufficient memory on the device                              |
 //! | 7    | the device is not available                                    |
@@ -14,6 +14,7 @@
 //! | 9    | the GPU or its driver failed while it was in use               |
 //! | 10   | a model could not be fetched: network, refusal or wrong hash   |
 //! | 11   | a receipt is not what comes from this model                    |
+//! | 12   | the model's file was cut short or written to while in use      |
 //! | 130  | interrupted by Ctrl-C                                          |
 
 use std::io;
@@ -28,19 +29,22 @@ use thiserror::Error;
 use tokenizer::TokenizerError;
 use worker::{EngineError, WorkerError};
 
-use crate::log::LogArgs;
+use crate::log::{self, LogArgs};
 use crate::memory::Needed;
 
 /// What `--help` says about exit codes.
 pub(crate) const HELP: &str = "Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 file not found or unreadable, \
     4 invalid model file, 5 unsupported model or tokenizer, 6 insufficient memory, 7 device not available, \
-    8 invalid request, 9 GPU failure, 10 fetching failed, 11 another answer than the receipt's, 130 interrupted.";
+    8 invalid request, 9 GPU failure, 10 fetching failed, 11 another answer than the receipt's, 12 model file changed in use, 130 interrupted.";
 
 /// Exit code of a process that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Exit code where a GPU or its driver failed while it was in use.
 const GPU_FAILED: u8 = 9;
+
+/// Exit code where the model's file changed while it was in use.
+const MODEL_LOST: u8 = 12;
 
 /// Reasons to end that arise in this crate.
 #[derive(Debug, Error)]
@@ -83,6 +87,9 @@ pub(crate) enum Failure {
     /// What came is not what a receipt says.
     #[error("{0}")]
     Different(String),
+    /// What the model computes is no number.
+    #[error("{0}")]
+    Unsound(String),
     /// Ctrl-C stopped the answer.
     #[error("interrupted")]
     Interrupted,
@@ -110,7 +117,7 @@ pub(crate) fn usage(refusal: &clap::Error) -> ExitCode {
         let _ = refusal.print();
         return ExitCode::SUCCESS;
     }
-    write_line(&format!("error: {}", reason(refusal)));
+    log::line(&format!("error: {}", reason(refusal)));
     ExitCode::from(2)
 }
 
@@ -131,7 +138,7 @@ pub(crate) fn reason(refusal: &clap::Error) -> String {
 
 /// Ends the process over an error that came before the log was there.
 pub(crate) fn early(error: &anyhow::Error) -> ExitCode {
-    write_line(&format!("error: {}", one_line(error)));
+    log::line(&format!("error: {}", one_line(error)));
     ExitCode::from(code(error))
 }
 
@@ -148,14 +155,9 @@ pub(crate) fn report(error: &anyhow::Error, log: &LogArgs) -> ExitCode {
     if log.is_json() {
         tracing::error!(exit_code = code, "{message}");
     } else {
-        write_line(&format!("error: {message}"));
+        log::line(&format!("error: {message}"));
     }
     ExitCode::from(code)
-}
-
-#[allow(clippy::print_stderr, reason = "the one line that stands outside the log")]
-fn write_line(line: &str) {
-    eprintln!("{line}");
 }
 
 /// The error and its causes, each said once, on one line.
@@ -220,6 +222,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     Some(match error {
         ExecutorError::InsufficientMemory { .. } => 6,
         ExecutorError::Device(_) => GPU_FAILED,
+        ExecutorError::ModelLost(_) => MODEL_LOST,
         ExecutorError::Batch { .. } | ExecutorError::Ticket(_) => 1,
     })
 }
@@ -233,6 +236,7 @@ fn of_failure(failure: &Failure) -> u8 {
         Failure::Device { .. } => 7,
         Failure::Request(_) => 8,
         Failure::Different(_) => 11,
+        Failure::Unsound(_) => 4,
         Failure::Interrupted => INTERRUPTED,
     }
 }
@@ -258,6 +262,7 @@ fn of_hub(error: &HubError) -> u8 {
 
 fn of_gguf(error: &GgufError) -> u8 {
     match error {
+        GgufError::Lock { .. } => 6,
         GgufError::Io { .. } | GgufError::NotAFile { .. } => 3,
         GgufError::File { error, .. } => of_gguf(error),
         GgufError::TensorType { .. } => 5,
@@ -288,6 +293,8 @@ fn of_engine(error: &EngineError) -> u8 {
     match error {
         EngineError::Request { .. } | EngineError::NothingAllowed { .. } | EngineError::Constraint(_) => 8,
         EngineError::Device(_) | EngineError::NotResident => GPU_FAILED,
+        EngineError::ModelLost(_) => MODEL_LOST,
+        EngineError::NotNumbers { .. } => 4,
         EngineError::Busy { .. }
         | EngineError::Stalled { .. }
         | EngineError::Failed(_)
@@ -322,6 +329,10 @@ mod tests {
                 .map(|error| code(&error)),
             [9, 9, 9]
         );
+        let lost = || "m.gguf: cut short".to_owned();
+        let lost =
+            [anyhow::Error::from(ExecutorError::ModelLost(lost())), EngineError::ModelLost(lost()).into()];
+        assert_eq!(lost.map(|error| code(&error)), [12, 12]);
         let panic = EngineError::Failed("panic: x".to_owned());
         assert_eq!(code(&panic.into()), 1);
     }

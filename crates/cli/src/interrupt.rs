@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::exit;
+use crate::{exit, log};
 
 type Stop = Box<dyn Fn() + Send>;
 
@@ -27,6 +27,7 @@ pub(crate) fn install() -> anyhow::Result<()> {
 
 /// Ends the process with the exit code of Ctrl-C.
 pub(crate) fn end() {
+    log::flush();
     std::process::exit(exit::INTERRUPTED.into())
 }
 

@@ -1,11 +1,54 @@
 //! Where do messages go? To stderr, as text for people or as one JSON object a line; stdout carries results alone.
 //!
+//! A thread of its own writes them ([`Sink`]): a stderr that cannot be written loses lines, and changes neither answers nor exit codes.
 //! Prompts and answers are never logged: lengths and a hash at most.
 
+mod sink;
+
 use std::io::IsTerminal;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
+
+use self::sink::Sink;
+
+/// For the last lines to be written, at the end of the process.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What writes to stderr. One for the process, as stderr is.
+static SINK: OnceLock<Sink> = OnceLock::new();
+
+fn sink() -> &'static Sink {
+    SINK.get_or_init(|| {
+        Sink::spawn(std::io::stderr(), |n_lost| {
+            tracing::warn!(
+                event = "log_lost",
+                n_lost,
+                "lines of the log were lost: stderr could not be written"
+            );
+        })
+    })
+}
+
+/// Writes a line that stands outside the log, in turn with the log's.
+pub(crate) fn line(text: &str) {
+    sink().push(format!("{text}\n").as_bytes());
+}
+
+/// Waits for what was said to be written, but not for long: the process is about to end.
+pub(crate) fn flush() {
+    if let Some(sink) = SINK.get() {
+        sink.flush(LAST_WORDS);
+    }
+}
+
+/// How many lines were lost since the start; the number goes on changing.
+pub(crate) fn n_lost() -> Arc<AtomicU64> {
+    sink().n_lost()
+}
 
 /// The flags every command takes.
 #[derive(Args, Clone, Copy, Debug)]
@@ -41,8 +84,9 @@ impl LogArgs {
         !self.is_json() && self.quiet == 0 && std::io::stderr().is_terminal()
     }
 
-    /// Starts the log for this process.
+    /// Starts the log for this process. What a panic says goes there too.
     pub(crate) fn start(&self) {
+        std::panic::set_hook(Box::new(|panic| line(&panic.to_string())));
         let level = match (self.quiet, self.verbose) {
             (0, 0) => LevelFilter::INFO,
             (0, 1) => LevelFilter::DEBUG,
@@ -50,7 +94,7 @@ impl LogArgs {
             (1, _) => LevelFilter::WARN,
             (_, _) => LevelFilter::ERROR,
         };
-        let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
+        let log = tracing_subscriber::fmt().with_writer(|| sink().clone()).with_max_level(level);
         match self.log {
             LogFormat::Text => {
                 log.with_ansi(std::io::stderr().is_terminal()).without_time().with_target(false).init();

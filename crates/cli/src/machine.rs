@@ -1,6 +1,6 @@
 //! What does this machine have? Cores, and memory for this process in bytes.
 //!
-//! Sources: `/proc/meminfo` (MemAvailable), `/proc/self/status` (VmRSS, VmHWM), cgroup v2 (`memory.max`, `memory.current`)
+//! Sources: `/proc/meminfo` (MemAvailable), `/proc/self/status` (VmRSS, VmHWM, VmSize), `/proc/self/limits`, cgroup v2 (`memory.max`, `memory.current`)
 //! and v1 (`memory.limit_in_bytes`, `memory.usage_in_bytes`), `/proc/cpuinfo` for physical cores. Elsewhere than on Linux
 //! these answer `None` and nothing is refused on their account.
 
@@ -36,8 +36,28 @@ fn physical_cores(cpuinfo: &str) -> Option<usize> {
     (!cores.is_empty()).then_some(cores.len())
 }
 
-/// Bytes this process can still take without swapping or meeting its cgroup's limit; the smaller of the two.
+/// Bytes this process can still take without swapping or meeting its cgroup's limit or its own; the smallest of these.
 pub(crate) fn memory_free() -> Option<u64> {
+    match (memory_of_system(), address_space_free()) {
+        (Some(system), Some(own)) => Some(system.min(own)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// What `ulimit -v` leaves of the address space. Source: proc(5), `/proc/self/limits`.
+fn address_space_free() -> Option<u64> {
+    let limit = limit_of(&fs::read_to_string("/proc/self/limits").ok()?, "Max address space")?;
+    let used = kib_field(&fs::read_to_string("/proc/self/status").ok()?, "VmSize:")?;
+    Some(limit.saturating_sub(used))
+}
+
+/// A soft limit; `None` for none.
+fn limit_of(limits: &str, name: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn memory_of_system() -> Option<u64> {
     let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| kib_field(&text, "MemAvailable:"));
     let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| cgroup_free(&text));
     match (system, group) {
@@ -140,5 +160,14 @@ mod tests {
             Some(16_777_216)
         );
         assert_eq!(kib_field("MemTotal:  9 kB\n", "MemAvailable:"), None);
+    }
+
+    #[test]
+    fn a_limit_is_its_soft_value_or_none() {
+        let limits = |soft: &str| {
+            format!("Max cpu time  unlimited  unlimited  s\nMax address space  {soft}  unlimited  bytes\n")
+        };
+        assert_eq!(limit_of(&limits("8589934592"), "Max address space"), Some(8 << 30));
+        assert_eq!(limit_of(&limits("unlimited"), "Max address space"), None);
     }
 }

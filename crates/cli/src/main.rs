@@ -39,6 +39,12 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    let code = run();
+    log::flush();
+    code
+}
+
+fn run() -> ExitCode {
     let (command, environment) = (Cli::command(), std::env::vars_os().collect::<Vec<_>>());
     let args = with_command(std::env::args_os().collect());
     let layered = match config::parse(&command, args, &environment, &config::read) {

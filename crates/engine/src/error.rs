@@ -32,6 +32,13 @@ pub enum EngineError {
         /// Position in the sequence.
         position: usize,
     },
+    /// The logits left no token to choose though the request cannot have excluded all of them: the model or the device is broken, not the request. Others
+    /// may be answered; a retry does not help here.
+    #[error("the model gives no token a probability at position {position}: its logits are not numbers")]
+    NotNumbers {
+        /// Position in the sequence.
+        position: usize,
+    },
     /// The request's constraint failed, panicked or gave a mask of another vocabulary; no other request is affected. A retry does not help.
     #[error("the request's constraint failed: {0}")]
     Constraint(String),
@@ -51,6 +58,10 @@ pub enum EngineError {
     /// once the program is started anew.
     #[error("the model is not wholly in the device's own memory any more")]
     NotResident,
+    /// The model's file was cut short or written to while it was in use; this engine accepts nothing more. A retry helps elsewhere, or once the
+    /// program is started anew.
+    #[error("MODEL_LOST: {0}")]
+    ModelLost(String),
     /// The engine failed for another reason, such as a panic; it accepts nothing more. Such a fault is the program's and not the request's, so
     /// a retry may help elsewhere, or once the program is started anew.
     #[error("the engine failed: {0}")]
@@ -65,13 +76,15 @@ impl EngineError {
     #[must_use]
     pub fn is_retriable(&self) -> bool {
         match self {
-            EngineError::Request { .. } | EngineError::NothingAllowed { .. } | EngineError::Constraint(_) => {
-                false
-            }
+            EngineError::Request { .. }
+            | EngineError::NothingAllowed { .. }
+            | EngineError::NotNumbers { .. }
+            | EngineError::Constraint(_) => false,
             EngineError::Busy { .. }
             | EngineError::Device(_)
             | EngineError::Stalled { .. }
             | EngineError::NotResident
+            | EngineError::ModelLost(_)
             | EngineError::Failed(_)
             | EngineError::Stopped => true,
         }
@@ -92,6 +105,7 @@ impl From<ExecutorError> for EngineError {
     fn from(error: ExecutorError) -> EngineError {
         match error {
             ExecutorError::Device(text) => EngineError::Device(text),
+            ExecutorError::ModelLost(text) => EngineError::ModelLost(text),
             other => EngineError::Failed(other.to_string()),
         }
     }

@@ -261,7 +261,7 @@ impl Sequence {
     pub(crate) fn take(&mut self, sampled: Sampled, now: Instant) -> Option<Event> {
         let position = self.request.prompt.len() + self.n_collected;
         if !sampled.is_choice() {
-            return Some(Event::Error(EngineError::NothingAllowed { position }));
+            return Some(Event::Error(self.no_choice(position)));
         }
         let token = sampled.token;
         let known = self.answer.tokens.get(self.n_collected).copied();
@@ -286,6 +286,16 @@ impl Sequence {
         (self.n_collected == self.request.max_tokens).then(|| self.end(EndReason::Length, now))
     }
 
+    /// Whose fault it is that no token could be chosen: the request's where it may have excluded all of them.
+    fn no_choice(&self, position: usize) -> EngineError {
+        let params = self.params_before_min.as_ref().unwrap_or(&self.params);
+        if self.constraint.is_some() || banned(params).len() >= self.n_vocab {
+            return EngineError::NothingAllowed { position };
+        }
+        tracing::error!(position, "the model's logits are not numbers");
+        EngineError::NotNumbers { position }
+    }
+
     /// The terminal event for ending now.
     pub(crate) fn end(&mut self, reason: EndReason, now: Instant) -> Event {
         self.answer.n_cached.get_or_insert(self.n_cached);
@@ -307,9 +317,14 @@ impl Sequence {
 
 /// Whether a mask allows a token that these parameters do not ban.
 fn leaves_a_choice(mask: &TokenMask, params: &SamplingParams) -> bool {
+    constraint::allows_beyond(mask, &banned(params))
+}
+
+/// The ids that parameters exclude, in order, each once.
+fn banned(params: &SamplingParams) -> Vec<u32> {
     let banned = params.logit_bias.iter().filter(|&&(_, bias)| bias == f32::NEG_INFINITY);
     let mut banned: Vec<u32> = banned.map(|&(id, _)| id).collect();
     banned.sort_unstable();
     banned.dedup();
-    constraint::allows_beyond(mask, &banned)
+    banned
 }

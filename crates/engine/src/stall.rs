@@ -45,7 +45,15 @@ pub(crate) struct CallClock {
     after: Option<Duration>,
     /// [`IDLE`], [`GIVEN_UP`], or the time of the call's beginning times 8, plus its index in [`Call::ALL`] plus 1.
     state: AtomicU64,
+    /// For how long the process was stopped, as far as the watchdog noticed. In nanoseconds.
+    frozen: AtomicU64,
 }
+
+/// The watchdog wakes at least this often, so that it notices when the process was stopped.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Waking later than this is not the system's load: the process did not run.
+const OVERSLEPT: Duration = Duration::from_secs(2);
 
 const IDLE: u64 = 0;
 /// Stays.
@@ -53,12 +61,12 @@ const GIVEN_UP: u64 = u64::MAX;
 
 impl CallClock {
     pub(crate) fn new(after: Option<Duration>) -> CallClock {
-        CallClock { start: Instant::now(), after, state: AtomicU64::new(IDLE) }
+        CallClock { start: Instant::now(), after, state: AtomicU64::new(IDLE), frozen: AtomicU64::new(0) }
     }
 
     /// Makes a call; an error where it lasted so long that the engine was given up meanwhile, or had been before.
     pub(crate) fn call<T>(&self, call: Call, f: impl FnOnce() -> T) -> Result<T, EngineError> {
-        let nanos = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX / 16);
+        let nanos = u64::try_from(self.now().as_nanos()).unwrap_or(u64::MAX / 16);
         let mine = nanos.min(u64::MAX / 16) * 8 + call as u64 + 1;
         let swap = |from, to| self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
         let began = swap(IDLE, mine);
@@ -75,6 +83,25 @@ impl CallClock {
         let _given_up = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, still_there);
     }
 
+    /// Time since the clock was made in which the process ran.
+    fn now(&self) -> Duration {
+        self.start.elapsed().saturating_sub(Duration::from_nanos(self.frozen.load(Ordering::Acquire)))
+    }
+
+    /// The watchdog meant to sleep for `wait` and slept for `slept`: what is far beyond that, nobody ran.
+    fn woke(&self, wait: Duration, slept: Duration) {
+        let beyond = slept.saturating_sub(wait);
+        if beyond > OVERSLEPT {
+            tracing::warn!(
+                seconds = beyond.as_secs_f64(),
+                "the process was stopped; calls are given that time"
+            );
+            let nanos = u64::try_from(beyond.as_nanos()).unwrap_or(u64::MAX);
+            let sum = |frozen: u64| Some(frozen.saturating_add(nanos));
+            let _always = self.frozen.fetch_update(Ordering::AcqRel, Ordering::Acquire, sum);
+        }
+    }
+
     fn error(&self, call: Call) -> EngineError {
         EngineError::Stalled { call: call.name(), after: self.after.unwrap_or_default() }
     }
@@ -84,7 +111,7 @@ impl CallClock {
         let state = self.state.load(Ordering::Acquire);
         let index = usize::try_from(state % 8).ok().and_then(|n| n.checked_sub(1));
         let Some(&call) = index.and_then(|index| Call::ALL.get(index)) else { return Ok(after / 4) };
-        let lasts = self.start.elapsed().saturating_sub(Duration::from_nanos(state / 8));
+        let lasts = self.now().saturating_sub(Duration::from_nanos(state / 8));
         if lasts < after {
             return Ok(after - lasts);
         }
@@ -104,12 +131,14 @@ pub(crate) fn watch(
     let Some(after) = clock.after else { return Ok(()) };
     let watch = move || {
         loop {
-            match clock.look(after) {
-                Ok(wait) => match alive.recv_timeout(wait.max(Duration::from_millis(1))) {
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
-                },
+            let wait = match clock.look(after) {
+                Ok(wait) => wait.clamp(Duration::from_millis(1), TICK),
                 Err(error) => return give_up(error),
+            };
+            let began = Instant::now();
+            match alive.recv_timeout(wait) {
+                Err(RecvTimeoutError::Timeout) => clock.woke(wait, began.elapsed()),
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     };
@@ -136,5 +165,22 @@ mod tests {
         clock.reset();
         assert_eq!(clock.call(Call::Drop, || ()), given_up("release of the device"));
         assert_eq!(clock.look(short), Ok(short));
+    }
+
+    #[test]
+    fn time_in_which_the_process_was_stopped_does_not_count() {
+        let second = Duration::from_secs(1);
+        // A submission that began 66 seconds ago.
+        let clock = CallClock {
+            start: Instant::now().checked_sub(66 * second).unwrap(),
+            after: Some(60 * second),
+            state: AtomicU64::new(Call::Submit as u64 + 1),
+            frozen: AtomicU64::new(0),
+        };
+        clock.woke(second, 2 * second);
+        assert!(clock.now() >= 66 * second);
+        clock.woke(second, 67 * second);
+        assert!(clock.look(60 * second).is_ok_and(|wait| wait > 30 * second));
+        assert!(clock.look(Duration::ZERO).is_err());
     }
 }

@@ -259,8 +259,20 @@ fn a_row_that_allows_no_token_fails_its_request_alone() {
     (0..4).for_each(|_| core.step().unwrap());
     let second = enqueue(&mut core, EngineRequest::greedy([1], 20));
     run_until_idle(&mut core);
-    assert_eq!(reason(&drain(first)), Err(EngineError::NothingAllowed { position: 4 }));
+    assert_eq!(reason(&drain(first)), Err(EngineError::NotNumbers { position: 4 }));
     assert_eq!(reason(&drain(second)), Ok(EndReason::Length));
+    // A request that bans every token has itself to blame, and one that bans some has not.
+    for n_banned in [1, LIMITS.n_vocab] {
+        let fake = Fake::new(LIMITS).fault(Fault::Broken(1));
+        let mut core = Core::new(Box::new(fake), EngineOptions::default());
+        let mut request = EngineRequest::greedy([1], 20);
+        request.params.logit_bias = (0..n_banned as u32).map(|id| (id, f32::NEG_INFINITY)).collect();
+        let banning = enqueue(&mut core, request);
+        run_until_idle(&mut core);
+        let error = reason(&drain(banning)).unwrap_err();
+        let is_own_fault = matches!(error, EngineError::NothingAllowed { .. });
+        assert_eq!(is_own_fault, n_banned == LIMITS.n_vocab, "{error}");
+    }
 }
 
 #[test]

@@ -21,6 +21,10 @@ pub enum GgufError {
     #[error("{}: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
 
+    /// The operating system does not keep a file in memory.
+    #[error("{}: cannot keep {len} bytes locked in memory: {error} (`ulimit -l` says how many may be)", path.display())]
+    Lock { path: PathBuf, len: usize, error: io::Error },
+
     /// A model could not be written out.
     #[error("writing a model: {error}")]
     Write { error: io::Error },

@@ -13,6 +13,7 @@ use crate::metadata::Metadata;
 use crate::reader::{Part, read};
 use crate::split::Split;
 use crate::tensor::{Tensor, TensorInfo};
+use crate::watch::FileChange;
 
 /// An open model. Clones share it.
 #[derive(Clone, Debug)]
@@ -37,6 +38,20 @@ impl Gguf {
     /// # Errors
     /// [`GgufError::File`] with the path and the cause, [`GgufError::Io`], or what is wrong between the files of a split model.
     pub fn open(path: &Path) -> Result<Gguf, GgufError> {
+        Gguf::open_with(path, TensorBytes::map)
+    }
+
+    /// The same with all files read into memory, in place of being mapped: what happens to them afterwards changes nothing. Takes as much memory
+    /// as the files have bytes, at once.
+    ///
+    /// # Errors
+    /// As [`Gguf::open`].
+    pub fn read(path: &Path) -> Result<Gguf, GgufError> {
+        Gguf::open_with(path, TensorBytes::read)
+    }
+
+    fn open_with(path: &Path, bytes: Bytes) -> Result<Gguf, GgufError> {
+        let open_part = |path: &Path| open_part(path, bytes);
         let part = open_part(path)?;
         let in_file = |error| GgufError::File { path: path.to_owned(), error: Box::new(error) };
         let Some(split) = Split::of(&part.metadata).map_err(in_file)? else {
@@ -138,6 +153,31 @@ impl Gguf {
         Some(Tensor { info: info.clone(), bytes })
     }
 
+    /// Keeps all files in memory, so that no part of them has to be read from the disk again.
+    ///
+    /// # Errors
+    /// [`GgufError::Lock`] where the operating system does not allow it.
+    pub fn lock(&self) -> Result<(), GgufError> {
+        self.0.files.iter().try_for_each(TensorBytes::lock)
+    }
+
+    /// Whether a part of a mapped file could not be read when it was used: it was cut short, or the disk failed. What was computed since is
+    /// of no use. To be asked before a result is given away.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.0.files.iter().any(TensorBytes::is_lost)
+    }
+
+    /// Whether the files are as they were when they were opened. Asks the file system.
+    ///
+    /// # Errors
+    /// What has happened to the first that is not: one whose bytes may be others, if there is one.
+    pub fn check_files(&self) -> Result<(), FileChange> {
+        let changes = self.0.files.iter().filter_map(|file| file.opened()?.check().err());
+        // False sorts first.
+        changes.min_by_key(FileChange::is_harmless).map_or(Ok(()), Err)
+    }
+
     /// Asks the kernel to read all files from the disk in the background.
     pub fn prefetch(&self) {
         for file in &self.0.files {
@@ -146,8 +186,11 @@ impl Gguf {
     }
 }
 
-fn open_part(path: &Path) -> Result<Part, GgufError> {
-    let bytes = TensorBytes::map(path)?;
+/// How a file's bytes are had.
+type Bytes = fn(&Path) -> Result<TensorBytes, GgufError>;
+
+fn open_part(path: &Path, bytes: Bytes) -> Result<Part, GgufError> {
+    let bytes = bytes(path)?;
     read(&bytes).map_err(|error| GgufError::File { path: path.to_owned(), error: Box::new(error) })
 }
 

@@ -16,6 +16,7 @@ mod reader;
 mod split;
 mod tensor;
 mod value;
+mod watch;
 mod writer;
 
 pub use array::{Array, StrArray};
@@ -25,4 +26,5 @@ pub use mapping::TensorBytes;
 pub use metadata::Metadata;
 pub use tensor::{Tensor, TensorInfo};
 pub use value::{Text, Value, ValueType};
+pub use watch::FileChange;
 pub use writer::Writer;

@@ -3,12 +3,14 @@
 //! A model may be split into files `PREFIX-00001-of-0000N.gguf` that each carry `split.no` (from 0), `split.count` and
 //! `split.tensors.count`; the model's own metadata is in the first. Source: llama.cpp's gguf-split.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::GgufError;
 use crate::limits::MAX_SPLIT_FILES;
 use crate::metadata::Metadata;
 use crate::reader::Part;
+use crate::value::Value;
 
 /// What a file says about the split it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl Split {
         Ok((0..self.count).map(|no| path.with_file_name(format!("{prefix}{}", suffix(no)))).collect())
     }
 
-    /// Checks that the files are the parts of one model, in order.
+    /// Checks that the files are the parts of one model, in order: what one says of the whole, no other may contradict.
     pub(crate) fn check(self, parts: &[Part]) -> Result<(), GgufError> {
         for (no, part) in parts.iter().enumerate() {
             let found = Split::of(&part.metadata)?;
@@ -63,6 +65,7 @@ impl Split {
                 });
             }
         }
+        check_agreement(parts)?;
         let n_tensors: usize = parts.iter().map(|part| part.tensors.len()).sum();
         if self.n_tensors.is_some_and(|expected| expected != n_tensors) {
             return Err(GgufError::Split {
@@ -72,4 +75,32 @@ impl Split {
         }
         Ok(())
     }
+}
+
+/// Keys that say of each file how it is laid out, and nothing of the model.
+const OF_A_FILE: [&str; 2] = ["general.alignment", "split.no"];
+
+/// Checks that no two parts say different things of the model under one key.
+fn check_agreement(parts: &[Part]) -> Result<(), GgufError> {
+    let mut said: HashMap<&str, (usize, &Value)> = HashMap::new();
+    for (no, part) in parts.iter().enumerate() {
+        for (key, value) in part.metadata.iter() {
+            if OF_A_FILE.contains(&key) || !(key.starts_with("general.") || key.starts_with("split.")) {
+                continue;
+            }
+            let &mut (first, before) = said.entry(key).or_insert((no, value));
+            let is_same_number = before.integer().is_some() && before.integer() == value.integer();
+            if before != value && !is_same_number {
+                let (before, value) = (before.to_string(), value.to_string());
+                return Err(GgufError::Split {
+                    expected: format!(
+                        "parts of one model, with {key} = {before:.80} as in part {}",
+                        first + 1
+                    ),
+                    found: format!("{value:.80} in part {}", no + 1),
+                });
+            }
+        }
+    }
+    Ok(())
 }

@@ -100,4 +100,7 @@ pub enum ExecutorError {
     /// The device failed; the executor is of no more use.
     #[error("device error: {0}")]
     Device(String),
+    /// The weights are not those that were loaded any more, so what was computed is of no use.
+    #[error("MODEL_LOST: {0}")]
+    ModelLost(String),
 }

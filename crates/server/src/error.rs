@@ -89,6 +89,12 @@ pub enum ApiError {
     /// The device failed.
     #[error("the device failed; the server ends")]
     Device,
+    /// The model's file changed under the server.
+    #[error("the model's file was cut short or written to while it was in use; the server ends")]
+    ModelLost,
+    /// The model gives no token a probability.
+    #[error("the model's logits are not numbers")]
+    NotNumbers,
     /// The memory of the device is used up.
     #[error("the device has no memory for this request")]
     OutOfMemory,
@@ -210,6 +216,12 @@ impl ApiError {
             }
             ApiError::Device => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "CUDA_ERROR", "server_error", Some("device_error"), true)
+            }
+            ApiError::ModelLost => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "MODEL_LOST", "server_error", Some("model_lost"), true)
+            }
+            ApiError::NotNumbers => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "server_error", Some("not_numbers"), false)
             }
             ApiError::OutOfMemory => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "VRAM_OOM", "server_error", Some("out_of_memory"), true)
@@ -371,6 +383,8 @@ impl From<EngineError> for ApiError {
             EngineError::Device(_) | EngineError::Stalled { .. } | EngineError::NotResident => {
                 ApiError::Device
             }
+            EngineError::ModelLost(_) => ApiError::ModelLost,
+            EngineError::NotNumbers { .. } => ApiError::NotNumbers,
             EngineError::Failed(_) => ApiError::Internal,
         }
     }

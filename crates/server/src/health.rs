@@ -20,6 +20,8 @@ struct Health<'a> {
     device: &'a str,
     kernels: &'a str,
     resident: bool,
+    /// `unchanged`, or `replaced` where its path leads to another file, or to none, than the one that is served.
+    model_file: &'static str,
     quant_kind: &'a str,
     vram_bytes_used: u64,
     memory_bytes: Memory,
@@ -90,6 +92,7 @@ fn of<'a>(app: &App, served: &'a Served, is_healthy: bool) -> Health<'a> {
         device: &info.device,
         kernels: &info.kernels,
         resident: memory.resident,
+        model_file: if app.is_file_replaced() { "replaced" } else { "unchanged" },
         quant_kind: &info.quant_kind,
         vram_bytes_used: if info.device == "cpu" { 0 } else { bytes },
         memory_bytes: Memory {

@@ -1,6 +1,8 @@
 //! How is the server set up? Addresses, limits and times; every limit has a default that a stranger can live with.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::auth::{CacheScope, Keys};
@@ -22,6 +24,8 @@ pub struct ServerOptions {
     pub drain_timeout: Duration,
     /// How long the server still answers after the engine has failed, so that probes and clients hear of it.
     pub linger: Duration,
+    /// Lines of the log that were lost because nothing could write them, for the metrics.
+    pub lost_log_lines: Arc<AtomicU64>,
 }
 
 impl Default for ServerOptions {
@@ -33,6 +37,7 @@ impl Default for ServerOptions {
             security: Security::default(),
             drain_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
+            lost_log_lines: Arc::default(),
         }
     }
 }

@@ -40,6 +40,7 @@ struct Inner {
     options: ServerOptions,
     phase: watch::Sender<Phase>,
     is_cut: AtomicBool,
+    is_file_replaced: AtomicBool,
     served: OnceLock<Arc<Served>>,
     jobs: Jobs,
     keys: RwLock<Arc<Keys>>,
@@ -105,6 +106,7 @@ impl App {
             options,
             phase: watch::Sender::new(Phase::Loading),
             is_cut: AtomicBool::new(false),
+            is_file_replaced: AtomicBool::new(false),
             served: OnceLock::new(),
             jobs: Jobs::default(),
             began: Instant::now(),
@@ -154,6 +156,21 @@ impl App {
     /// The engine is of no more use.
     pub(crate) fn fail(&self, error: EngineError) {
         self.0.phase.send_replace(Phase::Failed(error));
+    }
+
+    /// The model's file is not what it was when it was opened, so nothing computed from it is of use.
+    pub fn lose_model(&self, reason: String) {
+        self.fail(EngineError::ModelLost(reason));
+    }
+
+    /// The path of the model's file leads to another one, or to none, by now. The model that is served is the one that was loaded.
+    pub fn set_file_replaced(&self) {
+        self.0.is_file_replaced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the path of the model's file leads to another one, or to none, by now.
+    pub(crate) fn is_file_replaced(&self) -> bool {
+        self.0.is_file_replaced.load(Ordering::Relaxed)
     }
 
     /// How far the process is. The engine is asked too, so that its failure is known as soon as it is its own.

@@ -7,6 +7,7 @@ mod bandwidth;
 mod choose;
 mod context;
 mod gpu;
+mod guard;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -24,6 +25,8 @@ use tokenizer::Tokenizer;
 pub(crate) use self::choose::{Chosen, Device, DeviceArgs, choose};
 pub(crate) use self::context::{beyond_training, default_ctx};
 pub(crate) use self::gpu::{Gpu, unsupported};
+use self::guard::Guarded;
+pub(crate) use self::guard::{Files, Look};
 use crate::cmd::at_least_one;
 use crate::exit::Failure;
 use crate::fetch;
@@ -50,10 +53,23 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u16).range(8..=1024))]
     load_chunk_mb: Option<u16>,
     #[command(flatten)]
+    file: FileArgs,
+    #[command(flatten)]
     kv: KvArgs,
     /// Seconds between checks that all of it is still in the GPU's own memory [default: 60]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     residency_check_sec: Option<u32>,
+}
+
+/// How a CPU has the model's file.
+#[derive(clap::Args, Clone, Copy, Debug)]
+struct FileArgs {
+    /// Read the file into memory instead of mapping it, so that nothing that happens to it later matters (on the CPU)
+    #[arg(long)]
+    no_mmap: bool,
+    /// Keep the whole model in memory: none of it is swapped out or read again from the disk (on the CPU)
+    #[arg(long)]
+    mlock: bool,
 }
 
 /// The flags of the KV cache.
@@ -153,6 +169,7 @@ pub(crate) struct Opened {
     exact: bool,
     load_chunk: Option<usize>,
     residency_interval: Option<Duration>,
+    file: FileArgs,
     began: Instant,
 }
 
@@ -160,6 +177,8 @@ pub(crate) struct Opened {
 pub(crate) struct Loaded {
     /// The file.
     pub(crate) gguf: Gguf,
+    /// What happens to it.
+    pub(crate) files: Files,
     /// The model.
     pub(crate) model: Arc<Model>,
     /// On the device.
@@ -238,8 +257,12 @@ fn open_and<T: Send>(
     };
     let load_chunk = args.load_chunk_mb.map(|mb| usize::from(mb) << 20);
     let residency_interval = args.residency_check_sec.map(|seconds| Duration::from_secs(seconds.into()));
-    let exact = args.device.exact;
-    let opened = Opened { gguf, model, chosen, threads, exact, load_chunk, residency_interval, began };
+    let (exact, file) = (args.device.exact, args.file);
+    if matches!(chosen, Chosen::Cuda(_)) && (file.no_mmap || file.mlock) {
+        let text = "--no-mmap and --mlock are for the CPU: on a GPU the file is not needed after loading";
+        return Err(Failure::Usage(text.to_owned()).into());
+    }
+    let opened = Opened { gguf, model, chosen, threads, exact, load_chunk, residency_interval, file, began };
     Ok((opened, read))
 }
 
@@ -297,12 +320,20 @@ impl Opened {
     }
 
     /// Puts the model on its device, if it fits.
-    pub(crate) fn load(self, shape: Shape, log: &LogArgs) -> anyhow::Result<Loaded> {
+    pub(crate) fn load(mut self, shape: Shape, log: &LogArgs) -> anyhow::Result<Loaded> {
         let (needed, on_device) = match &self.chosen {
             Chosen::Cpu => self.load_cpu(shape, log)?,
             Chosen::Cuda(gpu) => self.load_cuda(gpu, shape, log)?,
         };
         let OnDevice { executor, kernels, copied } = on_device;
+        // While it is loaded a file is needed whatever the device.
+        Files::new(&self.gguf, true).check()?;
+        let are_needed = matches!(self.chosen, Chosen::Cpu) && !self.file.no_mmap;
+        let files = Files::new(&self.gguf, are_needed);
+        let executor: Box<dyn Executor> = match are_needed {
+            true => Box::new(Guarded { executor, files: files.clone() }),
+            false => executor,
+        };
         let load_time = self.began.elapsed();
         let limits = executor.limits();
         let n_position = limits.n_page.saturating_mul(limits.page_size);
@@ -326,6 +357,7 @@ impl Opened {
             sm: gpu.map(Gpu::sm),
             cuda_version: gpu.map(Gpu::cuda_version),
             gguf: self.gguf,
+            files,
             model: self.model,
             threads: self.threads,
             kernels,
@@ -334,10 +366,22 @@ impl Opened {
         })
     }
 
-    fn load_cpu(&self, shape: Shape, log: &LogArgs) -> anyhow::Result<(Needed, OnDevice)> {
+    /// Takes the file's bytes into memory, as the flags say. What was read from it so far is of the same file, or this is an error.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        if let Some(path) = self.gguf.paths().first().filter(|_| self.file.no_mmap) {
+            let gguf = Gguf::read(path)?;
+            self.model = Arc::new(Model::load(&gguf)?);
+            let mapped = std::mem::replace(&mut self.gguf, gguf);
+            mapped.check_files().map_err(|change| ExecutorError::ModelLost(change.to_string()))?;
+        }
+        if self.file.mlock { Ok(self.gguf.lock()?) } else { Ok(()) }
+    }
+
+    fn load_cpu(&mut self, shape: Shape, log: &LogArgs) -> anyhow::Result<(Needed, OnDevice)> {
         let options = shape.cpu_options(&self.model, self.threads, self.exact);
         let needed = Needed::on_cpu(options.plan(&self.model), &options);
         needed.check("cpu", machine::memory_free())?;
+        self.settle()?;
         let copied = Progress::start(log).read(&self.gguf, self.load_chunk);
         let executor = CpuExecutor::new(Arc::clone(&self.model), &options).map_err(|error| match error {
             ExecutorError::Device(text) => Failure::Usage(text).into(),

@@ -11,3 +11,4 @@ mod raw;
 mod roundtrip;
 mod split;
 mod walk;
+mod watch;

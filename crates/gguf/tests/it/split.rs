@@ -42,6 +42,50 @@ fn any_part_opens_the_whole() {
 }
 
 #[test]
+fn parts_of_two_models_are_told_apart() {
+    let named = |no: u16, keys: &[(&str, &str)], n_tensors: u32| {
+        let mut writer = Writer::new();
+        for (key, value) in keys {
+            writer.set(*key, *value);
+        }
+        writer.set("split.no", no).set("split.count", 2u32).set("split.tensors.count", n_tensors);
+        writer.tensor(format!("t{no}"), Format::F32, &[2], vec![0; 8]);
+        writer.to_bytes().unwrap()
+    };
+    let check = |second: Vec<u8>, expect: Expect| {
+        let folder = tempfile::tempdir().unwrap();
+        let first = named(0, &[("general.architecture", "llama"), ("general.name", "A")], 2);
+        write(folder.path(), &[("m-00001-of-00002.gguf", first), ("m-00002-of-00002.gguf", second)]);
+        let opened = Gguf::open(&folder.path().join("m-00002-of-00002.gguf"));
+        expect.assert_eq(
+            &opened.map_or_else(|error| error.to_string(), |gguf| gguf.tensors().len().to_string()),
+        );
+    };
+    check(named(1, &[], 2), expect!["2"]);
+    check(named(1, &[("general.name", "A"), ("general.author", "x")], 2), expect!["2"]);
+    // The same number as another type.
+    check(part((1, 2), 2, "t1"), expect!["2"]);
+    check(
+        named(1, &[("general.name", "B")], 2),
+        expect![[
+            r#"split model: expected parts of one model, with general.name = "A" as in part 1, found "B" in part 2"#
+        ]],
+    );
+    check(
+        named(1, &[("general.architecture", "qwen2")], 2),
+        expect![[
+            r#"split model: expected parts of one model, with general.architecture = "llama" as in part 1, found "qwen2" in part 2"#
+        ]],
+    );
+    check(
+        named(1, &[], 3),
+        expect![
+            "split model: expected parts of one model, with split.tensors.count = 2 as in part 1, found 3 in part 2"
+        ],
+    );
+}
+
+#[test]
 fn parts_that_do_not_fit_are_refused() {
     let check = |parts: &[(&str, Vec<u8>)], expect: Expect| {
         let folder = tempfile::tempdir().unwrap();

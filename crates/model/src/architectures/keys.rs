@@ -19,6 +19,10 @@ const HEAD_DIM: RangeInclusive<usize> = 1..=4096;
 const N_WIDTH: RangeInclusive<usize> = 1..=1 << 20;
 const N_CONTEXT: RangeInclusive<usize> = 1..=1 << 30;
 const N_EXPERT: RangeInclusive<usize> = 1..=1 << 16;
+/// Ids of a vocabulary. Published models have at most 262,144, and a row of logits has as many numbers.
+const MAX_VOCAB: usize = 1 << 24;
+/// Experts that a token may use: published models have 1 to 12, and a step's buffers grow with it.
+const MAX_USED_EXPERT: usize = 256;
 
 /// Reads `FAMILY.key` values of one file.
 pub struct Keys<'a> {
@@ -131,7 +135,12 @@ impl<'a> Keys<'a> {
             shape: vec![n_embd, self.usize_of("vocab_size").ok().flatten().unwrap_or(0)],
         })?;
         match tensor.info.shape[..] {
-            [_, rows] if rows > 0 && u32::try_from(rows).is_ok() => Ok(rows),
+            [_, rows] if (1..=MAX_VOCAB).contains(&rows) => Ok(rows),
+            [_, rows] if rows > MAX_VOCAB => Err(ModelError::Value {
+                key: name.to_owned(),
+                expected: format!("at most {MAX_VOCAB} rows"),
+                found: rows.to_string(),
+            }),
             _ => Err(ModelError::TensorShape {
                 name: name.to_owned(),
                 expected: vec![n_embd, self.usize_of("vocab_size").ok().flatten().unwrap_or(1)],
@@ -199,7 +208,8 @@ impl<'a> Keys<'a> {
             return Ok(FeedForwardKind::Gated);
         }
         let n_expert = self.size("expert_count", N_EXPERT, None)?;
-        Ok(FeedForwardKind::Experts { n_expert, n_used: self.size("expert_used_count", 1..=n_expert, None)? })
+        let n_used = self.size("expert_used_count", 1..=n_expert.min(MAX_USED_EXPERT), None)?;
+        Ok(FeedForwardKind::Experts { n_expert, n_used })
     }
 
     /// `expert_feed_forward_length`: the hidden width of one expert.

@@ -2,7 +2,7 @@
 //!
 //! A file is complete or refused: a tensor that is there and not used means that the model is not the one that would be computed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -12,6 +12,13 @@ use super::{Experts, Ffn, Layer, Linear, Matrix, NormWeights, Weights, floats, m
 use crate::architecture::{Architecture, FeedForwardKind, NormKind, Position, QkNorm, RopeScaling};
 use crate::architectures::Family;
 use crate::error::ModelError;
+
+/// Values of biases and norms that loading copies, all together: 512 MiB. The largest published models have a hundredth of it, while a sparse
+/// file may claim any number of them at no cost.
+const MAX_COPIED: usize = 1 << 27;
+
+/// What one expert's entry in memory is charged, in values.
+const EXPERT_COST: usize = 64;
 
 /// How many unused tensors an error names.
 const N_NAMED: usize = 4;
@@ -34,7 +41,7 @@ pub(super) fn weights(
     arch: &Architecture,
 ) -> Result<Weights, ModelError> {
     let biased = biased(gguf, family, arch.n_layer);
-    let loader = Loader { gguf, family, arch, biased, used: RefCell::default() };
+    let loader = Loader { gguf, family, arch, biased, used: RefCell::default(), left: Cell::new(MAX_COPIED) };
     let weights = loader.weights()?;
     loader.check_all_used()?;
     Ok(weights)
@@ -74,6 +81,8 @@ struct Loader<'a> {
     biased: HashSet<&'a str>,
     /// Names of all tensors that were found.
     used: RefCell<HashSet<String>>,
+    /// Of [`MAX_COPIED`].
+    left: Cell<usize>,
 }
 
 impl Loader<'_> {
@@ -194,6 +203,18 @@ impl Loader<'_> {
         }
     }
 
+    /// Takes `n` values from what may be copied, before they are.
+    fn charge(&self, name: &str, n: Option<usize>) -> Result<(), ModelError> {
+        let left = self.left.get();
+        let rest = n.and_then(|n| left.checked_sub(n)).ok_or_else(|| ModelError::Value {
+            key: name.to_owned(),
+            expected: format!("at most {MAX_COPIED} values of biases, norms and experts in all tensors"),
+            found: n.map_or("more than can be counted".to_owned(), |n| format!("{n} where {left} are left")),
+        })?;
+        self.left.set(rest);
+        Ok(())
+    }
+
     fn find(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         let shape: Vec<usize> = shape.iter().rev().copied().collect();
         let tensor = self
@@ -242,9 +263,14 @@ impl Loader<'_> {
                 .ok_or_else(|| misshapen(&tensor, &shape))?;
         let bias_name = format!("{name}.bias");
         let bias = match self.biased.contains(group(role)) {
-            true => Some(floats(&self.find(&bias_name, &[n_expert, n_out])?, n_expert * n_out)?),
+            true => {
+                let tensor = self.find(&bias_name, &[n_expert, n_out])?;
+                self.charge(&bias_name, n_expert.checked_mul(n_out))?;
+                Some(floats(&tensor, n_expert * n_out)?)
+            }
             false => None,
         };
+        self.charge(&weight, n_expert.checked_mul(EXPERT_COST))?;
         let stacked = Linear { weight: stacked, bias };
         (0..n_expert).map(|e| part(&stacked, e * n_out..(e + 1) * n_out)).collect()
     }
@@ -260,7 +286,9 @@ impl Loader<'_> {
     }
 
     fn required(&self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
-        vector(&self.find(name, &[len])?, len)
+        let tensor = self.find(name, &[len])?;
+        self.charge(name, Some(len))?;
+        vector(&tensor, len)
     }
 
     fn optional(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, ModelError> {

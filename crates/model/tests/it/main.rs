@@ -2,6 +2,7 @@
 
 mod complete;
 mod families;
+mod sparse;
 mod yarn;
 
 use expect_test::{Expect, expect};

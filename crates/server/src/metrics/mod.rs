@@ -8,6 +8,7 @@ mod recorder;
 mod vllm;
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axum::extract::State;
@@ -49,6 +50,7 @@ struct Inner {
     closed: IntCounterVec,
     preparing: IntGauge,
     body_bytes: IntGauge,
+    lost_log_lines: IntCounter,
     memory: IntGaugeVec,
     vram: IntGauge,
     ready: IntGauge,
@@ -103,6 +105,10 @@ impl Inner {
                 "Requests that are read, checked and tokenised, or wait for that",
             )?,
             body_bytes: gauge("worker_body_bytes", "Bytes set aside for the bodies of these requests")?,
+            lost_log_lines: add(
+                r,
+                IntCounter::new("worker_log_lines_lost_total", "Lines of the log that could not be written")?,
+            )?,
             memory: add(r, IntGaugeVec::new(memory, &["purpose"])?)?,
             vram: gauge("worker_vram_bytes", "Bytes of the GPU's memory held for the model; 0 on a CPU")?,
             ready: gauge("worker_ready", "1 while requests are taken, else 0")?,
@@ -193,6 +199,7 @@ impl Metrics {
         inner.preparing.set(signed(n_preparing as u64));
         inner.body_bytes.set(signed(n_byte as u64));
         inner.ready.set(i64::from(app.phase() == Phase::Ready));
+        vllm::catch_up(&inner.lost_log_lines, app.options().lost_log_lines.load(Ordering::Relaxed));
         if let Some(bytes) = resident_set() {
             inner.resident_set.set(bytes);
         }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::Value;
 
+use super::Soundness;
 use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
 use crate::log::LogArgs;
@@ -48,12 +49,14 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let mut out = BufWriter::new(File::create(&args.out).with_context(place)?);
     npy::write_header(&mut out, ids.len(), n_vocab).with_context(place)?;
     let executor = loaded.executor.as_mut();
+    let mut soundness = Soundness::default();
     single::prompt_logits(executor, &ids, 0..ids.len(), |rows| {
+        soundness.look(rows, n_vocab);
         npy::write_values(&mut out, rows).with_context(place)
     })?;
     out.flush().with_context(place)?;
     tracing::info!(rows = ids.len(), columns = n_vocab, "wrote {}", args.out.display());
-    Ok(())
+    soundness.check()
 }
 
 /// The ids in a JSON file, bounded in size.

@@ -8,6 +8,7 @@ mod perplexity;
 
 use clap::Subcommand;
 
+use crate::exit::Failure;
 use crate::log::LogArgs;
 
 /// `worker-orcd eval`.
@@ -30,5 +31,57 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     match &args.what {
         What::Logits(args) => logits::run(args, log),
         What::Perplexity(args) => perplexity::run(args, log),
+    }
+}
+
+/// Watches for logits that no model has that is whole: NaN and +∞.
+#[derive(Debug, Default)]
+struct Soundness {
+    n_row: usize,
+    n_broken_row: usize,
+    /// The first of the broken rows.
+    first: usize,
+}
+
+impl Soundness {
+    /// Looks at the next rows, `[n][n_vocab]`.
+    fn look(&mut self, rows: &[f32], n_vocab: usize) {
+        for row in rows.chunks_exact(n_vocab.max(1)) {
+            if row.iter().any(|&logit| logit.is_nan() || logit == f32::INFINITY) {
+                if self.n_broken_row == 0 {
+                    self.first = self.n_row;
+                }
+                self.n_broken_row += 1;
+            }
+            self.n_row += 1;
+        }
+    }
+
+    /// An error where there were such rows; what was measured is then of no model.
+    fn check(&self) -> anyhow::Result<()> {
+        if self.n_broken_row == 0 {
+            return Ok(());
+        }
+        let Soundness { n_row, n_broken_row, first } = self;
+        let text = format!(
+            "expected logits that are numbers below infinity, found others in {n_broken_row} of {n_row} rows, first in row {first}: \
+             the model file is damaged, or the device computes wrongly"
+        );
+        Err(Failure::Unsound(text).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_no_whole_model_has_are_counted() {
+        let mut soundness = Soundness::default();
+        soundness.look(&[0.0, f32::NEG_INFINITY, 1.0, 2.0], 2);
+        assert!(soundness.check().is_ok());
+        soundness.look(&[0.0, f32::NAN, 1.0, 2.0, f32::INFINITY, 0.0], 2);
+        let error = soundness.check().unwrap_err().to_string();
+        assert!(error.contains("in 2 of 5 rows, first in row 2"), "{error}");
     }
 }

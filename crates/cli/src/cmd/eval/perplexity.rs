@@ -11,6 +11,7 @@ use anyhow::Context;
 use serde::Serialize;
 use tokenizer::EncodeOptions;
 
+use super::Soundness;
 use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
 use crate::log::LogArgs;
@@ -71,7 +72,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let shape = Shape { n_ctx: Some(n_ctx), ..args.model.shape() };
     let mut loaded = opened.load(shape, log)?;
     let n_vocab = loaded.executor.limits().n_vocab;
-    let mut score = Score::default();
+    let (mut score, mut soundness) = (Score::default(), Soundness::default());
     for (n, chunk) in ids.chunks_exact_mut(n_ctx).take(n_chunk).enumerate() {
         if let Some(bos) = bos {
             chunk[0] = bos;
@@ -79,6 +80,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         let first = n_ctx / 2;
         let mut targets = chunk[first + 1..].iter().copied();
         single::prompt_logits(loaded.executor.as_mut(), chunk, first..n_ctx - 1, |rows| {
+            soundness.look(rows, n_vocab);
             for (row, target) in rows.chunks_exact(n_vocab).zip(&mut targets) {
                 score.add(negative_log_likelihood(row, target));
             }
@@ -97,10 +99,11 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         exact: args.model.device.exact,
     };
     if args.json {
-        cmd::print_json(&report)
+        cmd::print_json(&report)?;
     } else {
-        cmd::print(&format!("perplexity {:.4} +/- {:.5}\n", report.perplexity, report.error))
+        cmd::print(&format!("perplexity {:.4} +/- {:.5}\n", report.perplexity, report.error))?;
     }
+    soundness.check()
 }
 
 /// `-ln softmax(logits)[target]`, in double precision.

@@ -5,6 +5,7 @@
 //! of its failure.
 
 mod callback;
+mod files;
 mod info;
 mod security;
 
@@ -27,7 +28,7 @@ use crate::config::ConfigArgs;
 use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
 use crate::interrupt::{self, Watch};
-use crate::log::LogArgs;
+use crate::log::{self, LogArgs};
 use crate::machine;
 
 /// For answers to be cut off and their last events to be sent, at a second Ctrl-C.
@@ -204,19 +205,20 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     tracing::info!(event = "model_load_start");
     let (opened, tokenizer) = device::open_with_tokenizer(&args.model, log)?;
     // The files are those that are loaded now, whatever the paths lead to when a receipt is wanted.
-    let files = FileHashes::open(opened.gguf.paths());
+    let hashes = FileHashes::open(opened.gguf.paths());
     let n_slot = args.slots.map_or(if opened.is_on_gpu() { 64 } else { 8 }, NonZeroUsize::get);
     let kv_bytes = args.kv_cache_size_mb.map(|mb| (mb.get() as u64).saturating_mul(1 << 20));
     let shape = opened.fit(Shape { n_slot, ..args.model.shape() }, kv_bytes)?;
     let loaded = opened.load(shape, log)?;
     let info = info::of(&loaded, &tokenizer, &args.served_model_name, &args.model.model);
-    let origin = verify::origin(&loaded, &tokenizer, files, shape.kv_type);
+    let origin = verify::origin(&loaded, &tokenizer, hashes, shape.kv_type);
     let options = EngineOptions { n_waiting: args.queue, ..EngineOptions::default() };
     let engine = Engine::spawn(loaded.executor, options).context("starting the engine")?;
     let options = WorkerOptions { default_max_tokens: Some(args.max_tokens_out.get()) };
     let worker = Worker::new(engine, Arc::new(tokenizer), options);
     tracing::info!(event = "model_load_complete", model = info.id, seconds = loaded.load_time.as_secs_f64());
     app.set_ready(Served { worker, info, origin });
+    files::watch(loaded.files, app.clone()).context("watching the model's file")?;
     Ok(())
 }
 
@@ -239,6 +241,7 @@ impl Args {
             limits,
             security: self.security.open()?,
             drain_timeout: Duration::from_secs(self.drain_timeout_sec),
+            lost_log_lines: log::n_lost(),
             ..ServerOptions::default()
         })
     }

@@ -15,6 +15,9 @@ use crate::exit::Failure;
 /// The most bytes of a file of keys.
 const MAX_BYTES: u64 = 4 << 20;
 
+/// The variable of `--api-key`.
+const API_KEY: &str = "WORKER_ORCD_API_KEY";
+
 /// The flags.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct SecurityArgs {
@@ -102,7 +105,11 @@ impl SecurityArgs {
     /// Reads what the flags name.
     pub(super) fn open(&self) -> anyhow::Result<Security> {
         let tls = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
+            (Some(certificate), Some(key)) => {
+                let tls = Tls::open(certificate, key)?;
+                warn_of_readers(key);
+                Some(tls)
+            }
             _ => None,
         };
         Ok(Security {
@@ -127,12 +134,12 @@ impl SecurityArgs {
             keys = Keys::one(key).map_err(|error| Failure::Usage(format!("--api-key: {error}")))?;
         }
         if let Some(path) = &self.api_key_file {
+            warn_of_readers(path);
             let refuse = |error| Failure::Usage(format!("{}: {error}", path.display()));
             keys = keys.and(Keys::parse(&read(path)?).map_err(refuse)?).map_err(refuse)?;
         }
-        if self.api_key.is_none() && std::env::var_os("WORKER_ORCD_API_KEY").is_some_and(|key| key.is_empty())
-        {
-            tracing::warn!(n_key = keys.len(), "WORKER_ORCD_API_KEY is empty, so no API key comes from it");
+        if self.api_key.is_none() && std::env::var_os(API_KEY).is_some_and(|key| key.is_empty()) {
+            tracing::warn!("{API_KEY} is empty, so it sets no key");
         }
         if keys.n_short() > 0 {
             tracing::warn!(n_short = keys.n_short(), "API keys under 16 characters can be guessed");
@@ -171,11 +178,6 @@ fn read(path: &Path) -> anyhow::Result<String> {
     let cannot = || format!("cannot read {}", path.display());
     let mut text = String::new();
     let file = std::fs::File::open(path).with_context(cannot)?;
-    let mode = file.metadata().with_context(cannot)?.permissions().mode();
-    if mode & 0o007 != 0 {
-        let (path, mode) = (path.display(), format!("{:04o}", mode & 0o7777));
-        tracing::warn!(%path, mode, "every user of this machine can read or write the file of API keys: chmod 600");
-    }
     file.take(MAX_BYTES + 1).read_to_string(&mut text).with_context(cannot)?;
     if text.len() as u64 > MAX_BYTES {
         return Err(Failure::Usage(format!(
@@ -185,4 +187,16 @@ fn read(path: &Path) -> anyhow::Result<String> {
         .into());
     }
     Ok(text)
+}
+
+/// Says so where every user of the machine can read or write a secret file.
+fn warn_of_readers(path: &Path) {
+    let mode = std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
+    if mode & 0o006 != 0 {
+        tracing::warn!(
+            mode = format_args!("{:04o}", mode & 0o7777),
+            "all users can read or write {}",
+            path.display()
+        );
+    }
 }

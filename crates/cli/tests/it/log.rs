@@ -1,0 +1,120 @@
+//! What does a stderr that cannot be written change? Neither answers nor exit codes: lines of the log are lost, and counted.
+
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::program::{command, golden, worker};
+
+/// For what should take a moment, on a machine that does a lot else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server with this stderr, and its address. It cannot say which port it took, so it is told one.
+fn serve(stderr: Stdio, args: &[&str]) -> (Child, String) {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (port, model) = (address.port().to_string(), golden("llama-q4_0.gguf"));
+    let first = ["serve", "--device", "cpu", "--threads", "1", "--model", &model, "--port", &port];
+    let mut server = command(&[&first[..], args].concat());
+    let server = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+    let address = address.to_string();
+    let began = Instant::now();
+    while get(&address, "/health").is_none_or(|(status, _)| status != 200) {
+        assert!(began.elapsed() < PATIENCE, "it does not get ready");
+        thread::sleep(Duration::from_millis(10));
+    }
+    (server, address)
+}
+
+fn get(address: &str, path: &str) -> Option<(u16, String)> {
+    call(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+}
+
+fn complete(address: &str) -> u16 {
+    let body = r#"{"prompt":"a","max_tokens":4}"#;
+    let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
+    call(address, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).unwrap().0
+}
+
+fn call(address: &str, request: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some((answer.get(9..12)?.parse().ok()?, answer))
+}
+
+/// The exit code after SIGTERM.
+fn end(mut server: Child) -> Option<i32> {
+    let pid = server.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let began = Instant::now();
+    while server.try_wait().unwrap().is_none() {
+        if began.elapsed() > PATIENCE {
+            server.kill().unwrap();
+            panic!("it does not end");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    server.wait().unwrap().code()
+}
+
+fn full() -> Stdio {
+    OpenOptions::new().write(true).open("/dev/full").unwrap().into()
+}
+
+#[test]
+fn a_server_whose_log_cannot_be_written_answers_and_counts_what_is_lost() {
+    let (server, address) = serve(full(), &[]);
+    assert_eq!([complete(&address), complete(&address)], [200, 200]);
+    let metrics = get(&address, "/metrics").unwrap().1;
+    let lost = metrics.lines().find_map(|line| line.strip_prefix("worker_log_lines_lost_total "));
+    assert!(lost.unwrap().parse::<u64>().unwrap() > 4, "{metrics}");
+    assert_eq!(end(server), Some(0));
+}
+
+#[test]
+fn a_server_whose_log_nobody_reads_answers_and_ends() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // As much as a pipe holds, so that the server cannot write a byte.
+    writer.write_all(&[b'\n'; 64 << 10]).unwrap();
+    let (server, address) = serve(writer.into(), &[]);
+    assert_eq!([complete(&address), complete(&address)], [200, 200]);
+    assert_eq!(end(server), Some(0));
+    drop(reader);
+}
+
+#[test]
+fn a_server_whose_reader_of_the_log_is_gone_answers() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (server, address) = serve(writer.into(), &[]);
+    reader.read_exact(&mut [0; 8]).unwrap();
+    drop(reader);
+    assert_eq!([complete(&address), complete(&address)], [200, 200]);
+    assert_eq!(end(server), Some(0));
+}
+
+#[test]
+fn exit_codes_do_not_depend_on_stderr() {
+    let model = golden("llama-q4_0.gguf");
+    let code = |args: &[&str]| {
+        let mut child = command(args).stdout(Stdio::null()).stderr(full()).spawn().unwrap();
+        drop(child.stdin.take());
+        child.wait().unwrap().code()
+    };
+    assert_eq!(code(&["inspect", &model]), Some(0));
+    assert_eq!(code(&["inspect", "/nonexistent.gguf"]), Some(3));
+    assert_eq!(code(&["inspect"]), Some(2));
+    let run = ["run", "--model", &model, "--device", "cpu", "--raw", "-p", "a", "-n", "3"];
+    assert_eq!(code(&run), Some(0));
+    // The last line is there although a thread of its own writes it.
+    let missing = worker(&["inspect", "/nonexistent.gguf"]);
+    assert!(
+        missing.stderr.starts_with("error: ") && missing.stderr.lines().count() == 1,
+        "{}",
+        missing.stderr
+    );
+}
