@@ -28,6 +28,7 @@ use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
 use crate::interrupt::{self, Watch};
 use crate::log::LogArgs;
+use crate::notify;
 
 /// For answers to be cut off and their last events to be sent, at a second Ctrl-C.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -166,7 +167,9 @@ async fn serve(args: &Args, log: &LogArgs) -> anyhow::Result<Ending> {
         error = loaded => Err(error),
         () = terminated => unreachable_end(),
         () = reloading => unreachable_end(),
+        () = notify::tell(app.clone()) => unreachable_end(),
     };
+    notify::stopping();
     if watch.exhausted() { Err(Failure::Interrupted.into()) } else { ending }
 }
 
