@@ -1,22 +1,4 @@
-//! Any template on one conversation: text, or a typed error. Never a panic, a long wait, or much memory.
+//! See `crates/fuzzing/src/targets/template.rs`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use tokenizer::{ChatInput, ChatTemplate};
-
-fuzz_target!(|source: &str| {
-    let Ok(template) = ChatTemplate::new(source, "<s>", "</s>") else { return };
-    let messages = [
-        serde_json::json!({"role": "system", "content": "Be brief."}),
-        serde_json::json!({"role": "user", "content": " Hi é ", "n": [1, 2.5, null, true], "map": {"a": "b"}}),
-    ];
-    let tools = [serde_json::json!({"type": "function", "function": {"name": "f", "parameters": {}}})];
-    let input = ChatInput {
-        messages: &messages,
-        add_generation_prompt: true,
-        tools: Some(&tools),
-        extra: &[],
-        now: Some(1_700_000_000),
-    };
-    let _ = template.render(&input);
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzzing::run("template", input));

@@ -17,6 +17,7 @@ CLIENTS = [
     ("curl", "python", "curl.py", False),
     ("openai-python", "python", "openai_python.py", False),
     ("openai-node", "node", "openai_node.mjs", False),
+    ("ai-sdk", "node", "ai_sdk.mjs", False),
     ("langchain", "python", "langchain_client.py", False),
     ("litellm", "litellm", "litellm_client.py", False),
     ("llm", "python", "llm_client.py", False),

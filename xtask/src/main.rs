@@ -11,6 +11,7 @@ mod cuda_toolkit;
 mod demo;
 mod download;
 mod fixtures;
+mod fuzz;
 mod gpu_bundle;
 mod page;
 mod process;
@@ -27,7 +28,7 @@ Usage: cargo xtask <chore>
   demo                     build the worker, fetch a small model (98 MB) and stream an answer
   test [ARGUMENTS]         fetch the fixtures once, then run every test; arguments go to the test runner
   clients [NAMES] [--soak-seconds S]
-                           install clients of the server (OpenAI's, LangChain, litellm, llm, schemathesis) once and run them
+                           install clients of the server (OpenAI's, the AI SDK, LangChain, litellm, llm, schemathesis) once and run them
                            against it; then faults, a soak and hostile clients, each of S (20) seconds
   page [NAMES] [--pictures FOLDER]
                            try the web page in Chromium against a real server; NAMES choose among the checks
@@ -37,6 +38,8 @@ Usage: cargo xtask <chore>
   gpu-bundle FOLDER [--release] [--without-golden]
                            build the GPU tests and the worker and copy them, with what they need and a run.sh, for a
                            machine that has a GPU and no cargo
+  fuzz [NAMES] [--seconds S] [--seed N]
+                           try each reader of hostile input with mutated seeds for S (20) seconds; NAMES choose among them
   tidy                     check the house rules: dependency directions, unsafe, headers, words, golden files
   audit                    check licences, sources and advisories of all dependencies with cargo-deny";
 
@@ -62,6 +65,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         ["fixtures", "--with-qwen"] => fixtures::fetch_all().and_then(|()| fixtures::fetch_qwen()),
         ["cuda-toolkit"] => cuda_toolkit::install(),
         ["gpu-bundle", folder, options @ ..] => gpu_bundle::make(folder, options),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["tidy"] => tidy::run(),
         ["audit"] => audit::run(),
         [] | ["help" | "-h" | "--help"] => {

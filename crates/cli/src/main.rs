@@ -12,6 +12,7 @@ mod interrupt;
 mod log;
 mod machine;
 mod memory;
+mod notify;
 mod npy;
 mod progress;
 mod single;

@@ -10,7 +10,7 @@ use super::Finding;
 use crate::process::{cargo, output};
 
 /// A crate, and the crates of this workspace that it may depend on.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("quant", &[]),
     ("gguf", &["quant"]),
     ("tokenizer", &["gguf"]),
@@ -26,6 +26,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
         &["quant", "gguf", "tokenizer", "model", "cpu", "cuda", "engine", "worker", "hub", "server"],
     ),
     ("testkit", &["quant", "gguf", "model"]),
+    ("fuzzing", &["gguf", "tokenizer", "model", "engine", "worker", "server", "testkit"]),
     ("xtask", &[]),
 ];
 

@@ -1,9 +1,11 @@
-//! Do the files under `deploy/` say what the program understands? Their flags, settings and variables are given to it; nothing is started.
+//! Do the files under `deploy/` say what the program understands? Their flags, settings and variables are given to it, and it tells a service manager what the unit waits for.
 
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::program::{command, done};
+use crate::program::{command, done, golden};
 
 const CONTAINER: &str = include_str!("../../../../deploy/Containerfile");
 const KUBERNETES: &str = include_str!("../../../../deploy/kubernetes.yaml");
@@ -107,4 +109,58 @@ fn the_container_sets_variables_that_there_are_and_is_built_with_the_pinned_comp
     }
     assert!(CONTAINER.contains("WORKER_ORCD_HOST=0.0.0.0"));
     assert_eq!(after(CONTAINER, "EXPOSE ").parse(), Ok(number(&settings, "port")));
+}
+
+/// The next thing that a server says to its manager.
+#[track_caller]
+fn heard(manager: &UnixDatagram) -> String {
+    let mut bytes = [0; 256];
+    let n = manager.recv(&mut bytes).unwrap();
+    String::from_utf8(bytes[..n].to_vec()).unwrap()
+}
+
+#[test]
+fn a_service_manager_hears_that_it_is_ready_that_it_lives_and_that_it_stops() {
+    assert_eq!(after(SERVICE, "Type="), "notify");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let model = golden("llama-q4_0.gguf");
+    let words = ["serve", "--device", "cpu", "--threads", "1", "--port", "0", "--model", &model];
+    let mut server = command(&words);
+    server.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000").env_remove("WATCHDOG_PID");
+    let mut server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Signs of life may come while it loads.
+    while heard(&manager) != "READY=1\n" {}
+    for _ in 0..3 {
+        assert_eq!(heard(&manager), "WATCHDOG=1\n");
+    }
+    let id = server.id().to_string();
+    assert!(Command::new("kill").args(["-STOP", &id]).status().unwrap().success());
+    std::thread::sleep(Duration::from_millis(100));
+    manager.set_nonblocking(true).unwrap();
+    while manager.recv(&mut [0; 256]).is_ok() {}
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(manager.recv(&mut [0; 256]).is_err(), "a process that is stopped gives no sign of life");
+    manager.set_nonblocking(false).unwrap();
+    for signal in ["-CONT", "-TERM"] {
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+    while heard(&manager) != "STOPPING=1\n" {}
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn the_service_is_bounded_and_has_room_for_its_connections() {
+    let settings = in_effect(&["serve", "--model", "/m.gguf"], &[]);
+    let files: u64 = after(SERVICE, "LimitNOFILE=").parse().unwrap();
+    assert!(files >= 2 * number(&settings, "max-connections") + 64);
+    let tasks: u64 = after(SERVICE, "TasksMax=").parse().unwrap();
+    // A thread for each processor of the largest machines, and those of the server.
+    assert!(tasks >= 1024);
+    assert!(after(SERVICE, "WatchdogSec=").parse::<u64>().unwrap() >= 10);
+    // The unit and the pod run the same thing.
+    let limits = &KUBERNETES[KUBERNETES.find("limits:").unwrap()..];
+    assert_eq!(after(SERVICE, "MemoryMax=").replace('G', "Gi"), after(limits, "memory:"));
 }

@@ -30,6 +30,7 @@ use crate::exit::Failure;
 use crate::interrupt::{self, Watch};
 use crate::log::{self, LogArgs};
 use crate::machine;
+use crate::notify;
 
 /// For answers to be cut off and their last events to be sent, at a second Ctrl-C.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -181,7 +182,9 @@ async fn serve(args: &Args, log: &LogArgs) -> anyhow::Result<Ending> {
         error = loaded => Err(error),
         () = terminated => unreachable_end(),
         () = reloading => unreachable_end(),
+        () = notify::tell(app.clone()) => unreachable_end(),
     };
+    notify::stopping();
     if watch.exhausted() { Err(Failure::Interrupted.into()) } else { ending }
 }
 

@@ -1,0 +1,65 @@
+// The AI SDK against /v1, with zod's schemas: records, streams of objects, tools. What a schema says must hold in what comes back.
+
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+
+const load = (name) => import(createRequire(process.env.CLIENTS_NODE_MODULES + "/").resolve(name));
+const [{ generateObject, generateText, streamObject, tool }, { createOpenAICompatible }, { z }] = await Promise.all(
+  ["ai", "@ai-sdk/openai-compatible", "zod"].map(load),
+);
+
+const provider = createOpenAICompatible({
+  name: "worker", baseURL: process.env.CLIENTS_URL + "/v1", apiKey: "none", supportsStructuredOutputs: true,
+});
+const ask = { model: provider("smollm2"), prompt: "Name a person, briefly.", maxOutputTokens: 100, temperature: 0, maxRetries: 0 };
+
+const record = z.object({ r: z.record(z.string(), z.number().int().min(0).max(9)) });
+
+// The tiny model may go on until its tokens are used up; then nothing can be parsed, and that is the only excuse.
+async function object(schema) {
+  try {
+    const { object } = await generateObject({ ...ask, schema });
+    schema.parse(object);
+    return "whole";
+  } catch (error) {
+    assert.equal(error.finishReason, "length", String(error.message));
+    return "cut";
+  }
+}
+
+const checks = {
+  async "a small object is whole"() {
+    assert.equal(await object(z.object({ a: z.enum(["x", "y"]), b: z.boolean().nullable() })), "whole");
+  },
+  async "records are accepted"() {
+    return [await object(record), await object(z.object({ m: z.record(z.string(), z.record(z.string(), z.boolean())) }))].join(" ");
+  },
+  async "a union and a tuple are held"() {
+    const either = z.discriminatedUnion("k", [z.object({ k: z.literal("a"), n: z.number() }), z.object({ k: z.literal("b") })]);
+    return [await object(z.object({ x: either })), await object(z.object({ t: z.tuple([z.number().int(), z.boolean()]) }))].join(" ");
+  },
+  async "an object comes in a stream"() {
+    let last;
+    const { partialObjectStream } = streamObject({ ...ask, schema: z.object({ ok: z.boolean() }) });
+    for await (const part of partialObjectStream) last = part;
+    assert.equal(typeof last.ok, "boolean");
+  },
+  async "a required tool is called"() {
+    const inputSchema = z.object({ city: z.enum(["Bern", "Rome"]) });
+    const { toolCalls } = await generateText({
+      ...ask, toolChoice: "required", tools: { weather: tool({ description: "The weather of a city", inputSchema }) },
+    });
+    assert.equal(toolCalls[0].toolName, "weather");
+    inputSchema.parse(toolCalls[0].input);
+  },
+};
+
+for (const [name, check] of Object.entries(checks)) {
+  try {
+    const result = await check();
+    console.log(`ok ${name}` + (result ? ` (${result})` : ""));
+  } catch (error) {
+    console.log(`FAILED ${name}: ${String(error?.message ?? error).replaceAll("\n", " ").slice(0, 600)}`);
+    process.exitCode = 1;
+  }
+}
