@@ -142,7 +142,7 @@ fn an_unknown_architecture_is_described_and_refused_to_run() {
     let refused = worker(&["run", "--model", path, "--raw", "--prompt", "x", "-q"]);
     assert_eq!(refused.code, 5);
     expect![[r#"
-        error: unknown architecture "lemur"; known are llama, qwen2, phi3, gpt2, gpt-oss
+        error: unknown architecture "lemur"; known are llama, qwen2, qwen3, qwen3moe, phi3, gemma2, gemma3, mistral3, smollm3, granite, granitemoe, olmo2, gpt2, gpt-oss
     "#]]
     .assert_eq(&refused.stderr);
 }

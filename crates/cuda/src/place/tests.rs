@@ -106,9 +106,18 @@ fn vectors_lie_behind_the_matrices_and_apart() {
         assert!(all.iter().all(|at| (first..end).contains(at)), "{name}: {all:?}");
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{name}: {all:?}");
         for (layer, placed) in model.weights.layers.iter().zip(&placement.layers) {
-            let at = ((placed.ffn_norm.unwrap().weight - first) / 4) as usize;
-            let expected = &layer.ffn_norm.as_ref().unwrap().weight;
-            assert_eq!(&placement.vectors[at..at + expected.len()], expected, "{name}");
+            for (placed, expected) in [
+                (placed.attn_norm, &layer.attn_norm),
+                (placed.attn_post_norm, &layer.attn_post_norm),
+                (placed.ffn_norm, &layer.ffn_norm),
+                (placed.ffn_post_norm, &layer.ffn_post_norm),
+            ] {
+                let found = placed.map(|placed| {
+                    let at = ((placed.weight - first) / 4) as usize;
+                    &placement.vectors[at..at + model.architecture.n_embd]
+                });
+                assert_eq!(found, expected.as_ref().map(|norm| &norm.weight[..]), "{name}");
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::refs;
+use super::source::{has_key, n_source};
 
 /// The largest divisor, without its factors of ten: the automaton has as many states, and each multiplies with all others of a number.
 const MAX_DIVISOR: u64 = 1_000;
@@ -29,8 +30,9 @@ const COUNTS: [&str; 6] =
 pub(super) fn prepare(schema: &mut Value) -> Result<(), String> {
     refs::resolve(schema)?;
     let mut bounds = Vec::new();
+    each(schema, &mut |node| divisor(node))?;
+    divisors_together(schema)?;
     each(schema, &mut |node| {
-        divisors(node)?;
         annotations(node);
         unique(node);
         let ends = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
@@ -111,23 +113,73 @@ fn narrow(node: &mut Map<String, Value>, exclusive: &str, inclusive: &str, bound
     }
 }
 
-/// Refuses divisors whose automata are too large, alone or together with those that must hold as well.
-fn divisors(node: &Map<String, Value>) -> Result<(), String> {
-    let mut together = 1;
-    let own = node.get("multipleOf").into_iter();
-    let parts = node.get("allOf").and_then(Value::as_array).into_iter().flatten();
-    for value in own.chain(parts.filter_map(|part| part.get("multipleOf"))) {
-        let Some(divisor) = value.as_f64().and_then(odd_digits) else {
-            return Err(format!("multipleOf with more digits than can be enforced: {value}"));
-        };
-        together = lcm(together, divisor);
-        if together > MAX_DIVISOR {
-            return Err(format!(
-                "multipleOf larger than {MAX_DIVISOR}, zeros at its end not counted, alone or with others of allOf"
-            ));
+/// Refuses a divisor whose automaton is too large.
+fn divisor(node: &Map<String, Value>) -> Result<(), String> {
+    match node.get("multipleOf") {
+        None => Ok(()),
+        Some(value) => match value.as_f64().and_then(odd_digits) {
+            Some(divisor) if divisor <= MAX_DIVISOR => Ok(()),
+            Some(_) => Err(too_large()),
+            None => Err(format!("multipleOf with more digits than can be enforced: {value}")),
+        },
+    }
+}
+
+fn too_large() -> String {
+    format!(
+        "multipleOf larger than {MAX_DIVISOR}, zeros at its end not counted, alone or with others that must hold as well"
+    )
+}
+
+/// Refuses divisors whose automata are too large together: what a schema is combined of may hold them anywhere below, or where a
+/// reference leads.
+fn divisors_together(root: &Value) -> Result<(), String> {
+    // Most schemas have none, or some that go together wherever they stand.
+    if all_divisors(root) <= MAX_DIVISOR {
+        return Ok(());
+    }
+    let mut stack = vec![root];
+    while let Some(schema) = stack.pop() {
+        if n_source(schema) >= 2
+            && all_divisors(if has_key(schema, "$ref") { root } else { schema }) > MAX_DIVISOR
+        {
+            return Err(too_large());
         }
+        stack.extend(children(schema));
     }
     Ok(())
+}
+
+/// The least common multiple of all divisors in a schema; more than [`MAX_DIVISOR`] where it is larger than that.
+fn all_divisors(schema: &Value) -> u64 {
+    let mut together = 1;
+    let mut stack = vec![schema];
+    while let Some(schema) = stack.pop() {
+        if let Some(divisor) = schema.get("multipleOf").and_then(Value::as_f64).and_then(odd_digits) {
+            together = lcm(together, divisor);
+        }
+        if together > MAX_DIVISOR {
+            break;
+        }
+        stack.extend(children(schema));
+    }
+    together
+}
+
+/// The schemas right below a schema, or in a list of them.
+fn children(schema: &Value) -> Vec<&Value> {
+    match schema {
+        Value::Array(items) => items.iter().collect(),
+        Value::Object(node) => node
+            .iter()
+            .filter(|(key, _)| !DATA.contains(&key.as_str()))
+            .flat_map(|(key, value)| match value {
+                Value::Object(named) if NAMED.contains(&key.as_str()) => named.values().collect(),
+                _ => vec![value],
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// A divisor's digits without zeros at their end.

@@ -175,7 +175,7 @@ fn combined(root: &Value, schema: &Value) -> Patterns {
 }
 
 /// Of how many parts is this schema made?
-fn n_source(schema: &Value) -> usize {
+pub(super) fn n_source(schema: &Value) -> usize {
     const SAYS_NOTHING: [&str; 10] = [
         "$defs",
         "$id",
@@ -221,7 +221,7 @@ fn patterns(schema: &Value) -> Patterns {
     }
 }
 
-fn has_key(value: &Value, wanted: &str) -> bool {
+pub(super) fn has_key(value: &Value, wanted: &str) -> bool {
     match value {
         Value::Array(items) => items.iter().any(|item| has_key(item, wanted)),
         Value::Object(entries) => entries.iter().any(|(key, item)| key == wanted || has_key(item, wanted)),

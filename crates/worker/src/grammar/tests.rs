@@ -241,9 +241,33 @@ fn what_costs_too_much_or_is_not_the_clients_is_refused_by_name() {
             schema(json!({ "type": "integer", "allOf": [{ "multipleOf": 997 }, { "multipleOf": 991 }] })),
             "multipleOf larger than 1000",
         ),
+        (
+            schema(
+                json!({ "type": "integer", "allOf": [{ "allOf": [{ "multipleOf": 997 }] }, { "multipleOf": 991 }] }),
+            ),
+            "multipleOf larger than 1000",
+        ),
+        (
+            schema(json!({
+                "allOf": [{ "$ref": "#/$defs/a" }, { "$ref": "#/$defs/b" }],
+                "$defs": { "a": { "type": "integer", "multipleOf": 997 }, "b": { "type": "integer", "multipleOf": 991 } },
+            })),
+            "multipleOf larger than 1000",
+        ),
         (schema(json!({ "type": "string", "x-guidance": {} })), "a schema without x-guidance"),
     ]);
     let grammars = grammars();
+    // Of two places, neither holds for the other's number; a field may have the name of the keyword.
+    let apart = json!({
+        "type": "object",
+        "properties": {
+            "a": { "type": "integer", "multipleOf": 997 },
+            "multipleOf": { "type": "integer", "multipleOf": 991 },
+        },
+        "required": ["a", "multipleOf"],
+        "additionalProperties": false,
+    });
+    assert!(takes(&grammars, apart, "{\"a\":997,\"multipleOf\":991}"));
     assert!(takes(&grammars, json!({ "type": "integer", "multipleOf": 1_000_000 }), "3000000"));
     assert!(takes(&grammars, json!({ "type": "integer", "multipleOf": 997 }), "1994"));
     assert!(!takes(&grammars, json!({ "type": "integer", "multipleOf": 997 }), "1995"));
