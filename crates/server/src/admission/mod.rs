@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use serde::de::DeserializeOwned;
+use worker::Work;
 
 pub(crate) use budget::Budget;
 use budget::{Asked, LARGE, Permit};
@@ -42,6 +43,7 @@ pub(crate) struct Admitted {
 pub(crate) struct Held {
     bytes: Vec<u8>,
     permit: Permit,
+    work: Work,
 }
 
 impl FromRequest<App> for Admitted {
@@ -76,7 +78,10 @@ impl Admitted {
         let Admitted { context, app, bytes, permit } = self;
         let until = context.deadline().unwrap_or_else(|_| Some(Instant::now()));
         let task = Task { client: context.client.id, is_large: bytes.len() > LARGE, until };
-        let held = Held { bytes, permit };
+        let until_then = until.map_or_else(Work::default, Work::until);
+        // A client that leaves drops this future, and with it what is done for it.
+        let _waiter = until_then.waiter();
+        let held = Held { bytes, permit, work: until_then };
         app.pool().run(task, move || work(held)).await
     }
 }
@@ -86,6 +91,11 @@ impl Held {
     pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
         let bytes = std::mem::take(&mut self.bytes);
         body::parse(&bytes)
+    }
+
+    /// Until when it is prepared: to its deadline, and as long as its client waits.
+    pub(crate) fn work(&self) -> &Work {
+        &self.work
     }
 
     /// Gives the place back: from here on the request is the engine's.

@@ -22,7 +22,7 @@ use envelope::Envelope;
 pub(crate) use models::{check as check_model, list as list_models, one as get_model};
 pub(crate) use sampling::refused;
 
-use worker::{Request, ValidRequest};
+use worker::{Request, ValidRequest, Work};
 
 use crate::error::ApiError;
 use crate::options::Limits;
@@ -46,11 +46,11 @@ struct Shape {
 fn check(
     served: &Served,
     limits: &Limits,
-    mut request: Request,
+    (mut request, work): (Request, &Work),
     prompt: &str,
 ) -> Result<ValidRequest, ApiError> {
     request.max_tokens = request.max_tokens.map(|n| n.min(limits.max_tokens));
-    let valid = served.worker.check(request).map_err(|error| refused(error, prompt))?;
+    let valid = served.worker.check_within(request, work).map_err(|error| refused(error, prompt))?;
     match (valid.prompt().len(), limits.prompt_tokens) {
         (n, Some(limit)) if n > limit => {
             let message = format!("expected at most {limit} tokens, found {n}");

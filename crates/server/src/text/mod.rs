@@ -72,7 +72,8 @@ pub(crate) async fn apply_template(
         let served = app.ready()?;
         check_model(body.model.as_deref(), &served)?;
         let chat = body.template.into_chat()?;
-        let prompt = served.worker.render(&chat).map_err(|error| refused(error, "messages"))?;
+        let prompt =
+            served.worker.render_within(&chat, held.work()).map_err(|error| refused(error, "messages"))?;
         Ok(written(&json!({"prompt": prompt})))
     };
     admitted?.prepare(rendered).await

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use worker::{Prompt, Worker};
+use worker::{Prompt, Work, Worker};
 
 use super::written;
 use crate::admission::{Admitted, Held};
@@ -43,7 +43,7 @@ pub(crate) async fn tokenize(
         let served = app.ready()?;
         check_model(body.model.as_deref(), &served)?;
         body.check()?;
-        Ok(written(&body.answer(&served.worker)?))
+        Ok(written(&body.answer(&served.worker, held.work())?))
     };
     admitted?.prepare(tokenized).await
 }
@@ -88,7 +88,7 @@ impl Tokenize {
         }
     }
 
-    fn answer(self, worker: &Worker) -> Result<Value, ApiError> {
+    fn answer(self, worker: &Worker, work: &Work) -> Result<Value, ApiError> {
         let tokenizer = worker.tokenizer();
         if let Some(text) = self.content {
             let prompt = Prompt::Text {
@@ -96,7 +96,7 @@ impl Tokenize {
                 add_special: self.add_special.unwrap_or(false),
                 parse_special: self.parse_special.unwrap_or(true),
             };
-            let ids = worker.tokenize(&prompt).map_err(|error| refused(error, "content"))?;
+            let ids = worker.tokenize_within(&prompt, work).map_err(|error| refused(error, "content"))?;
             if self.with_pieces != Some(true) {
                 return Ok(json!({"tokens": ids}));
             }
@@ -122,7 +122,7 @@ impl Tokenize {
                 (Prompt::Chat(template.into_chat()?), "messages")
             }
         };
-        let ids = worker.tokenize(&prompt).map_err(|error| refused(error, field))?;
+        let ids = worker.tokenize_within(&prompt, work).map_err(|error| refused(error, field))?;
         let mut answer =
             json!({"count": ids.len(), "max_model_len": worker.engine().capacity(), "tokens": ids});
         if self.return_token_strs == Some(true) {

@@ -50,6 +50,7 @@ fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Choices<ChatEv
         ignored,
     };
     let (request, ignored) = body.into_request(&served, context)?;
+    let request = (request, held.work());
     let request = check(&served, &app.options().limits, request, "messages")?.within(context.left()?);
     shape.ignored.extend(ignored);
     held.leave();

@@ -8,7 +8,7 @@ mod request;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use worker::{Event, ValidRequest};
+use worker::{Event, ValidRequest, Work};
 
 use super::body::Checked;
 use super::choices::{self, Choices};
@@ -59,7 +59,7 @@ fn begin(
         wants_logprobs: body.logprobs.is_some(),
         ignored,
     };
-    let prepared = prepare(body, &served, &app.options().limits, context)?;
+    let prepared = prepare((body, held.work()), &served, &app.options().limits, context)?;
     held.leave();
     let mut generations = Vec::new();
     for request in &prepared.requests {
@@ -84,7 +84,7 @@ struct Prepared {
 }
 
 fn prepare(
-    body: CompletionRequest,
+    (body, work): (CompletionRequest, &Work),
     served: &Served,
     limits: &Limits,
     context: &Context,
@@ -102,7 +102,7 @@ fn prepare(
     for prompt in prompts {
         prepared.echoes.push(if echo { prompt.text(served) } else { String::new() });
         let request = worker::Request { prompt: prompt.into_worker(), ..request.clone() };
-        prepared.requests.push(check(served, limits, request, "prompt")?);
+        prepared.requests.push(check(served, limits, (request, work), "prompt")?);
     }
     let left = context.left()?;
     prepared.requests = prepared.requests.into_iter().map(|request| request.within(left)).collect();
