@@ -168,9 +168,14 @@ fn byte_level(metadata: &Metadata) -> Result<Tokenizer, TokenizerError> {
         None => merge.split_once(' ').unwrap_or((merge.as_str(), "")),
     });
     let ranked = rank_merges(MERGES, pairs, |text| {
-        // No text makes an unused token, whatever a merge says.
-        let unused = |id: u32| tokens.kinds.get(id as usize) == Some(&TokenKind::Unused);
-        spellings.get(text).copied().filter(|&id| !unused(id))
+        // No text makes an unused, a control or an unknown token, whatever a merge says.
+        let is_apart = |id: u32| {
+            matches!(
+                tokens.kinds.get(id as usize),
+                Some(TokenKind::Unused | TokenKind::Control | TokenKind::Unknown)
+            )
+        };
+        spellings.get(text).copied().filter(|&id| !is_apart(id))
     })?;
     if ranked.unreachable > 0 {
         notices.push(format!("{} merges name tokens that are not in the vocabulary", ranked.unreachable));

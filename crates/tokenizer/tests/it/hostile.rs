@@ -68,6 +68,18 @@ fn unused_tokens_have_no_text_and_no_text_has_them() {
 }
 
 #[test]
+fn no_merge_makes_a_control_token_of_a_text() {
+    let tokenizer = bpe(vec![
+        ("tokenizer.ggml.tokens", Some(vec!["a", "b", "ab", "c", "d", "e"].into())),
+        ("tokenizer.ggml.token_type", Some(vec![1i32, 1, 3, 1, 1, 1].into())),
+        ("tokenizer.ggml.merges", Some(vec!["a b"].into())),
+    ])
+    .unwrap();
+    let options = EncodeOptions { add_special: false, parse_special: false };
+    assert_eq!(tokenizer.encode("ab", options).unwrap(), [0, 1]);
+}
+
+#[test]
 fn vocabularies() {
     let key = "tokenizer.ggml.tokens";
     check(vec![(key, None)], expect!["tokenizer.ggml.tokens: missing; it is the vocabulary"]);
