@@ -9,11 +9,12 @@ use crate::gpu::gpu;
 use crate::models::executor;
 
 /// What the arithmetic may differ by from the reference's float32: 16-bit floats in prompts, 8-bit activations in generated rows. Of float
-/// weights little more than what the cache of float16 rounds.
+/// weights little more than what the cache of float16 rounds. Of a mixture what llama.cpp's 8-bit activations give on such files, where they choose
+/// another expert.
 fn bound(model: &Golden) -> f64 {
     match model {
         model if model.name.ends_with("f16") => 5e-7,
-        model if model.has_experts() => 3e-2,
+        model if model.has_experts() => 8e-2,
         _ => 3e-3,
     }
 }
