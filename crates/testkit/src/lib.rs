@@ -70,10 +70,16 @@ impl Golden {
         KvType::ALL.into_iter().filter(|&kind| kind == KvType::F16 || !has_heads_of_48).collect()
     }
 
-    /// Whether it is a mixture of experts: a rounded activation can choose another expert of it, which is another answer.
+    /// Whether it is a mixture of experts.
     #[must_use]
     pub fn has_experts(&self) -> bool {
-        ["gpt-oss", "granitemoe", "mixtral", "qwen3moe"].iter().any(|family| self.name.starts_with(family))
+        self.name.starts_with("gpt-oss") || self.has_near_choices()
+    }
+
+    /// Whether its router's choices are so near that rounded activations choose other experts for some token, which is another answer.
+    #[must_use]
+    pub fn has_near_choices(&self) -> bool {
+        ["granitemoe", "mixtral", "qwen3moe"].iter().any(|family| self.name.starts_with(family))
     }
 }
 

@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use engine::{Canceller, EndReason, EngineError, Stream, Timings, Usage};
 use model::Sampled;
@@ -90,11 +89,9 @@ pub(crate) struct Submitted {
 }
 
 pub(crate) fn submit(worker: &Worker, request: ValidRequest) -> Result<Submitted, WorkerError> {
-    let ValidRequest { mut engine, timeout, stop, show_special, reading, terms: _ } = request;
+    let ValidRequest { engine, stop, show_special, reading, terms: _ } = request;
     let text = AnswerText::new(Arc::clone(&worker.tokenizer), &engine.prompt, show_special);
     let (n_prompt, seed) = (engine.prompt.len(), engine.params.seed);
-    // A deadline past the clock's end is none.
-    engine.deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let stream = worker.engine.submit(engine)?;
     Ok(Submitted { stream, n_prompt, seed, text, stop, show_special, reading })
 }

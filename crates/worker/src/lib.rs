@@ -86,7 +86,7 @@ impl Worker {
         self.check_within(request, &Work::default())
     }
 
-    /// The same, given up with [`WorkerError::Stopped`] where the work ends before the prompt is written.
+    /// The same, given up with [`WorkerError::Stopped`] where the work ends before the prompt is written; the answer ends with the work's deadline too.
     ///
     /// # Errors
     /// Those of [`Worker::check`]; [`WorkerError::Stopped`].

@@ -5,7 +5,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::{Constraint, EngineRequest};
 use model::SamplingParams;
@@ -78,7 +78,7 @@ pub struct Request {
     pub ignore_eos: bool,
     /// Show special tokens in the text by name.
     pub show_special: bool,
-    /// Give up after this time, waiting included.
+    /// Give up after this time from the check on, waiting included.
     pub timeout: Option<Duration>,
     /// What the answer's text must be; in a chat its content.
     pub format: Option<Format>,
@@ -116,9 +116,7 @@ impl Request {
 /// A request that was checked against this worker's limits.
 #[derive(Clone, Debug)]
 pub struct ValidRequest {
-    /// Without its deadline, which counts from the start.
     pub(crate) engine: EngineRequest,
-    pub(crate) timeout: Option<Duration>,
     pub(crate) stop: StopMatcher,
     pub(crate) show_special: bool,
     pub(crate) reading: Reading,
@@ -156,12 +154,6 @@ impl ValidRequest {
         self.engine.params.seed
     }
 
-    /// The same request with so much time from its start on: what checking took may be taken off.
-    #[must_use]
-    pub fn within(self, timeout: Duration) -> ValidRequest {
-        ValidRequest { timeout: Some(timeout), ..self }
-    }
-
     /// The same request with another seed: another of several answers.
     #[must_use]
     pub fn with_seed(&self, seed: u64) -> ValidRequest {
@@ -173,8 +165,9 @@ impl ValidRequest {
 
 pub(crate) fn check(worker: &Worker, request: Request, work: &Work) -> Result<ValidRequest, WorkerError> {
     check_sampling(worker, &request)?;
-    let (prompt, form) = tokenised(&worker.tokenizer, &request, work)?;
-    checked(worker, request, prompt, form)
+    let work = work.within(request.timeout);
+    let (prompt, form) = tokenised(&worker.tokenizer, &request, &work)?;
+    checked(worker, (request, work.deadline()), prompt, form)
 }
 
 /// Checks a request whose prompt is ids, and whose answer has a form that was found before.
@@ -185,7 +178,8 @@ pub(crate) fn check_as(
     form: Form,
 ) -> Result<ValidRequest, WorkerError> {
     check_sampling(worker, &request)?;
-    checked(worker, request, prompt, form)
+    let deadline = Work::default().within(request.timeout).deadline();
+    checked(worker, (request, deadline), prompt, form)
 }
 
 fn check_sampling(worker: &Worker, request: &Request) -> Result<(), WorkerError> {
@@ -200,7 +194,7 @@ fn check_sampling(worker: &Worker, request: &Request) -> Result<(), WorkerError>
 
 fn checked(
     worker: &Worker,
-    request: Request,
+    (request, deadline): (Request, Option<Instant>),
     prompt: Vec<u32>,
     form: Form,
 ) -> Result<ValidRequest, WorkerError> {
@@ -260,13 +254,12 @@ fn checked(
             min_tokens: request.min_tokens,
             end_ids: end_ids.into(),
             params,
-            deadline: None,
+            deadline,
             client: request.client,
             weight: request.weight,
             cache_scope: request.cache_scope,
             constraint,
         },
-        timeout: request.timeout,
         stop: StopMatcher::new(request.stop),
         show_special: request.show_special,
         reading,
@@ -297,7 +290,7 @@ fn tokenised(tokenizer: &Tokenizer, request: &Request, work: &Work) -> Result<(V
         let grammar = request.format.as_ref().map(Source::of_format).transpose()?;
         return Ok((tokenise(tokenizer, &request.prompt, work)?, Form { grammar, chat: None }));
     };
-    let written = chat::render(tokenizer, chat, &work.within(request.timeout))?;
+    let written = chat::render(tokenizer, chat, work)?;
     let grammar = chat::grammar(tokenizer, chat, request.format.as_ref(), (&written.family, &written.text))?;
     let form = Form { grammar, chat: Some(written.family.answer(&written.text, chat)) };
     Ok((tokenizer.encode_chat(&written.rendered)?, form))

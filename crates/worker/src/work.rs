@@ -34,6 +34,11 @@ impl Work {
         Waiter(Arc::clone(&self.left))
     }
 
+    /// When it ends, if it does.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
     /// What to ask while working.
     #[must_use]
     pub fn stop(&self) -> Stop<'_> {

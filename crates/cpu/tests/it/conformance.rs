@@ -61,7 +61,7 @@ fn every_stage_agrees_on_every_instruction_set() {
                     continue;
                 }
                 // And one that is not among the chosen may become one: then all that follows is another answer.
-                let bound = if model.has_experts() { 1e-1 } else { BOUND };
+                let bound = if model.has_near_choices() { 1e-1 } else { BOUND };
                 let error = nmse(values, reference);
                 worst = worst.max(error);
                 assert!(
@@ -115,8 +115,8 @@ fn a_cache_of_eight_bits_changes_little_and_something() {
         for exact in [true, false] {
             let [half, eight] = KvType::ALL.map(|kv_type| error(kv_type, exact));
             println!("{:24} exact={exact} logits: f16 {half:.1e}, q8_0 {eight:.1e}", model.name);
-            let most = if model.has_experts() { 3e-2 } else { 1e-3 };
-            let is_more = eight > half || model.has_experts();
+            let most = if model.has_near_choices() { 3e-2 } else { 1e-3 };
+            let is_more = eight > half || model.has_near_choices();
             assert!(is_more && eight < half + most, "{} exact={exact}: {half:e} {eight:e}", model.name);
         }
     }

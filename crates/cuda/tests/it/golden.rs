@@ -14,7 +14,7 @@ use crate::models::executor;
 fn bound(model: &Golden) -> f64 {
     match model {
         model if model.name.ends_with("f16") => 5e-7,
-        model if model.has_experts() => 8e-2,
+        model if model.has_near_choices() => 8e-2,
         _ => 3e-3,
     }
 }

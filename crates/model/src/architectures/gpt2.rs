@@ -22,7 +22,7 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
         n_vocab: keys.n_vocab(n_embd)?,
         n_ctx_train,
         norm: keys.norm(NormKind::Layer)?,
-        has_post_norms: false,
+        has_post_norms: keys.has_post_norms(),
         position: Position::Learned,
         attention: keys.attention(n_layer, n_embd)?,
         feed_forward: FeedForward {

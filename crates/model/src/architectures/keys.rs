@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 
 use gguf::{Gguf, Value};
 
+use super::Family;
 use crate::architecture::{
     Activation, Architecture, Attention, FeedForward, FeedForwardKind, Norm, NormKind, Pairing, Position,
     Rope, RopeScaling, Ropes, Scales, Temperature,
@@ -27,18 +28,24 @@ const MAX_USED_EXPERT: usize = 256;
 /// Reads `FAMILY.key` values of one file.
 pub struct Keys<'a> {
     gguf: &'a Gguf,
-    prefix: &'static str,
+    family: &'static Family,
 }
 
 impl<'a> Keys<'a> {
-    /// Keys of `gguf` under `prefix.`.
+    /// Keys of `gguf` under the family's name.
     #[must_use]
-    pub fn new(gguf: &'a Gguf, prefix: &'static str) -> Keys<'a> {
-        Keys { gguf, prefix }
+    pub fn new(gguf: &'a Gguf, family: &'static Family) -> Keys<'a> {
+        Keys { gguf, family }
+    }
+
+    /// Whether the family normalises what attention and feed-forward add.
+    #[must_use]
+    pub fn has_post_norms(&self) -> bool {
+        self.family.norms.attn_post.is_some() || self.family.norms.ffn_post.is_some()
     }
 
     fn name(&self, key: &str) -> String {
-        format!("{}.{key}", self.prefix)
+        format!("{}.{key}", self.family.name)
     }
 
     fn wrong(&self, key: &str, expected: impl Display, found: impl Display) -> ModelError {
@@ -85,13 +92,13 @@ impl<'a> Keys<'a> {
         let (n_layer, n_embd, n_ctx_train) = self.sizes()?;
         let attention = self.attention(n_layer, n_embd)?;
         Ok(Architecture {
-            family: self.prefix,
+            family: self.family.name,
             n_layer,
             n_embd,
             n_vocab: self.n_vocab(n_embd)?,
             n_ctx_train,
             norm: self.norm(NormKind::Rms)?,
-            has_post_norms: false,
+            has_post_norms: self.has_post_norms(),
             position: self.rope(pairing, attention.head_dim, n_layer)?,
             attention,
             feed_forward: FeedForward {

@@ -89,7 +89,5 @@ pub fn read(gguf: &Gguf) -> Result<(&'static Family, Architecture), ModelError> 
         let known: Vec<_> = FAMILIES.iter().map(|f| f.name).collect();
         ModelError::UnknownArchitecture { found: found.to_owned(), known: known.join(", ") }
     })?;
-    let mut architecture = (family.read)(&Keys::new(gguf, family.name))?;
-    architecture.has_post_norms = family.norms.attn_post.is_some() || family.norms.ffn_post.is_some();
-    Ok((family, architecture))
+    Ok((family, (family.read)(&Keys::new(gguf, family))?))
 }

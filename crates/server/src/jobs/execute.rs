@@ -128,7 +128,7 @@ fn start(app: &App, context: &Context, mut held: Held) -> Result<Running, ApiErr
         cache_scope: context.client.cache_scope,
         ..Request::new(prompt)
     };
-    let request = served.worker.check_within(request, held.work())?.within(context.left()?);
+    let request = served.worker.check_within(request, held.work())?;
     let n_prompt = request.prompt().len();
     if let Some(limit) = limits.prompt_tokens.filter(|&limit| n_prompt > limit) {
         let message = format!("expected at most {limit} tokens, found {n_prompt}");

@@ -7,17 +7,22 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use axum::response::Response;
+use axum::Json;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, SelectAll, Stream, StreamExt};
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 use worker::receipt::Receipt;
 use worker::{ChatEvent, ChatGeneration, Event, Finish, Generation, Sampled, StopReason};
 
+use crate::admission::{Admitted, Held};
+use crate::context::Context;
 use crate::error::ApiError;
 use crate::metrics::Recorder;
 use crate::receipts::Noted;
 use crate::sse;
+use crate::state::App;
 
 /// How long headers wait for the first event.
 const HEADERS_WAIT: Duration = Duration::from_secs(1);
@@ -180,13 +185,38 @@ pub(super) trait Answer: Send + 'static {
 
     /// The frames after the last event.
     fn finish(&mut self) -> Vec<Bytes>;
+
+    /// Whether the client wants it as a stream.
+    fn is_stream(&self) -> bool;
+
+    /// All of it, for a client that does not.
+    fn whole(self) -> Value;
+}
+
+/// Answers under way, and what they become.
+type Answering<A> = Result<(Choices<<A as Answer>::Event>, A), ApiError>;
+
+/// Prepares a request, and answers it as a stream or whole.
+///
+/// # Errors
+/// What happened before anything could be said.
+pub(super) async fn respond<A: Answer>(
+    app: App,
+    admitted: Result<Admitted, ApiError>,
+    begin: fn(&App, &Context, Held) -> Answering<A>,
+) -> Result<Response, ApiError> {
+    let admitted = admitted?;
+    let context = admitted.context.clone();
+    let (choices, mut answer) = admitted.prepare(move |held| begin(&app, &context, held)).await?;
+    if answer.is_stream() {
+        return stream(choices, answer).await;
+    }
+    collect(choices, &mut answer).await?;
+    Ok(Json(answer.whole()).into_response())
 }
 
 /// Takes all events in. The first error, of any choice, is that of all.
-pub(super) async fn collect<A: Answer>(
-    mut choices: Choices<A::Event>,
-    answer: &mut A,
-) -> Result<(), ApiError> {
+async fn collect<A: Answer>(mut choices: Choices<A::Event>, answer: &mut A) -> Result<(), ApiError> {
     while let Some(event) = choices.next().await {
         let (index, told) = event?;
         answer.take(index, told);
@@ -198,10 +228,7 @@ pub(super) async fn collect<A: Answer>(
 ///
 /// # Errors
 /// What happened before anything could be said.
-pub(super) async fn stream<A: Answer>(
-    mut choices: Choices<A::Event>,
-    mut answer: A,
-) -> Result<Response, ApiError> {
+async fn stream<A: Answer>(mut choices: Choices<A::Event>, mut answer: A) -> Result<Response, ApiError> {
     let until = Instant::now() + HEADERS_WAIT;
     let mut frames = VecDeque::new();
     while let Ok(event) = timeout_at(until, choices.next()).await {

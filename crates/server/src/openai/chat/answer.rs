@@ -132,29 +132,6 @@ impl ChatAnswer {
         }
         self.chunk(Chunk { index, delta: fields, logprobs, ..Chunk::default() }, None)
     }
-
-    /// Whether it is sent as it comes.
-    pub(super) fn is_stream(&self) -> bool {
-        self.shape.is_stream
-    }
-
-    /// The answer to a request without a stream.
-    pub(super) fn whole(self) -> Value {
-        let wants_logprobs = self.shape.wants_logprobs;
-        let choices: Vec<Value> = self
-            .choices
-            .into_iter()
-            .enumerate()
-            .map(|(index, whole)| whole.choice(index, wants_logprobs))
-            .collect();
-        json!(Message {
-            envelope: &self.envelope,
-            choices: &choices,
-            usage: Some(Some(Report::Whole(self.usage))),
-            timings: self.timings,
-            ignored_parameters: &self.shape.ignored,
-        })
-    }
 }
 
 impl Answer for ChatAnswer {
@@ -210,6 +187,27 @@ impl Answer for ChatAnswer {
             timings: self.timings,
             ignored_parameters: &[],
         })]
+    }
+
+    fn is_stream(&self) -> bool {
+        self.shape.is_stream
+    }
+
+    fn whole(self) -> Value {
+        let wants_logprobs = self.shape.wants_logprobs;
+        let choices: Vec<Value> = self
+            .choices
+            .into_iter()
+            .enumerate()
+            .map(|(index, whole)| whole.choice(index, wants_logprobs))
+            .collect();
+        json!(Message {
+            envelope: &self.envelope,
+            choices: &choices,
+            usage: Some(Some(Report::Whole(self.usage))),
+            timings: self.timings,
+            ignored_parameters: &self.shape.ignored,
+        })
     }
 }
 

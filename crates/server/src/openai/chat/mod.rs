@@ -3,9 +3,8 @@
 mod answer;
 mod request;
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use worker::ChatEvent;
 
 use super::body::Checked;
@@ -24,14 +23,7 @@ pub(crate) async fn create(
     State(app): State<App>,
     admitted: Result<Admitted, ApiError>,
 ) -> Result<Response, ApiError> {
-    let admitted = admitted?;
-    let context = admitted.context.clone();
-    let (choices, mut answer) = admitted.prepare(move |held| begin(&app, &context, held)).await?;
-    if answer.is_stream() {
-        return choices::stream(choices, answer).await;
-    }
-    choices::collect(choices, &mut answer).await?;
-    Ok(Json(answer.whole()).into_response())
+    choices::respond(app, admitted, begin).await
 }
 
 /// From a body to answers under way.
@@ -51,7 +43,7 @@ fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Choices<ChatEv
     };
     let (request, ignored) = body.into_request(&served, context)?;
     let request = (request, held.work());
-    let request = check(&served, &app.options().limits, request, "messages")?.within(context.left()?);
+    let request = check(&served, &app.options().limits, request, "messages")?;
     shape.ignored.extend(ignored);
     held.leave();
     let generations = (0..shape.n as u64)

@@ -105,22 +105,6 @@ impl CompletionAnswer {
         let offset = self.offsets.get_mut(index)?;
         self.shape.wants_logprobs.then(|| CompletionLogprobs::new(&self.served.worker, tokens, offset))
     }
-
-    /// Whether it is sent as it comes.
-    pub(super) fn is_stream(&self) -> bool {
-        self.shape.is_stream
-    }
-
-    /// The answer to a request without a stream.
-    pub(super) fn whole(self) -> Value {
-        json!(Message {
-            envelope: &self.envelope,
-            choices: &self.choices,
-            usage: Some(Some(Report::Whole(self.usage))),
-            timings: self.timings,
-            ignored_parameters: &self.shape.ignored,
-        })
-    }
 }
 
 impl Answer for CompletionAnswer {
@@ -171,5 +155,19 @@ impl Answer for CompletionAnswer {
             timings: self.timings,
             ignored_parameters: &[],
         })]
+    }
+
+    fn is_stream(&self) -> bool {
+        self.shape.is_stream
+    }
+
+    fn whole(self) -> Value {
+        json!(Message {
+            envelope: &self.envelope,
+            choices: &self.choices,
+            usage: Some(Some(Report::Whole(self.usage))),
+            timings: self.timings,
+            ignored_parameters: &self.shape.ignored,
+        })
     }
 }

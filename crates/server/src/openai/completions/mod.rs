@@ -5,9 +5,8 @@
 mod answer;
 mod request;
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use worker::{Event, ValidRequest, Work};
 
 use super::body::Checked;
@@ -30,14 +29,7 @@ pub(crate) async fn create(
     State(app): State<App>,
     admitted: Result<Admitted, ApiError>,
 ) -> Result<Response, ApiError> {
-    let admitted = admitted?;
-    let context = admitted.context.clone();
-    let (choices, mut answer) = admitted.prepare(move |held| begin(&app, &context, held)).await?;
-    if answer.is_stream() {
-        return choices::stream(choices, answer).await;
-    }
-    choices::collect(choices, &mut answer).await?;
-    Ok(Json(answer.whole()).into_response())
+    choices::respond(app, admitted, begin).await
 }
 
 /// From a body to answers under way.
@@ -104,7 +96,5 @@ fn prepare(
         let request = worker::Request { prompt: prompt.into_worker(), ..request.clone() };
         prepared.requests.push(check(served, limits, (request, work), "prompt")?);
     }
-    let left = context.left()?;
-    prepared.requests = prepared.requests.into_iter().map(|request| request.within(left)).collect();
     Ok(prepared)
 }
