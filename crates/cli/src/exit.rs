@@ -21,9 +21,10 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use device::ExecutorError;
 use gguf::GgufError;
 use hub::HubError;
-use model::{ExecutorError, ModelError};
+use model::ModelError;
 use server::{ServerError, TlsError};
 use thiserror::Error;
 use tokenizer::TokenizerError;

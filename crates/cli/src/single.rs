@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::Context;
-use model::batch::PageId;
-use model::{Batch, Executor, ExecutorError, Input, Limits, Output, Picked, Role, Span, Want};
+use device::batch::PageId;
+use device::{Batch, Executor, ExecutorError, Input, Limits, Output, Picked, Role, Span, Want};
 
 use crate::exit::Failure;
 

@@ -5,13 +5,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use model::architecture::Position;
-use model::batch::SlotId;
-use model::rope::RopeTable;
-use model::sampling::{Row, Sampler, SlotState};
-use model::{
-    Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Model, Output, Picked, Role, Ticket, Want,
+use device::batch::SlotId;
+use device::sampling::{Row, Sampler, SlotState};
+use device::{
+    Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Output, Picked, Role, Ticket, Want,
 };
+use model::Model;
+use model::architecture::Position;
+use model::rope::RopeTable;
 
 use crate::exact::Exact;
 use crate::forward::{Buffers, Forward, Observer, StepRows};

@@ -4,9 +4,9 @@
 //! row's result depends on that row alone: prompt rows and generated rows may be computed by different arithmetic, but neither
 //! depends on how many rows there are.
 
+use device::batch::PageId;
 use model::Matrix;
 use model::architecture::{Activation, Attention};
-use model::batch::PageId;
 
 use crate::simd::pool::Pool;
 

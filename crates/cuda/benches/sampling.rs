@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cuda::CudaError;
 use cuda::driver::{Device, DeviceMemory, Event, EventKind, Stream};
 use cuda::sampling::{Choice, SampleBegin, SampleBuffers, SampleKernels, SampleLimits, StepRows};
-use model::sampling::SamplingParams;
+use device::sampling::SamplingParams;
 
 const N_VOCAB: usize = 152_064;
 const N_SLOT: usize = 64;

@@ -7,11 +7,12 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use device::batch::{Output, SlotId};
+use device::{Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Picked, Role, Ticket, Want};
+use model::Model;
 use model::architecture::Position;
-use model::batch::{Output, SlotId};
 use model::rope::RopeTable;
 use model::stage::Stage;
-use model::{Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Model, Picked, Role, Ticket, Want};
 use thiserror::Error;
 
 use crate::arena::{Arena, ArenaPlan, Purpose};

@@ -1,5 +1,5 @@
 //! The next tokens, chosen on the device: for the same logits, parameters, mask and history the very tokens and log probabilities
-//! of [`model::sampling::Sampler`], whatever else is sampled in the same step.
+//! of [`device::sampling::Sampler`], whatever else is sampled in the same step.
 //!
 //! The device works with the sampler's integers alone (kernels/sample.cu). What takes a logarithm or a generator of random
 //! numbers is done by the host, with the CPU sampler's own code: the random bits before a step ([`StepRows`]), the log probabilities after

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use model::sampling::TokenMask;
+use device::sampling::TokenMask;
 
 use crate::EngineError;
 use crate::error::panic_message;

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use model::batch::SlotId;
-use model::{Batch, Executor, Limits, MemoryReport, Output, Picked, Role, Ticket, Want};
+use device::batch::SlotId;
+use device::{Batch, Executor, Limits, MemoryReport, Output, Picked, Role, Ticket, Want};
 
 use self::admission::Blocked;
 use crate::EngineError;

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::time::Duration;
 
-use model::ExecutorError;
+use device::ExecutorError;
 use thiserror::Error;
 
 /// Why a request was refused or failed. Many requests may fail for one reason, so it can be cloned. Each variant says whether the same

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use model::{Executor, Limits, MemoryReport};
+use device::{Executor, Limits, MemoryReport};
 
 use crate::engine::{Core, EngineOptions};
 use crate::error::panic_message;

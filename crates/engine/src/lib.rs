@@ -1,6 +1,6 @@
 //! Who runs next?
 //!
-//! The engine owns an [`model::Executor`] on a thread of its own and runs many requests on it at once (continuous batching:
+//! The engine owns an [`device::Executor`] on a thread of its own and runs many requests on it at once (continuous batching:
 //! Yu et al., "Orca", OSDI'22; paged KV cache: Kwon et al., arXiv 2309.06180). Requests go in as token ids and come back as
 //! a [`Stream`] of events. It knows no text, no files and no network.
 //!
@@ -12,7 +12,7 @@
 //! - Clients share slots and pages by weight; a client's own requests start in the order in which they came.
 //! - At most `n_slot + n_waiting` requests are accepted and unfinished, and `n_slot` for each client beyond; what comes on top is refused at once.
 //!
-//! An evaluation that needs every row's logits ([`model::Want::Logits`]) runs alone and drives the executor itself: here it would
+//! An evaluation that needs every row's logits ([`device::Want::Logits`]) runs alone and drives the executor itself: here it would
 //! only pass through, and its rows of `n_vocab` floats have no place in a stream of tokens.
 
 mod constraint;

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::batch::PageId;
+use device::batch::PageId;
 
 /// The pages that nobody owns, and how many of the others are held and used.
 #[derive(Clone, Debug)]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::sampling::{MAX_LOGIT_BIAS, ParamError};
-use model::{Limits, SamplingParams};
+use device::sampling::{MAX_LOGIT_BIAS, ParamError};
+use device::{Limits, SamplingParams};
 
 use crate::{Constraint, EngineError};
 

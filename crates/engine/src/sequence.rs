@@ -9,9 +9,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::batch::SlotId;
-use model::sampling::TokenMask;
-use model::{Input, Role, Sampled, SamplingParams, Span, Want};
+use device::batch::SlotId;
+use device::sampling::TokenMask;
+use device::{Input, Role, Sampled, SamplingParams, Span, Want};
 
 use crate::constraint::{self, Guarded};
 use crate::pages::Pages;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use model::{Limits, SamplingParams};
+use device::{Limits, SamplingParams};
 use proptest::prelude::*;
 use testkit::fake::{Fake, Fault, LIMITS};
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use model::Limits;
+use device::Limits;
 
 use crate::EngineRequest;
 use crate::constraint::Guarded;

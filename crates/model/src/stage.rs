@@ -34,6 +34,6 @@ pub enum Stage {
     /// `x += scales.residual * y` with `y = Wd h + bd`, or with experts `y = sum_e w[e] (Wd[e] h[e] + bd[e])`, experts in the order of
     /// their logits; `y` is normalised where a norm stands after the feed-forward. Leaves `x`.
     FfnOut,
-    /// `logits = scales.logits * W_out norm(x)`, bounded by the cap where there is one, for the rows that are asked for, `[rows, n_vocab]`, and sampling ([`crate::sampling`]).
+    /// `logits = scales.logits * W_out norm(x)`, bounded by the cap where there is one, for the rows that are asked for, `[rows, n_vocab]`, and sampling (the `device` crate's).
     Head,
 }

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use model::batch::{PageId, SlotId};
-use model::sampling::{Row, Sampler, SlotState, philox};
-use model::{
+use device::batch::{PageId, SlotId};
+use device::sampling::{Row, Sampler, SlotState, philox};
+use device::{
     Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Output, Picked, Role, Span, Ticket, Want,
 };
 

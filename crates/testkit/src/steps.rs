@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use model::batch::{Input, Output, Role, Span, Want};
-use model::{Batch, Executor, SamplingParams};
+use device::batch::{Input, Output, Role, Span, Want};
+use device::{Batch, Executor, SamplingParams};
 
 /// The pages of a slot, where each slot has its own consecutive ones.
 #[must_use]

@@ -8,7 +8,7 @@ pub enum WorkerError {
     /// A field of the request is not acceptable.
     #[error("{field}: expected {expected}, found {found}")]
     Invalid {
-        /// The field's name, as in [`crate::Request`] or [`model::SamplingParams`].
+        /// The field's name, as in [`crate::Request`] or [`device::SamplingParams`].
         field: &'static str,
         /// What would be accepted.
         expected: String,

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
+use device::Sampled;
 use engine::{Canceller, EndReason, EngineError, Stream, Timings, Usage};
-use model::Sampled;
 
 use crate::chat::Reading;
 use crate::stop::StopMatcher;

@@ -21,10 +21,10 @@ use tokenizer::Tokenizer;
 use grammar::Grammars;
 
 pub use chat::{Chat, ChatDelta, ChatEvent, ChatGeneration, Finish, ToolCallDelta, ToolChoice};
+pub use device::{MemoryReport, Sampled, SamplingParams};
 pub use engine::{Canceller, EngineError, EngineHandle, Health, Load, Shutdown, Timings, Usage};
 pub use error::WorkerError;
 pub use generate::{Event, Generation, StopReason};
-pub use model::{MemoryReport, Sampled, SamplingParams};
 pub use request::{
     Format, MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_STOP_TOKEN_IDS, Prompt, Request, ValidRequest,
 };

@@ -11,7 +11,9 @@ mod replay;
 use std::fmt;
 use std::sync::Arc;
 
-use model::{KvType, Sampled};
+use device::Sampled;
+
+use model::KvType;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;

@@ -7,8 +7,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use device::SamplingParams;
 use engine::{Constraint, EngineRequest};
-use model::SamplingParams;
 use serde_json::Value;
 use tokenizer::{EncodeOptions, Tokenizer};
 

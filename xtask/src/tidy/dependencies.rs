@@ -10,23 +10,36 @@ use super::Finding;
 use crate::process::{cargo, output};
 
 /// A crate, and the crates of this workspace that it may depend on.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("quant", &[]),
     ("gguf", &["quant"]),
     ("tokenizer", &["gguf"]),
+    ("device", &[]),
     ("model", &["gguf", "quant"]),
-    ("cpu", &["model", "quant"]),
-    ("cuda", &["model", "gguf", "quant"]),
-    ("engine", &["model"]),
-    ("worker", &["engine", "tokenizer", "model"]),
+    ("cpu", &["device", "model", "quant"]),
+    ("cuda", &["device", "model", "gguf", "quant"]),
+    ("engine", &["device"]),
+    ("worker", &["engine", "device", "tokenizer", "model"]),
     ("hub", &[]),
     ("server", &["worker"]),
     (
         "worker-orcd",
-        &["quant", "gguf", "tokenizer", "model", "cpu", "cuda", "engine", "worker", "hub", "server"],
+        &[
+            "quant",
+            "gguf",
+            "tokenizer",
+            "device",
+            "model",
+            "cpu",
+            "cuda",
+            "engine",
+            "worker",
+            "hub",
+            "server",
+        ],
     ),
-    ("testkit", &["quant", "gguf", "model"]),
-    ("fuzzing", &["gguf", "tokenizer", "model", "engine", "worker", "server", "testkit"]),
+    ("testkit", &["quant", "gguf", "device", "model"]),
+    ("fuzzing", &["gguf", "tokenizer", "device", "model", "engine", "worker", "server", "testkit"]),
     ("xtask", &[]),
 ];
 

@@ -5,8 +5,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use device::{Batch, Executor, ExecutorError, Limits, MemoryReport, Picked, Ticket};
 use gguf::{FileChange, Gguf};
-use model::{Batch, Executor, ExecutorError, Limits, MemoryReport, Picked, Ticket};
 
 /// The files of a model that is in use. Clones are the same.
 #[derive(Clone, Debug)]

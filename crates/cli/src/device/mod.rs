@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 
 use cpu::CpuExecutor;
 use cuda::CudaExecutor;
+use device::{Executor, ExecutorError};
 use gguf::Gguf;
 use hub::ModelRef;
-use model::{Executor, ExecutorError, KvType, Model};
+use model::{KvType, Model};
 use tokenizer::Tokenizer;
 
 pub(crate) use self::choose::{Chosen, Device, DeviceArgs, choose};

@@ -3,8 +3,8 @@
 //! A page's keys are `[head_dim, PAGE]`, so that the scores of 32 positions are one vector operation a value of the head; its values are
 //! `[PAGE, head_dim]`. The scales of Q8_0 are `[head_dim / 32, PAGE]` for both, in float16.
 
+use device::batch::PageId;
 use model::KvType;
-use model::batch::PageId;
 use model::kv::{KV_BLOCK, kv_block};
 use quant::Half;
 

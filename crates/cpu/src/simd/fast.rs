@@ -1,4 +1,4 @@
-//! The fast kernels: prompts through [`super::gemm`], generated rows through [`super::gemv`], attention over the pages of [`super::cache`].
+//! The fast kernels: prompts through [`super::gemm`], generated rows through [`super::gemv`], attention over the pages of `cache`.
 //!
 //! Which kernel a row takes depends on its role and on the weights' format, never on how many rows there are. All products that do
 //! not depend on each other share one parallel section, cut by weight rows into more pieces than threads.

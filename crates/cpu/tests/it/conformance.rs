@@ -2,9 +2,10 @@
 
 use cpu::simd::isa::Isa;
 use cpu::{CpuExecutor, Options};
-use model::batch::Want;
+use device::batch::Want;
+use device::{Batch, Executor};
+use model::KvType;
 use model::stage::Stage;
-use model::{Batch, Executor, KvType};
 use testkit::steps::logits;
 use testkit::{golden, nmse};
 
@@ -22,7 +23,7 @@ fn trace(executor: &mut CpuExecutor, tokens: &[u32]) -> Trace {
     let (head, tail) = tokens.split_at(tokens.len() - 1);
     let prompt = prompt(executor, 0, 0, head, Want::Logits);
     let mut generated = last(executor, 0, head.len(), Want::Logits);
-    generated.input = model::Input::Tokens(tail.into());
+    generated.input = device::Input::Tokens(tail.into());
     for span in [prompt, generated] {
         let batch = Batch { spans: vec![span] };
         let observe = &mut |stage, layer, values: &[f32]| trace.push((stage, layer, values.to_vec()));
@@ -84,24 +85,24 @@ fn a_batch_outside_the_limits_is_refused_and_nothing_else_is_disturbed() {
     let n_vocab = executor.limits().n_vocab as u32;
     let mut bad = [(); 9].map(|()| good.clone());
     bad[0].slot = 2;
-    bad[1].input = model::Input::Tokens([].into());
+    bad[1].input = device::Input::Tokens([].into());
     bad[2].start = 62;
     bad[3].pages = [].into();
     bad[4].pages = [999, 1].into();
-    bad[5].input = model::Input::Tokens([n_vocab].into());
-    bad[6].input = model::Input::Tokens([1; 33].into());
+    bad[5].input = device::Input::Tokens([n_vocab].into());
+    bad[6].input = device::Input::Tokens([1; 33].into());
     bad[7].begin = Some([n_vocab].into());
-    bad[8].input = model::Input::Last;
+    bad[8].input = device::Input::Last;
     for (i, span) in bad.into_iter().enumerate() {
         let error = executor.submit(&Batch { spans: vec![span] }).expect_err("a refusal");
-        assert!(matches!(error, model::ExecutorError::Batch { span: 0, .. }), "{i}: {error}");
+        assert!(matches!(error, device::ExecutorError::Batch { span: 0, .. }), "{i}: {error}");
     }
     let twice = Batch { spans: vec![good.clone(), good.clone()] };
-    assert!(matches!(executor.submit(&twice), Err(model::ExecutorError::Batch { span: 1, .. })));
+    assert!(matches!(executor.submit(&twice), Err(device::ExecutorError::Batch { span: 1, .. })));
     let ticket = executor.submit(&Batch { spans: vec![good] }).expect("a good batch after the bad ones");
     assert!(executor.collect(ticket).expect("its results").is_empty());
     assert!(executor.collect(ticket).is_err(), "a ticket is good once");
-    assert!(executor.collect(model::Ticket(u64::MAX)).is_err());
+    assert!(executor.collect(device::Ticket(u64::MAX)).is_err());
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use cpu::{CpuExecutor, Options};
+use device::batch::Want;
+use device::{Batch, Executor};
 use gguf::Gguf;
-use model::batch::Want;
-use model::{Batch, Executor, Model};
+use model::Model;
 use testkit::golden;
 
 use crate::support::prompt;

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cpu::Options;
-use model::batch::{Output, Span, Want};
-use model::{Executor, KvType, SamplingParams};
+use device::batch::{Output, Span, Want};
+use device::{Executor, SamplingParams};
+use model::KvType;
 use testkit::golden;
 use testkit::steps::pages;
 

@@ -1,9 +1,9 @@
 //! What the kernels of sample.cu are given and give back, field for field.
 
 use bytemuck::{Pod, Zeroable};
-use model::batch::Sampled;
-use model::sampling::MAX_ALTERNATIVES;
-use model::sampling::weight::LogSoftmax;
+use device::batch::Sampled;
+use device::sampling::MAX_ALTERNATIVES;
+use device::sampling::weight::LogSoftmax;
 
 use crate::driver::DevicePtr;
 
@@ -92,7 +92,7 @@ pub struct SampleOut {
 const _: () = assert!(size_of::<SampleOut>() == 192);
 
 impl SampleOut {
-    /// The token with its log probabilities, as [`model::sampling::Sampler`] gives them.
+    /// The token with its log probabilities, as [`device::sampling::Sampler`] gives them.
     #[must_use]
     pub fn sampled(&self) -> Sampled {
         if self.chosen == 0 {

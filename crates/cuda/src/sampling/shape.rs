@@ -1,6 +1,6 @@
 //! How much memory the sampler needs, and how it is spread over a device.
 
-use model::sampling::MAX_LOGIT_BIAS;
+use device::sampling::MAX_LOGIT_BIAS;
 
 use super::args::{SampleOut, SampleRow};
 use crate::driver::LaunchShape;

@@ -1,7 +1,7 @@
 //! The host's part of a step's sampling: what each row asks for, as the device reads it.
 
-use model::batch::SlotId;
-use model::sampling::{MAX_LOGIT_BIAS, SamplingParams, TokenMask, philox, weight};
+use device::batch::SlotId;
+use device::sampling::{MAX_LOGIT_BIAS, SamplingParams, TokenMask, philox, weight};
 
 use super::args::{self, SampleRow};
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use cpu::CpuExecutor;
-use model::batch::Want;
+use device::batch::Want;
+use device::{Batch, Executor};
 use model::stage::Stage;
-use model::{Batch, Executor, KvType, Model};
+use model::{KvType, Model};
 use testkit::steps::{last, prompt};
 use testkit::{golden_on_gpu, nmse};
 
@@ -23,7 +24,7 @@ fn batches(executor: &dyn Executor, tokens: &[u32]) -> [Batch; 2] {
     let (head, tail) = tokens.split_at(tokens.len() - 1);
     let prompt = prompt(executor, 0, 0, head, Want::Logits);
     let mut generated = last(executor, 0, head.len(), Want::Logits);
-    generated.input = model::Input::Tokens(tail.into());
+    generated.input = device::Input::Tokens(tail.into());
     [Batch { spans: vec![prompt] }, Batch { spans: vec![generated] }]
 }
 

@@ -1,7 +1,7 @@
 //! Logits of every golden model, by the prompt's kernels and by those of generated rows.
 
-use model::Executor;
-use model::batch::{Input, Output, Want};
+use device::Executor;
+use device::batch::{Input, Output, Want};
 use testkit::steps::{greedy, last, logits, prompt, run, token};
 use testkit::{Golden, golden_on_gpu, nmse};
 

@@ -1,8 +1,9 @@
 //! A row's bits depend on its own sequence and position: not on its neighbours, nor on how its prompt was cut.
 
 use cuda::{CudaExecutor, Options};
-use model::batch::{Output, Span, Want};
-use model::{Executor, KvType};
+use device::Executor;
+use device::batch::{Output, Span, Want};
+use model::KvType;
 use testkit::steps::{greedy, last, prompt, run};
 use testkit::{Golden, golden_on_gpu};
 

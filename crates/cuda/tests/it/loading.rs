@@ -1,7 +1,8 @@
 //! Models come and go: what does not fit is refused, and nothing stays behind.
 
 use cuda::{CudaError, CudaExecutor, LoadError, Options};
-use model::{Executor, Model};
+use device::Executor;
+use model::Model;
 use testkit::golden;
 use testkit::steps::logits;
 

@@ -2,8 +2,8 @@
 
 use cuda::driver::{DeviceMemory, Stream};
 use cuda::sampling::{Choice, SampleBegin, SampleBuffers, SampleKernels, SampleLimits, SampleOut, StepRows};
-use model::batch::Sampled;
-use model::sampling::{Row, Sampler, SamplingParams, SlotState, TokenMask};
+use device::batch::Sampled;
+use device::sampling::{Row, Sampler, SamplingParams, SlotState, TokenMask};
 
 use crate::gpu::{Gpu, gpu, read};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use model::{Limits, SamplingParams};
+use device::{Limits, SamplingParams};
 use testkit::fake::{Fake, LIMITS};
 
 use super::{alone, drain, enqueue, reason, run_until_idle, tokens};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::sampling::{TokenMask, philox};
+use device::sampling::{TokenMask, philox};
 
 use super::{core, enqueue, reason, run_until_idle, tokens};
 use crate::{Constraint, EndReason, EngineError, EngineRequest};
@@ -96,7 +96,7 @@ fn a_failing_constraint_fails_its_request_alone() {
         (Flaw::OtherVocabulary(2), 2, error("expected a mask of 2 words, found 3 words")),
     ] {
         for (n_in_flight, n_slot) in [(1, 1), (1, 3), (2, 1), (2, 3)] {
-            let mut core = core(Fake::new(model::Limits { n_in_flight, n_slot, ..LIMITS }));
+            let mut core = core(Fake::new(device::Limits { n_in_flight, n_slot, ..LIMITS }));
             let flawed = enqueue(&mut core, constrained(flaw));
             let others = [constrained(Flaw::None), EngineRequest::greedy([3], 30)];
             let others = others.map(|request| enqueue(&mut core, request));

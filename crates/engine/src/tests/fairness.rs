@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::{Limits, SamplingParams};
+use device::{Limits, SamplingParams};
 use proptest::prelude::*;
 use testkit::fake::{Fake, LIMITS};
 

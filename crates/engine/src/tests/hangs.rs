@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use model::Limits;
-use model::sampling::TokenMask;
+use device::Limits;
+use device::sampling::TokenMask;
 use testkit::fake::{Fake, Fault, LIMITS};
 
 use super::{drain, enqueue, reason, run_until_idle, wait};

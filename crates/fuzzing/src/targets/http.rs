@@ -70,7 +70,7 @@ pub(crate) fn worker() -> &'static Worker {
         let path = testkit::root().join("tests/golden/llama-q4_0.gguf");
         let file = gguf::Gguf::open(&path).expect("a golden model");
         let tokenizer = Tokenizer::from_gguf(file.metadata(), None).expect("its vocabulary");
-        let limits = model::Limits { n_ctx: 256, n_vocab: tokenizer.n_vocab(), n_page: 512, ..LIMITS };
+        let limits = device::Limits { n_ctx: 256, n_vocab: tokenizer.n_vocab(), n_page: 512, ..LIMITS };
         let engine = Engine::spawn(Box::new(Fake::new(limits)), EngineOptions::default()).expect("an engine");
         Worker::new(engine, Arc::new(tokenizer), WorkerOptions { default_max_tokens: Some(8) })
     })

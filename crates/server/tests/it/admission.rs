@@ -170,7 +170,7 @@ fn a_body_that_hardly_comes_is_given_up() {
 
 #[test]
 fn a_full_queue_is_told_before_the_body() {
-    let limits = model::Limits {
+    let limits = device::Limits {
         page_size: 16,
         n_page: 256,
         n_slot: 2,

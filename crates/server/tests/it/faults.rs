@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use device::Limits;
 use engine::{Engine, EngineError, EngineOptions};
-use model::Limits;
 use serde_json::{Value, json};
 use server::{Ending, ServerOptions};
 use testkit::fake::{Fake, Fault};

@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::thread;
 use std::time::Duration;
 
-use model::batch::SlotId;
-use model::{
+use device::batch::SlotId;
+use device::{
     Batch, Executor, ExecutorError, Limits, MemoryReport, Output, Picked, Sampled, Span, Ticket, Want,
 };
 

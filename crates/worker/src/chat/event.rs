@@ -1,7 +1,7 @@
 //! What a chat's client hears, in order: at most one `Started`, any number of `Delta`, one `End` or `Error`.
 
+use device::Sampled;
 use engine::{EngineError, Timings, Usage};
-use model::Sampled;
 
 use crate::StopReason;
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
+use device::Sampled;
 use engine::{Canceller, EndReason, Stream, Timings, Usage};
-use model::Sampled;
 use tokenizer::Tokenizer;
 
 use super::answer::{Out, Part};

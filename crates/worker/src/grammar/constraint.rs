@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use device::TokenMask;
 use engine::Constraint;
 use llguidance::Matcher;
-use model::TokenMask;
 
 use super::bounded;
 use super::vocabulary::Words;

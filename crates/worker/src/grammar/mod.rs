@@ -1,7 +1,7 @@
 //! Which tokens may an answer consist of, where its form is given? Grammars over tokens, by the llguidance library.
 //!
 //! A schema, expression or grammar comes from a client and may be hostile: its size and depth are bounded here, the work of compiling it
-//! and of each token by [`limits`], and what goes wrong is an error that names the field. Compiling recurses, so it has a thread with
+//! and of each token by `limits`, and what goes wrong is an error that names the field. Compiling recurses, so it has a thread with
 //! a stack that the bounds on the input cannot exhaust.
 
 mod constraint;

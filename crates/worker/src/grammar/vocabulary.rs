@@ -9,8 +9,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use device::TokenMask;
 use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
-use model::TokenMask;
 use tokenizer::Tokenizer;
 
 /// The trie, and what else a constraint must know of the tokens.

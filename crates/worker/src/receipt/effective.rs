@@ -1,7 +1,7 @@
 //! What decided an answer's tokens besides model, prompt and device? A request's parameters with everything that was left open filled in.
 
+use device::SamplingParams;
 use llguidance::api::GrammarWithLexer;
-use model::SamplingParams;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 

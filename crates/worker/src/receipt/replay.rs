@@ -52,7 +52,7 @@ impl Replay {
     /// What the engine failed of.
     pub fn wait(self) -> Result<(Vec<u32>, StopReason), EngineError> {
         let mut answer = Vec::new();
-        let mut add = |tokens: &[model::Sampled]| answer.extend(tokens.iter().map(|sampled| sampled.token));
+        let mut add = |tokens: &[device::Sampled]| answer.extend(tokens.iter().map(|sampled| sampled.token));
         let reason = match self {
             Replay::Plain(mut generation) => loop {
                 match generation.next_blocking() {

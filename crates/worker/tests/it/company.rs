@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cpu::{CpuExecutor, Options};
+use device::SamplingParams;
 use engine::{Engine, EngineOptions};
-use model::{Model, SamplingParams};
+use model::Model;
 use tokenizer::Tokenizer;
 use worker::{Event, Format, Generation, Prompt, Request, Worker, WorkerOptions};
 

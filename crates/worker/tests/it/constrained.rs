@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cpu::{CpuExecutor, Options};
+use device::SamplingParams;
 use engine::{Engine, EngineOptions};
-use model::{Model, SamplingParams};
+use model::Model;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 use worker::{

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use device::SamplingParams;
 use engine::{Engine, EngineError, EngineOptions};
-use model::SamplingParams;
 use proptest::prelude::*;
 use scripted::Scripted;
 use tokenizer::{EncodeOptions, Tokenizer};

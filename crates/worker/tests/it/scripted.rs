@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use model::batch::SlotId;
-use model::{
+use device::batch::SlotId;
+use device::{
     Batch, Executor, ExecutorError, Limits, MemoryReport, Output, Picked, Sampled, Span, Ticket, Want,
 };
 

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::batch::PageId;
-use model::{Batch, Executor, Input, Role, SamplingParams, Span, Want};
+use device::batch::PageId;
+use device::{Batch, Executor, Input, Role, SamplingParams, Span, Want};
 use serde::Serialize;
 
 use crate::single;

@@ -3,7 +3,7 @@
 //! Ranges are those of a request, so that a flag and a field of an API mean the same; what needs no model to be refused is refused before
 //! one is loaded. The defaults are those that people know from llama.cpp.
 
-use model::SamplingParams;
+use device::SamplingParams;
 
 use crate::exit::Failure;
 

@@ -15,7 +15,7 @@
 //!    `w[i] = round(2^40 * 2^e[i])`, see [`weight::weight`]. Tokens of weight 0 (less likely than the likeliest by 2^-41) are out.
 //! 7. Top-k. The first k by rank. Rank is by z, largest first, then by id, lowest first.
 //! 8. Typical. With `E = floor(sum(w * E[i]) / sum(w))` over what is left and `E[i] = trunc(e[i] * 2^20)`, tokens are ordered
-//!    by |E − E[i]|, then rank, and the shortest start whose weights reach `ceil(p * sum(w))` is kept. (|E − E[i]| is, up to the
+//!    by `|E − E[i]|`, then rank, and the shortest start whose weights reach `ceil(p * sum(w))` is kept. (`|E − E[i]|` is, up to the
 //!    common factor, the paper's distance between a token's information and the entropy: the normaliser cancels.)
 //! 9. Top-p. In rank order, the shortest start whose weights reach `ceil(p * sum(w))`.
 //! 10. Min-p. What weighs at least `ceil(p * w)` of the first by rank.

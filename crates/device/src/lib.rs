@@ -1,0 +1,12 @@
+//! What does an engine ask of a device?
+//!
+//! A device runs steps ([`Executor`]): plain data in ([`Batch`]), tokens out ([`Picked`]). Which token follows from a row of logits is
+//! part of the contract ([`sampling`]), so that every device chooses the same one. Nothing here knows of files, models or weights.
+
+pub mod batch;
+pub mod executor;
+pub mod sampling;
+
+pub use batch::{Batch, Input, Output, Picked, Role, Sampled, Span, Want};
+pub use executor::{Executor, ExecutorError, Limits, MemoryReport, Ticket};
+pub use sampling::{SamplingParams, TokenMask};
