@@ -1,5 +1,5 @@
-//! What tests of several crates share: the golden models with their reference logits, how far two results are apart, and an executor
-//! without a model that fails as it is told.
+//! What tests of several crates share: the golden models with their reference logits, how far two results are apart, and executors
+//! without a model that answer and fail as they are told.
 //!
 //! The golden models are in `tests/golden` at the root of the repository; its README says how they were made. This crate panics
 //! freely: it runs in tests alone.
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 pub mod fake;
 mod npz;
+pub mod scripted;
 pub mod steps;
 
 /// The repository's root.

@@ -8,6 +8,7 @@ pub mod chat;
 mod error;
 mod generate;
 pub mod grammar;
+mod pump;
 pub mod receipt;
 mod request;
 pub mod stop;

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use server::{Keys, Limits, Security, ServerOptions};
 use testkit::fake::Fake;
 
-use crate::scripted::Scripted;
 use crate::served::{Running, ids};
+use testkit::scripted::Scripted;
 
 const ROUTES: [&str; 7] = [
     "/execute",

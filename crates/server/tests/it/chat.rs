@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
-use crate::scripted::Scripted;
 use crate::served::{Running, ids, says};
+use testkit::scripted::Scripted;
 
 const PATH: &str = "/v1/chat/completions";
 

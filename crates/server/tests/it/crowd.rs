@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use server::{Limits, ServerOptions};
 
-use crate::scripted::Scripted;
 use crate::served::{Running, ids};
+use testkit::scripted::Scripted;
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const UNFINISHED: &str = "POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";

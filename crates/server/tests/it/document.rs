@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use server::{Security, ServerOptions};
 
-use crate::scripted::Scripted;
 use crate::served::{Running, ids, says};
+use testkit::scripted::Scripted;
 
 #[test]
 fn every_route_of_the_document_is_there() {

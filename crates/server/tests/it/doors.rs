@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use server::{Keys, Security, Server, ServerError, ServerOptions};
 
-use crate::scripted::Scripted;
 use crate::served::{Running, ids, says};
+use testkit::scripted::Scripted;
 
 const KEY: &str = "Authorization: Bearer alice's-long-secret";
 

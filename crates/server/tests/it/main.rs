@@ -10,7 +10,6 @@ mod doors;
 mod faults;
 mod numbers;
 mod receipts;
-mod scripted;
 mod served;
 mod slow;
 mod text;

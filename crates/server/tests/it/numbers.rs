@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::scripted::Scripted;
 use crate::served::{Running, ids, says};
+use testkit::scripted::Scripted;
 
 /// Samples by name and labels. Every line must be a comment or a sample whose type was said before it.
 fn samples(server: &Running) -> BTreeMap<String, f64> {

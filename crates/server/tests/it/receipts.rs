@@ -14,8 +14,8 @@ use server::{Ending, Phase, ServerOptions};
 use tempfile::TempDir;
 use worker::receipt::{Comparison, Receipt};
 
-use crate::scripted::Scripted;
 use crate::served::{Running, ids, says, tokenizer};
+use testkit::scripted::Scripted;
 
 const CHAT: &str = "/v1/chat/completions";
 const COMPLETIONS: &str = "/v1/completions";

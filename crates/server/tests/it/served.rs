@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use worker::receipt::{FileHashes, Origin};
 use worker::{Worker, WorkerOptions};
 
-use crate::scripted::Scripted;
+use testkit::scripted::Scripted;
 
 /// A template that shows what it was given, of a model that reasons and calls tools in tags.
 const TEMPLATE: &str = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::json;
 use server::{Limits, ServerOptions};
 
-use crate::scripted::Scripted;
 use crate::served::{Running, ids};
+use testkit::scripted::Scripted;
 
 fn limited(limits: Limits) -> Running {
     Running::with(Scripted::new(ids("abc")), ServerOptions { limits, ..ServerOptions::default() })

@@ -12,8 +12,8 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::scripted::Scripted;
 use crate::served::{Running, ids};
+use testkit::scripted::Scripted;
 
 /// Writes a certificate for localhost and its key, and gives the certificate.
 fn certify(folder: &Path) -> CertificateDer<'static> {

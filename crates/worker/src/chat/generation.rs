@@ -1,24 +1,25 @@
 //! A chat's events, made where they are taken: tokens become text, text its parts, and each token is told which part it belongs to.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
 
 use device::Sampled;
-use engine::{Canceller, EndReason, Stream, Timings, Usage};
+use engine::EngineError;
 use tokenizer::Tokenizer;
 
 use super::answer::{Out, Part};
 use super::{ChatDelta, ChatEvent, Finish, Reading, family};
+use crate::generate::Submitted;
+use crate::pump::{Answer, End, Pump};
 use crate::stop::StopMatcher;
 use crate::text::AnswerText;
 use crate::{StopReason, ValidRequest, Worker, WorkerError, generate};
 
 /// A chat's events. Dropping it cancels the request.
-pub struct ChatGeneration {
-    stream: Stream,
-    n_prompt: usize,
-    seed: u64,
+pub type ChatGeneration = Pump<Conversation>;
+
+/// An answer with parts: content, reasoning, tool calls.
+pub struct Conversation {
     tokenizer: Arc<Tokenizer>,
     text: AnswerText,
     show_special: bool,
@@ -33,11 +34,9 @@ pub struct ChatGeneration {
     /// Whose part is, since the last delta.
     tokens: Vec<Sampled>,
     is_content: Vec<bool>,
-    n_generated: usize,
     n_reasoning: usize,
-    /// What was found that ends the answer: what the engine still sends is no part of it.
+    /// What was found that ends the answer.
     found: Option<String>,
-    ready: VecDeque<ChatEvent>,
 }
 
 struct Undecided {
@@ -47,81 +46,33 @@ struct Undecided {
 }
 
 pub(crate) fn start(worker: &Worker, request: ValidRequest) -> Result<ChatGeneration, WorkerError> {
-    let started = generate::submit(worker, request)?;
-    Ok(ChatGeneration {
-        stream: started.stream,
-        n_prompt: started.n_prompt,
-        seed: started.seed,
+    let Submitted { stream, n_prompt, seed, text, stop, show_special, reading } =
+        generate::submit(worker, request)?;
+    let answer = Conversation {
         tokenizer: Arc::clone(&worker.tokenizer),
-        text: started.text,
-        show_special: started.show_special,
-        reading: started.reading,
+        text,
+        show_special,
+        reading,
         out: Out::default(),
-        stop: started.stop,
+        stop,
         n_text: 0,
         undecided: VecDeque::new(),
         tokens: Vec::new(),
         is_content: Vec::new(),
-        n_generated: 0,
         n_reasoning: 0,
         found: None,
-        ready: VecDeque::new(),
-    })
+    };
+    Ok(Pump::new(stream, n_prompt, seed, answer))
 }
 
-impl ChatGeneration {
-    /// Waits for the next event; `None` after the terminal one.
-    pub async fn recv(&mut self) -> Option<ChatEvent> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
-            }
-            let event = self.stream.recv().await?;
-            self.take(event);
-        }
+impl Answer for Conversation {
+    type Event = ChatEvent;
+
+    fn started(n_prompt: usize, seed: u64) -> ChatEvent {
+        ChatEvent::Started { n_prompt, seed }
     }
 
-    /// Waits for the next event on this thread, which must not be one that runs async tasks; `None` after the terminal one.
-    pub fn next_blocking(&mut self) -> Option<ChatEvent> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
-            }
-            let event = self.stream.next_blocking()?;
-            self.take(event);
-        }
-    }
-
-    /// Asks for the end; the terminal event follows within a step.
-    pub fn cancel(&self) {
-        self.stream.cancel();
-    }
-
-    /// A handle that cancels from elsewhere.
-    #[must_use]
-    pub fn canceller(&self) -> Canceller {
-        self.stream.canceller()
-    }
-
-    fn take(&mut self, event: engine::Event) {
-        match event {
-            engine::Event::Started { .. } => {
-                self.ready.push_back(ChatEvent::Started { n_prompt: self.n_prompt, seed: self.seed });
-            }
-            engine::Event::Token(sampled) if self.found.is_none() => self.token(sampled),
-            engine::Event::Token(_) => {}
-            engine::Event::End { reason, usage, timings } => self.end(reason, usage, timings),
-            // The answer was complete before the engine failed.
-            engine::Event::Error(_) if self.found.is_some() => {
-                let usage = Usage { n_prompt: self.n_prompt, ..Usage::default() };
-                self.end(EndReason::Cancelled, usage, Timings::default());
-            }
-            engine::Event::Error(error) => self.ready.push_back(ChatEvent::Error(error)),
-        }
-    }
-
-    fn token(&mut self, sampled: Sampled) {
-        self.n_generated += 1;
+    fn token(&mut self, sampled: Sampled, events: &mut VecDeque<ChatEvent>) -> bool {
         let id = sampled.token;
         if self.tokenizer.is_special(id) {
             let unfinished = self.text.cut(id);
@@ -144,16 +95,48 @@ impl ChatGeneration {
             self.undecided.push_back(Undecided { token: sampled, bytes });
             self.read(&text);
         }
-        self.pass();
+        self.pass(events);
+        self.found.is_some()
     }
 
+    fn end(&mut self, end: End, events: &mut VecDeque<ChatEvent>) {
+        if self.found.is_none() {
+            // A character that was never finished is left out of the text; its bytes are in the token ids.
+            self.reading.parser.finish(&mut self.out);
+            self.pass(events);
+        }
+        let content = if self.found.is_none() { self.stop.finish() } else { String::new() };
+        while !self.undecided.is_empty() {
+            self.decided(Part::Other);
+        }
+        if !content.is_empty() || !self.tokens.is_empty() {
+            self.delta(ChatDelta { content, ..ChatDelta::default() }, events);
+        }
+        let reason = self.found.take().map_or_else(|| end.reason.into(), StopReason::Text);
+        let finish = match &reason {
+            StopReason::Token(_) | StopReason::Text(_) if self.out.calls().0 > 0 => Finish::ToolCalls,
+            StopReason::Token(_) | StopReason::Text(_) => Finish::Stop,
+            StopReason::Length => Finish::Length,
+            StopReason::Cancelled => Finish::Cancelled,
+            StopReason::Deadline => Finish::Deadline,
+        };
+        let End { usage, timings, .. } = end;
+        events.push_back(ChatEvent::End { reason, finish, usage, timings, n_reasoning: self.n_reasoning });
+    }
+
+    fn failed(error: EngineError) -> ChatEvent {
+        ChatEvent::Error(error)
+    }
+}
+
+impl Conversation {
     fn read(&mut self, text: &str) {
         self.n_text += text.len();
         self.reading.parser.text(text, &mut self.out);
     }
 
-    /// Sends on what is decided, and asks the engine to stop where the answer is complete.
-    fn pass(&mut self) {
+    /// Sends on what is decided, and finds out whether the answer is complete.
+    fn pass(&mut self, events: &mut VecDeque<ChatEvent>) {
         while let Some(next) = self.undecided.front() {
             let part = match next.bytes {
                 Some((start, end)) => self.out.part_of(start, end),
@@ -166,15 +149,13 @@ impl ChatGeneration {
         let tool_calls = std::mem::take(&mut self.out.tool_calls);
         let reasoning = std::mem::take(&mut self.out.reasoning);
         if !(passed.text.is_empty() && reasoning.is_empty() && tool_calls.is_empty()) {
-            self.delta(ChatDelta { content: passed.text, reasoning, tool_calls, ..ChatDelta::default() });
+            let delta = ChatDelta { content: passed.text, reasoning, tool_calls, ..ChatDelta::default() };
+            self.delta(delta, events);
         }
         if passed.stop.is_some() {
             self.found = passed.stop;
         } else if self.reading.one_call && matches!(self.out.calls(), (1.., true)) {
             self.found = Some(String::new());
-        }
-        if self.found.is_some() {
-            self.stream.cancel();
         }
     }
 
@@ -185,48 +166,9 @@ impl ChatGeneration {
         self.tokens.push(next.token);
     }
 
-    fn delta(&mut self, delta: ChatDelta) {
+    fn delta(&mut self, delta: ChatDelta, events: &mut VecDeque<ChatEvent>) {
         let tokens = std::mem::take(&mut self.tokens);
         let is_content = std::mem::take(&mut self.is_content);
-        self.ready.push_back(ChatEvent::Delta(ChatDelta { tokens, is_content, ..delta }));
-    }
-
-    fn end(&mut self, reason: EndReason, usage: Usage, timings: Timings) {
-        if self.found.is_none() {
-            // A character that was never finished is left out of the text; its bytes are in the token ids.
-            self.reading.parser.finish(&mut self.out);
-            self.pass();
-        }
-        let content = if self.found.is_none() { self.stop.finish() } else { String::new() };
-        while !self.undecided.is_empty() {
-            self.decided(Part::Other);
-        }
-        if !content.is_empty() || !self.tokens.is_empty() {
-            self.delta(ChatDelta { content, ..ChatDelta::default() });
-        }
-        let (reason, usage) = match self.found.take() {
-            // The engine may have run ahead.
-            Some(stop) => (StopReason::Text(stop), Usage { n_generated: self.n_generated, ..usage }),
-            None => (reason.into(), usage),
-        };
-        let finish = match &reason {
-            StopReason::Token(_) | StopReason::Text(_) if self.out.calls().0 > 0 => Finish::ToolCalls,
-            StopReason::Token(_) | StopReason::Text(_) => Finish::Stop,
-            StopReason::Length => Finish::Length,
-            StopReason::Cancelled => Finish::Cancelled,
-            StopReason::Deadline => Finish::Deadline,
-        };
-        let n_reasoning = self.n_reasoning;
-        self.ready.push_back(ChatEvent::End { reason, finish, usage, timings, n_reasoning });
-    }
-}
-
-/// Without the text.
-impl fmt::Debug for ChatGeneration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChatGeneration")
-            .field("n_prompt", &self.n_prompt)
-            .field("n_generated", &self.n_generated)
-            .finish_non_exhaustive()
+        events.push_back(ChatEvent::Delta(ChatDelta { tokens, is_content, ..delta }));
     }
 }

@@ -4,7 +4,6 @@ mod company;
 mod constrained;
 mod messages;
 mod receipts;
-mod scripted;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use std::time::Duration;
 use device::SamplingParams;
 use engine::{Engine, EngineError, EngineOptions};
 use proptest::prelude::*;
-use scripted::Scripted;
+use testkit::scripted::Scripted;
 use tokenizer::{EncodeOptions, Tokenizer};
 use worker::{Chat, Event, Prompt, Request, StopReason, Worker, WorkerError, WorkerOptions};
 
@@ -120,9 +119,7 @@ fn a_character_cut_off_at_the_end_is_left_out() {
 fn a_stop_string_that_was_found_outlives_a_later_failure() {
     let said = tokenizer().encode("yes. no", EncodeOptions::default()).unwrap();
     let ends = |stop: &[&str]| {
-        let mut executor = Scripted::new(said.clone());
-        executor.fails_at = 100;
-        let worker = worker(executor);
+        let worker = worker(Scripted::new(said.clone()).fails_at(100));
         let stop = stop.iter().map(ToString::to_string).collect();
         let mut text = worker.generate(Request { stop, ..request() }).unwrap();
         // Nobody takes an event before the device has failed: the stop string is found in what came before.
@@ -202,11 +199,7 @@ fn a_seed_is_kept_or_drawn() {
 
 #[test]
 fn a_generation_can_be_cancelled_timed_out_and_awaited() {
-    let endless = || {
-        let mut executor = Scripted::new(vec![70]);
-        executor.n_ctx = 1_000_000;
-        worker(executor)
-    };
+    let endless = || worker(Scripted::new(vec![70]).n_ctx(1_000_000));
     let last = |generation: &mut worker::Generation| {
         std::iter::from_fn(|| generation.next_blocking()).last().map(|event| match event {
             Event::End { reason, .. } => reason,

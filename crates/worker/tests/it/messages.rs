@@ -10,8 +10,8 @@ use worker::{
     Chat, ChatEvent, Finish, Prompt, Request, Stopped, ToolChoice, Work, Worker, WorkerError, WorkerOptions,
 };
 
-use crate::scripted::Scripted;
 use crate::with_template;
+use testkit::scripted::Scripted;
 
 /// Writes every message as JSON, so that what a template is given can be read.
 const PLAIN: &str = "{# <tool_call> content is none #}{% for m in messages %}{{ m | tojson }}\n{% endfor %}{% if tools %}{{ tools | tojson }}{% endif %}";

@@ -9,11 +9,11 @@ use device::{
     Batch, Executor, ExecutorError, Limits, MemoryReport, Output, Picked, Sampled, Span, Ticket, Want,
 };
 
-pub(crate) struct Scripted {
+/// Gives its answer's tokens in turn, again from the first after the last, to every sequence.
+pub struct Scripted {
     answer: Vec<u32>,
-    /// What each step takes.
+    limits: Limits,
     latency: Duration,
-    /// The device fails at this step.
     fails_at: Option<u64>,
     n_sampled: HashMap<SlotId, usize>,
     steps: VecDeque<Vec<Picked>>,
@@ -21,10 +21,23 @@ pub(crate) struct Scripted {
 }
 
 impl Scripted {
-    pub(crate) fn new(answer: Vec<u32>) -> Scripted {
+    /// With room for 4 sequences of 1,000 tokens out of 320.
+    #[must_use]
+    pub fn new(answer: Vec<u32>) -> Scripted {
+        let limits = Limits {
+            page_size: 16,
+            n_page: 256,
+            n_slot: 4,
+            n_row: 64,
+            n_ctx: 1000,
+            n_vocab: 320,
+            n_in_flight: 2,
+        };
+        let latency = Duration::ZERO;
         Scripted {
             answer,
-            latency: Duration::ZERO,
+            limits,
+            latency,
             fails_at: None,
             n_sampled: HashMap::new(),
             steps: VecDeque::new(),
@@ -32,11 +45,23 @@ impl Scripted {
         }
     }
 
-    pub(crate) fn latency(self, latency: Duration) -> Scripted {
+    /// Sequences may be so many tokens long.
+    #[must_use]
+    pub fn n_ctx(mut self, n_ctx: usize) -> Scripted {
+        self.limits.n_ctx = n_ctx;
+        self.limits.n_page = self.limits.n_slot * n_ctx.div_ceil(self.limits.page_size);
+        self
+    }
+
+    /// What each step takes.
+    #[must_use]
+    pub fn latency(self, latency: Duration) -> Scripted {
         Scripted { latency, ..self }
     }
 
-    pub(crate) fn fails_at(self, step: u64) -> Scripted {
+    /// The device fails at this step and at all after it; the first is 1.
+    #[must_use]
+    pub fn fails_at(self, step: u64) -> Scripted {
         Scripted { fails_at: Some(step), ..self }
     }
 
@@ -56,12 +81,12 @@ impl Scripted {
 
 impl Executor for Scripted {
     fn limits(&self) -> Limits {
-        Limits { page_size: 16, n_page: 256, n_slot: 4, n_row: 64, n_ctx: 1000, n_vocab: 320, n_in_flight: 2 }
+        self.limits
     }
 
     fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecutorError> {
         self.n_step += 1;
-        if self.fails_at == Some(self.n_step) {
+        if self.fails_at.is_some_and(|step| step <= self.n_step) {
             return Err(ExecutorError::Device("0xdeadbeef is lost".to_owned()));
         }
         thread::sleep(self.latency);
