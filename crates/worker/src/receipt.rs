@@ -261,7 +261,15 @@ impl Receipt {
         let form = |error: serde_json::Error| ReceiptError::Form(error.to_string());
         // Another version may have other fields, which is not what should be said of it.
         match serde_json::from_str(text).map_err(form)? {
-            AnyVersion { version: RECEIPT_VERSION } => serde_json::from_str(text).map_err(form),
+            AnyVersion { version: RECEIPT_VERSION } => {
+                let receipt: Receipt = serde_json::from_str(text).map_err(form)?;
+                match &receipt.parameters.seed_text {
+                    Some(digits) if digits.parse::<u64>().is_err() => Err(ReceiptError::Form(format!(
+                        "seed_text: expected an integer of 64 bits, found {digits:?}"
+                    ))),
+                    _ => Ok(receipt),
+                }
+            }
             AnyVersion { version } => Err(ReceiptError::Version(version)),
         }
     }

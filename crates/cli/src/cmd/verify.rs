@@ -64,6 +64,14 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let text = read(&args.receipt)?;
     let place = args.receipt.display();
     let receipt = Receipt::parse(&text).map_err(|e| Failure::Request(format!("{place}: {e}")))?;
+    let parameters = &receipt.parameters;
+    if parameters.seed != parameters.seed() {
+        tracing::warn!(
+            "seed was rounded to {} on its way here; {} is used, as seed_text says",
+            parameters.seed,
+            parameters.seed()
+        );
+    }
     let given = match &args.prompt_ids {
         Some(path) => {
             let ids = serde_json::from_str(&read(path)?);
@@ -102,7 +110,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let comparison = receipt.compare(&answer, &reason);
     if comparison != Comparison::Equal {
         let seed = receipt.parameters.seed;
-        let note = if may_be_rounded(seed) {
+        let note = if receipt.parameters.seed_text.is_none() && may_be_rounded(seed) {
             format!(
                 "; the receipt's seed {seed} looks rounded: jq before 1.7 and JavaScript keep 53 bits of a number, so take the receipt \
                  from the answer with another program"

@@ -47,6 +47,25 @@ fn an_answer_is_equal_whatever_the_threads() {
 }
 
 #[test]
+fn a_seed_that_was_rounded_on_its_way_is_used_by_its_digits() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = receipt(folder.path(), "llama-q4_0.gguf", SAMPLED);
+    assert_eq!(small["parameters"].get("seed_text"), None);
+    // As a double the second is 2^64, which 64 bits do not hold.
+    for seed in ["11259375439824732113", "18446744073709551615"] {
+        let first = receipt(folder.path(), "llama-q4_0.gguf", &["--seed", seed, "--max-tokens", "12"]);
+        assert_eq!(first["parameters"]["seed_text"], seed);
+        let mut rounded = first.clone();
+        rounded["parameters"]["seed"] = json!(seed.parse::<f64>().unwrap());
+        let said = verify(folder.path(), &rounded, "llama-q4_0.gguf", &[]);
+        assert!(said.starts_with("0: equal: "), "{said}");
+        rounded["parameters"]["seed_text"] = json!("many");
+        let said = verify(folder.path(), &rounded, "llama-q4_0.gguf", &[]);
+        assert!(said.contains("seed_text: expected an integer of 64 bits, found \"many\""), "{said}");
+    }
+}
+
+#[test]
 fn one_changed_id_or_parameter_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let first = receipt(folder.path(), "llama-q4_0.gguf", SAMPLED);

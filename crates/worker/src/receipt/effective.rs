@@ -2,7 +2,8 @@
 
 use device::SamplingParams;
 use llguidance::api::GrammarWithLexer;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::chat::ChatForm;
@@ -10,12 +11,20 @@ use crate::grammar::Source;
 use crate::request::{Form, Terms};
 use crate::{Prompt, Request, ValidRequest, Worker, WorkerError};
 
+/// From here on a double does not hold every integer.
+const EXACT: u64 = 1 << 53;
+
 /// The parameters of an answer; names and meanings are those of [`Request`] and [`SamplingParams`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "they are described where they come from")]
 pub struct Effective {
+    /// On its way it may be rounded by a program that computes with doubles; see [`Effective::seed`].
+    #[serde(deserialize_with = "rounded")]
     pub seed: u64,
+    /// The digits of a seed that a double does not hold for certain: of 2^53 or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed_text: Option<String>,
     #[serde(serialize_with = "short")]
     pub temperature: f32,
     pub top_k: u32,
@@ -85,8 +94,10 @@ impl Effective {
         } = sampling;
         let bias = |&(id, bias): &(u32, f32)| (id, Some(bias).filter(|bias| bias.is_finite()));
         let constraint = form.grammar.as_ref().map(|source| source.parts().iter().map(GrammarRecord::of));
+        let seed = valid.seed();
         Effective {
-            seed: valid.seed(),
+            seed,
+            seed_text: (seed >= EXACT).then(|| seed.to_string()),
             temperature,
             top_k,
             top_p,
@@ -107,6 +118,12 @@ impl Effective {
         }
     }
 
+    /// The seed that was used: by its digits, where they stand beside the number.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed_text.as_ref().and_then(|text| text.parse().ok()).unwrap_or(self.seed)
+    }
+
     /// The request with these parameters, but for its form.
     pub(super) fn request(&self) -> Request {
         let bias = |&(id, bias): &(u32, Option<f32>)| (id, bias.unwrap_or(f32::NEG_INFINITY));
@@ -125,7 +142,7 @@ impl Effective {
                 logit_bias: self.logit_bias.iter().map(bias).collect(),
                 ..SamplingParams::default()
             },
-            seed: Some(self.seed),
+            seed: Some(self.seed()),
             stop: self.stop.clone(),
             stop_token_ids: self.stop_token_ids.clone(),
             ignore_eos: self.ignore_eos,
@@ -167,6 +184,14 @@ impl GrammarRecord {
             }
         })
     }
+}
+
+/// A seed, also one that a double was written for, which may be a little more than 64 bits hold.
+fn rounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    let double = number.as_f64().filter(|double| (EXACT as f64..=u64::MAX as f64).contains(double));
+    let seed = number.as_u64().or_else(|| double.map(|double| double as u64));
+    seed.ok_or_else(|| D::Error::custom(format!("seed: expected an integer of 64 bits, found {number}")))
 }
 
 /// The fewest digits that mean the number, also where it passes through a [`Value`], whose numbers have 64 bits.
