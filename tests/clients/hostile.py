@@ -1,14 +1,17 @@
 """Do clients that mean harm leave a stream, a probe and the memory alone?
 
 A server of its own with two keys and a port for probes. One key and whoever has none attack, all at once, for --seconds (20): idle sockets by the thousand, heads and
-bodies that do not end, bodies of 4 MiB that cost the most (one word, numbers). The other key's streams and the probes are measured alone and meanwhile. The attackers
+bodies that do not end, bodies of 4 MiB that cost the most (one word, numbers, messages), requests for 128 answers, schemas that are slow to compile, each another one.
+With --running 0 nothing of the attackers is decoded beside the stream: what they cost is then preparation alone. The other key's streams and the probes are measured alone and meanwhile. The attackers
 run in a process of the lowest priority: on a real network they have machines of their own.
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
+import random
 import resource
 import socket
 import statistics
@@ -40,17 +43,39 @@ def chat(text):
 
 def large_bodies():
     room = LARGEST - 200
+    message = b'{"role":"user","content":"a"},{"role":"assistant","content":"b"},'
     numbers = b'{"max_tokens":1,"prompt":[' + b"0," * (room // 2) + b"0]}"
     return [
         request("/v1/chat/completions", chat("x" * room), "attacker"),
         request("/v1/chat/completions", chat("many words of a text " * (room // 21)), "attacker"),
         request("/v1/completions", numbers, "attacker"),
+        request("/v1/chat/completions", b'{"max_tokens":1,"messages":[' + message * (room // len(message)) + message[:-1] + b"]}", "attacker"),
     ]
 
 
-def send(address, data, until):
-    """Sends and waits for an answer, again and again."""
-    while time.time() < until:
+def schemas():
+    """Requests with a schema that no cache knows, for ever."""
+    for i in itertools.count(random.randrange(1 << 40)):
+        words = {"enum": [f"{i}-{k}" for k in range(2000)]}
+        text = {"type": "string", "pattern": f"^(a|b{i}|[a-z]{{1,40}}x){{1,40}}$"}
+        many = {f"p{i}_{k}": {"type": "integer", "minimum": k, "maximum": i + 12345 * k} for k in range(100)}
+        for schema in (words, text, {"type": "object", "properties": many, "required": list(many)}, {"type": "array", "items": words, "maxItems": 1000}):
+            form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+            body = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1, "response_format": form}
+            yield request("/v1/chat/completions", json.dumps(body).encode(), "attacker")
+
+
+def answers():
+    """Requests for as many answers as there may be."""
+    body = {"prompt": "Once upon a time", "max_tokens": 64, "n": 128, "ignore_eos": True}
+    return itertools.repeat(request("/v1/completions", json.dumps(body).encode(), "attacker"))
+
+
+def send(address, requests, until):
+    """Sends one after another, each when the one before it was answered."""
+    for data in requests:
+        if time.time() > until:
+            break
         try:
             with socket.create_connection(address, timeout=60) as s:
                 s.sendall(data)
@@ -89,7 +114,8 @@ def attack(address, until):
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     unfinished = request("/v1/completions", b'{"prompt":"' + b"a" * 65536, "attacker", LARGEST - 1)
-    calls = [(send, data) for data in large_bodies() for _ in range(5)]
+    calls = [(send, itertools.repeat(data)) for data in large_bodies() for _ in range(4)]
+    calls += [(send, schemas()) for _ in range(4)] + [(send, answers()) for _ in range(ARGS.running)]
     calls += [(hold, data, n) for data, n in ((b"", 1500), (b"GET / HTTP/1.1\r\nX-A", 500), (unfinished, 50))]
     threads = [threading.Thread(target=f, args=(address, *more, until)) for f, *more in calls]
     for thread in threads:
@@ -204,6 +230,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--health-p99", type=float, default=0.5, help="seconds; bounds for machines that do nothing else are 0.05")
+    parser.add_argument("--running", type=int, default=0, help="requests for 128 answers at a time")
     parser.add_argument("--slower", type=float, default=3, help="times; 1.5 on machines that do nothing else")
     ARGS = parser.parse_args()
     run()
