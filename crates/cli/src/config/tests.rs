@@ -2,6 +2,7 @@
 
 use clap::{Arg, ArgAction, CommandFactory, value_parser};
 use expect_test::{Expect, expect};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -260,4 +261,74 @@ fn every_flag_of_serve_can_be_set_in_every_way() {
         n += 1;
     }
     assert!(n > 15, "{n} flags");
+}
+
+/// What files are made of, right and wrong.
+const WORDS: &[&str] = &[
+    "model",
+    "port",
+    "served-name",
+    "served_name",
+    "device",
+    "gpu-device",
+    "exact",
+    "api-key",
+    "verbose",
+    "config",
+    " = ",
+    "=",
+    "\"",
+    "'",
+    "\"\"\"",
+    "\n",
+    "\r\n",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ".",
+    "#",
+    "-",
+    "+",
+    "_",
+    "true",
+    "off",
+    "inf",
+    "nan",
+    "0x",
+    "65536",
+    "1e400",
+    "1_0",
+    "9223372036854775808",
+    "2026-01-01T00:00:00Z",
+    "é",
+    "語",
+    "\u{feff}",
+    "\u{0}",
+    "\\u00e9",
+    "\\UFFFFFFFF",
+    "secret",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn any_file_and_any_variable_are_settings_or_an_error_that_is_bounded(
+        file in prop::collection::vec(prop::sample::select(WORDS), 0..40),
+        variable in prop::collection::vec(prop::sample::select(WORDS), 0..10),
+        of in prop::sample::select(&["PORT", "SERVED_NAME", "EXACT", "VERBOSE", "API_KEY", "NO_FLAG", ""][..]),
+    ) {
+        let name = format!("WORKER_ORCD_{of}");
+        let said = set_up("w serve -m m --config c", &[(&name, &variable.concat())], &file.concat());
+        prop_assert!(said.len() < 4000, "{}", said.len());
+    }
+}
+
+#[test]
+fn a_file_that_nests_deep_is_refused() {
+    for deep in ["[".repeat(100_000), "a.".repeat(100_000), "{a=".repeat(100_000)] {
+        let said = set_up("w serve -m m --config c", &[], &format!("model = {deep}"));
+        assert!(said.starts_with("setting: c:1: ") && said.len() < 4000, "{}", &said[..said.len().min(200)]);
+    }
 }
