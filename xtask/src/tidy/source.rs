@@ -1,10 +1,13 @@
-//! What may stand in a Rust file? A header that says which question it answers, no more than 600 lines, `unsafe` only where
-//! memory maps and vector instructions need it and with its reason, nothing unfinished, nothing printed by a library.
+//! What may stand in a Rust file? A header that says which question it answers, no more than 600 lines (80 in a model family, which is
+//! data), `unsafe` only where memory maps and vector instructions need it and with its reason, nothing unfinished, nothing printed by a library.
 
 use super::Finding;
 use super::lexer::{Split, split};
 
 const MAX_LINES: usize = 600;
+
+/// The folder with one file for each model family, beside its `mod.rs`, and the most lines of such a file.
+const FAMILIES: (&str, usize) = ("crates/model/src/architectures/", 80);
 
 /// Where `unsafe` may stand: files, or folders with a closing slash.
 const UNSAFE_ROOMS: [&str; 3] = ["crates/gguf/src/mapping.rs", "crates/cpu/src/simd/", "crates/cuda/"];
@@ -24,7 +27,10 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Finding> {
         report(0, "no `//!` header".to_owned(), "a module starts with the question it answers");
     }
     let n_line = text.lines().count();
-    if n_line > MAX_LINES {
+    if is_family(path) && n_line > FAMILIES.1 {
+        let why = "a family has 80 at most: it is data, and what it computes belongs elsewhere";
+        report(FAMILIES.1, format!("{n_line} lines"), why);
+    } else if n_line > MAX_LINES {
         report(MAX_LINES, format!("{n_line} lines"), "a file has 600 at most: split it by question");
     }
     let prints_on_purpose = split.code.iter().any(|line| line.contains("clippy::print_std"));
@@ -70,6 +76,11 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether a file describes a model family.
+fn is_family(path: &str) -> bool {
+    path.strip_prefix(FAMILIES.0).is_some_and(|file| file != "mod.rs" && !file.contains('/'))
 }
 
 /// Whether a path is in one of the rooms; a room that begins with a slash may stand anywhere.
@@ -147,6 +158,21 @@ mod tests {
             crates/a/src/b.rs:601: 601 lines; a file has 600 at most: split it by question
         "#]],
         );
+    }
+
+    #[test]
+    fn a_family_is_short() {
+        let text = "//! Llama.\n".to_owned() + &"\n".repeat(80);
+        check(
+            "crates/model/src/architectures/llama.rs",
+            &text,
+            &expect![[r#"
+            crates/model/src/architectures/llama.rs:81: 81 lines; a family has 80 at most: it is data, and what it computes belongs elsewhere
+        "#]],
+        );
+        for other in ["mod.rs", "keys/rope.rs"] {
+            check(&format!("crates/model/src/architectures/{other}"), &text, &expect![""]);
+        }
     }
 
     #[test]

@@ -1,0 +1,208 @@
+//! A family's metadata keys with its prefix, each read once, checked against the limits of what can be computed.
+//!
+//! Sizes here bound every allocation an executor makes, so each has a limit far above any published model.
+
+mod attention;
+mod feed_forward;
+mod rope;
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use gguf::Gguf;
+
+use super::Family;
+use crate::architecture::{
+    Activation, Architecture, FeedForward, FeedForwardKind, Norm, NormKind, Pairing, Scales,
+};
+use crate::error::ModelError;
+
+const N_LAYER: RangeInclusive<usize> = 1..=4096;
+const N_WIDTH: RangeInclusive<usize> = 1..=1 << 20;
+const N_CONTEXT: RangeInclusive<usize> = 1..=1 << 30;
+/// Ids of a vocabulary. Published models have at most 262,144, and a row of logits has as many numbers.
+const MAX_VOCAB: usize = 1 << 24;
+
+/// Reads `FAMILY.key` values of one file.
+pub struct Keys<'a> {
+    gguf: &'a Gguf,
+    family: &'static Family,
+}
+
+impl<'a> Keys<'a> {
+    /// Keys of `gguf` under the family's name.
+    #[must_use]
+    pub fn new(gguf: &'a Gguf, family: &'static Family) -> Keys<'a> {
+        Keys { gguf, family }
+    }
+
+    /// Whether the family normalises what attention and feed-forward add.
+    #[must_use]
+    pub fn has_post_norms(&self) -> bool {
+        self.family.norms.attn_post.is_some() || self.family.norms.ffn_post.is_some()
+    }
+
+    fn name(&self, key: &str) -> String {
+        format!("{}.{key}", self.family.name)
+    }
+
+    fn wrong(&self, key: &str, expected: impl Display, found: impl Display) -> ModelError {
+        ModelError::Value { key: self.name(key), expected: expected.to_string(), found: found.to_string() }
+    }
+
+    /// A count that may be absent.
+    ///
+    /// # Errors
+    /// A value of another type.
+    pub fn usize_of(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        Ok(self.gguf.metadata().usize_of(&self.name(key))?)
+    }
+
+    /// A count within `range`; absent means `default`, or an error where there is none.
+    ///
+    /// # Errors
+    /// Absent without a default, of another type, or outside the range.
+    pub fn size(
+        &self,
+        key: &str,
+        range: RangeInclusive<usize>,
+        default: Option<usize>,
+    ) -> Result<usize, ModelError> {
+        let expected = || format!("a number from {} to {}", range.start(), range.end());
+        let value = self.usize_of(key)?.or(default).ok_or_else(|| self.wrong(key, expected(), "nothing"))?;
+        if range.contains(&value) { Ok(value) } else { Err(self.wrong(key, expected(), value)) }
+    }
+
+    /// A finite number; absent means `default`.
+    ///
+    /// # Errors
+    /// Of another type, or not finite.
+    pub fn f32(&self, key: &str, default: f32) -> Result<f32, ModelError> {
+        let value = self.gguf.metadata().f32_of(&self.name(key))?.unwrap_or(default);
+        if value.is_finite() { Ok(value) } else { Err(self.wrong(key, "a finite number", value)) }
+    }
+
+    /// What most families share: RMS norm, rotary positions, no window, a gated feed-forward with SiLU. A family changes from here.
+    ///
+    /// # Errors
+    /// Any key absent without a default, of another type, or out of range.
+    pub fn gated_decoder(&self, pairing: Pairing) -> Result<Architecture, ModelError> {
+        let (n_layer, n_embd, n_ctx_train) = self.sizes()?;
+        let attention = self.attention(n_layer, n_embd)?;
+        Ok(Architecture {
+            family: self.family.name,
+            n_layer,
+            n_embd,
+            n_vocab: self.n_vocab(n_embd)?,
+            n_ctx_train,
+            norm: self.norm(NormKind::Rms)?,
+            has_post_norms: self.has_post_norms(),
+            position: self.rope(pairing, attention.head_dim, n_layer)?,
+            attention,
+            feed_forward: FeedForward {
+                kind: FeedForwardKind::Gated,
+                n_ff: self.n_ff()?,
+                activation: Activation::Silu,
+            },
+            scales: Scales::NONE,
+            logit_cap: None,
+        })
+    }
+
+    /// `block_count`, `embedding_length` and `context_length`.
+    ///
+    /// # Errors
+    /// Absent or out of range.
+    pub fn sizes(&self) -> Result<(usize, usize, usize), ModelError> {
+        Ok((
+            self.size("block_count", N_LAYER, None)?,
+            self.size("embedding_length", N_WIDTH, None)?,
+            self.size("context_length", N_CONTEXT, None)?,
+        ))
+    }
+
+    /// Rows of the embedding, which say how large the vocabulary is.
+    ///
+    /// # Errors
+    /// No `token_embd.weight`, or not a matrix.
+    pub fn n_vocab(&self, n_embd: usize) -> Result<usize, ModelError> {
+        let name = "token_embd.weight";
+        let tensor = self.gguf.tensor(name).ok_or_else(|| ModelError::MissingTensor {
+            name: name.to_owned(),
+            shape: vec![n_embd, self.usize_of("vocab_size").ok().flatten().unwrap_or(0)],
+        })?;
+        match tensor.info.shape[..] {
+            [_, rows] if (1..=MAX_VOCAB).contains(&rows) => Ok(rows),
+            [_, rows] if rows > MAX_VOCAB => Err(ModelError::Value {
+                key: name.to_owned(),
+                expected: format!("at most {MAX_VOCAB} rows"),
+                found: rows.to_string(),
+            }),
+            _ => Err(ModelError::TensorShape {
+                name: name.to_owned(),
+                expected: vec![n_embd, self.usize_of("vocab_size").ok().flatten().unwrap_or(1)],
+                found: tensor.info.shape.clone(),
+            }),
+        }
+    }
+
+    /// RMS or layer norm with its epsilon.
+    ///
+    /// # Errors
+    /// Epsilon absent, negative or not finite.
+    pub fn norm(&self, kind: NormKind) -> Result<Norm, ModelError> {
+        let key = match kind {
+            NormKind::Rms => "attention.layer_norm_rms_epsilon",
+            NormKind::Layer => "attention.layer_norm_epsilon",
+        };
+        let eps = self.f32(key, -1.0)?;
+        if eps >= 0.0 { Ok(Norm { kind, eps }) } else { Err(self.wrong(key, "a number of at least 0", eps)) }
+    }
+
+    /// A number above 0 that something is multiplied or divided by; absent means `default`, or an error where there is none.
+    ///
+    /// # Errors
+    /// Absent without a default, not above 0.
+    pub fn factor(&self, key: &str, default: Option<f32>) -> Result<f32, ModelError> {
+        let value = self.gguf.metadata().f32_of(&self.name(key))?.or(default);
+        match value {
+            Some(value) if value > 0.0 && value.is_finite() => Ok(value),
+            Some(value) => Err(self.wrong(key, "a number above 0", value)),
+            None => Err(self.wrong(key, "a number above 0", "nothing")),
+        }
+    }
+
+    /// The bound of a soft cap; absent and 0 mean none.
+    ///
+    /// # Errors
+    /// Negative or not finite.
+    pub fn cap(&self, key: &str) -> Result<Option<f32>, ModelError> {
+        match self.f32(key, 0.0)? {
+            0.0 => Ok(None),
+            cap if cap > 0.0 => Ok(Some(cap)),
+            cap => Err(self.wrong(key, "a number of at least 0", cap)),
+        }
+    }
+
+    /// Refuses a key that this reader has no use for, unless it is 0.
+    ///
+    /// # Errors
+    /// It is there.
+    pub fn refuse(&self, key: &str, expected: &str) -> Result<(), ModelError> {
+        match self.usize_of(key)? {
+            None | Some(0) => Ok(()),
+            Some(found) => Err(self.wrong(key, expected, found)),
+        }
+    }
+
+    /// Refuses a switch that is off, where off means something that this reader has no use for.
+    ///
+    /// # Errors
+    /// It is there and false.
+    pub fn refuse_false(&self, key: &str) -> Result<(), ModelError> {
+        match self.gguf.metadata().bool_of(&self.name(key))? {
+            Some(false) => Err(self.wrong(key, "true", false)),
+            _ => Ok(()),
+        }
+    }
+}
