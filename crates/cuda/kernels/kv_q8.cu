@@ -17,12 +17,6 @@ struct KvStoreArgs {
 };
 static_assert(sizeof(KvStoreArgs) == 56, "as in src/launch/kv.rs");
 
-// Bytes of a page of a head, and where its scales are (KvQ8, with a head size of run time).
-__device__ __forceinline__ size_t page_bytes(int head_dim) { return PAGE * (size_t)(head_dim + head_dim / 32 * 2); }
-__device__ __forceinline__ size_t scale_at(int head_dim, bool is_value, int position, int block) {
-    return (size_t)PAGE * head_dim + (is_value ? block * PAGE + position : position * (head_dim / 32) + block) * 2;
-}
-
 // A block a row, a warp a block of 32 values.
 extern "C" __global__ void __launch_bounds__(256) kv_q8_store(const __grid_constant__ KvStoreArgs args) {
     let_next_start();
@@ -37,9 +31,9 @@ extern "C" __global__ void __launch_bounds__(256) kv_q8_store(const __grid_const
         const bool is_value = i >= n_block;
         const int head = i % n_block / blocks, block = i % blocks;
         const KvBlock kept = quantize_kv(in[i * 32 + lane]);
-        uint8_t* at = (is_value ? args.v_cache : args.k_cache) + (page * args.n_kv_head + head) * page_bytes(args.head_dim);
+        uint8_t* at = (is_value ? args.v_cache : args.k_cache) + (page * args.n_kv_head + head) * page_bytes_q8(args.head_dim);
         at[within * args.head_dim + block * 32 + lane] = (uint8_t)(int8_t)kept.q;
-        if (lane == 0) *(__half*)(at + scale_at(args.head_dim, is_value, within, block)) = kept.d;
+        if (lane == 0) *(__half*)(at + scale_at_q8(args.head_dim, is_value, within, block)) = kept.d;
     }
 }
 
@@ -70,8 +64,8 @@ extern "C" __global__ void __launch_bounds__(256) kv_q8_unpack(const __grid_cons
     for (int i = threadIdx.x; i < 2 * PAGE * chunks; i += blockDim.x) {
         const bool is_value = i >= PAGE * chunks;
         const int at = is_value ? i - PAGE * chunks : i, position = at / chunks, block = at % chunks / 4;
-        const uint8_t* from = (is_value ? args.v_cache : args.k_cache) + page * page_bytes(args.head_dim);
-        const float d = __half2float(*(const __half*)(from + scale_at(args.head_dim, is_value, position, block)));
+        const uint8_t* from = (is_value ? args.v_cache : args.k_cache) + page * page_bytes_q8(args.head_dim);
+        const float d = __half2float(*(const __half*)(from + scale_at_q8(args.head_dim, is_value, position, block)));
         const uint2 q = *(const uint2*)(from + at * 8);
         uint32_t out[4];
 #pragma unroll

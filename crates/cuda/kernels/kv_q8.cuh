@@ -19,6 +19,12 @@ struct KvQ8 {
     }
 };
 
+// The same with a head size of run time.
+__device__ __forceinline__ size_t page_bytes_q8(int head_dim) { return PAGE * (size_t)(head_dim + head_dim / 32 * 2); }
+__device__ __forceinline__ size_t scale_at_q8(int head_dim, bool is_value, int position, int block) {
+    return (size_t)PAGE * head_dim + (is_value ? block * PAGE + position : position * (head_dim / 32) + block) * 2;
+}
+
 // What is larger counts as this: its scale times 127 is still a float16.
 constexpr float KV_LIMIT = 65024.0f;
 

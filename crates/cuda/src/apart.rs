@@ -1,22 +1,35 @@
 //! What most models do within products, as kernels of their own, for models that do more there: norms of queries and keys, rotations that
-//! differ by layer, and terms that are normalised or scaled before they are added to the residual stream.
+//! differ by layer, attention with a cap or with heads of unusual sizes, and terms that are normalised or scaled before they are added to
+//! the residual stream.
 
+use model::KvType;
 use model::architecture::{Architecture, Position, QkNorm};
 
-use crate::args::{AddArgs, PlaceArgs, QkNormArgs, ScaleArgs};
+use crate::args::{AddArgs, NormArgs, PlaceArgs, QkNormArgs, ScaleArgs};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::kernels::Launch;
+use crate::launch::attend_rows::{self, AttendRowsArgs};
+use crate::launch::{attend, kv};
+use crate::layout::TILE;
 use crate::network::Network;
 use crate::place::{LayerPlace, NormPlace};
 
 /// Whether queries and keys are more than a product that is turned, the same way in all layers.
 pub(crate) fn heads(arch: &Architecture) -> bool {
     let differs = match &arch.position {
-        Position::Rope(ropes) => ropes.layers.iter().any(|&kind| kind != Some(0)),
+        // Products turn pairs of rows of a tile of 16.
+        Position::Rope(ropes) => {
+            ropes.layers.iter().any(|&kind| kind != Some(0)) || ropes.kinds[0].n_rot % TILE != 0
+        }
         Position::Learned => false,
     };
-    differs || arch.attention.qk_norm.is_some() || arch.attention.temperature.is_some()
+    differs || attention(arch) || arch.attention.qk_norm.is_some() || arch.attention.temperature.is_some()
+}
+
+/// Whether attention is computed row by row, since the other kernels for it lack its head size or its cap.
+pub(crate) fn attention(arch: &Architecture) -> bool {
+    arch.attention.score_cap.is_some() || !attend::has_kernels(arch.attention.head_dim)
 }
 
 /// Whether what is added to the residual stream is more than a product.
@@ -33,16 +46,23 @@ pub(crate) fn n_rope(arch: &Architecture) -> usize {
 }
 
 impl Network {
-    /// What a layer's queries, keys and values have in common wherever they go; `qkv` is `[n_row, n_q + 2 n_kv]`.
+    /// What a layer's queries, keys and values have in common wherever queries go; `qkv` is `[n_row, n_q + 2 n_kv]`. Keys and values go to a
+    /// cache of float16, and stay where they are for the kernel that quantises them for another.
     pub(crate) fn placing(&self, layer: usize, qkv: DevicePtr, rows: DevicePtr) -> PlaceArgs {
         let (attention, shared) = (&self.arch.attention, &self.buffers.shared);
         let kind = match &self.arch.position {
             Position::Rope(ropes) => ropes.layers[layer],
             Position::Learned => None,
         };
+        let (k_cache, v_cache) = match self.sizes.kv_type {
+            KvType::F16 => self.kv(layer),
+            KvType::Q8_0 => (DevicePtr(0), DevicePtr(0)),
+        };
         let table = 8 * (self.sizes.n_ctx * self.heads.half_rot) as u64;
         PlaceArgs {
             qkv,
+            k_cache,
+            v_cache,
             rows,
             page_tables: shared.page_tables,
             turns: DevicePtr(shared.turns.0 + kind.unwrap_or(0) as u64 * table),
@@ -86,6 +106,60 @@ impl Network {
             QkNorm::Row => Launch::new("qk_norm_rows", [n_row as u32, 2], 256),
         };
         self.kernels.launch(stream, &launch, &args)
+    }
+
+    /// Attention row by row, where [`attention`] says so: `x`, `[n_row, n_q]`, holds queries and then what they found. In a cache of Q8_0 the
+    /// rows' keys and values are put here, out of `qkv`.
+    pub(crate) fn attend_rows(
+        &self,
+        stream: &Stream,
+        layer: usize,
+        (qkv, x, rows): (DevicePtr, DevicePtr, DevicePtr),
+        n_row: usize,
+    ) -> Result<(), CudaError> {
+        let attention = &self.arch.attention;
+        let (n_head, n_kv_head) = (attention.n_head as i32, attention.n_kv_head as i32);
+        let (head_dim, max_pages) = (attention.head_dim as i32, self.max_pages() as i32);
+        let page_tables = self.buffers.shared.page_tables;
+        let (k_cache, v_cache) = self.kv(layer);
+        let is_q8 = self.sizes.kv_type == KvType::Q8_0;
+        if is_q8 {
+            let n_q = attention.n_q() as i32;
+            let args = kv::KvStoreArgs {
+                qkv,
+                k_cache,
+                v_cache,
+                rows,
+                page_tables,
+                n_q,
+                n_kv_head,
+                head_dim,
+                max_pages,
+            };
+            self.kernels.launch(stream, &kv::store_launch(n_row), &args)?;
+        }
+        let args = AttendRowsArgs {
+            x,
+            k_cache,
+            v_cache,
+            rows,
+            page_tables,
+            sinks: self.at_maybe(self.layers[layer].sinks),
+            n_head,
+            n_kv_head,
+            head_dim,
+            max_pages,
+            window: self.window(layer),
+            scale: attention.scale,
+            cap: attention.score_cap.unwrap_or(0.0),
+            reserved: 0,
+        };
+        self.kernels.launch(stream, &attend_rows::launch(n_row, is_q8, &args), &args)
+    }
+
+    /// Rows of `n` values as they are, for a kernel that only rounds them; where the results go is for the caller to say.
+    pub(crate) fn plain_rows(x: DevicePtr, n: usize) -> NormArgs {
+        NormArgs { x, n_embd: n as i32, out_terms: 1, residual: 1.0, ..NormArgs::default() }
     }
 
     /// Adds `term` to `x`, both `[n_row, n_embd]`, normalised and scaled as the model does.

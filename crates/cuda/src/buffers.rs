@@ -164,7 +164,7 @@ pub(crate) struct DecodeBuffers {
     /// Columns are rows times used experts.
     pub(crate) hidden: Act,
     pub(crate) routing: Option<Routing>,
-    /// Partial sums of attention, and its counters.
+    /// Partial sums of attention, and its counters; nothing where it is computed by rows.
     pub(crate) attend_parts: DevicePtr,
     pub(crate) attend_counters: DevicePtr,
 }
@@ -184,7 +184,7 @@ pub(crate) struct PromptBuffers {
     pub(crate) qkv: DevicePtr,
     /// `[n_row, n_embd]` float32: what is normalised or scaled before it is added to `x`.
     pub(crate) term: Option<DevicePtr>,
-    /// `[n_row, n_q]` float16.
+    /// `[n_row, n_q]` float16, or float32 for attention by rows.
     pub(crate) q: DevicePtr,
     /// `[n_row, n_q]` float16.
     pub(crate) attended: DevicePtr,
@@ -246,21 +246,23 @@ impl Buffers {
         let half_rot = sizes.half_rot;
         let (n_head, n_kv_head) = (attention.n_head, attention.n_kv_head);
         let is_q8 = sizes.kv_type == KvType::Q8_0;
-        let n_attend_counter = n_col * attend::n_chunk(n_head, n_kv_head);
+        let attends_apart = apart::attention(arch);
+        let n_attend_col = if attends_apart { 0 } else { n_col };
         let decode = DecodeBuffers {
             rows: taker.take(n_col, size_of::<Row>()),
             x: taker.take(n_col * arch.n_embd, 4),
             q: taker.take(n_col * n_q, 4),
             qkv: apart::heads(arch).then(|| taker.take(n_col * (n_q + 2 * n_kv), 4)),
             term: apart::terms(arch).then(|| taker.take(n_col * arch.n_embd, 4)),
-            fresh: is_q8.then(|| taker.take(n_col * 2 * n_kv, 4)),
+            fresh: (is_q8 && !attends_apart).then(|| taker.take(n_col * 2 * n_kv, 4)),
             normed: Act::take(taker, n_col, arch.n_embd),
             squares: taker.take(n_col * (arch.n_embd / 32), 4),
             attended: Act::take(taker, n_col, n_q),
             hidden: Act::take(taker, n_col * n_used, n_ff),
             routing: Routing::take(taker, n_col, 1, arch),
-            attend_parts: taker.take(attend::part_bytes(n_col, n_head, n_kv_head, attention.head_dim), 1),
-            attend_counters: taker.take(n_attend_counter, 4),
+            attend_parts: taker
+                .take(attend::part_bytes(n_attend_col, n_head, n_kv_head, attention.head_dim), 1),
+            attend_counters: taker.take(n_attend_col * attend::n_chunk(n_head, n_kv_head), 4),
         };
         let n_logits = (LOGITS_BYTES / 4 / arch.n_vocab).clamp(1, n_row);
         let half = 2 * sizes.n_term;
@@ -272,7 +274,7 @@ impl Buffers {
             normed: taker.take(n_row * arch.n_embd, half),
             qkv: taker.take(n_row * (n_q + 2 * n_kv), 4),
             term: apart::terms(arch).then(|| taker.take(n_row * arch.n_embd, 4)),
-            q: taker.take(n_row * n_q, half),
+            q: taker.take(n_row * n_q, if attends_apart { 4 } else { half }),
             attended: taker.take(n_row * n_q, half),
             hidden: taker.take(n_row * n_used * n_ff, half),
             router_input: routing.map(|_| Act::take(taker, n_row, arch.n_embd)),

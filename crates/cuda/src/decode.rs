@@ -4,7 +4,8 @@
 
 use model::stage::Stage;
 
-use crate::args::{ActOut, Epilogue, PairArgs, PlaceArgs, ProductArgs, RouteArgs};
+use crate::apart;
+use crate::args::{ActOut, Epilogue, NormArgs, PairArgs, PlaceArgs, ProductArgs, RouteArgs};
 use crate::buffers::{Act, Forms, Input};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
@@ -254,7 +255,6 @@ impl<'a> Decode<'a> {
         let layer = &network.layers[n];
         let buffers = &network.buffers.decode;
         let attention = &network.arch.attention;
-        let (k_cache, v_cache) = network.kv(n);
         for (row, tiles) in &layer.qkv.runs {
             let args = ProductArgs {
                 out: qkv,
@@ -269,8 +269,6 @@ impl<'a> Decode<'a> {
         let args = PlaceArgs {
             q_floats: buffers.q,
             fresh: network.fresh(),
-            k_cache,
-            v_cache,
             ..network.placing(n, qkv, buffers.rows)
         };
         network.kernels.launch(self.stream, &Launch::new("place_rows", [n_row as u32, 1], 256), &args)
@@ -290,6 +288,12 @@ impl<'a> Decode<'a> {
     fn attend(&self, n: usize, layer: &LayerPlace, out: ActOut) -> Result<(), CudaError> {
         let network = self.network;
         let (attention, buffers) = (&network.arch.attention, &network.buffers.decode);
+        if let Some(qkv) = buffers.qkv.filter(|_| apart::attention(&network.arch)) {
+            let n_row = self.shape.n_row;
+            network.attend_rows(self.stream, n, (qkv, buffers.q, buffers.rows), n_row)?;
+            let args = NormArgs { act: out, ..Network::plain_rows(buffers.q, attention.n_q()) };
+            return network.launch_norm_few(self.stream, n_row, &args);
+        }
         let (k_cache, v_cache) = network.kv(n);
         let args = attend::AttendDecodeArgs {
             q: buffers.q,

@@ -3,6 +3,7 @@
 use model::KvType;
 use model::architecture::{Activation, Architecture, FeedForwardKind, NormKind};
 
+use crate::apart;
 use crate::args::{
     EmbedArgs, Epilogue, NormArgs, PAGE, PairArgs, ProductArgs, RouteArgs, RouteFewArgs, RouterArgs,
 };
@@ -80,7 +81,7 @@ impl Network {
     /// Where a layer's keys and values are float16 for a prompt, if the cache holds something else.
     pub(crate) fn unpacked_kv(&self) -> Option<[DevicePtr; 2]> {
         let Sizes { kv_type, n_page, .. } = self.sizes;
-        if kv_type == KvType::F16 {
+        if kv_type == KvType::F16 || apart::attention(&self.arch) {
             return None;
         }
         let (k, _) = self.kv(self.arch.n_layer);

@@ -6,6 +6,7 @@ use model::architecture::{Architecture, Position};
 use model::weights::{Ffn, Weights};
 use model::{KvType, Model};
 
+use crate::apart;
 use crate::arena::{ArenaPlan, Purpose};
 use crate::args::PAGE;
 use crate::buffers::{Buffers, Taker};
@@ -195,11 +196,13 @@ fn plane_values(arch: &Architecture, sizes: &Sizes) -> u64 {
         .fold(1, |product: u64, &n| product.saturating_mul(n as u64))
 }
 
-/// Bytes of all planes, and of those that follow them: where the cache is not float16, one layer's keys and values as such, for prompts.
+/// Bytes of all planes, and of those that follow them: where the cache is not float16, one layer's keys and values as such, for prompts whose
+/// attention wants them so.
 fn kv_bytes(arch: &Architecture, sizes: &Sizes) -> u64 {
     let planes = plane_bytes(arch, sizes).saturating_mul(2 * arch.n_layer as u64);
     match sizes.kv_type {
         KvType::F16 => planes,
+        KvType::Q8_0 if apart::attention(arch) => planes,
         KvType::Q8_0 => planes.saturating_add(KvType::F16.bytes(plane_values(arch, sizes)).saturating_mul(2)),
     }
 }

@@ -10,7 +10,7 @@ use model::architecture::FeedForwardKind;
 use model::stage::Stage;
 
 use crate::apart;
-use crate::args::{PlaceArgs, UnpackArgs};
+use crate::args::{NormArgs, PlaceArgs, UnpackArgs};
 use crate::buffers::{Forms, Routing, SLAB_BYTES};
 use crate::driver::{DevicePtr, HalfMatrix, Stream};
 use crate::error::CudaError;
@@ -97,7 +97,6 @@ impl Prompt<'_> {
         let network = self.network;
         let (arch, buffers) = (&network.arch, &network.buffers.prompt);
         let (n_q, n_kv) = (arch.attention.n_q(), arch.attention.n_kv());
-        let (k_cache, v_cache) = network.kv(n);
         let of_qkv = n_term(layer.qkv.runs.iter().map(|(_, tiles)| tiles));
         let of_attended = n_term([&layer.attn_output]);
         let mut norm = network.norm(layer.attn_norm, buffers.x);
@@ -133,44 +132,8 @@ impl Prompt<'_> {
                 self.product(PromptEpilogue::Store, slice, &args)?;
             }
         }
-        let none = DevicePtr(0);
-        let unpacked = network.unpacked_kv();
         network.normalise_heads(self.stream, layer, (buffers.qkv, self.n_row))?;
-        let args = PlaceArgs {
-            q: buffers.q,
-            k_cache: if unpacked.is_some() { none } else { k_cache },
-            v_cache: if unpacked.is_some() { none } else { v_cache },
-            q_terms: of_attended as i32,
-            ..network.placing(n, buffers.qkv, buffers.rows)
-        };
-        network.kernels.launch(
-            self.stream,
-            &Launch::new("place_rows", [self.n_row as u32, 1], 256),
-            &args,
-        )?;
-        observer.see(Stage::Qkv, n, Rows::half(buffers.q, [self.n_row, of_attended, n_q], 1.0))?;
-
-        let [k_cache, v_cache] = match unpacked {
-            Some(unpacked) => self.through_q8(n, [k_cache, v_cache], unpacked)?,
-            None => [k_cache, v_cache],
-        };
-        let args = attend::AttendPromptArgs {
-            q: buffers.q,
-            k_cache,
-            v_cache,
-            spans: buffers.spans,
-            page_tables: network.buffers.shared.page_tables,
-            out: buffers.attended,
-            sinks: network.at_maybe(layer.sinks),
-            n_span: self.spans.len() as i32,
-            n_head: arch.attention.n_head as i32,
-            n_kv_head: arch.attention.n_kv_head as i32,
-            max_pages: network.max_pages() as i32,
-            window: network.window(n),
-            scale: arch.attention.scale,
-        };
-        let launch = attend::prompt_launch(arch.attention.head_dim, of_attended, self.spans, &args);
-        network.kernels.launch(self.stream, &launch, &args)?;
+        self.attend(n, layer, of_attended, observer)?;
         let attended = Rows::half(buffers.attended, [self.n_row, of_attended, n_q], 1.0);
         observer.see(Stage::Attend, n, attended)?;
 
@@ -184,6 +147,56 @@ impl Prompt<'_> {
             ..PromptGemmArgs::default()
         };
         self.add(whole(&layer.attn_output, of_attended), &args, layer.attn_post_norm)
+    }
+
+    /// Turns and places queries, keys and values, and attends: results of `n_term` terms.
+    fn attend(
+        &self,
+        n: usize,
+        layer: &LayerPlace,
+        n_term: usize,
+        observer: &mut Observer<'_>,
+    ) -> Result<(), CudaError> {
+        let network = self.network;
+        let (attention, buffers) = (&network.arch.attention, &network.buffers.prompt);
+        let (n_row, n_q) = (self.n_row, attention.n_q());
+        let by_rows = apart::attention(&network.arch);
+        let none = DevicePtr(0);
+        let (q, q_floats) = if by_rows { (none, buffers.q) } else { (buffers.q, none) };
+        let q_terms = n_term as i32;
+        let args = PlaceArgs { q, q_floats, q_terms, ..network.placing(n, buffers.qkv, buffers.rows) };
+        network.kernels.launch(self.stream, &Launch::new("place_rows", [n_row as u32, 1], 256), &args)?;
+        if by_rows {
+            observer.see(Stage::Qkv, n, Rows::float(buffers.q, n_row, n_q))?;
+            network.attend_rows(self.stream, n, (buffers.qkv, buffers.q, buffers.rows), n_row)?;
+            let (out, out_terms) = (buffers.attended, n_term as i32);
+            let args = NormArgs { out, out_terms, ..Network::plain_rows(buffers.q, n_q) };
+            return network.launch_norm(self.stream, n_row, &args);
+        }
+        observer.see(Stage::Qkv, n, Rows::half(buffers.q, [n_row, n_term, n_q], 1.0))?;
+
+        let (k_cache, v_cache) = network.kv(n);
+        let [k_cache, v_cache] = match network.unpacked_kv() {
+            Some(unpacked) => self.through_q8(n, [k_cache, v_cache], unpacked)?,
+            None => [k_cache, v_cache],
+        };
+        let args = attend::AttendPromptArgs {
+            q: buffers.q,
+            k_cache,
+            v_cache,
+            spans: buffers.spans,
+            page_tables: network.buffers.shared.page_tables,
+            out: buffers.attended,
+            sinks: network.at_maybe(layer.sinks),
+            n_span: self.spans.len() as i32,
+            n_head: attention.n_head as i32,
+            n_kv_head: attention.n_kv_head as i32,
+            max_pages: network.max_pages() as i32,
+            window: network.window(n),
+            scale: attention.scale,
+        };
+        let launch = attend::prompt_launch(attention.head_dim, n_term, self.spans, &args);
+        network.kernels.launch(self.stream, &launch, &args)
     }
 
     /// Writes the rows' keys and values to a cache of Q8_0, and decodes from it all that they see.

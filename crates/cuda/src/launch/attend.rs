@@ -104,6 +104,11 @@ const SHORT: usize = 8 * PART;
 /// Blocks of `attend_decode` that a large device runs at once, about.
 const BLOCKS: usize = 264;
 
+/// Whether both kernels do all that a model with such heads asks of them.
+pub(crate) fn has_kernels(head_dim: usize) -> bool {
+    HEAD_DIMS.contains(&head_dim) && !has_float_output_only(head_dim)
+}
+
 /// Whether `attend_decode` cannot write quantised blocks, because a head is no multiple of them.
 pub(crate) fn has_float_output_only(head_dim: usize) -> bool {
     !head_dim.is_multiple_of(32)

@@ -1,6 +1,7 @@
 //! Which kernel, over which grid? Argument structures and pure functions of shapes, a file for each kernel's file.
 
 pub(crate) mod attend;
+pub(crate) mod attend_rows;
 pub(crate) mod kv;
 pub(crate) mod product;
 pub(crate) mod prompt_gemm;

@@ -6,7 +6,7 @@ use model::{Matrix, Model};
 
 use super::Unsupported;
 use crate::buffers::SLAB_BYTES;
-use crate::launch::attend;
+use crate::launch::attend_rows;
 
 #[allow(clippy::needless_pass_by_value)] // So that callers can pass what they make on the spot.
 fn unsupported(what: &'static str, expected: impl ToString, found: impl ToString) -> Result<(), Unsupported> {
@@ -16,10 +16,10 @@ fn unsupported(what: &'static str, expected: impl ToString, found: impl ToString
 /// The sizes and kinds.
 pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
     let (attention, feed_forward) = (&arch.attention, &arch.feed_forward);
-    let head_dims =
-        attend::HEAD_DIMS.into_iter().filter(|&n| !attend::has_float_output_only(n)).collect::<Vec<_>>();
-    if !head_dims.contains(&attention.head_dim) {
-        return unsupported("head size", format!("one of {head_dims:?}"), attention.head_dim);
+    let most = attend_rows::MAX_HEAD_DIM;
+    if attention.head_dim == 0 || attention.head_dim % attend_rows::STEP != 0 || attention.head_dim > most {
+        let expected = format!("a multiple of {} up to {most}", attend_rows::STEP);
+        return unsupported("head size", expected, attention.head_dim);
     }
     if let Position::Rope(ropes) = &arch.position {
         let n_rot = ropes.kinds[0].n_rot;
@@ -29,8 +29,8 @@ pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
         {
             return unsupported("rotations", "of one shape, one for each layer", format!("{ropes:?}"));
         }
-        if n_rot % 16 != 0 || n_rot > attention.head_dim {
-            let expected = format!("a multiple of 16 up to {}", attention.head_dim);
+        if n_rot % 2 != 0 || n_rot > attention.head_dim {
+            let expected = format!("an even number up to {}", attention.head_dim);
             return unsupported("rotated values of a head", expected, n_rot);
         }
     }
@@ -72,9 +72,6 @@ pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
 
 /// Choices that no kernel makes, or not together.
 fn choices(arch: &Architecture) -> Result<(), Unsupported> {
-    if let Some(cap) = arch.attention.score_cap {
-        return unsupported("cap of attention's scores", "none", cap);
-    }
     if arch.norm.kind == NormKind::Layer && arch.has_post_norms {
         return unsupported("norms after attention and feed-forward", "RMS norms", "layer norms");
     }

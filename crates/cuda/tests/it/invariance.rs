@@ -19,7 +19,7 @@ const N_CTX: usize = 128;
 fn kinds() -> impl Iterator<Item = (Golden, KvType)> {
     golden_on_gpu().into_iter().flat_map(|model| {
         let is_one = !model.name.starts_with("llama-") || model.name == "llama-q4_0";
-        let types = if is_one { KvType::ALL.to_vec() } else { vec![KvType::F16] };
+        let types = if is_one { model.kv_types() } else { vec![KvType::F16] };
         types.into_iter().map(move |kv_type| (model.clone(), kv_type))
     })
 }
