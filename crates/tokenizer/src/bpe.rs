@@ -1,7 +1,8 @@
-//! Byte-level byte-pair encoding: text -> ids by ranked merges.
+//! Byte-pair encoding: text -> ids by ranked merges.
 //!
 //! Radford et al. 2019 (GPT-2): the pre-tokeniser cuts text into words, each word starts as its bytes, and of all neighbouring
 //! pairs that a merge names the one named first is joined, again and again. `tokenizer.ggml.merges` holds `left right` by rank.
+//! Gemma 4's starts as its characters and is not cut into words; what has no token becomes its bytes.
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -12,22 +13,37 @@ use crate::error::TokenizerError;
 use crate::limits::MAX_MERGES;
 use crate::merge::{Join, NONE, Rules, Scratch, Symbol};
 use crate::pretokenize::PreTokenizer;
+use crate::spm::Text;
 use crate::vocab::Vocab;
-use crate::words::{KnownWords, WordEncoder, WordRules};
+use crate::words::{KnownWords, SpaceCuts, WordEncoder, WordRules};
 
-/// A byte-level BPE.
+/// A BPE.
 #[derive(Debug)]
 pub(crate) struct Bpe {
-    pre: PreTokenizer,
+    cuts: Cuts,
     merges: Merges,
     known: KnownWords,
 }
 
-/// What the ranked merges make of two tokens, and the token of each byte.
+/// How text is cut before merging.
+#[derive(Debug)]
+enum Cuts {
+    Words(PreTokenizer),
+    Spaces(SpaceCuts),
+}
+
+/// What the ranked merges make of two tokens, and what a word starts as.
 #[derive(Debug)]
 struct Merges {
     by_pair: HashMap<u64, Join, RandomState>,
-    bytes: Box<[u32; 256]>,
+    start: Start,
+}
+
+/// The tokens that merging starts from.
+#[derive(Debug)]
+enum Start {
+    Bytes(Box<[u32; 256]>),
+    Characters(HashMap<char, u32, RandomState>),
 }
 
 /// The merges as ids, and how many could not be used.
@@ -86,34 +102,66 @@ impl Rules for Merges {
 impl WordRules for Merges {
     fn start(&self, word: &[u8], scratch: &mut Scratch) {
         scratch.symbols.clear();
-        scratch.symbols.extend(word.iter().zip(0..).map(|(&byte, start)| Symbol {
-            id: self.bytes[usize::from(byte)],
-            start,
-            len: 1,
-        }));
+        match &self.start {
+            Start::Bytes(ids) => scratch.symbols.extend(word.iter().zip(0..).map(|(&byte, start)| Symbol {
+                id: ids[usize::from(byte)],
+                start,
+                len: 1,
+            })),
+            Start::Characters(ids) => {
+                let text = std::str::from_utf8(word).unwrap_or_default();
+                scratch.symbols.extend(text.char_indices().map(|(start, c)| Symbol {
+                    id: ids.get(&c).copied().unwrap_or(NONE),
+                    start: start as u32,
+                    len: c.len_utf8() as u32,
+                }));
+            }
+        }
     }
 }
 
 impl Bpe {
-    /// A BPE over `vocab`, with which it must be used.
-    pub(crate) fn new(vocab: &Vocab, pre: PreTokenizer, merges: RankedMerges) -> Bpe {
+    /// A BPE over `vocab`, with which it must be used, that merges bytes within the words of a recipe.
+    pub(crate) fn over_bytes(vocab: &Vocab, pre: PreTokenizer, merges: RankedMerges) -> Bpe {
         let mut bytes = Box::new([NONE; 256]);
         for (byte, id) in (0..=255u8).zip(bytes.iter_mut()) {
             *id = vocab.id_of_byte(byte).unwrap_or(NONE);
         }
         Bpe {
-            pre,
-            merges: Merges { by_pair: merges.by_pair, bytes },
+            cuts: Cuts::Words(pre),
+            merges: Merges { by_pair: merges.by_pair, start: Start::Bytes(bytes) },
             known: KnownWords::new(vocab.len(), pre.ignore_merges),
+        }
+    }
+
+    /// A BPE over `vocab`, with which it must be used, that merges characters, spaces among them.
+    pub(crate) fn over_characters(vocab: &Vocab, merges: RankedMerges) -> Bpe {
+        let only = |bytes| {
+            let mut chars = std::str::from_utf8(bytes).ok()?.chars();
+            chars.next().filter(|_| chars.next().is_none())
+        };
+        let characters = vocab.text_tokens().filter_map(|(id, bytes)| Some((only(bytes)?, id))).collect();
+        Bpe {
+            cuts: Cuts::Spaces(SpaceCuts::new(vocab)),
+            merges: Merges { by_pair: merges.by_pair, start: Start::Characters(characters) },
+            known: KnownWords::new(vocab.len(), false),
         }
     }
 
     /// Appends the ids of a text without special tokens.
     pub(crate) fn encode(&self, vocab: &Vocab, unknown: Option<u32>, text: &str, out: &mut Vec<u32>) {
-        let text = if self.pre.nfc { compose(text) } else { Cow::Borrowed(text) };
         let words = WordEncoder { vocab, rules: &self.merges, known: &self.known, unknown };
         let mut scratch = Scratch::default();
-        self.pre.split(&text, &mut |word| words.encode(word.as_bytes(), &mut scratch, out));
+        match &self.cuts {
+            Cuts::Words(pre) => {
+                let text = if pre.nfc { compose(text) } else { Cow::Borrowed(text) };
+                pre.split(&text, &mut |word| words.encode(word.as_bytes(), &mut scratch, out));
+            }
+            Cuts::Spaces(cuts) => {
+                let text = Text { text, prefix: false }.prepared(false);
+                cuts.split(text.as_bytes(), |word| words.encode(word, &mut scratch, out));
+            }
+        }
     }
 }
 

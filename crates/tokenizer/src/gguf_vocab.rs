@@ -13,8 +13,8 @@ use gguf::{Array, Metadata};
 use crate::bpe::{Bpe, rank_merges};
 use crate::chat;
 use crate::error::TokenizerError;
+use crate::gguf_keys::{Algorithm, algorithm, left_over, roles};
 use crate::limits::{MAX_MERGES, MAX_TOKENS};
-use crate::pretokenize::{FALLBACK, FALLBACK_NAME, PreTokenizer};
 use crate::special::SpecialMatcher;
 use crate::special_tokens::{SpecialTokens, complete, is_end_name};
 use crate::spm::Spm;
@@ -28,34 +28,27 @@ impl Tokenizer {
     /// The tokenizer of a GGUF file.
     ///
     /// `beside` is the model file's folder or the path of a tokenizer.json: it is used where the file itself has no vocabulary
-    /// of a kind that is supported (byte-level BPE and SentencePiece BPE).
+    /// of a kind that is supported (see [`Algorithm`]).
     ///
     /// # Errors
     /// [`TokenizerError`]: no usable vocabulary, a malformed one, or one past the bounds in [`crate::limits`].
     pub fn from_gguf(metadata: &Metadata, beside: Option<&Path>) -> Result<Tokenizer, TokenizerError> {
-        let model = metadata.str_of("tokenizer.ggml.model")?;
-        let mut tokenizer = match model {
-            Some("gpt2") => byte_level(metadata)?,
-            Some("llama") => sentence_piece(metadata)?,
-            _ => {
-                let found = match model {
-                    Some(name) => format!("tokenizer.ggml.model is {name:?}"),
-                    None => "the file has no tokenizer.ggml.model".to_owned(),
-                };
-                let path = beside.map(|path| match path.is_dir() {
-                    true => path.join("tokenizer.json"),
-                    false => path.to_owned(),
-                });
-                match path.filter(|path| path.is_file()) {
-                    Some(path) => Tokenizer::from_hf_json(&path)?,
-                    None => {
-                        return Err(TokenizerError::NoVocabulary {
-                            found,
-                            expected: "\"gpt2\", \"llama\", or a tokenizer.json beside the model".to_owned(),
-                        });
-                    }
+        let mut notices = Vec::new();
+        let json =
+            beside.map(|path| if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() });
+        let mut tokenizer = match algorithm(metadata, &mut notices) {
+            Ok(algorithm) => {
+                notices.extend(left_over(metadata, algorithm)?);
+                match algorithm {
+                    Algorithm::Bytes(_) | Algorithm::Characters => merged(metadata, algorithm, notices)?,
+                    Algorithm::Pieces => sentence_piece(metadata, notices)?,
                 }
             }
+            Err(error @ TokenizerError::NoVocabulary { .. }) => match json.filter(|path| path.is_file()) {
+                Some(path) => Tokenizer::from_hf_json(&path)?,
+                None => return Err(error),
+            },
+            Err(error) => return Err(error),
         };
         if tokenizer.kind == Kind::HfJson {
             let ids = roles(metadata, &mut tokenizer.special, tokenizer.vocab.len())?;
@@ -136,30 +129,17 @@ impl Tokens {
     }
 }
 
-fn byte_level(metadata: &Metadata) -> Result<Tokenizer, TokenizerError> {
-    let mut notices = Vec::new();
-    let pre = match metadata.str_of("tokenizer.ggml.pre")? {
-        Some(name) => PreTokenizer::by_name(name).unwrap_or_else(|| {
-            notices.push(format!(
-                "tokenizer.ggml.pre is {name:?}, which is not known: text is split as for {FALLBACK_NAME:?}, so \
-                 tokenisation may be wrong"
-            ));
-            FALLBACK
-        }),
-        None => {
-            notices.push(format!(
-                "the file has no tokenizer.ggml.pre: text is split as for {FALLBACK_NAME:?}, so tokenisation may be \
-                 wrong"
-            ));
-            FALLBACK
-        }
-    };
+/// A BPE whose rules are merges.
+fn merged(
+    metadata: &Metadata,
+    algorithm: Algorithm,
+    mut notices: Vec<String>,
+) -> Result<Tokenizer, TokenizerError> {
     let tokens = Tokens::read(metadata)?;
     notices.extend(tokens.notice());
-    let array = metadata.array_of(MERGES)?.ok_or(TokenizerError::Missing {
-        key: MERGES.to_owned(),
-        why: "a byte-level BPE has no other rules",
-    })?;
+    let array = metadata
+        .array_of(MERGES)?
+        .ok_or(TokenizerError::Missing { key: MERGES.to_owned(), why: "a BPE has no other rules" })?;
     let merges = strings(MERGES, array, MAX_MERGES)?;
     let spellings = tokens.by_spelling()?;
     // A merge's own left token may be a space-like character but never begins with the separating space.
@@ -181,9 +161,21 @@ fn byte_level(metadata: &Metadata) -> Result<Tokenizer, TokenizerError> {
         notices.push(format!("{} merges name tokens that are not in the vocabulary", ranked.unreachable));
     }
     drop(spellings);
-    let vocab = Vocab::new(&tokens.texts, tokens.kinds, Spelling::ByteLevel)?;
-    let mut special = SpecialTokens { add_bos: pre.add_bos, ..SpecialTokens::default() };
+    let (spelling, add_bos) = match algorithm {
+        Algorithm::Bytes(pre) => (Spelling::ByteLevel, pre.add_bos),
+        Algorithm::Characters | Algorithm::Pieces => (Spelling::SentencePiece, true),
+    };
+    let vocab = Vocab::new(&tokens.texts, tokens.kinds, spelling)?;
+    let mut special = SpecialTokens { add_bos, ..SpecialTokens::default() };
     notices.extend(roles(metadata, &mut special, vocab.len())?);
+    if matches!(algorithm, Algorithm::Characters) && !special.add_bos {
+        // Converters wrote false for a while; the published tokenizer always adds it.
+        notices.push(
+            "tokenizer.ggml.add_bos_token is false: BOS is added all the same, as Gemma 4 needs it"
+                .to_owned(),
+        );
+        special.add_bos = true;
+    }
     let missing = (0..=0xf4u8)
         .filter(|byte| !matches!(byte, 0xc0 | 0xc1))
         .filter(|&byte| vocab.id_of_byte(byte).is_none())
@@ -194,7 +186,10 @@ fn byte_level(metadata: &Metadata) -> Result<Tokenizer, TokenizerError> {
     let ends = complete(&vocab, &mut special);
     let strips = metadata_strips(metadata, false)?;
     let matcher = SpecialMatcher::new(&vocab, |id| strips && strips_after(&vocab, id))?;
-    let encoder = Encoder::Bpe(Bpe::new(&vocab, pre, ranked));
+    let encoder = Encoder::Bpe(match algorithm {
+        Algorithm::Bytes(pre) => Bpe::over_bytes(&vocab, pre, ranked),
+        Algorithm::Characters | Algorithm::Pieces => Bpe::over_characters(&vocab, ranked),
+    });
     Ok(Tokenizer {
         kind: Kind::GgufBpe,
         vocab,
@@ -208,8 +203,7 @@ fn byte_level(metadata: &Metadata) -> Result<Tokenizer, TokenizerError> {
     })
 }
 
-fn sentence_piece(metadata: &Metadata) -> Result<Tokenizer, TokenizerError> {
-    let mut notices = Vec::new();
+fn sentence_piece(metadata: &Metadata, mut notices: Vec<String>) -> Result<Tokenizer, TokenizerError> {
     let tokens = Tokens::read(metadata)?;
     notices.extend(tokens.notice());
     tokens.by_spelling()?;
@@ -227,9 +221,6 @@ fn sentence_piece(metadata: &Metadata) -> Result<Tokenizer, TokenizerError> {
     let mut special =
         SpecialTokens { bos: Some(1), eos: Some(2), unk: Some(0), add_bos: true, ..SpecialTokens::default() };
     notices.extend(roles(metadata, &mut special, vocab.len())?);
-    if metadata.get("tokenizer.ggml.precompiled_charsmap").is_some() {
-        notices.push("tokenizer.ggml.precompiled_charsmap is not applied to text".to_owned());
-    }
     let ends = complete(&vocab, &mut special);
     let strips = metadata_strips(metadata, true)?;
     let matcher = SpecialMatcher::new(&vocab, |id| strips && strips_after(&vocab, id))?;
@@ -257,46 +248,6 @@ fn metadata_strips(metadata: &Metadata, sentence_piece: bool) -> Result<bool, To
 
 fn strips_after(vocab: &Vocab, id: u32) -> bool {
     !matches!(vocab.bytes_of(id), Some(b"<unk>" | b"<s>" | b"<|endoftext|>"))
-}
-
-/// Reads the ids with a role; gives notices of those past the vocabulary, which are ignored.
-fn roles(
-    metadata: &Metadata,
-    special: &mut SpecialTokens,
-    n_vocab: usize,
-) -> Result<Vec<String>, TokenizerError> {
-    let mut notices = Vec::new();
-    let SpecialTokens { bos, eos, eot, eom, unk, sep, pad, fim_pre, fim_suf, fim_mid, add_bos, add_eos } =
-        special;
-    let roles: [(&[&str], &mut Option<u32>); 10] = [
-        (&["bos"], bos),
-        (&["eos"], eos),
-        (&["eot"], eot),
-        (&["eom"], eom),
-        (&["unknown"], unk),
-        (&["seperator", "separator"], sep),
-        (&["padding"], pad),
-        (&["fim_pre", "prefix"], fim_pre),
-        (&["fim_suf", "suffix"], fim_suf),
-        (&["fim_mid", "middle"], fim_mid),
-    ];
-    for (names, role) in roles {
-        *role = role.filter(|&id| (id as usize) < n_vocab);
-        for name in names {
-            let key = format!("tokenizer.ggml.{name}_token_id");
-            // Some files write "none" as -1 or as the largest u32.
-            match metadata.i64_of(&key)? {
-                Some(id) if (0..n_vocab as i64).contains(&id) => *role = u32::try_from(id).ok(),
-                Some(id) if id >= 0 && id != i64::from(u32::MAX) => {
-                    notices.push(format!("{key} is {id}, past the {n_vocab} tokens: ignored"));
-                }
-                _ => {}
-            }
-        }
-    }
-    *add_bos = metadata.bool_of("tokenizer.ggml.add_bos_token")?.unwrap_or(*add_bos);
-    *add_eos = metadata.bool_of("tokenizer.ggml.add_eos_token")?.unwrap_or(*add_eos);
-    Ok(notices)
 }
 
 fn strings(key: &str, array: &Array, limit: usize) -> Result<Vec<String>, TokenizerError> {

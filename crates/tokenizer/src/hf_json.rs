@@ -182,7 +182,7 @@ fn build(document: &Document, config: &Config) -> Result<Tokenizer, TokenizerErr
     let templates = templates(config, &mut notices)?;
     Ok(Tokenizer {
         kind: Kind::HfJson,
-        encoder: Encoder::Bpe(Bpe::new(&vocab, pre, ranked)),
+        encoder: Encoder::Bpe(Bpe::over_bytes(&vocab, pre, ranked)),
         vocab,
         matcher,
         special,

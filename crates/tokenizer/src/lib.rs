@@ -7,6 +7,7 @@
 mod bpe;
 mod chat;
 mod error;
+mod gguf_keys;
 mod gguf_vocab;
 mod hf_json;
 pub mod limits;

@@ -35,8 +35,9 @@ pub struct SpecialTokens {
 }
 
 /// Names of tokens that published models end a turn or a text with.
-const END_NAMES: [&str; 18] = [
+const END_NAMES: [&str; 23] = [
     "<|eot_id|>",
+    "<|eot|>",
     "<|im_end|>",
     "<|end|>",
     "<|return|>",
@@ -45,6 +46,10 @@ const END_NAMES: [&str; 18] = [
     "<|endoftext|>",
     "<|end_of_text|>",
     "<|eom_id|>",
+    "<|eom|>",
+    "<turn|>",
+    "<|tool_response>",
+    "<|observation|>",
     "<EOT>",
     "_<EOT>",
     "[EOT]",
@@ -57,15 +62,26 @@ const END_NAMES: [&str; 18] = [
 ];
 
 /// Which of [`END_NAMES`] end a turn rather than a text.
-const TURN_NAMES: [&str; 7] = [
+const TURN_NAMES: [&str; 9] = [
     "<|eot_id|>",
+    "<|eot|>",
     "<|im_end|>",
     "<|end|>",
     "<end_of_turn>",
+    "<turn|>",
     "<EOT>",
     "<|end_of_turn|>",
     "<|END_OF_TURN_TOKEN|>",
 ];
+
+/// Which of [`END_NAMES`] end a message that awaits a tool.
+const EOM_NAMES: [&str; 3] = ["<|eom_id|>", "<|eom|>", OBSERVATION];
+
+/// Begins the user's turn, which ends a generation in vocabularies that also have [`OBSERVATION`] (GLM's): no token closes a
+/// turn there.
+const USER: &str = "<|user|>";
+/// Begins the result of a tool.
+const OBSERVATION: &str = "<|observation|>";
 
 /// Is a token of this name control, whatever the file says?
 pub(crate) fn is_end_name(name: &str) -> bool {
@@ -78,10 +94,13 @@ pub(crate) fn complete(vocab: &Vocab, special: &mut SpecialTokens) -> Vec<u32> {
     for id in 0..vocab.len() as u32 {
         if vocab.kind(id).is_some_and(|kind| matches!(kind, TokenKind::Control | TokenKind::UserDefined))
             && let Some(Ok(name)) = vocab.bytes_of(id).map(std::str::from_utf8)
-            && is_end_name(name)
+            && (is_end_name(name) || name == USER)
         {
             named.push((id, name));
         }
+    }
+    if !named.iter().any(|(_, name)| *name == OBSERVATION) {
+        named.retain(|(_, name)| *name != USER);
     }
     let find = |wanted: &str| named.iter().find(|(_, name)| *name == wanted).map(|(id, _)| *id);
     // In gpt-oss's format <|end|> closes one message of several; only these two hand over to the other side.
@@ -92,7 +111,7 @@ pub(crate) fn complete(vocab: &Vocab, special: &mut SpecialTokens) -> Vec<u32> {
     if special.eot.is_none() && harmony.is_none() {
         special.eot = TURN_NAMES.iter().find_map(|name| find(name));
     }
-    special.eom = special.eom.or_else(|| find("<|eom_id|>"));
+    special.eom = special.eom.or_else(|| EOM_NAMES.iter().find_map(|name| find(name)));
     let mut ends: Vec<u32> = match harmony {
         Some(ends) => ends.to_vec(),
         None => {

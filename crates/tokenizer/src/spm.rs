@@ -2,15 +2,14 @@
 //!
 //! Kudo and Richardson, arXiv 1808.06226. A text starts as its characters; of all neighbours that together are a token the
 //! one of highest score is joined, again and again; characters that are no token become their bytes. There is no
-//! pre-tokeniser, but where no token has a space after another character nothing is ever joined across such a place, and the text
-//! can be cut there without changing the result.
+//! pre-tokeniser.
 
 use std::borrow::Cow;
 
 use crate::error::TokenizerError;
 use crate::merge::{Join, NONE, Rules, Scratch, Symbol};
 use crate::vocab::Vocab;
-use crate::words::{KnownWords, WordEncoder, WordRules};
+use crate::words::{KnownWords, SpaceCuts, WordEncoder, WordRules};
 
 /// SentencePiece's merging.
 #[derive(Debug)]
@@ -18,8 +17,7 @@ pub(crate) struct Spm {
     /// By id: tokens of lesser key are joined first.
     keys: Vec<u32>,
     known: KnownWords,
-    /// Does every token have its spaces, if any, before all else?
-    words_are_apart: bool,
+    cuts: SpaceCuts,
     /// Are runs of spaces one, and those at both ends none?
     remove_extra_whitespaces: bool,
 }
@@ -46,13 +44,8 @@ impl Spm {
             Ok(!ascending)
         };
         let keys = scores.iter().enumerate().map(key).collect::<Result<Vec<u32>, _>>()?;
-        let leading = |bytes: &[u8]| {
-            let spaces = bytes.iter().take_while(|&&byte| byte == b' ').count();
-            bytes.get(spaces..).is_none_or(|rest| !rest.contains(&b' '))
-        };
-        let words_are_apart = vocab.text_tokens().all(|(_, bytes)| leading(bytes));
         let known = KnownWords::new(vocab.len(), false);
-        Ok(Spm { keys, known, words_are_apart, remove_extra_whitespaces })
+        Ok(Spm { keys, known, cuts: SpaceCuts::new(vocab), remove_extra_whitespaces })
     }
 
     /// Appends the ids of a text without special tokens, with a space before it if `prefix`.
@@ -61,21 +54,7 @@ impl Spm {
         let rules = Lookup { vocab, keys: &self.keys };
         let words = WordEncoder { vocab, rules: &rules, known: &self.known, unknown };
         let mut scratch = Scratch::default();
-        let bytes = text.as_bytes();
-        if bytes.is_empty() {
-            return;
-        }
-        if !self.words_are_apart {
-            return words.encode(bytes, &mut scratch, out);
-        }
-        let mut start = 0;
-        for (place, neighbours) in bytes.windows(2).enumerate() {
-            if neighbours[0] != b' ' && neighbours[1] == b' ' {
-                words.encode(bytes.get(start..=place).unwrap_or_default(), &mut scratch, out);
-                start = place + 1;
-            }
-        }
-        words.encode(bytes.get(start..).unwrap_or_default(), &mut scratch, out);
+        self.cuts.split(text.as_bytes(), |word| words.encode(word, &mut scratch, out));
     }
 }
 
@@ -89,7 +68,7 @@ pub(crate) struct Text<'a> {
 
 impl<'a> Text<'a> {
     /// SentencePiece writes a space as U+2581 and so cannot tell the two apart: both are a space here.
-    fn prepared(&self, remove_extra_whitespaces: bool) -> Cow<'a, str> {
+    pub(crate) fn prepared(&self, remove_extra_whitespaces: bool) -> Cow<'a, str> {
         if remove_extra_whitespaces {
             let mut text = String::with_capacity(self.text.len() + 1);
             for word in self.text.split([' ', '\u{2581}']).filter(|word| !word.is_empty()) {

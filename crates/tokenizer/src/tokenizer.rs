@@ -18,7 +18,7 @@ use crate::vocab::{TokenKind, Vocab};
 /// Where a vocabulary comes from and how it works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Byte-level BPE from a GGUF file.
+    /// BPE from a GGUF file, over bytes or characters.
     GgufBpe,
     /// SentencePiece from a GGUF file.
     GgufSpm,

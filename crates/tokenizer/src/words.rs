@@ -8,6 +8,43 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::merge::{NONE, Rules, Scratch, merge};
 use crate::vocab::Vocab;
 
+/// Where may a text be cut before a space without changing what becomes of it? Behind a byte that no token has before a space:
+/// nothing is ever joined across such a place.
+#[derive(Debug)]
+pub(crate) struct SpaceCuts {
+    /// By byte: does some token have it before a space?
+    joined: Box<[bool; 256]>,
+}
+
+impl SpaceCuts {
+    pub(crate) fn new(vocab: &Vocab) -> SpaceCuts {
+        let mut joined = Box::new([false; 256]);
+        for (_, token) in vocab.text_tokens() {
+            for neighbours in token.windows(2).filter(|neighbours| neighbours[1] == b' ') {
+                joined[usize::from(neighbours[0])] = true;
+            }
+        }
+        // Spaces stay together, so that a text of nothing else is one word.
+        joined[usize::from(b' ')] = true;
+        SpaceCuts { joined }
+    }
+
+    /// Calls `each` with the parts of `text`, none of them empty, in order.
+    pub(crate) fn split<'a>(&self, text: &'a [u8], mut each: impl FnMut(&'a [u8])) {
+        let mut start = 0;
+        for (place, neighbours) in text.windows(2).enumerate() {
+            if neighbours[1] == b' ' && !self.joined[usize::from(neighbours[0])] {
+                each(text.get(start..=place).unwrap_or_default());
+                start = place + 1;
+            }
+        }
+        match text.get(start..) {
+            Some(rest) if !rest.is_empty() => each(rest),
+            _ => {}
+        }
+    }
+}
+
 /// Merge rules and how a word is cut before merging.
 pub(crate) trait WordRules: Rules {
     /// Cuts `word` into the symbols that merging starts from.

@@ -2,7 +2,7 @@
 
 use tokenizer::{EncodeOptions, Tokenizer};
 
-const PRE: [&str; 9] = [
+const PRE: [&str; 13] = [
     "gpt-2",
     "llama-bpe",
     "qwen2",
@@ -12,6 +12,10 @@ const PRE: [&str; 9] = [
     "deepseek-v3",
     "falcon",
     "tekken",
+    "kimi-k2",
+    "superbpe",
+    "youtu",
+    "bloom",
 ];
 
 /// Two bytes choose the kinds, then fields between zero bytes: template of texts, tokens with a leading type digit, the rest.
@@ -63,7 +67,11 @@ pub(crate) fn run(data: &[u8]) {
         .take(256)
         .collect();
     let scores: Vec<f32> = (0..spellings.len()).map(|i| -((i * 7919 % 101) as f32)).collect();
-    let model = if how & 2 == 0 { "gpt2" } else { "llama" };
+    let model = match (how & 2 == 0, how & 16 == 0) {
+        (true, _) => "gpt2",
+        (false, true) => "llama",
+        (false, false) => "gemma4",
+    };
     let byte_complete = how & 1 == 0;
     let metadata = gguf::Metadata::from_pairs([
         ("tokenizer.ggml.model", gguf::Value::from(model)),

@@ -6,20 +6,30 @@
 //! of times.
 
 mod class;
+mod recipes;
 mod runs;
 mod scan;
+#[cfg(test)]
+mod tests;
 
+pub(crate) use recipes::{FALLBACK, FALLBACK_NAME, UNSUPPORTED};
+
+use recipes::RECIPES;
 use runs::Run;
-use scan::{TAIL_NEWLINES, TAIL_NEWLINES_AND_SLASHES, Words};
+use scan::{Lines, Words};
 
 /// One way of cutting pieces into smaller ones.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Gpt2,
     Words(Words),
-    DeepseekV3,
+    Deepseek(Lines),
     Isolate(Run),
+    /// Runs of any of these sets, in this order.
+    IsolateAny(&'static [fn(char) -> bool]),
     ThreeDigits,
+    /// Digits in groups of three, counted from the end of their run.
+    Thousands,
     TrailingSpace,
 }
 
@@ -35,91 +45,10 @@ pub(crate) struct PreTokenizer {
     pub(crate) add_bos: bool,
 }
 
-const DIGIT: Stage = isolate(runs::is_number, false, 1);
-const NUMBER: Stage = isolate(runs::is_number, false, usize::MAX);
-const THREE_NUMBERS: Stage = isolate(runs::is_number, false, 3);
-const NEWLINE: Stage = isolate(runs::is_newline, false, 1);
-
-const LLAMA3: Words =
-    Words { cased: false, marks: false, contractions: true, digits: 3, tail: TAIL_NEWLINES };
-const QWEN2: Words = Words { digits: 1, ..LLAMA3 };
-const GPT4O: Words = Words { cased: true, tail: TAIL_NEWLINES_AND_SLASHES, ..LLAMA3 };
-
-const MINICPM5: &[Stage] = &[THREE_NUMBERS, Stage::Words(Words { digits: usize::MAX, ..LLAMA3 })];
-
-const DEEPSEEK_LLM: &[Stage] = &[
-    NEWLINE,
-    isolate(runs::is_deepseek_letter, true, usize::MAX),
-    isolate(runs::is_deepseek_punctuation, true, usize::MAX),
-    Stage::TrailingSpace,
-    isolate(runs::is_deepseek_east_asian, false, usize::MAX),
-    NUMBER,
-];
-const DEEPSEEK_CODER: &[Stage] = &[
-    NEWLINE,
-    isolate(runs::is_letter, true, usize::MAX),
-    isolate(runs::is_punctuation, true, usize::MAX),
-    isolate(runs::is_deepseek_east_asian, false, usize::MAX),
-    DIGIT,
-];
-const DEEPSEEK_V3: &[Stage] =
-    &[THREE_NUMBERS, isolate(runs::is_han_or_kana, false, usize::MAX), Stage::DeepseekV3];
-const FALCON: &[Stage] =
-    &[isolate(runs::is_falcon_punctuation, false, usize::MAX), Stage::Gpt2, Stage::ThreeDigits];
-
-const fn isolate(member: fn(char) -> bool, space_before: bool, longest: usize) -> Stage {
-    Stage::Isolate(Run { member, space_before, longest })
-}
-
-const fn plain(stages: &'static [Stage]) -> PreTokenizer {
-    PreTokenizer { stages, nfc: false, ignore_merges: false, add_bos: false }
-}
-
-/// The recipe that stands in for a name that is unknown or missing: GPT-2's.
-pub(crate) const FALLBACK: PreTokenizer = plain(&[Stage::Gpt2]);
-/// The name of [`FALLBACK`].
-pub(crate) const FALLBACK_NAME: &str = "gpt-2";
-
 impl PreTokenizer {
     /// The recipe of a `tokenizer.ggml.pre`.
     pub(crate) fn by_name(name: &str) -> Option<PreTokenizer> {
-        let recipe = match name {
-            "gpt-2" | "gpt2" | "phi-2" | "jina-es" | "jina-de" | "jina-v1-en" | "jina-v2-es"
-            | "jina-v2-de" | "jina-v2-code" | "roberta-bpe" | "gigachat" | "a.x-4.0" | "mellum" | "jais"
-            | "exaone4" | "trillion" | "granite-docling" => FALLBACK,
-            "mpt" | "olmo" | "modern-bert" => PreTokenizer { nfc: true, ..FALLBACK },
-            "starcoder" | "refact" | "command-r" | "smollm" | "codeshell" | "exaone" | "minerva-7b"
-            | "mellum2" => plain(&[DIGIT, Stage::Gpt2]),
-            "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0"
-            | "lfm2" | "jina-v5-nano" => {
-                PreTokenizer { ignore_merges: true, add_bos: true, ..plain(&[Stage::Words(LLAMA3)]) }
-            }
-            "dbrx" | "smaug-bpe" | "chatglm-bpe" => plain(&[Stage::Words(LLAMA3)]),
-            "glm4" | "glm5" => PreTokenizer { ignore_merges: true, ..plain(&[Stage::Words(LLAMA3)]) },
-            "minicpm5" => PreTokenizer { ignore_merges: true, ..plain(MINICPM5) },
-            "qwen2" | "qwen2.5" | "qwen3" => PreTokenizer { nfc: true, ..plain(&[Stage::Words(QWEN2)]) },
-            "qwen35" => plain(&[Stage::Words(Words { marks: true, ..QWEN2 })]),
-            "deepseek-r1-qwen" | "stablelm2" | "hunyuan" | "solar-open" | "megrez" | "grok-2" | "kormo"
-            | "f2llmv2" => plain(&[Stage::Words(QWEN2)]),
-            "ufakzeka" => plain(&[Stage::Words(Words { contractions: false, ..QWEN2 })]),
-            "gpt-4o" | "o200k" | "llama4" | "kanana2" | "talkie" | "minimax-m2" => {
-                plain(&[Stage::Words(GPT4O)])
-            }
-            "granite-embed-multi-97m" => {
-                PreTokenizer { ignore_merges: true, ..plain(&[Stage::Words(GPT4O)]) }
-            }
-            "tekken" => PreTokenizer {
-                ignore_merges: true,
-                add_bos: true,
-                ..plain(&[Stage::Words(Words { contractions: false, digits: 1, ..GPT4O })])
-            },
-            "deepseek-llm" => plain(DEEPSEEK_LLM),
-            "deepseek-coder" => plain(DEEPSEEK_CODER),
-            "deepseek-v3" | "hunyuan-dense" | "joyai-llm" | "hy_v4" => plain(DEEPSEEK_V3),
-            "falcon" => plain(FALCON),
-            _ => return None,
-        };
-        Some(recipe)
+        RECIPES.iter().find(|(names, _)| names.contains(&name)).map(|(_, recipe)| *recipe)
     }
 
     /// The recipe that is exactly one of the published regular expressions.
@@ -170,8 +99,10 @@ fn cut(stage: Stage, text: &str, each: &mut dyn FnMut(&str)) {
     match stage {
         Stage::Gpt2 => cut_with(text, |at| Some(scan::gpt2(text, at)), each),
         Stage::Words(rule) => cut_with(text, |at| Some(scan::words(text, at, rule)), each),
-        Stage::DeepseekV3 => cut_with(text, |at| scan::deepseek_v3(text, at), each),
+        Stage::Deepseek(lines) => cut_with(text, |at| scan::deepseek_v3(text, at, lines), each),
         Stage::Isolate(rule) => cut_with(text, |at| runs::run_at(text, at, rule), each),
+        Stage::IsolateAny(sets) => cut_with(text, |at| runs::first_run_at(text, at, sets), each),
+        Stage::Thousands => runs::thousands(text, each),
         Stage::ThreeDigits => cut_with(text, |at| runs::three_digits(text, at), each),
         Stage::TrailingSpace => {
             let (head, tail) = text.split_at(text.trim_end().len());
@@ -207,69 +138,5 @@ fn emit(text: &str, start: usize, end: usize, each: &mut dyn FnMut(&str)) {
         && !piece.is_empty()
     {
         each(piece);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use expect_test::{Expect, expect};
-
-    #[expect(clippy::needless_pass_by_value, reason = "expect! makes a value")]
-    fn check(name: &str, text: &str, expected: Expect) {
-        let mut words = Vec::new();
-        PreTokenizer::by_name(name).unwrap().split(text, &mut |word| words.push(word.to_owned()));
-        assert_eq!(words.concat(), text);
-        expected.assert_eq(&format!("{words:?}"));
-    }
-
-    #[test]
-    fn whitespace_goes_to_the_word_after_it() {
-        check(
-            "gpt-2",
-            "a  b\n\n c\t\td  ",
-            expect![[r#"["a", " ", " b", "\n\n", " c", "\t", "\t", "d", "  "]"#]],
-        );
-        check(
-            "llama-bpe",
-            "a  b \n\n c\r\nd  ",
-            expect![[r#"["a", " ", " b", " \n\n", " c", "\r\n", "d", "  "]"#]],
-        );
-    }
-
-    #[test]
-    fn contractions_and_digits() {
-        check("gpt-2", "I'LL don't 1234", expect![[r#"["I", "'", "LL", " don", "'t", " 1234"]"#]]);
-        check("smollm", "it's 123", expect![[r#"["it", "'s", " ", "1", "2", "3"]"#]]);
-        check(
-            "llama-bpe",
-            "I'LL 12345 '\u{17f}x",
-            expect![[r#"["I", "'LL", " ", "123", "45", " '", "ſx"]"#]],
-        );
-        check("qwen2", "we'Re 12", expect![[r#"["we", "'Re", " ", "1", "2"]"#]]);
-        check(
-            "gpt-4o",
-            "DON'T getHTTPResponse's //\n",
-            expect![[r#"["DON'T", " get", "HTTPResponse's", " //\n"]"#]],
-        );
-        check("tekken", "DON'T 12", expect![[r#"["DON", "'T", " ", "1", "2"]"#]]);
-    }
-
-    #[test]
-    fn marks_as_prefix_and_as_letters() {
-        check("gpt-4o", "\u{301}ABC ʰABC", expect![[r#"["\u{301}", "ABC", " ʰ", "ABC"]"#]]);
-        check("qwen35", "e\u{301}a \u{301}b", expect![[r#"["e\u{301}a", " \u{301}b"]"#]]);
-    }
-
-    #[test]
-    fn stages_in_sequence() {
-        check("falcon", "a==1234 5", expect![[r#"["a", "==", "123", "4", " 5"]"#]]);
-        check("deepseek-llm", "x 12 y。\n  ", expect![[r#"["x", " ", "12", " y", "。", "\n", "  "]"#]]);
-        check("deepseek-coder", "x 12 (y)", expect![[r#"["x", " ", "1", "2", " (", "y", ")"]"#]]);
-        check(
-            "deepseek-v3",
-            "foo.bar 1234漢字 \u{1}",
-            expect![[r#"["foo", ".bar", " ", "123", "4", "漢字", " ", "\u{1}"]"#]],
-        );
     }
 }

@@ -3,15 +3,17 @@
 //! Such a stage cuts its text into runs of members and the gaps between them (Hugging Face's `Split` with the behaviour
 //! Isolated). The character sets are those of the models' published tokenizer.json files.
 
+use unicode_general_category::{GeneralCategory, get_general_category};
+
 use super::class::{LETTER, NUMBER, PUNCTUATION, class};
 
-/// `\s?X{1,longest}` or `X{1,longest}`.
+/// `BX{1,longest}` or `X{1,longest}`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     /// X.
     pub(super) member: fn(char) -> bool,
-    /// May one white space character stand before the run?
-    pub(super) space_before: bool,
+    /// B: which one character may stand before the run?
+    pub(super) before: fn(char) -> bool,
     /// The most members in a run.
     pub(super) longest: usize,
 }
@@ -21,8 +23,8 @@ pub(super) fn run_at(text: &str, at: usize, rule: Run) -> Option<usize> {
     let rest = text.get(at..)?;
     let mut chars = rest.chars();
     let first = chars.next()?;
-    if rule.space_before && first.is_whitespace() {
-        let length: usize = members(chars.as_str(), rule);
+    if (rule.before)(first) {
+        let length = members(chars.as_str(), rule);
         if length > 0 {
             return Some(at + first.len_utf8() + length);
         }
@@ -33,6 +35,33 @@ pub(super) fn run_at(text: &str, at: usize, rule: Run) -> Option<usize> {
 
 fn members(text: &str, rule: Run) -> usize {
     text.chars().take(rule.longest).take_while(|&c| (rule.member)(c)).map(char::len_utf8).sum()
+}
+
+/// The end of a run from `at` of the first of the sets that the character there is in.
+pub(super) fn first_run_at(text: &str, at: usize, sets: &[fn(char) -> bool]) -> Option<usize> {
+    let rest = text.get(at..)?;
+    let first = rest.chars().next()?;
+    let member = sets.iter().find(|member| member(first))?;
+    let length: usize = rest.chars().take_while(|&c| member(c)).map(char::len_utf8).sum();
+    Some(at + length)
+}
+
+/// `(?=(\d{3})+(?!\d))`: cuts where the number of digits that follow is a multiple of three.
+pub(super) fn thousands(text: &str, each: &mut dyn FnMut(&str)) {
+    let (mut piece, mut digits) = (0, 0);
+    for (at, _) in text.char_indices() {
+        if digits == 0 {
+            digits = text.get(at..).unwrap_or_default().chars().take_while(|&c| is_decimal(c)).count();
+        }
+        if digits > 0 && digits % 3 == 0 && at > piece {
+            each(text.get(piece..at).unwrap_or_default());
+            piece = at;
+        }
+        digits = digits.saturating_sub(1);
+    }
+    if piece < text.len() {
+        each(text.get(piece..).unwrap_or_default());
+    }
 }
 
 /// `[0-9][0-9][0-9]`.
@@ -55,6 +84,48 @@ pub(super) fn is_punctuation(c: char) -> bool {
 
 pub(super) fn is_newline(c: char) -> bool {
     matches!(c, '\r' | '\n')
+}
+
+pub(super) fn is_line_feed(c: char) -> bool {
+    c == '\n'
+}
+
+/// `\d`.
+fn is_decimal(c: char) -> bool {
+    class(c) & NUMBER != 0 && get_general_category(c) == GeneralCategory::DecimalNumber
+}
+
+/// BLOOM: `[^(\s|[.,!?…。，、।۔،])]`, which Hugging Face's library reads as one set with another in it.
+pub(super) fn is_bloom_word(c: char) -> bool {
+    let apart =
+        matches!(c, '(' | '|' | ')' | '.' | ',' | '!' | '?' | '…' | '。' | '，' | '、' | '।' | '۔' | '،');
+    !apart && !c.is_whitespace()
+}
+
+/// Youtu: `[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+`.
+pub(super) const YOUTU: [fn(char) -> bool; 4] = [
+    |c| matches!(c, '가'..='힣' | 'ㄱ'..='ㆎ'),
+    |c| {
+        matches!(
+            c,
+            '！' | '…' | '“' | '”' | '‘' | '’' | '—' | '：' | '；' | '，' | '、'..='〿' | '︰'..='﹏'
+        )
+    },
+    |c| matches!(c, 'ㄅ'..='ㄯ'),
+    is_han_or_kana,
+];
+
+/// `\p{Han}`: the script Han of Unicode 16.
+pub(super) fn is_han(c: char) -> bool {
+    matches!(
+        c,
+        '\u{2e80}'..='\u{2e99}' | '\u{2e9b}'..='\u{2ef3}' | '\u{2f00}'..='\u{2fd5}' | '\u{3005}' | '\u{3007}'
+        | '\u{3021}'..='\u{3029}' | '\u{3038}'..='\u{303b}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
+        | '\u{f900}'..='\u{fa6d}' | '\u{fa70}'..='\u{fad9}' | '\u{16fe2}'..='\u{16fe3}' | '\u{16ff0}'..='\u{16ff1}'
+        | '\u{20000}'..='\u{2a6df}' | '\u{2a700}'..='\u{2b739}' | '\u{2b740}'..='\u{2b81d}' | '\u{2b820}'..='\u{2cea1}'
+        | '\u{2ceb0}'..='\u{2ebe0}' | '\u{2ebf0}'..='\u{2ee5d}' | '\u{2f800}'..='\u{2fa1d}' | '\u{30000}'..='\u{3134a}'
+        | '\u{31350}'..='\u{323af}'
+    )
 }
 
 /// Falcon: `[\p{P}\$\+<=>\^~\|`]`.

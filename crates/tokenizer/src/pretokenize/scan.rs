@@ -8,6 +8,7 @@ use super::class::{
     LETTER, LOWER, MARK, NEWLINE, NUMBER, PUNCTUATION, SLASH, SPACE, SYMBOL, UNCASED, UPPER, ascii_class,
     class,
 };
+use super::runs::is_han;
 
 /// The parameters of the Llama 3 pattern and its kin.
 #[derive(Clone, Copy, Debug)]
@@ -16,12 +17,23 @@ pub(super) struct Words {
     pub(super) cased: bool,
     /// Do marks belong to words, as letters do?
     pub(super) marks: bool,
+    /// Are Han characters words apart from all others, whatever else could take them?
+    pub(super) han_apart: bool,
     /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)`: before anything else, or with `cased` as a word's ending.
     pub(super) contractions: bool,
     /// The longest run of `\p{N}` that is one piece.
     pub(super) digits: usize,
     /// What may follow a run of punctuation: `[\r\n]*` or `[\r\n/]*`.
     pub(super) tail: u16,
+}
+
+/// How line breaks are cut in DeepSeek V3's pattern and its kin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lines {
+    /// `[\r\n]*` after punctuation, else `\s*[\r\n]+`.
+    Joined,
+    /// `[\r\n]`.
+    Single,
 }
 
 /// `[\r\n]*`.
@@ -135,10 +147,16 @@ pub(super) fn gpt2(text: &str, at: usize) -> usize {
     }
 }
 
-/// Llama 3, Qwen 2, GPT-4o, Tekken: see [`Words`]. Matches everywhere.
+/// Llama 3, Qwen 2, GPT-4o, Tekken, Kimi K2: see [`Words`]. Matches everywhere.
 ///
 /// `(?i:'s|..)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 pub(super) fn words(text: &str, at: usize, rule: Words) -> usize {
+    if rule.han_apart {
+        let end = han(text, at);
+        if end > at {
+            return end;
+        }
+    }
     if rule.contractions
         && !rule.cased
         && let Some(end) = contraction(text, at, true)
@@ -149,7 +167,7 @@ pub(super) fn words(text: &str, at: usize, rule: Words) -> usize {
     // The one character of `[^\r\n\p{L}\p{N}]?` that may stand before a word.
     let prefix = bits & (NEWLINE | LETTER | NUMBER) == 0;
     if rule.cased {
-        if let Some(end) = cased_word(text, at, prefix.then_some(after)) {
+        if let Some(end) = cased_word(text, at, prefix.then_some(after), rule.han_apart) {
             return if rule.contractions { contraction(text, end, true).unwrap_or(end) } else { end };
         }
     } else {
@@ -183,24 +201,38 @@ pub(super) fn words(text: &str, at: usize, rule: Words) -> usize {
     lines(text, at).unwrap_or_else(|| if bits & SPACE != 0 { spaces(text, at) } else { after })
 }
 
-/// With U = `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]` and L = `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`: `P?U*L+|P?U+L*`, where P is the character
-/// before `after_prefix`.
-fn cased_word(text: &str, at: usize, after_prefix: Option<usize>) -> Option<usize> {
+/// `\p{Han}*`.
+fn han(text: &str, at: usize) -> usize {
+    let rest = text.get(at..).unwrap_or_default();
+    at + rest.chars().take_while(|&c| is_han(c)).map(char::len_utf8).sum::<usize>()
+}
+
+/// With U = `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]` and L = `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`, both without Han characters if those stand
+/// apart: `P?U*L+|P?U+L*`, where P is the character before `after_prefix`.
+fn cased_word(text: &str, at: usize, after_prefix: Option<usize>, han_apart: bool) -> Option<usize> {
     after_prefix
-        .and_then(|start| lower_ending(text, start))
-        .or_else(|| lower_ending(text, at))
-        .or_else(|| after_prefix.and_then(|start| upper_run(text, start)))
-        .or_else(|| upper_run(text, at))
+        .and_then(|start| lower_ending(text, start, han_apart))
+        .or_else(|| lower_ending(text, at, han_apart))
+        .or_else(|| after_prefix.and_then(|start| upper_run(text, start, han_apart)))
+        .or_else(|| upper_run(text, at, han_apart))
 }
 
 const TO_UPPER: u16 = UPPER | UNCASED | MARK;
 const TO_LOWER: u16 = LOWER | UNCASED | MARK;
 
+/// As [`look`], but none where a Han character stands and those are apart.
+#[inline]
+fn look_in_word(text: &str, at: usize, han_apart: bool) -> Option<(u16, usize)> {
+    let found = look(text, at)?;
+    let may_be_han = han_apart && found.0 & (UNCASED | MARK) != 0;
+    (!may_be_han || han(text.get(..found.1)?, at) == at).then_some(found)
+}
+
 /// `U*L+`. U* takes all it can; where no L follows, it gives back up to the last of its characters that is also an L.
-fn lower_ending(text: &str, start: usize) -> Option<usize> {
+fn lower_ending(text: &str, start: usize, han_apart: bool) -> Option<usize> {
     let mut at = start;
     let mut last_lower = None;
-    while let Some((bits, next)) = look(text, at) {
+    while let Some((bits, next)) = look_in_word(text, at, han_apart) {
         if bits & TO_UPPER == 0 {
             break;
         }
@@ -209,20 +241,31 @@ fn lower_ending(text: &str, start: usize) -> Option<usize> {
         }
         at = next;
     }
-    let end = run(text, at, TO_LOWER);
+    let end = run_in_word(text, at, TO_LOWER, han_apart);
     if end > at { Some(end) } else { last_lower }
 }
 
 /// `U+L*` where `U*L+` did not match, so that no L follows.
-fn upper_run(text: &str, start: usize) -> Option<usize> {
-    let end = run(text, start, TO_UPPER);
+fn upper_run(text: &str, start: usize, han_apart: bool) -> Option<usize> {
+    let end = run_in_word(text, start, TO_UPPER, han_apart);
     (end > start).then_some(end)
 }
 
-/// DeepSeek V3, after numbers and East Asian runs were split off. Not every character is matched.
+#[inline]
+fn run_in_word(text: &str, mut at: usize, any_of: u16, han_apart: bool) -> usize {
+    while let Some((bits, next)) = look_in_word(text, at, han_apart) {
+        if bits & any_of == 0 {
+            break;
+        }
+        at = next;
+    }
+    at
+}
+
+/// DeepSeek V3 and Spark 2.5, after numbers and East Asian runs were split off. Not every character is matched.
 ///
 /// `[!-/:-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-pub(super) fn deepseek_v3(text: &str, at: usize) -> Option<usize> {
+pub(super) fn deepseek_v3(text: &str, at: usize, lines_are: Lines) -> Option<usize> {
     let bytes = text.as_bytes();
     let (bits, after) = look(text, at)?;
     if bytes.get(at).is_some_and(u8::is_ascii_punctuation) {
@@ -243,7 +286,11 @@ pub(super) fn deepseek_v3(text: &str, at: usize) -> Option<usize> {
     let from = if bytes.get(at) == Some(&b' ') { after } else { at };
     let end = run(text, from, PUNCTUATION | SYMBOL);
     if end > from {
-        return Some(run(text, end, NEWLINE));
+        return Some(if lines_are == Lines::Joined { run(text, end, NEWLINE) } else { end });
+    }
+    if lines_are == Lines::Single {
+        let whole = bits & NEWLINE != 0;
+        return (bits & SPACE != 0).then(|| if whole { after } else { spaces(text, at) });
     }
     (bits & SPACE != 0).then(|| lines(text, at).unwrap_or_else(|| spaces(text, at)))
 }

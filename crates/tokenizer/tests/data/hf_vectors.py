@@ -1,14 +1,18 @@
 """Writes hf_vectors.txt: hashes of the ids that Hugging Face's tokenizers gives to random texts.
 
-Run by hand: python hf_vectors.py FOLDER OUT COUNT, where FOLDER/NAME/tokenizer.json are the published tokenizers (needs
-`tokenizers`). Texts come from the generator below, which tests/it/hf.rs repeats step for step; a line is NAME and, for each
+Run by hand: python hf_vectors.py FOLDER GEMMA OUT COUNT, where FOLDER/NAME/tokenizer.json are the published tokenizers and GEMMA
+is ggml-vocab-gemma-4.gguf, whose vocabulary is put into the pipeline of Gemma's tokenizer.json (needs `tokenizers` and `gguf`). Texts come from the generator below, which tests/it/hf.rs repeats step for step; a line is NAME and, for each
 text in order, 8 hexadecimal digits of FNV-1a over its ids. A failing text's ids can be had by running this by hand.
 """
 
 import pathlib
 import sys
 
-from tokenizers import Tokenizer
+from gguf import GGUFReader
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import BPE
+from tokenizers.normalizers import Replace
+from tokenizers.pre_tokenizers import Split
 
 PIECES = [
     "a", "the", " the", "The", "THE", "don't", "I'LL", "we'Re", "'s", "'S", "'ſ", " '", "ſ", "camelCaseWord", "HTTPServer",
@@ -49,11 +53,28 @@ def fnv(ids):
     return digest
 
 
+def gemma(path):
+    fields = GGUFReader(path).fields
+    texts, kinds, merges = (fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "token_type", "merges"))
+    pairs = [(merge[: merge.index(" ", 1)], merge[merge.index(" ", 1) + 1 :]) for merge in merges]
+    vocab = {text: id for id, text in enumerate(texts)}
+    tokenizer = Tokenizer(BPE(vocab, pairs, byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tokenizer.normalizer = Replace(" ", "\u2581")
+    tokenizer.pre_tokenizer = Split(" ", "merged_with_previous")
+    tokenizer.add_special_tokens([text for text, kind in zip(texts, kinds) if kind == 3])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text, kind in zip(texts, kinds) if kind == 4])
+    return tokenizer
+
+
 def main():
-    folder, out, count = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    folder, out, count = pathlib.Path(sys.argv[1]), sys.argv[3], int(sys.argv[4])
     lines = ["pieces " + " ".join(piece.encode().hex() or "-" for piece in PIECES)]
-    for name in ["gptoss", "qwen2_5", "llama3", "gpt2"]:
-        tokenizer = Tokenizer.from_file(str(folder / name / "tokenizer.json"))
+    tokenizers = {
+        name: Tokenizer.from_file(str(folder / name / "tokenizer.json"))
+        for name in ["gptoss", "qwen2_5", "llama3", "gpt2"]
+    }
+    tokenizers["gemma-4"] = gemma(sys.argv[2])
+    for name, tokenizer in tokenizers.items():
         digests = [fnv(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts(count)]
         lines.append(name + " " + "".join(f"{digest:08x}" for digest in digests))
     pathlib.Path(out).write_text("\n".join(lines) + "\n")

@@ -1,6 +1,6 @@
 //! Does a tokenizer.json give the ids that Hugging Face's own library gives?
 //!
-//! `data/hf_vectors.txt` has hashes of the ids of 1,000 random texts for each of four published tokenizers; `data/hf_vectors.py`
+//! `data/hf_vectors.txt` has hashes of the ids of 1,000 random texts for each of four published tokenizers and for Gemma 4's; `data/hf_vectors.py`
 //! made it with Hugging Face's `tokenizers` and says what is in it. Texts mix scripts, contractions, digits, white space, marks
 //! and emoji.
 
@@ -53,6 +53,10 @@ fn check(name: &str) {
     let Some(path) = fixtures::path(&format!("tokenizers/{name}/tokenizer.json")) else { return };
     let tokenizer = Tokenizer::from_hf_json(&path).unwrap();
     assert_eq!(tokenizer.kind(), Kind::HfJson);
+    check_ids(name, &tokenizer);
+}
+
+fn check_ids(name: &str, tokenizer: &Tokenizer) {
     let expected = line(name);
     let texts = texts(expected.len() / 8);
     assert!(texts.len() >= 1000);
@@ -92,4 +96,13 @@ fn llama3() {
 #[test]
 fn gpt2() {
     check("gpt2");
+}
+
+#[test]
+fn gemma_4() {
+    let Some(tokenizer) = fixtures::vocab("gemma-4") else { return };
+    check_ids("gemma-4", &tokenizer);
+    let name = |&id: &u32| std::str::from_utf8(tokenizer.token_bytes(id).unwrap()).unwrap().to_owned();
+    let ends: Vec<String> = tokenizer.ends().iter().map(name).collect();
+    assert_eq!(ends, ["<eos>", "<|tool_response>", "<turn|>"]);
 }

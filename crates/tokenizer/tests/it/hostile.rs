@@ -68,6 +68,41 @@ fn unused_tokens_have_no_text_and_no_text_has_them() {
 }
 
 #[test]
+fn a_generation_ends_where_a_turn_does() {
+    let ends = |tokens: Vec<&str>| {
+        let kinds = vec![1i32; tokens.len()];
+        let tokenizer = bpe(vec![
+            ("tokenizer.ggml.tokens", Some(tokens.clone().into())),
+            ("tokenizer.ggml.token_type", Some(kinds.into())),
+            ("tokenizer.ggml.merges", Some(vec!["a b"].into())),
+            ("tokenizer.ggml.eos_token_id", Some(0u32.into())),
+        ])
+        .unwrap();
+        tokenizer.ends().iter().map(|&id| tokens[id as usize].to_owned()).collect::<Vec<String>>()
+    };
+    assert_eq!(ends(vec!["</s>", "a", "<|eot|>", "<|eom|>"]), ["</s>", "<|eot|>", "<|eom|>"]);
+    assert_eq!(ends(vec!["<eos>", "<|turn>", "<turn|>"]), ["<eos>", "<turn|>"]);
+    // Only a vocabulary with GLM's roles ends a turn with the token that begins the next.
+    assert_eq!(ends(vec!["<|endoftext|>", "<|user|>", "<|assistant|>"]), ["<|endoftext|>"]);
+}
+
+#[test]
+fn the_next_role_ends_a_generation_of_glm() {
+    let tokenizer = bpe(vec![
+        (
+            "tokenizer.ggml.tokens",
+            Some(vec!["a", "b", "<|endoftext|>", "<|user|>", "<|observation|>"].into()),
+        ),
+        ("tokenizer.ggml.token_type", Some(vec![1i32, 1, 3, 3, 3].into())),
+        ("tokenizer.ggml.merges", Some(vec!["a b"].into())),
+        ("tokenizer.ggml.eos_token_id", Some(2u32.into())),
+    ])
+    .unwrap();
+    assert_eq!(tokenizer.ends(), [2, 3, 4]);
+    assert_eq!(tokenizer.special().eom, Some(4));
+}
+
+#[test]
 fn no_merge_makes_a_control_token_of_a_text() {
     let tokenizer = bpe(vec![
         ("tokenizer.ggml.tokens", Some(vec!["a", "b", "ab", "c", "d", "e"].into())),
@@ -138,15 +173,54 @@ fn vocabularies() {
         ]],
     );
     check(
+        vec![("tokenizer.ggml.pre", Some("default".into()))],
+        expect![[
+            r#"["tokenizer.ggml.pre is \"default\", which names no recipe: text is split as for \"gpt-2\", so tokenisation may be wrong", "240 bytes of UTF-8 have no token: text with them loses them"]"#
+        ]],
+    );
+    check(
         vec![("tokenizer.ggml.pre", Some("new".into()))],
         expect![[
-            r#"["tokenizer.ggml.pre is \"new\", which is not known: text is split as for \"gpt-2\", so tokenisation may be wrong", "240 bytes of UTF-8 have no token: text with them loses them"]"#
+            r#"no usable vocabulary: tokenizer.ggml.pre is "new" (a name that is not known); expected a recipe that is supported, or a tokenizer.json beside the model"#
+        ]],
+    );
+    check(
+        vec![("tokenizer.ggml.pre", Some("afmoe".into()))],
+        expect![[
+            r#"no usable vocabulary: tokenizer.ggml.pre is "afmoe" (digits in groups of three counted from the end, then East Asian scripts, then words as in deepseek-v3); expected a recipe that is supported, or a tokenizer.json beside the model"#
+        ]],
+    );
+    check(
+        vec![("tokenizer.ggml.normalizer.lowercase", Some(true.into()))],
+        expect!["tokenizer.ggml.normalizer.lowercase: expected false: text is encoded as it is, found true"],
+    );
+    check(
+        vec![
+            ("tokenizer.ggml.normalizer.strip_accents", Some(false.into())),
+            ("tokenizer.ggml.add_sep_token", Some(true.into())),
+            ("tokenizer.ggml.add_space_prefix", Some(true.into())),
+            ("tokenizer.ggml.suppress_tokens", Some(vec![1i32].into())),
+            ("tokenizer.ggml.mask_token_id", Some(1u32.into())),
+            ("tokenizer.huggingface.json", Some("{}".into())),
+        ],
+        expect![[
+            r#"["tokenizer.ggml.add_sep_token is true and has no effect: no two texts are encoded together", "tokenizer.ggml.add_space_prefix is true and has no effect: it belongs to SentencePiece", "tokenizer.ggml.suppress_tokens is not read and has no effect", "tokenizer.huggingface.json is not read and has no effect", "240 bytes of UTF-8 have no token: text with them loses them"]"#
+        ]],
+    );
+    check(
+        vec![
+            ("tokenizer.ggml.model", Some("gemma4".into())),
+            ("tokenizer.ggml.pre", None),
+            ("tokenizer.ggml.add_bos_token", Some(false.into())),
+        ],
+        expect![[
+            r#"["tokenizer.ggml.add_bos_token is false: BOS is added all the same, as Gemma 4 needs it", "241 bytes of UTF-8 have no token: text with them loses them"]"#
         ]],
     );
     check(
         vec![("tokenizer.ggml.model", Some("bert".into()))],
         expect![[
-            r#"no usable vocabulary: tokenizer.ggml.model is "bert"; expected "gpt2", "llama", or a tokenizer.json beside the model"#
+            r#"no usable vocabulary: tokenizer.ggml.model is "bert"; expected "gpt2", "llama" or "gemma4", or a tokenizer.json beside the model"#
         ]],
     );
     check(

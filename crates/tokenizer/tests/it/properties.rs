@@ -74,8 +74,13 @@ fn sentence_piece() {
 }
 
 #[test]
+fn merges_of_characters() {
+    check("gemma-4", |text| text.replace('\u{2581}', " "));
+}
+
+#[test]
 fn long_unbroken_texts_end() {
-    for name in ["llama-bpe", "gpt-2", "llama-spm"] {
+    for name in ["llama-bpe", "gpt-2", "llama-spm", "gemma-4"] {
         let Some(tokenizer) = fixtures::vocab(name) else { return };
         for unit in ["a", " ", "ab1", "\u{301}", "é", "!"] {
             let text = unit.repeat(1_000_000 / unit.len());

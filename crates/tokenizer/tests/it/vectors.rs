@@ -47,6 +47,7 @@ macro_rules! vectors {
 vectors! {
     llama_spm: "llama-spm";
     phi_3: "phi-3";
+    gemma_4: "gemma-4";
     gpt_2: "gpt-2";
     llama_bpe: "llama-bpe";
     qwen2: "qwen2";
