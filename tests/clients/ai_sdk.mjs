@@ -34,6 +34,11 @@ const checks = {
   async "records are accepted"() {
     return [await object(record), await object(z.object({ m: z.record(z.string(), z.record(z.string(), z.boolean())) }))].join(" ");
   },
+  async "records have the keys of an enum, all or some"() {
+    const key = z.enum(["red", "green"]);
+    const [whole, some] = [z.record(key, z.boolean()), z.partialRecord(key, z.number().int().min(0).max(9))];
+    return [await object(z.object({ whole })), await object(z.object({ some }))].join(" ");
+  },
   async "a union and a tuple are held"() {
     const either = z.discriminatedUnion("k", [z.object({ k: z.literal("a"), n: z.number() }), z.object({ k: z.literal("b") })]);
     return [await object(z.object({ x: either })), await object(z.object({ t: z.tuple([z.number().int(), z.boolean()]) }))].join(" ");

@@ -12,7 +12,7 @@ use engine::{Constraint, EngineRequest};
 use serde_json::Value;
 use tokenizer::{EncodeOptions, Tokenizer};
 
-use crate::chat::{self, Chat, ChatForm, Reading};
+use crate::chat::{self, Chat, ChatForm, Reading, ThinkStart};
 use crate::grammar::Source;
 use crate::stop::StopMatcher;
 use crate::{Work, Worker, WorkerError};
@@ -221,7 +221,8 @@ fn checked(
     let constraint = match &form.grammar {
         Some(source) => {
             let drops_space = worker.tokenizer.drops_space_after(&prompt);
-            let constraint = worker.grammars.compile(source)?.starting(drops_space);
+            let thinking = form.chat.as_ref().map_or(ThinkStart::None, |chat| chat.thinking);
+            let constraint = worker.grammars.compile(source)?.starting(drops_space).thinking(thinking);
             Some(Box::new(constraint) as Box<dyn Constraint>)
         }
         None => None,

@@ -5,6 +5,8 @@
 //! a stack that the bounds on the input cannot exhaust.
 
 mod constraint;
+mod few;
+mod names;
 mod prepare;
 mod refs;
 mod source;
@@ -12,6 +14,7 @@ mod source;
 mod start_tests;
 #[cfg(test)]
 mod tests;
+mod unique;
 mod vocabulary;
 
 use std::fmt;
@@ -28,6 +31,7 @@ use crate::WorkerError;
 pub(crate) use constraint::GrammarConstraint;
 pub use source::{MAX_GRAMMAR_DEPTH, MAX_SCHEMA_BYTES};
 pub(crate) use source::{Source, quoted};
+use unique::{Places, Watch};
 use vocabulary::{Vocabulary, Words};
 
 /// Virtual size of the compiling thread's stack, bytes; only what is used becomes memory.
@@ -77,13 +81,20 @@ impl Grammars {
         compiled.map_err(|reason| source.refused(&bounded(&reason)))
     }
 
-    fn matcher(&self, grammar: TopLevelGrammar) -> Result<GrammarConstraint, String> {
+    fn matcher(
+        &self,
+        (grammar, places): (TopLevelGrammar, Option<Places>),
+    ) -> Result<GrammarConstraint, String> {
         let (factory, words) = self.factory.get_or_init(|| self.factory()).as_ref().map_err(Clone::clone)?;
         let parser = factory.create_parser(grammar).map_err(|error| error.to_string())?;
         let mut matcher = Matcher::new(Ok(parser));
         // Some of what is wrong with a grammar shows only here.
         match matcher.compute_mask_or_eos() {
-            Ok(mask) if !mask.is_zero() => Ok(GrammarConstraint::new(matcher, Arc::clone(words))),
+            Ok(mask) if !mask.is_zero() => {
+                let trie = matcher.tok_env().map_err(|error| error.to_string())?;
+                let watch = places.map(|places| Watch::new(trie, Arc::new(places)));
+                Ok(GrammarConstraint::new(matcher, Arc::clone(words), watch))
+            }
             Err(error) if !error.to_string().contains("NoExtension") => Err(error.to_string()),
             _ => Err("no token can start such an answer".to_owned()),
         }

@@ -3,8 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use super::refs;
 use super::source::{has_key, n_source};
+use super::unique;
+use super::{names, refs};
 
 /// The largest divisor, without its factors of ten: the automaton has as many states, and each multiplies with all others of a number.
 const MAX_DIVISOR: u64 = 1_000;
@@ -26,15 +27,18 @@ const NAMED: [&str; 5] = ["$defs", "definitions", "dependentSchemas", "patternPr
 const COUNTS: [&str; 6] =
     ["maxItems", "maxLength", "maxProperties", "minItems", "minLength", "minProperties"];
 
-/// Rewrites a schema in place. The error says what cannot be enforced.
+/// Rewrites a schema in place, all but `uniqueItems`, which no grammar can say. The error says what cannot be enforced.
 pub(super) fn prepare(schema: &mut Value) -> Result<(), String> {
     refs::resolve(schema)?;
+    if has_key(schema, "propertyNames") {
+        names::rewrite(schema)?;
+    }
+    bound_unique(schema)?;
     let mut bounds = Vec::new();
     each(schema, &mut |node| divisor(node))?;
     divisors_together(schema)?;
     each(schema, &mut |node| {
         annotations(node);
-        unique(node);
         let ends = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
         bounds.extend(ends.iter().filter_map(|&key| node.get(key).and_then(Value::as_f64)));
         Ok(())
@@ -74,11 +78,7 @@ where
 fn annotations(node: &mut Map<String, Value>) {
     node.retain(|key, value| match (key.as_str(), value) {
         ("format", Value::String(format)) => FORMATS.contains(&format.as_str()),
-        ("uniqueItems", Value::Bool(false)) | ("propertyNames", Value::Bool(true)) => false,
-        // A property's name is a string whatever is said.
-        ("propertyNames", Value::Object(names)) => {
-            !names.iter().all(|(key, value)| key == "type" && value == "string")
-        }
+        ("uniqueItems", Value::Bool(false)) => false,
         _ => true,
     });
     for key in COUNTS {
@@ -201,44 +201,19 @@ fn lcm(a: u64, b: u64) -> u64 {
     a.saturating_mul(b) / x.max(1)
 }
 
-/// Writes an array of different ones of a few strings as all such arrays.
-fn unique(node: &mut Map<String, Value>) {
-    const KEYS: [&str; 8] =
-        ["type", "items", "uniqueItems", "minItems", "maxItems", "title", "description", "x-guidance"];
-    let is_known = node.keys().all(|key| KEYS.contains(&key.as_str()));
-    let is_array = node.get("type").is_some_and(|kind| kind == "array");
-    if !is_known || !is_array || node.get("uniqueItems") != Some(&Value::Bool(true)) {
-        return;
+/// An array of different items has at most as many as there are.
+fn bound_unique(schema: &mut Value) -> Result<(), String> {
+    if !has_key(schema, "uniqueItems") {
+        return Ok(());
     }
-    let Some(values) = node
-        .get("items")
-        .filter(|items| {
-            items.as_object().is_some_and(|o| {
-                o.keys().all(|k| k == "enum" || k == "type") && o.get("type").is_none_or(|t| t == "string")
-            })
-        })
-        .and_then(|items| items.get("enum"))
-        .and_then(Value::as_array)
-    else {
-        return;
-    };
-    let mut values = values.clone();
-    values.sort_by_key(Value::to_string);
-    values.dedup();
-    if values.len() > 5 || !values.iter().all(Value::is_string) {
-        return;
-    }
-    let count = |key: &str, default| node.get(key).map_or(Some(default), Value::as_u64);
-    let (Some(least), Some(most)) = (count("minItems", 0), count("maxItems", u64::MAX)) else { return };
-    let mut arrays: Vec<Vec<Value>> = vec![Vec::new()];
-    let mut n_done = 0;
-    while let Some(array) = arrays.get(n_done).cloned() {
-        for value in values.iter().filter(|value| !array.contains(value)) {
-            arrays.push([array.as_slice(), std::slice::from_ref(value)].concat());
+    let root = schema.clone();
+    each(schema, &mut |node| {
+        if node.get("uniqueItems") == Some(&Value::Bool(true))
+            && let Some(values) = unique::values(&root, node)
+        {
+            let most = node.get("maxItems").and_then(Value::as_u64).unwrap_or(u64::MAX);
+            node.insert("maxItems".to_owned(), Value::from(most.min(values.len() as u64)));
         }
-        n_done += 1;
-    }
-    arrays.retain(|array| (least..=most).contains(&(array.len() as u64)));
-    node.retain(|key, _| key == "x-guidance");
-    node.insert("enum".to_owned(), Value::from(arrays));
+        Ok(())
+    })
 }

@@ -3,7 +3,8 @@
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Value, json};
 
-use super::prepare::prepare;
+use super::prepare::{each, prepare};
+use super::unique::Places;
 use crate::{Format, WorkerError};
 
 /// The most bytes of a regular expression, a grammar or all schemas of a request, as JSON without spaces.
@@ -100,11 +101,21 @@ impl Source {
         GrammarWithLexer { name: Some(name.to_owned()), ..self.parts.swap_remove(0) }
     }
 
-    /// As the library compiles it, or what cannot be enforced.
-    pub(super) fn grammar(&self) -> Result<TopLevelGrammar, String> {
+    /// As the library compiles it, with the places in the answer that need more than a grammar; or what cannot be enforced.
+    pub(super) fn grammar(&self) -> Result<(TopLevelGrammar, Option<Places>), String> {
         let mut grammars = self.parts.clone();
-        grammars.iter_mut().filter_map(|part| part.json_schema.as_mut()).try_for_each(prepare)?;
-        Ok(TopLevelGrammar { grammars, max_tokens: None })
+        let mut schemas: Vec<&mut Value> =
+            grammars.iter_mut().filter_map(|part| part.json_schema.as_mut()).collect();
+        schemas.iter_mut().try_for_each(|schema| prepare(schema))?;
+        let is_wrapped = self.parts.first().is_some_and(|part| part.json_schema.is_none());
+        let places = Places::of(&schemas.iter().map(|schema| &**schema).collect::<Vec<_>>(), is_wrapped);
+        for schema in schemas {
+            each(schema, &mut |node| {
+                node.shift_remove("uniqueItems");
+                Ok(())
+            })?;
+        }
+        Ok((TopLevelGrammar { grammars, max_tokens: None }, places))
     }
 
     pub(super) fn check(&self) -> Result<(), WorkerError> {

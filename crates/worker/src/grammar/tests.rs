@@ -7,10 +7,10 @@ use engine::Constraint;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
-use super::{Grammars, Source};
+use super::{GrammarConstraint, Grammars, Source};
 use crate::Format;
 
-fn grammars() -> Grammars {
+pub(super) fn grammars() -> Grammars {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-q4_0.gguf");
     let file = gguf::Gguf::open(&path).unwrap();
     let tokenizer = Arc::new(Tokenizer::from_gguf(file.metadata(), None).unwrap());
@@ -173,13 +173,16 @@ fn hostile_expressions_and_grammars_come_back() {
 }
 
 /// Is a text a whole answer?
-fn takes(grammars: &Grammars, schema: Value, text: &str) -> bool {
+pub(super) fn takes(grammars: &Grammars, schema: Value, text: &str) -> bool {
     let source = Source::of_format(&Format::JsonSchema(schema)).unwrap();
-    let mut constraint = grammars.compile(&source).unwrap_or_else(|error| panic!("{error}"));
+    ends_with(grammars, grammars.compile(&source).unwrap_or_else(|error| panic!("{error}")), text)
+}
+
+/// Can the answer be this text, token by byte, and end there?
+pub(super) fn ends_with(grammars: &Grammars, mut constraint: GrammarConstraint, text: &str) -> bool {
     let tokenizer = &grammars.tokenizer;
-    for byte in text.as_bytes() {
-        let id =
-            (0..grammars.n_vocab as u32).find(|&id| tokenizer.token_bytes(id) == Some(&[*byte])).unwrap();
+    for byte in text.bytes() {
+        let id = id(grammars, byte);
         if !constraint.mask().unwrap().allows(id) || constraint.accept(id).is_err() {
             return false;
         }
@@ -187,6 +190,11 @@ fn takes(grammars: &Grammars, schema: Value, text: &str) -> bool {
     constraint
         .mask()
         .is_ok_and(|mask| (0..grammars.n_vocab as u32).any(|id| tokenizer.is_end(id) && mask.allows(id)))
+}
+
+/// The token of a byte.
+pub(super) fn id(grammars: &Grammars, byte: u8) -> u32 {
+    (0..grammars.n_vocab as u32).find(|&id| grammars.tokenizer.token_bytes(id) == Some(&[byte])).unwrap()
 }
 
 #[test]
@@ -307,12 +315,51 @@ fn reasons_say_what_to_change() {
 }
 
 #[test]
-fn arrays_of_a_few_strings_can_be_unique() {
+fn names_of_properties_can_be_few_or_of_a_form() {
     let grammars = grammars();
-    let schema = json!({ "type": "array", "items": { "type": "string", "enum": ["a", "b"] }, "uniqueItems": true, "minItems": 1 });
-    for (text, expected) in
-        [("[]", false), ("[\"b\"]", true), ("[\"b\",\"a\"]", true), ("[\"a\",\"a\"]", false)]
-    {
-        assert_eq!(takes(&grammars, schema.clone(), text), expected, "{text}");
+    let of = |names: Value| json!({ "type": "object", "propertyNames": names, "additionalProperties": { "type": "integer" } });
+    let mut whole = of(json!({ "enum": ["a", "b"] }));
+    whole["required"] = json!(["a", "b"]);
+    let mut mixed = of(json!({ "enum": ["a", "b"] }));
+    mixed["properties"] = json!({ "b": { "type": "boolean" }, "c": {} });
+    let mut referred = of(json!({ "$ref": "#/$defs/n" }));
+    referred["$defs"] = json!({ "n": { "anyOf": [{ "const": "a" }, { "enum": ["b"] }], "title": "N" } });
+    let within = of(json!({ "enum": ["a", "b"] }));
+    let within =
+        json!({ "type": "object", "propertyNames": { "enum": ["x", "y"] }, "additionalProperties": within });
+    for (schema, right, wrong) in [
+        (of(json!({ "enum": ["a", "b"] })), vec!["{}", r#"{"b":1}"#, r#"{"a":1,"b":2}"#], vec![r#"{"c":1}"#]),
+        (
+            of(json!({ "type": "string", "const": "a" })),
+            vec![r#"{"a":1}"#],
+            vec![r#"{"b":1}"#, r#"{"a":""}"#],
+        ),
+        (whole, vec![r#"{"a":1,"b":2}"#], vec![r#"{"a":1}"#, r#"{"a":1,"b":2,"c":3}"#]),
+        (mixed, vec![r#"{"a":1,"b":true}"#], vec![r#"{"b":1}"#, r#"{"c":1}"#]),
+        (referred, vec![r#"{"a":1,"b":1}"#], vec![r#"{"n":1}"#]),
+        (within, vec![r#"{"y":{"b":1}}"#], vec![r#"{"y":{"c":1}}"#, r#"{"a":{}}"#]),
+        (of(json!({ "pattern": "^[a-c]+$" })), vec![r#"{"abc":1,"a":2}"#], vec![r#"{"d":1}"#, r#"{"a":""}"#]),
+        (
+            of(json!({ "minLength": 2, "maxLength": 3 })),
+            vec![r#"{"ab":1,"abc":2}"#],
+            vec![r#"{"a":1}"#, r#"{"abcd":1}"#],
+        ),
+        (of(json!(false)), vec!["{}"], vec![r#"{"a":1}"#]),
+    ] {
+        for (texts, expected) in [(right, true), (wrong, false)] {
+            for text in texts {
+                assert_eq!(takes(&grammars, schema.clone(), text), expected, "{schema}: {text}");
+            }
+        }
     }
+    let mut beside = of(json!({ "pattern": "a" }));
+    beside["properties"] = json!({ "a": {} });
+    check_refused(vec![
+        (schema(of(json!({ "not": {} }))), "propertyNames with not"),
+        (
+            schema(of(json!({ "pattern": "a", "maxLength": 3 }))),
+            "propertyNames with both a pattern and a length",
+        ),
+        (schema(beside), "propertyNames with a pattern or a length beside properties"),
+    ]);
 }

@@ -13,6 +13,8 @@ use device::TokenMask;
 use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
 use tokenizer::Tokenizer;
 
+use super::unique;
+
 /// The trie, and what else a constraint must know of the tokens.
 pub(super) struct Vocabulary {
     pub(super) trie: TokEnv,
@@ -25,6 +27,10 @@ pub(super) struct Words {
     n_vocab: usize,
     /// By token with a space before it: its id without the space, or `None` where nothing is left.
     at_start: HashMap<u32, Option<u32>>,
+    /// The trie's tokens with a quote.
+    pub(super) quotes: Vec<u32>,
+    /// Those with an array's start and what ends an item.
+    pub(super) arrays: Vec<u32>,
 }
 
 impl Words {
@@ -85,7 +91,13 @@ pub(super) fn of(tokenizer: &Arc<Tokenizer>, n_vocab: usize) -> Result<Vocabular
     let n_words = u32::try_from(words.len()).map_err(|_| too_large())?;
     let trie = TokTrie::from(&TokRxInfo::new(n_words, end), &words).with_eos_tokens(&ends);
     // Answers are sampled token by token, nothing is forced: how a text would be tokenised is never asked.
-    let words = Arc::new(Words { tokenizer: Arc::clone(tokenizer), n_vocab, at_start });
+    let kinds = words.iter().map(|word| unique::kinds(word));
+    let (mut quotes, mut arrays) = (Vec::new(), Vec::new());
+    for (id, (has_quote, has_array)) in (0..).zip(kinds) {
+        quotes.extend(has_quote.then_some(id));
+        arrays.extend(has_array.then_some(id));
+    }
+    let words = Arc::new(Words { tokenizer: Arc::clone(tokenizer), n_vocab, at_start, quotes, arrays });
     Ok(Vocabulary { trie: Arc::new(ApproximateTokEnv::new(trie)), words })
 }
 
