@@ -7,9 +7,17 @@ use crate::block::{QuantError, dequantize};
 use crate::f32::Float;
 use crate::format::Format;
 use crate::half::{Bf16, Half};
+use crate::iq1_m::BlockIq1M;
+use crate::iq1_s::BlockIq1S;
+use crate::iq2_s::BlockIq2S;
+use crate::iq2_xs::BlockIq2Xs;
+use crate::iq2_xxs::BlockIq2Xxs;
+use crate::iq3_s::BlockIq3S;
+use crate::iq3_xxs::BlockIq3Xxs;
 use crate::iq4_nl::BlockIq4Nl;
 use crate::iq4_xs::BlockIq4Xs;
 use crate::mxfp4::BlockMxfp4;
+use crate::nvfp4::BlockNvfp4;
 use crate::q2_k::BlockQ2K;
 use crate::q3_k::BlockQ3K;
 use crate::q4_0::BlockQ4_0;
@@ -20,6 +28,8 @@ use crate::q5_1::BlockQ5_1;
 use crate::q5_k::BlockQ5K;
 use crate::q6_k::BlockQ6K;
 use crate::q8_0::BlockQ8_0;
+use crate::tq1_0::BlockTq1_0;
+use crate::tq2_0::BlockTq2_0;
 
 impl Format {
     /// Decodes whole blocks into exactly as many weights as they hold.
@@ -45,6 +55,16 @@ impl Format {
             Format::IQ4_NL => dequantize::<BlockIq4Nl, _>(src, dst),
             Format::IQ4_XS => dequantize::<BlockIq4Xs, _>(src, dst),
             Format::MXFP4 => dequantize::<BlockMxfp4, _>(src, dst),
+            Format::IQ2_XXS => dequantize::<BlockIq2Xxs, _>(src, dst),
+            Format::IQ2_XS => dequantize::<BlockIq2Xs, _>(src, dst),
+            Format::IQ3_XXS => dequantize::<BlockIq3Xxs, _>(src, dst),
+            Format::IQ1_S => dequantize::<BlockIq1S, _>(src, dst),
+            Format::IQ3_S => dequantize::<BlockIq3S, _>(src, dst),
+            Format::IQ2_S => dequantize::<BlockIq2S, _>(src, dst),
+            Format::IQ1_M => dequantize::<BlockIq1M, _>(src, dst),
+            Format::TQ1_0 => dequantize::<BlockTq1_0, _>(src, dst),
+            Format::TQ2_0 => dequantize::<BlockTq2_0, _>(src, dst),
+            Format::NVFP4 => dequantize::<BlockNvfp4, _>(src, dst),
         }
     }
 }

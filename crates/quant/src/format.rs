@@ -21,15 +21,25 @@ pub enum Format {
     Q4_K = 12,
     Q5_K = 13,
     Q6_K = 14,
+    IQ2_XXS = 16,
+    IQ2_XS = 17,
+    IQ3_XXS = 18,
+    IQ1_S = 19,
     IQ4_NL = 20,
+    IQ3_S = 21,
+    IQ2_S = 22,
     IQ4_XS = 23,
+    IQ1_M = 29,
     BF16 = 30,
+    TQ1_0 = 34,
+    TQ2_0 = 35,
     MXFP4 = 39,
+    NVFP4 = 40,
 }
 
 impl Format {
     /// Every format that this project reads.
-    pub const ALL: [Format; 16] = [
+    pub const ALL: [Format; 26] = [
         Format::F32,
         Format::F16,
         Format::Q4_0,
@@ -42,10 +52,20 @@ impl Format {
         Format::Q4_K,
         Format::Q5_K,
         Format::Q6_K,
+        Format::IQ2_XXS,
+        Format::IQ2_XS,
+        Format::IQ3_XXS,
+        Format::IQ1_S,
         Format::IQ4_NL,
+        Format::IQ3_S,
+        Format::IQ2_S,
         Format::IQ4_XS,
+        Format::IQ1_M,
         Format::BF16,
+        Format::TQ1_0,
+        Format::TQ2_0,
         Format::MXFP4,
+        Format::NVFP4,
     ];
 
     /// The format of a ggml type id; `None` for an id that is unknown or not a weight format.
@@ -72,7 +92,17 @@ impl Format {
             | Format::Q8_0
             | Format::IQ4_NL
             | Format::MXFP4 => 32,
+            Format::NVFP4 => 64,
             Format::Q2_K | Format::Q3_K | Format::Q4_K | Format::Q5_K | Format::Q6_K | Format::IQ4_XS => 256,
+            Format::IQ2_XXS
+            | Format::IQ2_XS
+            | Format::IQ3_XXS
+            | Format::IQ1_S
+            | Format::IQ3_S
+            | Format::IQ2_S
+            | Format::IQ1_M
+            | Format::TQ1_0
+            | Format::TQ2_0 => 256,
         }
     }
 
@@ -94,6 +124,16 @@ impl Format {
             Format::Q6_K => 210,
             Format::IQ4_XS => 136,
             Format::MXFP4 => 17,
+            Format::IQ2_XXS => 66,
+            Format::IQ2_XS => 74,
+            Format::IQ3_XXS => 98,
+            Format::IQ1_S => 50,
+            Format::IQ3_S => 110,
+            Format::IQ2_S => 82,
+            Format::IQ1_M => 56,
+            Format::TQ1_0 => 54,
+            Format::TQ2_0 => 66,
+            Format::NVFP4 => 36,
         }
     }
 
@@ -126,6 +166,16 @@ impl Format {
             Format::IQ4_XS => "IQ4_XS",
             Format::BF16 => "BF16",
             Format::MXFP4 => "MXFP4",
+            Format::IQ2_XXS => "IQ2_XXS",
+            Format::IQ2_XS => "IQ2_XS",
+            Format::IQ3_XXS => "IQ3_XXS",
+            Format::IQ1_S => "IQ1_S",
+            Format::IQ3_S => "IQ3_S",
+            Format::IQ2_S => "IQ2_S",
+            Format::IQ1_M => "IQ1_M",
+            Format::TQ1_0 => "TQ1_0",
+            Format::TQ2_0 => "TQ2_0",
+            Format::NVFP4 => "NVFP4",
         }
     }
 }

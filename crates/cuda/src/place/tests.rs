@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use gguf::Gguf;
 use model::architecture::{Attention, FeedForwardKind};
 use model::weights::Experts;
-use testkit::golden_on_gpu;
+use testkit::{golden, golden_on_gpu};
 
 use super::*;
 
@@ -14,6 +14,17 @@ fn models() -> impl Iterator<Item = (String, Model)> {
         let file = Gguf::open(&golden.path).expect("a golden model");
         (golden.name, Model::load(&file).expect("a golden model"))
     })
+}
+
+#[test]
+fn formats_without_kernels_are_refused_by_name() {
+    for golden in golden().into_iter().filter(|golden| golden.name.contains("-k-")) {
+        let file = Gguf::open(&golden.path).expect("a golden model");
+        let model = Model::load(&file).expect("a golden model");
+        let error = place(&model).err().map(|error| error.to_string()).expect("a refusal");
+        let expected = "not supported on a GPU: weight format: expected one that has kernels, found ";
+        assert!(error.starts_with(expected), "{}: {error}", golden.name);
+    }
 }
 
 /// Every tile that a part fills: its first byte and its size.

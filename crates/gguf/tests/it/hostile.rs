@@ -302,8 +302,8 @@ fn tensor_shapes_and_types() {
         ]],
     );
     check(
-        tensor(&[32], 16, 0),
-        expect![[r#"tensor "t", byte 24: expected a supported weight format, found type 16 (IQ2_XXS)"#]],
+        tensor(&[32], 41, 0),
+        expect![[r#"tensor "t", byte 24: expected a supported weight format, found type 41 (Q1_0)"#]],
     );
     check(
         tensor(&[32], 26, 0),

@@ -5,6 +5,8 @@
 //! columns past the last. Rows past the last weight row are zeros.
 
 #[cfg(target_arch = "x86_64")]
+mod integers;
+#[cfg(target_arch = "x86_64")]
 mod k_quants;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
@@ -136,6 +138,16 @@ unsafe fn dequantize<const BF16: bool>(format: Format, bytes: &[u8], target: Tar
             Format::Q3_K => k_quants::q3_k::<BF16>(bytes, target),
             Format::Q5_K => k_quants::q5_k::<BF16>(bytes, target),
             Format::Q6_K => k_quants::q6_k::<BF16>(bytes, target),
+            Format::IQ2_XXS => integers::scaled::<quant::BlockIq2Xxs, _, BF16>(bytes, target),
+            Format::IQ2_XS => integers::scaled::<quant::BlockIq2Xs, _, BF16>(bytes, target),
+            Format::IQ2_S => integers::scaled::<quant::BlockIq2S, _, BF16>(bytes, target),
+            Format::IQ3_XXS => integers::scaled::<quant::BlockIq3Xxs, _, BF16>(bytes, target),
+            Format::IQ3_S => integers::scaled::<quant::BlockIq3S, _, BF16>(bytes, target),
+            Format::IQ1_S => integers::scaled::<quant::BlockIq1S, _, BF16>(bytes, target),
+            Format::IQ1_M => integers::scaled::<quant::BlockIq1M, _, BF16>(bytes, target),
+            Format::TQ1_0 => integers::scaled::<quant::BlockTq1_0, _, BF16>(bytes, target),
+            Format::TQ2_0 => integers::scaled::<quant::BlockTq2_0, _, BF16>(bytes, target),
+            Format::NVFP4 => integers::scaled::<quant::BlockNvfp4, _, BF16>(bytes, target),
         }
     }
 }

@@ -35,20 +35,9 @@ pub(in crate::simd) fn weights(format: Format, n_rows: usize, n_cols: usize, bit
             .chunks_exact_mut(2)
             .for_each(|b| b.copy_from_slice(&half::bf16::from_f32(bits.uniform()).to_le_bytes())),
         _ => {
-            let scales: &[usize] = match format {
-                Format::Q4_0 | Format::Q5_0 | Format::Q8_0 | Format::IQ4_NL | Format::IQ4_XS => &[0],
-                Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
-                Format::Q2_K => &[80, 82],
-                Format::Q3_K => &[108],
-                Format::Q6_K => &[208],
-                _ => &[],
-            };
             for block in bytes.chunks_exact_mut(format.block_bytes()) {
                 block.iter_mut().for_each(|b| *b = bits.next() as u8);
-                for &at in scales {
-                    let scale = half::f16::from_f32(bits.uniform() * 0.01);
-                    block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
-                }
+                set_scales(format, block, || half::f16::from_f32(bits.uniform() * 0.01));
                 if format == Format::MXFP4 {
                     block[0] = 120 + (bits.next() % 8) as u8;
                 }
@@ -56,6 +45,31 @@ pub(in crate::simd) fn weights(format: Format, n_rows: usize, n_cols: usize, bit
         }
     }
     bytes
+}
+
+/// Puts a block's scales and minimums of 16 bits where its format has them; NVFP4 and MXFP4 have none.
+pub(in crate::simd) fn set_scales(format: Format, block: &mut [u8], mut scale: impl FnMut() -> half::f16) {
+    let at: &[usize] = match format {
+        Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
+        Format::Q2_K => &[80, 82],
+        Format::Q3_K => &[108],
+        Format::Q6_K => &[208],
+        Format::TQ1_0 => &[52],
+        Format::TQ2_0 => &[64],
+        Format::F32 | Format::BF16 | Format::MXFP4 | Format::NVFP4 => &[],
+        Format::IQ1_M => {
+            let bits = scale().to_bits();
+            for i in 0..4 {
+                let nibble = (bits >> (4 * i) & 15) as u8;
+                block[49 + 2 * i] = block[49 + 2 * i] & 15 | nibble << 4;
+            }
+            &[]
+        }
+        _ => &[0],
+    };
+    for &at in at {
+        block[at..at + 2].copy_from_slice(&scale().to_le_bytes());
+    }
 }
 
 /// Every instruction set that this machine runs; says which ones it does not.

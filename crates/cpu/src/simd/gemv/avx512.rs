@@ -23,6 +23,7 @@ macro_rules! by_group {
 
 mod blocks256;
 mod blocks32;
+mod integers;
 
 use std::arch::x86_64::*;
 
@@ -30,6 +31,7 @@ use quant::Format;
 
 use super::Columns;
 use super::dispatch::Job;
+use super::integers::Integers;
 use crate::simd::quantize::{Tile, tiles};
 
 /// 256 weights in registers.
@@ -76,6 +78,16 @@ pub(super) fn gemv(job: &Job<'_>, out: &mut Columns<'_>) {
         Format::Q5_K => rows::<b256::Q5K>,
         Format::Q6_K => rows::<b256::Q6K>,
         Format::IQ4_XS => rows::<b256::Iq4Xs>,
+        Format::IQ2_XXS => rows::<Integers<quant::BlockIq2Xxs, _>>,
+        Format::IQ2_XS => rows::<Integers<quant::BlockIq2Xs, _>>,
+        Format::IQ2_S => rows::<Integers<quant::BlockIq2S, _>>,
+        Format::IQ3_XXS => rows::<Integers<quant::BlockIq3Xxs, _>>,
+        Format::IQ3_S => rows::<Integers<quant::BlockIq3S, _>>,
+        Format::IQ1_S => rows::<Integers<quant::BlockIq1S, _>>,
+        Format::IQ1_M => rows::<Integers<quant::BlockIq1M, _>>,
+        Format::TQ1_0 => rows::<Integers<quant::BlockTq1_0, _>>,
+        Format::TQ2_0 => rows::<Integers<quant::BlockTq2_0, _>>,
+        Format::NVFP4 => rows::<Integers<quant::BlockNvfp4, _>>,
     };
     // SAFETY: the entry of the module checked that the processor has what `Isa::Avx512` stands for.
     unsafe { kernel(job, out) }

@@ -3,6 +3,7 @@
 use quant::Format;
 
 use super::blocks::{self, Blocks};
+use super::integers::Integers;
 use super::{Columns, Weights, scalar};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
@@ -49,6 +50,16 @@ pub(super) fn gemv(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
         Format::IQ4_NL => rows::<blocks::Iq4Nl>(isa, job, out),
         Format::IQ4_XS => rows::<blocks::Iq4Xs>(isa, job, out),
         Format::MXFP4 => rows::<blocks::Mxfp4>(isa, job, out),
+        Format::IQ2_XXS => rows::<Integers<quant::BlockIq2Xxs, _>>(isa, job, out),
+        Format::IQ2_XS => rows::<Integers<quant::BlockIq2Xs, _>>(isa, job, out),
+        Format::IQ2_S => rows::<Integers<quant::BlockIq2S, _>>(isa, job, out),
+        Format::IQ3_XXS => rows::<Integers<quant::BlockIq3Xxs, _>>(isa, job, out),
+        Format::IQ3_S => rows::<Integers<quant::BlockIq3S, _>>(isa, job, out),
+        Format::IQ1_S => rows::<Integers<quant::BlockIq1S, _>>(isa, job, out),
+        Format::IQ1_M => rows::<Integers<quant::BlockIq1M, _>>(isa, job, out),
+        Format::TQ1_0 => rows::<Integers<quant::BlockTq1_0, _>>(isa, job, out),
+        Format::TQ2_0 => rows::<Integers<quant::BlockTq2_0, _>>(isa, job, out),
+        Format::NVFP4 => rows::<Integers<quant::BlockNvfp4, _>>(isa, job, out),
     }
 }
 

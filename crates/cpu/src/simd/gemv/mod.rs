@@ -14,6 +14,7 @@ mod avx512;
 mod blocks;
 mod dispatch;
 mod float;
+mod integers;
 mod scalar;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -4,6 +4,7 @@ use half::{bf16, f16};
 use quant::Format;
 
 use super::{Activations, Columns, Weights, gemv, wants_floats};
+use crate::simd::gemm::sample::set_scales;
 use crate::simd::isa::Isa;
 use crate::simd::quantize::QuantizedRows;
 
@@ -35,18 +36,6 @@ pub(crate) fn values(seed: u64, n: usize) -> Vec<f32> {
     (0..n).map(|_| numbers.float() * (numbers.float() * 3.0).exp()).collect()
 }
 
-/// Where a block's half-precision scales are.
-fn halves(format: Format) -> &'static [usize] {
-    match format {
-        Format::F32 | Format::BF16 | Format::MXFP4 => &[],
-        Format::F16 | Format::Q4_0 | Format::Q5_0 | Format::Q8_0 | Format::IQ4_NL | Format::IQ4_XS => &[0],
-        Format::Q4_1 | Format::Q5_1 | Format::Q4_K | Format::Q5_K => &[0, 2],
-        Format::Q2_K => &[80, 82],
-        Format::Q3_K => &[108],
-        Format::Q6_K => &[208],
-    }
-}
-
 /// Random blocks: every bit is random, but scales are of a usual size.
 fn weights(format: Format, seed: u64, n: usize) -> Vec<u8> {
     let mut numbers = Numbers(seed);
@@ -58,9 +47,7 @@ fn weights(format: Format, seed: u64, n: usize) -> Vec<u8> {
             Format::MXFP4 => block[0] = 120 + (numbers.next() % 8) as u8,
             _ => {}
         }
-        for &at in halves(format) {
-            block[at..at + 2].copy_from_slice(&f16::from_f32(0.02 * numbers.float()).to_le_bytes());
-        }
+        set_scales(format, block, || f16::from_f32(0.02 * numbers.float()));
     }
     bytes
 }
@@ -111,7 +98,7 @@ fn product(isa: Isa, weights: Weights<'_>, x: Activations<'_>, n_x: usize) -> Ve
 fn row_lengths(format: Format) -> Vec<usize> {
     let blocks: &[usize] = match format.block_len() {
         1 => &[1, 31, 33, 100, 576],
-        32 => &[1, 2, 3, 7, 8, 9, 13, 18, 28],
+        32 | 64 => &[1, 2, 3, 7, 8, 9, 13, 18, 28],
         _ => &[1, 2, 3, 7],
     };
     blocks.iter().map(|n| n * format.block_len()).collect()
@@ -152,7 +139,8 @@ fn neighbours_and_threads_change_no_bit() {
     const N_X: usize = 9;
     for format in Format::ALL {
         for isa in available() {
-            let n_cols = if format.block_len() == 256 { 768 } else { 352 };
+            let n_cols =
+                if format.block_len() == 256 { 768 } else { 352usize.next_multiple_of(format.block_len()) };
             let bytes = weights(format, 5, N_W * n_cols);
             let weights = |first: usize, last: usize| {
                 let row = bytes.len() / N_W;
@@ -189,7 +177,7 @@ fn bits(x: &[f32]) -> Vec<u32> {
 #[test]
 fn instruction_sets_agree() {
     for format in Format::ALL {
-        let n_cols = if format.block_len() == 256 { 1536 } else { 1504 };
+        let n_cols = 1504usize.next_multiple_of(format.block_len());
         let bytes = weights(format, 6, 4 * n_cols);
         let weights = Weights { format, n_cols, bytes: &bytes };
         let rows = Rows::new(Isa::Scalar, 5, n_cols);
