@@ -34,6 +34,7 @@ class Drawing:
             self.write(x + width / 2, first + n * step, line, small if n == 0 else "text dim")
 
     def head(self, text):
+        assert len(text) <= 45, text
         self.y += 16
         self.write(EDGE + 2, self.y, text, "text head", "start")
         self.y += 6
@@ -274,9 +275,55 @@ def blocks_ternary(folder):
     d.save(folder, "blocks-ternary")
 
 
+def tokenizer_steps(folder):
+    d = Drawing("From text to ids", "Special tokens are found, text is normalised, cut into words, spelt as bytes and merged")
+    text, word = "c", "b"
+    d.head("1. The text")
+    d.row([("Hello, y'all! <tool_call>", 1, text)], 26)
+    d.head("2. Special tokens are cut out")
+    d.row([("Hello, y'all! ", 3, text), (("<tool_call>", "151657"), 2, "d")])
+    d.head("3. Some models normalise text (NFC)")
+    d.row([("e + U+0301", 1, text), ("é", 1, text)], 26)
+    d.head("4. The pre-tokeniser cuts into words")
+    d.row([("Hello", 2, word), (",", 1, word), ("␣y", 1, word), ("'all", 1.5, word), ("!", 1, word), ("␣", 1, word)], 26)
+    d.head("5. Each word is spelt by its bytes")
+    d.row([("Ġ", 1, "g"), ("y", 1, "g")], 26)
+    d.head("6. Neighbours are joined by rank")
+    d.row([("Ġy", 1, word)], 26)
+    d.head("7. What is left are tokens with ids")
+    d.row([(t, 1 + len(t) / 3, "a") for t in ["9707", "11", "379", "64848", "0", "220", "151657"]], 26)
+    d.note("Ids are those of Qwen2.5. Words are merged each for")
+    d.note("itself: no token reaches over a cut.")
+    d.save(folder, "tokenizer-steps")
+
+
+def byte_table(folder):
+    d = Drawing("GPT-2's table of bytes", "The character that stands for each byte: bytes that are not printable, and space, are U+0100 and up")
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    shifted = [byte for byte in range(256) if byte not in shown]
+    unit, left = 20.4, 30
+    for low in range(16):
+        d.write(left + unit * (low + 0.5), d.y + 9, f"{low:x}", "text dim mono")
+    d.y += 14
+    for high in range(16):
+        d.write(left - 5, d.y + 14, f"{high:x}0", "text dim mono", "end")
+        for low in range(16):
+            byte = 16 * high + low
+            x = left + unit * low
+            css = "f" if byte in shown else "c"
+            char = chr(byte) if byte in shown else chr(0x100 + shifted.index(byte))
+            d.parts.append(f'<rect x="{x:g}" y="{d.y:g}" width="{unit:g}" height="19" class="box {css}"/>')
+            d.write(x + unit / 2, d.y + 14, char, "text")
+        d.y += 19
+    d.y += 4
+    d.note("Grey: its own Latin-1 character. Orange: U+0100")
+    d.note("and up, in order: 00 is Ā, 20 is Ġ, 7f is ġ, ad is Ń.")
+    d.save(folder, "byte-table")
+
+
 def main():
     folder, path = sys.argv[1], sys.argv[2]
-    for draw in [layout, string_and_array, blocks_32, blocks_k, blocks_iq, blocks_ternary]:
+    for draw in [layout, string_and_array, blocks_32, blocks_k, blocks_iq, blocks_ternary, tokenizer_steps, byte_table]:
         draw(folder)
     small_file(folder, path)
 
