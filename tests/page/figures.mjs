@@ -31,11 +31,11 @@ check('speed, load and cache move while an answer comes', { sampling: { temperat
 check('memory, device, model and time are what /health says', async (page) => {
   await ready(page);
   const health = await server.health();
-  const { weights, kv_cache, activations } = health.memory_bytes;
+  const { weights, kv_cache, state, activations } = health.memory_bytes;
   const text = (size) => size < 2 ** 30 ? [size / 2 ** 20, 'MiB'] : [size / 2 ** 30, 'GiB'];
   await until('memory is shown', async () => /\d/.test(await shown(page, 'memory')), 5);
   const [, model, unit, rest, restUnit] = /^([\d.]+) (MiB|GiB) model \+ ([\d.]+) (MiB|GiB)$/.exec(await shown(page, 'memory'));
-  for (const [value, its, size] of [[model, unit, weights], [rest, restUnit, kv_cache + activations]]) {
+  for (const [value, its, size] of [[model, unit, weights], [rest, restUnit, kv_cache + state + activations]]) {
     const [expected, expectedUnit] = text(size);
     assert.equal(its, expectedUnit);
     assert.ok(Math.abs(Number(value) / expected - 1) < 0.01, `${value} ${its} is not ${size} bytes`);

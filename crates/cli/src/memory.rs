@@ -20,8 +20,10 @@ pub(crate) struct Needed {
     pub(crate) sequences: usize,
     pub(crate) weights: u64,
     pub(crate) kv_cache: u64,
+    /// What sequences keep beside it, in models with recurrent layers.
+    pub(crate) state: u64,
     pub(crate) activations: u64,
-    /// The three together.
+    /// The four together.
     pub(crate) total: u64,
     /// What must be free beside them: for a GPU's driver, and for copying the weights.
     pub(crate) reserve: u64,
@@ -36,10 +38,10 @@ impl Needed {
 
     /// From the CPU executor's own plan.
     pub(crate) fn on_cpu(plan: cpu::MemoryPlan, options: &cpu::Options) -> Needed {
-        let cpu::MemoryPlan { weights, kv_cache, activations } = plan;
-        let total = weights.saturating_add(kv_cache).saturating_add(activations);
+        let cpu::MemoryPlan { weights, kv_cache, state, activations } = plan;
+        let total = [kv_cache, state, activations].iter().fold(weights, |sum, &n| sum.saturating_add(n));
         let (n_ctx, sequences) = (options.n_ctx, options.n_slot);
-        Needed { n_ctx, sequences, weights, kv_cache, activations, total, reserve: 0 }
+        Needed { n_ctx, sequences, weights, kv_cache, state, activations, total, reserve: 0 }
     }
 
     /// From the plan of a GPU's executor.
@@ -49,7 +51,7 @@ impl Needed {
         let total = plan.total();
         let reserve = options.needed(&plan).saturating_sub(total);
         let (n_ctx, sequences) = (options.n_ctx, options.n_slot);
-        Ok(Needed { n_ctx, sequences, weights, kv_cache, activations, total, reserve })
+        Ok(Needed { n_ctx, sequences, weights, kv_cache, state: 0, activations, total, reserve })
     }
 
     /// What is to be said where a server's KV cache is most of what it takes: that follows from defaults that can be changed.
@@ -91,7 +93,8 @@ impl fmt::Display for Needed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [total, weights, kv_cache, activations] =
             [self.total, self.weights, self.kv_cache, self.activations].map(Bytes);
-        let parts = format!("weights {weights}, KV cache {kv_cache}, activations {activations}");
+        let state = if self.state > 0 { format!("state {}, ", Bytes(self.state)) } else { String::new() };
+        let parts = format!("weights {weights}, KV cache {kv_cache}, {state}activations {activations}");
         match self.sequences {
             1 => write!(f, "{total} at a context of {} tokens: {parts}", self.n_ctx),
             n => write!(f, "{total} for {n} sequences of up to {} tokens: {parts}", self.n_ctx),
@@ -105,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_model_is_refused_one_byte_short_and_absurd_sizes_do_not_wrap() {
-        let plan = cpu::MemoryPlan { weights: 100, kv_cache: 20, activations: 3 };
+        let plan = cpu::MemoryPlan { weights: 100, kv_cache: 20, state: 0, activations: 3 };
         let options = cpu::Options { n_ctx: 8, ..cpu::Options::default() };
         let needed = Needed::on_cpu(plan, &options);
         assert!(needed.check("cpu", Some(123)).is_ok() && needed.check("cpu", None).is_ok());
@@ -117,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_a_gpu_keeps_free_counts() {
-        let plan = cpu::MemoryPlan { weights: 100, kv_cache: 20, activations: 3 };
+        let plan = cpu::MemoryPlan { weights: 100, kv_cache: 20, state: 0, activations: 3 };
         let needed = Needed { reserve: 1000, ..Needed::on_cpu(plan, &cpu::Options::default()) };
         assert_eq!(
             (needed.fits(Some(1123)), needed.fits(Some(1122)), needed.fits(None)),

@@ -75,6 +75,8 @@ pub(crate) fn prompt_logits(
             start,
             input: Input::Tokens(ids[start..end].into()),
             pages: pages.clone(),
+            load: None,
+            save: None,
             role: Role::Prompt,
             want: if inside { Want::Logits } else { Want::Nothing },
         };

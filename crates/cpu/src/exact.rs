@@ -85,8 +85,8 @@ impl Kernels for Exact {
             let place = queries.places[r];
             let q = &queries.q.data[index * head_dim..][..head_dim];
             let kv_head = head / (n_head / attention.n_kv_head);
-            let first = attention.window[queries.layer].map_or(0, |w| (place.position + 1).saturating_sub(w));
-            let at = |position| shape.row_at(queries.layer, Place { position, ..place }, kv_head);
+            let first = queries.window.map_or(0, |w| (place.position + 1).saturating_sub(w));
+            let at = |position| shape.row_at(queries.cache, Place { position, ..place }, kv_head);
             let mut scores: Vec<f32> =
                 (first..=place.position).map(|j| capped(scale * dot(q, &k[at(j)..][..head_dim]))).collect();
             let sink = queries.sinks.map(|sinks| sinks[head]);

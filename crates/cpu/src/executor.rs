@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use device::batch::SlotId;
+use device::batch::{Progress, SlotId};
 use device::sampling::{Row, Sampler, SlotState};
 use device::{
     Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Output, Picked, Role, Ticket, Want,
@@ -18,8 +18,10 @@ use crate::exact::Exact;
 use crate::forward::{Buffers, Forward, Observer, StepRows};
 use crate::kernels::{Kernels, Place};
 use crate::options::{MemoryPlan, Options};
+use crate::recurrence::Run;
 use crate::simd::fast::Fast;
 use crate::simd::pool::Pool;
+use crate::state::States;
 
 /// A model on the CPU.
 pub struct CpuExecutor {
@@ -31,10 +33,19 @@ pub struct CpuExecutor {
     /// One for each kind of rotation.
     ropes: Vec<RopeTable>,
     sampler: Sampler,
-    slots: Vec<SlotState>,
+    slots: Vec<Slot>,
+    states: States,
     next_ticket: u64,
     finished: VecDeque<(u64, Vec<Picked>)>,
     buffers: Buffers,
+}
+
+/// What a slot remembers between steps.
+#[derive(Default)]
+struct Slot {
+    sampling: SlotState,
+    /// The position after the last that was computed.
+    position: usize,
 }
 
 /// A row of a step before it is placed: which span, which of its tokens.
@@ -68,13 +79,10 @@ impl CpuExecutor {
             )));
         }
         // Vec's own limit; what the machine really has is for the caller to compare with the plan.
-        if plan.kv_cache > isize::MAX as u64 || u32::try_from(shape.n_page).is_err() {
-            let device = "cpu".to_owned();
-            return Err(ExecutorError::InsufficientMemory {
-                device,
-                needed: plan.kv_cache,
-                free: isize::MAX as u64,
-            });
+        let (needed, free) = (plan.kv_cache.max(plan.state), isize::MAX as u64);
+        if needed > free || u32::try_from(shape.n_page).is_err() || u32::try_from(options.n_snapshot).is_err()
+        {
+            return Err(ExecutorError::InsufficientMemory { device: "cpu".to_owned(), needed, free });
         }
         let kernels: Box<dyn Kernels> = if options.exact {
             Box::new(Exact::new(shape, options.kv_type))
@@ -96,6 +104,7 @@ impl CpuExecutor {
             n_row: options.n_row,
             n_ctx,
             n_vocab: arch.n_vocab,
+            n_snapshot: (arch.n_state() > 0).then_some(options.n_snapshot),
             n_in_flight: 1,
         };
         Ok(CpuExecutor {
@@ -105,7 +114,8 @@ impl CpuExecutor {
             pool: Pool::new(options.threads),
             ropes,
             sampler: Sampler::default(),
-            slots: (0..options.n_slot).map(|_| SlotState::default()).collect(),
+            slots: (0..options.n_slot).map(|_| Slot::default()).collect(),
+            states: States::new(arch, options),
             next_ticket: 0,
             finished: VecDeque::new(),
             buffers: Buffers::default(),
@@ -128,23 +138,36 @@ impl CpuExecutor {
         batch: &Batch,
         observe: Observer<'_>,
     ) -> Result<Vec<Picked>, ExecutorError> {
-        batch.check(&self.limits, |slot| self.last(slot).is_some())?;
+        batch.check(&self.limits, |slot| Progress {
+            position: self.slots[slot as usize].position,
+            has_last: self.last(slot).is_some(),
+        })?;
         if batch.spans.is_empty() {
             return Ok(Vec::new());
         }
         for span in &batch.spans {
+            let slot = &mut self.slots[span.slot as usize];
             if let Some(prompt) = &span.begin {
-                self.slots[span.slot as usize].begin(Arc::clone(prompt));
+                slot.sampling.begin(Arc::clone(prompt));
             }
+            slot.position = span.start + span.input.len();
+            self.states.begin(span);
         }
         let (rows, n_prompt) = self.order(batch);
         let tokens: Vec<u32> = rows.iter().map(|r| r.token).collect();
         let places: Vec<Place<'_>> =
             rows.iter().map(|r| Place { position: r.position, pages: &batch.spans[r.span].pages }).collect();
-        let mut forward =
-            Forward { model: &self.model, pool: &self.pool, kernels: &mut *self.kernels, ropes: &self.ropes };
-        let step = StepRows { tokens: &tokens, places: &places, n_prompt };
+        let runs = runs(batch, &rows);
+        let mut forward = Forward {
+            model: &self.model,
+            pool: &self.pool,
+            kernels: &mut *self.kernels,
+            ropes: &self.ropes,
+            states: &mut self.states,
+        };
+        let step = StepRows { tokens: &tokens, places: &places, runs: &runs, n_prompt };
         forward.layers(&mut self.buffers, &step, observe);
+        batch.spans.iter().for_each(|span| forward.states.save(span));
 
         let n_embd = self.model.architecture.n_embd;
         let mut picked = Vec::new();
@@ -173,7 +196,7 @@ impl CpuExecutor {
                         mask: mask.as_deref(),
                         position: span.start + span.input.len(),
                     };
-                    Output::Token(self.sampler.sample(row, &mut self.slots[span.slot as usize]))
+                    Output::Token(self.sampler.sample(row, &mut self.slots[span.slot as usize].sampling))
                 }
             };
             picked.push(Picked { slot: span.slot, output });
@@ -201,8 +224,21 @@ impl CpuExecutor {
     }
 
     fn last(&self, slot: SlotId) -> Option<u32> {
-        self.slots[slot as usize].last()
+        self.slots[slot as usize].sampling.last()
     }
+}
+
+/// The rows of each span, in the order of computation.
+fn runs(batch: &Batch, rows: &[RowSource]) -> Vec<Run> {
+    let mut start = 0;
+    let spans = rows.chunk_by(|a, b| a.span == b.span);
+    spans
+        .map(|rows| {
+            let run = start..start + rows.len();
+            start = run.end;
+            Run { slot: batch.spans[rows[0].span].slot as usize, rows: run }
+        })
+        .collect()
 }
 
 /// The rows whose logits are wanted, in the order of computation, and how many of them use the prompt's kernels.
@@ -245,6 +281,7 @@ impl Executor for CpuExecutor {
             device: "cpu".to_owned(),
             weights: self.plan.weights,
             kv_cache: self.kernels.kv_bytes(),
+            state: self.plan.state,
             activations: self.plan.activations,
             resident: true,
         }

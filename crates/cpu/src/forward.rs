@@ -10,8 +10,11 @@ use model::{Matrix, Model};
 
 use crate::elementwise::{Turns, add_bias, add_scaled, normalise, normalise_groups, scale_and_cap};
 use crate::experts;
-use crate::kernels::{Kernels, Place, Product, Queries, Rows};
+use crate::kernels::{Kernels, Place, Product, Rows};
+use crate::mixers::{Before, MixerBuffers};
+use crate::recurrence::Run;
 use crate::simd::pool::Pool;
+use crate::state::States;
 
 /// Called with what each stage leaves behind, `[n_row, _]`; `layer` is 0 outside the layers.
 pub type Observer<'a> = &'a mut dyn FnMut(Stage, usize, &[f32]);
@@ -23,6 +26,7 @@ pub(crate) struct Forward<'a> {
     pub(crate) kernels: &'a mut dyn Kernels,
     /// One for each kind of rotation that the model has.
     pub(crate) ropes: &'a [RopeTable],
+    pub(crate) states: &'a mut States,
 }
 
 /// Rows of a step's intermediate results, kept from step to step: fresh memory for each would cost more than some of the stages.
@@ -31,10 +35,7 @@ pub(crate) struct Buffers {
     /// The residual stream, `[n_row, n_embd]`.
     pub(crate) x: Buffer,
     normed: Buffer,
-    q: Buffer,
-    k: Buffer,
-    v: Buffer,
-    a: Buffer,
+    mixer: MixerBuffers,
     out: Buffer,
     hidden: Buffer,
     up: Buffer,
@@ -60,6 +61,8 @@ pub(crate) struct StepRows<'a> {
     pub(crate) tokens: &'a [u32],
     /// `[n_row]`.
     pub(crate) places: &'a [Place<'a>],
+    /// The same rows by sequence, in order.
+    pub(crate) runs: &'a [Run],
     /// How many, from the first, belong to prompts.
     pub(crate) n_prompt: usize,
 }
@@ -69,32 +72,15 @@ impl Forward<'_> {
     pub(crate) fn layers(&mut self, buffers: &mut Buffers, step: &StepRows<'_>, observe: Observer<'_>) {
         let model = self.model;
         let (arch, n_row) = (&model.architecture, step.tokens.len());
-        let Buffers { x, normed, q, k, v, a, out, hidden, up } = buffers;
+        let Buffers { x, normed, mixer, out, hidden, up } = buffers;
         let (x, normed) = (x.get(n_row * arch.n_embd), normed.get(n_row * arch.n_embd));
-        let (q, a) = (q.get(n_row * arch.attention.n_q()), a.get(n_row * arch.attention.n_q()));
-        let (k, v) = (k.get(n_row * arch.attention.n_kv()), v.get(n_row * arch.attention.n_kv()));
         let out = out.get(x.len());
         let turns: Vec<Turns> = self.ropes.iter().map(|rope| Turns::new(rope, step.places)).collect();
         self.embed(step, x);
         observe(Stage::Embed, 0, x);
         for (n, layer) in model.weights.layers.iter().enumerate() {
             let rows = self.normed(layer.attn_norm.as_ref(), (x, &mut *normed), step.n_prompt);
-            let qkv = [&layer.attn_q, &layer.attn_k, &layer.attn_v];
-            self.linears(rows, qkv, [&mut *q, &mut *k, &mut *v]);
-            self.place(n, step.places, &turns, [&mut *q, &mut *k]);
-            self.kernels.write_kv(self.pool, n, step.places, [k, v]);
-            observe(Stage::Qkv, n, q);
-
-            let queries = Queries {
-                q: Rows { data: q, n_cols: arch.attention.n_q(), n_prompt: step.n_prompt },
-                places: step.places,
-                layer: n,
-                sinks: layer.attn_sinks.as_deref(),
-            };
-            self.kernels.attend(self.pool, &arch.attention, &queries, a);
-            observe(Stage::Attend, n, a);
-
-            self.linears(Rows { data: a, ..queries.q }, [&layer.attn_output], [&mut *out]);
+            self.mix(Before { n, x: rows, step }, (&mut *mixer, &mut *out), (&turns, &mut *observe));
             self.add(layer.attn_post_norm.as_ref(), (x, &mut *out), normed);
             observe(Stage::AttnOut, n, x);
 
@@ -143,9 +129,15 @@ impl Forward<'_> {
     }
 
     /// Normalises, turns and scales queries and keys.
-    fn place(&self, n: usize, places: &[Place<'_>], turns: &[Turns], [q, k]: [&mut [f32]; 2]) {
+    pub(crate) fn place(
+        &self,
+        n: usize,
+        qk_norm: Option<&[Vec<f32>; 2]>,
+        (places, turns): (&[Place<'_>], &[Turns]),
+        [q, k]: [&mut [f32]; 2],
+    ) {
         let arch = &self.model.architecture;
-        if let Some([of_q, of_k]) = &self.model.weights.layers[n].qk_norm {
+        if let Some([of_q, of_k]) = qk_norm {
             normalise_groups(self.pool, arch.norm.eps, of_q, q);
             normalise_groups(self.pool, arch.norm.eps, of_k, k);
         }

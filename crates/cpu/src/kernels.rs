@@ -54,8 +54,10 @@ pub struct Queries<'a> {
     pub q: Rows<'a>,
     /// `[n_row]`.
     pub places: &'a [Place<'a>],
-    /// The layer, which selects the cache and the window.
-    pub layer: usize,
+    /// Which of the cache's layers holds the keys and values.
+    pub cache: usize,
+    /// How many of the latest positions a row sees; `None` for all.
+    pub window: Option<usize>,
     /// `[n_head]`, where the model has them.
     pub sinks: Option<&'a [f32]>,
 }
@@ -63,7 +65,7 @@ pub struct Queries<'a> {
 /// The sizes of the KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvShape {
-    /// Layers.
+    /// Layers that have attention.
     pub n_layer: usize,
     /// Pages in each layer.
     pub n_page: usize,
@@ -108,7 +110,7 @@ pub trait Kernels: Send {
     /// All products, together, so that those that do not depend on each other share one parallel section.
     fn products(&mut self, pool: &Pool, inputs: &[Rows<'_>], products: &mut [Product<'_>]);
 
-    /// Writes keys and values `[n_row, n_kv_head * head_dim]` of a layer to the cache.
+    /// Writes keys and values `[n_row, n_kv_head * head_dim]` to one of the cache's layers.
     fn write_kv(&mut self, pool: &Pool, layer: usize, places: &[Place<'_>], kv: [&[f32]; 2]);
 
     /// Attention over the cache, which holds every position up to each row's own: `out` is `[n_row, n_head * head_dim]`.

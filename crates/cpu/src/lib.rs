@@ -9,8 +9,11 @@ mod executor;
 mod experts;
 mod forward;
 pub mod kernels;
+mod mixers;
 mod options;
+mod recurrence;
 pub mod simd;
+mod state;
 
 pub use executor::CpuExecutor;
 pub use forward::Observer;

@@ -1,5 +1,6 @@
 //! How a model is put on the CPU, and the memory that takes.
 
+use model::architecture::Mixer;
 use model::{KvType, Model};
 
 use crate::kernels::KvShape;
@@ -21,6 +22,8 @@ pub struct Options {
     pub n_row: usize,
     /// How keys and values are kept.
     pub kv_type: KvType,
+    /// Copies of a sequence's state that can be kept, in a model that has one.
+    pub n_snapshot: usize,
     /// KV pages in all; by default enough for `n_slot` sequences of `n_ctx` tokens.
     pub n_page: Option<usize>,
     /// The instruction set of the fast kernels; by default the best that this machine runs.
@@ -36,6 +39,7 @@ impl Default for Options {
             n_slot: 1,
             n_row: 512,
             kv_type: KvType::F16,
+            n_snapshot: 0,
             n_page: None,
             isa: None,
         }
@@ -49,6 +53,8 @@ pub struct MemoryPlan {
     pub weights: u64,
     /// The KV cache.
     pub kv_cache: u64,
+    /// What sequences keep beside it, and its snapshots.
+    pub state: u64,
     /// An upper estimate of a step's buffers.
     pub activations: u64,
 }
@@ -60,7 +66,7 @@ impl Options {
         let arch = &model.architecture;
         let per_slot = self.n_ctx.div_ceil(PAGE);
         KvShape {
-            n_layer: arch.n_layer,
+            n_layer: arch.n_kv_layer(),
             n_page: self.n_page.unwrap_or(per_slot.saturating_mul(self.n_slot)),
             page_size: PAGE,
             n_kv_head: arch.attention.n_kv_head,
@@ -80,13 +86,20 @@ impl Options {
             model::architecture::FeedForwardKind::Experts { n_used, .. } => n_used,
             _ => 1,
         };
+        let of_mixer = |mixer: &Mixer| match mixer {
+            Mixer::Attention => arch.attention.n_q_row() + 2 * arch.attention.n_kv(),
+            Mixer::ShortConv(conv) => 2 * conv.n_channel,
+            Mixer::DeltaRule(rule) => rule.conv().n_channel + rule.n_v() + rule.n_v_head,
+        };
         let per_row = 6 * arch.n_embd
-            + 4 * (arch.attention.n_q() + 2 * arch.attention.n_kv())
+            + 4 * arch.mixers.iter().map(of_mixer).max().unwrap_or_default()
             + 4 * used * (arch.feed_forward.n_ff + arch.n_embd);
         let row_bytes = (per_row as u64).saturating_mul(4).saturating_mul(self.n_row as u64);
         let logits = (arch.n_vocab as u64).saturating_mul(4 * 2).saturating_mul(self.n_slot as u64);
+        let n_entry = (self.n_slot as u64).saturating_add(self.n_snapshot as u64);
         MemoryPlan {
             weights: model.weights.n_bytes(),
+            state: (4 * arch.n_state() as u64).saturating_mul(n_entry),
             kv_cache: if self.exact { kv_values.saturating_mul(4) } else { self.kv_type.bytes(kv_values) },
             activations: row_bytes.saturating_add(logits),
         }

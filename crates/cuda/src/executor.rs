@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use device::batch::{Output, SlotId};
+use device::batch::{Output, Progress, SlotId};
 use device::{Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Picked, Role, Ticket, Want};
 use model::Model;
 use model::architecture::Position;
@@ -85,8 +85,8 @@ pub struct CudaExecutor {
 struct Slot {
     /// What the device's page table holds.
     pages: Vec<u32>,
-    /// Whether a token was sampled since the slot's sequence began.
-    has_last: bool,
+    /// How far its sequence is.
+    progress: Progress,
 }
 
 /// Pinned memory for one step.
@@ -206,6 +206,7 @@ impl CudaExecutor {
             n_row: sizes.n_row,
             n_ctx: sizes.n_ctx,
             n_vocab: arch.n_vocab,
+            n_snapshot: None,
             n_in_flight: N_IN_FLIGHT,
         };
         let sample_limits = SampleLimits { n_slot: sizes.n_slot, n_vocab: arch.n_vocab, n_row: sizes.n_col };
@@ -265,7 +266,7 @@ impl CudaExecutor {
 
     fn start(&mut self, batch: &Batch, watch: Option<Watch<'_>>) -> Result<Ticket, ExecutorError> {
         self.check_health()?;
-        batch.check(&self.limits, |slot| self.slots[slot as usize].has_last)?;
+        batch.check(&self.limits, |slot| self.slots[slot as usize].progress)?;
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let lane = (ticket % self.lanes.len() as u64) as usize;
@@ -312,7 +313,9 @@ impl CudaExecutor {
             self.queue_generated(batch, &generated, (lane, of_generated), &mut wants)?;
         }
         for span in &batch.spans {
-            self.slots[span.slot as usize].has_last |= matches!(span.want, Want::Sample { .. });
+            let progress = &mut self.slots[span.slot as usize].progress;
+            progress.position = span.start + span.input.len();
+            progress.has_last |= matches!(span.want, Want::Sample { .. });
         }
         self.lanes[lane].done.record(&self.stream)?;
         let spans = batch.spans.iter().enumerate();
@@ -326,7 +329,7 @@ impl CudaExecutor {
         let inputs = &mut self.lanes[lane].inputs;
         inputs.send(&self.stream, shared.begin, &[record])?;
         inputs.send(&self.stream, shared.begin_ids, prompt)?;
-        self.slots[slot as usize].has_last = false;
+        self.slots[slot as usize].progress = Progress::default();
         self.sampler.begin(&self.stream, &shared.sample_generated, (shared.begin, 1), shared.begin_ids)
     }
 
@@ -560,6 +563,7 @@ impl Executor for CudaExecutor {
             device: format!("cuda:{}", self.device.ordinal()),
             weights: self.plan.weights,
             kv_cache: self.plan.kv_cache,
+            state: 0,
             activations: self.plan.activations,
             resident: self.residency.is_healthy(),
         }

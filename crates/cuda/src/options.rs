@@ -179,8 +179,8 @@ fn has_float_products(weights: &Weights) -> bool {
     };
     is_float(weights.output.weight.format)
         || weights.layers.iter().any(|layer| {
-            let attention = [&layer.attn_q, &layer.attn_k, &layer.attn_v, &layer.attn_output];
-            attention.into_iter().any(|l| is_float(l.weight.format)) || of_ffn(&layer.ffn)
+            let (linears, _) = layer.mixer.parts();
+            linears.into_iter().any(|l| is_float(l.weight.format)) || of_ffn(&layer.ffn)
         })
 }
 

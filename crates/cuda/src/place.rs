@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use model::architecture::{Architecture, Pairing, Position};
-use model::weights::{Ffn, Layer, Linear, NormWeights};
+use model::weights::{AttentionWeights, Ffn, Layer, Linear, NormWeights};
 use model::{Matrix, Model};
 use quant::Format;
 use thiserror::Error;
@@ -279,15 +279,16 @@ struct Placer<'m> {
 
 impl<'m> Placer<'m> {
     fn layer(&mut self, layer: &'m Layer) -> Result<LayerPlace, Unsupported> {
+        let attention = check::attention(&layer.mixer)?;
         Ok(LayerPlace {
             attn_norm: self.maybe_norm(layer.attn_norm.as_ref()),
-            qkv: self.qkv(layer),
-            qk_norm: layer
+            qkv: self.qkv(attention),
+            qk_norm: attention
                 .qk_norm
                 .as_ref()
                 .map(|norms| norms.each_ref().map(|norm| self.vector(norm.iter().copied()))),
-            sinks: layer.attn_sinks.as_deref().map(|sinks| self.vector(sinks.iter().copied())),
-            attn_output: self.linear(&layer.attn_output, Order::Plain),
+            sinks: attention.sinks.as_deref().map(|sinks| self.vector(sinks.iter().copied())),
+            attn_output: self.linear(&attention.output, Order::Plain),
             attn_post_norm: self.maybe_norm(layer.attn_post_norm.as_ref()),
             ffn_norm: self.maybe_norm(layer.ffn_norm.as_ref()),
             ffn_post_norm: self.maybe_norm(layer.ffn_post_norm.as_ref()),
@@ -309,10 +310,10 @@ impl<'m> Placer<'m> {
         })
     }
 
-    fn qkv(&mut self, layer: &'m Layer) -> QkvTiles {
+    fn qkv(&mut self, attention: &'m AttentionWeights) -> QkvTiles {
         self.n_bytes = self.n_bytes.next_multiple_of(ALIGN);
         let order = if self.heads_apart { Order::Plain } else { Order::Heads };
-        let linears = [(&layer.attn_q, order), (&layer.attn_k, order), (&layer.attn_v, Order::Plain)];
+        let linears = [(&attention.q, order), (&attention.k, order), (&attention.v, Order::Plain)];
         let mut runs: Vec<(usize, Tiles)> = Vec::new();
         let mut first_row = 0;
         let heads = self.heads;

@@ -14,6 +14,18 @@ pub type PageId = u32;
 /// Index of a sequence's place on the device, below `Limits::n_slot`.
 pub type SlotId = u32;
 
+/// Index of a kept copy of a sequence's state, below `Limits::n_snapshot`.
+pub type SnapshotId = u32;
+
+/// How far the sequence in a slot is, for [`Batch::check`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The position after the last that was submitted.
+    pub position: usize,
+    /// Whether a token was sampled since it began.
+    pub has_last: bool,
+}
+
 /// One step's work. Spans are computed as if one after the other; a slot appears at most once.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -28,11 +40,11 @@ impl Batch {
         self.spans.iter().map(|s| s.input.len()).sum()
     }
 
-    /// Whether the batch is within these limits and consistent; `has_last` says whether a token was sampled in a slot.
+    /// Whether the batch is within these limits and consistent; `progress` says how far a slot's sequence is before it.
     ///
     /// # Errors
     /// [`ExecutorError::Batch`] for the first span that is not.
-    pub fn check(&self, limits: &Limits, has_last: impl Fn(SlotId) -> bool) -> Result<(), ExecutorError> {
+    pub fn check(&self, limits: &Limits, progress: impl Fn(SlotId) -> Progress) -> Result<(), ExecutorError> {
         let mut seen = vec![false; limits.n_slot];
         for (index, span) in self.spans.iter().enumerate() {
             let wrong =
@@ -69,13 +81,16 @@ impl Batch {
             }
             let ids: &[u32] = match &span.input {
                 Input::Tokens(ids) => ids,
-                Input::Last if span.begin.is_some() || !has_last(span.slot) => {
+                Input::Last if span.begin.is_some() || !progress(span.slot).has_last => {
                     return wrong("a token sampled in this slot".to_owned(), "none yet".to_owned());
                 }
                 Input::Last => &[],
             };
             if let Some(id) = ids.iter().chain(prompt).find(|&&id| id as usize >= limits.n_vocab) {
                 return wrong(format!("token ids below {}", limits.n_vocab), id.to_string());
+            }
+            if let Some((expected, found)) = span.wrong_state(limits, progress(span.slot).position) {
+                return wrong(expected, found);
             }
             let Want::Sample { params, mask } = &span.want else { continue };
             if let Err(ParamError { field, expected, found }) = params.validate(limits.n_vocab) {
@@ -110,10 +125,38 @@ pub struct Span {
     pub input: Input,
     /// The sequence's pages in order, enough for `start + input.len()` positions.
     pub pages: Arc<[PageId]>,
+    /// Where the slot's sequence has a state and does not begin at 0: the snapshot of that state after `start` tokens, with which it
+    /// begins. At 0 it begins with zeros, and without `begin` it goes on.
+    pub load: Option<SnapshotId>,
+    /// Where the state after the span's last token is copied to.
+    pub save: Option<SnapshotId>,
     /// Which arithmetic computes it.
     pub role: Role,
     /// What comes back.
     pub want: Want,
+}
+
+impl Span {
+    /// What is wrong with where its state comes from and goes to, as what was expected and found.
+    fn wrong_state(&self, limits: &Limits, position: usize) -> Option<(String, String)> {
+        let n_snapshot = limits.n_snapshot.unwrap_or(0);
+        if let Some(id) = self.load.into_iter().chain(self.save).find(|&id| id as usize >= n_snapshot) {
+            return Some((format!("snapshots below {n_snapshot}"), id.to_string()));
+        }
+        let begins_inside = self.begin.is_some() && self.start > 0;
+        if self.load.is_some() != (begins_inside && limits.n_snapshot.is_some()) {
+            let (expected, found) = match self.load {
+                None => (format!("a snapshot of the state at position {}", self.start), "none".to_owned()),
+                Some(id) => {
+                    ("a snapshot only where a sequence begins after its start".to_owned(), id.to_string())
+                }
+            };
+            return Some((expected, found));
+        }
+        let goes_on = self.begin.is_some() || self.start == position || limits.n_snapshot.is_none();
+        (!goes_on)
+            .then(|| (format!("position {position}, where the slot's state is"), self.start.to_string()))
+    }
 }
 
 /// A span's tokens.
@@ -201,8 +244,16 @@ pub struct Sampled {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { page_size: 4, n_page: 8, n_slot: 2, n_row: 6, n_ctx: 8, n_vocab: 40, n_in_flight: 2 };
+    const LIMITS: Limits = Limits {
+        page_size: 4,
+        n_page: 8,
+        n_slot: 2,
+        n_row: 6,
+        n_ctx: 8,
+        n_vocab: 40,
+        n_snapshot: None,
+        n_in_flight: 2,
+    };
 
     fn prompt(slot: SlotId, tokens: &[u32]) -> Span {
         Span {
@@ -211,6 +262,8 @@ mod tests {
             start: 0,
             input: Input::Tokens(tokens.into()),
             pages: [2 * slot, 2 * slot + 1].into(),
+            load: None,
+            save: None,
             role: Role::Prompt,
             want: Want::Nothing,
         }
@@ -218,7 +271,12 @@ mod tests {
 
     /// What is wrong with these spans, where a token was sampled in slot 0 alone.
     fn check(spans: Vec<Span>) -> String {
-        let result = Batch { spans }.check(&LIMITS, |slot| slot == 0);
+        check_in(&LIMITS, spans)
+    }
+
+    fn check_in(limits: &Limits, spans: Vec<Span>) -> String {
+        let progress = |slot| Progress { position: 3, has_last: slot == 0 };
+        let result = Batch { spans }.check(limits, progress);
         result.err().map_or_else(String::new, |error| error.to_string())
     }
 
@@ -269,6 +327,37 @@ mod tests {
             (prompt(1, &[1; 6]), "at most 6 rows in all, found 7"),
         ] {
             assert_eq!(check(vec![good(), span]), format!("invalid batch: span 1: expected {expected}"));
+        }
+    }
+
+    #[test]
+    fn a_state_begins_at_zero_or_from_a_snapshot_and_goes_on_where_it_is() {
+        let begins = |start, load| Span { start, load, ..prompt(1, &[1]) };
+        let goes_on = |start| Span { begin: None, ..begins(start, None) };
+        let with = |span: Span, n_snapshot| check_in(&Limits { n_snapshot, ..LIMITS }, vec![span]);
+        for (span, n_snapshot, expected) in [
+            (begins(0, None), Some(0), ""),
+            (begins(4, Some(1)), Some(2), ""),
+            (goes_on(3), Some(0), ""),
+            (Span { save: Some(1), ..goes_on(3) }, Some(2), ""),
+            (begins(4, None), None, ""),
+            (goes_on(5), None, ""),
+            (begins(4, Some(2)), Some(2), "snapshots below 2, found 2"),
+            (Span { save: Some(0), ..goes_on(3) }, None, "snapshots below 0, found 0"),
+            (begins(4, None), Some(2), "a snapshot of the state at position 4, found none"),
+            (begins(0, Some(1)), Some(2), "a snapshot only where a sequence begins after its start, found 1"),
+            (
+                Span { load: Some(1), ..goes_on(3) },
+                Some(2),
+                "a snapshot only where a sequence begins after its start, found 1",
+            ),
+            (goes_on(5), Some(2), "position 3, where the slot's state is, found 5"),
+        ] {
+            let expected = match expected {
+                "" => String::new(),
+                expected => format!("invalid batch: span 0: expected {expected}"),
+            };
+            assert_eq!(with(span, n_snapshot), expected);
         }
     }
 }

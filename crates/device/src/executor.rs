@@ -52,6 +52,9 @@ pub struct Limits {
     pub n_ctx: usize,
     /// Size of the vocabulary: ids are below it.
     pub n_vocab: usize,
+    /// Where sequences have a state beside their pages (recurrent layers): copies of it that can be kept ([`crate::Span::save`]). `None`
+    /// where pages are all that a sequence has.
+    pub n_snapshot: Option<usize>,
     /// How many steps may be submitted before the first is collected; 1 where running ahead gains nothing.
     pub n_in_flight: usize,
 }
@@ -65,10 +68,22 @@ pub struct MemoryReport {
     pub weights: u64,
     /// Bytes of the KV cache.
     pub kv_cache: u64,
+    /// Bytes of what sequences keep beside it, and of its snapshots.
+    pub state: u64,
     /// Bytes of everything else a step needs.
     pub activations: u64,
     /// Whether all of it is in the device's own memory.
     pub resident: bool,
+}
+
+impl MemoryReport {
+    /// All of it together; saturating.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        [self.kv_cache, self.state, self.activations]
+            .iter()
+            .fold(self.weights, |sum, &n| sum.saturating_add(n))
+    }
 }
 
 /// Why a step failed.

@@ -35,7 +35,8 @@ pub struct EngineOptions {
     pub n_waiting: usize,
     /// New tokens after which a sequence may be stopped for a client that has none, times its client's weight.
     pub turn: usize,
-    /// Whether pages of prompts are kept for later requests of the same [`cache_scope`](crate::EngineRequest::cache_scope).
+    /// Whether pages of prompts are kept for later requests of the same [`cache_scope`](crate::EngineRequest::cache_scope). Never on an
+    /// executor whose sequences have a state beside their pages.
     pub prefix_cache: bool,
     /// How long one call into the executor or a constraint may last before the engine is given up with [`EngineError::Stalled`]; `None`
     /// to wait for ever.
@@ -94,8 +95,10 @@ struct Step {
 }
 
 impl Core {
-    pub(crate) fn new(executor: Box<dyn Executor>, options: EngineOptions) -> Core {
+    pub(crate) fn new(executor: Box<dyn Executor>, mut options: EngineOptions) -> Core {
         let limits = executor.limits();
+        // Pages without the state after them are of no use, and no state is kept.
+        options.prefix_cache &= limits.n_snapshot.is_none();
         Core {
             options,
             pool: PagePool::new(limits.n_page),

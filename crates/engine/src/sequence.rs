@@ -240,7 +240,8 @@ impl Sequence {
         let n_asked = self.n_asked();
         self.n_submitted += input.len();
         let want = if self.n_asked() > n_asked { self.want(n_asked)? } else { Want::Nothing };
-        Ok(Span { slot: self.slot, begin, start, input, pages: self.pages.ids(), role, want })
+        let pages = self.pages.ids();
+        Ok(Span { slot: self.slot, begin, start, input, pages, load: None, save: None, role, want })
     }
 
     /// How the token with this index in the answer is chosen.

@@ -3,6 +3,10 @@
 //! Units: `n_*` are counts of values or heads, lengths are in tokens, frequencies in radians a token. Filled in by
 //! `architectures/*`, read by every executor. Biases and a tied output follow from the tensors present ([`crate::weights`]).
 
+mod mixer;
+
+pub use mixer::{Conv, DeltaRule, Mixer};
+
 /// A decoder-only transformer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
@@ -22,7 +26,9 @@ pub struct Architecture {
     pub has_post_norms: bool,
     /// How a token's position enters.
     pub position: Position,
-    /// The attention's sizes and masks.
+    /// By layer: what mixes a token with those before it.
+    pub mixers: Vec<Mixer>,
+    /// The attention's sizes and masks, in the layers that have it.
     pub attention: Attention,
     /// The feed-forward's kind and sizes.
     pub feed_forward: FeedForward,
@@ -30,6 +36,26 @@ pub struct Architecture {
     pub scales: Scales,
     /// `cap * tanh(logit / cap)` bounds the scaled logits.
     pub logit_cap: Option<f32>,
+}
+
+impl Architecture {
+    /// Layers that have keys and values to keep.
+    #[must_use]
+    pub fn n_kv_layer(&self) -> usize {
+        self.mixers.iter().filter(|&&mixer| mixer == Mixer::Attention).count()
+    }
+
+    /// Which of those a layer is, counted from 0.
+    #[must_use]
+    pub fn cache_of(&self, layer: usize) -> usize {
+        self.mixers.iter().take(layer).filter(|&&mixer| mixer == Mixer::Attention).count()
+    }
+
+    /// Values of a sequence's state beside keys and values, in all layers; 0 where all layers have attention.
+    #[must_use]
+    pub fn n_state(&self) -> usize {
+        self.mixers.iter().map(Mixer::n_state).sum()
+    }
 }
 
 /// Constants that values are multiplied by; 1 changes nothing.
@@ -179,6 +205,8 @@ pub struct Attention {
     pub qk_norm: Option<QkNorm>,
     /// A factor of the queries that grows with their position.
     pub temperature: Option<Temperature>,
+    /// Whether the output is multiplied by the sigmoid of a gate that stands beside each head's query.
+    pub gated: bool,
 }
 
 /// Over what queries and keys are normalised.
@@ -212,6 +240,12 @@ impl Attention {
     #[must_use]
     pub fn n_q(&self) -> usize {
         self.n_head * self.head_dim
+    }
+
+    /// Rows of the projection that gives queries: in each head the query, then its gate where there is one.
+    #[must_use]
+    pub fn n_q_row(&self) -> usize {
+        self.n_q() * if self.gated { 2 } else { 1 }
     }
 
     /// Values in a row of keys, and in one of values: `n_kv_head * head_dim`.

@@ -1,7 +1,7 @@
 //! The stages that every model runs: the contract between a model's data and an executor's arithmetic.
 //!
 //! A stage is the work between two points where every part of a device must agree. One step runs [`Stage::Embed`], then for each
-//! layer `Qkv`, `Attend`, `AttnOut`, `FfnIn`, `FfnOut`, then `Head`. The `cpu` crate's exact executor is this text as code; any
+//! layer `Qkv`, `Attend`, `AttnOut` (its mixer, whichever that is), `FfnIn`, `FfnOut`, then `Head`. The `cpu` crate's exact executor is this text as code; any
 //! other executor agrees with it within a stated bound, stage by stage. Vectors are float32; `[a, b]` is row-major, b innermost.
 //! `x` is the residual stream, `[n_row, n_embd]`; `p` a row's position in its sequence.
 
@@ -15,13 +15,22 @@ pub enum Stage {
     /// `n_rot` values of each head of `q` and `k` by the angle `p * frequency`, in the layers that have it; `q` is multiplied by the
     /// temperature at `p`. `k` and `v` go to the cache at `p`, rounded as [`crate::kv`] says. Leaves `q`, `[n_row, n_head * head_dim]`.
     ///
+    /// In a layer with a short convolution: `[b, c, u] = Wi n`, leaves `b * u`, `[n_row, n_embd]`. With a delta rule: `silu(conv(Wqkv n))`, the
+    /// queries, keys and values of all heads, `[n_row, 2 * n_k + n_v]`.
+    ///
     /// Sources: RMS norm, arXiv 1910.07467; layer norm, arXiv 1607.06450; norms of queries and keys, arXiv 2302.05442; RoPE, arXiv 2104.09864.
     Qkv,
     /// For query head `h`, key head `h / (n_head / n_kv_head)`, over positions `j` with `p - window < j <= p`:
     /// `s[j] = scale * q . k[j]`, or `cap * tanh` of a `cap`th of that; `a = sum_j exp(s[j]) v[j] / (sum_j exp(s[j]) + exp(sink[h]))`, the last term only with sinks.
-    /// Leaves `a`, `[n_row, n_head * head_dim]`.
+    /// Where attention is gated, `a` is multiplied by the sigmoid of the gate. Leaves `a`, `[n_row, n_head * head_dim]`.
     ///
-    /// Sources: grouped queries, arXiv 2305.13245; sinks, arXiv 2309.17453 and gpt-oss.
+    /// Short convolution: leaves `a = c * conv(b * u)`, `[n_row, n_embd]`. Delta rule, for each value head, in float32, over the sequence's
+    /// tokens in order, with `M` (`[head_dim of keys, head_dim of values]`) zero at its start: `q` and `k` become `x / sqrt(sum(x^2) + eps)` and `q`
+    /// is divided by `sqrt(head_dim)`; `M *= exp(a * softplus(Walpha n + dt))`; `d = (v - k^T M) * sigmoid(Wbeta n)`; `M += k d^T`; `o = q^T M`. Leaves
+    /// `rms_norm(o) * silu(Wgate n)`, `[n_row, n_v]`. Each sum runs in the order of its index.
+    ///
+    /// Sources: grouped queries, arXiv 2305.13245; sinks, arXiv 2309.17453 and gpt-oss; gated delta rule, arXiv 2412.06464; gated attention,
+    /// arXiv 2505.06708.
     Attend,
     /// `x += scales.residual * (Wo a + bo)`, the sum in brackets normalised where a norm stands after attention. Leaves `x`.
     AttnOut,

@@ -4,6 +4,7 @@
 //! cut into their parts here, so an executor sees one shape of layer. Vectors (norms, biases, sinks) are small and become float32.
 
 mod loader;
+mod mixer;
 
 use std::ops::Range;
 
@@ -13,6 +14,7 @@ use quant::Format;
 use crate::architecture::Architecture;
 use crate::architectures;
 use crate::error::ModelError;
+pub use mixer::{AttentionWeights, DeltaRuleWeights, MixerWeights, ShortConvWeights};
 
 /// A model: what it is, and its weights.
 #[derive(Clone, Debug)]
@@ -64,13 +66,12 @@ impl Weights {
                 Ffn::Plain { up, down } => linear(up) + linear(down),
                 Ffn::Experts(e) => linear(&e.router) + all(&e.gate) + all(&e.up) + all(&e.down),
             };
-            let attention =
-                [&l.attn_q, &l.attn_k, &l.attn_v, &l.attn_output].map(linear).iter().sum::<usize>();
-            let sinks = l.attn_sinks.as_ref().map_or(0, |s| 4 * s.len());
+            let (linears, vectors) = l.mixer.parts();
+            let mixer = linears.into_iter().map(linear).sum::<usize>()
+                + vectors.into_iter().map(|values| 4 * values.len()).sum::<usize>();
             let norms = [&l.attn_norm, &l.attn_post_norm, &l.ffn_norm, &l.ffn_post_norm];
             let norms = norms.into_iter().flatten().map(norm).sum::<usize>();
-            let qk_norms = l.qk_norm.iter().flatten().map(|weight| 4 * weight.len()).sum::<usize>();
-            norms + qk_norms + attention + sinks + ffn
+            norms + mixer + ffn
         });
         let tied = self.output.weight.name == self.token_embd.name;
         let output = if tied { 0 } else { linear(&self.output) };
@@ -82,21 +83,11 @@ impl Weights {
 /// One layer's tensors.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// Before attention; `None` where attention reads the residual stream itself.
+    /// Before the mixer; `None` where it reads the residual stream itself.
     pub attn_norm: Option<NormWeights>,
-    /// `[n_head * head_dim, n_embd]`.
-    pub attn_q: Linear,
-    /// `[n_kv_head * head_dim, n_embd]`.
-    pub attn_k: Linear,
-    /// `[n_kv_head * head_dim, n_embd]`.
-    pub attn_v: Linear,
-    /// `[n_head]`: one more logit a head, where the architecture has sinks.
-    pub attn_sinks: Option<Vec<f32>>,
-    /// Of queries and of keys: `[head_dim]` each, or `[n_head * head_dim]` and `[n_kv_head * head_dim]` for a norm of whole rows.
-    pub qk_norm: Option<[Vec<f32>; 2]>,
-    /// `[n_embd, n_head * head_dim]`.
-    pub attn_output: Linear,
-    /// Of what attention adds to the residual stream.
+    /// What mixes a token with those before it.
+    pub mixer: MixerWeights,
+    /// Of what the mixer adds to the residual stream.
     pub attn_post_norm: Option<NormWeights>,
     /// Before the feed-forward; `None` where it reads the residual stream itself.
     pub ffn_norm: Option<NormWeights>,

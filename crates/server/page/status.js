@@ -98,6 +98,7 @@ export class Status {
 const memoryParts = ({ memory_bytes: memory, memory_plan: plan }) => memory ? [
   `weights ${bytes(memory.weights)}`,
   `KV cache ${bytes(memory.kv_cache)}${plan ? ` for ${count(plan.kv_cache_positions)} positions (${count(plan.sequences)} sequences of up to ${count(plan.context_length)})` : ''}`,
+  ...(memory.state ? [`state ${bytes(memory.state)}`] : []),
   `activations ${bytes(memory.activations)}`,
 ].join(', ') : '';
 

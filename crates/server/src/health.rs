@@ -43,6 +43,8 @@ struct Health<'a> {
 struct Memory {
     weights: u64,
     kv_cache: u64,
+    /// What sequences keep beside it, in models with recurrent layers.
+    state: u64,
     activations: u64,
 }
 
@@ -84,7 +86,7 @@ fn of<'a>(app: &App, served: &'a Served, is_healthy: bool) -> Health<'a> {
     let (info, engine) = (&served.info, served.worker.engine());
     let (memory, load, limits) = (engine.memory(), engine.load(), engine.limits());
     let share = |n_page: usize| if load.n_page == 0 { 0.0 } else { n_page as f64 / load.n_page as f64 };
-    let bytes = memory.weights.saturating_add(memory.kv_cache).saturating_add(memory.activations);
+    let bytes = memory.total();
     Health {
         status: if is_healthy { "healthy" } else { "unhealthy" },
         phase: "",
@@ -98,6 +100,7 @@ fn of<'a>(app: &App, served: &'a Served, is_healthy: bool) -> Health<'a> {
         memory_bytes: Memory {
             weights: memory.weights,
             kv_cache: memory.kv_cache,
+            state: memory.state,
             activations: memory.activations,
         },
         memory_plan: Plan {

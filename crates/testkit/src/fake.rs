@@ -36,8 +36,16 @@ pub enum Fault {
 }
 
 /// Small sizes: a context of 64, 40 ids.
-pub const LIMITS: Limits =
-    Limits { page_size: 4, n_page: 64, n_slot: 4, n_row: 16, n_ctx: 64, n_vocab: 40, n_in_flight: 1 };
+pub const LIMITS: Limits = Limits {
+    page_size: 4,
+    n_page: 64,
+    n_slot: 4,
+    n_row: 16,
+    n_ctx: 64,
+    n_vocab: 40,
+    n_snapshot: None,
+    n_in_flight: 1,
+};
 
 /// The executor.
 pub struct Fake {
@@ -244,6 +252,7 @@ impl Executor for Fake {
 
     fn memory(&self) -> MemoryReport {
         let resident = !matches!(self.fault, Some(Fault::NotResident(n)) if n <= self.n_step);
-        MemoryReport { device: "fake".to_owned(), weights: 0, kv_cache: 0, activations: 0, resident }
+        let device = "fake".to_owned();
+        MemoryReport { device, weights: 0, kv_cache: 0, state: 0, activations: 0, resident }
     }
 }

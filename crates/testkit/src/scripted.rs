@@ -31,6 +31,7 @@ impl Scripted {
             n_row: 64,
             n_ctx: 1000,
             n_vocab: 320,
+            n_snapshot: None,
             n_in_flight: 2,
         };
         let latency = Duration::ZERO;
@@ -104,6 +105,7 @@ impl Executor for Scripted {
             device: "scripted".to_owned(),
             weights: 0,
             kv_cache: 0,
+            state: 0,
             activations: 0,
             resident: true,
         }

@@ -22,6 +22,8 @@ pub fn prompt(executor: &dyn Executor, slot: usize, start: usize, tokens: &[u32]
         start,
         input: Input::Tokens(tokens.into()),
         pages: pages(executor, slot),
+        load: None,
+        save: None,
         role: Role::Prompt,
         want,
     }

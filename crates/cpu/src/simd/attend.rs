@@ -52,7 +52,6 @@ pub(crate) fn attend(
 ) {
     let Attention { n_head, n_kv_head, head_dim, scale, score_cap, .. } = *attention;
     let per_kv = n_head / n_kv_head;
-    let window = attention.window[queries.layer];
     // Runs of rows of one sequence, of a few rows each: [first, end).
     let runs = runs(queries.places, TOGETHER.div_ceil(per_kv) * 4);
     let n_cols = n_head * head_dim;
@@ -75,7 +74,7 @@ pub(crate) fn attend(
             let mut seen = [(0, 0); TOGETHER];
             for (i, &(r, head)) in pairs.iter().enumerate() {
                 let position = queries.places[r].position;
-                seen[i] = (window.map_or(0, |w| (position + 1).saturating_sub(w)), position);
+                seen[i] = (queries.window.map_or(0, |w| (position + 1).saturating_sub(w)), position);
                 scratch.q[i * head_dim..][..head_dim]
                     .copy_from_slice(&queries.q.data[r * n_cols + head * head_dim..][..head_dim]);
                 (scratch.max[i], scratch.total[i]) =
@@ -83,7 +82,7 @@ pub(crate) fn attend(
             }
             let group = Group {
                 cache,
-                layer: queries.layer,
+                layer: queries.cache,
                 kv_head,
                 pages: queries.places[first].pages,
                 scale,

@@ -56,13 +56,15 @@ fn every_stage_agrees_on_every_instruction_set() {
             let found = trace(&mut fast, tokens);
             assert_eq!(found.len(), expected.len());
             let mut worst = 0f64;
+            // A delta rule's outputs are normalised by head, small ones among them.
+            let slack = if model.name.starts_with("qwen35") { 2.0 } else { 1.0 };
             for ((stage, layer, values), (_, _, reference)) in found.iter().zip(expected) {
                 // Two experts whose router logits nearly tie may change places: their sum, FfnOut, is what must agree.
                 if *stage == Stage::FfnIn && model.has_experts() {
                     continue;
                 }
                 // And one that is not among the chosen may become one: then all that follows is another answer.
-                let bound = if model.has_near_choices() { 1e-1 } else { BOUND };
+                let bound = if model.has_near_choices() { 1e-1 } else { BOUND * slack };
                 let error = nmse(values, reference);
                 worst = worst.max(error);
                 assert!(

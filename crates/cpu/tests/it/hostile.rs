@@ -40,7 +40,8 @@ fn damaged_models_are_refused_or_run() {
             let Ok(file) = Gguf::from_bytes(damaged) else { continue };
             let Ok(model) = Model::load(&file) else { continue };
             let options = Options { threads: 1, n_ctx: 40, exact: n % 4 == 1, ..Options::default() };
-            if options.plan(&model).kv_cache > 1 << 26 {
+            let plan = options.plan(&model);
+            if plan.kv_cache.max(plan.state) > 1 << 26 {
                 continue;
             }
             let Ok(mut executor) = CpuExecutor::new(Arc::new(model), &options) else { continue };

@@ -34,7 +34,7 @@ fn kernels(model: &testkit::Golden) -> Vec<(bool, KvType)> {
 }
 
 fn options((exact, kv_type): (bool, KvType), n_ctx: usize, n_slot: usize) -> Options {
-    Options { threads: 2, exact, kv_type, n_ctx, n_slot, ..Options::default() }
+    Options { threads: 2, exact, kv_type, n_ctx, n_slot, n_snapshot: 1, ..Options::default() }
 }
 
 /// Tokens that a step chose, with the bits of their log probabilities: a fingerprint of the whole row of logits.
@@ -88,7 +88,7 @@ fn a_prompt_cut_into_chunks_or_among_threads_gives_the_same_bits() {
         for kind in kernels(&model) {
             let tokens = &model.cases[0].0;
             let whole = chunked(&model.path, (kind, 2), tokens, tokens.len());
-            for size in [1, 7] {
+            for size in [1, 7, 64] {
                 let cut = chunked(&model.path, (kind, 2), tokens, size);
                 assert!(whole == cut, "{} {kind:?} chunks of {size}", model.name);
             }
@@ -100,8 +100,8 @@ fn a_prompt_cut_into_chunks_or_among_threads_gives_the_same_bits() {
     }
 }
 
-/// What a sequence gives whose prompt's first `n_page` pages another slot computed: the bits of the logits of the rest, in chunks, and a
-/// sampled answer.
+/// What a sequence gives whose prompt's first `n_page` pages another slot computed, and the state after them: the bits of the logits of the
+/// rest, in chunks, and a sampled answer.
 fn after_a_hit(
     path: &Path,
     kind: (bool, KvType),
@@ -110,15 +110,19 @@ fn after_a_hit(
 ) -> (Vec<u32>, Vec<(u32, u32)>) {
     let mut executor = executor_with(path, &options(kind, 128, 2));
     let start = n_page * executor.limits().page_size;
+    let snapshot = executor.limits().n_snapshot.map(|_| 0);
     let own = pages(&executor, 1);
     let shared: Arc<[u32]> =
         pages(&executor, 0).iter().take(n_page).chain(own.iter().skip(n_page)).copied().collect();
     if n_page > 0 {
         // The other's prompt goes on with other tokens.
-        let other: Vec<u32> = tokens[..start].iter().copied().chain([1, 2, 3]).collect();
-        let span = prompt(&executor, 0, 0, &other, greedy());
-        run(&mut executor, vec![span]);
+        let first = prompt(&executor, 0, 0, &tokens[..start], Want::Nothing);
+        let rest = prompt(&executor, 0, start, &[1, 2, 3], greedy());
+        for span in [Span { save: snapshot, ..first }, rest] {
+            run(&mut executor, vec![span]);
+        }
     }
+    let load = snapshot.filter(|_| n_page > 0);
     let params = SamplingParams {
         temperature: 1.0,
         seed: 7,
@@ -141,9 +145,10 @@ fn after_a_hit(
             } else {
                 Want::Nothing
             };
-            let span = prompt(&executor, 1, at, chunk, want);
-            let begin = (at == start).then(|| tokens.into());
-            for output in run(&mut executor, vec![Span { begin, pages: Arc::clone(&shared), ..span }]) {
+            let span = Span { pages: Arc::clone(&shared), ..prompt(&executor, 1, at, chunk, want) };
+            let is_first = at == start;
+            let begin = is_first.then(|| tokens.into());
+            for output in run(&mut executor, vec![Span { begin, load: load.filter(|_| is_first), ..span }]) {
                 match output {
                     Output::Logits(logits) => bits.extend(logits.iter().map(|l| l.to_bits())),
                     output => answer.push(fingerprint(&output)),

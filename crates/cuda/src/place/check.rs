@@ -1,7 +1,9 @@
 //! Is this a model that the kernels can compute? Everything they take for granted, by name.
 
-use model::architecture::{Activation, Architecture, FeedForwardKind, NormKind, Position, QkNorm, Rope};
-use model::weights::{Experts, Ffn, Layer, Linear, NormWeights};
+use model::architecture::{
+    Activation, Architecture, FeedForwardKind, Mixer, NormKind, Position, QkNorm, Rope,
+};
+use model::weights::{AttentionWeights, Experts, Ffn, Layer, Linear, MixerWeights, NormWeights};
 use model::{Matrix, Model};
 
 use super::Unsupported;
@@ -73,6 +75,13 @@ pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
 
 /// Choices that no kernel makes, or not together.
 fn choices(arch: &Architecture) -> Result<(), Unsupported> {
+    let others = arch.mixers.iter().filter(|&&mixer| mixer != Mixer::Attention).count();
+    if others > 0 {
+        return unsupported("layers", "attention in each of them", format!("{others} recurrent ones"));
+    }
+    if arch.attention.gated {
+        return unsupported("attention", "no gate of its output", "one");
+    }
     if arch.norm.kind == NormKind::Layer && arch.has_post_norms {
         return unsupported("norms after attention and feed-forward", "RMS norms", "layer norms");
     }
@@ -113,19 +122,20 @@ fn layer(arch: &Architecture, layer: &Layer) -> Result<(), Unsupported> {
         let expected = if arch.has_post_norms { "one" } else { "none" };
         return unsupported("norms after attention and feed-forward", expected, format!("{post_norms:?}"));
     }
+    let weights = self::attention(&layer.mixer)?;
     let lengths = attention.qk_norm.map(|kind| match kind {
         QkNorm::Head => [attention.head_dim; 2],
         QkNorm::Row => [attention.n_q(), attention.n_kv()],
     });
-    let found = layer.qk_norm.as_ref().map(|norms| norms.each_ref().map(Vec::len));
+    let found = weights.qk_norm.as_ref().map(|norms| norms.each_ref().map(Vec::len));
     if found != lengths {
         return unsupported("norms of queries and keys", format!("{lengths:?}"), format!("{found:?}"));
     }
-    linear(&layer.attn_q, [attention.n_q(), n_embd])?;
-    linear(&layer.attn_k, [attention.n_kv(), n_embd])?;
-    linear(&layer.attn_v, [attention.n_kv(), n_embd])?;
-    linear(&layer.attn_output, [n_embd, attention.n_q()])?;
-    vector("sinks of attention", layer.attn_sinks.as_deref(), attention.n_head)?;
+    linear(&weights.q, [attention.n_q(), n_embd])?;
+    linear(&weights.k, [attention.n_kv(), n_embd])?;
+    linear(&weights.v, [attention.n_kv(), n_embd])?;
+    linear(&weights.output, [n_embd, attention.n_q()])?;
+    vector("sinks of attention", weights.sinks.as_deref(), attention.n_head)?;
     match (&layer.ffn, arch.feed_forward.kind) {
         (Ffn::Gated { gate, up, down }, FeedForwardKind::Gated) => {
             linear(gate, [n_ff, n_embd])?;
@@ -140,6 +150,17 @@ fn layer(arch: &Architecture, layer: &Layer) -> Result<(), Unsupported> {
             experts(found, [n_expert, n_used], [n_ff, n_embd])
         }
         (_, kind) => unsupported("feed-forward", format!("{kind:?}"), "weights of another kind"),
+    }
+}
+
+/// The tensors of a layer's attention.
+pub(super) fn attention(mixer: &MixerWeights) -> Result<&AttentionWeights, Unsupported> {
+    match mixer {
+        MixerWeights::Attention(attention) => Ok(attention),
+        other => {
+            let found = format!("{} matrices of another kind", other.parts().0.len());
+            Err(Unsupported { what: "layers", expected: "attention in each of them".to_owned(), found })
+        }
     }
 }
 

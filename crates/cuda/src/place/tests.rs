@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use gguf::Gguf;
 use model::architecture::{Attention, FeedForwardKind};
-use model::weights::Experts;
+use model::weights::{AttentionWeights, Experts, MixerWeights};
 use testkit::{golden, golden_on_gpu};
 
 use super::*;
@@ -48,7 +48,7 @@ fn matrices(model: &Model) -> Vec<&Matrix> {
         all.push(&weights.output.weight);
     }
     for layer in &weights.layers {
-        all.extend([&layer.attn_q, &layer.attn_k, &layer.attn_v, &layer.attn_output].map(|l| &l.weight));
+        all.extend(layer.mixer.parts().0.into_iter().map(|l| &l.weight));
         match &layer.ffn {
             Ffn::Gated { gate, up, down } => all.extend([gate, up, down].map(|l| &l.weight)),
             Ffn::Plain { up, down } => all.extend([up, down].map(|l| &l.weight)),
@@ -183,8 +183,14 @@ fn tensors_that_do_not_match_are_refused_by_name() {
     llama("shape of a matrix: ", &|model| model.architecture.n_vocab += 1);
     llama("values of a norm: ", &|model| model.weights.layers[0].attn_norm.as_mut().unwrap().weight.clear());
     llama("values of a norm's bias: ", &|model| model.weights.output_norm.bias = Some(Vec::new()));
-    llama("values of a bias: ", &|model| model.weights.layers[0].attn_q.bias = Some(vec![0.0; 3]));
-    llama("sinks of attention: ", &|model| model.weights.layers[0].attn_sinks = Some(Vec::new()));
+    let attention = |expected: &str, change: &dyn Fn(&mut AttentionWeights)| {
+        llama(expected, &|model| match &mut model.weights.layers[0].mixer {
+            MixerWeights::Attention(attention) => change(attention),
+            other => panic!("{other:?}"),
+        });
+    };
+    attention("values of a bias: ", &|a| a.q.bias = Some(vec![0.0; 3]));
+    attention("sinks of attention: ", &|a| a.sinks = Some(Vec::new()));
     llama("table of positions: ", &|model| {
         model.weights.position_embd = Some(model.weights.token_embd.clone());
     });

@@ -2,7 +2,7 @@
 
 use super::{Family, Keys, Norms};
 use crate::architecture::{
-    Activation, Architecture, FeedForward, FeedForwardKind, NormKind, Position, Scales,
+    Activation, Architecture, FeedForward, FeedForwardKind, Mixer, NormKind, Position, Scales,
 };
 use crate::error::ModelError;
 
@@ -24,7 +24,8 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
         norm: keys.norm(NormKind::Layer)?,
         has_post_norms: keys.has_post_norms(),
         position: Position::Learned,
-        attention: keys.attention(n_layer, n_embd)?,
+        mixers: vec![Mixer::Attention; n_layer],
+        attention: keys.attention(n_layer, n_embd, keys.n_kv_head()?)?,
         feed_forward: FeedForward {
             kind: FeedForwardKind::Plain,
             n_ff: keys.n_ff()?,

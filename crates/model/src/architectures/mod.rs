@@ -7,12 +7,14 @@ mod gpt2;
 mod gpt_oss;
 mod granite;
 mod keys;
+mod lfm2;
 mod llama;
 mod mistral3;
 mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen35;
 mod smollm3;
 
 use gguf::Gguf;
@@ -34,7 +36,7 @@ pub struct Family {
     pub biases: &'static [&'static str],
 }
 
-/// The tensors (without `blk.N.` and `.weight`) of the four norms that a layer may have.
+/// The tensors (without `blk.N.` and `.weight`) of the four norms that a layer may have, and of the one before the output.
 pub struct Norms {
     /// Before attention.
     pub attn: Option<&'static str>,
@@ -44,29 +46,39 @@ pub struct Norms {
     pub ffn: Option<&'static str>,
     /// Of what the feed-forward adds.
     pub ffn_post: Option<&'static str>,
+    /// Before the output.
+    pub output: &'static str,
 }
 
 impl Norms {
     /// Before attention and before the feed-forward, as most families have them.
-    const BEFORE: Norms =
-        Norms { attn: Some("attn_norm"), attn_post: None, ffn: Some("ffn_norm"), ffn_post: None };
+    const BEFORE: Norms = Norms {
+        attn: Some("attn_norm"),
+        attn_post: None,
+        ffn: Some("ffn_norm"),
+        ffn_post: None,
+        output: "output_norm",
+    };
     /// After each of the two.
     const AFTER: Norms = Norms {
         attn: None,
         attn_post: Some("post_attention_norm"),
         ffn: None,
         ffn_post: Some("post_ffw_norm"),
+        output: "output_norm",
     };
     /// Before and after each of the two.
     const AROUND: Norms = Norms { attn: Norms::BEFORE.attn, ffn: Norms::BEFORE.ffn, ..Norms::AFTER };
 }
 
 /// All that are known.
-pub const FAMILIES: [&Family; 14] = [
+pub const FAMILIES: [&Family; 16] = [
     &llama::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
     &qwen3::MOE,
+    &qwen35::FAMILY,
+    &lfm2::FAMILY,
     &phi3::FAMILY,
     &gemma::GEMMA2,
     &gemma::GEMMA3,

@@ -2,6 +2,8 @@
 //!
 //! A file is complete or refused: a tensor that is there and not used means that the model is not the one that would be computed.
 
+mod mixer;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -9,7 +11,7 @@ use std::ops::Range;
 use gguf::{Gguf, Tensor};
 
 use super::{Experts, Ffn, Layer, Linear, Matrix, NormWeights, Weights, floats, misshapen, vector};
-use crate::architecture::{Architecture, FeedForwardKind, NormKind, Position, QkNorm, RopeScaling};
+use crate::architecture::{Architecture, FeedForwardKind, NormKind, Position, RopeScaling};
 use crate::architectures::Family;
 use crate::error::ModelError;
 
@@ -100,7 +102,7 @@ impl Loader<'_> {
         };
         // A hostile block_count is refused at its first missing layer, before anything of its size is allocated.
         let layers = (0..a.n_layer).map(|n| self.layer(n)).collect::<Result<_, _>>()?;
-        let output_norm = self.norm("output_norm")?;
+        let output_norm = self.norm(self.family.norms.output)?;
         Ok(Weights { token_embd, position_embd, layers, output_norm, output })
     }
 
@@ -126,44 +128,11 @@ impl Loader<'_> {
     }
 
     fn layer(&self, n: usize) -> Result<Layer, ModelError> {
-        let (a, attn) = (self.arch, &self.arch.attention);
-        let name = |part: &str| format!("blk.{n}.{part}");
-        let (n_q, n_kv) = (attn.n_q(), attn.n_kv());
-        let [attn_q, attn_k, attn_v] = if self.gguf.tensor(&name("attn_qkv.weight")).is_some() {
-            let fused = self.layer_linear(n, "attn_qkv", [n_q + 2 * n_kv, a.n_embd])?;
-            [part(&fused, 0..n_q)?, part(&fused, n_q..n_q + n_kv)?, part(&fused, n_q + n_kv..n_q + 2 * n_kv)?]
-        } else {
-            [
-                self.layer_linear(n, "attn_q", [n_q, a.n_embd])?,
-                self.layer_linear(n, "attn_k", [n_kv, a.n_embd])?,
-                self.layer_linear(n, "attn_v", [n_kv, a.n_embd])?,
-            ]
-        };
-        let attn_sinks = match attn.sinks {
-            true => Some(self.required(&name("attn_sinks.weight"), attn.n_head)?),
-            false => None,
-        };
-        let lengths = attn.qk_norm.map(|kind| match kind {
-            QkNorm::Head => [attn.head_dim; 2],
-            QkNorm::Row => [n_q, n_kv],
-        });
-        let qk_norm = match lengths {
-            Some([of_q, of_k]) => Some([
-                self.required(&name("attn_q_norm.weight"), of_q)?,
-                self.required(&name("attn_k_norm.weight"), of_k)?,
-            ]),
-            None => None,
-        };
         let norms = &self.family.norms;
-        let norm = |role: Option<&str>| role.map(|role| self.norm(&name(role))).transpose();
+        let norm = |role: Option<&str>| role.map(|role| self.norm(&format!("blk.{n}.{role}"))).transpose();
         Ok(Layer {
             attn_norm: norm(norms.attn)?,
-            attn_q,
-            attn_k,
-            attn_v,
-            attn_sinks,
-            qk_norm,
-            attn_output: self.layer_linear(n, "attn_output", [a.n_embd, n_q])?,
+            mixer: self.mixer(n)?,
             attn_post_norm: norm(norms.attn_post)?,
             ffn_norm: norm(norms.ffn)?,
             ffn: self.ffn(n)?,
@@ -263,16 +232,20 @@ impl Loader<'_> {
                 .ok_or_else(|| misshapen(&tensor, &shape))?;
         let bias_name = format!("{name}.bias");
         let bias = match self.biased.contains(group(role)) {
-            true => {
-                let tensor = self.find(&bias_name, &[n_expert, n_out])?;
-                self.charge(&bias_name, n_expert.checked_mul(n_out))?;
-                Some(floats(&tensor, n_expert * n_out)?)
-            }
+            true => Some(self.table(&bias_name, [n_expert, n_out])?),
             false => None,
         };
         self.charge(&weight, n_expert.checked_mul(EXPERT_COST))?;
         let stacked = Linear { weight: stacked, bias };
         (0..n_expert).map(|e| part(&stacked, e * n_out..(e + 1) * n_out)).collect()
+    }
+
+    /// Rows of values that are copied.
+    fn table(&self, name: &str, [n_row, n_col]: [usize; 2]) -> Result<Vec<f32>, ModelError> {
+        let tensor = self.find(name, &[n_row, n_col])?;
+        let n = n_row.checked_mul(n_col);
+        self.charge(name, n)?;
+        floats(&tensor, n.unwrap_or_default())
     }
 
     fn norm(&self, name: &str) -> Result<NormWeights, ModelError> {

@@ -1,5 +1,7 @@
 //! A file is complete or refused: a tensor that is not used, and a bias that only some layers have.
 
+use model::weights::Layer;
+
 use super::*;
 
 fn kept(_: &str, value: &Value) -> Option<Value> {
@@ -77,7 +79,8 @@ fn a_bias_that_may_be_there_is_there_in_every_layer() {
     let [(first, shape), (second, _)] = [output(0), output(1)];
     let both = with_tensors(LLAMA, &[(&first, &shape), (&second, &shape)]);
     let layers = Model::load(&both).unwrap().weights.layers;
-    assert!(layers.iter().all(|layer| layer.attn_output.bias.is_some()));
+    let output = |layer: &Layer| layer.mixer.parts().0.last().map(|output| output.bias.is_some());
+    assert!(layers.iter().all(|layer| output(layer) == Some(true)));
     let missing = |there: &[(&str, &[usize])], missing: &str, n: usize| {
         let error = Model::load(&with_tensors(LLAMA, there)).expect_err(missing).to_string();
         assert_eq!(error, format!("missing tensor {missing:?} of shape [{n}]"));

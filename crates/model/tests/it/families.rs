@@ -5,7 +5,7 @@ use model::architecture::Position;
 use super::*;
 
 /// Sets one key, whether it was there or not.
-fn added(name: &str, changed: &str, to: impl Into<Value>) -> Gguf {
+pub(crate) fn added(name: &str, changed: &str, to: impl Into<Value>) -> Gguf {
     let mut writer = rewriting(name, |key, value| (key != changed).then(|| value.clone()), |_, _| true);
     writer.set(changed, to.into());
     Gguf::from_bytes(writer.to_bytes().unwrap()).unwrap()

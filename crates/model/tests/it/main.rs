@@ -2,6 +2,7 @@
 
 mod complete;
 mod families;
+mod recurrent;
 mod sparse;
 mod yarn;
 
@@ -67,7 +68,7 @@ fn sizes_that_make_no_model_are_refused_by_key() {
         "general.architecture",
         Some("mamba".into()),
         &expect![[
-            r#"unknown architecture "mamba"; known are llama, qwen2, qwen3, qwen3moe, phi3, gemma2, gemma3, mistral3, smollm3, granite, granitemoe, olmo2, gpt2, gpt-oss"#
+            r#"unknown architecture "mamba"; known are llama, qwen2, qwen3, qwen3moe, qwen35, lfm2, phi3, gemma2, gemma3, mistral3, smollm3, granite, granitemoe, olmo2, gpt2, gpt-oss"#
         ]],
     );
     check(
@@ -75,7 +76,7 @@ fn sizes_that_make_no_model_are_refused_by_key() {
         "general.architecture",
         None,
         &expect![[
-            r#"unknown architecture ""; known are llama, qwen2, qwen3, qwen3moe, phi3, gemma2, gemma3, mistral3, smollm3, granite, granitemoe, olmo2, gpt2, gpt-oss"#
+            r#"unknown architecture ""; known are llama, qwen2, qwen3, qwen3moe, qwen35, lfm2, phi3, gemma2, gemma3, mistral3, smollm3, granite, granitemoe, olmo2, gpt2, gpt-oss"#
         ]],
     );
     check(
@@ -94,7 +95,7 @@ fn sizes_that_make_no_model_are_refused_by_key() {
         LLAMA,
         "llama.block_count",
         count(3),
-        &expect![[r#"missing tensor "blk.2.attn_q.weight" of shape [256, 256]"#]],
+        &expect![[r#"missing tensor "blk.2.attn_norm.weight" of shape [256]"#]],
     );
     check(
         LLAMA,

@@ -214,13 +214,15 @@ impl Inner {
     /// What engine and device know.
     fn look(&self, served: &Served) {
         let memory = served.worker.engine().memory();
-        let parts =
-            [("weights", memory.weights), ("kv_cache", memory.kv_cache), ("activations", memory.activations)];
-        for (purpose, bytes) in parts {
+        for (purpose, bytes) in [
+            ("weights", memory.weights),
+            ("kv_cache", memory.kv_cache),
+            ("state", memory.state),
+            ("activations", memory.activations),
+        ] {
             self.memory.with_label_values(&[purpose]).set(signed(bytes));
         }
-        let total = parts.iter().fold(0, |sum: u64, &(_, bytes)| sum.saturating_add(bytes));
-        self.vram.set(if served.info.device == "cpu" { 0 } else { signed(total) });
+        self.vram.set(if served.info.device == "cpu" { 0 } else { signed(memory.total()) });
         let load = served.worker.engine().load();
         vllm::catch_up(&self.steps, load.n_step);
         self.clients.set(signed(load.n_client as u64));

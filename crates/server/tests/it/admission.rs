@@ -177,6 +177,7 @@ fn a_full_queue_is_told_before_the_body() {
         n_row: 64,
         n_ctx: 1000,
         n_vocab: 320,
+        n_snapshot: None,
         n_in_flight: 2,
     };
     let fake = Fake::new(limits).latency(Duration::from_millis(1));

@@ -14,8 +14,16 @@ use testkit::fake::{Fake, Fault};
 
 use crate::served::Running;
 
-const LIMITS: Limits =
-    Limits { page_size: 16, n_page: 256, n_slot: 4, n_row: 64, n_ctx: 1000, n_vocab: 320, n_in_flight: 2 };
+const LIMITS: Limits = Limits {
+    page_size: 16,
+    n_page: 256,
+    n_slot: 4,
+    n_row: 64,
+    n_ctx: 1000,
+    n_vocab: 320,
+    n_snapshot: None,
+    n_in_flight: 2,
+};
 
 /// The step at which it happens: prompts are done, answers are not.
 const AT: usize = 20;

@@ -105,6 +105,8 @@ fn prompt(executor: &mut dyn Executor, slot: u32, ids: &[u32], pages: &Arc<[Page
             start,
             input: Input::Tokens(tokens.into()),
             pages: pages.clone(),
+            load: None,
+            save: None,
             role: Role::Prompt,
             want: if last { greedy() } else { Want::Nothing },
         };
@@ -130,6 +132,8 @@ fn decode(executor: &mut dyn Executor, n_gen: usize, batch: usize, depth: usize)
             start,
             input: Input::Last,
             pages: pages.clone(),
+            load: None,
+            save: None,
             role: Role::Generated,
             want: want.clone(),
         });

@@ -68,7 +68,7 @@ pub(super) fn run(model: &Model, shape: Shape, device: &DeviceArgs, json: bool) 
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Needed { n_ctx, sequences, weights, kv_cache, activations, reserve, .. } = self.memory;
+        let Needed { n_ctx, sequences, weights, kv_cache, state, activations, reserve, .. } = self.memory;
         let line = |f: &mut fmt::Formatter<'_>, label: &str, n: u64| {
             writeln!(f, "{label:<14} {n:>15} bytes {:>10}", Bytes(n).to_string())
         };
@@ -77,6 +77,9 @@ impl fmt::Display for Plan {
         writeln!(f, "{:<14} {each} of {n_ctx} tokens", "context")?;
         line(f, "weights", weights)?;
         line(f, "KV cache", kv_cache)?;
+        if state > 0 {
+            line(f, "state", state)?;
+        }
         line(f, "activations", activations)?;
         if reserve > 0 {
             line(f, "kept free", reserve)?;
@@ -108,6 +111,7 @@ mod tests {
             sequences: 4,
             weights: 5_000_000_000,
             kv_cache: 4 << 30,
+            state: 0,
             activations: 700_000_000,
             total: 5_700_000_000 + (4 << 30),
             reserve: 352 << 20,

@@ -31,7 +31,7 @@ pub(super) fn tell(args: &Args, app: &App, address: SocketAddr) {
         return;
     };
     let memory = served.worker.engine().memory();
-    let bytes = memory.weights.saturating_add(memory.kv_cache).saturating_add(memory.activations);
+    let bytes = memory.total();
     let ready = Ready {
         worker_id: worker_id.clone(),
         model_ref: args.model.model.to_string(),

@@ -8,17 +8,30 @@ use super::{Keys, N_CONTEXT, N_LAYER};
 use crate::architecture::{Attention, Temperature};
 use crate::error::ModelError;
 
-const N_HEAD: RangeInclusive<usize> = 1..=4096;
-const HEAD_DIM: RangeInclusive<usize> = 1..=4096;
+pub(super) const N_HEAD: RangeInclusive<usize> = 1..=4096;
+pub(super) const HEAD_DIM: RangeInclusive<usize> = 1..=4096;
 
 impl Keys<'_> {
+    /// Key and value heads, by default as many as there are query heads.
+    ///
+    /// # Errors
+    /// Out of range, or a list.
+    pub fn n_kv_head(&self) -> Result<usize, ModelError> {
+        let n_head = self.size("attention.head_count", N_HEAD, None)?;
+        self.size("attention.head_count_kv", N_HEAD, Some(n_head))
+    }
+
     /// Heads and their size; no window and no sinks.
     ///
     /// # Errors
     /// Counts absent or out of range, heads that do not share key heads evenly, keys and values of different sizes.
-    pub fn attention(&self, n_layer: usize, n_embd: usize) -> Result<Attention, ModelError> {
+    pub fn attention(
+        &self,
+        n_layer: usize,
+        n_embd: usize,
+        n_kv_head: usize,
+    ) -> Result<Attention, ModelError> {
         let n_head = self.size("attention.head_count", N_HEAD, None)?;
-        let n_kv_head = self.size("attention.head_count_kv", N_HEAD, Some(n_head))?;
         if !n_head.is_multiple_of(n_kv_head) {
             let expected = format!("a divisor of head_count = {n_head}");
             return Err(self.wrong("attention.head_count_kv", expected, n_kv_head));
@@ -46,6 +59,7 @@ impl Keys<'_> {
             score_cap: None,
             qk_norm: None,
             temperature: None,
+            gated: false,
         })
     }
 

@@ -4,6 +4,7 @@
 
 mod attention;
 mod feed_forward;
+mod mixers;
 mod rope;
 
 use std::fmt::Display;
@@ -13,7 +14,7 @@ use gguf::Gguf;
 
 use super::Family;
 use crate::architecture::{
-    Activation, Architecture, FeedForward, FeedForwardKind, Norm, NormKind, Pairing, Scales,
+    Activation, Architecture, FeedForward, FeedForwardKind, Mixer, Norm, NormKind, Pairing, Scales,
 };
 use crate::error::ModelError;
 
@@ -87,8 +88,16 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// Any key absent without a default, of another type, or out of range.
     pub fn gated_decoder(&self, pairing: Pairing) -> Result<Architecture, ModelError> {
+        self.decoder(pairing, self.n_kv_head()?)
+    }
+
+    /// The same with so many key heads in every layer that has attention.
+    ///
+    /// # Errors
+    /// As [`Keys::gated_decoder`].
+    pub fn decoder(&self, pairing: Pairing, n_kv_head: usize) -> Result<Architecture, ModelError> {
         let (n_layer, n_embd, n_ctx_train) = self.sizes()?;
-        let attention = self.attention(n_layer, n_embd)?;
+        let attention = self.attention(n_layer, n_embd, n_kv_head)?;
         Ok(Architecture {
             family: self.family.name,
             n_layer,
@@ -98,6 +107,7 @@ impl<'a> Keys<'a> {
             norm: self.norm(NormKind::Rms)?,
             has_post_norms: self.has_post_norms(),
             position: self.rope(pairing, attention.head_dim, n_layer)?,
+            mixers: vec![Mixer::Attention; n_layer],
             attention,
             feed_forward: FeedForward {
                 kind: FeedForwardKind::Gated,

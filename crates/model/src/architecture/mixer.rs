@@ -1,0 +1,81 @@
+//! What mixes a token with those before it, by layer: attention over the KV cache, or a recurrence whose state has a fixed size.
+
+/// A layer's mixer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mixer {
+    /// [`super::Attention`].
+    Attention,
+    /// A short convolution between two gates (LFM2, arXiv 2511.23404).
+    ShortConv(Conv),
+    /// The gated delta rule (Yang et al., arXiv 2412.06464) after a short convolution.
+    DeltaRule(DeltaRule),
+}
+
+/// A causal convolution of each channel with its own taps (depthwise): `y[t] = sum_i taps[i] * x[t - (n_tap - 1) + i]`, inputs before
+/// the sequence being 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv {
+    /// Taps of a channel, at least 2; the last meets the newest input.
+    pub n_tap: usize,
+    /// Channels.
+    pub n_channel: usize,
+}
+
+impl Conv {
+    /// Values of the state: the last `n_tap - 1` inputs, oldest first, `[n_tap - 1, n_channel]`.
+    #[must_use]
+    pub fn n_state(&self) -> usize {
+        (self.n_tap - 1) * self.n_channel
+    }
+}
+
+/// Sizes of a gated delta rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeltaRule {
+    /// Heads of queries, and as many of keys; divides `n_v_head`. Value head `h` uses the query and the key of head `h % n_k_head`.
+    pub n_k_head: usize,
+    /// Heads of values, each with a state matrix of its own.
+    pub n_v_head: usize,
+    /// Values in a head of queries, keys and values alike.
+    pub head_dim: usize,
+    /// Of queries, keys and values, in this order; its taps.
+    pub n_tap: usize,
+}
+
+impl DeltaRule {
+    /// Values in a row of queries, and in one of keys.
+    #[must_use]
+    pub fn n_k(&self) -> usize {
+        self.n_k_head * self.head_dim
+    }
+
+    /// Values in a row of values.
+    #[must_use]
+    pub fn n_v(&self) -> usize {
+        self.n_v_head * self.head_dim
+    }
+
+    /// The convolution of queries, keys and values.
+    #[must_use]
+    pub fn conv(&self) -> Conv {
+        Conv { n_tap: self.n_tap, n_channel: 2 * self.n_k() + self.n_v() }
+    }
+
+    /// Values of all heads' state matrices, `[n_v_head, head_dim of keys, head_dim of values]`.
+    #[must_use]
+    pub fn n_matrix(&self) -> usize {
+        self.n_v() * self.head_dim
+    }
+}
+
+impl Mixer {
+    /// Values of a sequence's state in such a layer, in float32: the convolution's inputs, then the matrices.
+    #[must_use]
+    pub fn n_state(&self) -> usize {
+        match self {
+            Mixer::Attention => 0,
+            Mixer::ShortConv(conv) => conv.n_state(),
+            Mixer::DeltaRule(rule) => rule.conv().n_state() + rule.n_matrix(),
+        }
+    }
+}

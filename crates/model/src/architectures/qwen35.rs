@@ -1,0 +1,32 @@
+//! Qwen3.5 and 3.6: a gated delta rule in most layers, gated attention with normalised queries and keys in the others.
+//!
+//! The norms' weights in these files already hold `1 + w`, all but those of the delta rule. Sources: arXiv 2412.06464 (gated delta rule),
+//! arXiv 2505.06708 (gated attention).
+
+use super::{Family, Keys, Norms};
+use crate::architecture::{Architecture, Mixer, Pairing, Position, QkNorm};
+use crate::error::ModelError;
+
+pub(super) const FAMILY: Family = Family {
+    name: "qwen35",
+    read,
+    norms: Norms { ffn: Some("post_attention_norm"), ..Norms::BEFORE },
+    biases: &[],
+};
+
+fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
+    let mut architecture = keys.gated_decoder(Pairing::HalfSplit)?;
+    if let Position::Rope(ropes) = &architecture.position {
+        keys.check_sections(ropes.kinds[0].n_rot)?;
+    }
+    let rule = keys.delta_rule()?;
+    let recurrent = keys.recurrent_layers(architecture.n_layer)?;
+    for (mixer, is_recurrent) in architecture.mixers.iter_mut().zip(recurrent) {
+        if is_recurrent {
+            *mixer = Mixer::DeltaRule(rule);
+        }
+    }
+    architecture.attention.qk_norm = Some(QkNorm::Head);
+    architecture.attention.gated = true;
+    Ok(architecture)
+}

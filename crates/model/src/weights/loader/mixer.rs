@@ -1,0 +1,81 @@
+//! Finds the tensors of a layer's mixer.
+
+use super::{Loader, part};
+use crate::architecture::{Conv, DeltaRule, Mixer, QkNorm};
+use crate::error::ModelError;
+use crate::weights::{AttentionWeights, DeltaRuleWeights, MixerWeights, ShortConvWeights};
+
+impl Loader<'_> {
+    pub(super) fn mixer(&self, n: usize) -> Result<MixerWeights, ModelError> {
+        Ok(match self.arch.mixers[n] {
+            Mixer::Attention => MixerWeights::Attention(self.attention(n)?),
+            Mixer::ShortConv(conv) => MixerWeights::ShortConv(self.short_conv(n, conv)?),
+            Mixer::DeltaRule(rule) => MixerWeights::DeltaRule(self.delta_rule(n, rule)?),
+        })
+    }
+
+    fn attention(&self, n: usize) -> Result<AttentionWeights, ModelError> {
+        let (n_embd, attn) = (self.arch.n_embd, &self.arch.attention);
+        let name = |part: &str| format!("blk.{n}.{part}");
+        let (n_q, n_kv, n_q_row) = (attn.n_q(), attn.n_kv(), attn.n_q_row());
+        let [q, k, v] = if self.gguf.tensor(&name("attn_qkv.weight")).is_some() {
+            let fused = self.layer_linear(n, "attn_qkv", [n_q_row + 2 * n_kv, n_embd])?;
+            let (of_k, of_v) = (n_q_row..n_q_row + n_kv, n_q_row + n_kv..n_q_row + 2 * n_kv);
+            [part(&fused, 0..n_q_row)?, part(&fused, of_k)?, part(&fused, of_v)?]
+        } else {
+            [
+                self.layer_linear(n, "attn_q", [n_q_row, n_embd])?,
+                self.layer_linear(n, "attn_k", [n_kv, n_embd])?,
+                self.layer_linear(n, "attn_v", [n_kv, n_embd])?,
+            ]
+        };
+        let sinks = match attn.sinks {
+            true => Some(self.required(&name("attn_sinks.weight"), attn.n_head)?),
+            false => None,
+        };
+        let lengths = attn.qk_norm.map(|kind| match kind {
+            QkNorm::Head => [attn.head_dim; 2],
+            QkNorm::Row => [n_q, n_kv],
+        });
+        let qk_norm = match lengths {
+            Some([of_q, of_k]) => Some([
+                self.required(&name("attn_q_norm.weight"), of_q)?,
+                self.required(&name("attn_k_norm.weight"), of_k)?,
+            ]),
+            None => None,
+        };
+        let output = self.layer_linear(n, "attn_output", [n_embd, n_q])?;
+        Ok(AttentionWeights { q, k, v, sinks, qk_norm, output })
+    }
+
+    fn short_conv(&self, n: usize, conv: Conv) -> Result<ShortConvWeights, ModelError> {
+        let n_embd = self.arch.n_embd;
+        Ok(ShortConvWeights {
+            input: self.layer_linear(n, "shortconv.in_proj", [3 * n_embd, n_embd])?,
+            taps: self.taps(&format!("blk.{n}.shortconv.conv.weight"), conv)?,
+            output: self.layer_linear(n, "shortconv.out_proj", [n_embd, n_embd])?,
+        })
+    }
+
+    fn delta_rule(&self, n: usize, rule: DeltaRule) -> Result<DeltaRuleWeights, ModelError> {
+        let n_embd = self.arch.n_embd;
+        let (n_v, n_v_head) = (rule.n_v(), rule.n_v_head);
+        let name = |part: &str| format!("blk.{n}.{part}");
+        Ok(DeltaRuleWeights {
+            qkv: self.layer_linear(n, "attn_qkv", [2 * rule.n_k() + n_v, n_embd])?,
+            gate: self.layer_linear(n, "attn_gate", [n_v, n_embd])?,
+            alpha: self.layer_linear(n, "ssm_alpha", [n_v_head, n_embd])?,
+            beta: self.layer_linear(n, "ssm_beta", [n_v_head, n_embd])?,
+            taps: self.taps(&name("ssm_conv1d.weight"), rule.conv())?,
+            a: self.required(&name("ssm_a"), n_v_head)?,
+            dt: self.required(&name("ssm_dt.bias"), n_v_head)?,
+            norm: self.required(&name("ssm_norm.weight"), rule.head_dim)?,
+            output: self.layer_linear(n, "ssm_out", [n_embd, n_v])?,
+        })
+    }
+
+    /// A convolution's taps, `[n_channel, n_tap]`.
+    fn taps(&self, name: &str, conv: Conv) -> Result<Vec<f32>, ModelError> {
+        self.table(name, [conv.n_channel, conv.n_tap])
+    }
+}

@@ -1,0 +1,86 @@
+//! The tensors of a layer's mixer. Shapes are those of [`crate::architecture::Mixer`]'s variants.
+
+use super::Linear;
+
+/// The tensors of a layer's mixer.
+#[derive(Clone, Debug)]
+pub enum MixerWeights {
+    /// Of [`Mixer::Attention`](crate::architecture::Mixer::Attention).
+    Attention(AttentionWeights),
+    /// Of [`Mixer::ShortConv`](crate::architecture::Mixer::ShortConv).
+    ShortConv(ShortConvWeights),
+    /// Of [`Mixer::DeltaRule`](crate::architecture::Mixer::DeltaRule).
+    DeltaRule(DeltaRuleWeights),
+}
+
+/// An attention's tensors.
+#[derive(Clone, Debug)]
+pub struct AttentionWeights {
+    /// `[n_head * head_dim, n_embd]`; where attention is gated `[n_head * 2 * head_dim, n_embd]`, in each head the query's rows and then the
+    /// gate's.
+    pub q: Linear,
+    /// `[n_kv_head * head_dim, n_embd]`.
+    pub k: Linear,
+    /// `[n_kv_head * head_dim, n_embd]`.
+    pub v: Linear,
+    /// `[n_head]`: one more logit a head, where the architecture has sinks.
+    pub sinks: Option<Vec<f32>>,
+    /// Of queries and of keys: `[head_dim]` each, or `[n_head * head_dim]` and `[n_kv_head * head_dim]` for a norm of whole rows.
+    pub qk_norm: Option<[Vec<f32>; 2]>,
+    /// `[n_embd, n_head * head_dim]`.
+    pub output: Linear,
+}
+
+/// A short convolution's tensors.
+#[derive(Clone, Debug)]
+pub struct ShortConvWeights {
+    /// `[3 * n_embd, n_embd]`: the gate of the inputs, the gate of the outputs, the inputs.
+    pub input: Linear,
+    /// `[n_embd, n_tap]`.
+    pub taps: Vec<f32>,
+    /// `[n_embd, n_embd]`.
+    pub output: Linear,
+}
+
+/// A gated delta rule's tensors.
+#[derive(Clone, Debug)]
+pub struct DeltaRuleWeights {
+    /// `[2 * n_k + n_v, n_embd]`: queries, keys, values.
+    pub qkv: Linear,
+    /// `[n_v, n_embd]`.
+    pub gate: Linear,
+    /// `[n_v_head, n_embd]`: how much the state forgets.
+    pub alpha: Linear,
+    /// `[n_v_head, n_embd]`: how much of a value is written.
+    pub beta: Linear,
+    /// `[2 * n_k + n_v, n_tap]`.
+    pub taps: Vec<f32>,
+    /// `[n_v_head]`: the rate of forgetting, negative.
+    pub a: Vec<f32>,
+    /// `[n_v_head]`: added to `alpha`.
+    pub dt: Vec<f32>,
+    /// `[head_dim]`: a norm of each head of the output.
+    pub norm: Vec<f32>,
+    /// `[n_embd, n_v]`.
+    pub output: Linear,
+}
+
+impl MixerWeights {
+    /// Every linear map and every vector.
+    #[must_use]
+    pub fn parts(&self) -> (Vec<&Linear>, Vec<&[f32]>) {
+        match self {
+            MixerWeights::Attention(AttentionWeights { q, k, v, sinks, qk_norm, output }) => {
+                let norms = qk_norm.iter().flatten();
+                (vec![q, k, v, output], sinks.iter().chain(norms).map(Vec::as_slice).collect())
+            }
+            MixerWeights::ShortConv(ShortConvWeights { input, taps, output }) => {
+                (vec![input, output], vec![taps])
+            }
+            MixerWeights::DeltaRule(rule) => {
+                let DeltaRuleWeights { qkv, gate, alpha, beta, taps, a, dt, norm, output } = rule;
+                (vec![qkv, gate, alpha, beta, output], vec![taps, a, dt, norm])
+            }
+        }
+    }
+}
