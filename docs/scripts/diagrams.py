@@ -321,9 +321,34 @@ def byte_table(folder):
     d.save(folder, "byte-table")
 
 
+def utf8_bytes(folder):
+    d = Drawing("The bytes of UTF-8", "One to four bytes a character: how each begins, and which bits hold the code point")
+    lead, rest = "c", "g"
+    d.head("U+0000 to U+007F: 1 byte")
+    d.row([("0xxxxxxx", 1, "b"), ("", 3, "f")], 26)
+    d.head("U+0080 to U+07FF: 2 bytes")
+    d.row([("110xxxxx", 1, lead), ("10xxxxxx", 1, rest), ("", 2, "f")], 26)
+    d.head("U+0800 to U+FFFF: 3 bytes")
+    d.row([("1110xxxx", 1, lead), ("10xxxxxx", 1, rest), ("10xxxxxx", 1, rest), ("", 1, "f")], 26)
+    d.head("U+10000 to U+10FFFF: 4 bytes")
+    d.row([("11110xxx", 1, lead)] + [("10xxxxxx", 1, rest)] * 3, 26)
+    d.note("A byte that begins with 10 continues a character; any")
+    d.note("other begins one. So at most three bytes ever wait.")
+    d.save(folder, "utf8-bytes")
+
+
+def utf8_stream(folder):
+    d = Drawing("A stream of tokens becomes text", "Three tokens: text, a broken character, its end and more; what waits and what is given away after each")
+    for token, waits, text in [("48 69 20", "–", "Hi␣"), ("f0 9f 98", "f0 9f 98", "–"), ("81 21", "–", "😁!"), ("e2 82", "e2 82", "–"), ("41", "–", "\ufffdA")]:
+        d.row([(["token", token], 1.2, "d"), (["waits", waits], 1.2, "c"), (["given away", text], 1, "b")])
+    d.note("The last two: e2 82 can only go on with 80 to bf. 41 does")
+    d.note("not, so one U+FFFD stands for both bytes.")
+    d.save(folder, "utf8-stream")
+
+
 def main():
     folder, path = sys.argv[1], sys.argv[2]
-    for draw in [layout, string_and_array, blocks_32, blocks_k, blocks_iq, blocks_ternary, tokenizer_steps, byte_table]:
+    for draw in [layout, string_and_array, blocks_32, blocks_k, blocks_iq, blocks_ternary, tokenizer_steps, byte_table, utf8_bytes, utf8_stream]:
         draw(folder)
     small_file(folder, path)
 
