@@ -6,7 +6,11 @@
 
 mod constraint;
 mod few;
+mod ids;
+#[cfg(test)]
+mod meaning_tests;
 mod names;
+mod numbers;
 mod prepare;
 mod refs;
 mod source;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::source::{has_key, n_source};
 use super::unique;
-use super::{names, refs};
+use super::{ids, names, numbers, refs};
 
 /// The largest divisor, without its factors of ten: the automaton has as many states, and each multiplies with all others of a number.
 const MAX_DIVISOR: u64 = 1_000;
@@ -17,11 +17,16 @@ const MARGIN: f64 = 1e-9;
 const FORMATS: [&str; 10] =
     ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
 
+/// The characters that may follow a backslash in a string. Without `u`, which would let a property's name be written in a way that the
+/// library does not take for it, each text is written in one way. Control characters other than these five cannot be written then.
+pub(super) const ESCAPES: &str = "bfnrt\"\\";
+
 /// Keywords whose values are no schemas.
-const DATA: [&str; 6] = ["const", "enum", "default", "examples", "example", "x-guidance"];
+pub(super) const DATA: [&str; 6] = ["const", "enum", "default", "examples", "example", "x-guidance"];
 
 /// Keywords whose values have schemas by name.
-const NAMED: [&str; 5] = ["$defs", "definitions", "dependentSchemas", "patternProperties", "properties"];
+pub(super) const NAMED: [&str; 5] =
+    ["$defs", "definitions", "dependentSchemas", "patternProperties", "properties"];
 
 /// Keywords with a count, which may be written as a float.
 const COUNTS: [&str; 6] =
@@ -29,13 +34,16 @@ const COUNTS: [&str; 6] =
 
 /// Rewrites a schema in place, all but `uniqueItems`, which no grammar can say. The error says what cannot be enforced.
 pub(super) fn prepare(schema: &mut Value) -> Result<(), String> {
+    ids::resolve(schema)?;
     refs::resolve(schema)?;
     if has_key(schema, "propertyNames") {
         names::rewrite(schema)?;
     }
     bound_unique(schema)?;
     let mut bounds = Vec::new();
-    each(schema, &mut |node| divisor(node))?;
+    each(schema, &mut |node| {
+        divisor(node).and_then(|()| numbers::rounded(node)).and_then(|()| characters(node))
+    })?;
     divisors_together(schema)?;
     each(schema, &mut |node| {
         annotations(node);
@@ -83,12 +91,29 @@ fn annotations(node: &mut Map<String, Value>) {
     });
     for key in COUNTS {
         let Some(value) = node.get_mut(key) else { continue };
-        if let Some(float) = value.as_f64().filter(|f| value.is_f64() && f.fract() == 0.0) {
-            // Up to here each integer is a float.
-            if (0.0..=9_007_199_254_740_992.0).contains(&float) {
-                *value = Value::from(float as u64);
-            }
+        if let Some(float) = value.as_f64().filter(|f| value.is_f64() && f.fract() == 0.0)
+            && (0.0..=numbers::MAX_EXACT as f64).contains(&float)
+        {
+            *value = Value::from(float as u64);
         }
+    }
+}
+
+/// Refuses texts with characters that strings cannot have, see [`ESCAPES`].
+fn characters(node: &Map<String, Value>) -> Result<(), String> {
+    fn is_free(value: &Value) -> bool {
+        let text_is_free =
+            |text: &str| !text.chars().any(|c| c.is_ascii_control() && !"\u{8}\u{c}\n\r\t".contains(c));
+        match value {
+            Value::String(text) => text_is_free(text),
+            Value::Array(items) => items.iter().all(is_free),
+            Value::Object(entries) => entries.iter().all(|(key, value)| text_is_free(key) && is_free(value)),
+            _ => true,
+        }
+    }
+    match ["const", "enum"].into_iter().find(|&key| node.get(key).is_some_and(|value| !is_free(value))) {
+        Some(key) => Err(format!("{key} with a control character that only \\u can write")),
+        None => Ok(()),
     }
 }
 

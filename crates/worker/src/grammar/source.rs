@@ -3,7 +3,7 @@
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Value, json};
 
-use super::prepare::{each, prepare};
+use super::prepare::{ESCAPES, each, prepare};
 use super::unique::Places;
 use crate::{Format, WorkerError};
 
@@ -114,6 +114,7 @@ impl Source {
                 node.shift_remove("uniqueItems");
                 Ok(())
             })?;
+            schema[OPTIONS]["json_allowed_escapes"] = ESCAPES.into();
         }
         Ok((TopLevelGrammar { grammars, max_tokens: None }, places))
     }

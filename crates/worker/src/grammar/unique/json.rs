@@ -28,11 +28,11 @@ struct Frame {
     after_comma: bool,
     /// Keys and values so far, if they are needed: the frame is part of an item.
     kept: Option<Vec<(Arc<str>, Arc<str>)>>,
-    /// The items so far, if they must differ.
+    /// An array's items or an object's keys so far, if they must differ.
     seen: Option<Seen>,
 }
 
-/// Items of an array.
+/// Items of an array, or keys of an object.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     /// All that an item can be, if they are few.
@@ -61,6 +61,14 @@ pub(super) type Shape = (usize, Option<(usize, bool, bool)>, Option<Vec<u8>>);
 impl Seen {
     pub(super) fn has(&self, item: &str) -> bool {
         self.settled.contains(item) || self.fresh.iter().any(|fresh| **fresh == *item)
+    }
+
+    fn add(&mut self, item: Arc<str>) -> Result<(), Repeated> {
+        if self.has(&item) {
+            return Err(Repeated);
+        }
+        self.fresh.push(item);
+        Ok(())
     }
 
     /// Items that start with this text and are longer.
@@ -140,8 +148,8 @@ impl Json {
                 (key.map_or_else(At::default, |key| places.property(&above.at, &key)), above.keeps())
             }
         };
-        let seen = (is_array && places.is_unique(&at)).then(|| Seen {
-            values: places.values(&at),
+        let seen = places.differ(&at, is_array).then(|| Seen {
+            values: places.values(&at).filter(|_| is_array),
             settled: Arc::default(),
             fresh: Vec::new(),
         });
@@ -169,9 +177,10 @@ impl Json {
         };
         let text = raw.and_then(|raw| text(&raw));
         match self.frames.last_mut() {
-            Some(frame) if !frame.is_array && frame.key.is_none() => {
-                frame.key = Some(text.unwrap_or_default().into());
-                Ok(())
+            Some(frame) if frame.awaits_key() => {
+                let key: Arc<str> = text.unwrap_or_default().into();
+                frame.key = Some(Arc::clone(&key));
+                frame.seen.as_mut().map_or(Ok(()), |seen| seen.add(key))
             }
             _ => self.value(text),
         }
@@ -186,13 +195,10 @@ impl Json {
         frame.n += 1;
         frame.after_comma = false;
         let key = frame.key.take().unwrap_or_default();
-        let Some(text) = text.filter(|_| frame.kept.is_some() || frame.seen.is_some()) else { return Ok(()) };
+        let Some(text) = text.filter(|_| frame.keeps()) else { return Ok(()) };
         let text: Arc<str> = text.into();
-        if let Some(seen) = &mut frame.seen {
-            if seen.has(&text) {
-                return Err(Repeated);
-            }
-            seen.fresh.push(Arc::clone(&text));
+        if let Some(seen) = frame.seen.as_mut().filter(|_| frame.is_array) {
+            seen.add(Arc::clone(&text))?;
         }
         if let Some(kept) = &mut frame.kept {
             kept.push((key, text));
@@ -200,7 +206,7 @@ impl Json {
         Ok(())
     }
 
-    /// Is an array open whose items must differ?
+    /// Is an array open whose items must differ, or an object whose keys must?
     pub(super) fn is_in_unique(&self) -> bool {
         self.frames.iter().any(|frame| frame.seen.is_some())
     }
@@ -212,8 +218,8 @@ impl Json {
     /// The items that a string in the writing must differ from, and its text so far.
     pub(super) fn text_item(&self) -> Option<(&Seen, String)> {
         let Scalar::Text { raw: Some(raw), after_backslash: false } = &self.scalar else { return None };
-        let seen = self.frames.last()?.seen.as_ref()?;
-        Some((seen, unfinished(raw)?))
+        let frame = self.frames.last().filter(|frame| frame.is_array || frame.awaits_key())?;
+        Some((frame.seen.as_ref()?, unfinished(raw)?))
     }
 
     /// Is every item that could still come of this one already there? Known only where an item can be one of few.
@@ -264,7 +270,7 @@ impl Json {
             Scalar::Bare(raw) => Some(bare(raw)),
         };
         for frame in self.frames.iter().rev() {
-            if let (Some(seen), Some(item)) = (&frame.seen, &open)
+            if let (true, Some(seen), Some(item)) = (frame.is_array, &frame.seen, &open)
                 && seen.has(item)
             {
                 return true;
@@ -282,7 +288,7 @@ impl Json {
 impl Frame {
     /// Are the values in it needed?
     fn keeps(&self) -> bool {
-        self.kept.is_some() || self.seen.is_some()
+        self.kept.is_some() || (self.is_array && self.seen.is_some())
     }
 
     fn awaits_key(&self) -> bool {

@@ -18,7 +18,7 @@ pub(super) type At = Arc<[usize]>;
 #[derive(Debug)]
 pub(in crate::grammar) struct Places {
     parts: Vec<Part>,
-    /// Can an array of different items be reached from this part?
+    /// Can an array of different items, or an object of counted keys, be reached from this part?
     is_live: Vec<bool>,
     root: At,
     /// Do other texts come before or around the schemas' values?
@@ -27,8 +27,10 @@ pub(in crate::grammar) struct Places {
 
 #[derive(Debug, Default)]
 struct Part {
-    /// Must items differ?
+    /// Must an array's items differ?
     unique: bool,
+    /// Must an object's keys differ, since they are counted?
+    counted: bool,
     /// All that an item of such an array can be, if they are few.
     values: Option<Arc<BTreeSet<String>>>,
     /// What holds in the same place.
@@ -49,7 +51,7 @@ struct Builder<'a> {
 }
 
 impl Places {
-    /// Of an answer by one of these schemas, which may come after other texts or as a call's arguments if it is wrapped. `None` if no items
+    /// Of an answer by one of these schemas, which may come after other texts or as a call's arguments if it is wrapped. `None` if nothing
     /// must differ.
     pub(in crate::grammar) fn of(schemas: &[&Value], is_wrapped: bool) -> Option<Places> {
         let mut parts = Vec::new();
@@ -66,7 +68,7 @@ impl Places {
             roots.push(parts.len());
             parts.push(Part { named, ..Part::default() });
         }
-        if !parts.iter().any(|part| part.unique) {
+        if !parts.iter().any(Part::is_wanted) {
             return None;
         }
         let mut places = Places { is_live: live(&parts), parts, root: Arc::default(), is_wrapped };
@@ -79,8 +81,9 @@ impl Places {
         Arc::clone(&self.root)
     }
 
-    pub(super) fn is_unique(&self, at: &At) -> bool {
-        at.iter().any(|&part| self.part(part).unique)
+    /// Must an array's items differ here, or an object's keys?
+    pub(super) fn differ(&self, at: &At, is_array: bool) -> bool {
+        at.iter().map(|&part| self.part(part)).any(|part| if is_array { part.unique } else { part.counted })
     }
 
     /// All that an item can be, if they are few.
@@ -125,13 +128,13 @@ impl Places {
     }
 }
 
-/// From which parts can an array of different items be reached?
+/// From which parts can one be reached where something must differ?
 fn live(parts: &[Part]) -> Vec<bool> {
     let mut above = vec![Vec::new(); parts.len()];
     for (i, part) in parts.iter().enumerate() {
         part.below().for_each(|below| above[below].push(i));
     }
-    let mut open: Vec<usize> = (0..parts.len()).filter(|&i| parts[i].unique).collect();
+    let mut open: Vec<usize> = (0..parts.len()).filter(|&i| parts[i].is_wanted()).collect();
     let mut live = vec![false; parts.len()];
     while let Some(part) = open.pop() {
         if !std::mem::replace(&mut live[part], true) {
@@ -142,6 +145,10 @@ fn live(parts: &[Part]) -> Vec<bool> {
 }
 
 impl Part {
+    fn is_wanted(&self) -> bool {
+        self.unique || self.counted
+    }
+
     fn below(&self) -> impl Iterator<Item = usize> {
         let lists = [&self.same, &self.patterns, &self.prefix];
         let lists = lists.into_iter().flatten().chain(self.named.values());
@@ -188,7 +195,9 @@ impl<'a> Builder<'a> {
             let unique = schema.get("uniqueItems") == Some(&Value::Bool(true));
             let array = schema.as_object().filter(|_| unique);
             let values = array.and_then(|array| values(self.root, array)).map(Arc::new);
-            self.parts[i] = Part { unique, values, same, named, patterns, additional, prefix, items };
+            let counted = schema.get("minProperties").and_then(Value::as_u64).is_some_and(|n| n > 1);
+            self.parts[i] =
+                Part { unique, counted, values, same, named, patterns, additional, prefix, items };
         }
         self.parts
     }
