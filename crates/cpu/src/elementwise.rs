@@ -34,6 +34,11 @@ pub(crate) fn add_scaled(pool: &Pool, x: &mut [f32], factor: f32, y: &[f32]) {
     });
 }
 
+/// `x *= factor`.
+pub(crate) fn scale(pool: &Pool, x: &mut [f32], factor: f32) {
+    pool.chunks(x, PIECE, &|_, x| x.iter_mut().for_each(|x| *x *= factor));
+}
+
 /// `x = cap * tanh(factor * x / cap)`, or `factor * x` without a cap.
 pub(crate) fn scale_and_cap(pool: &Pool, x: &mut [f32], factor: f32, cap: Option<f32>) {
     if factor == 1.0 && cap.is_none() {
@@ -76,11 +81,22 @@ pub(crate) fn normalise(norm: Norm, weights: &NormWeights, x: &[f32], out: &mut 
 
 /// `x = rms_norm(x)` of consecutive groups of as many values as `weight` has: of heads, or of whole rows.
 pub(crate) fn normalise_groups(pool: &Pool, eps: f32, weight: &[f32], rows: &mut [f32]) {
-    let n = weight.len();
+    each_group(pool, eps, weight.len(), rows, |group, scale| {
+        group.iter_mut().zip(weight).for_each(|(x, w)| *x *= scale * w);
+    });
+}
+
+/// The same of groups of `n` values, without a weight.
+pub(crate) fn normalise_plain(pool: &Pool, eps: f32, n: usize, rows: &mut [f32]) {
+    each_group(pool, eps, n, rows, |group, scale| group.iter_mut().for_each(|x| *x *= scale));
+}
+
+/// Calls `apply` with each group of `n` values and what an RMS norm multiplies it by.
+fn each_group(pool: &Pool, eps: f32, n: usize, rows: &mut [f32], apply: impl Fn(&mut [f32], f32) + Sync) {
     pool.chunks(rows, PIECE.div_ceil(n) * n, &|_, rows| {
         for group in rows.chunks_exact_mut(n) {
             let scale = 1.0 / (dot(group, group) / n as f32 + eps).sqrt();
-            group.iter_mut().zip(weight).for_each(|(x, w)| *x *= scale * w);
+            apply(group, scale);
         }
     });
 }

@@ -4,11 +4,11 @@
 //! that whole models can be checked with it.
 
 use model::KvType;
-use model::architecture::{Activation, Attention};
+use model::architecture::{Activation, Attention, Heads};
 use model::kv::{KV_BLOCK, kv_block};
 use quant::Block as _;
 
-use crate::kernels::{Kernels, KvShape, Place, Product, Queries, Rows};
+use crate::kernels::{Kernels, KvLayer, KvShape, Place, Product, Queries, Rows};
 use crate::simd::pool::Pool;
 
 /// Weight rows in a parallel piece.
@@ -18,7 +18,7 @@ const PIECE: usize = 16;
 pub struct Exact {
     shape: KvShape,
     kv_type: KvType,
-    /// `[n_layer, n_page, n_kv_head, page_size, head_dim]`.
+    /// As [`KvShape`] says.
     k: Vec<f32>,
     /// The same.
     v: Vec<f32>,
@@ -28,7 +28,8 @@ impl Exact {
     /// With an empty cache of this shape.
     #[must_use]
     pub fn new(shape: KvShape, kv_type: KvType) -> Exact {
-        Exact { shape, kv_type, k: vec![0.0; shape.len()], v: vec![0.0; shape.len()] }
+        let n = shape.len();
+        Exact { shape, kv_type, k: vec![0.0; n], v: vec![0.0; n] }
     }
 }
 
@@ -61,7 +62,7 @@ impl Kernels for Exact {
     }
 
     fn write_kv(&mut self, _: &Pool, layer: usize, places: &[Place<'_>], [k, v]: [&[f32]; 2]) {
-        let (n, head_dim) = (self.shape.n_kv_head, self.shape.head_dim);
+        let KvLayer { n_kv_head: n, head_dim, .. } = self.shape.layers[layer];
         for (r, &place) in places.iter().enumerate() {
             for head in 0..n {
                 let (from, to) = ((r * n + head) * head_dim, self.shape.row_at(layer, place, head));
@@ -77,15 +78,16 @@ impl Kernels for Exact {
     }
 
     fn attend(&mut self, pool: &Pool, attention: &Attention, queries: &Queries<'_>, out: &mut [f32]) {
-        let Attention { n_head, head_dim, scale, score_cap, .. } = *attention;
+        let Attention { scale, score_cap, .. } = *attention;
+        let Heads { n_head, n_kv_head, head_dim, window, .. } = queries.heads;
         let capped = |score: f32| score_cap.map_or(score, |cap| cap * (score / cap).tanh());
-        let (k, v, shape) = (&self.k, &self.v, self.shape);
+        let (k, v, shape) = (&self.k, &self.v, &self.shape);
         pool.chunks(out, head_dim, &|index, out| {
             let (r, head) = (index / n_head, index % n_head);
             let place = queries.places[r];
             let q = &queries.q.data[index * head_dim..][..head_dim];
-            let kv_head = head / (n_head / attention.n_kv_head);
-            let first = queries.window.map_or(0, |w| (place.position + 1).saturating_sub(w));
+            let kv_head = head / (n_head / n_kv_head);
+            let first = window.map_or(0, |w| (place.position + 1).saturating_sub(w));
             let at = |position| shape.row_at(queries.cache, Place { position, ..place }, kv_head);
             let mut scores: Vec<f32> =
                 (first..=place.position).map(|j| capped(scale * dot(q, &k[at(j)..][..head_dim]))).collect();

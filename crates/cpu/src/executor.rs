@@ -72,10 +72,10 @@ impl CpuExecutor {
         }
         let plan = options.plan(&model);
         let shape = options.kv_shape(&model);
-        if !options.kv_type.takes(shape.head_dim) {
+        if let Some(heads) = arch.kv_layers().find(|heads| !options.kv_type.takes(heads.head_dim)) {
             return Err(ExecutorError::Device(format!(
                 "a KV cache of type {}: expected heads of a multiple of 32 values, found {}",
-                options.kv_type, shape.head_dim
+                options.kv_type, heads.head_dim
             )));
         }
         // Vec's own limit; what the machine really has is for the caller to compare with the plan.
@@ -84,6 +84,7 @@ impl CpuExecutor {
         {
             return Err(ExecutorError::InsufficientMemory { device: "cpu".to_owned(), needed, free });
         }
+        let (page_size, n_page) = (shape.page_size, shape.n_page);
         let kernels: Box<dyn Kernels> = if options.exact {
             Box::new(Exact::new(shape, options.kv_type))
         } else {
@@ -98,8 +99,8 @@ impl CpuExecutor {
             Position::Learned => Vec::new(),
         };
         let limits = Limits {
-            page_size: shape.page_size,
-            n_page: shape.n_page,
+            page_size,
+            n_page,
             n_slot: options.n_slot,
             n_row: options.n_row,
             n_ctx,

@@ -2,16 +2,17 @@
 //!
 //! Rows are ordered prompts first, then generated rows, so that each kind is one contiguous block. `x` is the residual stream.
 
-use model::architecture::{Position, Temperature};
+use model::architecture::{Heads, Position, Temperature};
 use model::rope::RopeTable;
 use model::stage::Stage;
-use model::weights::{Ffn, Layer, Linear, NormWeights};
+use model::weights::{AttentionWeights, Ffn, Layer, Linear, NormWeights};
 use model::{Matrix, Model};
 
-use crate::elementwise::{Turns, add_bias, add_scaled, normalise, normalise_groups, scale_and_cap};
+use crate::elementwise::{Turns, add_bias, add_scaled, normalise, normalise_groups, scale, scale_and_cap};
 use crate::experts;
 use crate::kernels::{Kernels, Place, Product, Rows};
 use crate::mixers::{Before, MixerBuffers};
+use crate::per_layer::PerLayerBuffers;
 use crate::recurrence::Run;
 use crate::simd::pool::Pool;
 use crate::state::States;
@@ -39,6 +40,7 @@ pub(crate) struct Buffers {
     out: Buffer,
     hidden: Buffer,
     up: Buffer,
+    per_layer: PerLayerBuffers,
 }
 
 /// Memory for as many values as were ever asked for.
@@ -72,11 +74,14 @@ impl Forward<'_> {
     pub(crate) fn layers(&mut self, buffers: &mut Buffers, step: &StepRows<'_>, observe: Observer<'_>) {
         let model = self.model;
         let (arch, n_row) = (&model.architecture, step.tokens.len());
-        let Buffers { x, normed, mixer, out, hidden, up } = buffers;
+        let Buffers { x, normed, mixer, out, hidden, up, per_layer } = buffers;
         let (x, normed) = (x.get(n_row * arch.n_embd), normed.get(n_row * arch.n_embd));
         let out = out.get(x.len());
         let turns: Vec<Turns> = self.ropes.iter().map(|rope| Turns::new(rope, step.places)).collect();
         self.embed(step, x);
+        if let Some(weights) = &model.weights.per_layer {
+            self.per_layer_inputs(weights, (step, x), per_layer);
+        }
         observe(Stage::Embed, 0, x);
         for (n, layer) in model.weights.layers.iter().enumerate() {
             let rows = self.normed(layer.attn_norm.as_ref(), (x, &mut *normed), step.n_prompt);
@@ -87,6 +92,14 @@ impl Forward<'_> {
             let rows = self.normed(layer.ffn_norm.as_ref(), (x, &mut *normed), step.n_prompt);
             self.feed_forward(layer, (rows, out), [hidden, up], &mut |h| observe(Stage::FfnIn, n, h));
             self.add(layer.ffn_post_norm.as_ref(), (x, &mut *out), normed);
+            if let Some(weights) = &layer.per_layer {
+                let rows = Rows { data: x, n_cols: arch.n_embd, n_prompt: step.n_prompt };
+                self.per_layer((n, weights), (rows, &mut *out), per_layer);
+                self.add(Some(&weights.norm), (x, &mut *out), normed);
+            }
+            if let Some(factor) = layer.scale {
+                scale(self.pool, x, factor);
+            }
             observe(Stage::FfnOut, n, x);
         }
     }
@@ -128,24 +141,26 @@ impl Forward<'_> {
         }
     }
 
-    /// Normalises, turns and scales queries and keys.
+    /// Normalises, turns and scales a layer's queries, and its keys where it has its own.
     pub(crate) fn place(
         &self,
-        n: usize,
-        qk_norm: Option<&[Vec<f32>; 2]>,
+        (n, heads, weights): (usize, Heads, &AttentionWeights),
         (places, turns): (&[Place<'_>], &[Turns]),
         [q, k]: [&mut [f32]; 2],
     ) {
         let arch = &self.model.architecture;
-        if let Some([of_q, of_k]) = qk_norm {
-            normalise_groups(self.pool, arch.norm.eps, of_q, q);
-            normalise_groups(self.pool, arch.norm.eps, of_k, k);
+        for (norm, rows) in [(&weights.q_norm, &mut *q), (&weights.k_norm, &mut *k)] {
+            if let Some(norm) = norm {
+                normalise_groups(self.pool, arch.norm.eps, norm, rows);
+            }
         }
         if let Position::Rope(ropes) = &arch.position
             && let Some(kind) = ropes.layers[n]
         {
-            for rows in [&mut *q, k] {
-                turns[kind].apply(self.pool, ropes.kinds[kind].pairing, arch.attention.head_dim, rows);
+            let pairing = ropes.kinds[kind].pairing;
+            turns[kind].apply(self.pool, pairing, heads.head_dim, q);
+            if heads.keeps() {
+                turns[kind].apply(self.pool, pairing, heads.head_dim, k);
             }
         }
         if let Some(temperature) = arch.attention.temperature {
@@ -156,20 +171,15 @@ impl Forward<'_> {
     fn embed(&self, step: &StepRows<'_>, x: &mut [f32]) {
         let weights = &self.model.weights;
         let n_embd = self.model.architecture.n_embd;
-        let read = |table: &Matrix, at: usize, out: &mut [f32]| {
-            if table.format.dequantize(table.row_range(at..at + 1), out).is_err() {
-                unreachable!("a matrix row is a whole number of blocks");
-            }
-        };
         let scale = self.model.architecture.scales.embedding;
         let mut learned = vec![0.0; n_embd];
         for ((x, &token), place) in x.chunks_exact_mut(n_embd).zip(step.tokens).zip(step.places) {
-            read(&weights.token_embd, token as usize, x);
+            read_row(&weights.token_embd, token as usize, x);
             if scale != 1.0 {
                 x.iter_mut().for_each(|x| *x *= scale);
             }
             if let Some(table) = &weights.position_embd {
-                read(table, place.position, &mut learned);
+                read_row(table, place.position, &mut learned);
                 x.iter_mut().zip(&learned).for_each(|(x, p)| *x += p);
             }
         }
@@ -231,6 +241,13 @@ impl Forward<'_> {
         for (linear, out) in linears.iter().zip(outs) {
             add_bias(self.pool, linear, out);
         }
+    }
+}
+
+/// A row of a table of embeddings.
+pub(crate) fn read_row(table: &Matrix, at: usize, out: &mut [f32]) {
+    if table.format.dequantize(table.row_range(at..at + 1), out).is_err() {
+        unreachable!("a matrix row is a whole number of blocks");
     }
 }
 

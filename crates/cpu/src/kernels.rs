@@ -6,7 +6,7 @@
 
 use device::batch::PageId;
 use model::Matrix;
-use model::architecture::{Activation, Attention};
+use model::architecture::{Activation, Attention, Heads};
 
 use crate::simd::pool::Pool;
 
@@ -56,21 +56,28 @@ pub struct Queries<'a> {
     pub places: &'a [Place<'a>],
     /// Which of the cache's layers holds the keys and values.
     pub cache: usize,
-    /// How many of the latest positions a row sees; `None` for all.
-    pub window: Option<usize>,
+    /// The layer's heads and window.
+    pub heads: Heads,
     /// `[n_head]`, where the model has them.
     pub sinks: Option<&'a [f32]>,
 }
 
-/// The sizes of the KV cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The sizes of the KV cache. A head's rows of a page are consecutive: a layer is `[n_page, n_kv_head, page_size, head_dim]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvShape {
-    /// Layers that have attention.
-    pub n_layer: usize,
     /// Pages in each layer.
     pub n_page: usize,
     /// Positions in a page.
     pub page_size: usize,
+    /// The layers that keep keys and values.
+    pub layers: Vec<KvLayer>,
+}
+
+/// A layer of the KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvLayer {
+    /// Values of the layers before it.
+    pub start: usize,
     /// Key and value heads.
     pub n_kv_head: usize,
     /// Values in a head.
@@ -78,11 +85,23 @@ pub struct KvShape {
 }
 
 impl KvShape {
-    /// Values of the keys, and as many of the values. A head's rows of a page are consecutive:
-    /// `[n_layer, n_page, n_kv_head, page_size, head_dim]`.
+    /// Pages for layers with these heads; sizes saturate.
+    #[must_use]
+    pub fn new([n_page, page_size]: [usize; 2], heads: impl Iterator<Item = Heads>) -> KvShape {
+        let mut shape = KvShape { n_page, page_size, layers: Vec::new() };
+        for Heads { n_kv_head, head_dim, .. } in heads {
+            shape.layers.push(KvLayer { start: shape.len(), n_kv_head, head_dim });
+        }
+        shape
+    }
+
+    /// Values of the keys, and as many of the values; saturating.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.n_layer * self.n_page * self.n_kv_head * self.page_size * self.head_dim
+        self.layers.last().map_or(0, |last| {
+            let sizes = [self.n_page, self.page_size, last.n_kv_head, last.head_dim];
+            sizes.iter().fold(1, |product: usize, &n| product.saturating_mul(n)).saturating_add(last.start)
+        })
     }
 
     /// Whether the cache holds nothing.
@@ -94,14 +113,15 @@ impl KvShape {
     /// Where the rows of a head in a page begin: `[page_size, head_dim]`.
     #[must_use]
     pub fn page_at(&self, layer: usize, page: PageId, head: usize) -> usize {
-        ((layer * self.n_page + page as usize) * self.n_kv_head + head) * self.page_size * self.head_dim
+        let KvLayer { start, n_kv_head, head_dim } = self.layers[layer];
+        start + (page as usize * n_kv_head + head) * self.page_size * head_dim
     }
 
     /// Where the row of a head at a position begins: `[head_dim]`.
     #[must_use]
     pub fn row_at(&self, layer: usize, place: Place<'_>, head: usize) -> usize {
         let page = place.pages[place.position / self.page_size];
-        self.page_at(layer, page, head) + place.position % self.page_size * self.head_dim
+        self.page_at(layer, page, head) + place.position % self.page_size * self.layers[layer].head_dim
     }
 }
 

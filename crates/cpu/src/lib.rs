@@ -11,6 +11,7 @@ mod forward;
 pub mod kernels;
 mod mixers;
 mod options;
+mod per_layer;
 mod recurrence;
 pub mod simd;
 mod state;

@@ -1,10 +1,10 @@
 //! A layer's mixer: from the rows before it to what it adds to the residual stream.
 
-use model::architecture::{Activation, Conv, DeltaRule, Mixer};
+use model::architecture::{Activation, Conv, DeltaRule, Heads, Mixer};
 use model::stage::Stage;
 use model::weights::{AttentionWeights, DeltaRuleWeights, MixerWeights, ShortConvWeights};
 
-use crate::elementwise::Turns;
+use crate::elementwise::{Turns, normalise_plain};
 use crate::forward::{Buffer, Forward, Observer, StepRows};
 use crate::kernels::{Queries, Rows};
 use crate::recurrence::{DeltaRows, convolve, delta_rule, sigmoid};
@@ -44,8 +44,8 @@ impl Forward<'_> {
     ) {
         let model = self.model;
         match (&model.weights.layers[before.n].mixer, model.architecture.mixers[before.n]) {
-            (MixerWeights::Attention(weights), _) => {
-                self.attention(before, weights, (buffers, out), (turns, observe));
+            (MixerWeights::Attention(weights), Mixer::Attention(heads)) => {
+                self.attention(before, (weights, heads), (buffers, out), (turns, observe));
             }
             (MixerWeights::ShortConv(weights), Mixer::ShortConv(conv)) => {
                 self.short_conv(before, (weights, conv), (buffers, out), observe);
@@ -60,38 +60,46 @@ impl Forward<'_> {
     fn attention(
         &mut self,
         Before { n, x, step }: Before<'_>,
-        weights: &AttentionWeights,
+        (weights, heads): (&AttentionWeights, Heads),
         (buffers, out): (&mut MixerBuffers, &mut [f32]),
         (turns, observe): (&[Turns], Observer<'_>),
     ) {
         let arch = &self.model.architecture;
         let (attention, n_row) = (&arch.attention, x.n_row());
         let MixerBuffers { input, q, k, v, gate, mixed } = buffers;
-        let (q, a) = (q.get(n_row * attention.n_q()), mixed.get(n_row * attention.n_q()));
-        let (k, v) = (k.get(n_row * attention.n_kv()), v.get(n_row * attention.n_kv()));
+        let (q, a) = (q.get(n_row * heads.n_q()), mixed.get(n_row * heads.n_q()));
+        let (k, v) = (k.get(n_row * heads.n_kv()), v.get(n_row * heads.n_kv()));
         let gate = attention.gated.then(|| gate.get(q.len()));
-        let linears = [&weights.q, &weights.k, &weights.v];
-        match gate {
-            Some(_) => {
-                let both = input.get(2 * q.len());
-                self.linears(x, linears, [&mut *both, &mut *k, &mut *v]);
+        let q_rows = if gate.is_some() { input.get(2 * q.len()) } else { &mut *q };
+        match (&weights.k, &weights.v) {
+            (Some(of_k), Some(of_v)) => {
+                self.linears(x, [&weights.q, of_k, of_v], [q_rows, &mut *k, &mut *v]);
             }
-            None => self.linears(x, linears, [&mut *q, &mut *k, &mut *v]),
+            (Some(of_k), None) => {
+                self.linears(x, [&weights.q, of_k], [q_rows, &mut *k]);
+                v.copy_from_slice(k);
+            }
+            _ => self.linears(x, [&weights.q], [q_rows]),
         }
         let gate = gate.map(|gate| {
-            part(input.get(2 * q.len()), attention.head_dim, (&mut *q, &mut *gate));
+            part(input.get(2 * q.len()), heads.head_dim, (&mut *q, &mut *gate));
             gate
         });
-        self.place(n, weights.qk_norm.as_ref(), (step.places, turns), [&mut *q, &mut *k]);
+        self.place((n, heads, weights), (step.places, turns), [&mut *q, &mut *k]);
         let cache = arch.cache_of(n);
-        self.kernels.write_kv(self.pool, cache, step.places, [k, v]);
+        if heads.keeps() {
+            if attention.v_norm {
+                normalise_plain(self.pool, arch.norm.eps, heads.head_dim, v);
+            }
+            self.kernels.write_kv(self.pool, cache, step.places, [k, v]);
+        }
         observe(Stage::Qkv, n, q);
 
         let queries = Queries {
-            q: Rows { data: q, n_cols: attention.n_q(), n_prompt: step.n_prompt },
+            q: Rows { data: q, n_cols: heads.n_q(), n_prompt: step.n_prompt },
             places: step.places,
             cache,
-            window: attention.window[n],
+            heads,
             sinks: weights.sinks.as_deref(),
         };
         self.kernels.attend(self.pool, attention, &queries, a);

@@ -65,35 +65,28 @@ impl Options {
     pub fn kv_shape(&self, model: &Model) -> KvShape {
         let arch = &model.architecture;
         let per_slot = self.n_ctx.div_ceil(PAGE);
-        KvShape {
-            n_layer: arch.n_kv_layer(),
-            n_page: self.n_page.unwrap_or(per_slot.saturating_mul(self.n_slot)),
-            page_size: PAGE,
-            n_kv_head: arch.attention.n_kv_head,
-            head_dim: arch.attention.head_dim,
-        }
+        let n_page = self.n_page.unwrap_or(per_slot.saturating_mul(self.n_slot));
+        KvShape::new([n_page, PAGE], arch.kv_layers())
     }
 
     /// What the executor will take; saturating, so that absurd sizes read as absurd and not as small.
     #[must_use]
     pub fn plan(&self, model: &Model) -> MemoryPlan {
         let arch = &model.architecture;
-        let shape = self.kv_shape(model);
-        let kv_values = [shape.n_layer, shape.n_page, shape.page_size, shape.n_kv_head, shape.head_dim]
-            .iter()
-            .fold(2u64, |product, &n| product.saturating_mul(n as u64));
+        let kv_values = (self.kv_shape(model).len() as u64).saturating_mul(2);
         let used = match arch.feed_forward.kind {
             model::architecture::FeedForwardKind::Experts { n_used, .. } => n_used,
             _ => 1,
         };
         let of_mixer = |mixer: &Mixer| match mixer {
-            Mixer::Attention => arch.attention.n_q_row() + 2 * arch.attention.n_kv(),
+            Mixer::Attention(heads) => arch.attention.n_q_row(*heads) + 2 * heads.n_kv(),
             Mixer::ShortConv(conv) => 2 * conv.n_channel,
             Mixer::DeltaRule(rule) => rule.conv().n_channel + rule.n_v() + rule.n_v_head,
         };
         let per_row = 6 * arch.n_embd
             + 4 * arch.mixers.iter().map(of_mixer).max().unwrap_or_default()
-            + 4 * used * (arch.feed_forward.n_ff + arch.n_embd);
+            + 4 * used * (arch.feed_forward.n_ff + arch.n_embd)
+            + 2 * arch.n_layer * arch.n_per_layer.unwrap_or(0);
         let row_bytes = (per_row as u64).saturating_mul(4).saturating_mul(self.n_row as u64);
         let logits = (arch.n_vocab as u64).saturating_mul(4 * 2).saturating_mul(self.n_slot as u64);
         let n_entry = (self.n_slot as u64).saturating_add(self.n_snapshot as u64);

@@ -213,21 +213,30 @@ struct QkNormArgs {
     int32_t n_q, n_kv;
     int32_t group;          // of values that are normalised together
     float eps;
+    int32_t values;         // of Values
+    int32_t reserved;
 };
-static_assert(sizeof(QkNormArgs) == 40, "as in src/args.rs");
+static_assert(sizeof(QkNormArgs) == 48, "as in src/args.rs");
+
+// What becomes of the values: `qk_norm_heads` alone does more than leave them.
+enum Values { VALUES_LEFT, VALUES_NORMED, VALUES_OF_KEYS };
 
 // A warp a head.
 extern "C" __global__ void __launch_bounds__(THREADS) qk_norm_heads(const __grid_constant__ QkNormArgs args) {
     let_next_start();
     wait_for_previous();
     const int lane = threadIdx.x & 31, n = args.group, at = (blockIdx.y * (THREADS / 32) + (threadIdx.x >> 5)) * n;
-    if (at >= args.n_q + args.n_kv) return;
+    if (at >= args.n_q + (args.values == VALUES_NORMED ? 2 : 1) * args.n_kv) return;
     float* x = args.qkv + (size_t)blockIdx.x * (args.n_q + 2 * args.n_kv) + at;
-    const float* weight = at < args.n_q ? args.q_weight : args.k_weight;
+    const bool is_k = at >= args.n_q && at < args.n_q + args.n_kv;
+    const float* weight = at < args.n_q ? args.q_weight : is_k ? args.k_weight : nullptr;
     float sum = 0.0f;
     for (int i = lane; i < n; i += 32) sum += x[i] * x[i];
     const float scale = 1.0f / sqrtf(warp_sum(sum) / n + args.eps);
-    for (int i = lane; i < n; i += 32) x[i] *= scale * weight[i];
+    for (int i = lane; i < n; i += 32) {
+        if (is_k && args.values == VALUES_OF_KEYS) x[args.n_kv + i] = x[i] * scale;
+        x[i] *= weight ? scale * weight[i] : scale;
+    }
 }
 
 // A block for the queries of a row, and one for its keys.

@@ -3,17 +3,18 @@
 //! the residual stream.
 
 use model::KvType;
-use model::architecture::{Architecture, Position, QkNorm};
+use model::architecture::{Architecture, Heads, KvSource, Position, QkNorm};
 
-use crate::args::{AddArgs, NormArgs, PlaceArgs, QkNormArgs, ScaleArgs};
+use crate::args::{AddArgs, NormArgs, PlaceArgs, QkNormArgs, ScaleArgs, Values};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
+use crate::heads;
 use crate::kernels::Launch;
 use crate::launch::attend_rows::{self, AttendRowsArgs};
 use crate::launch::{attend, kv};
 use crate::layout::TILE;
 use crate::network::Network;
-use crate::place::{LayerPlace, NormPlace};
+use crate::place::NormPlace;
 
 /// Whether queries and keys are more than a product that is turned, the same way in all layers.
 pub(crate) fn heads(arch: &Architecture) -> bool {
@@ -24,12 +25,21 @@ pub(crate) fn heads(arch: &Architecture) -> bool {
         }
         Position::Learned => false,
     };
-    differs || attention(arch) || arch.attention.qk_norm.is_some() || arch.attention.temperature.is_some()
+    let first = heads::of(arch, 0);
+    let uniform = heads::all(arch).all(|heads| Heads { window: first.window, ..heads } == first);
+    let plain = uniform && first.source == KvSource::Projections && !arch.attention.v_norm;
+    differs
+        || !plain
+        || attention(arch)
+        || arch.attention.qk_norm.is_some()
+        || arch.attention.temperature.is_some()
 }
 
-/// Whether attention is computed row by row, since the other kernels for it lack its head size or its cap.
+/// Whether attention is computed row by row, since the other kernels for it lack its head size or its cap, or take a row's keys and values for
+/// the layer's own.
 pub(crate) fn attention(arch: &Architecture) -> bool {
-    arch.attention.score_cap.is_some() || !attend::has_kernels(arch.attention.head_dim)
+    let lacks = |heads: Heads| !attend::has_kernels(heads.head_dim) || !heads.keeps();
+    arch.attention.score_cap.is_some() || heads::all(arch).any(lacks)
 }
 
 /// Whether what is added to the residual stream is more than a product.
@@ -37,19 +47,12 @@ pub(crate) fn terms(arch: &Architecture) -> bool {
     arch.scales.residual != 1.0 || arch.has_post_norms
 }
 
-/// Kinds of rotation.
-pub(crate) fn n_rope(arch: &Architecture) -> usize {
-    match &arch.position {
-        Position::Rope(ropes) => ropes.kinds.len(),
-        Position::Learned => 1,
-    }
-}
-
 impl Network {
-    /// What a layer's queries, keys and values have in common wherever queries go; `qkv` is `[n_row, n_q + 2 n_kv]`. Keys and values go to a
+    /// What a layer's queries, keys and values have in common wherever queries go; `qkv` is `[n_row, n_q + 2 n_kv]`, or queries alone. Keys and values go to a
     /// cache of float16, and stay where they are for the kernel that quantises them for another.
     pub(crate) fn placing(&self, layer: usize, qkv: DevicePtr, rows: DevicePtr) -> PlaceArgs {
         let (attention, shared) = (&self.arch.attention, &self.buffers.shared);
+        let (heads, half_rots) = (self.heads_of(layer), heads::half_rots(&self.arch));
         let kind = match &self.arch.position {
             Position::Rope(ropes) => ropes.layers[layer],
             Position::Learned => None,
@@ -58,21 +61,22 @@ impl Network {
             KvType::F16 => self.kv(layer),
             KvType::Q8_0 => (DevicePtr(0), DevicePtr(0)),
         };
-        let table = 8 * (self.sizes.n_ctx * self.heads.half_rot) as u64;
+        let before: usize = half_rots[..kind.unwrap_or(0)].iter().sum();
+        let turns = shared.turns.offset(8 * (self.sizes.n_ctx * before) as u64);
         PlaceArgs {
             qkv,
             k_cache,
             v_cache,
             rows,
             page_tables: shared.page_tables,
-            turns: DevicePtr(shared.turns.0 + kind.unwrap_or(0) as u64 * table),
-            n_q: attention.n_q() as i32,
-            n_kv: attention.n_kv() as i32,
-            head_dim: attention.head_dim as i32,
-            half_rot: kind.map_or(0, |_| self.heads.half_rot as i32),
+            turns,
+            n_q: heads.n_q() as i32,
+            n_kv: heads::n_own_kv(heads) as i32,
+            head_dim: heads.head_dim as i32,
+            half_rot: kind.map_or(0, |kind| half_rots[kind] as i32),
             adjacent: i32::from(self.heads.adjacent),
             max_pages: self.max_pages() as i32,
-            n_kv_head: attention.n_kv_head as i32,
+            n_kv_head: heads.n_kv_head as i32,
             q_terms: 1,
             heat: attention.temperature.map_or(0.0, |heat| heat.scale),
             heat_context: attention
@@ -82,25 +86,32 @@ impl Network {
         }
     }
 
-    /// Normalises queries and keys, where the model does.
+    /// Normalises queries, keys and values, where the model does, and makes values of the keys where these are all that the layer has.
     pub(crate) fn normalise_heads(
         &self,
         stream: &Stream,
-        layer: &LayerPlace,
+        layer: usize,
         (qkv, n_row): (DevicePtr, usize),
     ) -> Result<(), CudaError> {
-        let attention = &self.arch.attention;
-        let (Some(kind), Some([of_q, of_k])) = (attention.qk_norm, layer.qk_norm) else { return Ok(()) };
+        let (heads, place) = (self.heads_of(layer), &self.layers[layer]);
+        let Some(kind) = self.arch.attention.qk_norm else { return Ok(()) };
+        let values = match heads.source {
+            KvSource::Projections if self.arch.attention.v_norm => Values::Normed,
+            KvSource::KeysAlone => Values::OfKeys,
+            KvSource::Projections | KvSource::Layer(_) => Values::Left,
+        };
         let args = QkNormArgs {
             qkv,
-            q_weight: self.at(of_q),
-            k_weight: self.at(of_k),
-            n_q: attention.n_q() as i32,
-            n_kv: attention.n_kv() as i32,
-            group: attention.head_dim as i32,
+            q_weight: self.at_maybe(place.q_norm),
+            k_weight: self.at_maybe(place.k_norm),
+            n_q: heads.n_q() as i32,
+            n_kv: heads::n_own_kv(heads) as i32,
+            group: heads.head_dim as i32,
             eps: self.arch.norm.eps,
+            values: values as i32,
+            reserved: 0,
         };
-        let n_head = attention.n_head + attention.n_kv_head;
+        let n_head = heads::n_qkv(heads) / heads.head_dim;
         let launch = match kind {
             QkNorm::Head => Launch::new("qk_norm_heads", [n_row as u32, n_head.div_ceil(8) as u32], 256),
             QkNorm::Row => Launch::new("qk_norm_rows", [n_row as u32, 2], 256),
@@ -117,14 +128,14 @@ impl Network {
         (qkv, x, rows): (DevicePtr, DevicePtr, DevicePtr),
         n_row: usize,
     ) -> Result<(), CudaError> {
-        let attention = &self.arch.attention;
-        let (n_head, n_kv_head) = (attention.n_head as i32, attention.n_kv_head as i32);
-        let (head_dim, max_pages) = (attention.head_dim as i32, self.max_pages() as i32);
+        let (attention, heads) = (&self.arch.attention, self.heads_of(layer));
+        let (n_head, n_kv_head) = (heads.n_head as i32, heads.n_kv_head as i32);
+        let (head_dim, max_pages) = (heads.head_dim as i32, self.max_pages() as i32);
         let page_tables = self.buffers.shared.page_tables;
         let (k_cache, v_cache) = self.kv(layer);
         let is_q8 = self.sizes.kv_type == KvType::Q8_0;
-        if is_q8 {
-            let n_q = attention.n_q() as i32;
+        if is_q8 && heads.keeps() {
+            let n_q = heads.n_q() as i32;
             let args = kv::KvStoreArgs {
                 qkv,
                 k_cache,
@@ -181,6 +192,19 @@ impl Network {
         self.kernels.launch(stream, &Launch::new("add_rows", [n_row as u32, 1], 256), &args)
     }
 
+    /// Multiplies the residual stream by the layer's factor, where it has one.
+    pub(crate) fn scale_layer(
+        &self,
+        stream: &Stream,
+        layer: usize,
+        (x, n_row): (DevicePtr, usize),
+    ) -> Result<(), CudaError> {
+        match self.layers[layer].scale {
+            Some(factor) => self.scale(stream, (x, n_row * self.arch.n_embd), factor, None),
+            None => Ok(()),
+        }
+    }
+
     /// Scales and bounds the logits of `n_row` rows, where the model does.
     pub(crate) fn finish_logits(
         &self,
@@ -192,8 +216,17 @@ impl Network {
         if factor == 1.0 && cap.is_none() {
             return Ok(());
         }
-        let n = n_row * self.arch.n_vocab;
-        let args = ScaleArgs { x: logits, n: n as u64, factor, cap: cap.unwrap_or(0.0) };
+        self.scale(stream, (logits, n_row * self.arch.n_vocab), factor, cap)
+    }
+
+    fn scale(
+        &self,
+        stream: &Stream,
+        (x, n): (DevicePtr, usize),
+        factor: f32,
+        cap: Option<f32>,
+    ) -> Result<(), CudaError> {
+        let args = ScaleArgs { x, n: n as u64, factor, cap: cap.unwrap_or(0.0) };
         let n_block = n.div_ceil(1024).min(1 << 16) as u32;
         self.kernels.launch(stream, &Launch::new("scale_all", [n_block, 1], 256), &args)
     }

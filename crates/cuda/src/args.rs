@@ -236,9 +236,24 @@ pub(crate) struct QkNormArgs {
     pub(crate) n_kv: i32,
     pub(crate) group: i32,
     pub(crate) eps: f32,
+    /// Of [`Values`].
+    pub(crate) values: i32,
+    pub(crate) reserved: i32,
 }
 
-assert_size!(QkNormArgs, 40);
+assert_size!(QkNormArgs, 48);
+
+/// What becomes of the values where queries and keys are normalised by head.
+#[derive(Clone, Copy, Debug)]
+#[repr(i32)]
+pub(crate) enum Values {
+    /// They stay as they are.
+    Left,
+    /// They are normalised too, without a weight.
+    Normed,
+    /// They are the keys before their norm, normalised without a weight.
+    OfKeys,
+}
 
 /// Of rows.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

@@ -3,11 +3,12 @@
 //! Sizes depend on the model and the options alone, so the region is planned before anything is allocated.
 
 use model::KvType;
-use model::architecture::{Architecture, FeedForwardKind};
+use model::architecture::{Architecture, FeedForwardKind, Heads};
 
 use crate::apart;
 use crate::args::{ActOut, PAGE, Row};
 use crate::driver::DevicePtr;
+use crate::heads;
 use crate::launch::attend;
 use crate::layout::UNIT;
 use crate::options::Sizes;
@@ -76,6 +77,12 @@ impl Act {
             n_col: n_col as i32,
             k_pad: self.full.k_pad,
         }
+    }
+
+    /// Of rows of fewer values.
+    pub(crate) fn narrow(&self, width: usize) -> Act {
+        let k_pad = width.next_multiple_of(UNIT).min(self.full.k_pad as usize) as i32;
+        Act { full: ActOut { k_pad, ..self.full }, width }
     }
 
     /// The float form.
@@ -207,7 +214,7 @@ pub(crate) struct PromptBuffers {
 pub(crate) struct Shared {
     /// `[n_slot, max_pages]`.
     pub(crate) page_tables: DevicePtr,
-    /// `[n_rope, n_ctx, half_rot]` cosines and sines, for each kind of rotation.
+    /// Of each kind of rotation, one after the other: `[n_ctx, half_rot]` cosines and sines.
     pub(crate) turns: DevicePtr,
     /// `[n_col]`: which of a prompt's rows are sampled.
     pub(crate) heads: DevicePtr,
@@ -235,34 +242,35 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// Takes every buffer.
     pub(crate) fn take(taker: &mut Taker, arch: &Architecture, sizes: &Sizes) -> Buffers {
-        let attention = &arch.attention;
         let n_used = match arch.feed_forward.kind {
             FeedForwardKind::Experts { n_used, .. } => n_used,
             _ => 1,
         };
         let (n_col, n_row, n_ff) = (sizes.n_col, sizes.n_row, arch.feed_forward.n_ff);
-        let (n_q, n_kv) = (attention.n_q(), attention.n_kv());
+        let n_q = heads::most(arch, |heads| heads.n_q());
+        let n_qkv = heads::most(arch, heads::n_qkv);
         let max_pages = sizes.n_ctx.div_ceil(PAGE);
-        let half_rot = sizes.half_rot;
-        let (n_head, n_kv_head) = (attention.n_head, attention.n_kv_head);
         let is_q8 = sizes.kv_type == KvType::Q8_0;
         let attends_apart = apart::attention(arch);
         let n_attend_col = if attends_apart { 0 } else { n_col };
+        let part_bytes =
+            |heads: Heads| attend::part_bytes(n_attend_col, heads.n_head, heads.n_kv_head, heads.head_dim);
+        let n_counter = |heads: Heads| n_attend_col * attend::n_chunk(heads.n_head, heads.n_kv_head);
         let decode = DecodeBuffers {
             rows: taker.take(n_col, size_of::<Row>()),
             x: taker.take(n_col * arch.n_embd, 4),
             q: taker.take(n_col * n_q, 4),
-            qkv: apart::heads(arch).then(|| taker.take(n_col * (n_q + 2 * n_kv), 4)),
+            qkv: apart::heads(arch).then(|| taker.take(n_col * n_qkv, 4)),
             term: apart::terms(arch).then(|| taker.take(n_col * arch.n_embd, 4)),
-            fresh: (is_q8 && !attends_apart).then(|| taker.take(n_col * 2 * n_kv, 4)),
+            fresh: (is_q8 && !attends_apart)
+                .then(|| taker.take(n_col * 2 * heads::most(arch, heads::n_own_kv), 4)),
             normed: Act::take(taker, n_col, arch.n_embd),
             squares: taker.take(n_col * (arch.n_embd / 32), 4),
             attended: Act::take(taker, n_col, n_q),
             hidden: Act::take(taker, n_col * n_used, n_ff),
             routing: Routing::take(taker, n_col, 1, arch),
-            attend_parts: taker
-                .take(attend::part_bytes(n_attend_col, n_head, n_kv_head, attention.head_dim), 1),
-            attend_counters: taker.take(n_attend_col * attend::n_chunk(n_head, n_kv_head), 4),
+            attend_parts: taker.take(heads::most(arch, part_bytes), 1),
+            attend_counters: taker.take(heads::most(arch, n_counter), 4),
         };
         let n_logits = (LOGITS_BYTES / 4 / arch.n_vocab).clamp(1, n_row);
         let half = 2 * sizes.n_term;
@@ -272,7 +280,7 @@ impl Buffers {
             spans: taker.take(sizes.n_slot, 16),
             x: taker.take(n_row * arch.n_embd, 4),
             normed: taker.take(n_row * arch.n_embd, half),
-            qkv: taker.take(n_row * (n_q + 2 * n_kv), 4),
+            qkv: taker.take(n_row * n_qkv, 4),
             term: apart::terms(arch).then(|| taker.take(n_row * arch.n_embd, 4)),
             q: taker.take(n_row * n_q, if attends_apart { 4 } else { half }),
             attended: taker.take(n_row * n_q, half),
@@ -295,7 +303,7 @@ impl Buffers {
         };
         let shared = Shared {
             page_tables: taker.take(sizes.n_slot * max_pages, 4),
-            turns: taker.take(apart::n_rope(arch) * sizes.n_ctx * half_rot, 8),
+            turns: taker.take(heads::half_rots(arch).iter().sum::<usize>() * sizes.n_ctx, 8),
             heads: taker.take(n_col, 4),
             sample_prompt: SampleBuffers {
                 rows: taker.take(bytes.rows as usize, 1),

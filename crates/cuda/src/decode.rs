@@ -9,6 +9,7 @@ use crate::args::{ActOut, Epilogue, NormArgs, PairArgs, PlaceArgs, ProductArgs, 
 use crate::buffers::{Act, Forms, Input};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
+use crate::heads;
 use crate::kernels::Launch;
 use crate::launch::attend;
 use crate::network::{Network, forms};
@@ -162,7 +163,7 @@ impl<'a> Decode<'a> {
         observer: &mut Observer<'_>,
     ) -> Result<Option<Input>, CudaError> {
         let network = self.network;
-        let layer = &network.layers[n];
+        let (layer, heads) = (&network.layers[n], network.heads_of(n));
         let (arch, buffers) = (&network.arch, &network.buffers.decode);
         let n_row = self.shape.n_row;
 
@@ -171,11 +172,12 @@ impl<'a> Decode<'a> {
             Some(qkv) => self.heads_apart(n, normed, qkv)?,
             None => self.heads(n, normed)?,
         }
-        observer.see(Stage::Qkv, n, Rows::float(buffers.q, n_row, arch.attention.n_q()))?;
+        observer.see(Stage::Qkv, n, Rows::float(buffers.q, n_row, heads.n_q()))?;
 
-        let attended = self.act(&buffers.attended, [&layer.attn_output], observer);
+        let attended_rows = buffers.attended.narrow(heads.n_q());
+        let attended = self.act(&attended_rows, [&layer.attn_output], observer);
         self.attend(n, layer, attended)?;
-        observer.see(Stage::Attend, n, Rows::act(&buffers.attended, n_row))?;
+        observer.see(Stage::Attend, n, Rows::act(&attended_rows, n_row))?;
 
         let normed = self.ffn_act(layer, observer);
         let next = layer.ffn_norm.map(|norm| (norm, normed));
@@ -204,6 +206,7 @@ impl<'a> Decode<'a> {
                 None
             }
         };
+        network.scale_layer(self.stream, n, (buffers.x, n_row))?;
         observer.see(Stage::FfnOut, n, x)?;
         Ok(left)
     }
@@ -211,19 +214,19 @@ impl<'a> Decode<'a> {
     /// Queries, keys and values, turned and put where they belong by the products themselves.
     fn heads(&self, n: usize, normed: Input) -> Result<(), CudaError> {
         let network = self.network;
-        let layer = &network.layers[n];
-        let (arch, buffers) = (&network.arch, &network.buffers.decode);
+        let (layer, heads) = (&network.layers[n], network.heads_of(n));
+        let buffers = &network.buffers.decode;
         let (k_cache, v_cache) = network.kv(n);
         let product = |first_row: usize, tiles: &Tiles| ProductArgs {
             out: buffers.q,
-            ld_out: arch.attention.n_q() as i32,
-            head_dim: arch.attention.head_dim as i32,
+            ld_out: heads.n_q() as i32,
+            head_dim: heads.head_dim as i32,
             half_rot: network.heads.half_rot as i32,
             adjacent: i32::from(network.heads.adjacent),
-            n_q: arch.attention.n_q() as i32,
-            n_k: arch.attention.n_kv() as i32,
+            n_q: heads.n_q() as i32,
+            n_k: heads.n_kv() as i32,
             qkv_row: first_row as i32,
-            n_kv_head: arch.attention.n_kv_head as i32,
+            n_kv_head: heads.n_kv_head as i32,
             max_pages: network.max_pages() as i32,
             turns: network.buffers.shared.turns,
             k_cache,
@@ -254,18 +257,17 @@ impl<'a> Decode<'a> {
         let network = self.network;
         let layer = &network.layers[n];
         let buffers = &network.buffers.decode;
-        let attention = &network.arch.attention;
         for (row, tiles) in &layer.qkv.runs {
             let args = ProductArgs {
                 out: qkv,
-                ld_out: (attention.n_q() + 2 * attention.n_kv()) as i32,
+                ld_out: heads::n_qkv(network.heads_of(n)) as i32,
                 first_row: *row as i32,
                 ..network.product(tiles, normed, Epilogue::Store)
             };
             network.launch_product(self.stream, tiles, &args)?;
         }
         let n_row = self.shape.n_row;
-        network.normalise_heads(self.stream, layer, (qkv, n_row))?;
+        network.normalise_heads(self.stream, n, (qkv, n_row))?;
         let args = PlaceArgs {
             q_floats: buffers.q,
             fresh: network.fresh(),
@@ -287,11 +289,11 @@ impl<'a> Decode<'a> {
 
     fn attend(&self, n: usize, layer: &LayerPlace, out: ActOut) -> Result<(), CudaError> {
         let network = self.network;
-        let (attention, buffers) = (&network.arch.attention, &network.buffers.decode);
+        let (heads, buffers) = (network.heads_of(n), &network.buffers.decode);
         if let Some(qkv) = buffers.qkv.filter(|_| apart::attention(&network.arch)) {
             let n_row = self.shape.n_row;
             network.attend_rows(self.stream, n, (qkv, buffers.q, buffers.rows), n_row)?;
-            let args = NormArgs { act: out, ..Network::plain_rows(buffers.q, attention.n_q()) };
+            let args = NormArgs { act: out, ..Network::plain_rows(buffers.q, heads.n_q()) };
             return network.launch_norm_few(self.stream, n_row, &args);
         }
         let (k_cache, v_cache) = network.kv(n);
@@ -305,19 +307,18 @@ impl<'a> Decode<'a> {
             part: buffers.attend_parts,
             counters: buffers.attend_counters,
             sinks: network.at_maybe(layer.sinks),
-            n_head: attention.n_head as i32,
-            n_kv_head: attention.n_kv_head as i32,
+            n_head: heads.n_head as i32,
+            n_kv_head: heads.n_kv_head as i32,
             max_pages: network.max_pages() as i32,
             window: network.window(n),
-            group: (attention.n_head / attention.n_kv_head) as i32,
-            split_shift: attend::split_shift(attention.n_head, attention.n_kv_head),
+            group: (heads.n_head / heads.n_kv_head) as i32,
+            split_shift: attend::split_shift(heads.n_head, heads.n_kv_head),
             // Rows and page tables were copied before the graph started.
             early: 1,
-            scale: attention.scale,
+            scale: network.arch.attention.scale,
             fresh: network.fresh(),
         };
-        let launch =
-            attend::decode_launch(attention.head_dim, self.shape.n_row, self.shape.n_position, &args);
+        let launch = attend::decode_launch(heads.head_dim, self.shape.n_row, self.shape.n_position, &args);
         network.kernels.launch(self.stream, &launch, &args)
     }
 

@@ -16,6 +16,7 @@ mod decode;
 pub mod driver;
 mod error;
 mod executor;
+mod heads;
 mod kernels;
 mod launch;
 mod layout;

@@ -1,19 +1,18 @@
 //! The model as the kernels see it: pointers and sizes, from which both pipelines make their launches.
 
-use model::KvType;
-use model::architecture::{Activation, Architecture, FeedForwardKind, NormKind};
+use model::architecture::{Activation, Architecture, FeedForwardKind, Heads, NormKind};
 
-use crate::apart;
 use crate::args::{
     EmbedArgs, Epilogue, NormArgs, PAGE, PairArgs, ProductArgs, RouteArgs, RouteFewArgs, RouterArgs,
 };
 use crate::buffers::{Buffers, Forms, Input, Taker};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
+use crate::heads;
 use crate::kernels::{Kernels, Launch};
 use crate::launch::product::{Wanted, pair, variant};
 use crate::layout::{UNIT, is_float, suffix};
-use crate::options::{Sizes, plane_bytes};
+use crate::options::Sizes;
 use crate::place::{HeadShape, LayerPlace, NormPlace, Placement, RouterPlace, Tiles};
 
 /// Up to how many rows and experts the kernel route_few takes (rows.cu).
@@ -71,22 +70,23 @@ impl Network {
         offset.map_or(DevicePtr(0), |at| self.at(at))
     }
 
-    /// A layer's keys and values.
+    /// A layer's heads.
+    pub(crate) fn heads_of(&self, layer: usize) -> Heads {
+        heads::of(&self.arch, layer)
+    }
+
+    /// The keys and values that a layer reads.
     pub(crate) fn kv(&self, layer: usize) -> (DevicePtr, DevicePtr) {
-        let plane = plane_bytes(&self.arch, &self.sizes);
-        let k = self.kv_cache.0 + 2 * layer as u64 * plane;
-        (DevicePtr(k), DevicePtr(k + plane))
+        let before = heads::first_planes(&self.arch, &self.sizes, self.arch.cache_of(layer));
+        let k = self.kv_cache.0 + before;
+        (DevicePtr(k), DevicePtr(k + heads::plane_bytes(self.heads_of(layer), &self.sizes)))
     }
 
     /// Where a layer's keys and values are float16 for a prompt, if the cache holds something else.
     pub(crate) fn unpacked_kv(&self) -> Option<[DevicePtr; 2]> {
-        let Sizes { kv_type, n_page, .. } = self.sizes;
-        if kv_type == KvType::F16 || apart::attention(&self.arch) {
-            return None;
-        }
-        let (k, _) = self.kv(self.arch.n_layer);
-        let halves = (n_page * PAGE * self.arch.attention.n_kv()) as u64;
-        Some([k, DevicePtr(k.0 + 2 * halves)])
+        let bytes = heads::unpacked_bytes(&self.arch, &self.sizes)?;
+        let k = self.kv_cache.0 + heads::first_planes(&self.arch, &self.sizes, self.arch.n_layer);
+        Some([DevicePtr(k), DevicePtr(k + bytes)])
     }
 
     /// Where products leave the keys and values of generated rows that attention is to quantise; none where they go to the cache.
@@ -96,8 +96,7 @@ impl Network {
 
     /// A layer's window as kernels know it: 0 is none.
     pub(crate) fn window(&self, layer: usize) -> i32 {
-        let window = self.arch.attention.window[layer];
-        window.map_or(0, |n| i32::try_from(n).unwrap_or(i32::MAX))
+        self.heads_of(layer).window.map_or(0, |n| i32::try_from(n).unwrap_or(i32::MAX))
     }
 
     /// Pages that a sequence can have.

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use model::architecture::{Architecture, Position};
+use model::architecture::Position;
 use model::weights::{Ffn, Weights};
 use model::{KvType, Model};
 
-use crate::apart;
 use crate::arena::{ArenaPlan, Purpose};
 use crate::args::PAGE;
 use crate::buffers::{Buffers, Taker};
 use crate::driver::DevicePtr;
 use crate::executor::RESERVE;
+use crate::heads;
 use crate::layout::is_float;
-use crate::place::{HeadShape, Unsupported, place};
+use crate::place::{Unsupported, place};
 use crate::upload::UploadOptions;
 
 /// The most sequences an executor can have at once.
@@ -93,8 +93,6 @@ pub(crate) struct Sizes {
     pub(crate) kv_type: KvType,
     /// Float16 terms of a prompt's activations, at most.
     pub(crate) n_term: usize,
-    /// Pairs of a head that RoPE turns.
-    pub(crate) half_rot: usize,
 }
 
 impl Options {
@@ -114,7 +112,6 @@ impl Options {
             n_page,
             kv_type: self.kv_type,
             n_term: if has_float_products(&model.weights) { 2 } else { 1 },
-            half_rot: HeadShape::of(arch).half_rot,
         }
     }
 
@@ -149,19 +146,19 @@ impl Options {
     /// What the kernels cannot compute.
     pub fn plan(&self, model: &Model) -> Result<MemoryPlan, Unsupported> {
         let sizes = self.sizes(model);
-        let head_dim = model.architecture.attention.head_dim;
-        if !self.kv_type.takes(head_dim) {
+        let mut cached = model.architecture.kv_layers();
+        if let Some(heads) = cached.find(|heads| !self.kv_type.takes(heads.head_dim)) {
             return Err(Unsupported {
                 what: "head size",
                 expected: format!("a multiple of 32 for a KV cache of type {}", self.kv_type),
-                found: head_dim.to_string(),
+                found: heads.head_dim.to_string(),
             });
         }
         let mut taker = Taker::new(DevicePtr(0));
         Buffers::take(&mut taker, &model.architecture, &sizes);
         Ok(MemoryPlan {
             weights: place(model)?.n_bytes,
-            kv_cache: kv_bytes(&model.architecture, &sizes),
+            kv_cache: heads::kv_bytes(&model.architecture, &sizes),
             activations: taker.n_bytes(),
         })
     }
@@ -182,29 +179,6 @@ fn has_float_products(weights: &Weights) -> bool {
             let (linears, _) = layer.mixer.parts();
             linears.into_iter().any(|l| is_float(l.weight.format)) || of_ffn(&layer.ffn)
         })
-}
-
-/// Bytes of a layer's keys, and of its values.
-pub(crate) fn plane_bytes(arch: &Architecture, sizes: &Sizes) -> u64 {
-    sizes.kv_type.bytes(plane_values(arch, sizes))
-}
-
-/// How many those are.
-fn plane_values(arch: &Architecture, sizes: &Sizes) -> u64 {
-    [sizes.n_page, PAGE, arch.attention.n_kv()]
-        .iter()
-        .fold(1, |product: u64, &n| product.saturating_mul(n as u64))
-}
-
-/// Bytes of all planes, and of those that follow them: where the cache is not float16, one layer's keys and values as such, for prompts whose
-/// attention wants them so.
-fn kv_bytes(arch: &Architecture, sizes: &Sizes) -> u64 {
-    let planes = plane_bytes(arch, sizes).saturating_mul(2 * arch.n_layer as u64);
-    match sizes.kv_type {
-        KvType::F16 => planes,
-        KvType::Q8_0 if apart::attention(arch) => planes,
-        KvType::Q8_0 => planes.saturating_add(KvType::F16.bytes(plane_values(arch, sizes)).saturating_mul(2)),
-    }
 }
 
 #[cfg(test)]

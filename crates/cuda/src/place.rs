@@ -12,6 +12,7 @@ use quant::Format;
 use thiserror::Error;
 
 use crate::apart;
+use crate::heads;
 use crate::layout::{TILE, matrix_bytes, n_unit, tile_bytes};
 
 mod check;
@@ -103,8 +104,8 @@ pub(crate) struct LayerPlace {
     /// None where attention reads the residual stream itself.
     pub(crate) attn_norm: Option<NormPlace>,
     pub(crate) qkv: QkvTiles,
-    /// Of queries and of keys.
-    pub(crate) qk_norm: Option<[u64; 2]>,
+    pub(crate) q_norm: Option<u64>,
+    pub(crate) k_norm: Option<u64>,
     pub(crate) sinks: Option<u64>,
     pub(crate) attn_output: Tiles,
     pub(crate) attn_post_norm: Option<NormPlace>,
@@ -112,6 +113,8 @@ pub(crate) struct LayerPlace {
     pub(crate) ffn_norm: Option<NormPlace>,
     pub(crate) ffn: FfnPlace,
     pub(crate) ffn_post_norm: Option<NormPlace>,
+    /// What the residual stream is multiplied by after the layer.
+    pub(crate) scale: Option<f32>,
 }
 
 /// Rows of a matrix that are copied and repacked together.
@@ -150,7 +153,7 @@ pub(crate) struct HeadShape {
 
 impl HeadShape {
     pub(crate) fn of(arch: &Architecture) -> HeadShape {
-        let head_dim = arch.attention.head_dim;
+        let head_dim = heads::of(arch, 0).head_dim;
         match &arch.position {
             Position::Rope(ropes) => {
                 let rope = &ropes.kinds[0];
@@ -255,7 +258,7 @@ impl Placement<'_> {
                 &mut layer.ffn_post_norm,
             ];
             norms.into_iter().flatten().for_each(|place| norm(place, &mut visit));
-            layer.qk_norm.iter_mut().flatten().for_each(&mut visit);
+            layer.q_norm.iter_mut().chain(&mut layer.k_norm).for_each(&mut visit);
             layer.sinks.iter_mut().for_each(&mut visit);
             layer.qkv.natural_bias.iter_mut().for_each(&mut visit);
             layer.tiles().into_iter().flat_map(|tiles| &mut tiles.bias).for_each(&mut visit);
@@ -283,15 +286,14 @@ impl<'m> Placer<'m> {
         Ok(LayerPlace {
             attn_norm: self.maybe_norm(layer.attn_norm.as_ref()),
             qkv: self.qkv(attention),
-            qk_norm: attention
-                .qk_norm
-                .as_ref()
-                .map(|norms| norms.each_ref().map(|norm| self.vector(norm.iter().copied()))),
-            sinks: attention.sinks.as_deref().map(|sinks| self.vector(sinks.iter().copied())),
+            q_norm: self.maybe_vector(attention.q_norm.as_deref()),
+            k_norm: self.maybe_vector(attention.k_norm.as_deref()),
+            sinks: self.maybe_vector(attention.sinks.as_deref()),
             attn_output: self.linear(&attention.output, Order::Plain),
             attn_post_norm: self.maybe_norm(layer.attn_post_norm.as_ref()),
             ffn_norm: self.maybe_norm(layer.ffn_norm.as_ref()),
             ffn_post_norm: self.maybe_norm(layer.ffn_post_norm.as_ref()),
+            scale: layer.scale,
             ffn: match &layer.ffn {
                 Ffn::Gated { gate, up, down } => FfnPlace::Dense {
                     input: self.gate_and_up(std::slice::from_ref(gate), std::slice::from_ref(up))?,
@@ -313,13 +315,14 @@ impl<'m> Placer<'m> {
     fn qkv(&mut self, attention: &'m AttentionWeights) -> QkvTiles {
         self.n_bytes = self.n_bytes.next_multiple_of(ALIGN);
         let order = if self.heads_apart { Order::Plain } else { Order::Heads };
-        let linears = [(&attention.q, order), (&attention.k, order), (&attention.v, Order::Plain)];
+        let own = attention.k.iter().map(|k| (k, order)).chain(attention.v.iter().map(|v| (v, Order::Plain)));
+        let linears: Vec<_> = [(&attention.q, order)].into_iter().chain(own).collect();
         let mut runs: Vec<(usize, Tiles)> = Vec::new();
         let mut first_row = 0;
         let heads = self.heads;
         let has_bias = linears.iter().any(|(linear, _)| linear.bias.is_some());
         let bias_of = |linear: &Linear, row: usize| linear.bias.as_ref().map_or(0.0, |b| b[row]);
-        for (linear, order) in linears {
+        for &(linear, order) in &linears {
             let tiles = self.placed(&linear.weight, order);
             match runs.last_mut() {
                 Some((_, run)) if run.format == tiles.format => {
@@ -471,6 +474,10 @@ impl<'m> Placer<'m> {
             found: error.to_string(),
         })?;
         Ok(self.vector(values))
+    }
+
+    fn maybe_vector(&mut self, values: Option<&[f32]>) -> Option<u64> {
+        values.map(|values| self.vector(values.iter().copied()))
     }
 
     fn vector(&mut self, values: impl IntoIterator<Item = f32>) -> u64 {

@@ -14,6 +14,7 @@ use crate::args::{NormArgs, PlaceArgs, UnpackArgs};
 use crate::buffers::{Forms, Routing, SLAB_BYTES};
 use crate::driver::{DevicePtr, HalfMatrix, Stream};
 use crate::error::CudaError;
+use crate::heads;
 use crate::kernels::Launch;
 use crate::launch::prompt_gemm::{
     self, Instruction, PromptEpilogue, PromptGemmArgs, PromptGemmTmaArgs, Shape, Tile,
@@ -88,6 +89,7 @@ impl Prompt<'_> {
                     self.experts(n, layer, (router, input, down), observer)?;
                 }
             }
+            network.scale_layer(self.stream, n, (buffers.x, self.n_row))?;
             observer.see(Stage::FfnOut, n, x)?;
         }
         Ok(())
@@ -96,18 +98,19 @@ impl Prompt<'_> {
     fn attention(&self, n: usize, layer: &LayerPlace, observer: &mut Observer<'_>) -> Result<(), CudaError> {
         let network = self.network;
         let (arch, buffers) = (&network.arch, &network.buffers.prompt);
-        let (n_q, n_kv) = (arch.attention.n_q(), arch.attention.n_kv());
+        let heads = network.heads_of(n);
+        let n_q = heads.n_q();
         let of_qkv = n_term(layer.qkv.runs.iter().map(|(_, tiles)| tiles));
         let of_attended = n_term([&layer.attn_output]);
         let mut norm = network.norm(layer.attn_norm, buffers.x);
         (norm.out, norm.out_terms) = (buffers.normed, of_qkv as i32);
         network.launch_norm(self.stream, self.n_row, &norm)?;
 
-        let ld = n_q + 2 * n_kv;
+        let ld = heads::n_qkv(heads);
         let heads_are_apart = apart::heads(arch);
         for (first_row, tiles) in &layer.qkv.runs {
             // Queries and keys stand in pairs, values do not.
-            let in_pairs = if heads_are_apart { 0 } else { n_q + n_kv };
+            let in_pairs = if heads_are_apart { 0 } else { n_q + heads.n_kv() };
             let n_heads = in_pairs.saturating_sub(*first_row).min(tiles.n_row) / TILE;
             for slice in [
                 Slice { tiles, first: 0, n_tile: n_heads, heads: true, n_term: of_qkv },
@@ -132,7 +135,7 @@ impl Prompt<'_> {
                 self.product(PromptEpilogue::Store, slice, &args)?;
             }
         }
-        network.normalise_heads(self.stream, layer, (buffers.qkv, self.n_row))?;
+        network.normalise_heads(self.stream, n, (buffers.qkv, self.n_row))?;
         self.attend(n, layer, of_attended, observer)?;
         let attended = Rows::half(buffers.attended, [self.n_row, of_attended, n_q], 1.0);
         observer.see(Stage::Attend, n, attended)?;
@@ -158,8 +161,8 @@ impl Prompt<'_> {
         observer: &mut Observer<'_>,
     ) -> Result<(), CudaError> {
         let network = self.network;
-        let (attention, buffers) = (&network.arch.attention, &network.buffers.prompt);
-        let (n_row, n_q) = (self.n_row, attention.n_q());
+        let (heads, buffers) = (network.heads_of(n), &network.buffers.prompt);
+        let (n_row, n_q) = (self.n_row, heads.n_q());
         let by_rows = apart::attention(&network.arch);
         let none = DevicePtr(0);
         let (q, q_floats) = if by_rows { (none, buffers.q) } else { (buffers.q, none) };
@@ -189,13 +192,13 @@ impl Prompt<'_> {
             out: buffers.attended,
             sinks: network.at_maybe(layer.sinks),
             n_span: self.spans.len() as i32,
-            n_head: attention.n_head as i32,
-            n_kv_head: attention.n_kv_head as i32,
+            n_head: heads.n_head as i32,
+            n_kv_head: heads.n_kv_head as i32,
             max_pages: network.max_pages() as i32,
             window: network.window(n),
-            scale: attention.scale,
+            scale: network.arch.attention.scale,
         };
-        let launch = attend::prompt_launch(attention.head_dim, n_term, self.spans, &args);
+        let launch = attend::prompt_launch(heads.head_dim, n_term, self.spans, &args);
         network.kernels.launch(self.stream, &launch, &args)
     }
 
@@ -207,8 +210,8 @@ impl Prompt<'_> {
         unpacked: [DevicePtr; 2],
     ) -> Result<[DevicePtr; 2], CudaError> {
         let network = self.network;
-        let (attention, buffers) = (&network.arch.attention, &network.buffers.prompt);
-        let (n_kv_head, head_dim) = (attention.n_kv_head as i32, attention.head_dim as i32);
+        let (heads, buffers) = (network.heads_of(n), &network.buffers.prompt);
+        let (n_kv_head, head_dim) = (heads.n_kv_head as i32, heads.head_dim as i32);
         let max_pages = network.max_pages() as i32;
         let page_tables = network.buffers.shared.page_tables;
         let args = kv::KvStoreArgs {
@@ -217,7 +220,7 @@ impl Prompt<'_> {
             v_cache,
             rows: buffers.rows,
             page_tables,
-            n_q: attention.n_q() as i32,
+            n_q: heads.n_q() as i32,
             n_kv_head,
             head_dim,
             max_pages,
@@ -385,7 +388,7 @@ impl Prompt<'_> {
     ) -> Result<(), CudaError> {
         let network = self.network;
         // Whole heads, and whole groups of 64 rows of gate and up.
-        let step = if slice.heads { network.arch.attention.head_dim } else { 64 };
+        let step = if slice.heads { network.heads.head_dim } else { 64 };
         let (k, w_k) = (slice.n_term * slice.tiles.n_in, slice.w_k());
         let most = SLAB_BYTES / (2 * w_k);
         let shape = Shape { n_matrix: 1, m: args.m as usize, n: slice.n_tile * TILE, k };

@@ -5,7 +5,7 @@
 
 mod mixer;
 
-pub use mixer::{Conv, DeltaRule, Mixer};
+pub use mixer::{Conv, DeltaRule, Heads, KvSource, Mixer};
 
 /// A decoder-only transformer.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +28,7 @@ pub struct Architecture {
     pub position: Position,
     /// By layer: what mixes a token with those before it.
     pub mixers: Vec<Mixer>,
-    /// The attention's sizes and masks, in the layers that have it.
+    /// What attention does, in the layers that have it.
     pub attention: Attention,
     /// The feed-forward's kind and sizes.
     pub feed_forward: FeedForward,
@@ -36,19 +36,41 @@ pub struct Architecture {
     pub scales: Scales,
     /// `cap * tanh(logit / cap)` bounds the scaled logits.
     pub logit_cap: Option<f32>,
+    /// Width of what each layer adds of the token itself, after its feed-forward ([`crate::stage::Stage::FfnOut`]).
+    pub n_per_layer: Option<usize>,
+    /// Whether the residual stream is multiplied by a factor after each layer.
+    pub has_layer_scales: bool,
 }
 
 impl Architecture {
-    /// Layers that have keys and values to keep.
-    #[must_use]
-    pub fn n_kv_layer(&self) -> usize {
-        self.mixers.iter().filter(|&&mixer| mixer == Mixer::Attention).count()
+    /// The heads of the layers that have keys and values of their own to keep: the layers of a KV cache.
+    pub fn kv_layers(&self) -> impl Iterator<Item = Heads> {
+        self.mixers.iter().filter_map(Mixer::heads).filter(Heads::keeps)
     }
 
-    /// Which of those a layer is, counted from 0.
+    /// Which of those an attention layer reads, counted from 0.
     #[must_use]
     pub fn cache_of(&self, layer: usize) -> usize {
-        self.mixers.iter().take(layer).filter(|&&mixer| mixer == Mixer::Attention).count()
+        let source = match self.heads(layer) {
+            Some(Heads { source: KvSource::Layer(earlier), .. }) => earlier,
+            _ => layer,
+        };
+        self.mixers.iter().take(source).filter_map(Mixer::heads).filter(Heads::keeps).count()
+    }
+
+    /// The heads of a layer that has attention.
+    #[must_use]
+    pub fn heads(&self, layer: usize) -> Option<Heads> {
+        self.mixers.get(layer)?.heads()
+    }
+
+    /// The first kind of rotation, where there is one.
+    #[must_use]
+    pub fn first_rope(&self) -> Option<&Rope> {
+        match &self.position {
+            Position::Rope(ropes) => ropes.kinds.first(),
+            Position::Learned => None,
+        }
     }
 
     /// Values of a sequence's state beside keys and values, in all layers; 0 where all layers have attention.
@@ -184,25 +206,19 @@ pub enum RopeScaling {
     },
 }
 
-/// The attention's sizes and masks.
+/// What attention does, the same in all layers; [`Heads`] differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
-    /// Query heads.
-    pub n_head: usize,
-    /// Key and value heads; divides `n_head`.
-    pub n_kv_head: usize,
-    /// Values in a head of queries, keys and values alike.
-    pub head_dim: usize,
     /// Multiplies the dot products before the softmax.
     pub scale: f32,
-    /// By layer: how many of the latest positions a token sees, itself included; `None` for all.
-    pub window: Vec<Option<usize>>,
     /// Each query head has one more learned logit in the softmax's denominator.
     pub sinks: bool,
     /// `cap * tanh(score / cap)` bounds the scaled scores before the mask.
     pub score_cap: Option<f32>,
     /// An RMS norm of queries and keys, before they are rotated.
     pub qk_norm: Option<QkNorm>,
+    /// An RMS norm of each head of the values, without a weight.
+    pub v_norm: bool,
     /// A factor of the queries that grows with their position.
     pub temperature: Option<Temperature>,
     /// Whether the output is multiplied by the sigmoid of a gate that stands beside each head's query.
@@ -236,22 +252,10 @@ impl Temperature {
 }
 
 impl Attention {
-    /// Values in a row of queries: `n_head * head_dim`.
-    #[must_use]
-    pub fn n_q(&self) -> usize {
-        self.n_head * self.head_dim
-    }
-
     /// Rows of the projection that gives queries: in each head the query, then its gate where there is one.
     #[must_use]
-    pub fn n_q_row(&self) -> usize {
-        self.n_q() * if self.gated { 2 } else { 1 }
-    }
-
-    /// Values in a row of keys, and in one of values: `n_kv_head * head_dim`.
-    #[must_use]
-    pub fn n_kv(&self) -> usize {
-        self.n_kv_head * self.head_dim
+    pub fn n_q_row(&self, heads: Heads) -> usize {
+        heads.n_q() * if self.gated { 2 } else { 1 }
     }
 }
 

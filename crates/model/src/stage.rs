@@ -9,9 +9,13 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// `x[r] = scales.embedding * token_embd[token[r]]`, plus `position_embd[p]` where positions are learned. Leaves `x`.
+    ///
+    /// Where layers have inputs of the token itself, `n_per_layer` values each, that of layer `l` is `(sqrt(n_per_layer) * t + m) / sqrt(2)`, with `t` its part
+    /// of `per_layer_token_embd[token[r]]` and `m` the `rms_norm` of its part of `Wm x / sqrt(n_embd)`.
     Embed,
     /// `n = norm(x)`, or `x` where no norm stands before attention; `q = Wq n + bq`, `k = Wk n + bk`, `v = Wv n + bv`; where the
-    /// architecture has a norm of queries and keys, `q` and `k` become `rms_norm` of each head or of the whole row. RoPE turns the first
+    /// architecture has a norm of queries and keys, `q` and `k` become `rms_norm` of each head or of the whole row, and with one of values each head of `v` is divided by its root mean square.
+    /// Without a projection of values `v` is `k` before its norm; a layer that reads an earlier one's keys and values has neither. RoPE turns the first
     /// `n_rot` values of each head of `q` and `k` by the angle `p * frequency`, in the layers that have it; `q` is multiplied by the
     /// temperature at `p`. `k` and `v` go to the cache at `p`, rounded as [`crate::kv`] says. Leaves `q`, `[n_row, n_head * head_dim]`.
     ///
@@ -41,7 +45,8 @@ pub enum Stage {
     /// Sources: gated units, arXiv 2002.05202; mixture of experts, arXiv 2401.04088.
     FfnIn,
     /// `x += scales.residual * y` with `y = Wd h + bd`, or with experts `y = sum_e w[e] (Wd[e] h[e] + bd[e])`, experts in the order of
-    /// their logits; `y` is normalised where a norm stands after the feed-forward. Leaves `x`.
+    /// their logits; `y` is normalised where a norm stands after the feed-forward. Then, with the layer's input `i` of the token itself,
+    /// `x += norm(Wp act(Wi x, i))`; and `x *= scale` where layers have a factor. Leaves `x`.
     FfnOut,
     /// `logits = scales.logits * W_out norm(x)`, bounded by the cap where there is one, for the rows that are asked for, `[rows, n_vocab]`, and sampling (the `device` crate's).
     Head,

@@ -45,6 +45,8 @@ pub struct Weights {
     pub token_embd: Matrix,
     /// `[n_ctx_train, n_embd]`, where positions are learned.
     pub position_embd: Option<Matrix>,
+    /// Where each layer adds something of the token itself.
+    pub per_layer: Option<PerLayerInputs>,
     /// By layer.
     pub layers: Vec<Layer>,
     /// Before the output.
@@ -71,11 +73,17 @@ impl Weights {
                 + vectors.into_iter().map(|values| 4 * values.len()).sum::<usize>();
             let norms = [&l.attn_norm, &l.attn_post_norm, &l.ffn_norm, &l.ffn_post_norm];
             let norms = norms.into_iter().flatten().map(norm).sum::<usize>();
-            norms + mixer + ffn
+            let per_layer = l.per_layer.as_ref();
+            let per_layer = per_layer.map_or(0, |p| linear(&p.gate) + linear(&p.output) + norm(&p.norm));
+            norms + mixer + ffn + per_layer + 4 * usize::from(l.scale.is_some())
         });
         let tied = self.output.weight.name == self.token_embd.name;
         let output = if tied { 0 } else { linear(&self.output) };
-        let tables = self.token_embd.bytes.len() + self.position_embd.as_ref().map_or(0, |p| p.bytes.len());
+        let per_layer = self.per_layer.as_ref();
+        let per_layer =
+            per_layer.map_or(0, |p| p.token_embd.bytes.len() + linear(&p.model) + 4 * p.norm.len());
+        let positions = self.position_embd.as_ref().map_or(0, |p| p.bytes.len());
+        let tables = self.token_embd.bytes.len() + positions + per_layer;
         (tables + output + norm(&self.output_norm) + layers.sum::<usize>()) as u64
     }
 }
@@ -95,6 +103,32 @@ pub struct Layer {
     pub ffn: Ffn,
     /// Of what the feed-forward adds to the residual stream.
     pub ffn_post_norm: Option<NormWeights>,
+    /// What the layer adds of the token itself.
+    pub per_layer: Option<PerLayer>,
+    /// What the residual stream is multiplied by after the layer.
+    pub scale: Option<f32>,
+}
+
+/// What gives each layer an input of the token itself, `n_per_layer` values ([`crate::stage::Stage::Embed`]).
+#[derive(Clone, Debug)]
+pub struct PerLayerInputs {
+    /// `[n_vocab, n_layer * n_per_layer]`.
+    pub token_embd: Matrix,
+    /// `[n_layer * n_per_layer, n_embd]`.
+    pub model: Linear,
+    /// `[n_per_layer]`: an RMS norm of each layer's part of what `model` gives.
+    pub norm: Vec<f32>,
+}
+
+/// What a layer makes of its input of the token itself.
+#[derive(Clone, Debug)]
+pub struct PerLayer {
+    /// `[n_per_layer, n_embd]`.
+    pub gate: Linear,
+    /// `[n_embd, n_per_layer]`.
+    pub output: Linear,
+    /// Of what is added to the residual stream.
+    pub norm: NormWeights,
 }
 
 /// A layer's feed-forward.

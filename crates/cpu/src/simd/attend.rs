@@ -4,7 +4,7 @@
 //! values `[32, head_dim]`, in half precision or, decoded page by page, in Q8_0. A query's result is computed page by page from the first it sees, which depends on
 //! its position alone: not on the queries beside it, nor on how a prompt was cut (online softmax: arXiv 1805.02867, 2205.14135).
 
-use model::architecture::Attention;
+use model::architecture::{Attention, Heads};
 
 use super::cache::{Cache, Kept, decode};
 use crate::kernels::{Place, Queries};
@@ -50,7 +50,8 @@ pub(crate) fn attend(
     attention: &Attention,
     (queries, out): (&Queries<'_>, &mut [f32]),
 ) {
-    let Attention { n_head, n_kv_head, head_dim, scale, score_cap, .. } = *attention;
+    let Attention { scale, score_cap, .. } = *attention;
+    let Heads { n_head, n_kv_head, head_dim, window, .. } = queries.heads;
     let per_kv = n_head / n_kv_head;
     // Runs of rows of one sequence, of a few rows each: [first, end).
     let runs = runs(queries.places, TOGETHER.div_ceil(per_kv) * 4);
@@ -74,7 +75,7 @@ pub(crate) fn attend(
             let mut seen = [(0, 0); TOGETHER];
             for (i, &(r, head)) in pairs.iter().enumerate() {
                 let position = queries.places[r].position;
-                seen[i] = (queries.window.map_or(0, |w| (position + 1).saturating_sub(w)), position);
+                seen[i] = (window.map_or(0, |w| (position + 1).saturating_sub(w)), position);
                 scratch.q[i * head_dim..][..head_dim]
                     .copy_from_slice(&queries.q.data[r * n_cols + head * head_dim..][..head_dim]);
                 (scratch.max[i], scratch.total[i]) =
@@ -119,7 +120,7 @@ fn runs(places: &[Place<'_>], most: usize) -> Vec<(usize, usize)> {
 
 impl Group<'_> {
     fn run(&self, isa: Isa, scratch: &mut Scratch) {
-        let head_dim = self.cache.shape.head_dim;
+        let head_dim = self.cache.shape.layers[self.layer].head_dim;
         // The loops below go by pointers: these are the bounds that they rely on.
         assert!(self.n_query <= TOGETHER);
         assert!(scratch.q.len() == TOGETHER * head_dim && scratch.sums.len() == TOGETHER * head_dim);
@@ -229,7 +230,7 @@ unsafe fn compute_page<L: Lanes>(group: &Group<'_>, page: &Page<'_>, scratch: &m
         // SAFETY: the caller's, here and below.
         Kept::Half([k, v]) => unsafe { attend_page::<L, u16>(group, page.start, (k, v), scratch) },
         Kept::Q8(kv) => {
-            let head_dim = group.cache.shape.head_dim;
+            let head_dim = group.cache.shape.layers[group.layer].head_dim;
             let [mut k, mut v] = std::mem::take(&mut scratch.decoded);
             k.resize(PAGE * head_dim, 0.0);
             v.resize(PAGE * head_dim, 0.0);
@@ -252,7 +253,7 @@ unsafe fn attend_page<L: Lanes, E: Element>(
     (k, v): (&[E], &[E]),
     scratch: &mut Scratch,
 ) {
-    let head_dim = group.cache.shape.head_dim;
+    let head_dim = group.cache.shape.layers[group.layer].head_dim;
     assert!(k.len() == PAGE * head_dim && v.len() == k.len());
     let mut weights = [[0.0f32; PAGE]; TOGETHER];
     // Positions after the last one seen may hold what another sequence left there.

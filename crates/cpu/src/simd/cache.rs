@@ -12,7 +12,7 @@ use super::attend::PAGE;
 use super::isa::Isa;
 use super::math::narrow;
 use super::pool::Pool;
-use crate::kernels::{KvShape, Place};
+use crate::kernels::{KvLayer, KvShape, Place};
 
 /// All layers' keys and values.
 pub(crate) struct Cache {
@@ -71,7 +71,7 @@ impl Cache {
 
     /// A page of a head.
     pub(crate) fn page(&self, layer: usize, page: PageId, head: usize) -> Kept<'_> {
-        let (at, n) = (self.shape.page_at(layer, page, head), PAGE * self.shape.head_dim);
+        let (at, n) = (self.shape.page_at(layer, page, head), PAGE * self.shape.layers[layer].head_dim);
         match &self.planes {
             Planes::Half { kv, .. } => Kept::Half([&kv[0][at..at + n], &kv[1][at..at + n]]),
             Planes::Q8 { kv, scales } => {
@@ -94,7 +94,7 @@ impl Cache {
         places: &[Place<'_>],
         rows: [&[f32]; 2],
     ) {
-        let KvShape { n_kv_head, head_dim, .. } = self.shape;
+        let KvLayer { n_kv_head, head_dim, .. } = self.shape.layers[layer];
         if let Planes::Half { narrow: narrowed, .. } = &mut self.planes {
             for (to, from) in narrowed.iter_mut().zip(rows) {
                 to.resize(from.len(), 0);

@@ -1,13 +1,14 @@
 //! Is this a model that the kernels can compute? Everything they take for granted, by name.
 
 use model::architecture::{
-    Activation, Architecture, FeedForwardKind, Mixer, NormKind, Position, QkNorm, Rope,
+    Activation, Architecture, FeedForwardKind, Heads, KvSource, NormKind, Position, QkNorm,
 };
 use model::weights::{AttentionWeights, Experts, Ffn, Layer, Linear, MixerWeights, NormWeights};
 use model::{Matrix, Model};
 
 use super::Unsupported;
 use crate::buffers::SLAB_BYTES;
+use crate::heads;
 use crate::launch::attend_rows;
 use crate::layout::has_kernels;
 
@@ -18,44 +19,40 @@ fn unsupported(what: &'static str, expected: impl ToString, found: impl ToString
 
 /// The sizes and kinds.
 pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
-    let (attention, feed_forward) = (&arch.attention, &arch.feed_forward);
-    let most = attend_rows::MAX_HEAD_DIM;
-    if attention.head_dim == 0 || attention.head_dim % attend_rows::STEP != 0 || attention.head_dim > most {
-        let expected = format!("a multiple of {} up to {most}", attend_rows::STEP);
-        return unsupported("head size", expected, attention.head_dim);
+    let feed_forward = &arch.feed_forward;
+    choices(arch)?;
+    if arch.mixers.len() != arch.n_layer {
+        return unsupported("layers", arch.n_layer, arch.mixers.len());
     }
+    heads::all(arch).try_for_each(heads_of_layer)?;
     if let Position::Rope(ropes) = &arch.position {
-        let n_rot = ropes.kinds[0].n_rot;
-        let shape = |rope: &Rope| (rope.n_rot, rope.pairing);
-        if ropes.kinds.iter().any(|rope| shape(rope) != shape(&ropes.kinds[0]))
+        if ropes.kinds.iter().any(|rope| rope.pairing != ropes.kinds[0].pairing)
             || ropes.layers.len() != arch.n_layer
         {
-            return unsupported("rotations", "of one shape, one for each layer", format!("{ropes:?}"));
+            return unsupported("rotations", "of one pairing, one for each layer", format!("{ropes:?}"));
         }
-        if n_rot % 2 != 0 || n_rot > attention.head_dim {
-            let expected = format!("an even number up to {}", attention.head_dim);
-            return unsupported("rotated values of a head", expected, n_rot);
+        for (&kind, heads) in ropes.layers.iter().zip(heads::all(arch)) {
+            let n_rot = kind.and_then(|kind| ropes.kinds.get(kind)).map_or(0, |rope| rope.n_rot);
+            if n_rot % 2 != 0 || n_rot > heads.head_dim {
+                let expected = format!("an even number up to {}", heads.head_dim);
+                return unsupported("rotated values of a head", expected, n_rot);
+            }
         }
-    }
-    choices(arch)?;
-    let group = attention.n_head.checked_div(attention.n_kv_head).unwrap_or(0);
-    if group == 0 || group > 16 || group * attention.n_kv_head != attention.n_head {
-        let found = format!("{} for {}", attention.n_head, attention.n_kv_head);
-        return unsupported("query heads of a key head", "from 1 to 16", found);
-    }
-    if attention.window.len() != arch.n_layer {
-        let expected = format!("{}, one a layer", arch.n_layer);
-        return unsupported("windows of attention", expected, attention.window.len());
     }
     // A slab of weights holds the rows of a head, or 64 of another matrix, twice each.
     let widest = |n_row: usize| SLAB_BYTES / 4 / n_row;
     for (what, n, most) in [
-        ("embedding width", arch.n_embd, widest(attention.head_dim.max(64))),
+        ("embedding width", arch.n_embd, widest(heads::most(arch, |heads| heads.head_dim).max(64))),
         ("feed-forward width", feed_forward.n_ff, widest(64)),
-        ("width of all query heads", attention.n_q(), widest(64)),
     ] {
         if n == 0 || n % 32 != 0 || n > most {
             return unsupported(what, format!("a multiple of 32 up to {most}"), n);
+        }
+    }
+    for heads in heads::all(arch) {
+        let (n, most) = (heads.n_q(), widest(64));
+        if n % 32 != 0 || n > most {
+            return unsupported("width of all query heads", format!("a multiple of 32 up to {most}"), n);
         }
     }
     if arch.n_vocab == 0 || i32::try_from(arch.n_vocab).is_err() {
@@ -73,14 +70,45 @@ pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
     Ok(())
 }
 
+fn heads_of_layer(heads: Heads) -> Result<(), Unsupported> {
+    let Heads { n_head, n_kv_head, head_dim, .. } = heads;
+    let most = attend_rows::MAX_HEAD_DIM;
+    if head_dim == 0 || head_dim % attend_rows::STEP != 0 || head_dim > most {
+        let expected = format!("a multiple of {} up to {most}", attend_rows::STEP);
+        return unsupported("head size", expected, head_dim);
+    }
+    let group = n_head.checked_div(n_kv_head).unwrap_or(0);
+    if group == 0 || group > 16 || group * n_kv_head != n_head {
+        return unsupported("query heads of a key head", "from 1 to 16", format!("{n_head} for {n_kv_head}"));
+    }
+    Ok(())
+}
+
 /// Choices that no kernel makes, or not together.
 fn choices(arch: &Architecture) -> Result<(), Unsupported> {
-    let others = arch.mixers.iter().filter(|&&mixer| mixer != Mixer::Attention).count();
+    let others = arch.mixers.iter().filter(|mixer| mixer.heads().is_none()).count();
     if others > 0 {
         return unsupported("layers", "attention in each of them", format!("{others} recurrent ones"));
     }
     if arch.attention.gated {
         return unsupported("attention", "no gate of its output", "one");
+    }
+    if let Some(width) = arch.n_per_layer {
+        return unsupported("inputs of layers of the token itself", "none", format!("{width} values each"));
+    }
+    if arch.has_layer_scales && !arch.has_post_norms {
+        return unsupported(
+            "factors of layers",
+            "none without norms after attention and feed-forward",
+            "one each",
+        );
+    }
+    let normed_by_head = arch.attention.qk_norm == Some(QkNorm::Head);
+    let keys_alone = heads::all(arch).any(|heads| heads.source == KvSource::KeysAlone);
+    if (arch.attention.v_norm && !normed_by_head) || (keys_alone && !arch.attention.v_norm) {
+        let expected =
+            "a norm of each head of queries, keys and values where there is one of values or keys are values";
+        return unsupported("values", expected, "another choice of norms");
     }
     if arch.norm.kind == NormKind::Layer && arch.has_post_norms {
         return unsupported("norms after attention and feed-forward", "RMS norms", "layer norms");
@@ -109,10 +137,11 @@ pub(super) fn weights(model: &Model) -> Result<(), Unsupported> {
     if weights.layers.len() != arch.n_layer {
         return unsupported("layers", arch.n_layer, weights.layers.len());
     }
-    weights.layers.iter().try_for_each(|weights| layer(arch, weights))
+    let mut layers = weights.layers.iter().zip(heads::all(arch));
+    layers.try_for_each(|(weights, heads)| layer(arch, heads, weights))
 }
 
-fn layer(arch: &Architecture, layer: &Layer) -> Result<(), Unsupported> {
+fn layer(arch: &Architecture, heads: Heads, layer: &Layer) -> Result<(), Unsupported> {
     let (n_embd, n_ff, attention) = (arch.n_embd, arch.feed_forward.n_ff, &arch.attention);
     let post_norms = [&layer.attn_post_norm, &layer.ffn_post_norm];
     for place in [&layer.attn_norm, &layer.ffn_norm].into_iter().chain(post_norms) {
@@ -124,18 +153,23 @@ fn layer(arch: &Architecture, layer: &Layer) -> Result<(), Unsupported> {
     }
     let weights = self::attention(&layer.mixer)?;
     let lengths = attention.qk_norm.map(|kind| match kind {
-        QkNorm::Head => [attention.head_dim; 2],
-        QkNorm::Row => [attention.n_q(), attention.n_kv()],
+        QkNorm::Head => [heads.head_dim; 2],
+        QkNorm::Row => [heads.n_q(), heads.n_kv()],
     });
-    let found = weights.qk_norm.as_ref().map(|norms| norms.each_ref().map(Vec::len));
+    let lengths = [lengths.map(|[of_q, _]| of_q), lengths.map(|[_, of_k]| of_k).filter(|_| heads.keeps())];
+    let found = [&weights.q_norm, &weights.k_norm].map(|norm| norm.as_ref().map(Vec::len));
     if found != lengths {
         return unsupported("norms of queries and keys", format!("{lengths:?}"), format!("{found:?}"));
     }
-    linear(&weights.q, [attention.n_q(), n_embd])?;
-    linear(&weights.k, [attention.n_kv(), n_embd])?;
-    linear(&weights.v, [attention.n_kv(), n_embd])?;
-    linear(&weights.output, [n_embd, attention.n_q()])?;
-    vector("sinks of attention", weights.sinks.as_deref(), attention.n_head)?;
+    linear(&weights.q, [heads.n_q(), n_embd])?;
+    weights.k.iter().chain(&weights.v).try_for_each(|map| linear(map, [heads.n_kv(), n_embd]))?;
+    let expected = [heads.keeps(), heads.source == KvSource::Projections];
+    let found = [weights.k.is_some(), weights.v.is_some()];
+    if found != expected {
+        return unsupported("keys and values of a layer", format!("{expected:?}"), format!("{found:?}"));
+    }
+    linear(&weights.output, [n_embd, heads.n_q()])?;
+    vector("sinks of attention", weights.sinks.as_deref(), heads.n_head)?;
     match (&layer.ffn, arch.feed_forward.kind) {
         (Ffn::Gated { gate, up, down }, FeedForwardKind::Gated) => {
             linear(gate, [n_ff, n_embd])?;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use gguf::Gguf;
-use model::architecture::{Attention, FeedForwardKind};
+use model::architecture::{FeedForwardKind, Heads, KvSource, Mixer};
 use model::weights::{AttentionWeights, Experts, MixerWeights};
 use testkit::{golden, golden_on_gpu};
 
@@ -145,15 +145,24 @@ fn refused(name: &str, expected: &str, change: impl FnOnce(&mut Model)) {
 #[test]
 fn sizes_that_no_kernel_is_made_for_are_refused_by_name() {
     let llama = |expected: &str, change: &dyn Fn(&mut Model)| refused("llama-f16", expected, change);
-    let attention = |expected: &str, change: &dyn Fn(&mut Attention)| {
-        llama(expected, &|model| change(&mut model.architecture.attention));
+    let attention = |expected: &str, change: &dyn Fn(&mut Heads)| {
+        llama(expected, &|model| {
+            if let Some(Mixer::Attention(heads)) = model.architecture.mixers.last_mut() {
+                change(heads);
+            }
+        });
     };
     for head_dim in [0, 72, 528] {
         attention("head size: expected a multiple of 16 up to 512", &|a| a.head_dim = head_dim);
     }
     attention("query heads of a key head: ", &|a| a.n_kv_head = 0);
     attention("query heads of a key head: ", &|a| a.n_head = 17 * a.n_kv_head);
-    attention("windows of attention: ", &|a| a.window.clear());
+    attention("keys and values of a layer: ", &|a| a.source = KvSource::Layer(0));
+    attention("values: ", &|a| a.source = KvSource::KeysAlone);
+    llama("layers: ", &|model| model.architecture.mixers.truncate(1));
+    llama("values: ", &|model| model.architecture.attention.v_norm = true);
+    llama("inputs of layers of the token itself: ", &|model| model.architecture.n_per_layer = Some(32));
+    llama("factors of layers: ", &|model| model.architecture.has_layer_scales = true);
     for n_rot in [7, 66] {
         llama("rotated values of a head: expected an even number up to 64", &|model| {
             if let Position::Rope(ropes) = &mut model.architecture.position {

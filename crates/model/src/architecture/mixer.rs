@@ -3,12 +3,58 @@
 /// A layer's mixer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mixer {
-    /// [`super::Attention`].
-    Attention,
+    /// [`super::Attention`] with these heads.
+    Attention(Heads),
     /// A short convolution between two gates (LFM2, arXiv 2511.23404).
     ShortConv(Conv),
     /// The gated delta rule (Yang et al., arXiv 2412.06464) after a short convolution.
     DeltaRule(DeltaRule),
+}
+
+/// The heads of a layer's attention, and what they see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub n_head: usize,
+    /// Key and value heads; divides `n_head`.
+    pub n_kv_head: usize,
+    /// Values in a head of queries, keys and values alike.
+    pub head_dim: usize,
+    /// How many of the latest positions a token sees, itself included; `None` for all.
+    pub window: Option<usize>,
+    /// Where keys and values come from.
+    pub source: KvSource,
+}
+
+/// Where a layer's keys and values come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvSource {
+    /// Each from a projection.
+    Projections,
+    /// The values are the keys as they were projected, before their norm and rotation.
+    KeysAlone,
+    /// From the cache of this earlier layer, whose heads are the same.
+    Layer(usize),
+}
+
+impl Heads {
+    /// Values in a row of queries: `n_head * head_dim`.
+    #[must_use]
+    pub fn n_q(&self) -> usize {
+        self.n_head * self.head_dim
+    }
+
+    /// Values in a row of keys, and in one of values: `n_kv_head * head_dim`.
+    #[must_use]
+    pub fn n_kv(&self) -> usize {
+        self.n_kv_head * self.head_dim
+    }
+
+    /// Whether the layer has keys and values of its own to keep.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        !matches!(self.source, KvSource::Layer(_))
+    }
 }
 
 /// A causal convolution of each channel with its own taps (depthwise): `y[t] = sum_i taps[i] * x[t - (n_tap - 1) + i]`, inputs before
@@ -69,11 +115,20 @@ impl DeltaRule {
 }
 
 impl Mixer {
+    /// Those of attention.
+    #[must_use]
+    pub fn heads(&self) -> Option<Heads> {
+        match self {
+            Mixer::Attention(heads) => Some(*heads),
+            Mixer::ShortConv(_) | Mixer::DeltaRule(_) => None,
+        }
+    }
+
     /// Values of a sequence's state in such a layer, in float32: the convolution's inputs, then the matrices.
     #[must_use]
     pub fn n_state(&self) -> usize {
         match self {
-            Mixer::Attention => 0,
+            Mixer::Attention(_) => 0,
             Mixer::ShortConv(conv) => conv.n_state(),
             Mixer::DeltaRule(rule) => rule.conv().n_state() + rule.n_matrix(),
         }

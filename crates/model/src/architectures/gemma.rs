@@ -3,7 +3,7 @@
 //! The norms' weights in these files already hold `1 + w`. Sources: arXiv 2408.00118 (Gemma 2), arXiv 2503.19786 (Gemma 3).
 
 use super::{Family, Keys, Norms};
-use crate::architecture::{Activation, Architecture, Pairing, Position, QkNorm, Rope, RopeScaling, Ropes};
+use crate::architecture::{Activation, Architecture, Pairing, QkNorm, Rope, RopeScaling};
 use crate::error::ModelError;
 
 pub(super) const GEMMA2: Family = Family { name: "gemma2", read: gemma2, norms: Norms::AROUND, biases: &[] };
@@ -12,8 +12,7 @@ pub(super) const GEMMA3: Family = Family { name: "gemma3", read: gemma3, norms: 
 /// Every other layer sees a window, the first among them; scores and logits are capped.
 fn gemma2(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let mut architecture = read(keys, 46)?;
-    let local = keys.window_layers(2)?;
-    windows(keys, &mut architecture, &local)?;
+    keys.windows(&mut architecture, Some(2), None)?;
     architecture.attention.score_cap = keys.cap("attn_logit_softcapping")?;
     Ok(architecture)
 }
@@ -21,16 +20,11 @@ fn gemma2(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
 /// Five layers of six see a window and have a rotation of their own; queries and keys are normalised.
 fn gemma3(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let mut architecture = read(keys, 62)?;
-    let local = keys.window_layers(6)?;
-    windows(keys, &mut architecture, &local)?;
     architecture.attention.qk_norm = Some(QkNorm::Head);
-    if let Position::Rope(Ropes { kinds, layers }) = &mut architecture.position {
-        let base = keys.rope_base("rope.freq_base_swa", 10_000.0)?;
-        kinds.push(Rope { base, scaling: RopeScaling::None, ..kinds[0].clone() });
-        for (layer, is_local) in layers.iter_mut().zip(local) {
-            *layer = Some(usize::from(is_local));
-        }
-    }
+    let base = keys.rope_base("rope.freq_base_swa", 10_000.0)?;
+    let local =
+        architecture.first_rope().map(|rope| Rope { base, scaling: RopeScaling::None, ..rope.clone() });
+    keys.windows(&mut architecture, Some(6), local)?;
     Ok(architecture)
 }
 
@@ -42,16 +36,8 @@ fn read(keys: &Keys<'_>, largest: usize) -> Result<Architecture, ModelError> {
     architecture.logit_cap = keys.cap("final_logit_softcapping")?;
     architecture.feed_forward.activation = Activation::GeluTanh;
     if architecture.n_layer == largest {
-        let attention = &mut architecture.attention;
-        attention.scale = (attention.n_head as f32 / architecture.n_embd as f32).sqrt();
+        let n_head = architecture.heads(0).map_or(1, |heads| heads.n_head);
+        architecture.attention.scale = (n_head as f32 / architecture.n_embd as f32).sqrt();
     }
     Ok(architecture)
-}
-
-fn windows(keys: &Keys<'_>, architecture: &mut Architecture, local: &[bool]) -> Result<(), ModelError> {
-    let window = keys.window()?;
-    for (layer, &is_local) in architecture.attention.window.iter_mut().zip(local) {
-        *layer = window.filter(|_| is_local);
-    }
-    Ok(())
 }

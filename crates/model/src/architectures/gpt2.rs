@@ -15,6 +15,7 @@ pub(super) const FAMILY: Family = Family {
 
 fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let (n_layer, n_embd, n_ctx_train) = keys.sizes()?;
+    let heads = keys.heads(n_embd, &keys.n_kv_heads(n_layer)?)?;
     Ok(Architecture {
         family: FAMILY.name,
         n_layer,
@@ -24,8 +25,8 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
         norm: keys.norm(NormKind::Layer)?,
         has_post_norms: keys.has_post_norms(),
         position: Position::Learned,
-        mixers: vec![Mixer::Attention; n_layer],
-        attention: keys.attention(n_layer, n_embd, keys.n_kv_head()?)?,
+        attention: Keys::attention(heads.first().map_or(0, |heads| heads.head_dim)),
+        mixers: heads.into_iter().map(Mixer::Attention).collect(),
         feed_forward: FeedForward {
             kind: FeedForwardKind::Plain,
             n_ff: keys.n_ff()?,
@@ -33,5 +34,7 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
         },
         scales: Scales::NONE,
         logit_cap: None,
+        n_per_layer: None,
+        has_layer_scales: false,
     })
 }

@@ -15,10 +15,7 @@ pub(super) const FAMILY: Family = Family {
 
 fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let mut architecture = keys.gated_decoder(Pairing::HalfSplit)?;
-    let window = keys.window()?;
-    for even in architecture.attention.window.iter_mut().step_by(2) {
-        *even = window;
-    }
+    keys.windows(&mut architecture, Some(2), None)?;
     architecture.attention.sinks = true;
     if let Position::Rope(ropes) = &mut architecture.position
         && let RopeScaling::Yarn { rounded, .. } = &mut ropes.kinds[0].scaling

@@ -17,7 +17,7 @@ pub(super) const FAMILY: Family = Family {
 fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let (n_layer, n_embd, _) = keys.sizes()?;
     let (heads, n_kv_head) = keys.kv_heads(n_layer)?;
-    let mut architecture = keys.decoder(Pairing::HalfSplit, n_kv_head)?;
+    let mut architecture = keys.decoder(Pairing::HalfSplit, &vec![n_kv_head; n_layer])?;
     let conv = Conv { n_tap: keys.n_tap("shortconv.l_cache")?, n_channel: n_embd };
     for (mixer, n) in architecture.mixers.iter_mut().zip(heads) {
         if n == 0 {

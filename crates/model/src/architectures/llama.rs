@@ -10,7 +10,7 @@ pub(super) const FAMILY: Family = Family { name: "llama", read, norms: Norms::BE
 
 fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let mut architecture = keys.gated_decoder(Pairing::Adjacent)?;
-    architecture.attention.window.fill(keys.window()?);
+    keys.window_everywhere(&mut architecture)?;
     architecture.feed_forward.kind = keys.experts()?;
     Ok(architecture)
 }

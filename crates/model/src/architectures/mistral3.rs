@@ -11,6 +11,6 @@ pub(super) const FAMILY: Family = Family { name: "mistral3", read, norms: Norms:
 fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let mut architecture = keys.gated_decoder(Pairing::Adjacent)?;
     architecture.attention.temperature = keys.temperature()?;
-    architecture.attention.window.fill(keys.window()?);
+    keys.window_everywhere(&mut architecture)?;
     Ok(architecture)
 }

@@ -3,6 +3,7 @@
 //! A family maps GGUF keys to data and nothing more. To add one, write such a file and name it in [`FAMILIES`].
 
 mod gemma;
+mod gemma4;
 mod gpt2;
 mod gpt_oss;
 mod granite;
@@ -72,7 +73,7 @@ impl Norms {
 }
 
 /// All that are known.
-pub const FAMILIES: [&Family; 16] = [
+pub const FAMILIES: [&Family; 17] = [
     &llama::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
@@ -82,6 +83,7 @@ pub const FAMILIES: [&Family; 16] = [
     &phi3::FAMILY,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
+    &gemma4::FAMILY,
     &mistral3::FAMILY,
     &smollm3::FAMILY,
     &granite::FAMILY,

@@ -8,6 +8,6 @@ pub(super) const FAMILY: Family = Family { name: "phi3", read, norms: Norms::BEF
 
 fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let mut architecture = keys.gated_decoder(Pairing::HalfSplit)?;
-    architecture.attention.window.fill(keys.window()?);
+    keys.window_everywhere(&mut architecture)?;
     Ok(architecture)
 }

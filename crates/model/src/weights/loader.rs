@@ -10,7 +10,10 @@ use std::ops::Range;
 
 use gguf::{Gguf, Tensor};
 
-use super::{Experts, Ffn, Layer, Linear, Matrix, NormWeights, Weights, floats, misshapen, vector};
+use super::{
+    Experts, Ffn, Layer, Linear, Matrix, NormWeights, PerLayer, PerLayerInputs, Weights, floats, misshapen,
+    vector,
+};
 use crate::architecture::{Architecture, FeedForwardKind, NormKind, Position, RopeScaling};
 use crate::architectures::Family;
 use crate::error::ModelError;
@@ -32,6 +35,9 @@ const REDUNDANT: [&str; 3] = [
     "attn_rot_embd.weight",
     "attn.rotary_emb.inv_freq",
 ];
+
+/// Likewise in a layer that reads the keys and values of an earlier one: what it had of its own before it was trained to.
+const REDUNDANT_KV: [&str; 3] = ["attn_k.weight", "attn_v.weight", "attn_k_norm.weight"];
 
 /// All tensors of a model by role.
 ///
@@ -100,10 +106,11 @@ impl Loader<'_> {
             Some(_) => self.linear("output", table)?,
             None => Linear { weight: token_embd.clone(), bias: self.optional("output.bias", a.n_vocab)? },
         };
+        let per_layer = a.n_per_layer.map(|n| self.per_layer_inputs(n)).transpose()?;
         // A hostile block_count is refused at its first missing layer, before anything of its size is allocated.
         let layers = (0..a.n_layer).map(|n| self.layer(n)).collect::<Result<_, _>>()?;
         let output_norm = self.norm(self.family.norms.output)?;
-        Ok(Weights { token_embd, position_embd, layers, output_norm, output })
+        Ok(Weights { token_embd, position_embd, per_layer, layers, output_norm, output })
     }
 
     fn check_all_used(&self) -> Result<(), ModelError> {
@@ -117,7 +124,12 @@ impl Loader<'_> {
             },
             Position::Learned => &[],
         };
-        let redundant = |name: &str| in_layer(name).is_some_and(|(_, part)| REDUNDANT.contains(&part));
+        let reads_another = |n: usize| self.arch.heads(n).is_some_and(|heads| !heads.keeps());
+        let redundant = |name: &str| {
+            in_layer(name).is_some_and(|(n, part)| {
+                REDUNDANT.contains(&part) || (reads_another(n) && REDUNDANT_KV.contains(&part))
+            })
+        };
         let is_used = |name: &str| used.contains(name) || factors.contains(&name) || redundant(name);
         let mut unused = self.gguf.tensors().iter().map(|info| &info.name).filter(|name| !is_used(name));
         let names: Vec<String> = unused.by_ref().take(N_NAMED).cloned().collect();
@@ -137,6 +149,30 @@ impl Loader<'_> {
             ffn_norm: norm(norms.ffn)?,
             ffn: self.ffn(n)?,
             ffn_post_norm: norm(norms.ffn_post)?,
+            per_layer: self.arch.n_per_layer.map(|width| self.per_layer(n, width)).transpose()?,
+            scale: match self.arch.has_layer_scales {
+                true => self.required(&format!("blk.{n}.layer_output_scale.weight"), 1)?.first().copied(),
+                false => None,
+            },
+        })
+    }
+
+    fn per_layer_inputs(&self, n_per_layer: usize) -> Result<PerLayerInputs, ModelError> {
+        let (n_vocab, n_embd) = (self.arch.n_vocab, self.arch.n_embd);
+        let n_all = self.arch.n_layer * n_per_layer;
+        Ok(PerLayerInputs {
+            token_embd: self.matrix("per_layer_token_embd.weight", [n_vocab, n_all])?,
+            model: self.linear("per_layer_model_proj", [n_all, n_embd])?,
+            norm: self.required("per_layer_proj_norm.weight", n_per_layer)?,
+        })
+    }
+
+    fn per_layer(&self, n: usize, width: usize) -> Result<PerLayer, ModelError> {
+        let n_embd = self.arch.n_embd;
+        Ok(PerLayer {
+            gate: self.layer_linear(n, "inp_gate", [width, n_embd])?,
+            output: self.layer_linear(n, "proj", [n_embd, width])?,
+            norm: self.norm(&format!("blk.{n}.post_norm"))?,
         })
     }
 

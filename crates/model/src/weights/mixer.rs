@@ -19,14 +19,16 @@ pub struct AttentionWeights {
     /// `[n_head * head_dim, n_embd]`; where attention is gated `[n_head * 2 * head_dim, n_embd]`, in each head the query's rows and then the
     /// gate's.
     pub q: Linear,
-    /// `[n_kv_head * head_dim, n_embd]`.
-    pub k: Linear,
-    /// `[n_kv_head * head_dim, n_embd]`.
-    pub v: Linear,
+    /// `[n_kv_head * head_dim, n_embd]`; `None` where the layer reads an earlier one's keys and values.
+    pub k: Option<Linear>,
+    /// `[n_kv_head * head_dim, n_embd]`; `None` there as well, and where the keys are the values.
+    pub v: Option<Linear>,
     /// `[n_head]`: one more logit a head, where the architecture has sinks.
     pub sinks: Option<Vec<f32>>,
-    /// Of queries and of keys: `[head_dim]` each, or `[n_head * head_dim]` and `[n_kv_head * head_dim]` for a norm of whole rows.
-    pub qk_norm: Option<[Vec<f32>; 2]>,
+    /// Of queries: `[head_dim]`, or `[n_head * head_dim]` for a norm of whole rows.
+    pub q_norm: Option<Vec<f32>>,
+    /// Of the layer's own keys: `[head_dim]`, or `[n_kv_head * head_dim]`.
+    pub k_norm: Option<Vec<f32>>,
     /// `[n_embd, n_head * head_dim]`.
     pub output: Linear,
 }
@@ -70,9 +72,9 @@ impl MixerWeights {
     #[must_use]
     pub fn parts(&self) -> (Vec<&Linear>, Vec<&[f32]>) {
         match self {
-            MixerWeights::Attention(AttentionWeights { q, k, v, sinks, qk_norm, output }) => {
-                let norms = qk_norm.iter().flatten();
-                (vec![q, k, v, output], sinks.iter().chain(norms).map(Vec::as_slice).collect())
+            MixerWeights::Attention(AttentionWeights { q, k, v, sinks, q_norm, k_norm, output }) => {
+                let linears = [q].into_iter().chain(k).chain(v).chain([output]).collect();
+                (linears, [sinks, q_norm, k_norm].into_iter().flatten().map(Vec::as_slice).collect())
             }
             MixerWeights::ShortConv(ShortConvWeights { input, taps, output }) => {
                 (vec![input, output], vec![taps])

@@ -68,7 +68,7 @@ fn sizes_that_make_no_model_are_refused_by_key() {
         "general.architecture",
         Some("mamba".into()),
         &expect![[
-            r#"unknown architecture "mamba"; known are llama, qwen2, qwen3, qwen3moe, qwen35, lfm2, phi3, gemma2, gemma3, mistral3, smollm3, granite, granitemoe, olmo2, gpt2, gpt-oss"#
+            r#"unknown architecture "mamba"; known are llama, qwen2, qwen3, qwen3moe, qwen35, lfm2, phi3, gemma2, gemma3, gemma4, mistral3, smollm3, granite, granitemoe, olmo2, gpt2, gpt-oss"#
         ]],
     );
     check(
@@ -76,7 +76,7 @@ fn sizes_that_make_no_model_are_refused_by_key() {
         "general.architecture",
         None,
         &expect![[
-            r#"unknown architecture ""; known are llama, qwen2, qwen3, qwen3moe, qwen35, lfm2, phi3, gemma2, gemma3, mistral3, smollm3, granite, granitemoe, olmo2, gpt2, gpt-oss"#
+            r#"unknown architecture ""; known are llama, qwen2, qwen3, qwen3moe, qwen35, lfm2, phi3, gemma2, gemma3, gemma4, mistral3, smollm3, granite, granitemoe, olmo2, gpt2, gpt-oss"#
         ]],
     );
     check(
@@ -191,7 +191,7 @@ fn sizes_that_make_no_model_are_refused_by_key() {
         GPT_OSS,
         "gpt-oss.attention.value_length",
         count(32),
-        &expect!["gpt-oss.attention.value_length: expected key_length = 64, found 32"],
+        &expect!["gpt-oss.attention.value_length: expected attention.key_length = 64, found 32"],
     );
 }
 
@@ -240,7 +240,7 @@ fn every_family_loads_with_its_parts() {
         let file = Gguf::open(&golden.path).unwrap();
         let model = Model::load(&file).unwrap();
         let arch = &model.architecture;
-        assert_eq!(arch.attention.window.len(), arch.n_layer);
+        assert_eq!(arch.mixers.len(), arch.n_layer);
         assert_eq!(model.weights.layers.len(), arch.n_layer);
         // Nothing is copied but small vectors, so the weights are about the file.
         assert!(model.weights.n_bytes() <= file.file_len(), "{}", golden.name);

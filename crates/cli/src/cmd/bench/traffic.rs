@@ -5,7 +5,7 @@
 //! weights in a larger layout, or reads anything twice, reads more: the figure is what the work asks for.
 
 use gguf::Gguf;
-use model::architecture::FeedForwardKind;
+use model::architecture::{FeedForwardKind, Mixer};
 use model::{KvType, Model};
 
 use super::measure::Test;
@@ -16,10 +16,8 @@ pub(crate) struct Traffic {
     pub(crate) weights: u64,
     /// Whether sequences at once read the same weights.
     shares_weights: bool,
-    /// Bytes of a position's keys and values in one layer.
-    kv_row: u64,
-    /// By layer.
-    windows: Vec<Option<usize>>,
+    /// By layer that has attention: bytes of a position's keys and values, and the window.
+    kv_rows: Vec<(u64, Option<usize>)>,
 }
 
 impl Traffic {
@@ -29,27 +27,26 @@ impl Traffic {
         let tied = gguf.tensor("output.weight").is_none();
         let kind = architecture.feed_forward.kind;
         let read = |name: &str, bytes: u64| match (name, kind) {
-            ("position_embd.weight", _) => 0,
+            ("position_embd.weight" | "per_layer_token_embd.weight", _) => 0,
             ("token_embd.weight", _) if !tied => 0,
             (name, FeedForwardKind::Experts { n_expert, n_used }) if name.contains("_exps.") => {
                 bytes / n_expert.max(1) as u64 * n_used as u64
             }
             _ => bytes,
         };
-        let attention = &architecture.attention;
-        let n_kv = 2 * attention.n_kv() as u64;
+        let kv_row = |n: u64| if exact { 4 * n } else { kv_type.bytes(n) };
+        let heads = architecture.mixers.iter().filter_map(Mixer::heads);
         Traffic {
             weights: gguf.tensors().iter().map(|tensor| read(&tensor.name, tensor.n_bytes as u64)).sum(),
             shares_weights: !matches!(kind, FeedForwardKind::Experts { .. }),
-            kv_row: if exact { 4 * n_kv } else { kv_type.bytes(n_kv) },
-            windows: attention.window.clone(),
+            kv_rows: heads.map(|heads| (kv_row(2 * heads.n_kv() as u64), heads.window)).collect(),
         }
     }
 
     /// Bytes that attention of one token reads of `n` positions, its own among them.
     fn kv(&self, n: usize) -> u64 {
-        let seen = self.windows.iter().map(|window| window.map_or(n, |window| n.min(window)) as u64);
-        seen.sum::<u64>() * self.kv_row
+        let read = |&(bytes, window): &(u64, Option<usize>)| bytes * window.map_or(n, |w| n.min(w)) as u64;
+        self.kv_rows.iter().map(read).sum()
     }
 
     /// Bytes of an average step. `None` of a prompt, which is not bound by them, and where several sequences choose experts of their own.
@@ -71,7 +68,7 @@ mod tests {
     #[test]
     fn windows_bound_what_is_read_and_sequences_share_weights() {
         let mut traffic =
-            Traffic { weights: 1000, shares_weights: true, kv_row: 10, windows: vec![None, Some(4)] };
+            Traffic { weights: 1000, shares_weights: true, kv_rows: vec![(10, None), (10, Some(4))] };
         let decode = |n_gen, batch, depth| Test::Decode { n_gen, batch, depth };
         assert_eq!(traffic.of_step(decode(1, 1, 0)), Some(1000 + 10 * (2 + 2)));
         assert_eq!(traffic.of_step(decode(2, 1, 9)), Some(1000 + 10 * (10 + 4 + 11 + 4) / 2));

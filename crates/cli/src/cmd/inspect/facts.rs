@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use gguf::{Gguf, Metadata};
 use model::Model;
-use model::architecture::{FeedForwardKind, Position};
+use model::architecture::{FeedForwardKind, Heads, Mixer, Position};
 use serde::Serialize;
 
 use crate::device::{Shape, default_ctx};
@@ -160,14 +160,16 @@ impl Sizes {
         };
         let Some(a) = model.map(|model| &model.architecture) else { return sizes };
         sizes.n_ff = Some(a.feed_forward.n_ff);
-        sizes.n_head = Some(a.attention.n_head);
-        sizes.n_kv_head = Some(a.attention.n_kv_head);
-        sizes.head_dim = Some(a.attention.head_dim);
+        let heads: Vec<Heads> = a.mixers.iter().filter_map(Mixer::heads).collect();
+        let most = |of: fn(&Heads) -> usize| heads.iter().map(of).max();
+        sizes.n_head = most(|heads| heads.n_head);
+        sizes.n_kv_head = most(|heads| heads.n_kv_head);
+        sizes.head_dim = most(|heads| heads.head_dim);
         if let FeedForwardKind::Experts { n_expert, n_used } = a.feed_forward.kind {
             (sizes.n_expert, sizes.n_expert_used) = (Some(n_expert), Some(n_used));
         }
-        sizes.window = a.attention.window.iter().copied().flatten().max();
-        sizes.n_window_layer = sizes.window.map(|_| a.attention.window.iter().flatten().count());
+        sizes.window = heads.iter().filter_map(|heads| heads.window).max();
+        sizes.n_window_layer = sizes.window.map(|_| heads.iter().filter(|h| h.window.is_some()).count());
         (sizes.rope_base, sizes.rope_scaling) = match &a.position {
             Position::Learned => (None, None),
             Position::Rope(ropes) => (Some(ropes.kinds[0].base), scaling(&ropes.kinds[0].scaling)),

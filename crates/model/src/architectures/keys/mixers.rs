@@ -93,7 +93,7 @@ impl Keys<'_> {
     }
 
     /// A list of `n` values, where the key is there.
-    fn list(&self, key: &str, n: usize, expected: &str) -> Result<Option<&Array>, ModelError> {
+    pub(super) fn list(&self, key: &str, n: usize, expected: &str) -> Result<Option<&Array>, ModelError> {
         match self.gguf.metadata().get(&self.name(key)) {
             None => Ok(None),
             Some(Value::Array(list)) if list.len() == n => Ok(Some(list)),

@@ -51,6 +51,12 @@ impl<'a> Keys<'a> {
         ModelError::Value { key: self.name(key), expected: expected.to_string(), found: found.to_string() }
     }
 
+    /// Whether the file has a tensor of this name.
+    #[must_use]
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.gguf.tensor(name).is_some()
+    }
+
     /// A count that may be absent.
     ///
     /// # Errors
@@ -88,16 +94,18 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// Any key absent without a default, of another type, or out of range.
     pub fn gated_decoder(&self, pairing: Pairing) -> Result<Architecture, ModelError> {
-        self.decoder(pairing, self.n_kv_head()?)
+        let (n_layer, ..) = self.sizes()?;
+        self.decoder(pairing, &self.n_kv_heads(n_layer)?)
     }
 
-    /// The same with so many key heads in every layer that has attention.
+    /// The same with these key heads by layer.
     ///
     /// # Errors
     /// As [`Keys::gated_decoder`].
-    pub fn decoder(&self, pairing: Pairing, n_kv_head: usize) -> Result<Architecture, ModelError> {
+    pub fn decoder(&self, pairing: Pairing, n_kv_heads: &[usize]) -> Result<Architecture, ModelError> {
         let (n_layer, n_embd, n_ctx_train) = self.sizes()?;
-        let attention = self.attention(n_layer, n_embd, n_kv_head)?;
+        let heads = self.heads(n_embd, n_kv_heads)?;
+        let head_dim = heads.first().map_or(0, |heads| heads.head_dim);
         Ok(Architecture {
             family: self.family.name,
             n_layer,
@@ -106,9 +114,9 @@ impl<'a> Keys<'a> {
             n_ctx_train,
             norm: self.norm(NormKind::Rms)?,
             has_post_norms: self.has_post_norms(),
-            position: self.rope(pairing, attention.head_dim, n_layer)?,
-            mixers: vec![Mixer::Attention; n_layer],
-            attention,
+            position: self.rope(pairing, head_dim, n_layer)?,
+            mixers: heads.into_iter().map(Mixer::Attention).collect(),
+            attention: Keys::attention(head_dim),
             feed_forward: FeedForward {
                 kind: FeedForwardKind::Gated,
                 n_ff: self.n_ff()?,
@@ -116,6 +124,8 @@ impl<'a> Keys<'a> {
             },
             scales: Scales::NONE,
             logit_cap: None,
+            n_per_layer: None,
+            has_layer_scales: false,
         })
     }
 
@@ -154,6 +164,16 @@ impl<'a> Keys<'a> {
                 found: tensor.info.shape.clone(),
             }),
         }
+    }
+
+    /// `embedding_length_per_layer_input`; absent and 0 mean none.
+    ///
+    /// # Errors
+    /// So large that all layers' together are beyond any embedding.
+    pub fn n_per_layer(&self, n_layer: usize) -> Result<Option<usize>, ModelError> {
+        let most = N_WIDTH.end() / n_layer.max(1);
+        let n = self.size("embedding_length_per_layer_input", 0..=most, Some(0))?;
+        Ok(Some(n).filter(|&n| n > 0))
     }
 
     /// RMS or layer norm with its epsilon.

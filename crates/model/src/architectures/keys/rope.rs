@@ -10,14 +10,22 @@ impl Keys<'_> {
     /// # Errors
     /// A number out of range, a scaling that is not known, a factor tensor of another length.
     pub fn rope(&self, pairing: Pairing, head_dim: usize, n_layer: usize) -> Result<Position, ModelError> {
-        let n_rot = self.size("rope.dimension_count", 2..=head_dim.max(2), Some(head_dim))?;
-        if n_rot % 2 != 0 || n_rot > head_dim {
-            let expected = format!("an even number up to the head's size {head_dim}");
-            return Err(self.wrong("rope.dimension_count", expected, n_rot));
-        }
+        let n_rot = self.n_rot("rope.dimension_count", head_dim)?;
         let base = self.rope_base("rope.freq_base", 10_000.0)?;
         let rope = Rope { pairing, n_rot, base, scaling: self.rope_scaling(n_rot)? };
         Ok(Position::Rope(Ropes::everywhere(rope, n_layer)))
+    }
+
+    /// How many of a head's values are rotated, by default all.
+    ///
+    /// # Errors
+    /// Odd, or more than there are.
+    pub fn n_rot(&self, key: &str, head_dim: usize) -> Result<usize, ModelError> {
+        let n_rot = self.size(key, 2..=head_dim.max(2), Some(head_dim))?;
+        if n_rot % 2 == 0 && n_rot <= head_dim {
+            return Ok(n_rot);
+        }
+        Err(self.wrong(key, format!("an even number up to the head's size {head_dim}"), n_rot))
     }
 
     /// The base of a rotation's frequencies.

@@ -1,51 +1,56 @@
 //! Finds the tensors of a layer's mixer.
 
 use super::{Loader, part};
-use crate::architecture::{Conv, DeltaRule, Mixer, QkNorm};
+use crate::architecture::{Conv, DeltaRule, Heads, KvSource, Mixer, QkNorm};
 use crate::error::ModelError;
 use crate::weights::{AttentionWeights, DeltaRuleWeights, MixerWeights, ShortConvWeights};
 
 impl Loader<'_> {
     pub(super) fn mixer(&self, n: usize) -> Result<MixerWeights, ModelError> {
         Ok(match self.arch.mixers[n] {
-            Mixer::Attention => MixerWeights::Attention(self.attention(n)?),
+            Mixer::Attention(heads) => MixerWeights::Attention(self.attention(n, heads)?),
             Mixer::ShortConv(conv) => MixerWeights::ShortConv(self.short_conv(n, conv)?),
             Mixer::DeltaRule(rule) => MixerWeights::DeltaRule(self.delta_rule(n, rule)?),
         })
     }
 
-    fn attention(&self, n: usize) -> Result<AttentionWeights, ModelError> {
+    fn attention(&self, n: usize, heads: Heads) -> Result<AttentionWeights, ModelError> {
         let (n_embd, attn) = (self.arch.n_embd, &self.arch.attention);
         let name = |part: &str| format!("blk.{n}.{part}");
-        let (n_q, n_kv, n_q_row) = (attn.n_q(), attn.n_kv(), attn.n_q_row());
-        let [q, k, v] = if self.gguf.tensor(&name("attn_qkv.weight")).is_some() {
+        let (n_q, n_kv, n_q_row) = (heads.n_q(), heads.n_kv(), attn.n_q_row(heads));
+        let (has_k, has_v) = (heads.keeps(), heads.source == KvSource::Projections);
+        let (q, k, v) = if has_v && self.gguf.tensor(&name("attn_qkv.weight")).is_some() {
             let fused = self.layer_linear(n, "attn_qkv", [n_q_row + 2 * n_kv, n_embd])?;
             let (of_k, of_v) = (n_q_row..n_q_row + n_kv, n_q_row + n_kv..n_q_row + 2 * n_kv);
-            [part(&fused, 0..n_q_row)?, part(&fused, of_k)?, part(&fused, of_v)?]
+            (part(&fused, 0..n_q_row)?, Some(part(&fused, of_k)?), Some(part(&fused, of_v)?))
         } else {
-            [
-                self.layer_linear(n, "attn_q", [n_q_row, n_embd])?,
-                self.layer_linear(n, "attn_k", [n_kv, n_embd])?,
-                self.layer_linear(n, "attn_v", [n_kv, n_embd])?,
-            ]
+            let linear = |role: &str, n_row: usize| self.layer_linear(n, role, [n_row, n_embd]);
+            (
+                linear("attn_q", n_q_row)?,
+                has_k.then(|| linear("attn_k", n_kv)).transpose()?,
+                has_v.then(|| linear("attn_v", n_kv)).transpose()?,
+            )
         };
         let sinks = match attn.sinks {
-            true => Some(self.required(&name("attn_sinks.weight"), attn.n_head)?),
+            true => Some(self.required(&name("attn_sinks.weight"), heads.n_head)?),
             false => None,
         };
         let lengths = attn.qk_norm.map(|kind| match kind {
-            QkNorm::Head => [attn.head_dim; 2],
+            QkNorm::Head => [heads.head_dim; 2],
             QkNorm::Row => [n_q, n_kv],
         });
-        let qk_norm = match lengths {
-            Some([of_q, of_k]) => Some([
-                self.required(&name("attn_q_norm.weight"), of_q)?,
-                self.required(&name("attn_k_norm.weight"), of_k)?,
-            ]),
-            None => None,
+        let norm = |role: &str, length: Option<usize>| {
+            length.map(|length| self.required(&name(role), length)).transpose()
         };
-        let output = self.layer_linear(n, "attn_output", [n_embd, n_q])?;
-        Ok(AttentionWeights { q, k, v, sinks, qk_norm, output })
+        Ok(AttentionWeights {
+            q,
+            k,
+            v,
+            sinks,
+            q_norm: norm("attn_q_norm.weight", lengths.map(|lengths| lengths[0]))?,
+            k_norm: norm("attn_k_norm.weight", lengths.map(|lengths| lengths[1]).filter(|_| has_k))?,
+            output: self.layer_linear(n, "attn_output", [n_embd, n_q])?,
+        })
     }
 
     fn short_conv(&self, n: usize, conv: Conv) -> Result<ShortConvWeights, ModelError> {

@@ -1,0 +1,71 @@
+//! Which heads does each layer's attention have, and how large is what follows from them?
+//!
+//! All layers have attention: [`crate::place`] has refused others.
+
+use model::KvType;
+use model::architecture::{Architecture, Heads, Mixer, Position};
+
+use crate::apart;
+use crate::args::PAGE;
+use crate::options::Sizes;
+
+/// Those of a layer.
+pub(crate) fn of(arch: &Architecture, layer: usize) -> Heads {
+    arch.heads(layer).unwrap_or_else(|| unreachable!("layer {layer} has attention"))
+}
+
+/// Those of all layers.
+pub(crate) fn all(arch: &Architecture) -> impl Iterator<Item = Heads> {
+    arch.mixers.iter().filter_map(Mixer::heads)
+}
+
+/// The most that any layer has of something.
+pub(crate) fn most(arch: &Architecture, size: impl Fn(Heads) -> usize) -> usize {
+    all(arch).map(size).max().unwrap_or(0)
+}
+
+/// Values in a row of keys of the layer's own: none where it reads an earlier layer's.
+pub(crate) fn n_own_kv(heads: Heads) -> usize {
+    if heads.keeps() { heads.n_kv() } else { 0 }
+}
+
+/// Values in a row of what its products give: queries, keys and values.
+pub(crate) fn n_qkv(heads: Heads) -> usize {
+    heads.n_q() + 2 * n_own_kv(heads)
+}
+
+/// Pairs of a head that a kind of rotation turns, by kind.
+pub(crate) fn half_rots(arch: &Architecture) -> Vec<usize> {
+    match &arch.position {
+        Position::Rope(ropes) => ropes.kinds.iter().map(|rope| rope.n_rot / 2).collect(),
+        Position::Learned => vec![0],
+    }
+}
+
+/// Bytes of the keys of a layer's cache, and of its values.
+pub(crate) fn plane_bytes(heads: Heads, sizes: &Sizes) -> u64 {
+    sizes.kv_type.bytes(plane_values(heads.n_kv(), sizes))
+}
+
+fn plane_values(n_kv: usize, sizes: &Sizes) -> u64 {
+    [sizes.n_page, PAGE, n_kv].iter().fold(1, |product: u64, &n| product.saturating_mul(n as u64))
+}
+
+/// Bytes of the first `n` layers of the cache.
+pub(crate) fn first_planes(arch: &Architecture, sizes: &Sizes, n: usize) -> u64 {
+    let planes = arch.kv_layers().take(n).map(|heads| plane_bytes(heads, sizes).saturating_mul(2));
+    planes.fold(0, u64::saturating_add)
+}
+
+/// Bytes of one layer's keys as float16, and of its values, which follow all planes where the cache is not float16 and a prompt's attention
+/// wants them so.
+pub(crate) fn unpacked_bytes(arch: &Architecture, sizes: &Sizes) -> Option<u64> {
+    let wanted = sizes.kv_type != KvType::F16 && !apart::attention(arch);
+    wanted.then(|| KvType::F16.bytes(plane_values(most(arch, |heads| heads.n_kv()), sizes)))
+}
+
+/// Bytes of all that.
+pub(crate) fn kv_bytes(arch: &Architecture, sizes: &Sizes) -> u64 {
+    let unpacked = unpacked_bytes(arch, sizes).unwrap_or(0).saturating_mul(2);
+    first_planes(arch, sizes, arch.n_layer).saturating_add(unpacked)
+}
