@@ -23,8 +23,11 @@ struct RepackArgs {
     int32_t offset;      // ORDER_INTERLEAVED: in tiles
     int32_t head_dim;
     int32_t half_rot;
+    // Of formats in tables.
+    const float* points;  // of the format's grid, or null
+    uint4 table;
 };
-static_assert(sizeof(RepackArgs) == 56, "as in src/args.rs");
+static_assert(sizeof(RepackArgs) == 80, "as in src/args.rs");
 
 // Row i of tile `tile` of the matrix, before ordering: which row of the matrix is it?
 __device__ __forceinline__ int source_row(const RepackArgs& args, int tile, int i) {
@@ -146,12 +149,15 @@ template <> struct Block<IQ4_XS> {
     __device__ static uint32_t tail(const uint8_t* b) { return u16(b); }
 };
 
+#include "repack_table.cuh"
+
 // The column of slot s (0 to 7) of lane t in block kb of unit u.
 __device__ __forceinline__ int column_of(int u, int kb, int t, int s) { return u * 64 + kb * 32 + (s >> 2) * 16 + 4 * t + (s & 3); }
 
-template <int F>
+// Blocks of format F into layout TO.
+template <int F, int TO = F>
 __device__ void repack(const RepackArgs& args) {
-    using L = Layout<F>;
+    using L = Layout<TO>;
     let_next_start();
     wait_for_previous();
     const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
@@ -189,8 +195,10 @@ __device__ void repack(const RepackArgs& args) {
                 if (!rows[r] || k0 >= args.n_in) continue;
                 const uint8_t* b = rows[r] + (size_t)(k0 / B::N) * B::BYTES;
                 for (int s = 0; s < 8; s++) {
-                    const uint32_t q = B::code(b, column_of(u, kb, t, s) % B::N);
-                    const int h = s >> 2, j = s & 3;
+                    const int i = column_of(u, kb, t, s) % B::N, h = s >> 2, j = s & 3;
+                    uint32_t q;
+                    if constexpr (TO == TABLE16) q = B::code(b, i, args.points);
+                    else q = B::code(b, i);
                     if (L::NIBBLES) nibbles[2 * kb + r] |= (q & 15) << (L::TABLE ? 4 * s : 8 * j + 4 * h);
                     const uint32_t above = L::NIBBLES ? q >> 4 : q;
                     if (L::TWO_BITS) two[kb] |= (above & 3) << (8 * j + 4 * r + 2 * h);
@@ -204,6 +212,9 @@ __device__ void repack(const RepackArgs& args) {
         if (L::BYTES) {
             for (int kb = 0; kb < 2; kb++)
                 ((uint4*)(p + L::AT_8))[32 * kb + lane] = make_uint4(bytes[4 * kb], bytes[4 * kb + 1], bytes[4 * kb + 2], bytes[4 * kb + 3]);
+        }
+        if constexpr (TO == TABLE16) {
+            if (lane == 0) *(uint4*)(p + L::AT_TABLE) = args.table;
         }
         if (t == 0) {
             uint8_t* s = p + L::AT_SCALES + g * L::SCALE_STRIDE;
@@ -254,3 +265,15 @@ REPACK(Q6_K, q6_k)
 REPACK(IQ4_NL, iq4_nl)
 REPACK(IQ4_XS, iq4_xs)
 REPACK(MXFP4, mxfp4)
+REPACK(NVFP4, nvfp4)
+#define REPACK_TABLE(FORMAT, SUFFIX) \
+    extern "C" __global__ void repack_##SUFFIX(const __grid_constant__ RepackArgs args) { repack<FORMAT, TABLE16>(args); }
+REPACK_TABLE(IQ1_S, iq1_s)
+REPACK_TABLE(IQ1_M, iq1_m)
+REPACK_TABLE(IQ2_XXS, iq2_xxs)
+REPACK_TABLE(IQ2_XS, iq2_xs)
+REPACK_TABLE(IQ2_S, iq2_s)
+REPACK_TABLE(IQ3_XXS, iq3_xxs)
+REPACK_TABLE(IQ3_S, iq3_s)
+REPACK_TABLE(TQ1_0, tq1_0)
+REPACK_TABLE(TQ2_0, tq2_0)

@@ -1,5 +1,5 @@
 // Weights out of the layout of format.cuh: rows as f16 for the prompt's products, and the embedding's rows as float32.
-#include "format.cuh"
+#include "format_table.cuh"
 
 struct UnpackArgs {
     const uint8_t* w;   // the matrix's first tile
@@ -111,3 +111,5 @@ UNPACK(Q6_K, q6_k)
 UNPACK(IQ4_NL, iq4_nl)
 UNPACK(IQ4_XS, iq4_xs)
 UNPACK(MXFP4, mxfp4)
+UNPACK(NVFP4, nvfp4)
+UNPACK(TABLE16, table16)

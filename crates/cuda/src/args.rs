@@ -134,9 +134,11 @@ pub(crate) struct RepackArgs {
     pub(crate) offset: i32,
     pub(crate) head_dim: i32,
     pub(crate) half_rot: i32,
+    pub(crate) points: DevicePtr,
+    pub(crate) table: [i8; 16],
 }
 
-assert_size!(RepackArgs, 56);
+assert_size!(RepackArgs, 80);
 
 /// Of unpack.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

@@ -4,6 +4,8 @@
 
 use quant::Format;
 
+use crate::table;
+
 /// Rows in a tile.
 pub(crate) const TILE: usize = 16;
 
@@ -33,6 +35,7 @@ pub(crate) fn unit_bytes(format: Format) -> (usize, usize) {
         Format::Q6_K => (512 + 256 + 64, 32),
         Format::IQ4_XS => (512 + 32, 32),
         Format::NVFP4 => (512 + 64, 0),
+        // Those of `table::of`.
         Format::IQ1_S
         | Format::IQ1_M
         | Format::IQ2_XXS
@@ -41,18 +44,13 @@ pub(crate) fn unit_bytes(format: Format) -> (usize, usize) {
         | Format::IQ3_XXS
         | Format::IQ3_S
         | Format::TQ1_0
-        | Format::TQ2_0 => (512 + 64, 32),
+        | Format::TQ2_0 => (512 + 64 + 16, 32),
     }
 }
 
-/// Whether there are kernels for weights of this format.
-pub(crate) fn has_kernels(format: Format) -> bool {
-    !(is_table(format) || format == Format::NVFP4)
-}
-
-/// Whether the layout is 4 bits a weight that pick one of 16 values of the format's own, whatever the file has.
-fn is_table(format: Format) -> bool {
-    format != Format::IQ4_XS && unit_bytes(format) == unit_bytes(Format::IQ1_S)
+/// Whether matrices of both formats can share tiles.
+pub(crate) fn is_shared(a: Format, b: Format) -> bool {
+    suffix(a) == suffix(b)
 }
 
 /// Bytes of a tile of rows of `n_in` columns.
@@ -66,9 +64,9 @@ pub(crate) fn matrix_bytes(format: Format, n_row: usize, n_in: usize) -> usize {
     n_row.div_ceil(TILE) * tile_bytes(format, n_in)
 }
 
-/// A format in the names of kernels.
+/// The layout of a format in the names of kernels.
 pub(crate) fn suffix(format: Format) -> String {
-    format.name().to_ascii_lowercase()
+    if table::of(format).is_some() { "table16".to_owned() } else { format.name().to_ascii_lowercase() }
 }
 
 /// Whether the products read float activations rather than 8-bit ones.
@@ -87,10 +85,12 @@ mod tests {
             let file = format.bytes_for(rows * columns).expect("whole blocks");
             let device = matrix_bytes(format, rows, columns);
             let growth = device as f64 / file as f64;
-            // The K formats keep 6-bit group scales as bytes: up to 3.7 % more. Tables take 4.5625 bits a weight.
-            let most =
-                if is_table(format) { 4.5626 / (8.0 * file as f64 / (rows * columns) as f64) } else { 1.04 };
-            assert!((1.0..most).contains(&growth), "{format}: {growth}");
+            if table::of(format).is_some() {
+                assert_eq!(8.0 * device as f64 / (rows * columns) as f64, 4.6875, "{format}");
+                continue;
+            }
+            // The K formats keep 6-bit group scales as bytes: up to 3.7 % more.
+            assert!((1.0..1.04).contains(&growth), "{format}: {growth}");
         }
     }
 

@@ -29,6 +29,7 @@ mod prompt;
 pub mod residency;
 pub mod sampling;
 mod staging;
+mod table;
 pub mod upload;
 
 #[cfg(test)]

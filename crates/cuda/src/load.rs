@@ -1,4 +1,4 @@
-//! From the mapped file to the device: every part copied and repacked, then the vectors.
+//! From the mapped file to the device: the vectors, then every part copied and repacked.
 
 use std::sync::Arc;
 
@@ -6,9 +6,10 @@ use crate::args::RepackArgs;
 use crate::driver::{Device, DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::kernels::{Kernels, Launch};
-use crate::layout::{TILE, n_unit, suffix};
+use crate::layout::{TILE, n_unit};
 use crate::options::Options;
 use crate::place::{HeadShape, Order, Part, Placement};
+use crate::table;
 use crate::upload::{self, Piece, upload};
 
 /// What loading took.
@@ -33,9 +34,10 @@ pub(crate) fn load(
         placement.parts.iter().map(|part| Piece { src: part.matrix.row_range(part.rows.clone()) }).collect();
     let n_bytes = pieces.iter().map(|piece| piece.src.len() as u64).sum();
     let mut repack = Repack { placement, heads, weights, kernels, n_bytes, progress };
-    upload(device, &pieces, options.upload(), &mut repack)?;
+    // First the vectors, because repacking looks up the points of grids there.
     let stream = Stream::new(device)?;
     stream.write(weights.offset(placement.vectors_at), &placement.vectors)?;
+    upload(device, &pieces, options.upload(), &mut repack)?;
     Ok(LoadStats { n_bytes, seconds: began.elapsed().as_secs_f64() })
 }
 
@@ -51,7 +53,10 @@ struct Repack<'a, 'm> {
 impl upload::Placement for Repack<'_, '_> {
     fn place(&mut self, stream: &Stream, staged: DevicePtr, index: usize) -> Result<(), CudaError> {
         let part = &self.placement.parts[index];
-        launch_repack(part, self.heads, (self.weights, staged), (self.kernels, stream))
+        let format = part.matrix.format;
+        let grid = self.placement.grids.iter().find(|(of, _)| *of == format);
+        let points = grid.map_or(DevicePtr(0), |&(_, at)| self.weights.offset(at));
+        launch_repack((part, points), self.heads, (self.weights, staged), (self.kernels, stream))
     }
 
     fn progress(&mut self, bytes: u64) {
@@ -60,7 +65,7 @@ impl upload::Placement for Repack<'_, '_> {
 }
 
 fn launch_repack(
-    part: &Part<'_>,
+    (part, points): (&Part<'_>, DevicePtr),
     heads: HeadShape,
     (weights, staging): (DevicePtr, DevicePtr),
     (kernels, stream): (&Kernels, &Stream),
@@ -84,7 +89,13 @@ fn launch_repack(
         offset: offset as i32,
         head_dim: heads.head_dim as i32,
         half_rot: heads.half_rot as i32,
+        points,
+        table: table::of(matrix.format).unwrap_or_default(),
     };
     let grid = [part.rows.len().div_ceil(TILE) as u32, n_unit.div_ceil(4) as u32];
-    kernels.launch(stream, &Launch::new(format!("repack_{}", suffix(matrix.format)), grid, 128), &args)
+    kernels.launch(
+        stream,
+        &Launch::new(format!("repack_{}", matrix.format.name().to_ascii_lowercase()), grid, 128),
+        &args,
+    )
 }

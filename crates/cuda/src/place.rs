@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::apart;
 use crate::heads;
-use crate::layout::{TILE, matrix_bytes, n_unit, tile_bytes};
+use crate::layout::{TILE, is_shared, matrix_bytes, n_unit, tile_bytes};
 
 mod check;
 #[cfg(test)]
@@ -65,7 +65,7 @@ pub(crate) struct Tiles {
     pub(crate) expert_bytes: u64,
 }
 
-/// Queries, keys and values: runs of equal format, each with its first row among all of them.
+/// Queries, keys and values: runs of one layout, each with its first row among all of them.
 #[derive(Clone, Debug)]
 pub(crate) struct QkvTiles {
     pub(crate) runs: Vec<(usize, Tiles)>,
@@ -141,6 +141,8 @@ pub(crate) struct Placement<'m> {
     /// All vectors, one after the other, and where they go.
     pub(crate) vectors: Vec<f32>,
     pub(crate) vectors_at: u64,
+    /// The points of the grids that repacking looks up, each as a float32.
+    pub(crate) grids: Vec<(Format, u64)>,
 }
 
 /// How RoPE pairs a head's rows: half the rotated values, and whether pairs are neighbours.
@@ -188,6 +190,7 @@ pub(crate) fn place(model: &Model) -> Result<Placement<'_>, Unsupported> {
         n_bytes: 0,
         parts: Vec::new(),
         vectors: Vec::new(),
+        grids: Vec::new(),
         heads: HeadShape::of(&model.architecture),
         heads_apart: apart::heads(&model.architecture),
     };
@@ -203,7 +206,7 @@ pub(crate) fn place(model: &Model) -> Result<Placement<'_>, Unsupported> {
     };
     let layers = weights.layers.iter().map(|layer| placer.layer(layer)).collect::<Result<Vec<_>, _>>()?;
     let output_norm = placer.norm(&weights.output_norm);
-    let Placer { n_bytes, parts, vectors, .. } = placer;
+    let Placer { n_bytes, parts, vectors, grids, .. } = placer;
     // Kernels for four tiles read up to three past a matrix's end, which must still be the region's.
     let widest = layers
         .iter()
@@ -214,8 +217,18 @@ pub(crate) fn place(model: &Model) -> Result<Placement<'_>, Unsupported> {
     let vectors_at = n_bytes.next_multiple_of(ALIGN);
     let n_bytes = vectors_at + (4 * vectors.len() as u64).max(3 * widest);
     let shift = |at: &mut u64| *at += vectors_at;
-    let mut placement =
-        Placement { token_embd, positions, layers, output_norm, output, n_bytes, parts, vectors, vectors_at };
+    let mut placement = Placement {
+        token_embd,
+        positions,
+        layers,
+        output_norm,
+        output,
+        n_bytes,
+        parts,
+        vectors,
+        vectors_at,
+        grids,
+    };
     placement.each_vector(shift);
     Ok(placement)
 }
@@ -248,6 +261,7 @@ impl Placement<'_> {
             n.bias.iter_mut().for_each(visit);
         };
         self.positions.iter_mut().for_each(&mut visit);
+        self.grids.iter_mut().for_each(|(_, at)| visit(at));
         self.output.bias.iter_mut().for_each(&mut visit);
         norm(&mut self.output_norm, &mut visit);
         for layer in &mut self.layers {
@@ -275,6 +289,7 @@ struct Placer<'m> {
     parts: Vec<Part<'m>>,
     /// Offsets of vectors count from here until all matrices are placed.
     vectors: Vec<f32>,
+    grids: Vec<(Format, u64)>,
     heads: HeadShape,
     /// Whether kernels of their own turn queries and keys, so that these stand in the file's order.
     heads_apart: bool,
@@ -325,7 +340,7 @@ impl<'m> Placer<'m> {
         for &(linear, order) in &linears {
             let tiles = self.placed(&linear.weight, order);
             match runs.last_mut() {
-                Some((_, run)) if run.format == tiles.format => {
+                Some((_, run)) if is_shared(run.format, tiles.format) => {
                     run.n_tile += tiles.n_tile;
                     run.n_row += tiles.n_row;
                 }
@@ -354,7 +369,7 @@ impl<'m> Placer<'m> {
     fn gate_and_up(&mut self, gate: &'m [Linear], up: &'m [Linear]) -> Result<Tiles, Unsupported> {
         let (first, n_expert) = (&gate[0].weight, gate.len());
         for linear in gate.iter().chain(up) {
-            if linear.weight.format != first.format {
+            if !is_shared(linear.weight.format, first.format) {
                 return Err(Unsupported {
                     what: "feed-forward",
                     expected: format!("gate and up of one format, {}", first.format),
@@ -442,6 +457,12 @@ impl<'m> Placer<'m> {
 
     /// Cuts a matrix into parts of whole tiles and heads.
     fn cut(&mut self, matrix: &'m Matrix, at: u64, order: Order) {
+        if !self.grids.iter().any(|&(format, _)| format == matrix.format)
+            && let Some(points) = quant::grid_points(matrix.format)
+        {
+            let at = self.vector(points.iter().map(|&point| f32::from(point)));
+            self.grids.push((matrix.format, at));
+        }
         let whole = if order == Order::Heads { self.heads.head_dim } else { TILE };
         let n = (PART_BYTES / matrix.row_bytes().max(1) / whole).max(1) * whole;
         for first in (0..matrix.n_rows).step_by(n) {

@@ -7,6 +7,8 @@ mod iq1;
 mod iq2;
 mod iq3;
 
+use crate::format::Format;
+
 /// Points of 8 numbers, each one of four levels.
 const fn eights<const N: usize>(points: &[u16; N], levels: [i8; 4]) -> [u64; N] {
     let mut grid = [0; N];
@@ -29,6 +31,20 @@ const fn fours<const N: usize>(points: &[u16; N], levels: [i8; 8]) -> [u32; N] {
         i += 1;
     }
     grid
+}
+
+/// The points of a format's grid, packed: 8 numbers of 2 bits, or 4 of 4 bits for IQ3, each of which picks a level. None where it has no grid.
+#[must_use]
+pub fn grid_points(format: Format) -> Option<&'static [u16]> {
+    match format {
+        Format::IQ1_S | Format::IQ1_M => Some(&iq1::IQ1),
+        Format::IQ2_XXS => Some(&iq2::IQ2_XXS),
+        Format::IQ2_XS => Some(&iq2::IQ2_XS),
+        Format::IQ2_S => Some(&iq2::IQ2_S),
+        Format::IQ3_XXS => Some(&iq3::IQ3_XXS),
+        Format::IQ3_S => Some(&iq3::IQ3_S),
+        _ => None,
+    }
 }
 
 /// Eight times the numbers: the offset of IQ1 is an eighth.

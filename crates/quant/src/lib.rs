@@ -38,6 +38,7 @@ mod tq2_0;
 pub use crate::block::{Block, QuantError, cast, dequantize};
 pub use crate::f32::Float;
 pub use crate::format::Format;
+pub use crate::grid::grid_points;
 pub use crate::half::{Bf16, Half};
 pub use crate::iq1_m::BlockIq1M;
 pub use crate::iq1_s::BlockIq1S;

@@ -55,7 +55,7 @@ pub struct Golden {
 }
 
 /// Beginnings of the names of golden models that the GPU's kernels refuse.
-const NOT_ON_GPU: &[&str] = &["lfm2-", "qwen3-k-", "qwen35-", "qwen3moe-k-"];
+const NOT_ON_GPU: &[&str] = &["lfm2-", "qwen35-"];
 
 /// The golden models that a GPU runs.
 #[must_use]

@@ -10,7 +10,6 @@ use super::Unsupported;
 use crate::buffers::SLAB_BYTES;
 use crate::heads;
 use crate::launch::attend_rows;
-use crate::layout::has_kernels;
 
 #[allow(clippy::needless_pass_by_value)] // So that callers can pass what they make on the spot.
 fn unsupported(what: &'static str, expected: impl ToString, found: impl ToString) -> Result<(), Unsupported> {
@@ -235,9 +234,6 @@ fn norm(norm: &NormWeights, n: usize) -> Result<(), Unsupported> {
 }
 
 fn shape(matrix: &Matrix, [n_row, n_column]: [usize; 2]) -> Result<(), Unsupported> {
-    if !has_kernels(matrix.format) {
-        return unsupported("weight format", "one that has kernels", format!("{matrix:?}"));
-    }
     if [matrix.n_rows, matrix.n_cols] != [n_row, n_column] {
         return unsupported("shape of a matrix", format!("[{n_row}, {n_column}]"), format!("{matrix:?}"));
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use gguf::Gguf;
 use model::architecture::{FeedForwardKind, Heads, KvSource, Mixer};
 use model::weights::{AttentionWeights, Experts, MixerWeights};
-use testkit::{golden, golden_on_gpu};
+use testkit::golden_on_gpu;
 
 use super::*;
 
@@ -14,17 +14,6 @@ fn models() -> impl Iterator<Item = (String, Model)> {
         let file = Gguf::open(&golden.path).expect("a golden model");
         (golden.name, Model::load(&file).expect("a golden model"))
     })
-}
-
-#[test]
-fn formats_without_kernels_are_refused_by_name() {
-    for golden in golden().into_iter().filter(|golden| golden.name.contains("-k-")) {
-        let file = Gguf::open(&golden.path).expect("a golden model");
-        let model = Model::load(&file).expect("a golden model");
-        let error = place(&model).err().map(|error| error.to_string()).expect("a refusal");
-        let expected = "not supported on a GPU: weight format: expected one that has kernels, found ";
-        assert!(error.starts_with(expected), "{}: {error}", golden.name);
-    }
 }
 
 /// Every tile that a part fills: its first byte and its size.
@@ -212,6 +201,14 @@ fn tensors_that_do_not_match_are_refused_by_name() {
             *gate = other.clone();
         }
     });
+    // Those in tables bring these along, tile by tile.
+    let mut model = named("qwen3-k-iq3_s");
+    let other = named("qwen3-k-iq1_s").weights.layers.swap_remove(0);
+    model.weights.layers[0].ffn = match (model.weights.layers[0].ffn.clone(), other.ffn) {
+        (Ffn::Gated { gate, down, .. }, Ffn::Gated { up, .. }) => Ffn::Gated { gate, up, down },
+        other => panic!("expected gate, up and down, found {other:?}"),
+    };
+    assert!(place(&model).is_ok());
     let experts = |expected: &str, change: &dyn Fn(&mut Experts)| {
         refused("gpt-oss-mxfp4_moe", expected, |model| {
             if let Ffn::Experts(experts) = &mut model.weights.layers[0].ffn {
