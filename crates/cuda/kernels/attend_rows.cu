@@ -2,9 +2,10 @@
 // the scores. Over a cache of float16 or of Q8_0, for generated rows and for prompts.
 //
 // A block computes up to HEADS query heads of one key head of one row, over the pages that the row sees, in ascending order (online
-// softmax, arXiv 1805.02867). So a row's bits depend on its own sequence and position alone.
+// softmax, arXiv 1805.02867). A generated row's pages may be cut into splits, which `attend_rows_combine` adds in order; how they are cut
+// follows from what the row sees. So a row's bits depend on its own sequence and position alone.
 //
-// Grid (n_row, n_kv_head * chunks of up to HEADS query heads).
+// Grid (n_row, n_kv_head * chunks of up to HEADS query heads, splits).
 #include "attend.cuh"
 #include "kv_q8.cuh"
 
@@ -25,9 +26,32 @@ struct AttendRowsArgs {
     int32_t window;           // 0: none
     float scale;
     float cap;                // scores become cap * tanh(score / cap); 0: they stay
-    int32_t reserved;
+    int32_t splits;           // not 0: rows are cut
+    float* part;              // [n_row][n_head][SPLITS][head_dim + 2]: of each split its sums, their maximum and their total
 };
-static_assert(sizeof(AttendRowsArgs) == 80, "as in src/launch/attend_rows.rs");
+static_assert(sizeof(AttendRowsArgs) == 88, "as in src/launch/attend_rows.rs");
+
+// At most so many splits, of at least so many pages.
+constexpr int SPLITS = 16, SPLIT_PAGES = 8;
+
+// The pages that a row sees, and how they are cut.
+struct Seen {
+    int first, first_page, end_page, per_split, count;
+
+    __device__ __forceinline__ Seen(const AttendRowsArgs& args, const Row& row) {
+        first = args.window > 0 ? max(0, row.position + 1 - args.window) : 0;
+        first_page = first / PAGE, end_page = row.position / PAGE + 1;
+        const int n = end_page - first_page;
+        per_split = args.splits ? max(SPLIT_PAGES, (n + SPLITS - 1) / SPLITS) : n;
+        count = (n + per_split - 1) / per_split;
+    }
+};
+
+// What a head's sums must be multiplied by: 1 / (total + e^(sink - top)).
+__device__ __forceinline__ float divisor(float sink, float top, float total) {
+    const float largest = fmaxf(top, sink), shrink = expf(top - largest);
+    return shrink / (total * shrink + expf(sink - largest));
+}
 
 // A page of a head as float16: [PAGE][head_dim].
 struct PageF16 {
@@ -91,18 +115,22 @@ __device__ __forceinline__ void attend_rows(const AttendRowsArgs& args) {
     float* x = args.x + ((size_t)blockIdx.x * args.n_head + first_head) * n;
     const Row row = args.rows[blockIdx.x];
     if (row.slot < 0) {
+        if (blockIdx.z > 0) return;
         for (int i = tid; i < n_head * n; i += THREADS) x[i] = 0.0f;
         return;
     }
+    const Seen seen_pages(args, row);
+    if (blockIdx.z >= seen_pages.count) return;
     for (int i = tid; i < HEADS * n; i += THREADS) memory[i] = i < n_head * n ? x[i] : 0.0f;
-    const int first_seen = args.window > 0 ? max(0, row.position + 1 - args.window) : 0;
+    const int first_seen = seen_pages.first, first_page = seen_pages.first_page + blockIdx.z * seen_pages.per_split;
+    const int end_page = min(first_page + seen_pages.per_split, seen_pages.end_page);
     const uint32_t* pages = args.page_tables + (size_t)row.slot * args.max_pages;
     // Two values of the head are summed by each of `ranks` threads, which share the positions of a page.
     const int ranks = min(THREADS / half, PAGE), rank = tid / half, pair = tid - rank * half;
     float2 sums[HEADS] = {};
     float top = -INFINITY, total = 0.0f;  // of head `warp`
     __syncthreads();
-    for (int index = first_seen / PAGE; index <= row.position / PAGE; index++) {
+    for (int index = first_page; index < end_page; index++) {
         const int start = index * PAGE, begin = max(first_seen - start, 0), end = min(row.position + 1 - start, PAGE);
         const size_t at = (size_t)pages[index] * args.n_kv_head + kv_head;
         {
@@ -153,10 +181,12 @@ __device__ __forceinline__ void attend_rows(const AttendRowsArgs& args) {
         }
         __syncthreads();
     }
-    if (lane == 0) {
-        const float sink = args.sinks && warp < n_head ? args.sinks[first_head + warp] : -INFINITY;
-        const float largest = fmaxf(top, sink), shrink = expf(top - largest);
-        factors[warp] = shrink / (total * shrink + expf(sink - largest));
+    const bool is_cut = seen_pages.count > 1;
+    float* part = args.part + ((size_t)(blockIdx.x * args.n_head + first_head) * SPLITS + blockIdx.z) * (n + 2);
+    const size_t part_of_head = (size_t)SPLITS * (n + 2);
+    if (lane == 0 && warp < n_head) {
+        factors[warp] = is_cut ? 1.0f : divisor(args.sinks ? args.sinks[first_head + warp] : -INFINITY, top, total);
+        if (is_cut) part[warp * part_of_head + n] = top, part[warp * part_of_head + n + 1] = total;
     }
     float2* shared = (float2*)memory;  // [HEADS][ranks][half]
     if (rank < ranks) {
@@ -169,7 +199,30 @@ __device__ __forceinline__ void attend_rows(const AttendRowsArgs& args) {
         const float2* parts = shared + h * ranks * half + (i - h * half);
         float2 sum = parts[0];
         for (int r = 1; r < ranks; r++) sum.x += parts[r * half].x, sum.y += parts[r * half].y;
-        ((float2*)x)[i] = make_float2(sum.x * factors[h], sum.y * factors[h]);
+        float2* to = is_cut ? (float2*)(part + h * part_of_head) + (i - h * half) : (float2*)x + i;
+        *to = make_float2(sum.x * factors[h], sum.y * factors[h]);
+    }
+}
+
+// Adds the splits of a row's head in order. Grid (n_row, n_head).
+extern "C" __global__ void __launch_bounds__(THREADS) attend_rows_combine(const __grid_constant__ AttendRowsArgs args) {
+    let_next_start();
+    wait_for_previous();
+    const Row row = args.rows[blockIdx.x];
+    if (row.slot < 0) return;
+    const Seen seen_pages(args, row);
+    if (seen_pages.count == 1) return;
+    const int n = args.head_dim, head = blockIdx.y;
+    const size_t index = (size_t)blockIdx.x * args.n_head + head;
+    const float* part = args.part + index * SPLITS * (n + 2);
+    float top = -INFINITY, total = 0.0f;
+    for (int s = 0; s < seen_pages.count; s++) top = fmaxf(top, part[s * (n + 2) + n]);
+    for (int s = 0; s < seen_pages.count; s++) total += expf(part[s * (n + 2) + n] - top) * part[s * (n + 2) + n + 1];
+    const float factor = divisor(args.sinks ? args.sinks[head] : -INFINITY, top, total);
+    for (int i = threadIdx.x; i < n; i += THREADS) {
+        float sum = 0.0f;
+        for (int s = 0; s < seen_pages.count; s++) sum += expf(part[s * (n + 2) + n] - top) * part[s * (n + 2) + i];
+        args.x[index * n + i] = sum * factor;
     }
 }
 

@@ -120,13 +120,13 @@ impl Network {
     }
 
     /// Attention row by row, where [`attention`] says so: `x`, `[n_row, n_q]`, holds queries and then what they found. In a cache of Q8_0 the
-    /// rows' keys and values are put here, out of `qkv`.
+    /// rows' keys and values are put here, out of `qkv`. Generated rows are at up to `n_position` positions.
     pub(crate) fn attend_rows(
         &self,
         stream: &Stream,
         layer: usize,
         (qkv, x, rows): (DevicePtr, DevicePtr, DevicePtr),
-        n_row: usize,
+        (n_row, n_position): (usize, Option<usize>),
     ) -> Result<(), CudaError> {
         let (attention, heads) = (&self.arch.attention, self.heads_of(layer));
         let (n_head, n_kv_head) = (heads.n_head as i32, heads.n_kv_head as i32);
@@ -163,9 +163,12 @@ impl Network {
             window: self.window(layer),
             scale: attention.scale,
             cap: attention.score_cap.unwrap_or(0.0),
-            reserved: 0,
+            splits: i32::from(n_position.is_some()),
+            part: self.buffers.decode.attend_parts,
         };
-        self.kernels.launch(stream, &attend_rows::launch(n_row, is_q8, &args), &args)
+        let (attend, combine) = attend_rows::launches((n_row, n_position), is_q8, &args);
+        self.kernels.launch(stream, &attend, &args)?;
+        combine.map_or(Ok(()), |combine| self.kernels.launch(stream, &combine, &args))
     }
 
     /// Rows of `n` values as they are, for a kernel that only rounds them; where the results go is for the caller to say.

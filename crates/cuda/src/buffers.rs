@@ -9,7 +9,7 @@ use crate::apart;
 use crate::args::{ActOut, PAGE, Row};
 use crate::driver::DevicePtr;
 use crate::heads;
-use crate::launch::attend;
+use crate::launch::{attend, attend_rows};
 use crate::layout::UNIT;
 use crate::options::Sizes;
 use crate::sampling::{SampleBuffers, SampleLimits};
@@ -171,7 +171,7 @@ pub(crate) struct DecodeBuffers {
     /// Columns are rows times used experts.
     pub(crate) hidden: Act,
     pub(crate) routing: Option<Routing>,
-    /// Partial sums of attention, and its counters; nothing where it is computed by rows.
+    /// Partial sums of attention, and its counters.
     pub(crate) attend_parts: DevicePtr,
     pub(crate) attend_counters: DevicePtr,
 }
@@ -252,10 +252,11 @@ impl Buffers {
         let max_pages = sizes.n_ctx.div_ceil(PAGE);
         let is_q8 = sizes.kv_type == KvType::Q8_0;
         let attends_apart = apart::attention(arch);
-        let n_attend_col = if attends_apart { 0 } else { n_col };
-        let part_bytes =
-            |heads: Heads| attend::part_bytes(n_attend_col, heads.n_head, heads.n_kv_head, heads.head_dim);
-        let n_counter = |heads: Heads| n_attend_col * attend::n_chunk(heads.n_head, heads.n_kv_head);
+        let part_bytes = |heads: Heads| match attends_apart {
+            true => attend_rows::part_bytes(n_col, heads.n_head, heads.head_dim),
+            false => attend::part_bytes(n_col, heads.n_head, heads.n_kv_head, heads.head_dim),
+        };
+        let n_counter = |heads: Heads| n_col * attend::n_chunk(heads.n_head, heads.n_kv_head);
         let decode = DecodeBuffers {
             rows: taker.take(n_col, size_of::<Row>()),
             x: taker.take(n_col * arch.n_embd, 4),

@@ -292,7 +292,8 @@ impl<'a> Decode<'a> {
         let (heads, buffers) = (network.heads_of(n), &network.buffers.decode);
         if let Some(qkv) = buffers.qkv.filter(|_| apart::attention(&network.arch)) {
             let n_row = self.shape.n_row;
-            network.attend_rows(self.stream, n, (qkv, buffers.q, buffers.rows), n_row)?;
+            let rows = (qkv, buffers.q, buffers.rows);
+            network.attend_rows(self.stream, n, rows, (n_row, Some(self.shape.n_position)))?;
             let args = NormArgs { act: out, ..Network::plain_rows(buffers.q, heads.n_q()) };
             return network.launch_norm_few(self.stream, n_row, &args);
         }

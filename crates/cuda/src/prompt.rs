@@ -171,7 +171,7 @@ impl Prompt<'_> {
         network.kernels.launch(self.stream, &Launch::new("place_rows", [n_row as u32, 1], 256), &args)?;
         if by_rows {
             observer.see(Stage::Qkv, n, Rows::float(buffers.q, n_row, n_q))?;
-            network.attend_rows(self.stream, n, (buffers.qkv, buffers.q, buffers.rows), n_row)?;
+            network.attend_rows(self.stream, n, (buffers.qkv, buffers.q, buffers.rows), (n_row, None))?;
             let (out, out_terms) = (buffers.attended, n_term as i32);
             let args = NormArgs { out, out_terms, ..Network::plain_rows(buffers.q, n_q) };
             return network.launch_norm(self.stream, n_row, &args);

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::args::assert_size;
+use crate::args::{PAGE, assert_size};
 use crate::driver::DevicePtr;
 use crate::kernels::Launch;
 
@@ -28,10 +28,13 @@ pub(crate) struct AttendRowsArgs {
     pub(crate) scale: f32,
     /// 0: none.
     pub(crate) cap: f32,
-    pub(crate) reserved: i32,
+    /// Not 0: rows are cut into splits.
+    pub(crate) splits: i32,
+    /// [`part_bytes`], where they are.
+    pub(crate) part: DevicePtr,
 }
 
-assert_size!(AttendRowsArgs, 80);
+assert_size!(AttendRowsArgs, 88);
 
 /// Heads may have any multiple of [`STEP`] values up to this.
 pub(crate) const MAX_HEAD_DIM: usize = 512;
@@ -40,12 +43,31 @@ pub(crate) const STEP: usize = 16;
 /// Query heads that a block computes.
 const HEADS: usize = 8;
 
-/// `n_row` rows over a cache of Q8_0, or of float16.
-pub(crate) fn launch(n_row: usize, is_q8: bool, args: &AttendRowsArgs) -> Launch {
+/// A row has at most so many splits, each of at least so many pages.
+const SPLITS: usize = 16;
+const SPLIT_PAGES: usize = 8;
+
+/// Bytes of what the splits of `n_row` rows leave.
+pub(crate) fn part_bytes(n_row: usize, n_head: usize, head_dim: usize) -> usize {
+    n_row * n_head * SPLITS * (head_dim + 2) * 4
+}
+
+/// `n_row` rows over a cache of Q8_0, or of float16, and what adds their splits where rows at up to `n_position` positions have several. A
+/// prompt's rows, of which there are many, are not cut.
+pub(crate) fn launches(
+    (n_row, n_position): (usize, Option<usize>),
+    is_q8: bool,
+    args: &AttendRowsArgs,
+) -> (Launch, Option<Launch>) {
     let chunks = (args.n_head / args.n_kv_head) as usize;
     let n_block = args.n_kv_head as usize * chunks.div_ceil(HEADS);
     let kind = if is_q8 { "q8" } else { "f16" };
-    Launch::new(format!("attend_rows_{kind}"), [n_row as u32, n_block as u32], 256)
+    let n_page = n_position.map_or(0, |n| n.div_ceil(PAGE));
+    let n_split = n_page.div_ceil(SPLIT_PAGES).clamp(1, SPLITS);
+    let grid = [n_row as u32, n_block as u32, n_split as u32];
+    let attend = Launch { grid, ..Launch::new(format!("attend_rows_{kind}"), [1, 1], 256) };
+    let combine = Launch::new("attend_rows_combine", [n_row as u32, args.n_head as u32], 256);
+    (attend, (n_split > 1).then_some(combine))
 }
 
 #[cfg(test)]
@@ -55,8 +77,19 @@ mod tests {
     #[test]
     fn a_block_has_the_heads_of_one_key_head() {
         let grid = |n_head, n_kv_head| {
-            launch(3, false, &AttendRowsArgs { n_head, n_kv_head, ..AttendRowsArgs::default() }).grid
+            let args = AttendRowsArgs { n_head, n_kv_head, ..AttendRowsArgs::default() };
+            launches((3, None), false, &args).0.grid
         };
         assert_eq!([grid(8, 8), grid(16, 2), grid(18, 2)], [[3, 8, 1], [3, 2, 1], [3, 4, 1]]);
+    }
+
+    #[test]
+    fn long_rows_are_cut_and_combined() {
+        let args = AttendRowsArgs { n_head: 8, n_kv_head: 2, ..AttendRowsArgs::default() };
+        let splits = |n_position| {
+            let (attend, combine) = launches((1, Some(n_position)), true, &args);
+            (attend.grid[2], combine.is_some())
+        };
+        assert_eq!([512, 513, 1 << 20].map(splits), [(1, false), (2, true), (16, true)]);
     }
 }

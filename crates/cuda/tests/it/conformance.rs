@@ -31,7 +31,8 @@ fn batches(executor: &dyn Executor, tokens: &[u32]) -> [Batch; 2] {
 fn exact(path: &std::path::Path, tokens: &[u32], kv_type: KvType) -> Trace {
     let gguf = gguf::Gguf::open(path).expect("a golden model");
     let model = Arc::new(Model::load(&gguf).expect("a golden model"));
-    let options = cpu::Options { exact: true, n_ctx: tokens.len(), kv_type, ..cpu::Options::default() };
+    let (n_ctx, n_row) = (tokens.len(), tokens.len());
+    let options = cpu::Options { exact: true, n_ctx, n_row, kv_type, ..cpu::Options::default() };
     let mut executor = CpuExecutor::new(model, &options).expect("an executor");
     let mut trace = Trace::new();
     for batch in batches(&executor, tokens) {
@@ -78,4 +79,32 @@ fn every_stage_agrees_with_the_exact_executor() {
         println!("{:24} {kv_type} worst stage {worst:.1e}", model.name);
     }
     assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn long_rows_agree_with_the_exact_executor() {
+    let Some(_gpu) = gpu() else { return };
+    // Attention by rows cuts what is longer than 512 positions.
+    let is_one = |model: &&testkit::Golden| {
+        ["gemma2-q4_0", "gemma3-q4_0", "gemma4-q4_0"].contains(&model.name.as_str())
+    };
+    for (model, kv_type) in golden_on_gpu()
+        .iter()
+        .filter(is_one)
+        .flat_map(|model| model.kv_types().into_iter().map(move |kv_type| (model, kv_type)))
+    {
+        let tokens: Vec<u32> = model.cases[1].0.iter().cycle().take(700).copied().collect();
+        let expected = exact(&model.path, &tokens, kv_type);
+        let options = cuda::Options { n_ctx: tokens.len(), n_row: 1024, kv_type, ..cuda::Options::default() };
+        let mut executor = executor_with(&model.path, &options);
+        let mut found = Trace::new();
+        for batch in batches(&executor, &tokens) {
+            let mut watch = |stage, layer, values: &[f32]| found.push((stage, layer, values.to_vec()));
+            executor.run_observed(&batch, &mut watch).expect("a step");
+        }
+        let errors = found.iter().zip(&expected).map(|(found, expected)| nmse(&found.2, &expected.2));
+        let worst = errors.fold(0f64, |worst, error| if error.is_nan() { error } else { worst.max(error) });
+        println!("{:24} {kv_type} worst stage at {} positions {worst:.1e}", model.name, tokens.len());
+        assert!(worst <= BOUND && found.len() == expected.len(), "{} {kv_type}: {worst:e}", model.name);
+    }
 }

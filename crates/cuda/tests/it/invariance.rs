@@ -2,7 +2,7 @@
 
 use cuda::{CudaExecutor, Options};
 use device::Executor;
-use device::batch::{Output, Span, Want};
+use device::batch::{Input, Output, Span, Want};
 use model::KvType;
 use testkit::steps::{greedy, last, prompt, run};
 use testkit::{Golden, golden_on_gpu};
@@ -106,5 +106,25 @@ fn a_prompt_cut_into_chunks_gives_the_same_bits() {
             assert!(whole == cut, "{} chunks of {size}", model.name);
         }
         println!("{:24} {kv_type} whole as in chunks of 7, 64 and 512", model.name);
+    }
+}
+
+#[test]
+fn a_long_row_beside_a_longer_one_is_as_alone() {
+    let Some(_gpu) = gpu() else { return };
+    for (model, kv_type) in kinds().filter(|(model, _)| !model.name.starts_with("gpt2")) {
+        let options = Options { n_ctx: 2048, n_slot: 2, n_row: 1024, kv_type, ..Options::default() };
+        let mut executor = executor_with(&model.path, &options);
+        let tokens: Vec<u32> = model.cases[1].0.iter().cycle().take(700).copied().collect();
+        let span = prompt(&executor, 0, 0, &tokens, Want::Nothing);
+        run(&mut executor, vec![span]);
+        let next = |slot: usize, start: usize| Span {
+            input: Input::Tokens([7].into()),
+            ..last(&executor, slot, start, greedy())
+        };
+        let (row, longer) = (next(0, tokens.len()), next(1, 2000));
+        let alone = fingerprint(&run(&mut executor, vec![row.clone()])[0]);
+        let beside = fingerprint(&run(&mut executor, vec![longer, row])[1]);
+        assert_eq!(alone, beside, "{} {kv_type}", model.name);
     }
 }
