@@ -3,17 +3,17 @@
 use tokenizer::{ChatTemplate, Tokenizer};
 
 use super::Chat;
-use super::answer::{HarmonyIds, ThinkStart};
+use super::answer::{HarmonyIds, ThinkStart, ThinkTags};
 use super::reading::{CallForm, ChatForm};
 
 /// How an answer of this model is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Family {
     pub(crate) form: Form,
-    /// Does its template write tools and calls? If not, they are described in the system message.
+    /// Does its template write tools? If not, they are described in the system message.
     pub(crate) template_has_tools: bool,
-    /// May it reason between `<think>` tags?
-    pub(crate) thinks: bool,
+    /// Between which tags may it reason?
+    pub(crate) thinks: Option<ThinkTags>,
 }
 
 /// The form of calls.
@@ -25,25 +25,50 @@ pub(crate) enum Form {
     Bare,
     /// gpt-oss.
     Harmony(HarmonyIds),
+    /// One of the forms that are read as a whole.
+    Whole(CallForm),
 }
 
-/// Names of special tokens that are read as if they were text.
-const MARKERS: [&str; 5] = ["<tool_call>", "</tool_call>", "<think>", "</think>", "<|python_tag|>"];
+/// What a template has in it that writes calls in a form: the first row of which it has all.
+const WRITTEN: [(&[&str], Form); 13] = [
+    (&["<tool_call>", "<function="], Form::Whole(CallForm::Xml)),
+    (&["<tool_call>", "<arg_key>"], Form::Whole(CallForm::ArgKeys)),
+    (&["<tool_call>"], Form::Tagged),
+    (&["[TOOL_CALLS]", "[ARGS]"], Form::Whole(CallForm::Mistral)),
+    (&["[TOOL_CALLS]"], Form::Whole(CallForm::MistralList)),
+    (&["<｜tool▁call▁begin｜>", "```json"], Form::Whole(CallForm::DeepseekFenced)),
+    (&["<｜tool▁call▁begin｜>"], Form::Whole(CallForm::Deepseek)),
+    (&["<|tool_call_argument_begin|>"], Form::Whole(CallForm::Kimi)),
+    (&["<|tool_call>call:"], Form::Whole(CallForm::Gemma)),
+    (&["<|tool_call_start|>"], Form::Whole(CallForm::Lfm)),
+    (&["<|tool_list_start|>"], Form::Whole(CallForm::Lfm)),
+    (&["<function_calls>"], Form::Whole(CallForm::FunctionCalls)),
+    (&["<|tool_call|>"], Form::Whole(CallForm::Granite)),
+];
 
 impl Family {
     /// The family of the model behind a template.
     pub(crate) fn of(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Family {
         let source = template.map_or("", ChatTemplate::source);
         let has = |text: &str| source.contains(text);
-        let thinks = has("<think>") || has("</think>");
+        let has_tags = |tags: &ThinkTags| has(tags.open()[0]) || has(tags.close()[0]);
+        let thinks = ThinkTags::ALL.into_iter().find(has_tags);
         let tagged = Family { form: Form::Tagged, template_has_tools: true, thinks };
         match HarmonyIds::of(tokenizer) {
             Some(ids) if has("<|channel|>") || template.is_none() => {
-                Family { form: Form::Harmony(ids), thinks: false, ..tagged }
+                Family { form: Form::Harmony(ids), thinks: None, ..tagged }
             }
-            _ if has("<tool_call>") => tagged,
-            _ if has("\"parameters\": ") && has("ipython") => Family { form: Form::Bare, ..tagged },
-            _ => Family { template_has_tools: false, ..tagged },
+            _ if has("\"parameters\": ") && has("ipython") && !has("<tool_call>") => {
+                Family { form: Form::Bare, ..tagged }
+            }
+            _ => match WRITTEN.iter().find(|(texts, _)| texts.iter().all(|text| has(text))) {
+                // DeepSeek's write calls and leave tools to whoever writes the system message.
+                Some((_, form @ Form::Whole(CallForm::Deepseek | CallForm::DeepseekFenced))) => {
+                    Family { form: *form, template_has_tools: has("tools"), ..tagged }
+                }
+                Some((_, form)) => Family { form: *form, ..tagged },
+                None => Family { template_has_tools: false, ..tagged },
+            },
         }
     }
 
@@ -53,28 +78,28 @@ impl Family {
             Form::Tagged => CallForm::Tagged,
             Form::Bare => CallForm::Bare,
             Form::Harmony(_) => CallForm::Harmony,
+            Form::Whole(form) => form,
         };
-        ChatForm { calls, thinking: self.think_start(prompt), tools: names(chat), one_call: chat.one_call() }
+        ChatForm {
+            calls,
+            thinking: self.think_start(prompt),
+            tags: self.thinks.unwrap_or_default(),
+            tools: names(chat),
+            schemas: chat.offered().iter().map(|tool| tool["function"]["parameters"].clone()).collect(),
+            one_call: chat.one_call(),
+        }
     }
 
     /// How an answer to this prompt starts.
     pub(crate) fn think_start(&self, prompt: &str) -> ThinkStart {
-        if !self.thinks {
-            ThinkStart::None
-        } else if prompt.trim_end().ends_with("<think>") {
-            ThinkStart::Inside
-        } else if prompt.trim_end().ends_with("</think>") {
-            ThinkStart::None
-        } else {
-            ThinkStart::Maybe
+        let prompt = prompt.trim_end();
+        let ends_with = |tag: &[&str]| tag.iter().any(|tag| prompt.ends_with(tag));
+        match self.thinks {
+            Some(tags) if ends_with(tags.open()) => ThinkStart::Inside,
+            Some(tags) if !ends_with(tags.close()) => ThinkStart::Maybe,
+            _ => ThinkStart::None,
         }
     }
-}
-
-/// A special token's name, where it marks parts of an answer.
-pub(crate) fn marker(tokenizer: &Tokenizer, id: u32) -> Option<&'static str> {
-    let name = tokenizer.token_bytes(id)?;
-    MARKERS.into_iter().find(|marker| marker.as_bytes() == name)
 }
 
 /// The names of the tools that an answer may call.

@@ -8,7 +8,7 @@ use engine::EngineError;
 use tokenizer::Tokenizer;
 
 use super::answer::{Out, Part};
-use super::{ChatDelta, ChatEvent, Finish, Reading, family};
+use super::{ChatDelta, ChatEvent, Finish, Reading};
 use crate::generate::Submitted;
 use crate::pump::{Answer, End, Pump};
 use crate::stop::StopMatcher;
@@ -78,12 +78,13 @@ impl Answer for Conversation {
             let unfinished = self.text.cut(id);
             self.read(&unfinished);
             let mut bytes = None;
-            match family::marker(&self.tokenizer, id) {
+            let marker = self.reading.marker(&self.tokenizer, id);
+            match marker {
                 Some(marker) => bytes = Some((self.n_text, self.n_text + marker.len())),
                 None => self.reading.parser.special(id, &mut self.out),
             }
             self.undecided.push_back(Undecided { token: sampled, bytes });
-            if let Some(marker) = family::marker(&self.tokenizer, id) {
+            if let Some(marker) = marker {
                 self.read(marker);
             } else if self.show_special {
                 let name = self.tokenizer.decode(&[id], true);

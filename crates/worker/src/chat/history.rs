@@ -5,15 +5,18 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use super::family::{Family, Form};
-use super::message;
+use super::{CallForm, message};
 
 /// The messages as this family's template takes them; `tools` are described in them where the template cannot.
 pub(super) fn adapt(messages: Vec<Value>, tools: &[Value], family: &Family) -> Vec<Value> {
-    if !family.template_has_tools {
-        return describe(messages, tools);
+    match family.form {
+        Form::Whole(form) if !family.template_has_tools => return with_description(messages, tools, form),
+        _ if !family.template_has_tools => return describe(messages, tools),
+        _ => {}
     }
     match family.form {
-        Form::Tagged => messages,
+        Form::Whole(CallForm::Mistral | CallForm::MistralList) => short_ids(messages),
+        Form::Tagged | Form::Whole(_) => messages,
         Form::Bare => one_call_each(messages),
         Form::Harmony(_) => one_call_each(one_instruction(messages)).into_iter().map(thinking).collect(),
     }
@@ -46,17 +49,41 @@ pub(super) fn in_parts(mut messages: Vec<Value>) -> Vec<Value> {
 }
 
 /// How tools are described to a model whose template knows none.
-fn description(tools: &[Value]) -> String {
+fn description(tools: &[Value], example: &str) -> String {
     let mut text =
         String::from("# Tools\n\nThese functions can be called, one JSON object a line:\n<tools>\n");
     for tool in tools {
         let _infallible = writeln!(text, "{}", tool["function"]);
     }
-    text.push_str(
-        "</tools>\n\nTo call one, write its name and arguments as JSON between these tags:\n<tool_call>\n\
-         {\"name\": \"...\", \"arguments\": {...}}\n</tool_call>",
-    );
+    text.push_str("</tools>\n\nTo call one, write its name and arguments as JSON between these tags:\n");
+    text.push_str(example);
     text
+}
+
+const TAGGED: &str = "<tool_call>\n{\"name\": \"...\", \"arguments\": {...}}\n</tool_call>";
+
+/// For templates that write calls, but no tools: these stand at the end of the system message.
+fn with_description(mut messages: Vec<Value>, tools: &[Value], form: CallForm) -> Vec<Value> {
+    let example = match form {
+        CallForm::DeepseekFenced => {
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n{...}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+        }
+        _ => {
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>NAME<｜tool▁sep｜>{...}<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+        }
+    };
+    if !tools.is_empty() {
+        instruct(&mut messages, &description(tools, example));
+    }
+    messages
+}
+
+/// Adds to the system message.
+fn instruct(messages: &mut Vec<Value>, more: &str) {
+    match messages.first_mut().filter(|first| first["role"] == "system") {
+        Some(system) => system["content"] = format!("{}\n\n{more}", text(system)).into(),
+        None => messages.insert(0, message("system", more)),
+    }
 }
 
 /// Templates without tools: these stand at the end of the system message, calls in the assistant's text, and what tools say in the
@@ -97,10 +124,7 @@ fn describe(messages: Vec<Value>, tools: &[Value]) -> Vec<Value> {
         }
     }
     if !tools.is_empty() {
-        match adapted.first_mut().filter(|first| first["role"] == "system") {
-            Some(system) => system["content"] = format!("{}\n\n{}", text(system), description(tools)).into(),
-            None => adapted.insert(0, message("system", &description(tools))),
-        }
+        instruct(&mut adapted, &description(tools, TAGGED));
     }
     adapted
 }
@@ -134,6 +158,39 @@ fn one_call_each(messages: Vec<Value>) -> Vec<Value> {
         adapted.append(&mut said);
     }
     adapted
+}
+
+/// Mistral's templates take ids of nine letters and digits alone: another is made from each that is longer or has other signs.
+fn short_ids(mut messages: Vec<Value>) -> Vec<Value> {
+    for message in &mut messages {
+        if let Some(id) = message.get_mut("tool_call_id") {
+            *id = short_id(id);
+        }
+        for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+            let id = call.get("id").unwrap_or(&Value::Null);
+            let id = short_id(id);
+            if let Some(call) = call.as_object_mut() {
+                call.insert("id".to_owned(), id);
+            }
+        }
+    }
+    messages
+}
+
+/// FNV-1a of an id in nine digits of base 36, so that the same id gives the same text.
+fn short_id(id: &Value) -> Value {
+    let text = id.as_str().unwrap_or_default();
+    if text.len() == 9 && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return id.clone();
+    }
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let mut hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, fold);
+    let mut digit = || {
+        let digit = char::from_digit((hash % 36) as u32, 36).unwrap_or('0');
+        hash /= 36;
+        digit
+    };
+    Value::from((0..9).map(|_| digit()).collect::<String>())
 }
 
 /// gpt-oss's template takes instructions from the first message alone.

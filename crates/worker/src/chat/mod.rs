@@ -4,6 +4,7 @@
 //! [`ChatGeneration`] says what each part is as it streams.
 
 mod answer;
+mod calls;
 mod event;
 mod family;
 mod generation;
@@ -18,7 +19,7 @@ mod tests;
 
 use serde_json::{Value, json};
 
-pub use answer::ThinkStart;
+pub use answer::{ThinkStart, ThinkTags};
 pub use event::{ChatDelta, ChatEvent, Finish, ToolCallDelta};
 pub use generation::ChatGeneration;
 pub use reading::{CallForm, ChatForm};

@@ -67,6 +67,7 @@ fn shapes(usual: Shape, chat: &Chat) -> Vec<Shape> {
     if has_calls(chat) {
         // Templates of before there were objects join the text of arguments.
         shapes.push(Shape { text_arguments: true, ..usual });
+        shapes.push(Shape { null_content: !usual.null_content, ..usual });
     }
     for (parts, system) in [(true, false), (false, true), (true, true)] {
         let (parts, system_in_user) = (usual.parts ^ parts, usual.system_in_user ^ system);

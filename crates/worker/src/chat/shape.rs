@@ -7,21 +7,22 @@ use llguidance::api::GrammarWithLexer;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
-use super::answer::{HarmonyIds, ThinkStart};
+use super::answer::{HarmonyIds, ThinkStart, ThinkTags};
 use super::family::{Family, Form};
-use super::{Chat, ToolChoice};
+use super::{Chat, ToolChoice, calls};
 use crate::WorkerError;
 use crate::grammar::{Source, quoted};
 use crate::request::Format;
 
 /// A grammar in the making.
-struct Shape<'a> {
+pub(super) struct Shape<'a> {
     tokenizer: &'a Tokenizer,
     form: Form,
     start: ThinkStart,
+    tags: ThinkTags,
     /// Rules of the outer grammar.
-    rules: String,
-    parts: Vec<GrammarWithLexer>,
+    pub(super) rules: String,
+    pub(super) parts: Vec<GrammarWithLexer>,
 }
 
 /// What an answer must be, or `None` if it is free.
@@ -41,6 +42,9 @@ pub(crate) fn grammar(
         _ => true,
     };
     let tools: Vec<&Value> = chat.offered().iter().filter(named).collect();
+    if let Form::Whole(form) = family.form {
+        calls::check(form, &tools)?;
+    }
     let start = family.think_start(prompt);
     let is_plain = start == ThinkStart::None && !matches!(family.form, Form::Harmony(_));
     if let Some(content) = content {
@@ -49,25 +53,26 @@ pub(crate) fn grammar(
             return Ok(Some(content));
         }
         let field = content.field();
-        let mut shape = Shape::new(tokenizer, family.form, start);
+        let mut shape = Shape::new(tokenizer, family, start);
         shape.parts.push(content.named("answer"));
         return Ok(Some(shape.finish(field, true, &tools, !chat.one_call())));
     }
-    let shape = Shape::new(tokenizer, family.form, start);
+    let shape = Shape::new(tokenizer, family, start);
     Ok(Some(shape.finish("tools", false, &tools, !chat.one_call())))
 }
 
 impl<'a> Shape<'a> {
-    fn new(tokenizer: &'a Tokenizer, form: Form, start: ThinkStart) -> Shape<'a> {
-        Shape { tokenizer, form, start, rules: String::new(), parts: Vec::new() }
+    fn new(tokenizer: &'a Tokenizer, family: &Family, start: ThinkStart) -> Shape<'a> {
+        let tags = family.thinks.unwrap_or_default();
+        Shape { tokenizer, form: family.form, start, tags, rules: String::new(), parts: Vec::new() }
     }
 
-    fn rule(&mut self, name: &str, body: &str) {
+    pub(super) fn rule(&mut self, name: &str, body: &str) {
         self.rules.push_str(&format!("{name}: {body}\n"));
     }
 
     /// A marker: its token where it is a special one, else its text.
-    fn marker(&self, name: &str) -> String {
+    pub(super) fn marker(&self, name: &str) -> String {
         match self.tokenizer.special_id(name) {
             Some(id) if self.tokenizer.is_special(id) => format!("<[{id}]>"),
             _ => quoted(name),
@@ -93,7 +98,7 @@ impl<'a> Shape<'a> {
     }
 
     /// The schema of a tool's arguments, under the name that is returned.
-    fn arguments(&mut self, i: usize, tool: &Value) -> String {
+    pub(super) fn arguments(&mut self, i: usize, tool: &Value) -> String {
         let schema = match &tool["function"]["parameters"] {
             schema @ Value::Object(_) => schema.clone(),
             _ => json!({ "type": "object" }),
@@ -110,7 +115,7 @@ impl<'a> Shape<'a> {
         };
         self.rule("start", &format!("{before}({choices})"));
         if self.start != ThinkStart::None {
-            let (open, close) = (self.marker("<think>"), self.marker("</think>"));
+            let (open, close) = (self.marker(self.tags.open()[0]), self.marker(self.tags.close()[0]));
             self.rule("thinking", &format!("{open} thought"));
             if close.starts_with('<') {
                 self.rule("thought", &format!("FREE {close} space?"));
@@ -125,6 +130,10 @@ impl<'a> Shape<'a> {
             self.rule("content", "@answer");
         }
         if tools.is_empty() {
+            return;
+        }
+        if let Form::Whole(form) = form {
+            self.whole(form, tools, parallel);
             return;
         }
         let calls: Vec<String> = (0..tools.len()).map(|i| format!("call_{i}")).collect();

@@ -1,19 +1,38 @@
 //! Published vocabularies and templates: is each family recognised, does a conversation with calls render, and is whatever its grammar lets
 //! a model say read back as the calls and the content that were asked for?
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
 use engine::Constraint;
 use gguf::Metadata;
 use serde_json::{Value, json};
-use tokenizer::Tokenizer;
+use tokenizer::{EncodeOptions, Tokenizer};
 
-use super::answer::Out;
-use super::family::{Form, marker};
-use super::{Chat, ToolChoice, grammar, message, render};
+use super::answer::{Out, ThinkTags};
+use super::family::Form;
+use super::{CallForm, Chat, ToolChoice, grammar, message, render};
 use crate::grammar::Grammars;
 use crate::{Format, Work};
+
+/// Templates whose calls are read as a whole, in which form, and the tags of reasoning.
+const WHOLE: [(&str, CallForm, Option<ThinkTags>); 14] = [
+    ("Qwen3-Coder", CallForm::Xml, None),
+    ("Qwen3.5-4B", CallForm::Xml, Some(ThinkTags::Think)),
+    ("GLM-4.6", CallForm::ArgKeys, Some(ThinkTags::Think)),
+    ("GLM-4.7-Flash", CallForm::ArgKeys, Some(ThinkTags::Think)),
+    ("mistralai-Ministral-3-14B-Reasoning-2512", CallForm::Mistral, Some(ThinkTags::Brackets)),
+    ("Mistral-Small-3.2-24B-Instruct-2506", CallForm::Mistral, None),
+    ("mistralai-Mistral-Nemo-Instruct-2407", CallForm::MistralList, None),
+    ("deepseek-ai-DeepSeek-V3.1", CallForm::Deepseek, Some(ThinkTags::Think)),
+    ("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", CallForm::DeepseekFenced, Some(ThinkTags::Think)),
+    ("moonshotai-Kimi-K2", CallForm::Kimi, None),
+    ("google-gemma-4-31B-it", CallForm::Gemma, Some(ThinkTags::Channel)),
+    ("ibm-granite-granite-3.3-2B-Instruct", CallForm::Granite, Some(ThinkTags::Think)),
+    ("LFM2-8B-A1B", CallForm::Lfm, None),
+    ("LFM2.5-8B-A1B", CallForm::Lfm, Some(ThinkTags::Think)),
+];
 
 /// Vocabulary, template, and how its family is called.
 const PUBLISHED: [(&str, &str, &str); 3] = [
@@ -67,26 +86,34 @@ fn babble(grammars: &Grammars, chat: &Chat, format: Option<&Format>, seed: u64) 
     let written = render(tokenizer, chat, &Work::default()).unwrap();
     let source = grammar(tokenizer, chat, format, (&written.family, &written.text)).unwrap().unwrap();
     let mut constraint = grammars.compile(&source).unwrap();
-    let mut answer = written.family.answer(&written.text, chat).reading(tokenizer).unwrap().parser;
+    let mut reading = written.family.answer(&written.text, chat).reading(tokenizer).unwrap();
     let mut out = Out::default();
+    let mut decoder = tokenizer.decoder(true);
     let mut state = seed;
+    let close = written.family.thinks.unwrap_or_default().close()[0];
+    let close = tokenizer.encode(close, EncodeOptions { add_special: false, parse_special: true }).unwrap();
+    let mut closing = VecDeque::new();
     for _ in 0..400 {
         let mask = constraint.mask().unwrap();
         let allowed: Vec<u32> = (0..tokenizer.n_vocab() as u32).filter(|&id| mask.allows(id)).collect();
         let special: Vec<u32> = allowed.iter().copied().filter(|&id| tokenizer.is_special(id)).collect();
         let random = next(&mut state);
         let from = if !special.is_empty() && random.is_multiple_of(3) { &special } else { &allowed };
-        let id = *from.get(next(&mut state) % from.len().max(1)).expect("something is allowed");
+        // Where any text goes, reasoning among it, it ends soon.
+        if closing.is_empty() && allowed.len() * 2 > tokenizer.n_vocab() && random.is_multiple_of(2) {
+            closing.extend(&close);
+        }
+        let said = || *from.get(next(&mut state) % from.len().max(1)).expect("something is allowed");
+        let id = closing.pop_front().unwrap_or_else(said);
         if tokenizer.is_end(id) {
-            answer.finish(&mut out);
+            reading.parser.finish(&mut out);
             return out;
         }
         constraint.accept(id).unwrap();
-        if tokenizer.is_special(id) && marker(tokenizer, id).is_none() {
-            answer.special(id, &mut out);
+        if tokenizer.is_special(id) && reading.marker(tokenizer, id).is_none() {
+            reading.parser.special(id, &mut out);
         } else {
-            // Random bytes need not be characters; those of the grammar's own parts are ASCII.
-            answer.text(&String::from_utf8_lossy(tokenizer.token_bytes(id).unwrap()), &mut out);
+            reading.parser.text(&decoder.push(id), &mut out);
         }
     }
     panic!("no end: {out:?}")
@@ -113,6 +140,7 @@ fn families_are_recognised_and_their_histories_rendered() {
             Form::Tagged => "tagged",
             Form::Bare => "bare",
             Form::Harmony(_) => "harmony",
+            Form::Whole(_) => "whole",
         };
         assert_eq!((found, written.family.template_has_tools), (family, true));
         let at =
@@ -131,6 +159,63 @@ fn families_are_recognised_and_their_histories_rendered() {
                 at("<|channel|>analysis<|message|>I wonder.<|end|>") < at("to=functions.weather<|channel|>")
             );
         }
+    }
+}
+
+/// A user's question, two calls and what their tools said.
+fn history() -> Chat {
+    let call = |id: &str, city: &str| json!({ "id": id, "type": "function", "function": { "name": "weather", "arguments": format!("{{\"city\": \"{city}\"}}") } });
+    Chat {
+        messages: vec![
+            message("system", "Be brief."),
+            message("user", "hi"),
+            json!({ "role": "assistant", "content": null, "tool_calls": [call("call_1", "Paris"), call("call_2", "Oslo")] }),
+            json!({ "role": "tool", "name": "weather", "tool_call_id": "call_1", "content": "sunny!" }),
+            json!({ "role": "tool", "name": "weather", "tool_call_id": "call_2", "content": "rainy!" }),
+        ],
+        ..chat(ToolChoice::Auto)
+    }
+}
+
+#[test]
+fn forms_are_told_from_published_templates() {
+    for (template, form, tags) in WHOLE {
+        let Some(grammars) = published("tokenizers/qwen2_5/tokenizer.json", template, "") else { return };
+        let asked = render(&grammars.tokenizer, &chat(ToolChoice::Auto), &Work::default());
+        let asked = asked.unwrap_or_else(|error| panic!("{template}: {error}"));
+        let Form::Whole(found) = asked.family.form else { panic!("{template}: {:?}", asked.family.form) };
+        assert_eq!((found, asked.family.thinks), (form, tags), "{template}");
+        let said = render(&grammars.tokenizer, &history(), &Work::default());
+        let said = said.unwrap_or_else(|error| panic!("{template}: {error}")).text;
+        assert!(said.contains("sunny!") && said.contains("rainy!"), "{template}: {said}");
+        // Two of these templates write no calls themselves.
+        if !matches!(form, CallForm::Granite | CallForm::Lfm) {
+            assert!(said.contains("Paris") && said.contains("Oslo"), "{template}: {said}");
+        }
+    }
+    for (template, tagged) in [("ibm-granite-granite-4.0", true), ("google-gemma-2-2b-it", false)] {
+        let Some(grammars) = published("tokenizers/qwen2_5/tokenizer.json", template, "") else { return };
+        let asked = render(&grammars.tokenizer, &chat(ToolChoice::Auto), &Work::default()).unwrap();
+        assert_eq!(
+            (asked.family.form, asked.family.template_has_tools),
+            (Form::Tagged, tagged),
+            "{template}"
+        );
+    }
+}
+
+#[test]
+fn a_forced_call_in_each_form_is_read_back_as_one() {
+    for (template, form, _) in WHOLE {
+        let Some(grammars) = published("tokenizers/qwen2_5/tokenizer.json", template, "") else { return };
+        let chosen = chat(ToolChoice::Named("forecast".to_owned()));
+        let out = babble(&grammars, &chosen, None, 0);
+        let [call] = out.tool_calls.as_slice() else { panic!("{form:?}: {out:?}") };
+        assert_eq!(call.name.as_deref(), Some("forecast"));
+        let arguments: Value = serde_json::from_str(&call.arguments).unwrap();
+        assert!((1..=9).contains(&arguments["days"].as_u64().unwrap()), "{form:?}: {arguments}");
+        assert!(arguments["city"] == "Paris" || arguments["city"] == "Oslo", "{form:?}: {arguments}");
+        assert_eq!((out.content.as_str(), out.calls()), ("", (1, true)), "{form:?}");
     }
 }
 
@@ -202,7 +287,7 @@ fn check_thought((fixture, template, more): (&str, &str, &str), said: &str) {
     let mut constraint = grammars.compile(&source).unwrap();
     let mut answer = written.family.answer(&written.text, &free).reading(tokenizer).unwrap().parser;
     let mut out = Out::default();
-    let options = tokenizer::EncodeOptions { add_special: false, parse_special: true };
+    let options = EncodeOptions { add_special: false, parse_special: true };
     for id in tokenizer.encode(said, options).unwrap() {
         assert!(constraint.mask().unwrap().allows(id), "{:?}", tokenizer.decode(&[id], true));
         constraint.accept(id).unwrap();

@@ -5,7 +5,7 @@ use super::Out;
 use super::call::{CallObject, Step};
 use super::hold::{Held, Hold};
 
-const TAG: &str = "<|python_tag|>";
+const TAG: &[&str] = &["<|python_tag|>"];
 
 /// Finds the calls.
 #[derive(Clone, Debug)]

@@ -48,7 +48,7 @@ enum State {
 
 /// How far into a JSON value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Extent {
+pub(super) struct Extent {
     depth: usize,
     text: bool,
     escaped: bool,
@@ -232,7 +232,7 @@ impl CallObject {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Within {
+pub(super) enum Within {
     More,
     Last,
     /// The value has ended before this character.
@@ -242,7 +242,7 @@ enum Within {
 
 impl Extent {
     /// `None` where no value starts so.
-    fn start(c: char) -> Option<Extent> {
+    pub(super) fn start(c: char) -> Option<Extent> {
         match c {
             '{' | '[' => Some(Extent { depth: 1, text: false, escaped: false }),
             '"' => Some(Extent { depth: 0, text: true, escaped: false }),
@@ -251,7 +251,7 @@ impl Extent {
         }
     }
 
-    fn char(&mut self, c: char) -> Within {
+    pub(super) fn char(&mut self, c: char) -> Within {
         if self.text {
             match c {
                 _ if self.escaped => self.escaped = false,

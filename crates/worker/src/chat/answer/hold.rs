@@ -1,9 +1,9 @@
 //! Holds white space and the start of a marker, until it is the marker or something else.
 
-/// Looks for a marker, with white space before it, whose first character is nowhere else in it.
+/// Looks for any of some markers, with white space before it. The first characters of all of them are nowhere else in any.
 #[derive(Clone, Debug)]
 pub(super) struct Hold {
-    marker: &'static str,
+    markers: &'static [&'static str],
     held: String,
 }
 
@@ -19,14 +19,14 @@ pub(super) enum Held {
 }
 
 impl Hold {
-    pub(super) fn new(marker: &'static str) -> Hold {
-        Hold { marker, held: String::new() }
+    pub(super) fn new(markers: &'static [&'static str]) -> Hold {
+        Hold { markers, held: String::new() }
     }
 
     pub(super) fn push(&mut self, c: char) -> Held {
         self.held.push(c);
         if self.may_be_marker() {
-            if self.held.trim_start() == self.marker {
+            if self.markers.contains(&self.held.trim_start()) {
                 return Held::Marker(std::mem::take(&mut self.held));
             }
             return Held::Yes;
@@ -41,7 +41,8 @@ impl Hold {
     }
 
     fn may_be_marker(&self) -> bool {
-        self.marker.starts_with(self.held.trim_start())
+        let held = self.held.trim_start();
+        self.markers.iter().any(|marker| marker.starts_with(held))
     }
 
     /// What is held.

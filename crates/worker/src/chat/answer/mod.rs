@@ -5,22 +5,32 @@
 //! call's name and the start of its arguments are there it is a call, and what follows are its arguments, broken or not.
 
 mod bare;
+mod block;
 mod call;
+#[cfg(test)]
+mod forms_tests;
 mod harmony;
 mod hold;
+mod literal;
 mod out;
+mod syntax;
 mod tagged;
 #[cfg(test)]
 mod tests;
 mod think;
+mod typed;
 
 pub(crate) use harmony::{Harmony, HarmonyIds};
 pub(crate) use out::{Out, Part};
 pub(crate) use tagged::Tagged;
 pub(crate) use think::Think;
-pub use think::ThinkStart;
+pub use think::{ThinkStart, ThinkTags};
+pub(crate) use typed::{Tool, kinds_of};
 
 use bare::Bare;
+use block::Block;
+
+use super::CallForm;
 
 /// The parser of one answer.
 #[derive(Clone, Debug)]
@@ -40,6 +50,8 @@ pub(crate) enum Body {
     Tagged(Tagged),
     /// Calls alone, as JSON, or content alone.
     Bare(Bare),
+    /// Calls in another form among it.
+    Block(Block),
 }
 
 impl Answer {
@@ -76,11 +88,17 @@ impl Body {
         Body::Bare(Bare::new(names))
     }
 
+    /// Calls in one of the forms that are read as a whole; `None` for another.
+    pub(crate) fn block(form: CallForm, tools: Vec<Tool>, one_call: bool) -> Option<Body> {
+        syntax::of(form).map(|syntax| Body::Block(Block::new(syntax, tools, one_call)))
+    }
+
     fn char(&mut self, c: char, out: &mut Out) {
         match self {
             Body::Plain => out.content(c.encode_utf8(&mut [0; 4])),
             Body::Tagged(parser) => parser.char(c, out),
             Body::Bare(parser) => parser.char(c, out),
+            Body::Block(parser) => parser.char(c, out),
         }
     }
 
@@ -89,6 +107,17 @@ impl Body {
             Body::Plain => {}
             Body::Tagged(parser) => parser.finish(out),
             Body::Bare(parser) => parser.finish(out),
+            Body::Block(parser) => parser.finish(out),
         }
     }
+}
+
+/// Names of special tokens that are part of a call in this form: they are read as if they were text.
+pub(crate) fn markers(form: CallForm) -> Vec<&'static str> {
+    let Some(syntax) = syntax::of(form) else { return Vec::new() };
+    let close: &[&str] = match syntax.close {
+        syntax::Close::Marker(close) => close,
+        syntax::Close::Json => &[],
+    };
+    [syntax.markers, syntax.within, close].concat()
 }

@@ -4,8 +4,8 @@ use super::Out;
 use super::call::{CallObject, Step};
 use super::hold::{Held, Hold};
 
-const OPEN: &str = "<tool_call>";
-const CLOSE: &str = "</tool_call>";
+const OPEN: &[&str] = &["<tool_call>"];
+const CLOSE: &[&str] = &["</tool_call>"];
 
 /// Finds the calls.
 #[derive(Clone, Debug)]

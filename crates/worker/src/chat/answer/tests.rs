@@ -9,7 +9,7 @@ const IDS: HarmonyIds =
     HarmonyIds { start: 6, end: 7, message: 8, channel: 5, constrain: 3, result: 2, call: 12 };
 
 /// The parts of an answer, as text; special tokens stand as `⟨6⟩`.
-fn parts(mut answer: Answer, pieces: &[&str]) -> (String, Out) {
+pub(super) fn parts(mut answer: Answer, pieces: &[&str]) -> (String, Out) {
     let mut out = Out::default();
     let mut whole = Out::default();
     let mut bytes = 0;
@@ -50,11 +50,15 @@ fn gather(out: &mut Out, whole: &mut Out) {
 }
 
 fn tagged() -> Answer {
-    Answer::Marked(Think::new(ThinkStart::Maybe, Body::Tagged(Tagged::new())))
+    Answer::Marked(Think::new(ThinkStart::Maybe, ThinkTags::Think, Body::Tagged(Tagged::new())))
 }
 
 fn bare() -> Answer {
-    Answer::Marked(Think::new(ThinkStart::None, Body::bare(vec!["f".to_owned(), "g".to_owned()])))
+    Answer::Marked(Think::new(
+        ThinkStart::None,
+        ThinkTags::Think,
+        Body::bare(vec!["f".to_owned(), "g".to_owned()]),
+    ))
 }
 
 fn harmony() -> Answer {
@@ -290,7 +294,7 @@ proptest! {
     fn text_without_calls_is_content(pieces in markup()) {
         let text = pieces.concat();
         for body in [Body::Tagged(Tagged::new()), Body::bare(vec!["f".to_owned()])] {
-            let mut answer = Answer::Marked(Think::new(ThinkStart::None, body));
+            let mut answer = Answer::Marked(Think::new(ThinkStart::None, ThinkTags::Think, body));
             let mut out = Out::default();
             answer.text(&text, &mut out);
             answer.finish(&mut out);

@@ -1,4 +1,4 @@
-//! Reasoning between `<think>` and `</think>` at the start of an answer.
+//! Reasoning between tags at the start of an answer.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,9 +17,50 @@ pub enum ThinkStart {
     None,
 }
 
+/// What opens and closes reasoning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThinkTags {
+    /// `<think>`, `</think>`.
+    #[default]
+    Think,
+    /// `[THINK]`, `[/THINK]`: Mistral.
+    Brackets,
+    /// `<|channel>thought`, `<channel|>`: Gemma 4.
+    Channel,
+}
+
+impl ThinkTags {
+    pub(crate) const ALL: [ThinkTags; 3] = [ThinkTags::Brackets, ThinkTags::Channel, ThinkTags::Think];
+
+    /// The opening tag.
+    pub(crate) fn open(self) -> &'static [&'static str] {
+        match self {
+            ThinkTags::Think => &["<think>"],
+            ThinkTags::Brackets => &["[THINK]"],
+            ThinkTags::Channel => &["<|channel>thought"],
+        }
+    }
+
+    /// The closing tag.
+    pub(crate) fn close(self) -> &'static [&'static str] {
+        match self {
+            ThinkTags::Think => &["</think>"],
+            ThinkTags::Brackets => &["[/THINK]"],
+            ThinkTags::Channel => &["<channel|>"],
+        }
+    }
+
+    /// The tags that a receipt need not name.
+    pub(crate) fn is_usual(&self) -> bool {
+        *self == ThinkTags::default()
+    }
+}
+
 /// Tells reasoning from the rest.
 #[derive(Clone, Debug)]
 pub(crate) struct Think {
+    tags: ThinkTags,
     state: State,
     body: Body,
 }
@@ -39,13 +80,13 @@ enum State {
 }
 
 impl Think {
-    pub(crate) fn new(start: ThinkStart, body: Body) -> Think {
+    pub(crate) fn new(start: ThinkStart, tags: ThinkTags, body: Body) -> Think {
         let state = match start {
-            ThinkStart::Inside => State::inside(),
-            ThinkStart::Maybe => State::Start(Hold::new("<think>")),
+            ThinkStart::Inside => State::inside(tags),
+            ThinkStart::Maybe => State::Start(Hold::new(tags.open())),
             ThinkStart::None => State::Body,
         };
-        Think { state, body }
+        Think { tags, state, body }
     }
 
     pub(super) fn char(&mut self, c: char, out: &mut Out) {
@@ -54,7 +95,7 @@ impl Think {
                 Held::Yes => {}
                 Held::Marker(text) => {
                     out.markup(text.len());
-                    self.state = State::inside();
+                    self.state = State::inside(self.tags);
                 }
                 Held::No(text) => {
                     let text = text + &hold.take();
@@ -96,7 +137,7 @@ impl Think {
 }
 
 impl State {
-    fn inside() -> State {
-        State::Inside { hold: Hold::new("</think>"), empty: true }
+    fn inside(tags: ThinkTags) -> State {
+        State::Inside { hold: Hold::new(tags.close()), empty: true }
     }
 }
