@@ -346,9 +346,24 @@ def utf8_stream(folder):
     d.save(folder, "utf8-stream")
 
 
+def rope_pairs(folder):
+    d = Drawing("Which values of a head turn together in RoPE", "A head of 8 values: adjacent pairs, halves, and halves of the first 4 values alone.")
+    ruler = [str(n) for n in range(8)]
+    for title, pairs in (
+        ("Adjacent pairs: x[2i], x[2i+1]", [0, 0, 1, 1, 2, 2, 3, 3]),
+        ("Half split: x[i], x[i + n_rot/2]", [0, 1, 2, 3, 0, 1, 2, 3]),
+        ("Half split, partial: n_rot = 4 of 8", [0, 1, 0, 1, None, None, None, None]),
+    ):
+        d.head(title)
+        cells = [("-", 1, "f") if pair is None else (f"f[{pair}]", 1, "abcd"[pair]) for pair in pairs]
+        d.row(cells, 30, ruler)
+    d.note("Equal colours turn together, by p times the frequency.")
+    d.save(folder, "rope-pairs")
+
+
 def main():
     folder, path = sys.argv[1], sys.argv[2]
-    for draw in [layout, string_and_array, blocks_32, blocks_k, blocks_iq, blocks_ternary, tokenizer_steps, byte_table, utf8_bytes, utf8_stream]:
+    for draw in [layout, string_and_array, blocks_32, blocks_k, blocks_iq, blocks_ternary, tokenizer_steps, byte_table, utf8_bytes, utf8_stream, rope_pairs]:
         draw(folder)
     small_file(folder, path)
 
