@@ -285,6 +285,7 @@ fn of_worker(error: &WorkerError) -> u8 {
         WorkerError::Invalid { .. }
         | WorkerError::Message { .. }
         | WorkerError::NoChatTemplate
+        | WorkerError::Overloaded { .. }
         | WorkerError::Stopped(_) => 8,
         WorkerError::Tokenizer(error) => of_tokenizer(error),
         WorkerError::Engine(error) => of_engine(error),

@@ -71,6 +71,9 @@ pub enum ApiError {
     /// The bodies of other requests take all the memory there is for them.
     #[error("busy: the bodies of other requests take all the memory there is for them")]
     Full,
+    /// Other requests' preparation leaves no place for this one's.
+    #[error("{0}")]
+    Overloaded(String),
     /// The connection stands on a place that is kept for probes.
     #[error("busy: too many connections are open, and this one may ask for /health alone")]
     Crowded,
@@ -112,8 +115,18 @@ pub(crate) struct Refused(pub(crate) &'static str);
 
 impl Refused {
     /// The values of the label `reason`.
-    pub(crate) const NAMES: [&'static str; 9] =
-        ["queue", "memory", "connections", "size", "slow_body", "key", "forbidden", "loading", "draining"];
+    pub(crate) const NAMES: [&'static str; 10] = [
+        "queue",
+        "memory",
+        "grammars",
+        "connections",
+        "size",
+        "slow_body",
+        "key",
+        "forbidden",
+        "loading",
+        "draining",
+    ];
 }
 
 /// The most bytes of a field's name in an error: some names are the client's own.
@@ -202,7 +215,7 @@ impl ApiError {
             ApiError::SlowBody => {
                 (StatusCode::REQUEST_TIMEOUT, "INVALID_REQUEST", "invalid_request_error", None, true)
             }
-            ApiError::Busy { .. } | ApiError::Full => {
+            ApiError::Busy { .. } | ApiError::Full | ApiError::Overloaded(_) => {
                 (StatusCode::TOO_MANY_REQUESTS, "BUSY", "rate_limit_error", Some("busy"), true)
             }
             ApiError::Loading | ApiError::Draining | ApiError::Crowded => {
@@ -289,6 +302,7 @@ impl ApiError {
             self,
             ApiError::Busy { .. }
                 | ApiError::Full
+                | ApiError::Overloaded(_)
                 | ApiError::Crowded
                 | ApiError::Loading
                 | ApiError::Draining
@@ -300,6 +314,7 @@ impl ApiError {
         let reason = match self {
             ApiError::Busy { .. } => "queue",
             ApiError::Full => "memory",
+            ApiError::Overloaded(_) => "grammars",
             ApiError::Crowded => "connections",
             ApiError::TooLarge { .. } => "size",
             ApiError::SlowBody => "slow_body",
@@ -361,6 +376,7 @@ impl From<WorkerError> for ApiError {
             }
             WorkerError::NoChatTemplate => ApiError::invalid("messages", error.to_string()),
             WorkerError::Tokenizer(error) => ApiError::body(error.to_string()),
+            WorkerError::Overloaded { .. } => ApiError::Overloaded(error.to_string()),
             WorkerError::Stopped(Stopped::Deadline) => ApiError::Deadline,
             WorkerError::Stopped(Stopped::Cancelled) => ApiError::Cancelled,
             WorkerError::Engine(error) => error.into(),

@@ -34,6 +34,12 @@ pub enum WorkerError {
     /// The work on it was ended before it reached the engine.
     #[error(transparent)]
     Stopped(tokenizer::Stopped),
+    /// Too much is prepared for other requests; the same one may be accepted later.
+    #[error("busy: {what}")]
+    Overloaded {
+        /// What is too much.
+        what: &'static str,
+    },
     /// The engine refuses.
     #[error(transparent)]
     Engine(#[from] engine::EngineError),

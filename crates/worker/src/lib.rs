@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use tokenizer::Tokenizer;
 
+pub use grammar::GrammarLoad;
 use grammar::Grammars;
 
 pub use chat::{Chat, ChatDelta, ChatEvent, ChatGeneration, Finish, ToolCallDelta, ToolChoice};
@@ -30,7 +31,7 @@ pub use request::{
     Format, MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_STOP_TOKEN_IDS, Prompt, Request, ValidRequest,
 };
 pub use tokenizer::Stopped;
-pub use work::{Waiter, Work};
+pub use work::{Idle, Waiter, Work};
 
 /// What holds for every request of a worker.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,6 +68,12 @@ impl Worker {
     #[must_use]
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
+    }
+
+    /// What compiling grammars takes, and what is kept of it.
+    #[must_use]
+    pub fn grammar_load(&self) -> GrammarLoad {
+        self.grammars.load()
     }
 
     /// How many tokens a text is by itself, control tokens' names taken as text.

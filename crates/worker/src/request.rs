@@ -5,7 +5,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use device::SamplingParams;
 use engine::{Constraint, EngineRequest};
@@ -167,7 +167,7 @@ pub(crate) fn check(worker: &Worker, request: Request, work: &Work) -> Result<Va
     check_sampling(worker, &request)?;
     let work = work.within(request.timeout);
     let (prompt, form) = tokenised(&worker.tokenizer, &request, &work)?;
-    checked(worker, (request, work.deadline()), prompt, form)
+    checked(worker, (request, &work), prompt, form)
 }
 
 /// Checks a request whose prompt is ids, and whose answer has a form that was found before.
@@ -178,8 +178,8 @@ pub(crate) fn check_as(
     form: Form,
 ) -> Result<ValidRequest, WorkerError> {
     check_sampling(worker, &request)?;
-    let deadline = Work::default().within(request.timeout).deadline();
-    checked(worker, (request, deadline), prompt, form)
+    let work = Work::default().within(request.timeout);
+    checked(worker, (request, &work), prompt, form)
 }
 
 fn check_sampling(worker: &Worker, request: &Request) -> Result<(), WorkerError> {
@@ -194,7 +194,7 @@ fn check_sampling(worker: &Worker, request: &Request) -> Result<(), WorkerError>
 
 fn checked(
     worker: &Worker,
-    (request, deadline): (Request, Option<Instant>),
+    (request, work): (Request, &Work),
     prompt: Vec<u32>,
     form: Form,
 ) -> Result<ValidRequest, WorkerError> {
@@ -222,7 +222,7 @@ fn checked(
         Some(source) => {
             let drops_space = worker.tokenizer.drops_space_after(&prompt);
             let thinking = form.chat.as_ref().map_or(ThinkStart::None, |chat| chat.thinking);
-            let constraint = worker.grammars.compile(source)?.starting(drops_space).thinking(thinking);
+            let constraint = worker.grammars.compile(source, work)?.starting(drops_space).thinking(thinking);
             Some(Box::new(constraint) as Box<dyn Constraint>)
         }
         None => None,
@@ -255,7 +255,7 @@ fn checked(
             min_tokens: request.min_tokens,
             end_ids: end_ids.into(),
             params,
-            deadline,
+            deadline: work.deadline(),
             client: request.client,
             weight: request.weight,
             cache_scope: request.cache_scope,

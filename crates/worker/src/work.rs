@@ -1,5 +1,6 @@
 //! Until when is a request worked on? To its deadline, and as long as somebody waits for it.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,13 +12,20 @@ use tokenizer::Stop;
 pub struct Work {
     deadline: Option<Instant>,
     left: Arc<AtomicBool>,
+    idle: Option<Arc<dyn Idle>>,
+}
+
+/// Whoever's thread the work is done on.
+pub trait Idle: Send + Sync + Debug {
+    /// The thread waits from here on for what another does, or no longer does.
+    fn idles(&self, does: bool);
 }
 
 impl Work {
     /// Work that ends at a time.
     #[must_use]
     pub fn until(deadline: Instant) -> Work {
-        Work { deadline: Some(deadline), left: Arc::default() }
+        Work { deadline: Some(deadline), ..Work::default() }
     }
 
     /// The same work, ended after `timeout` from now at the latest.
@@ -25,7 +33,19 @@ impl Work {
     pub fn within(&self, timeout: Option<Duration>) -> Work {
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let deadline = self.deadline.into_iter().chain(end).min();
-        Work { deadline, left: Arc::clone(&self.left) }
+        Work { deadline, ..self.clone() }
+    }
+
+    /// The same work on a thread that has other work while this waits.
+    #[must_use]
+    pub fn with_idle(self, idle: Arc<dyn Idle>) -> Work {
+        Work { idle: Some(idle), ..self }
+    }
+
+    /// While this lives, the work's thread does nothing.
+    pub(crate) fn pause(&self) -> Pause<'_> {
+        self.idle.iter().for_each(|idle| idle.idles(true));
+        Pause(self)
     }
 
     /// For the one who waits: dropping it ends the work.
@@ -43,6 +63,14 @@ impl Work {
     #[must_use]
     pub fn stop(&self) -> Stop<'_> {
         Stop { deadline: self.deadline, cancelled: Some(&self.left) }
+    }
+}
+
+pub(crate) struct Pause<'a>(&'a Work);
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        self.0.idle.iter().for_each(|idle| idle.idles(false));
     }
 }
 

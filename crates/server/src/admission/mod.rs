@@ -78,7 +78,8 @@ impl Admitted {
         let Admitted { context, app, bytes, permit } = self;
         let until = context.deadline().unwrap_or_else(|_| Some(Instant::now()));
         let task = Task { client: context.client.id, is_large: bytes.len() > LARGE, until };
-        let until_then = until.map_or_else(Work::default, Work::until);
+        let until_then =
+            until.map_or_else(Work::default, Work::until).with_idle(app.pool().idle(task.is_large));
         // A client that leaves drops this future, and with it what is done for it.
         let _waiter = until_then.waiter();
         let held = Held { bytes, permit, work: until_then };

@@ -13,6 +13,7 @@ use std::time::Instant;
 use rustix::process::setpriority_process;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
+use worker::Idle;
 
 use crate::error::ApiError;
 
@@ -56,6 +57,8 @@ struct Queue {
     turns: VecDeque<u64>,
     n_thread: usize,
     n_free: usize,
+    /// Threads whose jobs wait for what others do: each has a substitute.
+    n_idle: usize,
     is_closed: bool,
 }
 
@@ -69,6 +72,15 @@ impl Pool {
             small: lane(NICE_SMALL, (n_core / 2).clamp(1, MAX_SMALL)),
             large: lane(NICE_LARGE, (n_core / 4).clamp(1, MAX_LARGE)),
         }
+    }
+
+    fn lane(&self, is_large: bool) -> &Arc<Lane> {
+        if is_large { &self.large } else { &self.small }
+    }
+
+    /// To be told when work on such a body waits for what others do.
+    pub(super) fn idle(&self, is_large: bool) -> Arc<dyn Idle> {
+        Arc::new(OnLane(Arc::clone(self.lane(is_large))))
     }
 
     /// Has this done when its client's turn comes. Dropping the future takes it back, unless it is being done.
@@ -91,8 +103,7 @@ impl Pool {
             };
             let _gone = sender.send(done);
         });
-        let lane = if task.is_large { &self.large } else { &self.small };
-        lane.push(task.client, job)?;
+        self.lane(task.is_large).push(task.client, job)?;
         let Some(until) = task.until else { return result.await.unwrap_or(Err(ApiError::Internal)) };
         match timeout_at(until.into(), result).await {
             Ok(done) => done.unwrap_or(Err(ApiError::Internal)),
@@ -104,17 +115,8 @@ impl Pool {
 impl Lane {
     fn push(self: &Arc<Self>, client: u64, job: Job) -> Result<(), ApiError> {
         let mut queue = self.lock();
-        if queue.n_free == 0 && queue.n_thread < self.limit {
-            let lane = Arc::clone(self);
-            let started = thread::Builder::new().name("prepare".to_owned()).spawn(move || lane.work());
-            match started {
-                Ok(_) => queue.n_thread += 1,
-                Err(error) if queue.n_thread == 0 => {
-                    tracing::error!(event = "error", %error, "no thread to prepare requests");
-                    return Err(ApiError::Internal);
-                }
-                Err(_) => {}
-            }
+        if queue.n_free == 0 {
+            self.grow(&mut queue)?;
         }
         let jobs = queue.jobs.entry(client).or_default();
         jobs.push_back(job);
@@ -123,6 +125,24 @@ impl Lane {
         }
         drop(queue);
         self.ready.notify_one();
+        Ok(())
+    }
+
+    /// One more thread, if there may be one.
+    fn grow(self: &Arc<Self>, queue: &mut Queue) -> Result<(), ApiError> {
+        if queue.n_thread - queue.n_idle >= self.limit {
+            return Ok(());
+        }
+        let lane = Arc::clone(self);
+        let started = thread::Builder::new().name("prepare".to_owned()).spawn(move || lane.work());
+        match started {
+            Ok(_) => queue.n_thread += 1,
+            Err(error) if queue.n_thread == queue.n_idle => {
+                tracing::error!(event = "error", %error, "no thread to prepare requests");
+                return Err(ApiError::Internal);
+            }
+            Err(_) => {}
+        }
         Ok(())
     }
 
@@ -138,6 +158,11 @@ impl Lane {
     fn next(&self) -> Option<Job> {
         let mut queue = self.lock();
         loop {
+            // A substitute that is not needed any more.
+            if queue.n_thread - queue.n_idle > self.limit {
+                queue.n_thread -= 1;
+                return None;
+            }
             if let Some(job) = queue.pop() {
                 return Some(job);
             }
@@ -168,6 +193,25 @@ impl Queue {
             self.turns.push_back(client);
         }
         job
+    }
+}
+
+/// A lane as the work on its threads knows it.
+#[derive(Debug)]
+struct OnLane(Arc<Lane>);
+
+impl Idle for OnLane {
+    fn idles(&self, does: bool) {
+        let mut queue = self.0.lock();
+        if !does {
+            queue.n_idle -= 1;
+            return;
+        }
+        queue.n_idle += 1;
+        if queue.n_free == 0 && !queue.turns.is_empty() {
+            // Without a thread more the jobs wait for this one.
+            let _logged = self.0.grow(&mut queue);
+        }
     }
 }
 

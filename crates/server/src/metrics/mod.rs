@@ -4,6 +4,7 @@
 //! [`Recorder`] what happens to a request; what engine and device know is asked for when somebody reads. Times are in seconds unless a name
 //! says otherwise. Source: Prometheus, "Exposition formats", text format 0.0.4.
 
+mod grammars;
 mod recorder;
 mod vllm;
 
@@ -22,6 +23,7 @@ use prometheus::{
 
 pub use recorder::{Outcome, Recorder};
 
+use self::grammars::Grammars;
 use self::vllm::Vllm;
 use crate::connections::Closed;
 use crate::error::{ApiError, Refused};
@@ -50,6 +52,7 @@ struct Inner {
     closed: IntCounterVec,
     preparing: IntGauge,
     body_bytes: IntGauge,
+    grammars: Grammars,
     lost_log_lines: IntCounter,
     memory: IntGaugeVec,
     vram: IntGauge,
@@ -105,6 +108,7 @@ impl Inner {
                 "Requests that are read, checked and tokenised, or wait for that",
             )?,
             body_bytes: gauge("worker_body_bytes", "Bytes set aside for the bodies of these requests")?,
+            grammars: Grammars::new(r)?,
             lost_log_lines: add(
                 r,
                 IntCounter::new("worker_log_lines_lost_total", "Lines of the log that could not be written")?,
@@ -223,6 +227,7 @@ impl Inner {
             self.memory.with_label_values(&[purpose]).set(signed(bytes));
         }
         self.vram.set(if served.info.device == "cpu" { 0 } else { signed(memory.total()) });
+        self.grammars.look(&served.worker.grammar_load());
         let load = served.worker.engine().load();
         vllm::catch_up(&self.steps, load.n_step);
         self.clients.set(signed(load.n_client as u64));

@@ -82,10 +82,10 @@ fn chat(tool_choice: ToolChoice) -> Chat {
 
 /// What a model at random says under the grammar; control tokens are likely, so that free text ends.
 fn babble(grammars: &Grammars, chat: &Chat, format: Option<&Format>, seed: u64) -> Out {
-    let tokenizer = &grammars.tokenizer;
+    let tokenizer = &grammars.compiler.tokenizer;
     let written = render(tokenizer, chat, &Work::default()).unwrap();
     let source = grammar(tokenizer, chat, format, (&written.family, &written.text)).unwrap().unwrap();
-    let mut constraint = grammars.compile(&source).unwrap();
+    let mut constraint = grammars.compile(&source, &Work::default()).unwrap();
     let mut reading = written.family.answer(&written.text, chat).reading(tokenizer).unwrap();
     let mut out = Out::default();
     let mut decoder = tokenizer.decoder(true);
@@ -135,7 +135,7 @@ fn families_are_recognised_and_their_histories_rendered() {
             ],
             ..chat(ToolChoice::Auto)
         };
-        let written = render(&grammars.tokenizer, &history, &Work::default()).unwrap();
+        let written = render(&grammars.compiler.tokenizer, &history, &Work::default()).unwrap();
         let found = match written.family.form {
             Form::Tagged => "tagged",
             Form::Bare => "bare",
@@ -181,11 +181,11 @@ fn history() -> Chat {
 fn forms_are_told_from_published_templates() {
     for (template, form, tags) in WHOLE {
         let Some(grammars) = published("tokenizers/qwen2_5/tokenizer.json", template, "") else { return };
-        let asked = render(&grammars.tokenizer, &chat(ToolChoice::Auto), &Work::default());
+        let asked = render(&grammars.compiler.tokenizer, &chat(ToolChoice::Auto), &Work::default());
         let asked = asked.unwrap_or_else(|error| panic!("{template}: {error}"));
         let Form::Whole(found) = asked.family.form else { panic!("{template}: {:?}", asked.family.form) };
         assert_eq!((found, asked.family.thinks), (form, tags), "{template}");
-        let said = render(&grammars.tokenizer, &history(), &Work::default());
+        let said = render(&grammars.compiler.tokenizer, &history(), &Work::default());
         let said = said.unwrap_or_else(|error| panic!("{template}: {error}")).text;
         assert!(said.contains("sunny!") && said.contains("rainy!"), "{template}: {said}");
         // Two of these templates write no calls themselves.
@@ -195,7 +195,7 @@ fn forms_are_told_from_published_templates() {
     }
     for (template, tagged) in [("ibm-granite-granite-4.0", true), ("google-gemma-2-2b-it", false)] {
         let Some(grammars) = published("tokenizers/qwen2_5/tokenizer.json", template, "") else { return };
-        let asked = render(&grammars.tokenizer, &chat(ToolChoice::Auto), &Work::default()).unwrap();
+        let asked = render(&grammars.compiler.tokenizer, &chat(ToolChoice::Auto), &Work::default()).unwrap();
         assert_eq!(
             (asked.family.form, asked.family.template_has_tools),
             (Form::Tagged, tagged),
@@ -225,8 +225,11 @@ fn a_tool_needs_no_description() {
         let Some(grammars) = published(fixture, template, "") else { return };
         for function in [json!({ "name": "weather" }), json!({ "name": "weather", "description": null })] {
             let tools = vec![json!({ "type": "function", "function": function })];
-            let written =
-                render(&grammars.tokenizer, &Chat { tools, ..chat(ToolChoice::Auto) }, &Work::default());
+            let written = render(
+                &grammars.compiler.tokenizer,
+                &Chat { tools, ..chat(ToolChoice::Auto) },
+                &Work::default(),
+            );
             assert!(written.unwrap().text.contains("weather"), "{template}");
         }
     }
@@ -279,12 +282,12 @@ fn a_format_binds_the_content_and_leaves_calls_to_the_model() {
 /// An answer that the format must allow, and how it is read.
 fn check_thought((fixture, template, more): (&str, &str, &str), said: &str) {
     let Some(grammars) = published(fixture, template, more) else { return };
-    let tokenizer = &grammars.tokenizer;
+    let tokenizer = &grammars.compiler.tokenizer;
     let free = Chat { tools: Vec::new(), ..chat(ToolChoice::Auto) };
     let written = render(tokenizer, &free, &Work::default()).unwrap();
     let source =
         grammar(tokenizer, &free, Some(&format()), (&written.family, &written.text)).unwrap().unwrap();
-    let mut constraint = grammars.compile(&source).unwrap();
+    let mut constraint = grammars.compile(&source, &Work::default()).unwrap();
     let mut answer = written.family.answer(&written.text, &free).reading(tokenizer).unwrap().parser;
     let mut out = Out::default();
     let options = EncodeOptions { add_special: false, parse_special: true };

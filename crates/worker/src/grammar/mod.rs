@@ -11,6 +11,9 @@ mod ids;
 mod meaning_tests;
 mod names;
 mod numbers;
+mod pool;
+#[cfg(test)]
+mod pool_tests;
 mod prepare;
 mod refs;
 mod source;
@@ -23,26 +26,31 @@ mod vocabulary;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::thread;
 
-use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::ParserFactory;
+use llguidance::api::ParserLimits;
 use llguidance::toktrie::InferenceCapabilities;
-use llguidance::{Matcher, ParserFactory};
 use tokenizer::Tokenizer;
 
-use crate::WorkerError;
+use crate::{Work, WorkerError};
 
 pub(crate) use constraint::GrammarConstraint;
+use constraint::{Compiled, MAX_SHARED, Spent};
+pub use pool::GrammarLoad;
+use pool::Pool;
 pub use source::{MAX_GRAMMAR_DEPTH, MAX_SCHEMA_BYTES};
 pub(crate) use source::{Source, quoted};
-use unique::{Places, Watch};
+use unique::Watch;
 use vocabulary::{Vocabulary, Words};
-
-/// Virtual size of the compiling thread's stack, bytes; only what is used becomes memory.
-const STACK_BYTES: usize = 256 << 20;
 
 /// The most bytes of the library's reason in an error.
 const MAX_REASON_BYTES: usize = 300;
+
+/// The most of the library's "fuel" that an answer's lexer may spend on one mask.
+const STEP_FUEL: u64 = 200_000;
+
+/// The most states of a lexer.
+const MAX_STATES: usize = 20_000;
 
 /// Bounds on the library's work. Its "fuel" is about 50 a microsecond while compiling and 14 while a mask is computed; a state of
 /// the lexer takes one or two kilobytes.
@@ -50,58 +58,60 @@ fn limits() -> ParserLimits {
     ParserLimits {
         max_items_in_row: 1_000,
         initial_lexer_fuel: 400_000,
-        step_lexer_fuel: 100_000,
+        step_lexer_fuel: STEP_FUEL,
         step_max_items: 50_000,
-        max_lexer_states: 20_000,
+        max_lexer_states: MAX_STATES,
         max_grammar_size: 100_000,
         precompute_large_lexemes: false,
         verbose_errors: false,
     }
 }
 
-/// Compiles grammars for one vocabulary.
+/// Grammars over one vocabulary.
 pub(crate) struct Grammars {
+    pub(crate) compiler: Arc<Compiler>,
+    pool: Arc<Pool>,
+}
+
+impl Grammars {
+    /// `n_vocab` is the executor's, which may have more ids than the tokenizer.
+    pub(crate) fn new(tokenizer: Arc<Tokenizer>, n_vocab: usize) -> Grammars {
+        let compiler = Compiler { tokenizer, n_vocab, shared: MAX_SHARED, factory: OnceLock::new() };
+        Grammars { compiler: Arc::new(compiler), pool: Arc::default() }
+    }
+
+    /// A grammar that is ready for an answer's first token.
+    pub(crate) fn compile(&self, source: &Source, work: &Work) -> Result<GrammarConstraint, WorkerError> {
+        source.check()?;
+        let compiler = Arc::clone(&self.compiler);
+        let compiled = self.pool.get(source, work, move |source| compiler.compile(source))?;
+        Ok(GrammarConstraint::new(compiled))
+    }
+
+    /// What compiling takes and keeps.
+    pub(crate) fn load(&self) -> GrammarLoad {
+        self.pool.load()
+    }
+}
+
+/// Compiles grammars for one vocabulary.
+pub(crate) struct Compiler {
     pub(crate) tokenizer: Arc<Tokenizer>,
-    /// Of the executor, which may have more ids than the tokenizer.
     n_vocab: usize,
+    /// What a lexer that answers share may spend.
+    shared: Spent,
     /// Made when the first grammar comes: most workers never see one.
     factory: OnceLock<Result<(ParserFactory, Arc<Words>), String>>,
 }
 
-impl Grammars {
-    pub(crate) fn new(tokenizer: Arc<Tokenizer>, n_vocab: usize) -> Grammars {
-        Grammars { tokenizer, n_vocab, factory: OnceLock::new() }
-    }
-
-    /// A grammar that is ready for an answer's first token.
-    pub(crate) fn compile(&self, source: &Source) -> Result<GrammarConstraint, WorkerError> {
-        source.check()?;
-        let compiled = thread::scope(|scope| {
-            let compile = || self.matcher(source.grammar()?);
-            let thread = thread::Builder::new().name("grammar".to_owned()).stack_size(STACK_BYTES);
-            let thread = thread.spawn_scoped(scope, compile).map_err(|e| format!("no thread: {e}"))?;
-            thread.join().unwrap_or_else(|_| Err("the grammar's compiler failed".to_owned()))
-        });
-        compiled.map_err(|reason| source.refused(&bounded(&reason)))
-    }
-
-    fn matcher(
-        &self,
-        (grammar, places): (TopLevelGrammar, Option<Places>),
-    ) -> Result<GrammarConstraint, String> {
+impl Compiler {
+    fn compile(&self, source: &Source) -> Result<Compiled, String> {
+        let (grammar, places) = source.grammar()?;
         let (factory, words) = self.factory.get_or_init(|| self.factory()).as_ref().map_err(Clone::clone)?;
-        let parser = factory.create_parser(grammar).map_err(|error| error.to_string())?;
-        let mut matcher = Matcher::new(Ok(parser));
-        // Some of what is wrong with a grammar shows only here.
-        match matcher.compute_mask_or_eos() {
-            Ok(mask) if !mask.is_zero() => {
-                let trie = matcher.tok_env().map_err(|error| error.to_string())?;
-                let watch = places.map(|places| Watch::new(trie, Arc::new(places)));
-                Ok(GrammarConstraint::new(matcher, Arc::clone(words), watch))
-            }
-            Err(error) if !error.to_string().contains("NoExtension") => Err(error.to_string()),
-            _ => Err("no token can start such an answer".to_owned()),
-        }
+        let mut parser = factory.create_parser(grammar).map_err(|error| error.to_string())?;
+        parser.start_without_prompt();
+        let watch = places.map(|places| Watch::new(parser.token_env.clone(), Arc::new(places)));
+        Compiled::new(parser, (Arc::clone(words), watch), self.shared)
     }
 
     fn factory(&self) -> Result<(ParserFactory, Arc<Words>), String> {
@@ -117,7 +127,7 @@ impl Grammars {
 
 impl fmt::Debug for Grammars {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Grammars(over {} tokens)", self.n_vocab)
+        write!(f, "Grammars(over {} tokens)", self.compiler.n_vocab)
     }
 }
 

@@ -92,6 +92,11 @@ impl Source {
         &self.parts
     }
 
+    /// The text that decides what is compiled.
+    pub(super) fn key(&self) -> String {
+        serde_json::to_string(&self.parts).unwrap_or_default()
+    }
+
     pub(crate) fn field(&self) -> &'static str {
         self.field
     }

@@ -7,7 +7,7 @@ use gguf::{Metadata, Value};
 use tokenizer::Tokenizer;
 
 use super::{GrammarConstraint, Grammars, Source};
-use crate::Format;
+use crate::{Format, Work};
 
 const BOS: u32 = 1;
 const END: u32 = 2;
@@ -35,7 +35,10 @@ fn grammars() -> Grammars {
 
 fn after(grammars: &Grammars, prompt: &[u32], regex: &str) -> GrammarConstraint {
     let source = Source::of_format(&Format::Regex(regex.to_owned())).unwrap();
-    grammars.compile(&source).unwrap().starting(grammars.tokenizer.drops_space_after(prompt))
+    grammars
+        .compile(&source, &Work::default())
+        .unwrap()
+        .starting(grammars.compiler.tokenizer.drops_space_after(prompt))
 }
 
 fn allowed(constraint: &mut dyn Constraint) -> Vec<u32> {
@@ -50,7 +53,7 @@ fn texts(grammars: &Grammars, prompt: &[u32], regex: &str) -> Vec<String> {
     while let Some((ids, mut constraint)) = open.pop() {
         for id in allowed(constraint.as_mut()) {
             if id == END {
-                let mut decoder = grammars.tokenizer.decoder_after(prompt, false);
+                let mut decoder = grammars.compiler.tokenizer.decoder_after(prompt, false);
                 let text: String = ids.iter().map(|&id| decoder.push(id)).collect();
                 found.push(text);
             } else if ids.len() < 5 {

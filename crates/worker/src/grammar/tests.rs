@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
 use super::{GrammarConstraint, Grammars, Source};
-use crate::Format;
+use crate::{Format, Work};
 
 pub(super) fn grammars() -> Grammars {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-q4_0.gguf");
@@ -21,19 +21,20 @@ pub(super) fn grammars() -> Grammars {
 /// Compiles, then follows the grammar for some tokens, always by the highest id that is allowed: what a model at its worst would do.
 fn run(grammars: &Grammars, format: &Format) -> Result<String, String> {
     let mut constraint = Source::of_format(format)
-        .and_then(|source| grammars.compile(&source))
+        .and_then(|source| grammars.compile(&source, &Work::default()))
         .map_err(|error| error.to_string())?;
     let mut text = Vec::new();
     for _ in 0..200 {
         let mask = constraint.mask()?;
-        let Some(id) = (0..grammars.n_vocab as u32).rev().find(|&id| mask.allows(id)) else {
+        let Some(id) = (0..grammars.compiler.tokenizer.n_vocab() as u32).rev().find(|&id| mask.allows(id))
+        else {
             return Err("nothing is allowed".to_owned());
         };
-        if grammars.tokenizer.is_end(id) {
+        if grammars.compiler.tokenizer.is_end(id) {
             break;
         }
         constraint.accept(id)?;
-        text.extend_from_slice(grammars.tokenizer.token_bytes(id).unwrap());
+        text.extend_from_slice(grammars.compiler.tokenizer.token_bytes(id).unwrap());
     }
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
@@ -175,24 +176,30 @@ fn hostile_expressions_and_grammars_come_back() {
 /// Is a text a whole answer?
 pub(super) fn takes(grammars: &Grammars, schema: Value, text: &str) -> bool {
     let source = Source::of_format(&Format::JsonSchema(schema)).unwrap();
-    ends_with(grammars, grammars.compile(&source).unwrap_or_else(|error| panic!("{error}")), text)
+    ends_with(
+        grammars,
+        grammars.compile(&source, &Work::default()).unwrap_or_else(|error| panic!("{error}")),
+        text,
+    )
 }
 
 /// Can the answer be this text, token by byte, and end there?
 pub(super) fn ends_with(grammars: &Grammars, mut constraint: GrammarConstraint, text: &str) -> bool {
-    let tokenizer = &grammars.tokenizer;
+    let tokenizer = &grammars.compiler.tokenizer;
     for byte in text.bytes() {
         let id = id(grammars, byte);
         if !constraint.mask().unwrap().allows(id) || constraint.accept(id).is_err() {
             return false;
         }
     }
-    constraint
-        .mask()
-        .is_ok_and(|mask| (0..grammars.n_vocab as u32).any(|id| tokenizer.is_end(id) && mask.allows(id)))
+    constraint.mask().is_ok_and(|mask| {
+        (0..grammars.compiler.tokenizer.n_vocab() as u32).any(|id| tokenizer.is_end(id) && mask.allows(id))
+    })
 }
 
 /// The token of a byte.
 pub(super) fn id(grammars: &Grammars, byte: u8) -> u32 {
-    (0..grammars.n_vocab as u32).find(|&id| grammars.tokenizer.token_bytes(id) == Some(&[byte])).unwrap()
+    (0..grammars.compiler.tokenizer.n_vocab() as u32)
+        .find(|&id| grammars.compiler.tokenizer.token_bytes(id) == Some(&[byte]))
+        .unwrap()
 }

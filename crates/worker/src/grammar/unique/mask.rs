@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use llguidance::Matcher;
+use llguidance::TokenParser;
 use llguidance::toktrie::{SimpleVob, TokTrie};
 
 use super::json::Shape;
 use super::{State, Watch};
+use crate::grammar::constraint::{allowed, consume};
 use crate::grammar::vocabulary::Words;
 
 /// Up to so many allowed tokens are all tried. Where more are allowed, text is being written, which ends with a quote.
@@ -25,16 +26,16 @@ struct Found {
 
 impl Watch {
     /// Takes out of what the grammar allows next. What is left may be nothing: then the answer cannot be completed.
-    pub(in crate::grammar) fn restrict(&self, allowed: &mut SimpleVob, matcher: &Matcher, words: &Words) {
+    pub(in crate::grammar) fn restrict(&self, allowed: &mut SimpleVob, parser: &TokenParser, words: &Words) {
         let mut found = Found::default();
         for token in self.tried(allowed, words) {
-            if !self.may_come(token, (matcher, words), &mut found) {
+            if !self.may_come(token, (parser, words), &mut found) {
                 allowed.disallow_token(token);
             }
         }
     }
 
-    fn may_come(&self, token: u32, (matcher, words): (&Matcher, &Words), found: &mut Found) -> bool {
+    fn may_come(&self, token: u32, (parser, words): (&TokenParser, &Words), found: &mut Found) -> bool {
         let mut after = self.clone();
         if after.read(self.trie.tok_trie().token(token)).is_err() {
             return false;
@@ -56,12 +57,12 @@ impl Watch {
         found.n_mask += 1;
         // White space that leads here again is no way on.
         found.can_go_on.insert(shape.clone(), false);
-        let mut matcher = matcher.clone();
-        let can_go_on = match matcher.consume_token(token).and_then(|()| matcher.compute_mask_or_eos()) {
+        let mut parser = parser.clone();
+        let can_go_on = match consume(&mut parser, token).and_then(|()| allowed(&mut parser)) {
             Ok(allowed) => {
                 let tried = after.tried(&allowed, words);
                 allowed.num_set() > tried.len()
-                    || tried.iter().any(|&token| after.may_come(token, (&matcher, words), found))
+                    || tried.iter().any(|&token| after.may_come(token, (&parser, words), found))
             }
             // This is the next step's to tell.
             Err(_) => true,

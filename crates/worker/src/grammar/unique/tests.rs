@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::super::tests::{ends_with, grammars, id, takes};
 use super::super::{Grammars, Source};
-use crate::Format;
 use crate::chat::ThinkStart;
+use crate::{Format, Work};
 
 fn check(schema: &Value, right: &[&str], wrong: &[&str]) {
     let grammars = grammars();
@@ -82,7 +82,7 @@ fn every_way_to_such_an_array_is_found() {
 /// Follows the grammar by the text as long as it goes; what may come then, as text of single bytes?
 fn next(grammars: &Grammars, schema: Value, text: &str) -> String {
     let source = Source::of_format(&Format::JsonSchema(schema)).unwrap();
-    let mut constraint = grammars.compile(&source).unwrap();
+    let mut constraint = grammars.compile(&source, &Work::default()).unwrap();
     let id = |byte| id(grammars, byte);
     for byte in text.bytes() {
         assert!(constraint.mask().unwrap().allows(id(byte)), "{text}: {}", char::from(byte));
@@ -125,7 +125,7 @@ fn more_items_than_there_are_values_cannot_be_asked_for() {
     let mut schema = set(&json!({ "enum": ["a", "b", "a"] }));
     schema["minItems"] = json!(3);
     let source = Source::of_format(&Format::JsonSchema(schema)).unwrap();
-    let error = grammars.compile(&source).unwrap_err().to_string();
+    let error = grammars.compile(&source, &Work::default()).unwrap_err().to_string();
     assert!(error.contains("minItems (3) is greater than maxItems (2)"), "{error}");
 }
 
@@ -133,7 +133,7 @@ fn more_items_than_there_are_values_cannot_be_asked_for() {
 fn a_copy_knows_the_items_and_takes_no_others() {
     let grammars = grammars();
     let source = Source::of_format(&Format::JsonSchema(set(&json!({ "enum": [1, 2, 3] })))).unwrap();
-    let mut constraint = grammars.compile(&source).unwrap().boxed_clone();
+    let mut constraint = grammars.compile(&source, &Work::default()).unwrap().boxed_clone();
     let id = |byte| id(&grammars, byte);
     for byte in *b"[1," {
         constraint.accept(id(byte)).unwrap();
@@ -170,7 +170,7 @@ call: "<tool_call>{\"name\": \"f\", \"arguments\": " @arguments_0 "}</tool_call>
         (format!("{}{{\"t\":[\"</think>{}{}", call("1,1"), call("1,2"), call("1,2")), true),
         (format!("{{\"t\":[\"</think>{}{}", call("1,2"), call("2,1,2")), false),
     ] {
-        let constraint = grammars.compile(&source).unwrap().thinking(ThinkStart::Inside);
+        let constraint = grammars.compile(&source, &Work::default()).unwrap().thinking(ThinkStart::Inside);
         assert_eq!(ends_with(&grammars, constraint, &text), expected, "{text}");
     }
 }

@@ -1,0 +1,254 @@
+//! Which grammar is compiled when? Each once for all that ask for it, a few at a time, and the last ones are kept.
+//!
+//! The library cannot be interrupted while it compiles, so a compilation has a thread of its own, which its bounds end, and who asked for it
+//! waits no longer than wanted. Compiling recurses: the thread has a stack that the bounds on the input cannot exhaust.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::constraint::Compiled;
+use super::{Source, bounded};
+use crate::{Work, WorkerError};
+
+/// The most compilations at a time.
+pub(super) const MAX_COMPILING: usize = 2;
+
+/// The most requests that wait for a compilation, their own or another's.
+pub(super) const MAX_WAITING: usize = 32 + MAX_COMPILING;
+
+/// The most bytes of grammars that are kept for requests to come.
+const MAX_KEPT_BYTES: usize = 256 << 20;
+
+/// Virtual size of a compiling thread's stack, bytes; only what is used becomes memory.
+const STACK_BYTES: usize = 256 << 20;
+
+/// How often one who waits looks whether its client is still there.
+const TICK: Duration = Duration::from_millis(20);
+
+/// What compiling grammars takes, and what is kept of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GrammarLoad {
+    /// Compilations that were begun.
+    pub n_compiled: u64,
+    /// Requests for a grammar that was there already.
+    pub n_hit: u64,
+    /// How long requests waited for compilations, all together.
+    pub waited: Duration,
+    /// Requests that wait for one now.
+    pub n_waiting: usize,
+    /// Bytes of the grammars that are kept, as the library estimates them.
+    pub bytes: usize,
+}
+
+/// The grammars of a worker.
+#[derive(Default)]
+pub(super) struct Pool {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    /// The most bytes that are kept.
+    limit: usize,
+    /// By the grammar's text.
+    entries: HashMap<Arc<str>, Entry>,
+    n_compiling: usize,
+    /// Counts uses, to tell which was the last.
+    clock: u64,
+    load: GrammarLoad,
+}
+
+enum Entry {
+    Compiling(Arc<Flight>),
+    Ready { compiled: Arc<Compiled>, used: u64 },
+}
+
+/// A compilation's outcome, for all who wait for it.
+type Flight = OnceLock<Result<Arc<Compiled>, String>>;
+
+impl Pool {
+    /// The grammar of a source, as soon as it is there.
+    pub(super) fn get<F>(
+        self: &Arc<Self>,
+        source: &Source,
+        work: &Work,
+        compile: F,
+    ) -> Result<Arc<Compiled>, WorkerError>
+    where
+        F: FnOnce(&Source) -> Result<Compiled, String> + Send + 'static,
+    {
+        let key: Arc<str> = source.key().into();
+        let mut state = self.lock();
+        if let Some(compiled) = state.ready(&key) {
+            state.load.n_hit += 1;
+            return Ok(compiled);
+        }
+        if state.load.n_waiting >= MAX_WAITING {
+            return Err(WorkerError::Overloaded { what: "grammars are compiled for other requests" });
+        }
+        state.load.n_waiting += 1;
+        let began = Instant::now();
+        let _thread_is_free = work.pause();
+        let (mut state, found) = self.wait(state, (&key, source), work, compile);
+        state.load.n_waiting -= 1;
+        state.load.waited += began.elapsed();
+        found
+    }
+
+    fn wait<'a, F>(
+        self: &'a Arc<Self>,
+        mut state: MutexGuard<'a, State>,
+        (key, source): (&Arc<str>, &Source),
+        work: &Work,
+        compile: F,
+    ) -> (MutexGuard<'a, State>, Result<Arc<Compiled>, WorkerError>)
+    where
+        F: FnOnce(&Source) -> Result<Compiled, String> + Send + 'static,
+    {
+        let mut compile = Some(compile);
+        let mut flight: Option<Arc<Flight>> = None;
+        loop {
+            if let Some(done) = flight.as_ref().and_then(|flight| flight.get()) {
+                let found = done.clone().map_err(|reason| source.refused(&bounded(&reason)));
+                return (state, found);
+            }
+            if let Some(why) = work.stop().reason() {
+                return (state, Err(WorkerError::Stopped(why)));
+            }
+            if flight.is_none() {
+                match state.entries.get(key) {
+                    Some(Entry::Ready { compiled, .. }) => {
+                        let compiled = Arc::clone(compiled);
+                        return (state, Ok(compiled));
+                    }
+                    Some(Entry::Compiling(other)) => flight = Some(Arc::clone(other)),
+                    None if state.n_compiling < MAX_COMPILING => {
+                        let Some(compile) = compile.take() else { continue };
+                        match self.start(&mut state, key, source, compile) {
+                            Ok(started) => flight = Some(started),
+                            Err(error) => return (state, Err(error)),
+                        }
+                    }
+                    None => {}
+                }
+            }
+            let left =
+                work.deadline().map_or(TICK, |end| end.saturating_duration_since(Instant::now()).min(TICK));
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn start<F>(
+        self: &Arc<Self>,
+        state: &mut State,
+        key: &Arc<str>,
+        source: &Source,
+        compile: F,
+    ) -> Result<Arc<Flight>, WorkerError>
+    where
+        F: FnOnce(&Source) -> Result<Compiled, String> + Send + 'static,
+    {
+        let flight = Arc::new(Flight::new());
+        let (pool, its_key, its_flight, source) =
+            (Arc::clone(self), Arc::clone(key), Arc::clone(&flight), source.clone());
+        let run = move || {
+            let done = catch_unwind(AssertUnwindSafe(|| compile(&source)))
+                .unwrap_or_else(|_| Err("the grammar's compiler failed".to_owned()));
+            pool.finish(&its_key, &its_flight, done.map(Arc::new));
+        };
+        let thread = thread::Builder::new().name("grammar".to_owned()).stack_size(STACK_BYTES);
+        thread
+            .spawn(run)
+            .map_err(|_| WorkerError::Overloaded { what: "there is no thread for another grammar" })?;
+        state.entries.insert(Arc::clone(key), Entry::Compiling(Arc::clone(&flight)));
+        state.n_compiling += 1;
+        state.load.n_compiled += 1;
+        Ok(flight)
+    }
+
+    fn finish(&self, key: &Arc<str>, flight: &Flight, done: Result<Arc<Compiled>, String>) {
+        let mut state = self.lock();
+        state.n_compiling -= 1;
+        match &done {
+            Ok(compiled) => {
+                state.clock += 1;
+                let entry = Entry::Ready { compiled: Arc::clone(compiled), used: state.clock };
+                state.entries.insert(Arc::clone(key), entry);
+                state.evict();
+            }
+            Err(_) => drop(state.entries.remove(key)),
+        }
+        let _first = flight.set(done);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn load(&self) -> GrammarLoad {
+        let state = self.lock();
+        GrammarLoad { bytes: state.bytes(), ..state.load }
+    }
+
+    /// Whole after every operation, so a panic elsewhere does not spoil it.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            limit: MAX_KEPT_BYTES,
+            entries: HashMap::new(),
+            n_compiling: 0,
+            clock: 0,
+            load: GrammarLoad::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Pool {
+    pub(super) fn keep(&self, limit: usize) {
+        self.lock().limit = limit;
+    }
+}
+
+impl State {
+    fn ready(&mut self, key: &str) -> Option<Arc<Compiled>> {
+        self.clock += 1;
+        match self.entries.get_mut(key)? {
+            Entry::Ready { compiled, used } => {
+                *used = self.clock;
+                Some(Arc::clone(compiled))
+            }
+            Entry::Compiling(_) => None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let of = |(key, entry): (&Arc<str>, &Entry)| match entry {
+            Entry::Ready { compiled, .. } => key.len() + compiled.bytes(),
+            Entry::Compiling(_) => key.len(),
+        };
+        self.entries.iter().map(of).sum()
+    }
+
+    /// Lets go of those that were used longest ago, until the others are within the bounds.
+    fn evict(&mut self) {
+        while self.bytes() > self.limit {
+            let used = |entry: &Entry| match entry {
+                Entry::Ready { used, .. } => Some(*used),
+                Entry::Compiling(_) => None,
+            };
+            let oldest =
+                self.entries.iter().filter_map(|(key, entry)| Some((used(entry)?, Arc::clone(key)))).min();
+            match oldest {
+                Some((_, key)) => drop(self.entries.remove(&key)),
+                None => return,
+            }
+        }
+    }
+}
