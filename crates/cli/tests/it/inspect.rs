@@ -126,6 +126,52 @@ fn json_says_the_same_in_numbers() {
 }
 
 #[test]
+fn every_key_is_listed_with_its_type_and_value() {
+    let golden = golden("gemma3-q4_0.gguf");
+    let said = worker(&["inspect", &golden, "--metadata"]).ok();
+    let listed = said.lines().filter_map(|line| line.strip_prefix("  "));
+    let keys: Vec<&str> = listed.filter(|line| !line.starts_with(' ')).collect();
+    expect![[r#"
+        general.architecture                         string         "gemma3"
+        general.type                                 string         "model"
+        general.name                                 string         "tiny random gemma3"
+        general.size_label                           string         "679K"
+        gemma3.block_count                           u32            7
+        gemma3.context_length                        u32            512
+        gemma3.embedding_length                      u32            96
+        gemma3.feed_forward_length                   u32            128
+        gemma3.attention.head_count                  u32            4
+        gemma3.attention.head_count_kv               u32            2
+        gemma3.rope.freq_base                        f32            1000000
+        gemma3.rope.freq_base_swa                    f32            10000
+        gemma3.attention.layer_norm_rms_epsilon      f32            0.000001
+        gemma3.attention.key_length                  u32            48
+        gemma3.attention.value_length                u32            48
+        general.file_type                            u32            2
+        gemma3.attention.sliding_window              u32            16
+        general.quantization_version                 u32            2
+        tokenizer.ggml.model                         string         "gpt2"
+        tokenizer.ggml.pre                           string         "gpt-2"
+        tokenizer.ggml.tokens                        string[320]    ["Ā", "ā", "Ă", "ă", "Ą", "ą", "Ć", "ć", …]
+        tokenizer.ggml.token_type                    i32[320]       [1, 1, 1, 1, 1, 1, 1, 1, …]
+        tokenizer.ggml.merges                        string[39]     ["Ġ t", "h e", "i n", "Ġt he", "e r", "o n", "Ġ a", "r e", …]
+        tokenizer.ggml.bos_token_id                  u32            295
+        tokenizer.ggml.eos_token_id                  u32            297
+        tokenizer.ggml.add_bos_token                 bool           false
+    "#]]
+    .assert_eq(&(keys.join("\n") + "\n"));
+    let facts = worker(&["inspect", &golden, "--metadata", "--json"]).json();
+    let metadata = facts["metadata"].as_array().unwrap();
+    assert_eq!(metadata.len(), keys.len());
+    let entry = |key: &str| metadata.iter().find(|entry| entry["key"] == key).unwrap();
+    let tokens = entry("tokenizer.ggml.tokens");
+    assert_eq!((&tokens["type"], &tokens["element_type"]), (&"array".into(), &"string".into()));
+    assert_eq!(tokens["length"].as_u64().unwrap() as usize, tokens["value"].as_array().unwrap().len());
+    let whole = &entry("general.architecture")["value"];
+    assert_eq!((whole, &facts["architecture"]), (&"gemma3".into(), &"gemma3".into()));
+}
+
+#[test]
 fn an_unknown_architecture_is_described_and_refused_to_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("other.gguf");

@@ -10,12 +10,13 @@ use model::Model;
 use model::architecture::{FeedForwardKind, Heads, Mixer, Position};
 use serde::Serialize;
 
+use super::metadata::Entries;
 use crate::device::{Shape, default_ctx};
 use crate::memory::Needed;
 
 /// A file, described.
 #[derive(Serialize)]
-pub(crate) struct Facts {
+pub(crate) struct Facts<'a> {
     pub(crate) files: Vec<String>,
     pub(crate) file_bytes: u64,
     pub(crate) gguf_version: u32,
@@ -33,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) chat_template: bool,
     pub(crate) memory: Option<Needed>,
     pub(crate) notices: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) metadata: Option<Entries<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tensors: Option<Vec<TensorFacts>>,
 }
@@ -87,9 +90,14 @@ pub(crate) struct TensorFacts {
     pub(crate) offset: u64,
 }
 
-impl Facts {
+impl Facts<'_> {
     /// Describes a file; memory at `n_ctx` tokens, or at the context that a run takes.
-    pub(crate) fn of(gguf: &Gguf, n_ctx: Option<usize>, with_tensors: bool) -> Facts {
+    pub(crate) fn of(
+        gguf: &Gguf,
+        n_ctx: Option<usize>,
+        with_metadata: bool,
+        with_tensors: bool,
+    ) -> Facts<'_> {
         let keys = gguf.metadata();
         let model = Model::load(gguf);
         let mut formats: BTreeMap<u32, FormatShare> = BTreeMap::new();
@@ -133,6 +141,7 @@ impl Facts {
             chat_template: keys.get("tokenizer.chat_template").is_some(),
             memory,
             notices: notices(gguf),
+            metadata: with_metadata.then_some(Entries(keys)),
             tensors: with_tensors.then(|| tensors.collect()),
         }
     }

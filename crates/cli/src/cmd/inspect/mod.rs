@@ -4,6 +4,7 @@
 //! contexts in tokens. With `--plan` the question is narrower: whether it fits on a device.
 
 mod facts;
+mod metadata;
 mod plan;
 mod text;
 
@@ -23,6 +24,7 @@ use crate::log::LogArgs;
 /// `worker-orcd inspect`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  worker-orcd inspect m.gguf --ctx 8192\n  \
+    worker-orcd inspect m.gguf --metadata\n  \
     worker-orcd inspect m.gguf --plan --device cuda:0 --ctx 8192 --slots 16\n\n\
     With --plan the exit code says whether it fits: 0, or 6 if it does not (7 if the device is not there).")]
 pub(crate) struct Args {
@@ -35,6 +37,9 @@ pub(crate) struct Args {
     /// List every tensor
     #[arg(long, conflicts_with = "plan")]
     tensors: bool,
+    /// List every key of the metadata with its type and value; long values are cut, except with --json
+    #[arg(long, conflicts_with = "plan")]
+    metadata: bool,
     /// Say what the model would take on a device and whether it fits, without loading it
     #[arg(long)]
     plan: bool,
@@ -65,6 +70,6 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         );
     }
     let gguf = Gguf::open(&fetch::path_of(&args.file, log)?)?;
-    let facts = Facts::of(&gguf, n_ctx, args.tensors);
+    let facts = Facts::of(&gguf, n_ctx, args.metadata, args.tensors);
     if args.json { cmd::print_json(&facts) } else { cmd::print(&facts.to_string()) }
 }

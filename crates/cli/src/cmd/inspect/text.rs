@@ -8,7 +8,7 @@ use std::fmt;
 use super::facts::Facts;
 use crate::units::{Bytes, Count};
 
-impl fmt::Display for Facts {
+impl fmt::Display for Facts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.model(f)?;
         self.shape(f)?;
@@ -19,6 +19,9 @@ impl fmt::Display for Facts {
         for notice in &self.notices {
             line(f, "notice", notice)?;
         }
+        if let Some(metadata) = &self.metadata {
+            write!(f, "{metadata}")?;
+        }
         for t in self.tensors.iter().flatten() {
             let shape: Vec<String> = t.shape.iter().map(ToString::to_string).collect();
             writeln!(f, "  {:<40} {:<7} [{}] {}", t.name, t.format, shape.join(", "), Bytes(t.bytes as u64))?;
@@ -27,7 +30,7 @@ impl fmt::Display for Facts {
     }
 }
 
-impl Facts {
+impl Facts<'_> {
     fn model(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for file in &self.files {
             line(f, "file", file)?;
