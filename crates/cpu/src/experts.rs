@@ -1,13 +1,15 @@
-//! The mixture of experts: which experts a row uses, and the feed-forward of each with the rows that chose it.
+//! The mixture of experts: the feed-forward of each expert with the rows that chose it, and of the experts that all rows share.
 //!
 //! Rows are gathered by expert, so that an expert's weights are read once a step; within an expert they keep their order, prompts
-//! first. A row's sum runs over its experts in the order of their router logits, so grouping does not change it.
+//! first. A row's sum runs over its experts in the order of their ranks, so grouping does not change it.
 
-use model::weights::{Experts, Linear};
+use model::architecture::{Activation, FeedForward, Mixture};
+use model::weights::{Experts, Linear, SharedExpert};
 
 use crate::elementwise::add_bias;
-use crate::forward::Forward;
+use crate::forward::{Buffer, Forward};
 use crate::kernels::{Product, Rows};
+use crate::router::{choose, sigmoid};
 
 /// One row's use of one expert.
 #[derive(Clone, Copy)]
@@ -19,100 +21,142 @@ struct Use {
     at: usize,
 }
 
+/// Who uses which expert.
+struct Routing {
+    /// By row, a row's best first.
+    uses: Vec<Use>,
+    /// The experts that any row uses, in order.
+    chosen: Vec<usize>,
+    /// By expert.
+    rows_of: Vec<Vec<usize>>,
+}
+
+impl Routing {
+    fn new(forward: &mut Forward<'_>, mixture: &Mixture, experts: &Experts, normed: Rows<'_>) -> Routing {
+        let n_expert = mixture.n_expert;
+        let mut logits = vec![0.0; normed.n_row() * n_expert];
+        forward.linears(normed, [&experts.router], [&mut logits]);
+        let mut rows_of: Vec<Vec<usize>> = vec![Vec::new(); n_expert];
+        let mut uses = Vec::with_capacity(normed.n_row() * mixture.n_used);
+        for (row, logits) in logits.chunks_exact(n_expert).enumerate() {
+            for (expert, weight) in choose(mixture, experts.choice_bias.as_deref(), logits) {
+                let weight = experts.scale.as_ref().map_or(weight, |scale| weight * scale[expert]);
+                uses.push(Use { row, expert, weight, at: rows_of[expert].len() });
+                rows_of[expert].push(row);
+            }
+        }
+        let chosen = (0..n_expert).filter(|&e| !rows_of[e].is_empty()).collect();
+        Routing { uses, chosen, rows_of }
+    }
+
+    /// The chosen experts' own of what each expert has.
+    fn pick<'a>(&self, linears: &'a [Linear]) -> Vec<&'a Linear> {
+        self.chosen.iter().map(|&e| &linears[e]).collect()
+    }
+
+    /// Gathered rows as inputs of products, `[n_cols]` each.
+    fn inputs<'a>(&self, gathered: &'a [Vec<f32>], n_cols: usize, n_prompt: usize) -> Vec<Rows<'a>> {
+        let n_prompt_of = |e: usize| self.rows_of[e].iter().filter(|&&row| row < n_prompt).count();
+        let inputs = self.chosen.iter().zip(gathered);
+        inputs.map(|(&e, data)| Rows { data, n_cols, n_prompt: n_prompt_of(e) }).collect()
+    }
+
+    /// A use's part of what its expert gave, `[n_cols]` a row.
+    fn part<'a>(&self, by_expert: &'a [Vec<f32>], used: Use, n_cols: usize) -> &'a [f32] {
+        let slot = self.chosen.binary_search(&used.expert).unwrap_or_default();
+        &by_expert[slot][used.at * n_cols..][..n_cols]
+    }
+}
+
 /// The feed-forward of every row: `sum` is `[n_row, n_embd]`, `observe` sees the hidden rows.
 pub(crate) fn feed_forward(
     forward: &mut Forward<'_>,
-    experts: &Experts,
-    normed: Rows<'_>,
-    sum: &mut [f32],
+    (feed_forward, mixture, experts): (&FeedForward, &Mixture, &Experts),
+    (normed, sum): (Rows<'_>, &mut [f32]),
+    buffers: [&mut Buffer; 2],
     observe: &mut dyn FnMut(&[f32]),
 ) {
-    let feed_forward = forward.model.architecture.feed_forward;
-    let Experts { router, n_used, gate, up, down } = experts;
-    let n_expert = gate.len();
-    let mut logits = vec![0.0; normed.n_row() * n_expert];
-    forward.linears(normed, [router], [&mut logits]);
-    let mut rows_of: Vec<Vec<usize>> = vec![Vec::new(); n_expert];
-    let mut uses = Vec::with_capacity(normed.n_row() * *n_used);
-    for (row, logits) in logits.chunks_exact(n_expert).enumerate() {
-        for (expert, weight) in choose(logits, *n_used) {
-            uses.push(Use { row, expert, weight, at: rows_of[expert].len() });
-            rows_of[expert].push(row);
-        }
-    }
-    let chosen: Vec<usize> = (0..n_expert).filter(|&e| !rows_of[e].is_empty()).collect();
-    let n_prompt_of = |e: usize| rows_of[e].iter().filter(|&&row| row < normed.n_prompt).count();
+    let routing = Routing::new(forward, mixture, experts, normed);
+    let hidden = hidden(forward, feed_forward.activation, (&routing, experts), normed);
+    let parts = routing.uses.iter().map(|&u| routing.part(&hidden, u, feed_forward.n_ff));
+    let mut seen = parts.collect::<Vec<_>>().concat();
 
-    let gathered: Vec<Vec<f32>> = chosen.iter().map(|&e| gather(normed, &rows_of[e])).collect();
-    let inputs: Vec<Rows<'_>> = chosen
-        .iter()
-        .zip(&gathered)
-        .map(|(&e, data)| Rows { data, n_cols: normed.n_cols, n_prompt: n_prompt_of(e) })
-        .collect();
-    let (gates, ups, downs) = (pick(gate, &chosen), pick(up, &chosen), pick(down, &chosen));
-    let mut hidden = outputs(&gates, &inputs);
-    let mut raised = outputs(&ups, &inputs);
-    {
-        let gates = gates.iter().zip(&mut hidden).enumerate();
-        let ups = ups.iter().zip(&mut raised).enumerate();
-        let mut products: Vec<Product<'_>> =
-            gates.chain(ups).map(|(input, (w, out))| Product { input, matrix: &w.weight, out }).collect();
-        forward.kernels.products(forward.pool, &inputs, &mut products);
-    }
-    for (i, (h, u)) in hidden.iter_mut().zip(&mut raised).enumerate() {
-        add_bias(forward.pool, gates[i], h);
-        add_bias(forward.pool, ups[i], u);
-        forward.kernels.activate(forward.pool, feed_forward.activation, h, Some(u));
-    }
-    let slot_of = |e: usize| chosen.binary_search(&e).unwrap_or_default();
-    let n_ff = feed_forward.n_ff;
-    let by_row: Vec<f32> =
-        uses.iter().flat_map(|u| &hidden[slot_of(u.expert)][u.at * n_ff..][..n_ff]).copied().collect();
-    observe(&by_row);
-
-    let inputs: Vec<Rows<'_>> = chosen
-        .iter()
-        .zip(&hidden)
-        .map(|(&e, data)| Rows { data, n_cols: n_ff, n_prompt: n_prompt_of(e) })
-        .collect();
+    let inputs = routing.inputs(&hidden, feed_forward.n_ff, normed.n_prompt);
+    let downs = routing.pick(&experts.down);
     let mut lowered = outputs(&downs, &inputs);
-    {
-        let mut products: Vec<Product<'_>> = (downs.iter().zip(&mut lowered).enumerate())
-            .map(|(input, (w, out))| Product { input, matrix: &w.weight, out })
-            .collect();
-        forward.kernels.products(forward.pool, &inputs, &mut products);
-    }
-    let n_embd = normed.n_cols;
-    sum.fill(0.0);
+    let products = downs.iter().zip(&mut lowered).enumerate();
+    let mut products: Vec<Product<'_>> =
+        products.map(|(input, (w, out))| Product { input, matrix: &w.weight, out }).collect();
+    forward.kernels.products(forward.pool, &inputs, &mut products);
     for (down, out) in downs.iter().zip(&mut lowered) {
         add_bias(forward.pool, down, out);
     }
-    for u in uses {
-        let out = &lowered[slot_of(u.expert)][u.at * n_embd..][..n_embd];
-        for (sum, out) in sum[u.row * n_embd..][..n_embd].iter_mut().zip(out) {
-            *sum += u.weight * out;
-        }
+    let n_embd = normed.n_cols;
+    sum.fill(0.0);
+    for &used in &routing.uses {
+        let out = routing.part(&lowered, used, n_embd);
+        sum[used.row * n_embd..][..n_embd]
+            .iter_mut()
+            .zip(out)
+            .for_each(|(sum, out)| *sum += used.weight * out);
     }
+    if let Some(shared) = &experts.shared {
+        seen.extend_from_slice(add_shared(forward, feed_forward.activation, shared, (normed, sum), buffers));
+    }
+    observe(&seen);
 }
 
-/// The `n_used` largest logits, best first, the lowest index among equals, with the softmax over them. A NaN counts as the smallest.
-fn choose(logits: &[f32], n_used: usize) -> Vec<(usize, f32)> {
-    let key = |e: usize| if logits[e].is_nan() { f32::NEG_INFINITY } else { logits[e] };
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by(|&a, &b| key(b).total_cmp(&key(a)).then(a.cmp(&b)));
-    order.truncate(n_used);
-    let max = key(order[0]);
-    let exps: Vec<f32> = order.iter().map(|&e| (key(e) - max).exp()).collect();
-    let sum: f32 = exps.iter().sum();
-    order.into_iter().zip(exps).map(|(e, exp)| (e, exp / sum)).collect()
+/// The hidden rows of each chosen expert.
+fn hidden(
+    forward: &mut Forward<'_>,
+    activation: Activation,
+    (routing, experts): (&Routing, &Experts),
+    normed: Rows<'_>,
+) -> Vec<Vec<f32>> {
+    let gather = |rows: &[usize]| rows.iter().map(|&r| normed.row(r)).collect::<Vec<_>>().concat();
+    let gathered: Vec<Vec<f32>> = routing.chosen.iter().map(|&e| gather(&routing.rows_of[e])).collect();
+    let inputs = routing.inputs(&gathered, normed.n_cols, normed.n_prompt);
+    let (gates, ups) = (routing.pick(&experts.gate), routing.pick(&experts.up));
+    let (mut hidden, mut raised) = (outputs(&gates, &inputs), outputs(&ups, &inputs));
+    let both = gates.iter().zip(&mut hidden).enumerate().chain(ups.iter().zip(&mut raised).enumerate());
+    let mut products: Vec<Product<'_>> =
+        both.map(|(input, (w, out))| Product { input, matrix: &w.weight, out }).collect();
+    forward.kernels.products(forward.pool, &inputs, &mut products);
+    for (i, (h, u)) in hidden.iter_mut().zip(&mut raised).enumerate() {
+        add_bias(forward.pool, gates[i], h);
+        add_bias(forward.pool, ups[i], u);
+        forward.kernels.activate(forward.pool, activation, h, Some(u));
+    }
+    hidden
 }
 
-fn gather(rows: Rows<'_>, which: &[usize]) -> Vec<f32> {
-    which.iter().flat_map(|&r| &rows.data[r * rows.n_cols..][..rows.n_cols]).copied().collect()
-}
-
-fn pick<'a>(linears: &'a [Linear], chosen: &[usize]) -> Vec<&'a Linear> {
-    chosen.iter().map(|&e| &linears[e]).collect()
+/// Adds what the shared experts give to each row, and returns their hidden rows.
+fn add_shared<'b>(
+    forward: &mut Forward<'_>,
+    activation: Activation,
+    shared: &SharedExpert,
+    (normed, sum): (Rows<'_>, &mut [f32]),
+    buffers: [&'b mut Buffer; 2],
+) -> &'b [f32] {
+    let h = forward.gated(&shared.ffn, activation, normed, buffers);
+    let down = &shared.ffn.down;
+    let mut lowered = vec![0.0; sum.len()];
+    forward.linears(
+        Rows { data: h, n_cols: down.weight.n_cols, n_prompt: normed.n_prompt },
+        [down],
+        [&mut lowered],
+    );
+    let mut shares = vec![1.0; normed.n_row()];
+    if let Some(gate) = &shared.gate {
+        forward.linears(normed, [gate], [&mut shares]);
+        shares.iter_mut().for_each(|share| *share = sigmoid(*share));
+    }
+    let n_embd = normed.n_cols;
+    let rows = sum.chunks_exact_mut(n_embd).zip(lowered.chunks_exact(n_embd));
+    for ((sum, out), share) in rows.zip(shares) {
+        sum.iter_mut().zip(out).for_each(|(sum, out)| *sum += share * out);
+    }
+    h
 }
 
 fn outputs(linears: &[&Linear], inputs: &[Rows<'_>]) -> Vec<Vec<f32>> {

@@ -2,10 +2,10 @@
 //!
 //! Rows are ordered prompts first, then generated rows, so that each kind is one contiguous block. `x` is the residual stream.
 
-use model::architecture::{Heads, Position, Temperature};
+use model::architecture::{Activation, Heads, Position, Temperature};
 use model::rope::RopeTable;
 use model::stage::Stage;
-use model::weights::{AttentionWeights, Ffn, Layer, Linear, NormWeights};
+use model::weights::{AttentionWeights, Ffn, Gated, Linear, NormWeights};
 use model::{Matrix, Model};
 
 use crate::elementwise::{Turns, add_bias, add_scaled, normalise, normalise_groups, scale, scale_and_cap};
@@ -90,7 +90,7 @@ impl Forward<'_> {
             observe(Stage::AttnOut, n, x);
 
             let rows = self.normed(layer.ffn_norm.as_ref(), (x, &mut *normed), step.n_prompt);
-            self.feed_forward(layer, (rows, out), [hidden, up], &mut |h| observe(Stage::FfnIn, n, h));
+            self.feed_forward(n, (rows, out), [hidden, up], &mut |h| observe(Stage::FfnIn, n, h));
             self.add(layer.ffn_post_norm.as_ref(), (x, &mut *out), normed);
             if let Some(weights) = &layer.per_layer {
                 let rows = Rows { data: x, n_cols: arch.n_embd, n_prompt: step.n_prompt };
@@ -198,30 +198,45 @@ impl Forward<'_> {
 
     fn feed_forward(
         &mut self,
-        layer: &Layer,
+        n: usize,
         (normed, out): (Rows<'_>, &mut [f32]),
-        [hidden, up_rows]: [&mut Buffer; 2],
+        buffers: [&mut Buffer; 2],
         observe: &mut dyn FnMut(&[f32]),
     ) {
-        let feed_forward = self.model.architecture.feed_forward;
-        let (activation, n_ff) = (feed_forward.activation, feed_forward.n_ff);
-        let h = hidden.get(normed.n_row() * n_ff);
-        let down = match &layer.ffn {
-            Ffn::Gated { gate, up, down } => {
-                let u = up_rows.get(h.len());
-                self.linears(normed, [gate, up], [&mut *h, &mut *u]);
-                self.kernels.activate(self.pool, activation, h, Some(u));
-                down
-            }
-            Ffn::Plain { up, down } => {
+        let model = self.model;
+        let feed_forward = &model.architecture.feed_forward[n];
+        let (h, down) = match (&model.weights.layers[n].ffn, feed_forward.mixture()) {
+            (Ffn::Gated(ffn), _) => (self.gated(ffn, feed_forward.activation, normed, buffers), &ffn.down),
+            (Ffn::Plain { up, down }, _) => {
+                let [hidden, _] = buffers;
+                let h = hidden.get(normed.n_row() * up.weight.n_rows);
                 self.linears(normed, [up], [&mut *h]);
-                self.kernels.activate(self.pool, activation, h, None);
-                down
+                self.kernels.activate(self.pool, feed_forward.activation, h, None);
+                (&*h, down)
             }
-            Ffn::Experts(experts) => return experts::feed_forward(self, experts, normed, out, observe),
+            (Ffn::Experts(weights), Some(mixture)) => {
+                let layer = (feed_forward, mixture, weights);
+                return experts::feed_forward(self, layer, (normed, out), buffers, observe);
+            }
+            (Ffn::Experts(_), None) => unreachable!("weights are loaded as the architecture says"),
         };
         observe(h);
-        self.linears(Rows { data: h, n_cols: n_ff, n_prompt: normed.n_prompt }, [down], [out]);
+        self.linears(Rows { data: h, n_cols: down.weight.n_cols, n_prompt: normed.n_prompt }, [down], [out]);
+    }
+
+    /// The hidden rows of a gated feed-forward.
+    pub(crate) fn gated<'b>(
+        &mut self,
+        ffn: &Gated,
+        activation: Activation,
+        normed: Rows<'_>,
+        [hidden, raised]: [&'b mut Buffer; 2],
+    ) -> &'b [f32] {
+        let n = normed.n_row() * ffn.gate.weight.n_rows;
+        let (h, u) = (hidden.get(n), raised.get(n));
+        self.linears(normed, [&ffn.gate, &ffn.up], [&mut *h, &mut *u]);
+        self.kernels.activate(self.pool, activation, h, Some(u));
+        h
     }
 
     /// Linear maps of the same rows.

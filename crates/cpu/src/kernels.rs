@@ -29,6 +29,14 @@ impl Rows<'_> {
     }
 }
 
+impl<'a> Rows<'a> {
+    /// One of them.
+    #[must_use]
+    pub fn row(&self, index: usize) -> &'a [f32] {
+        &self.data[index * self.n_cols..][..self.n_cols]
+    }
+}
+
 /// One product to compute: `out[r] = W x[r]` for every row of an input.
 pub struct Product<'a> {
     /// Index of the input rows.

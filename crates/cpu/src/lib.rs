@@ -13,6 +13,7 @@ mod mixers;
 mod options;
 mod per_layer;
 mod recurrence;
+mod router;
 pub mod simd;
 mod state;
 

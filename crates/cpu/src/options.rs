@@ -74,10 +74,7 @@ impl Options {
     pub fn plan(&self, model: &Model) -> MemoryPlan {
         let arch = &model.architecture;
         let kv_values = (self.kv_shape(model).len() as u64).saturating_mul(2);
-        let used = match arch.feed_forward.kind {
-            model::architecture::FeedForwardKind::Experts { n_used, .. } => n_used,
-            _ => 1,
-        };
+        let used = arch.mixture().map_or(1, |mixture| mixture.n_used + 1);
         let of_mixer = |mixer: &Mixer| match mixer {
             Mixer::Attention(heads) => arch.attention.n_q_row(*heads) + 2 * heads.n_kv(),
             Mixer::ShortConv(conv) => 2 * conv.n_channel,
@@ -85,7 +82,7 @@ impl Options {
         };
         let per_row = 6 * arch.n_embd
             + 4 * arch.mixers.iter().map(of_mixer).max().unwrap_or_default()
-            + 4 * used * (arch.feed_forward.n_ff + arch.n_embd)
+            + 4 * used * (arch.widest_ff() + arch.n_embd)
             + 2 * arch.n_layer * arch.n_per_layer.unwrap_or(0);
         let row_bytes = (per_row as u64).saturating_mul(4).saturating_mul(self.n_row as u64);
         let logits = (arch.n_vocab as u64).saturating_mul(4 * 2).saturating_mul(self.n_slot as u64);

@@ -61,7 +61,7 @@ impl Forward<'_> {
         let n_value = x.n_row() * n;
         let hidden = hidden.get(n_value);
         self.linears(x, [&weights.gate], [&mut *hidden]);
-        let activation = self.model.architecture.feed_forward.activation;
+        let activation = self.model.architecture.feed_forward[layer].activation;
         let input = &inputs.get((layer + 1) * n_value)[layer * n_value..];
         self.kernels.activate(self.pool, activation, hidden, Some(input));
         self.linears(Rows { data: hidden, n_cols: n, ..x }, [&weights.output], [out]);

@@ -3,7 +3,7 @@
 //! Sizes depend on the model and the options alone, so the region is planned before anything is allocated.
 
 use model::KvType;
-use model::architecture::{Architecture, FeedForwardKind, Heads};
+use model::architecture::{Architecture, Heads, Mixture};
 
 use crate::apart;
 use crate::args::{ActOut, PAGE, Row};
@@ -135,7 +135,7 @@ pub(crate) struct Routing {
 
 impl Routing {
     fn take(taker: &mut Taker, n_row: usize, n_term: usize, arch: &Architecture) -> Option<Routing> {
-        let FeedForwardKind::Experts { n_expert, n_used } = arch.feed_forward.kind else { return None };
+        let Mixture { n_expert, n_used, .. } = *arch.mixture()?;
         Some(Routing {
             logits: taker.take(n_row * n_expert, 4),
             weights: taker.take(n_row * n_used, 4),
@@ -242,11 +242,8 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// Takes every buffer.
     pub(crate) fn take(taker: &mut Taker, arch: &Architecture, sizes: &Sizes) -> Buffers {
-        let n_used = match arch.feed_forward.kind {
-            FeedForwardKind::Experts { n_used, .. } => n_used,
-            _ => 1,
-        };
-        let (n_col, n_row, n_ff) = (sizes.n_col, sizes.n_row, arch.feed_forward.n_ff);
+        let n_used = arch.mixture().map_or(1, |mixture| mixture.n_used);
+        let (n_col, n_row, n_ff) = (sizes.n_col, sizes.n_row, arch.widest_ff());
         let n_q = heads::most(arch, |heads| heads.n_q());
         let n_qkv = heads::most(arch, heads::n_qkv);
         let max_pages = sizes.n_ctx.div_ceil(PAGE);

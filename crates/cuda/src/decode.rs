@@ -2,6 +2,7 @@
 //!
 //! Every launch here is captured in a graph: what changes from step to step is read from device memory.
 
+use model::architecture::FeedForwardKind;
 use model::stage::Stage;
 
 use crate::apart;
@@ -332,15 +333,15 @@ impl<'a> Decode<'a> {
     ) -> Result<Option<Input>, CudaError> {
         let buffers = &self.network.buffers.decode;
         let hidden = self.act(&buffers.hidden, [down], observer);
-        let args = ProductArgs { act: hidden, ..self.hidden_product(input, normed) };
+        let args = ProductArgs { act: hidden, ..self.hidden_product(n, input, normed) };
         self.network.launch_product(self.stream, input, &args)?;
         observer.see(Stage::FfnIn, n, Rows::act(&buffers.hidden, self.shape.n_row))?;
         self.add(down, hidden, next)
     }
 
-    fn hidden_product(&self, input: &Tiles, x: Input) -> ProductArgs {
-        let (activation, alpha, limit) = self.network.activation();
-        let is_plain = self.network.arch.feed_forward.kind == model::architecture::FeedForwardKind::Plain;
+    fn hidden_product(&self, n: usize, input: &Tiles, x: Input) -> ProductArgs {
+        let (activation, alpha, limit) = self.network.activation(n);
+        let is_plain = self.network.arch.feed_forward[n].kind == FeedForwardKind::Plain;
         let epilogue = if is_plain { Epilogue::Plain } else { Epilogue::Gated };
         ProductArgs { activation, alpha, limit, ..self.network.product(input, x, epilogue) }
     }
@@ -384,7 +385,7 @@ impl<'a> Decode<'a> {
             column_divisor: divisor as i32,
             ..args
         };
-        let args = ProductArgs { act: hidden, ..self.hidden_product(input, normed) };
+        let args = ProductArgs { act: hidden, ..self.hidden_product(n, input, normed) };
         let args = chosen(args, input, n_used);
         network.launch_experts(self.stream, input, (&args, n_entry, n_expert))?;
         observer.see(Stage::FfnIn, n, Rows::act(&buffers.hidden, n_entry))?;

@@ -1,6 +1,6 @@
 //! The model as the kernels see it: pointers and sizes, from which both pipelines make their launches.
 
-use model::architecture::{Activation, Architecture, FeedForwardKind, Heads, NormKind};
+use model::architecture::{Activation, Architecture, Heads, NormKind};
 
 use crate::args::{
     EmbedArgs, Epilogue, NormArgs, PAGE, PairArgs, ProductArgs, RouteArgs, RouteFewArgs, RouterArgs,
@@ -106,15 +106,12 @@ impl Network {
 
     /// Experts that a row uses; 1 where there are none.
     pub(crate) fn n_used(&self) -> usize {
-        match self.arch.feed_forward.kind {
-            FeedForwardKind::Experts { n_used, .. } => n_used,
-            _ => 1,
-        }
+        self.arch.mixture().map_or(1, |mixture| mixture.n_used)
     }
 
-    /// The activation function as kernels know it, with its parameters.
-    pub(crate) fn activation(&self) -> (i32, f32, f32) {
-        match self.arch.feed_forward.activation {
+    /// A layer's activation function as kernels know it, with its parameters.
+    pub(crate) fn activation(&self, layer: usize) -> (i32, f32, f32) {
+        match self.arch.feed_forward[layer].activation {
             Activation::Silu => (0, 0.0, 0.0),
             Activation::GeluTanh => (1, 0.0, 0.0),
             Activation::ClampedSwiglu { alpha, limit } => (2, alpha, limit),

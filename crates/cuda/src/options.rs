@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::architecture::Position;
-use model::weights::{Ffn, Weights};
+use model::weights::{Ffn, Gated, Weights};
 use model::{KvType, Model};
 
 use crate::arena::{ArenaPlan, Purpose};
@@ -167,7 +167,9 @@ impl Options {
 /// Whether any matrix that rows are multiplied with is of floats.
 fn has_float_products(weights: &Weights) -> bool {
     let of_ffn = |ffn: &Ffn| match ffn {
-        Ffn::Gated { gate, up, down } => [gate, up, down].into_iter().any(|l| is_float(l.weight.format)),
+        Ffn::Gated(Gated { gate, up, down }) => {
+            [gate, up, down].into_iter().any(|l| is_float(l.weight.format))
+        }
         Ffn::Plain { up, down } => [up, down].into_iter().any(|l| is_float(l.weight.format)),
         Ffn::Experts(experts) => {
             let all = experts.gate.iter().chain(&experts.up).chain(&experts.down);

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use model::architecture::{Architecture, Pairing, Position};
-use model::weights::{AttentionWeights, Ffn, Layer, Linear, NormWeights};
+use model::weights::{AttentionWeights, Ffn, Gated, Layer, Linear, NormWeights};
 use model::{Matrix, Model};
 use quant::Format;
 use thiserror::Error;
@@ -310,7 +310,7 @@ impl<'m> Placer<'m> {
             ffn_post_norm: self.maybe_norm(layer.ffn_post_norm.as_ref()),
             scale: layer.scale,
             ffn: match &layer.ffn {
-                Ffn::Gated { gate, up, down } => FfnPlace::Dense {
+                Ffn::Gated(Gated { gate, up, down }) => FfnPlace::Dense {
                     input: self.gate_and_up(std::slice::from_ref(gate), std::slice::from_ref(up))?,
                     down: self.linear(down, Order::Plain),
                 },

@@ -6,7 +6,7 @@
 //! Activations are float16. Where the weights are floats they are two float16 terms, `[high, low]` in a row twice as wide, both multiplied with
 //! the same weights: what rounding them once would add is more than such a model's own rounding.
 
-use model::architecture::FeedForwardKind;
+use model::architecture::{FeedForward, FeedForwardKind};
 use model::stage::Stage;
 
 use crate::apart;
@@ -254,7 +254,7 @@ impl Prompt<'_> {
     ) -> Result<(), CudaError> {
         let network = self.network;
         let (arch, buffers) = (&network.arch, &network.buffers.prompt);
-        let n_ff = arch.feed_forward.n_ff;
+        let FeedForward { kind, n_ff, activation } = arch.feed_forward[n];
         let (of_normed, of_hidden) = (n_term([input]), n_term([down]));
         let mut norm = network.norm(layer.ffn_norm, buffers.x);
         (norm.out, norm.out_terms) = (buffers.normed, of_normed as i32);
@@ -266,12 +266,12 @@ impl Prompt<'_> {
             m: self.n_row as i32,
             ld: (of_hidden * n_ff) as i32,
             low: ((of_hidden - 1) * n_ff) as i32,
-            act: arch.feed_forward.activation.into(),
+            act: activation.into(),
             scale: 1.0,
             ..PromptGemmArgs::default()
         };
-        let is_plain = arch.feed_forward.kind == FeedForwardKind::Plain;
-        let epilogue = if is_plain { PromptEpilogue::Plain } else { PromptEpilogue::Gated };
+        let epilogue =
+            if kind == FeedForwardKind::Plain { PromptEpilogue::Plain } else { PromptEpilogue::Gated };
         self.product(epilogue, whole(input, of_normed), &args)?;
         let hidden = Rows::half(buffers.hidden, [self.n_row, of_hidden, n_ff], HIDDEN_SCALE);
         observer.see(Stage::FfnIn, n, hidden)?;
@@ -309,7 +309,8 @@ impl Prompt<'_> {
             return Ok(());
         };
         let (n_used, n_expert) = (network.n_used(), router.n_expert);
-        let (n_use, n_ff) = (self.n_row * n_used, arch.feed_forward.n_ff);
+        let FeedForward { n_ff, activation, .. } = arch.feed_forward[n];
+        let n_use = self.n_row * n_used;
 
         let (of_normed, of_hidden) = (n_term([input]), n_term([down]));
         // The router decides, so it reads float32 as it does for generated rows: near ties should fall the same way.
@@ -354,7 +355,7 @@ impl Prompt<'_> {
             m: n_use as i32,
             ld: (of_hidden * n_ff) as i32,
             low: ((of_hidden - 1) * n_ff) as i32,
-            act: arch.feed_forward.activation.into(),
+            act: activation.into(),
             scale: 1.0,
             ..PromptGemmArgs::default()
         };

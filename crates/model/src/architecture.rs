@@ -12,8 +12,10 @@ pub use mixer::{Conv, DeltaRule, Heads, KvSource, Mixer};
 pub struct Architecture {
     /// `general.architecture`, as [`crate::architectures::FAMILIES`] names it.
     pub family: &'static str,
-    /// Transformer layers (`block_count`).
+    /// Transformer layers.
     pub n_layer: usize,
+    /// Blocks after the last layer in the file, which predict further tokens and which no inference here runs (`nextn_predict_layers`).
+    pub n_nextn: usize,
     /// Width of the residual stream.
     pub n_embd: usize,
     /// Rows of the embedding and of the output matrix.
@@ -30,8 +32,8 @@ pub struct Architecture {
     pub mixers: Vec<Mixer>,
     /// What attention does, in the layers that have it.
     pub attention: Attention,
-    /// The feed-forward's kind and sizes.
-    pub feed_forward: FeedForward,
+    /// By layer: the feed-forward's kind and sizes.
+    pub feed_forward: Vec<FeedForward>,
     /// What the embedding, the residual's terms and the logits are multiplied by.
     pub scales: Scales,
     /// `cap * tanh(logit / cap)` bounds the scaled logits.
@@ -259,7 +261,24 @@ impl Attention {
     }
 }
 
-/// The feed-forward's kind and sizes.
+impl Architecture {
+    /// The mixture of experts of the layers that have one: they differ in widths at most.
+    #[must_use]
+    pub fn mixture(&self) -> Option<&Mixture> {
+        self.feed_forward.iter().find_map(FeedForward::mixture)
+    }
+
+    /// The widest feed-forward: that of a dense layer, of one expert or of the shared ones.
+    #[must_use]
+    pub fn widest_ff(&self) -> usize {
+        let of_layer = |f: &FeedForward| {
+            f.n_ff.max(f.mixture().and_then(|mixture| mixture.shared).map_or(0, |shared| shared.n_ff))
+        };
+        self.feed_forward.iter().map(of_layer).max().unwrap_or(0)
+    }
+}
+
+/// A layer's feed-forward: its kind and sizes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FeedForward {
     /// Dense or a mixture of experts, gated or plain.
@@ -270,21 +289,96 @@ pub struct FeedForward {
     pub activation: Activation,
 }
 
+impl FeedForward {
+    /// The mixture of experts, where it is one.
+    #[must_use]
+    pub fn mixture(&self) -> Option<&Mixture> {
+        match &self.kind {
+            FeedForwardKind::Experts(mixture) => Some(mixture),
+            _ => None,
+        }
+    }
+}
+
 /// Dense or a mixture of experts, gated or plain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FeedForwardKind {
     /// `down(act(gate(x)) * up(x))`.
     Gated,
     /// `down(act(up(x)))`.
     Plain,
-    /// A router picks `n_used` of `n_expert` gated feed-forwards; their outputs are summed with the softmax of the picked
-    /// router logits as weights.
-    Experts {
-        /// How many there are.
-        n_expert: usize,
-        /// How many a token uses.
-        n_used: usize,
-    },
+    /// A router picks some of many gated feed-forwards, whose outputs are summed with weights.
+    Experts(Mixture),
+}
+
+/// A mixture of experts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mixture {
+    /// How many experts there are.
+    pub n_expert: usize,
+    /// How many a token uses.
+    pub n_used: usize,
+    /// How they are chosen and weighted.
+    pub router: Router,
+    /// A gated feed-forward that every token uses besides.
+    pub shared: Option<Shared>,
+}
+
+/// How a row's experts are chosen and weighted. Each expert has a score, which follows from its logit as `gating` says; the choice is by
+/// rank, which is the score, plus a bias where there is one; the weights follow from the scores of the chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Router {
+    /// From logits to scores.
+    pub gating: Gating,
+    /// Whether a bias is added to the scores for the choice alone.
+    pub has_choice_bias: bool,
+    /// Experts outside the best groups are not chosen.
+    pub groups: Option<Groups>,
+    /// Whether the chosen scores are divided by their sum.
+    pub is_normalised: bool,
+    /// Multiplies the weights.
+    pub scale: f32,
+}
+
+impl Router {
+    /// The softmax of the chosen logits, as most mixtures have it.
+    pub const SOFTMAX_OF_CHOSEN: Router = Router {
+        gating: Gating::SoftmaxOfChosen,
+        has_choice_bias: false,
+        groups: None,
+        is_normalised: true,
+        scale: 1.0,
+    };
+}
+
+/// From a router's logits to scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gating {
+    /// The softmax of all logits.
+    Softmax,
+    /// The sigmoid of each logit.
+    Sigmoid,
+    /// The logits themselves; the weights are the softmax of the chosen, which is the softmax of all divided by the sum of the chosen.
+    SoftmaxOfChosen,
+}
+
+/// Experts in groups of consecutive ones. A group's rank is the best of its experts', or the sum of its two best where scores are sigmoids
+/// (arXiv 2405.04434, section 2.2.2; arXiv 2412.19437, section 2.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// How many there are, all of one size.
+    pub n_group: usize,
+    /// How many may have chosen experts.
+    pub n_used: usize,
+}
+
+/// The feed-forward that every token of a mixture uses: one gated feed-forward, however many experts it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// The hidden width.
+    pub n_ff: usize,
+    /// Whether its output is multiplied by the sigmoid of a logit of its own.
+    pub has_gate: bool,
 }
 
 /// The feed-forward's nonlinearity.

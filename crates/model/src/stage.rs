@@ -38,15 +38,25 @@ pub enum Stage {
     Attend,
     /// `x += scales.residual * (Wo a + bo)`, the sum in brackets normalised where a norm stands after attention. Leaves `x`.
     AttnOut,
-    /// `n = norm(x)`, or `x` where no norm stands before the feed-forward. Gated: `h = act(Wg n + bg, Wu n + bu)`. Plain: `h = act(Wu n + bu)`. Experts: the router's logits
-    /// `Wr n + br`, the `n_used` largest (lowest index among equals), `w = softmax` of those; `h` of each chosen expert as in
-    /// the gated kind. Leaves `h`, `[n_row, n_ff]`, or `[n_row, n_used, n_ff]` with experts.
+    /// `n = norm(x)`, or `x` where no norm stands before the feed-forward. Gated: `h = act(Wg n + bg, Wu n + bu)`. Plain: `h = act(Wu n + bu)`.
     ///
-    /// Sources: gated units, arXiv 2002.05202; mixture of experts, arXiv 2401.04088.
+    /// Experts: logits `l = Wr n + br`, where what is not a number counts as minus infinity; scores `s = softmax(l)`, `sigmoid(l)` or `l`, as
+    /// the router's gating says; ranks `t = s`, plus the bias of the choice where there is one. Where experts are in groups, the ranks of all but
+    /// the best groups become minus infinity; a group's own rank is its largest, or the sum of its two largest where scores are sigmoids. The
+    /// `n_used` experts of the largest ranks are chosen, best first; among equals, experts or groups, the lowest index wins. Their weights `w` are
+    /// `s`, divided by the sum over the chosen where the router normalises, or `softmax(l)` over the chosen; times the router's scale, and times
+    /// the factor of the expert's output where the file has one. `h` of each chosen expert is as in the gated kind, and so is that of the shared
+    /// experts, `h'`.
+    ///
+    /// Leaves `h`, `[n_row, n_ff]`; with experts `[n_row, n_used, n_ff]`, and then `h'`, `[n_row, shared.n_ff]`.
+    ///
+    /// Sources: gated units, arXiv 2002.05202; mixtures of experts, arXiv 2401.04088; shared experts, arXiv 2401.06066; groups, arXiv 2405.04434
+    /// and 2412.19437; the bias of the choice, arXiv 2408.15664.
     FfnIn,
     /// `x += scales.residual * y` with `y = Wd h + bd`, or with experts `y = sum_e w[e] (Wd[e] h[e] + bd[e])`, experts in the order of
-    /// their logits; `y` is normalised where a norm stands after the feed-forward. Then, with the layer's input `i` of the token itself,
-    /// `x += norm(Wp act(Wi x, i))`; and `x *= scale` where layers have a factor. Leaves `x`.
+    /// their ranks, plus `Wd' h' + bd'` of the shared ones, times `sigmoid(w' . n)` where they have a gate; `y` is normalised where a norm
+    /// stands after the feed-forward. Then, with the layer's input `i` of the token itself, `x += norm(Wp act(Wi x, i))`; and `x *= scale` where
+    /// layers have a factor. Leaves `x`.
     FfnOut,
     /// `logits = scales.logits * W_out norm(x)`, bounded by the cap where there is one, for the rows that are asked for, `[rows, n_vocab]`, and sampling (the `device` crate's).
     Head,

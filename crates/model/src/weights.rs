@@ -62,11 +62,19 @@ impl Weights {
         let linear = |l: &Linear| l.weight.bytes.len() + l.bias.as_ref().map_or(0, |b| 4 * b.len());
         let norm = |n: &NormWeights| 4 * n.weight.len() + n.bias.as_ref().map_or(0, |b| 4 * b.len());
         let all = |ls: &[Linear]| ls.iter().map(linear).sum::<usize>();
+        let gated =
+            |Gated { gate, up, down }: &Gated| [gate, up, down].into_iter().map(linear).sum::<usize>();
         let layers = self.layers.iter().map(|l| {
             let ffn = match &l.ffn {
-                Ffn::Gated { gate, up, down } => linear(gate) + linear(up) + linear(down),
+                Ffn::Gated(ffn) => gated(ffn),
                 Ffn::Plain { up, down } => linear(up) + linear(down),
-                Ffn::Experts(e) => linear(&e.router) + all(&e.gate) + all(&e.up) + all(&e.down),
+                Ffn::Experts(e) => {
+                    let shared =
+                        e.shared.as_ref().map_or(0, |s| gated(&s.ffn) + s.gate.as_ref().map_or(0, linear));
+                    let vectors =
+                        [&e.choice_bias, &e.scale].into_iter().flatten().map(|v| 4 * v.len()).sum::<usize>();
+                    linear(&e.router) + all(&e.gate) + all(&e.up) + all(&e.down) + shared + vectors
+                }
             };
             let (linears, vectors) = l.mixer.parts();
             let mixer = linears.into_iter().map(linear).sum::<usize>()
@@ -134,15 +142,8 @@ pub struct PerLayer {
 /// A layer's feed-forward.
 #[derive(Clone, Debug)]
 pub enum Ffn {
-    /// Gate and up `[n_ff, n_embd]`, down `[n_embd, n_ff]`.
-    Gated {
-        /// `[n_ff, n_embd]`.
-        gate: Linear,
-        /// `[n_ff, n_embd]`.
-        up: Linear,
-        /// `[n_embd, n_ff]`.
-        down: Linear,
-    },
+    /// Gate, up and down.
+    Gated(Gated),
     /// Up `[n_ff, n_embd]`, down `[n_embd, n_ff]`.
     Plain {
         /// `[n_ff, n_embd]`.
@@ -154,19 +155,43 @@ pub enum Ffn {
     Experts(Experts),
 }
 
-/// A router and one gated feed-forward an expert.
+/// A gated feed-forward.
+#[derive(Clone, Debug)]
+pub struct Gated {
+    /// `[n_ff, n_embd]`.
+    pub gate: Linear,
+    /// `[n_ff, n_embd]`.
+    pub up: Linear,
+    /// `[n_embd, n_ff]`.
+    pub down: Linear,
+}
+
+/// A router, one gated feed-forward an expert, and one that all rows share.
 #[derive(Clone, Debug)]
 pub struct Experts {
     /// `[n_expert, n_embd]`.
     pub router: Linear,
-    /// How many a row uses.
-    pub n_used: usize,
+    /// `[n_expert]`: added to the scores for the choice alone, where the architecture has it.
+    pub choice_bias: Option<Vec<f32>>,
     /// `[n_expert][n_ff, n_embd]`.
     pub gate: Vec<Linear>,
     /// `[n_expert][n_ff, n_embd]`.
     pub up: Vec<Linear>,
     /// `[n_expert][n_embd, n_ff]`.
     pub down: Vec<Linear>,
+    /// `[n_expert]`: multiplies an expert's output, where the file has it.
+    pub scale: Option<Vec<f32>>,
+    /// What every row uses besides, where the architecture has it.
+    pub shared: Option<Box<SharedExpert>>,
+}
+
+/// The feed-forward that every row of a mixture uses.
+#[derive(Clone, Debug)]
+pub struct SharedExpert {
+    /// The feed-forward.
+    pub ffn: Gated,
+    /// `[1, n_embd]`: the logit whose sigmoid its output is multiplied by, where the architecture has it.
+    pub gate: Option<Linear>,
 }
 
 /// A norm's learned parameters.

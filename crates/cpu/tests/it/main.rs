@@ -6,4 +6,5 @@ mod conformance;
 mod golden;
 mod hostile;
 mod invariance;
+mod mixtures;
 mod support;

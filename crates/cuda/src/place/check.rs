@@ -1,9 +1,10 @@
 //! Is this a model that the kernels can compute? Everything they take for granted, by name.
 
 use model::architecture::{
-    Activation, Architecture, FeedForwardKind, Heads, KvSource, NormKind, Position, QkNorm,
+    Activation, Architecture, FeedForward, FeedForwardKind, Heads, KvSource, Mixture, NormKind, Position,
+    QkNorm, Router,
 };
-use model::weights::{AttentionWeights, Experts, Ffn, Layer, Linear, MixerWeights, NormWeights};
+use model::weights::{AttentionWeights, Experts, Ffn, Gated, Layer, Linear, MixerWeights, NormWeights};
 use model::{Matrix, Model};
 
 use super::Unsupported;
@@ -18,7 +19,6 @@ fn unsupported(what: &'static str, expected: impl ToString, found: impl ToString
 
 /// The sizes and kinds.
 pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
-    let feed_forward = &arch.feed_forward;
     choices(arch)?;
     if arch.mixers.len() != arch.n_layer {
         return unsupported("layers", arch.n_layer, arch.mixers.len());
@@ -40,10 +40,9 @@ pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
     }
     // A slab of weights holds the rows of a head, or 64 of another matrix, twice each.
     let widest = |n_row: usize| SLAB_BYTES / 4 / n_row;
-    for (what, n, most) in [
-        ("embedding width", arch.n_embd, widest(heads::most(arch, |heads| heads.head_dim).max(64))),
-        ("feed-forward width", feed_forward.n_ff, widest(64)),
-    ] {
+    for (what, n, most) in
+        [("embedding width", arch.n_embd, widest(heads::most(arch, |heads| heads.head_dim).max(64)))]
+    {
         if n == 0 || n % 32 != 0 || n > most {
             return unsupported(what, format!("a multiple of 32 up to {most}"), n);
         }
@@ -57,22 +56,44 @@ pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
     if arch.n_vocab == 0 || i32::try_from(arch.n_vocab).is_err() {
         return unsupported("size of the vocabulary", format!("from 1 to {}", i32::MAX), arch.n_vocab);
     }
-    if let FeedForwardKind::Experts { n_expert, n_used } = feed_forward.kind
-        && (n_expert > 256 || !(1..=n_expert.min(8)).contains(&n_used))
+    if arch.feed_forward.len() != arch.n_layer || arch.feed_forward.iter().any(|f| *f != arch.feed_forward[0])
     {
+        return unsupported(
+            "feed-forwards",
+            "one for each layer, all alike",
+            format!("{:?}", arch.feed_forward),
+        );
+    }
+    arch.feed_forward.iter().try_for_each(|layer| feed_forward(layer, widest(64)))
+}
+
+/// A layer's feed-forward.
+fn feed_forward(layer: &FeedForward, widest: usize) -> Result<(), Unsupported> {
+    let FeedForward { kind, n_ff, activation } = *layer;
+    if n_ff == 0 || n_ff % 32 != 0 || n_ff > widest {
+        return unsupported("feed-forward width", format!("a multiple of 32 up to {widest}"), n_ff);
+    }
+    if kind == FeedForwardKind::Plain && activation != Activation::GeluTanh {
+        return unsupported("plain feed-forward", "GELU", format!("{activation:?}"));
+    }
+    let Some(&Mixture { n_expert, n_used, router, shared }) = layer.mixture() else { return Ok(()) };
+    if n_expert > 256 || !(1..=n_expert.min(8)).contains(&n_used) {
         let found = format!("{n_expert}, {n_used} of them used");
         return unsupported("experts", "at most 256, from 1 to 8 of them used", found);
     }
-    if feed_forward.kind == FeedForwardKind::Plain && feed_forward.activation != Activation::GeluTanh {
-        return unsupported("plain feed-forward", "GELU", format!("{:?}", feed_forward.activation));
+    if router != Router::SOFTMAX_OF_CHOSEN {
+        return unsupported("router", "the softmax of the chosen", format!("{router:?}"));
     }
-    Ok(())
+    match shared {
+        Some(shared) => unsupported("shared experts", "none", format!("{shared:?}")),
+        None => Ok(()),
+    }
 }
 
 fn heads_of_layer(heads: Heads) -> Result<(), Unsupported> {
     let Heads { n_head, n_kv_head, head_dim, .. } = heads;
     let most = attend_rows::MAX_HEAD_DIM;
-    if head_dim == 0 || head_dim % attend_rows::STEP != 0 || head_dim > most {
+    if head_dim == 0 || !head_dim.is_multiple_of(attend_rows::STEP) || head_dim > most {
         let expected = format!("a multiple of {} up to {most}", attend_rows::STEP);
         return unsupported("head size", expected, head_dim);
     }
@@ -112,7 +133,7 @@ fn choices(arch: &Architecture) -> Result<(), Unsupported> {
     if arch.norm.kind == NormKind::Layer && arch.has_post_norms {
         return unsupported("norms after attention and feed-forward", "RMS norms", "layer norms");
     }
-    if arch.has_post_norms && matches!(arch.feed_forward.kind, FeedForwardKind::Experts { .. }) {
+    if arch.has_post_norms && arch.mixture().is_some() {
         return unsupported("norms after attention and feed-forward", "a dense feed-forward", "experts");
     }
     Ok(())
@@ -136,12 +157,16 @@ pub(super) fn weights(model: &Model) -> Result<(), Unsupported> {
     if weights.layers.len() != arch.n_layer {
         return unsupported("layers", arch.n_layer, weights.layers.len());
     }
-    let mut layers = weights.layers.iter().zip(heads::all(arch));
-    layers.try_for_each(|(weights, heads)| layer(arch, heads, weights))
+    let mut layers = weights.layers.iter().zip(heads::all(arch).zip(&arch.feed_forward));
+    layers.try_for_each(|(weights, (heads, feed_forward))| layer(arch, (heads, feed_forward), weights))
 }
 
-fn layer(arch: &Architecture, heads: Heads, layer: &Layer) -> Result<(), Unsupported> {
-    let (n_embd, n_ff, attention) = (arch.n_embd, arch.feed_forward.n_ff, &arch.attention);
+fn layer(
+    arch: &Architecture,
+    (heads, feed_forward): (Heads, &FeedForward),
+    layer: &Layer,
+) -> Result<(), Unsupported> {
+    let (n_embd, n_ff, attention) = (arch.n_embd, feed_forward.n_ff, &arch.attention);
     let post_norms = [&layer.attn_post_norm, &layer.ffn_post_norm];
     for place in [&layer.attn_norm, &layer.ffn_norm].into_iter().chain(post_norms) {
         place.iter().try_for_each(|place| norm(place, n_embd))?;
@@ -169,8 +194,8 @@ fn layer(arch: &Architecture, heads: Heads, layer: &Layer) -> Result<(), Unsuppo
     }
     linear(&weights.output, [n_embd, heads.n_q()])?;
     vector("sinks of attention", weights.sinks.as_deref(), heads.n_head)?;
-    match (&layer.ffn, arch.feed_forward.kind) {
-        (Ffn::Gated { gate, up, down }, FeedForwardKind::Gated) => {
+    match (&layer.ffn, feed_forward.kind) {
+        (Ffn::Gated(Gated { gate, up, down }), FeedForwardKind::Gated) => {
             linear(gate, [n_ff, n_embd])?;
             linear(up, [n_ff, n_embd])?;
             linear(down, [n_embd, n_ff])
@@ -179,8 +204,8 @@ fn layer(arch: &Architecture, heads: Heads, layer: &Layer) -> Result<(), Unsuppo
             linear(up, [n_ff, n_embd])?;
             linear(down, [n_embd, n_ff])
         }
-        (Ffn::Experts(found), FeedForwardKind::Experts { n_expert, n_used }) => {
-            experts(found, [n_expert, n_used], [n_ff, n_embd])
+        (Ffn::Experts(found), FeedForwardKind::Experts(mixture)) => {
+            experts(found, mixture.n_expert, [n_ff, n_embd])
         }
         (_, kind) => unsupported("feed-forward", format!("{kind:?}"), "weights of another kind"),
     }
@@ -197,17 +222,15 @@ pub(super) fn attention(mixer: &MixerWeights) -> Result<&AttentionWeights, Unsup
     }
 }
 
-fn experts(
-    experts: &Experts,
-    [n_expert, n_used]: [usize; 2],
-    [n_ff, n_embd]: [usize; 2],
-) -> Result<(), Unsupported> {
+fn experts(experts: &Experts, n_expert: usize, [n_ff, n_embd]: [usize; 2]) -> Result<(), Unsupported> {
     linear(&experts.router, [n_expert, n_embd])?;
-    let found = [experts.gate.len(), experts.up.len(), experts.down.len(), experts.n_used];
-    let expected = [n_expert, n_expert, n_expert, n_used];
+    let found = [experts.gate.len(), experts.up.len(), experts.down.len()];
+    let expected = [n_expert; 3];
     if found != expected {
-        let what = "gates, ups and downs of experts, and how many are used";
-        return unsupported(what, format!("{expected:?}"), format!("{found:?}"));
+        return unsupported("gates, ups and downs of experts", format!("{expected:?}"), format!("{found:?}"));
+    }
+    if experts.scale.is_some() {
+        return unsupported("factors of experts' outputs", "none", "some");
     }
     for (all, sizes) in
         [(&experts.gate, [n_ff, n_embd]), (&experts.up, [n_ff, n_embd]), (&experts.down, [n_embd, n_ff])]

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use gguf::Gguf;
-use model::architecture::{FeedForwardKind, Heads, KvSource, Mixer};
-use model::weights::{AttentionWeights, Experts, MixerWeights};
+use model::architecture::{FeedForwardKind, Heads, KvSource, Mixer, Mixture, Router, Shared};
+use model::weights::{AttentionWeights, Experts, Gated, MixerWeights};
 use testkit::golden_on_gpu;
 
 use super::*;
@@ -39,7 +39,7 @@ fn matrices(model: &Model) -> Vec<&Matrix> {
     for layer in &weights.layers {
         all.extend(layer.mixer.parts().0.into_iter().map(|l| &l.weight));
         match &layer.ffn {
-            Ffn::Gated { gate, up, down } => all.extend([gate, up, down].map(|l| &l.weight)),
+            Ffn::Gated(Gated { gate, up, down }) => all.extend([gate, up, down].map(|l| &l.weight)),
             Ffn::Plain { up, down } => all.extend([up, down].map(|l| &l.weight)),
             Ffn::Experts(e) => all.extend(e.gate.iter().chain(&e.up).chain(&e.down).map(|l| &l.weight)),
         }
@@ -162,17 +162,24 @@ fn sizes_that_no_kernel_is_made_for_are_refused_by_name() {
     }
     for n in [0, 48, 1 << 20] {
         llama("embedding width: ", &|model| model.architecture.n_embd = n);
-        llama("feed-forward width: ", &|model| model.architecture.feed_forward.n_ff = n);
+        llama("feed-forward width: ", &|model| {
+            model.architecture.feed_forward.iter_mut().for_each(|f| f.n_ff = n);
+        });
     }
     llama("size of the vocabulary: ", &|model| model.architecture.n_vocab = 0);
     llama("layers: ", &|model| model.weights.layers.clear());
     let kind = |expected: &str, kind: FeedForwardKind| {
-        llama(expected, &|model| model.architecture.feed_forward.kind = kind);
+        llama(expected, &|model| model.architecture.feed_forward.iter_mut().for_each(|f| f.kind = kind));
     };
     kind("plain feed-forward: expected GELU", FeedForwardKind::Plain);
-    kind("experts: ", FeedForwardKind::Experts { n_expert: 300, n_used: 2 });
-    kind("experts: ", FeedForwardKind::Experts { n_expert: 4, n_used: 5 });
-    kind("feed-forward: ", FeedForwardKind::Experts { n_expert: 4, n_used: 2 });
+    let mixture = Mixture { n_expert: 4, n_used: 2, router: Router::SOFTMAX_OF_CHOSEN, shared: None };
+    let experts = |expected: &str, mixture| kind(expected, FeedForwardKind::Experts(mixture));
+    experts("experts: ", Mixture { n_expert: 300, ..mixture });
+    experts("experts: ", Mixture { n_used: 5, ..mixture });
+    experts("feed-forward: ", mixture);
+    experts("router: ", Mixture { router: Router { scale: 2.5, ..mixture.router }, ..mixture });
+    experts("shared experts: ", Mixture { shared: Some(Shared { n_ff: 64, has_gate: false }), ..mixture });
+    llama("feed-forwards: ", &|model| model.architecture.feed_forward[1].n_ff /= 2);
 }
 
 #[test]
@@ -195,7 +202,7 @@ fn tensors_that_do_not_match_are_refused_by_name() {
     // Gate and up take turns in one matrix, so they must be of one format.
     let other = named("llama-q8_0").weights.layers.swap_remove(0);
     llama("feed-forward: expected gate and up of one format, ", &|model| {
-        if let (Ffn::Gated { gate, .. }, Ffn::Gated { gate: other, .. }) =
+        if let (Ffn::Gated(Gated { gate, .. }), Ffn::Gated(Gated { gate: other, .. })) =
             (&mut model.weights.layers[0].ffn, &other.ffn)
         {
             *gate = other.clone();
@@ -205,7 +212,9 @@ fn tensors_that_do_not_match_are_refused_by_name() {
     let mut model = named("qwen3-k-iq3_s");
     let other = named("qwen3-k-iq1_s").weights.layers.swap_remove(0);
     model.weights.layers[0].ffn = match (model.weights.layers[0].ffn.clone(), other.ffn) {
-        (Ffn::Gated { gate, down, .. }, Ffn::Gated { up, .. }) => Ffn::Gated { gate, up, down },
+        (Ffn::Gated(Gated { gate, down, .. }), Ffn::Gated(Gated { up, .. })) => {
+            Ffn::Gated(Gated { gate, up, down })
+        }
         other => panic!("expected gate, up and down, found {other:?}"),
     };
     assert!(place(&model).is_ok());
@@ -216,10 +225,10 @@ fn tensors_that_do_not_match_are_refused_by_name() {
             }
         });
     };
-    let counts = "gates, ups and downs of experts, and how many are used: ";
+    let counts = "gates, ups and downs of experts: ";
     experts(counts, &|e| drop(e.gate.pop()));
     experts(counts, &|e| e.down.clear());
-    experts(counts, &|e| e.n_used += 1);
+    experts("factors of experts' outputs: ", &|e| e.scale = Some(vec![1.0; 6]));
     experts("shape of a matrix: ", &|e| e.router.weight.n_rows += 1);
     experts("feed-forward: expected experts of one format, ", &|e| e.down[1].weight.format = Format::F32);
 }

@@ -34,7 +34,7 @@ fn read(keys: &Keys<'_>, largest: usize) -> Result<Architecture, ModelError> {
     let mut architecture = keys.gated_decoder(Pairing::HalfSplit)?;
     architecture.scales.embedding = (architecture.n_embd as f32).sqrt();
     architecture.logit_cap = keys.cap("final_logit_softcapping")?;
-    architecture.feed_forward.activation = Activation::GeluTanh;
+    architecture.feed_forward.iter_mut().for_each(|layer| layer.activation = Activation::GeluTanh);
     if architecture.n_layer == largest {
         let n_head = architecture.heads(0).map_or(1, |heads| heads.n_head);
         architecture.attention.scale = (n_head as f32 / architecture.n_embd as f32).sqrt();

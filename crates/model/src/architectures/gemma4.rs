@@ -16,7 +16,7 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     keys.refuse("expert_count", "no experts")?;
     architecture.scales.embedding = (architecture.n_embd as f32).sqrt();
     architecture.logit_cap = keys.cap("final_logit_softcapping")?;
-    architecture.feed_forward.activation = Activation::GeluTanh;
+    architecture.feed_forward.iter_mut().for_each(|layer| layer.activation = Activation::GeluTanh);
     architecture.n_per_layer = keys.n_per_layer(architecture.n_layer)?;
     architecture.has_layer_scales = true;
     let attention = &mut architecture.attention;

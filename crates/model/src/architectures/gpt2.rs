@@ -1,9 +1,7 @@
 //! GPT-2: layer norm, learned positions, biases everywhere, a plain feed-forward and a tied output.
 
-use super::{Family, Keys, Norms};
-use crate::architecture::{
-    Activation, Architecture, FeedForward, FeedForwardKind, Mixer, NormKind, Position, Scales,
-};
+use super::{Family, Keys, Norms, Sizes};
+use crate::architecture::{Activation, Architecture, FeedForwardKind, Mixer, NormKind, Position, Scales};
 use crate::error::ModelError;
 
 pub(super) const FAMILY: Family = Family {
@@ -14,11 +12,12 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
-    let (n_layer, n_embd, n_ctx_train) = keys.sizes()?;
+    let Sizes { n_layer, n_nextn, n_embd, n_ctx_train } = keys.sizes()?;
     let heads = keys.heads(n_embd, &keys.n_kv_heads(n_layer)?)?;
     Ok(Architecture {
         family: FAMILY.name,
         n_layer,
+        n_nextn,
         n_embd,
         n_vocab: keys.n_vocab(n_embd)?,
         n_ctx_train,
@@ -27,11 +26,7 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
         position: Position::Learned,
         attention: Keys::attention(heads.first().map_or(0, |heads| heads.head_dim)),
         mixers: heads.into_iter().map(Mixer::Attention).collect(),
-        feed_forward: FeedForward {
-            kind: FeedForwardKind::Plain,
-            n_ff: keys.n_ff()?,
-            activation: Activation::GeluTanh,
-        },
+        feed_forward: keys.feed_forward(FeedForwardKind::Plain, Activation::GeluTanh, n_layer)?,
         scales: Scales::NONE,
         logit_cap: None,
         n_per_layer: None,

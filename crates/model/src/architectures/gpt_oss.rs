@@ -3,7 +3,7 @@
 //! Source: OpenAI's gpt-oss model card and reference implementation.
 
 use super::{Family, Keys, Norms};
-use crate::architecture::{Activation, Architecture, Pairing, Position, RopeScaling};
+use crate::architecture::{Activation, Architecture, Pairing, Position, RopeScaling, Router};
 use crate::error::ModelError;
 
 pub(super) const FAMILY: Family = Family {
@@ -22,9 +22,9 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     {
         *rounded = false;
     }
-    let feed_forward = &mut architecture.feed_forward;
-    feed_forward.n_ff = keys.expert_width(feed_forward.n_ff)?;
-    feed_forward.kind = keys.experts()?;
-    feed_forward.activation = Activation::ClampedSwiglu { alpha: 1.702, limit: 7.0 };
+    keys.add_experts(&mut architecture, Router::SOFTMAX_OF_CHOSEN, false)?;
+    for layer in &mut architecture.feed_forward {
+        layer.activation = Activation::ClampedSwiglu { alpha: 1.702, limit: 7.0 };
+    }
     Ok(architecture)
 }

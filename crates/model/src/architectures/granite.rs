@@ -3,7 +3,7 @@
 //! The rows of Q and K in these files are permuted so that RoPE turns adjacent pairs.
 
 use super::{Family, Keys, Norms};
-use crate::architecture::{Architecture, Pairing};
+use crate::architecture::{Architecture, Pairing, Router};
 use crate::error::ModelError;
 
 pub(super) const FAMILY: Family = Family { name: "granite", read, norms: Norms::BEFORE, biases: &[] };
@@ -25,6 +25,6 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
 
 fn mixture(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let mut architecture = read(keys)?;
-    architecture.feed_forward.kind = keys.experts()?;
+    keys.add_experts(&mut architecture, Router::SOFTMAX_OF_CHOSEN, false)?;
     Ok(architecture)
 }

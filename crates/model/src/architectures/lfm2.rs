@@ -2,7 +2,7 @@
 //!
 //! A layer has attention where it has key heads. Source: arXiv 2511.23404.
 
-use super::{Family, Keys, Norms};
+use super::{Family, Keys, Norms, Sizes};
 use crate::architecture::{Architecture, Conv, Mixer, Pairing, QkNorm};
 use crate::error::ModelError;
 
@@ -15,8 +15,8 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
-    let (n_layer, n_embd, _) = keys.sizes()?;
-    let (heads, n_kv_head) = keys.kv_heads(n_layer)?;
+    let Sizes { n_layer, n_embd, .. } = keys.sizes()?;
+    let (heads, n_kv_head) = keys.kv_heads()?;
     let mut architecture = keys.decoder(Pairing::HalfSplit, &vec![n_kv_head; n_layer])?;
     let conv = Conv { n_tap: keys.n_tap("shortconv.l_cache")?, n_channel: n_embd };
     for (mixer, n) in architecture.mixers.iter_mut().zip(heads) {

@@ -4,6 +4,7 @@
 
 mod gemma;
 mod gemma4;
+mod glm4moe;
 mod gpt2;
 mod gpt_oss;
 mod granite;
@@ -22,7 +23,7 @@ use gguf::Gguf;
 
 use crate::architecture::Architecture;
 use crate::error::ModelError;
-pub use keys::Keys;
+pub use keys::{Keys, Sizes};
 
 /// A model family that can be read.
 pub struct Family {
@@ -73,7 +74,7 @@ impl Norms {
 }
 
 /// All that are known.
-pub const FAMILIES: [&Family; 17] = [
+pub const FAMILIES: [&Family; 18] = [
     &llama::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
@@ -91,6 +92,7 @@ pub const FAMILIES: [&Family; 17] = [
     &olmo2::FAMILY,
     &gpt2::FAMILY,
     &gpt_oss::FAMILY,
+    &glm4moe::FAMILY,
 ];
 
 /// Finds the family that a file names and reads its architecture.

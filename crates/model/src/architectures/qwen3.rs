@@ -4,7 +4,7 @@
 //! softmax over the chosen logits.
 
 use super::{Family, Keys, Norms};
-use crate::architecture::{Architecture, Pairing, QkNorm};
+use crate::architecture::{Architecture, Pairing, QkNorm, Router};
 use crate::error::ModelError;
 
 pub(super) const FAMILY: Family = Family { name: "qwen3", read, norms: Norms::BEFORE, biases: &[] };
@@ -18,8 +18,6 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
 
 fn mixture(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let mut architecture = read(keys)?;
-    let feed_forward = &mut architecture.feed_forward;
-    feed_forward.n_ff = keys.expert_width(feed_forward.n_ff)?;
-    feed_forward.kind = keys.experts()?;
+    keys.add_experts(&mut architecture, Router::SOFTMAX_OF_CHOSEN, false)?;
     Ok(architecture)
 }

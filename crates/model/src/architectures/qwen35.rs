@@ -20,7 +20,7 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
         keys.check_sections(ropes.kinds[0].n_rot)?;
     }
     let rule = keys.delta_rule()?;
-    let recurrent = keys.recurrent_layers(architecture.n_layer)?;
+    let recurrent = keys.recurrent_layers()?;
     for (mixer, is_recurrent) in architecture.mixers.iter_mut().zip(recurrent) {
         if is_recurrent {
             *mixer = Mixer::DeltaRule(rule);

@@ -2,6 +2,7 @@
 //!
 //! A file is complete or refused: a tensor that is there and not used means that the model is not the one that would be computed.
 
+mod feed_forward;
 mod mixer;
 
 use std::cell::{Cell, RefCell};
@@ -11,19 +12,16 @@ use std::ops::Range;
 use gguf::{Gguf, Tensor};
 
 use super::{
-    Experts, Ffn, Layer, Linear, Matrix, NormWeights, PerLayer, PerLayerInputs, Weights, floats, misshapen,
-    vector,
+    Layer, Linear, Matrix, NormWeights, PerLayer, PerLayerInputs, Weights, floats, misshapen, vector,
 };
-use crate::architecture::{Architecture, FeedForwardKind, NormKind, Position, RopeScaling};
+use crate::architecture::{Architecture, NormKind, Position, RopeScaling};
 use crate::architectures::Family;
 use crate::error::ModelError;
+use feed_forward::SCALE;
 
 /// Values of biases and norms that loading copies, all together: 512 MiB. The largest published models have a hundredth of it, while a sparse
 /// file may claim any number of them at no cost.
 const MAX_COPIED: usize = 1 << 27;
-
-/// What one expert's entry in memory is charged, in values.
-const EXPERT_COST: usize = 64;
 
 /// How many unused tensors an error names.
 const N_NAMED: usize = 4;
@@ -49,7 +47,17 @@ pub(super) fn weights(
     arch: &Architecture,
 ) -> Result<Weights, ModelError> {
     let biased = biased(gguf, family, arch.n_layer);
-    let loader = Loader { gguf, family, arch, biased, used: RefCell::default(), left: Cell::new(MAX_COPIED) };
+    let is_scale = |name: &str| matches!(in_layer(name), Some((n, SCALE)) if n < arch.n_layer);
+    let has_scales = gguf.tensors().iter().any(|info| is_scale(&info.name));
+    let loader = Loader {
+        gguf,
+        family,
+        arch,
+        biased,
+        has_scales,
+        used: RefCell::default(),
+        left: Cell::new(MAX_COPIED),
+    };
     let weights = loader.weights()?;
     loader.check_all_used()?;
     Ok(weights)
@@ -87,6 +95,8 @@ struct Loader<'a> {
     arch: &'a Architecture,
     /// Roles whose linear maps have a bias, in every layer.
     biased: HashSet<&'a str>,
+    /// Whether any layer's experts have factors for their outputs, so that all must.
+    has_scales: bool,
     /// Names of all tensors that were found.
     used: RefCell<HashSet<String>>,
     /// Of [`MAX_COPIED`].
@@ -124,10 +134,14 @@ impl Loader<'_> {
             },
             Position::Learned => &[],
         };
+        // Whole blocks after the layers are the file's own further predictions.
+        let after = self.arch.n_layer..self.arch.n_layer + self.arch.n_nextn;
         let reads_another = |n: usize| self.arch.heads(n).is_some_and(|heads| !heads.keeps());
         let redundant = |name: &str| {
             in_layer(name).is_some_and(|(n, part)| {
-                REDUNDANT.contains(&part) || (reads_another(n) && REDUNDANT_KV.contains(&part))
+                after.contains(&n)
+                    || REDUNDANT.contains(&part)
+                    || (reads_another(n) && REDUNDANT_KV.contains(&part))
             })
         };
         let is_used = |name: &str| used.contains(name) || factors.contains(&name) || redundant(name);
@@ -174,38 +188,6 @@ impl Loader<'_> {
             output: self.layer_linear(n, "proj", [n_embd, width])?,
             norm: self.norm(&format!("blk.{n}.post_norm"))?,
         })
-    }
-
-    fn ffn(&self, n: usize) -> Result<Ffn, ModelError> {
-        let name = |part: &str| format!("blk.{n}.{part}");
-        let (n_embd, n_ff) = (self.arch.n_embd, self.arch.feed_forward.n_ff);
-        match self.arch.feed_forward.kind {
-            FeedForwardKind::Gated => {
-                let up = self.gguf.tensor(&name("ffn_up.weight"));
-                let is_fused = up.is_some_and(|up| up.info.shape.get(1) == Some(&(2 * n_ff)));
-                let [gate, up] = if is_fused {
-                    let fused = self.layer_linear(n, "ffn_up", [2 * n_ff, n_embd])?;
-                    [part(&fused, 0..n_ff)?, part(&fused, n_ff..2 * n_ff)?]
-                } else {
-                    [
-                        self.layer_linear(n, "ffn_gate", [n_ff, n_embd])?,
-                        self.layer_linear(n, "ffn_up", [n_ff, n_embd])?,
-                    ]
-                };
-                Ok(Ffn::Gated { gate, up, down: self.layer_linear(n, "ffn_down", [n_embd, n_ff])? })
-            }
-            FeedForwardKind::Plain => Ok(Ffn::Plain {
-                up: self.layer_linear(n, "ffn_up", [n_ff, n_embd])?,
-                down: self.layer_linear(n, "ffn_down", [n_embd, n_ff])?,
-            }),
-            FeedForwardKind::Experts { n_expert, n_used } => Ok(Ffn::Experts(Experts {
-                n_used,
-                router: self.layer_linear(n, "ffn_gate_inp", [n_expert, n_embd])?,
-                gate: self.experts(n, "ffn_gate_exps", [n_expert, n_ff, n_embd])?,
-                up: self.experts(n, "ffn_up_exps", [n_expert, n_ff, n_embd])?,
-                down: self.experts(n, "ffn_down_exps", [n_expert, n_embd, n_ff])?,
-            })),
-        }
     }
 
     /// Takes `n` values from what may be copied, before they are.
@@ -256,24 +238,6 @@ impl Loader<'_> {
             false => None,
         };
         Ok(Linear { weight, bias })
-    }
-
-    fn experts(&self, n: usize, role: &str, shape: [usize; 3]) -> Result<Vec<Linear>, ModelError> {
-        let [n_expert, n_out, n_in] = shape;
-        let name = format!("blk.{n}.{role}");
-        let weight = format!("{name}.weight");
-        let tensor = self.find(&weight, &shape)?;
-        let stacked =
-            Matrix::new(&weight, tensor.info.format, [n_expert * n_out, n_in], tensor.bytes.clone())
-                .ok_or_else(|| misshapen(&tensor, &shape))?;
-        let bias_name = format!("{name}.bias");
-        let bias = match self.biased.contains(group(role)) {
-            true => Some(self.table(&bias_name, [n_expert, n_out])?),
-            false => None,
-        };
-        self.charge(&weight, n_expert.checked_mul(EXPERT_COST))?;
-        let stacked = Linear { weight: stacked, bias };
-        (0..n_expert).map(|e| part(&stacked, e * n_out..(e + 1) * n_out)).collect()
     }
 
     /// Rows of values that are copied.

@@ -96,7 +96,7 @@ fn key_heads_may_differ_by_layer() {
     check(
         &file(vec![0; same.n_layer]),
         &expect![
-            "qwen3.attention.head_count_kv: expected a number from 1 to 4096 for each of 3 layers, found others"
+            "qwen3.attention.head_count_kv: expected a number from 1 to 4096 for each of 3 layers, found 0 among them"
         ],
     );
 }

@@ -5,7 +5,7 @@
 //! weights in a larger layout, or reads anything twice, reads more: the figure is what the work asks for.
 
 use gguf::Gguf;
-use model::architecture::{FeedForwardKind, Mixer};
+use model::architecture::Mixer;
 use model::{KvType, Model};
 
 use super::measure::Test;
@@ -25,12 +25,17 @@ impl Traffic {
     pub(crate) fn of(gguf: &Gguf, model: &Model, (exact, kv_type): (bool, KvType)) -> Traffic {
         let architecture = &model.architecture;
         let tied = gguf.tensor("output.weight").is_none();
-        let kind = architecture.feed_forward.kind;
-        let read = |name: &str, bytes: u64| match (name, kind) {
+        let mixture = architecture.mixture();
+        let is_read = |name: &str| {
+            let block = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')?.0.parse().ok());
+            block.is_none_or(|block: usize| block < architecture.n_layer)
+        };
+        let read = |name: &str, bytes: u64| match (name, mixture) {
             ("position_embd.weight" | "per_layer_token_embd.weight", _) => 0,
             ("token_embd.weight", _) if !tied => 0,
-            (name, FeedForwardKind::Experts { n_expert, n_used }) if name.contains("_exps.") => {
-                bytes / n_expert.max(1) as u64 * n_used as u64
+            (name, _) if !is_read(name) => 0,
+            (name, Some(mixture)) if name.contains("_exps.") => {
+                bytes / mixture.n_expert.max(1) as u64 * mixture.n_used as u64
             }
             _ => bytes,
         };
@@ -38,7 +43,7 @@ impl Traffic {
         let heads = architecture.mixers.iter().filter_map(Mixer::heads);
         Traffic {
             weights: gguf.tensors().iter().map(|tensor| read(&tensor.name, tensor.n_bytes as u64)).sum(),
-            shares_weights: !matches!(kind, FeedForwardKind::Experts { .. }),
+            shares_weights: mixture.is_none(),
             kv_rows: heads.map(|heads| (kv_row(2 * heads.n_kv() as u64), heads.window)).collect(),
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use gguf::{Gguf, Metadata};
 use model::Model;
-use model::architecture::{FeedForwardKind, Heads, Mixer, Position};
+use model::architecture::{Heads, Mixer, Position};
 use serde::Serialize;
 
 use super::metadata::Entries;
@@ -140,7 +140,7 @@ impl Facts<'_> {
             tokenizer: TokenizerFacts::of(keys),
             chat_template: keys.get("tokenizer.chat_template").is_some(),
             memory,
-            notices: notices(gguf),
+            notices: notices(gguf, model.as_ref().ok()),
             metadata: with_metadata.then_some(Entries(keys)),
             tensors: with_tensors.then(|| tensors.collect()),
         }
@@ -168,14 +168,15 @@ impl Sizes {
             rope_scaling: text(keys, &format!("{prefix}.rope.scaling.type")),
         };
         let Some(a) = model.map(|model| &model.architecture) else { return sizes };
-        sizes.n_ff = Some(a.feed_forward.n_ff);
+        sizes.n_layer = Some(a.n_layer);
+        sizes.n_ff = Some(a.widest_ff());
         let heads: Vec<Heads> = a.mixers.iter().filter_map(Mixer::heads).collect();
         let most = |of: fn(&Heads) -> usize| heads.iter().map(of).max();
         sizes.n_head = most(|heads| heads.n_head);
         sizes.n_kv_head = most(|heads| heads.n_kv_head);
         sizes.head_dim = most(|heads| heads.head_dim);
-        if let FeedForwardKind::Experts { n_expert, n_used } = a.feed_forward.kind {
-            (sizes.n_expert, sizes.n_expert_used) = (Some(n_expert), Some(n_used));
+        if let Some(mixture) = a.mixture() {
+            (sizes.n_expert, sizes.n_expert_used) = (Some(mixture.n_expert), Some(mixture.n_used));
         }
         sizes.window = heads.iter().filter_map(|heads| heads.window).max();
         sizes.n_window_layer = sizes.window.map(|_| heads.iter().filter(|h| h.window.is_some()).count());
@@ -215,7 +216,7 @@ impl TokenizerFacts {
 }
 
 /// What a user should know before trusting the file.
-fn notices(gguf: &Gguf) -> Vec<String> {
+fn notices(gguf: &Gguf, model: Option<&Model>) -> Vec<String> {
     let keys = gguf.metadata();
     let mut notices = Vec::new();
     if gguf.version() < 3 {
@@ -231,6 +232,10 @@ fn notices(gguf: &Gguf) -> Vec<String> {
     }
     if keys.get("tokenizer.chat_template").is_none() {
         notices.push("no chat template: `run` needs --raw".to_owned());
+    }
+    if let Some(a) = model.map(|model| &model.architecture).filter(|a| a.n_nextn > 0) {
+        let last = a.n_layer + a.n_nextn - 1;
+        notices.push(format!("blocks {} to {last} predict further tokens and are not used", a.n_layer));
     }
     notices
 }

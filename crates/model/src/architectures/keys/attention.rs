@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use gguf::{Array, Value};
+use gguf::Value;
 
 use super::{Keys, N_CONTEXT, N_LAYER};
 use crate::architecture::{
@@ -24,14 +24,7 @@ impl Keys<'_> {
             let n_head = self.size("attention.head_count", N_HEAD, None)?;
             return Ok(vec![self.size(key, N_HEAD, Some(n_head))?; n_layer]);
         }
-        let expected = format!("a number from 1 to {} for each of {n_layer} layers", N_HEAD.end());
-        let list = self.list(key, n_layer, &expected)?.and_then(Array::integers);
-        let heads = list.and_then(|list| list.map(|n| usize::try_from(n).ok()).collect());
-        let heads: Vec<usize> = heads.unwrap_or_default();
-        match heads.iter().all(|n| N_HEAD.contains(n)) && heads.len() == n_layer {
-            true => Ok(heads),
-            false => Err(self.wrong(key, expected, "others")),
-        }
+        self.listed(key, N_HEAD, n_layer)
     }
 
     /// The heads of each layer, with these key heads: no window.
@@ -177,17 +170,17 @@ impl Keys<'_> {
     /// Absent without a period, a list of another length, a period of 0, a value of another type.
     pub fn window_layers(&self, period: Option<usize>) -> Result<Vec<bool>, ModelError> {
         let key = "attention.sliding_window_pattern";
-        let n_layer = self.size("block_count", N_LAYER, None)?;
-        let all_but_last = |period: usize| (0..n_layer).map(|n| (n + 1) % period != 0).collect();
+        let n_block = self.n_block()?;
+        let all_but_last = |period: usize| (0..n_block).map(|n| (n + 1) % period != 0).collect();
         let listed = match self.gguf.metadata().get(&self.name(key)) {
             Some(Value::Array(list)) => list.bools().map(Iterator::collect::<Vec<_>>).or(Some(Vec::new())),
             Some(_) => return Ok(all_but_last(self.size(key, N_LAYER, None)?)),
             None => return Ok(all_but_last(self.size(key, N_LAYER, period)?)),
         };
-        listed.filter(|layers| layers.len() == n_layer).ok_or_else(|| {
+        listed.filter(|layers| layers.len() == n_block).ok_or_else(|| {
             self.wrong(
                 key,
-                format!("a period, or true or false for each of {n_layer} layers"),
+                format!("a period, or true or false for each of {n_block} layers"),
                 "another list",
             )
         })

@@ -13,14 +13,14 @@ use crate::error::ModelError;
 const N_TAP: RangeInclusive<usize> = 2..=64;
 
 impl Keys<'_> {
-    /// Key and value heads by layer, 0 in layers without attention, and the number that the others share.
+    /// Key and value heads by block, 0 in layers without attention, and the number that the others share.
     ///
     /// # Errors
     /// No list of one number a layer, or layers that differ otherwise.
-    pub fn kv_heads(&self, n_layer: usize) -> Result<(Vec<usize>, usize), ModelError> {
-        let key = "attention.head_count_kv";
-        let expected = format!("0 or one and the same number for each of {n_layer} layers");
-        let list = self.list(key, n_layer, &expected)?;
+    pub fn kv_heads(&self) -> Result<(Vec<usize>, usize), ModelError> {
+        let (key, n_block) = ("attention.head_count_kv", self.n_block()?);
+        let expected = format!("0 or one and the same number for each of {n_block} layers");
+        let list = self.list(key, n_block, &expected)?;
         let heads = list.and_then(|list| list.integers()?.map(|n| usize::try_from(n).ok()).collect());
         let heads: Vec<usize> = heads.unwrap_or_default();
         let n = heads.iter().copied().max().unwrap_or_default();
@@ -58,16 +58,16 @@ impl Keys<'_> {
         Ok(rule)
     }
 
-    /// Which layers are recurrent: as `attention.recurrent_layers` lists them, else all but the last of each `full_attention_interval`.
+    /// Which blocks are recurrent: as `attention.recurrent_layers` lists them, else all but the last of each `full_attention_interval`.
     ///
     /// # Errors
     /// A list of another length, neither of the two.
-    pub fn recurrent_layers(&self, n_layer: usize) -> Result<Vec<bool>, ModelError> {
-        let key = "attention.recurrent_layers";
-        let expected = format!("true or false for each of {n_layer} layers");
-        let Some(list) = self.list(key, n_layer, &expected)? else {
+    pub fn recurrent_layers(&self) -> Result<Vec<bool>, ModelError> {
+        let (key, n_block) = ("attention.recurrent_layers", self.n_block()?);
+        let expected = format!("true or false for each of {n_block} layers");
+        let Some(list) = self.list(key, n_block, &expected)? else {
             let interval = self.size("full_attention_interval", N_LAYER, None)?;
-            return Ok((0..n_layer).map(|n| (n + 1) % interval != 0).collect());
+            return Ok((0..n_block).map(|n| (n + 1) % interval != 0).collect());
         };
         list.bools().map(Iterator::collect).ok_or_else(|| self.wrong(key, expected, "others"))
     }

@@ -14,7 +14,7 @@ use gguf::Gguf;
 
 use super::Family;
 use crate::architecture::{
-    Activation, Architecture, FeedForward, FeedForwardKind, Mixer, Norm, NormKind, Pairing, Scales,
+    Activation, Architecture, FeedForwardKind, Mixer, Norm, NormKind, Pairing, Scales,
 };
 use crate::error::ModelError;
 
@@ -28,6 +28,18 @@ const MAX_VOCAB: usize = 1 << 24;
 pub struct Keys<'a> {
     gguf: &'a Gguf,
     family: &'static Family,
+}
+
+/// What every family has.
+pub struct Sizes {
+    /// Layers to run.
+    pub n_layer: usize,
+    /// Blocks after them that are not run.
+    pub n_nextn: usize,
+    /// Width of the residual stream.
+    pub n_embd: usize,
+    /// In tokens.
+    pub n_ctx_train: usize,
 }
 
 impl<'a> Keys<'a> {
@@ -80,6 +92,36 @@ impl<'a> Keys<'a> {
         if range.contains(&value) { Ok(value) } else { Err(self.wrong(key, expected(), value)) }
     }
 
+    /// A switch that may be absent.
+    ///
+    /// # Errors
+    /// A value of another type.
+    pub fn bool_of(&self, key: &str) -> Result<Option<bool>, ModelError> {
+        Ok(self.gguf.metadata().bool_of(&self.name(key))?)
+    }
+
+    /// A list with a count for each block, of which the first `n_layer` are layers.
+    ///
+    /// # Errors
+    /// Absent, no list of integers, of another length, or one outside the range.
+    pub fn listed(
+        &self,
+        key: &str,
+        range: RangeInclusive<usize>,
+        n_layer: usize,
+    ) -> Result<Vec<usize>, ModelError> {
+        let n_block = self.n_block()?;
+        let expected =
+            format!("a number from {} to {} for each of {n_block} layers", range.start(), range.end());
+        let list =
+            self.list(key, n_block, &expected)?.ok_or_else(|| self.wrong(key, &expected, "nothing"))?;
+        let numbers = list.integers().ok_or_else(|| self.wrong(key, &expected, "others"))?;
+        let number = |n: i128| usize::try_from(n).ok().filter(|n| range.contains(n));
+        let checked =
+            |n: i128| number(n).ok_or_else(|| self.wrong(key, &expected, format!("{n} among them")));
+        numbers.take(n_layer).map(checked).collect()
+    }
+
     /// A finite number; absent means `default`.
     ///
     /// # Errors
@@ -94,7 +136,7 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// Any key absent without a default, of another type, or out of range.
     pub fn gated_decoder(&self, pairing: Pairing) -> Result<Architecture, ModelError> {
-        let (n_layer, ..) = self.sizes()?;
+        let n_layer = self.sizes()?.n_layer;
         self.decoder(pairing, &self.n_kv_heads(n_layer)?)
     }
 
@@ -103,12 +145,13 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// As [`Keys::gated_decoder`].
     pub fn decoder(&self, pairing: Pairing, n_kv_heads: &[usize]) -> Result<Architecture, ModelError> {
-        let (n_layer, n_embd, n_ctx_train) = self.sizes()?;
+        let Sizes { n_layer, n_nextn, n_embd, n_ctx_train } = self.sizes()?;
         let heads = self.heads(n_embd, n_kv_heads)?;
         let head_dim = heads.first().map_or(0, |heads| heads.head_dim);
         Ok(Architecture {
             family: self.family.name,
             n_layer,
+            n_nextn,
             n_embd,
             n_vocab: self.n_vocab(n_embd)?,
             n_ctx_train,
@@ -117,11 +160,7 @@ impl<'a> Keys<'a> {
             position: self.rope(pairing, head_dim, n_layer)?,
             mixers: heads.into_iter().map(Mixer::Attention).collect(),
             attention: Keys::attention(head_dim),
-            feed_forward: FeedForward {
-                kind: FeedForwardKind::Gated,
-                n_ff: self.n_ff()?,
-                activation: Activation::Silu,
-            },
+            feed_forward: self.feed_forward(FeedForwardKind::Gated, Activation::Silu, n_layer)?,
             scales: Scales::NONE,
             logit_cap: None,
             n_per_layer: None,
@@ -129,16 +168,24 @@ impl<'a> Keys<'a> {
         })
     }
 
-    /// `block_count`, `embedding_length` and `context_length`.
+    /// `block_count`: the layers, and what the file has after them.
+    fn n_block(&self) -> Result<usize, ModelError> {
+        self.size("block_count", N_LAYER, None)
+    }
+
+    /// `block_count`, of which the last `nextn_predict_layers` are no layers, `embedding_length` and `context_length`.
     ///
     /// # Errors
     /// Absent or out of range.
-    pub fn sizes(&self) -> Result<(usize, usize, usize), ModelError> {
-        Ok((
-            self.size("block_count", N_LAYER, None)?,
-            self.size("embedding_length", N_WIDTH, None)?,
-            self.size("context_length", N_CONTEXT, None)?,
-        ))
+    pub fn sizes(&self) -> Result<Sizes, ModelError> {
+        let n_block = self.n_block()?;
+        let n_nextn = self.size("nextn_predict_layers", 0..=n_block - 1, Some(0))?;
+        Ok(Sizes {
+            n_layer: n_block - n_nextn,
+            n_nextn,
+            n_embd: self.size("embedding_length", N_WIDTH, None)?,
+            n_ctx_train: self.size("context_length", N_CONTEXT, None)?,
+        })
     }
 
     /// Rows of the embedding, which say how large the vocabulary is.
@@ -230,7 +277,7 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// It is there and false.
     pub fn refuse_false(&self, key: &str) -> Result<(), ModelError> {
-        match self.gguf.metadata().bool_of(&self.name(key))? {
+        match self.bool_of(key)? {
             Some(false) => Err(self.wrong(key, "true", false)),
             _ => Ok(()),
         }

@@ -1,0 +1,93 @@
+//! A layer's feed-forward: dense, or a mixture of experts with its router and the experts that all rows share.
+
+use super::super::{Experts, Ffn, Gated, Linear, Matrix, SharedExpert, misshapen};
+use super::{Loader, group, part};
+use crate::architecture::{FeedForwardKind, Mixture};
+use crate::error::ModelError;
+
+/// What one expert's entry in memory is charged, in values.
+const EXPERT_COST: usize = 64;
+
+/// The factors of experts' outputs.
+pub(super) const SCALE: &str = "ffn_down_exps.scale";
+
+impl Loader<'_> {
+    pub(super) fn ffn(&self, n: usize) -> Result<Ffn, ModelError> {
+        let (n_embd, feed_forward) = (self.arch.n_embd, &self.arch.feed_forward[n]);
+        let n_ff = feed_forward.n_ff;
+        match &feed_forward.kind {
+            FeedForwardKind::Gated => self.gated(n, "", n_ff).map(Ffn::Gated),
+            FeedForwardKind::Plain => Ok(Ffn::Plain {
+                up: self.layer_linear(n, "ffn_up", [n_ff, n_embd])?,
+                down: self.layer_linear(n, "ffn_down", [n_embd, n_ff])?,
+            }),
+            FeedForwardKind::Experts(mixture) => self.mixture(n, mixture, n_ff).map(Ffn::Experts),
+        }
+    }
+
+    /// A gated feed-forward whose tensors' names end so; gate and up may be one tensor, in this order.
+    fn gated(&self, n: usize, end: &str, n_ff: usize) -> Result<Gated, ModelError> {
+        let n_embd = self.arch.n_embd;
+        let [gate, up, down] = ["gate", "up", "down"].map(|role| format!("ffn_{role}{end}"));
+        let found = self.gguf.tensor(&format!("blk.{n}.{up}.weight"));
+        let is_fused = found.is_some_and(|found| found.info.shape.get(1) == Some(&(2 * n_ff)));
+        let [gate, up] = if is_fused {
+            let fused = self.layer_linear(n, &up, [2 * n_ff, n_embd])?;
+            [part(&fused, 0..n_ff)?, part(&fused, n_ff..2 * n_ff)?]
+        } else {
+            [self.layer_linear(n, &gate, [n_ff, n_embd])?, self.layer_linear(n, &up, [n_ff, n_embd])?]
+        };
+        Ok(Gated { gate, up, down: self.layer_linear(n, &down, [n_embd, n_ff])? })
+    }
+
+    fn mixture(&self, n: usize, mixture: &Mixture, n_ff: usize) -> Result<Experts, ModelError> {
+        let (n_expert, n_embd) = (mixture.n_expert, self.arch.n_embd);
+        let name = |part: &str| format!("blk.{n}.{part}");
+        let router = self.layer_linear(n, "ffn_gate_inp", [n_expert, n_embd])?;
+        let choice_bias = match mixture.router.has_choice_bias {
+            true => Some(self.required(&name("exp_probs_b.bias"), n_expert)?),
+            false => None,
+        };
+        let [gate, up] = if self.gguf.tensor(&name("ffn_gate_up_exps.weight")).is_some() {
+            let fused = self.experts(n, "ffn_gate_up_exps", [n_expert, 2 * n_ff, n_embd])?;
+            let half = |rows: std::ops::Range<usize>| {
+                fused.iter().map(|expert| part(expert, rows.clone())).collect::<Result<Vec<_>, _>>()
+            };
+            [half(0..n_ff)?, half(n_ff..2 * n_ff)?]
+        } else {
+            let experts = |role: &str| self.experts(n, role, [n_expert, n_ff, n_embd]);
+            [experts("ffn_gate_exps")?, experts("ffn_up_exps")?]
+        };
+        let down = self.experts(n, "ffn_down_exps", [n_expert, n_embd, n_ff])?;
+        let scale = self.has_scales.then(|| self.required(&name(SCALE), n_expert)).transpose()?;
+        let shared = match mixture.shared {
+            Some(shared) => {
+                let gate = match shared.has_gate {
+                    true => Some(self.layer_linear(n, "ffn_gate_inp_shexp", [1, n_embd])?),
+                    false => None,
+                };
+                Some(Box::new(SharedExpert { ffn: self.gated(n, "_shexp", shared.n_ff)?, gate }))
+            }
+            None => None,
+        };
+        Ok(Experts { router, choice_bias, gate, up, down, scale, shared })
+    }
+
+    fn experts(&self, n: usize, role: &str, shape: [usize; 3]) -> Result<Vec<Linear>, ModelError> {
+        let [n_expert, n_out, n_in] = shape;
+        let name = format!("blk.{n}.{role}");
+        let weight = format!("{name}.weight");
+        let tensor = self.find(&weight, &shape)?;
+        let stacked =
+            Matrix::new(&weight, tensor.info.format, [n_expert * n_out, n_in], tensor.bytes.clone())
+                .ok_or_else(|| misshapen(&tensor, &shape))?;
+        let bias_name = format!("{name}.bias");
+        let bias = match self.biased.contains(group(role)) {
+            true => Some(self.table(&bias_name, [n_expert, n_out])?),
+            false => None,
+        };
+        self.charge(&weight, n_expert.checked_mul(EXPERT_COST))?;
+        let stacked = Linear { weight: stacked, bias };
+        (0..n_expert).map(|e| part(&stacked, e * n_out..(e + 1) * n_out)).collect()
+    }
+}
