@@ -27,6 +27,7 @@ assert_layout!(BlockIq1M, 256);
 
 impl Stepped<256> for BlockIq1M {
     const FORMAT: Format = Format::IQ1_M;
+    const LARGEST: u8 = 9;
     const STEP: f32 = 0.125;
 
     #[inline(always)]

@@ -27,6 +27,7 @@ assert_layout!(BlockIq1S, 256);
 
 impl Stepped<256> for BlockIq1S {
     const FORMAT: Format = Format::IQ1_S;
+    const LARGEST: u8 = 9;
     const STEP: f32 = 0.125;
 
     #[inline(always)]

@@ -30,6 +30,7 @@ assert_layout!(BlockIq2S, 256);
 
 impl Stepped<256> for BlockIq2S {
     const FORMAT: Format = Format::IQ2_S;
+    const LARGEST: u8 = 43;
     const STEP: f32 = 0.125;
 
     #[inline(always)]

@@ -27,6 +27,7 @@ assert_layout!(BlockIq2Xs, 256);
 
 impl Stepped<256> for BlockIq2Xs {
     const FORMAT: Format = Format::IQ2_XS;
+    const LARGEST: u8 = 43;
     const STEP: f32 = 0.125;
 
     #[inline(always)]

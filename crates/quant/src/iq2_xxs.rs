@@ -25,6 +25,7 @@ assert_layout!(BlockIq2Xxs, 256);
 
 impl Stepped<256> for BlockIq2Xxs {
     const FORMAT: Format = Format::IQ2_XXS;
+    const LARGEST: u8 = 43;
     const STEP: f32 = 0.125;
 
     #[inline(always)]

@@ -30,6 +30,7 @@ assert_layout!(BlockIq3S, 256);
 
 impl Stepped<256> for BlockIq3S {
     const FORMAT: Format = Format::IQ3_S;
+    const LARGEST: u8 = 15;
     const STEP: f32 = 1.0;
 
     #[inline(always)]

@@ -27,6 +27,7 @@ assert_layout!(BlockIq3Xxs, 256);
 
 impl Stepped<256> for BlockIq3Xxs {
     const FORMAT: Format = Format::IQ3_XXS;
+    const LARGEST: u8 = 62;
     const STEP: f32 = 0.25;
 
     #[inline(always)]

@@ -39,6 +39,7 @@ assert_layout!(BlockNvfp4, 64);
 
 impl Scaled<64> for BlockNvfp4 {
     const FORMAT: Format = Format::NVFP4;
+    const LARGEST: u8 = 12;
 
     #[inline(always)]
     fn integers(&self, out: &mut [i8; 64]) {

@@ -1,7 +1,7 @@
 //! What do the formats have in common whose weights are small integers under a scale for each 16?
 //!
 //! The formats with grids, the ternary ones and NVFP4. One decoder serves them all, and executors can have one kernel for all
-//! of them. No integer is above 62, which leaves kernels room to make them unsigned.
+//! of them.
 
 use bytemuck::Pod;
 
@@ -13,8 +13,10 @@ use crate::half::Half;
 pub trait Scaled<const N: usize>: Pod {
     /// Its format.
     const FORMAT: Format;
+    /// The largest magnitude of an integer. Kernels that want unsigned integers add it and take it off again: more would cost precision.
+    const LARGEST: u8;
 
-    /// The integers, from -62 to 62.
+    /// The integers.
     fn integers(&self, out: &mut [i8; N]);
 
     /// The scale of a group of 16.
@@ -28,6 +30,8 @@ pub trait Scaled<const N: usize>: Pod {
 pub trait Stepped<const N: usize>: Pod {
     /// Its format.
     const FORMAT: Format;
+    /// See [`Scaled::LARGEST`].
+    const LARGEST: u8;
     /// A power of two.
     const STEP: f32;
 
@@ -46,6 +50,7 @@ pub trait Stepped<const N: usize>: Pod {
 
 impl<B: Stepped<N>, const N: usize> Scaled<N> for B {
     const FORMAT: Format = B::FORMAT;
+    const LARGEST: u8 = B::LARGEST;
 
     #[inline(always)]
     fn integers(&self, out: &mut [i8; N]) {

@@ -24,6 +24,7 @@ assert_layout!(BlockTq2_0, 256);
 
 impl Stepped<256> for BlockTq2_0 {
     const FORMAT: Format = Format::TQ2_0;
+    const LARGEST: u8 = 2;
     const STEP: f32 = 1.0;
 
     #[inline(always)]

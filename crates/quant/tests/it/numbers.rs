@@ -1,6 +1,6 @@
 //! The 16-bit floats, and encoding.
 
-use quant::{Bf16, Block, BlockQ8_0, Half};
+use quant::{Bf16, Block, BlockNvfp4, BlockQ8_0, Half, Scaled, cast};
 
 #[test]
 fn all_halves_decode_exactly_and_encode_back() {
@@ -41,4 +41,33 @@ fn q8_0_is_within_half_a_step_and_keeps_zeros() {
     }
     BlockQ8_0::quantize(&[0.0; 32]).dequantize(&mut decoded);
     assert_eq!(decoded, [0.0; 32]);
+}
+
+/// The largest magnitude in blocks of many bytes.
+fn largest<B: Scaled<N>, const N: usize>() -> u8 {
+    let mut state = 1u64;
+    let mut byte = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let mut largest = 0;
+    for _ in 0..100 {
+        let bytes: Vec<u8> = (0..size_of::<B>()).map(|_| byte()).collect();
+        let mut integers = [0; N];
+        cast::<B, N>(&bytes).unwrap()[0].integers(&mut integers);
+        largest = integers.iter().map(|integer| integer.unsigned_abs()).fold(largest, u8::max);
+    }
+    largest
+}
+
+#[test]
+fn no_integer_is_larger_than_its_format_says() {
+    macro_rules! check {
+        ($($block:ident),*) => {$(
+            assert_eq!(largest::<quant::$block, _>(), quant::$block::LARGEST, stringify!($block));
+        )*};
+    }
+    check!(BlockIq1S, BlockIq1M, BlockIq2Xxs, BlockIq2Xs, BlockIq2S, BlockIq3Xxs, BlockIq3S);
+    check!(BlockTq1_0, BlockTq2_0);
+    assert_eq!(largest::<BlockNvfp4, _>(), BlockNvfp4::LARGEST);
 }

@@ -20,8 +20,7 @@ impl<B: Scaled<N>, const N: usize> Integers<B, N> {
 
 impl<B: Scaled<N>, const N: usize> Blocks for Integers<B, N> {
     const BYTES: usize = TILE / N * size_of::<B>();
-    /// No integer is below -62.
-    const OFFSET: u8 = 64;
+    const OFFSET: u8 = B::LARGEST;
 
     #[inline(always)]
     fn codes(tile: &[u8], codes: &mut [u8; 256]) {
