@@ -26,7 +26,8 @@ pub struct Progress {
     pub has_last: bool,
 }
 
-/// One step's work. Spans are computed as if one after the other; a slot appears at most once.
+/// One step's work. Spans are computed as if one after the other; a slot appears at most once, and a snapshot that is saved in
+/// no other span.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// In order.
@@ -46,6 +47,10 @@ impl Batch {
     /// [`ExecutorError::Batch`] for the first span that is not.
     pub fn check(&self, limits: &Limits, progress: impl Fn(SlotId) -> Progress) -> Result<(), ExecutorError> {
         let mut seen = vec![false; limits.n_slot];
+        let mut snapshots = vec![false; limits.n_snapshot.unwrap_or(0)];
+        for id in self.spans.iter().filter_map(|span| span.load) {
+            snapshots.get_mut(id as usize).into_iter().for_each(|is_used| *is_used = true);
+        }
         for (index, span) in self.spans.iter().enumerate() {
             let wrong =
                 |expected: String, found: String| Err(ExecutorError::Batch { span: index, expected, found });
@@ -91,6 +96,10 @@ impl Batch {
             }
             if let Some((expected, found)) = span.wrong_state(limits, progress(span.slot).position) {
                 return wrong(expected, found);
+            }
+            let saved_twice = |&id: &SnapshotId| std::mem::replace(&mut snapshots[id as usize], true);
+            if let Some(id) = span.save.filter(saved_twice) {
+                return wrong("a snapshot of no other span's".to_owned(), format!("snapshot {id}"));
             }
             let Want::Sample { params, mask } = &span.want else { continue };
             if let Err(ParamError { field, expected, found }) = params.validate(limits.n_vocab) {
@@ -350,6 +359,11 @@ mod tests {
                 Span { load: Some(1), ..goes_on(3) },
                 Some(2),
                 "a snapshot only where a sequence begins after its start, found 1",
+            ),
+            (
+                Span { save: Some(1), ..begins(4, Some(1)) },
+                Some(2),
+                "a snapshot of no other span's, found snapshot 1",
             ),
             (goes_on(5), Some(2), "position 3, where the slot's state is, found 5"),
         ] {

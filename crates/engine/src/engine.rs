@@ -36,7 +36,7 @@ pub struct EngineOptions {
     /// New tokens after which a sequence may be stopped for a client that has none, times its client's weight.
     pub turn: usize,
     /// Whether pages of prompts are kept for later requests of the same [`cache_scope`](crate::EngineRequest::cache_scope). Never on an
-    /// executor whose sequences have a state beside their pages.
+    /// executor whose sequences have a state beside their pages and that keeps no snapshots of it.
     pub prefix_cache: bool,
     /// How long one call into the executor or a constraint may last before the engine is given up with [`EngineError::Stalled`]; `None`
     /// to wait for ever.
@@ -97,12 +97,12 @@ struct Step {
 impl Core {
     pub(crate) fn new(executor: Box<dyn Executor>, mut options: EngineOptions) -> Core {
         let limits = executor.limits();
-        // Pages without the state after them are of no use, and no state is kept.
-        options.prefix_cache &= limits.n_snapshot.is_none();
+        // Pages without the state after them are of no use where none is kept.
+        options.prefix_cache &= limits.n_snapshot != Some(0);
         Core {
             options,
             pool: PagePool::new(limits.n_page),
-            cache: PrefixCache::new(limits.page_size),
+            cache: PrefixCache::new(limits.page_size, limits.n_snapshot),
             // The lowest slots are taken first.
             free_slots: (0..limits.n_slot).rev().filter_map(|slot| SlotId::try_from(slot).ok()).collect(),
             limits,
@@ -213,6 +213,9 @@ impl Core {
         for grant in schedule {
             let Some(sequence) = self.running.get_mut(&grant.id) else { continue };
             sequence.served = self.n_step;
+            if sequence.saves_after(grant.n_token) {
+                sequence.save_to(self.cache.take_snapshot());
+            }
             if let Some((_, prompt)) =
                 sequence.shared_prompt().filter(|_| sequence.is_fresh() && !sequence.is_resumed())
             {

@@ -29,6 +29,7 @@ mod request;
 mod scheduler;
 mod sequence;
 mod shares;
+mod snapshots;
 mod stall;
 mod stream;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::pages::{Held, Page};
+use crate::snapshots::{Snapshot, SnapshotPool};
 
 /// A page in the tree. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +27,10 @@ pub(crate) struct PrefixCache {
     page_size: usize,
     nodes: HashMap<NodeId, Node>,
     by_key: HashMap<Key, NodeId>,
+    /// Where a page needs a state to go on from: the snapshots that are free.
+    snapshots: Option<SnapshotPool>,
+    /// The pages that have one.
+    with_snapshot: BTreeSet<NodeId>,
     /// The pages that none follows, by when they were last used.
     leaves: BTreeSet<(u64, NodeId)>,
     n_made: u64,
@@ -37,6 +42,8 @@ pub(crate) struct PrefixCache {
 struct Node {
     key: Key,
     page: Arc<Page>,
+    /// The state after it.
+    snapshot: Option<Arc<Snapshot>>,
     n_child: usize,
     used: u64,
 }
@@ -54,14 +61,28 @@ pub(crate) struct Prefix {
     pub(crate) pages: Vec<Held>,
     /// The last of them.
     pub(crate) tip: NodeId,
+    /// The state after the last, where one is needed.
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
+    /// How many pages of the prompt are kept: more than are of use where the state after them is not.
+    pub(crate) n_kept: usize,
+}
+
+impl Prefix {
+    /// Nothing is there.
+    pub(crate) fn none() -> Prefix {
+        Prefix { pages: Vec::new(), tip: NodeId::ROOT, snapshot: None, n_kept: 0 }
+    }
 }
 
 impl PrefixCache {
-    pub(crate) fn new(page_size: usize) -> PrefixCache {
+    /// For an executor whose sequences have no state beside their pages, or one that keeps `n_snapshot` copies of it.
+    pub(crate) fn new(page_size: usize, n_snapshot: Option<usize>) -> PrefixCache {
         PrefixCache {
             page_size,
             nodes: HashMap::new(),
             by_key: HashMap::new(),
+            snapshots: n_snapshot.map(SnapshotPool::new),
+            with_snapshot: BTreeSet::new(),
             leaves: BTreeSet::new(),
             n_made: 0,
             clock: 0,
@@ -78,36 +99,59 @@ impl PrefixCache {
         self.n_made
     }
 
-    /// Holds as many of a prompt's first pages as are there. The prompt's last token is never among them: its row gives the first token
+    /// Whether pages are of use only with the state after them.
+    pub(crate) fn takes_snapshots(&self) -> bool {
+        self.snapshots.is_some()
+    }
+
+    /// Holds as many of a prompt's first pages as are there and of use. The prompt's last token is never among them: its row gives the first token
     /// of the answer.
     pub(crate) fn find(&mut self, scope: u64, prompt: &[u32]) -> Prefix {
-        let mut found = Prefix { pages: Vec::new(), tip: NodeId::ROOT };
+        let mut found = Prefix::none();
+        let mut at = NodeId::ROOT;
+        let mut pages = Vec::new();
         let body = &prompt[..prompt.len().saturating_sub(1)];
         for tokens in body.chunks_exact(self.page_size) {
-            let key = Key { scope, parent: found.tip, tokens: tokens.into() };
-            let Some((&id, node)) = self.by_key.get(&key).and_then(|id| Some((id, self.nodes.get(id)?)))
+            let Some((id, node)) =
+                self.child(scope, at, tokens).and_then(|id| Some((id, self.nodes.get(&id)?)))
             else {
                 break;
             };
-            found.pages.push(Held::new(&node.page));
-            found.tip = id;
+            at = id;
+            pages.push(Held::new(&node.page));
+            if self.snapshots.is_none() || node.snapshot.is_some() {
+                found.pages.append(&mut pages);
+                found.tip = id;
+                found.snapshot.clone_from(&node.snapshot);
+            }
         }
+        found.n_kept = found.pages.len() + pages.len();
         self.touch(found.tip);
         found
     }
 
-    /// Keeps a page that follows `parent`, which its owner holds. Where another page with these tokens is there already, that one stays, and
-    /// nothing of this owner's can follow it, since it does not hold it.
+    /// The page that follows `parent` with these tokens.
+    pub(crate) fn child(&self, scope: u64, parent: NodeId, tokens: &[u32]) -> Option<NodeId> {
+        self.by_key.get(&Key { scope, parent, tokens: tokens.into() }).copied()
+    }
+
+    /// Keeps a page that follows `parent`, which its owner holds. Where another page with these tokens is there already, that
+    /// one stays and is the error: nothing of this owner's can follow it, since it does not hold it.
     pub(crate) fn insert(
         &mut self,
         scope: u64,
         parent: NodeId,
         tokens: &[u32],
         page: &Held,
-    ) -> Option<NodeId> {
+    ) -> Result<NodeId, NodeId> {
         let key = Key { scope, parent, tokens: tokens.into() };
-        if self.by_key.contains_key(&key) {
-            return None;
+        if let Some((&id, node)) = self.by_key.get(&key).and_then(|id| Some((id, self.nodes.get_mut(id)?))) {
+            // Where states are needed, who computes a page again may go on where nobody else does: equal tokens have equal pages.
+            if self.snapshots.is_none() || node.page.is_held() {
+                return Err(id);
+            }
+            node.page = Arc::clone(page.page());
+            return Ok(id);
         }
         self.clock += 1;
         self.n_made += 1;
@@ -118,9 +162,36 @@ impl PrefixCache {
         }
         self.leaves.insert((self.clock, id));
         let page = Arc::clone(page.page());
-        self.nodes.insert(id, Node { key: key.clone(), page, n_child: 0, used: self.clock });
+        self.nodes.insert(id, Node { key: key.clone(), page, snapshot: None, n_child: 0, used: self.clock });
         self.by_key.insert(key, id);
-        Some(id)
+        Ok(id)
+    }
+
+    /// A place for one more state: a free one, or that of the page that was not used for longest. `None` where all are about to be used.
+    pub(crate) fn take_snapshot(&mut self) -> Option<Arc<Snapshot>> {
+        let pool = self.snapshots.clone()?;
+        if let Some(snapshot) = pool.take() {
+            return Some(snapshot);
+        }
+        let node = |id: &NodeId| self.nodes.get(id).map(|node| (node.used, node.snapshot.as_ref()));
+        let idle = self.with_snapshot.iter().copied().filter_map(|id| {
+            let (used, snapshot) = node(&id)?;
+            (Arc::strong_count(snapshot?) == 1).then_some((used, id))
+        });
+        let (_, oldest) = idle.min()?;
+        self.with_snapshot.remove(&oldest);
+        self.nodes.get_mut(&oldest)?.snapshot = None;
+        pool.take()
+    }
+
+    /// Keeps the state after a page.
+    pub(crate) fn keep(&mut self, id: NodeId, snapshot: Arc<Snapshot>) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.snapshot = Some(snapshot);
+            self.with_snapshot.insert(id);
+            // More prompts may be found.
+            self.n_made += 1;
+        }
     }
 
     /// A page and those before it are in use now.
@@ -149,6 +220,7 @@ impl PrefixCache {
     fn remove(&mut self, id: NodeId) {
         let Some(Node { key, used, .. }) = self.nodes.remove(&id) else { return };
         self.leaves.remove(&(used, id));
+        self.with_snapshot.remove(&id);
         self.by_key.remove(&key);
         if let Some(parent) = self.nodes.get_mut(&key.parent) {
             parent.n_child -= 1;
@@ -163,6 +235,7 @@ impl PrefixCache {
         self.nodes.clear();
         self.by_key.clear();
         self.leaves.clear();
+        self.with_snapshot.clear();
     }
 }
 
@@ -181,12 +254,12 @@ mod tests {
 
     impl Fixture {
         fn new() -> Fixture {
-            Fixture { pool: PagePool::new(8), cache: PrefixCache::new(2) }
+            Fixture { pool: PagePool::new(8), cache: PrefixCache::new(2, None) }
         }
 
         /// What a sequence with this prompt does: finds, computes, keeps.
         fn run(&mut self, scope: u64, prompt: &[u32]) -> Vec<Held> {
-            let Prefix { mut pages, mut tip } = self.cache.find(scope, prompt);
+            let Prefix { mut pages, mut tip, .. } = self.cache.find(scope, prompt);
             let n_more = prompt.len().div_ceil(2) - pages.len();
             self.cache.evict(n_more.saturating_sub(self.pool.n_unowned()));
             for (i, tokens) in prompt.chunks_exact(2).enumerate().skip(pages.len()) {
@@ -249,12 +322,45 @@ mod tests {
     }
 
     #[test]
-    fn a_page_with_the_same_tokens_stays_the_first() {
-        let mut f = Fixture::new();
-        let mut pages = f.pool.take(2).unwrap();
-        assert!(f.cache.insert(0, NodeId::ROOT, &[1, 2], &pages[0]).is_some());
-        assert_eq!(f.cache.insert(0, NodeId::ROOT, &[1, 2], &pages[1]), None);
-        pages.clear();
-        f.check(&[(0, &[1, 2, 3])], &expect!["[2] (8, 1, 7)"]);
+    fn a_page_with_the_same_tokens_stays_the_first_where_it_must() {
+        for n_snapshot in [None, Some(1)] {
+            let mut f = Fixture { cache: PrefixCache::new(2, n_snapshot), ..Fixture::new() };
+            let mut pages = f.pool.take(2).unwrap();
+            let id = f.cache.insert(0, NodeId::ROOT, &[1, 2], &pages[0]).unwrap();
+            assert_eq!(f.cache.insert(0, NodeId::ROOT, &[1, 2], &pages[1]), Err(id));
+            pages.remove(0);
+            let again = f.cache.insert(0, NodeId::ROOT, &[1, 2], &pages[0]);
+            assert_eq!(again, if n_snapshot.is_some() { Ok(id) } else { Err(id) });
+            pages.clear();
+            f.check(&[], &expect!["[] (8, 1, 7)"]);
+        }
+    }
+
+    #[test]
+    fn a_page_is_of_use_with_the_state_after_it_and_the_oldest_state_makes_room() {
+        let mut f = Fixture { cache: PrefixCache::new(2, Some(2)), ..Fixture::new() };
+        let prompt = [1, 2, 3, 4, 5, 6, 7];
+        drop(f.run(0, &prompt[..6]));
+        let found = |f: &mut Fixture| {
+            let found = f.cache.find(0, &prompt);
+            (found.pages.len(), found.n_kept, found.snapshot.map(|snapshot| snapshot.id))
+        };
+        assert_eq!(found(&mut f), (0, 3, None));
+        let first = f.cache.child(0, NodeId::ROOT, &[1, 2]).unwrap();
+        let second = f.cache.child(0, first, &[3, 4]).unwrap();
+        for (node, id) in [(second, 0), (first, 1)] {
+            let snapshot = f.cache.take_snapshot().unwrap();
+            assert_eq!(snapshot.id, id);
+            f.cache.keep(node, snapshot);
+        }
+        assert_eq!(found(&mut f), (2, 3, Some(0)));
+        // What is held stays.
+        let held = f.cache.find(0, &prompt);
+        let third = f.cache.take_snapshot().unwrap();
+        assert_eq!((third.id, f.cache.take_snapshot().map(|snapshot| snapshot.id)), (1, None));
+        drop((held, third));
+        f.cache.evict(9);
+        let ids = [f.cache.take_snapshot(), f.cache.take_snapshot(), f.cache.take_snapshot()];
+        assert_eq!(ids.iter().flatten().count(), 2);
     }
 }

@@ -6,6 +6,7 @@
 //! A request that gave its slot and pages up starts again from its prompt. The tokens that it has are chosen again, each from a mask that allows
 //! nothing else: so they are generated rows with the bits that they had, and the slot's history is what it was, whatever the device keeps there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +19,7 @@ use crate::pages::Pages;
 use crate::prefix_cache::{NodeId, Prefix, PrefixCache};
 use crate::scheduler::{Demand, Need};
 use crate::shares::Holding;
+use crate::snapshots::Snapshot;
 use crate::stream::{EndReason, Event, Outbox};
 use crate::waiting::{Answer, Waiting, verdict};
 use crate::{EngineError, EngineRequest};
@@ -36,6 +38,12 @@ pub(crate) struct Sequence {
     constraint: Option<Guarded>,
     /// Where the pages of its prompt are kept for others.
     branch: Option<Branch>,
+    /// Positions at which its state is to be kept.
+    saves: BTreeSet<usize>,
+    /// The state that it begins with, until that is submitted.
+    load: Option<Arc<Snapshot>>,
+    /// Where its next span leaves its state.
+    saving: Option<Arc<Snapshot>>,
     /// The sequence that computes the start of this one's prompt, and how much of it, while this one waits for that.
     pub(crate) follows: Option<(u64, usize)>,
     /// Positions whose pages were there already.
@@ -60,8 +68,18 @@ struct Branch {
     /// The last page of it.
     tip: NodeId,
     n_page: usize,
-    /// Whether no more of its pages are kept, as another's stand in their place.
-    closed: bool,
+    keeps: Keeps,
+}
+
+/// Whose pages a sequence's prompt is kept by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeps {
+    /// Its own.
+    Own,
+    /// Another's, which stand in their place: none of its own can follow.
+    Others,
+    /// Nobody's from here on.
+    Nothing,
 }
 
 impl Sequence {
@@ -75,7 +93,7 @@ impl Sequence {
     ) -> Sequence {
         let now = Instant::now();
         let scope = waiting.request.cache_scope.filter(|_| shares);
-        let branch = scope.map(|scope| Branch { scope, tip: NodeId::ROOT, n_page: 0, closed: false });
+        let branch = scope.map(|scope| Branch { scope, tip: NodeId::ROOT, n_page: 0, keeps: Keeps::Own });
         let Waiting { request, order, constraint, mut answer, outbox } = waiting;
         if answer.started.is_none() {
             answer.started = Some(now);
@@ -88,6 +106,9 @@ impl Sequence {
             params_before_min: request.params_before_min(),
             constraint,
             branch,
+            saves: BTreeSet::new(),
+            load: None,
+            saving: None,
             follows: None,
             n_cached: 0,
             request,
@@ -149,6 +170,11 @@ impl Sequence {
         Some((self.branch?.scope, &self.request.prompt))
     }
 
+    /// Tokens of its prompt.
+    pub(crate) fn n_prompt(&self) -> usize {
+        self.request.prompt.len()
+    }
+
     /// Whether no step has computed any of it.
     pub(crate) fn is_fresh(&self) -> bool {
         self.n_submitted == self.n_cached
@@ -160,20 +186,39 @@ impl Sequence {
     }
 
     /// Starts from pages that are there, in the place of its own first ones. It must be fresh.
-    pub(crate) fn adopt(&mut self, prefix: Prefix, page_size: usize) {
-        let n_page = prefix.pages.len();
-        self.pages.replace_first(prefix.pages);
-        self.skip(n_page, prefix.tip, page_size);
+    pub(crate) fn adopt(&mut self, mut prefix: Prefix, page_size: usize) {
+        let pages = std::mem::take(&mut prefix.pages);
+        let n_page = pages.len();
+        self.pages.replace_first(pages);
+        self.skip(n_page, prefix, page_size);
     }
 
-    /// Its first `n_page` pages, the last of them kept as `tip`, are there already.
-    pub(crate) fn skip(&mut self, n_page: usize, tip: NodeId, page_size: usize) {
+    /// Its first `n_page` pages, those of `prefix`, are there already.
+    pub(crate) fn skip(&mut self, n_page: usize, prefix: Prefix, page_size: usize) {
         if let Some(branch) = &mut self.branch {
-            (branch.tip, branch.n_page) = (tip, n_page);
+            (branch.tip, branch.n_page) = (prefix.tip, n_page);
             self.n_cached = n_page * page_size;
             self.n_submitted = self.n_cached;
+            self.load = prefix.snapshot;
         }
         self.mark(page_size);
+    }
+
+    /// Keeps its state once the first `n_token` tokens of its prompt are computed, if they are not yet.
+    pub(crate) fn save_at(&mut self, n_token: usize) {
+        if n_token > self.n_submitted && n_token < self.request.prompt.len() {
+            self.saves.insert(n_token);
+        }
+    }
+
+    /// Whether its next `n_token` tokens end where its state is to be kept.
+    pub(crate) fn saves_after(&self, n_token: usize) -> bool {
+        self.saves.contains(&(self.n_submitted + n_token))
+    }
+
+    /// Its next span leaves its state there.
+    pub(crate) fn save_to(&mut self, snapshot: Option<Arc<Snapshot>>) {
+        self.saving = snapshot;
     }
 
     /// The pages of what is submitted are used from now on.
@@ -183,17 +228,31 @@ impl Sequence {
 
     /// Keeps what is submitted of its prompt for others: later steps may read it, since steps are computed in order.
     pub(crate) fn share(&mut self, cache: &mut PrefixCache, page_size: usize) {
-        let Some(branch) = self.branch.as_mut().filter(|branch| !branch.closed) else { return };
+        self.load = None;
+        let saved = self.saving.take();
+        let Some(branch) = &mut self.branch else { return };
         let done = &self.request.prompt[..self.request.prompt.len().min(self.n_submitted)];
         for tokens in done.chunks_exact(page_size).skip(branch.n_page) {
-            let page = self.pages.get(branch.n_page);
-            match page.and_then(|page| cache.insert(branch.scope, branch.tip, tokens, page)) {
-                Some(tip) => (branch.tip, branch.n_page) = (tip, branch.n_page + 1),
-                None => {
-                    branch.closed = true;
-                    return;
-                }
-            }
+            let next = match (branch.keeps, self.pages.get(branch.n_page)) {
+                (Keeps::Own, Some(page)) => match cache.insert(branch.scope, branch.tip, tokens, page) {
+                    Ok(own) => Some(own),
+                    Err(other) if cache.takes_snapshots() => {
+                        branch.keeps = Keeps::Others;
+                        Some(other)
+                    }
+                    Err(_) => None,
+                },
+                (Keeps::Others, _) => cache.child(branch.scope, branch.tip, tokens),
+                _ => None,
+            };
+            let Some(tip) = next else {
+                branch.keeps = Keeps::Nothing;
+                return;
+            };
+            (branch.tip, branch.n_page) = (tip, branch.n_page + 1);
+        }
+        if let Some(snapshot) = saved.filter(|_| branch.n_page * page_size == self.n_submitted) {
+            cache.keep(branch.tip, snapshot);
         }
     }
 
@@ -214,7 +273,10 @@ impl Sequence {
             return None;
         }
         let left = self.request.prompt.len().saturating_sub(self.n_submitted);
-        let need = if left > 0 { Need::Prompt(left) } else { Need::Generated };
+        // A span ends where a state is to be kept.
+        let next_save = self.saves.range(self.n_submitted + 1..).next();
+        let up_to = next_save.map_or(left, |save| save - self.n_submitted);
+        let need = if left > 0 { Need::Prompt(up_to) } else { Need::Generated };
         let n_asked = self.n_asked();
         let may_ask = self.constraint.is_none() || n_asked <= self.answer.tokens.len();
         (left > 0 || n_asked < self.request.max_tokens && may_ask).then_some(Demand {
@@ -241,7 +303,9 @@ impl Sequence {
         self.n_submitted += input.len();
         let want = if self.n_asked() > n_asked { self.want(n_asked)? } else { Want::Nothing };
         let pages = self.pages.ids();
-        Ok(Span { slot: self.slot, begin, start, input, pages, load: None, save: None, role, want })
+        let load = self.load.as_ref().filter(|_| begin.is_some()).map(|snapshot| snapshot.id);
+        let save = self.saving.as_ref().map(|snapshot| snapshot.id);
+        Ok(Span { slot: self.slot, begin, start, input, pages, load, save, role, want })
     }
 
     /// How the token with this index in the answer is chosen.

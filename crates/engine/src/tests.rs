@@ -125,11 +125,11 @@ proptest! {
     #[test]
     fn a_request_is_alone_in_the_world(
         (page_size, n_slot, n_row, n_in_flight) in (1..9usize, 1..6usize, 1..20usize, 1..4usize),
-        (spare, turn) in (0..20usize, 0..9usize),
+        (spare, turn, n_snapshot) in (0..20usize, 0..9usize, proptest::option::of(0..5usize)),
         work in proptest::collection::vec((requests(), plans()), 1..12),
     ) {
         let n_page = 64usize.div_ceil(page_size) + spare;
-        let limits = Limits { page_size, n_page, n_slot, n_row, n_in_flight, ..LIMITS };
+        let limits = Limits { page_size, n_page, n_slot, n_row, n_in_flight, n_snapshot, ..LIMITS };
         let options = EngineOptions { turn, ..EngineOptions::default() };
         let mut core = Core::new(Box::new(Fake::new(limits)), options);
         let mut streams: Vec<Option<Stream>> = work.iter().map(|_| None).collect();

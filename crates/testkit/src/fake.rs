@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use device::batch::{PageId, SlotId};
+use device::batch::{PageId, SlotId, SnapshotId};
 use device::sampling::{Row, Sampler, SlotState, philox};
 use device::{
     Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Output, Picked, Role, Span, Ticket, Want,
@@ -63,6 +63,8 @@ pub struct Fake {
     slots: HashMap<SlotId, Slot>,
     /// Which slot may write to a page.
     owners: HashMap<PageId, SlotId>,
+    /// States that are kept: hashes of the tokens before.
+    snapshots: HashMap<SnapshotId, u64>,
     results: VecDeque<(Ticket, Vec<Picked>)>,
     sampler: Sampler,
 }
@@ -72,6 +74,8 @@ struct Slot {
     n_token: usize,
     n_prompt: usize,
     state: SlotState,
+    /// Of its tokens, for an executor with states.
+    hash: u64,
 }
 
 impl Fake {
@@ -89,6 +93,7 @@ impl Fake {
             rows: Arc::default(),
             slots: HashMap::new(),
             owners: HashMap::new(),
+            snapshots: HashMap::new(),
             results: VecDeque::new(),
             sampler: Sampler::default(),
         }
@@ -130,6 +135,9 @@ impl Fake {
                 }
             }
             slot.n_token = span.start;
+            if let Some(id) = span.load {
+                slot.hash = *self.snapshots.get(&id).ok_or("a snapshot that was never saved")?;
+            }
         }
         let end = span.start + span.input.len();
         let expected_role = if span.start < slot.n_prompt { Role::Prompt } else { Role::Generated };
@@ -160,16 +168,23 @@ impl Fake {
             Input::Last => slot.state.last().into_iter().collect(),
         };
         for (position, token) in (span.start..).zip(tokens) {
+            slot.hash = philox::token_bits(slot.hash, u64::from(token));
             let page = span.pages[position / self.limits.page_size];
             self.pages[page as usize][position % self.limits.page_size] = Some(token);
         }
         slot.n_token = end;
+        if let Some(id) = span.save {
+            self.snapshots.insert(id, slot.hash);
+        }
         let Want::Sample { params, mask } = &span.want else { return Ok(None) };
         let mut hash = 0;
         for position in 0..end {
             let page = &self.pages[span.pages[position / self.limits.page_size] as usize];
             let token = page[position % self.limits.page_size].ok_or("a position that was never written")?;
             hash = philox::token_bits(hash, u64::from(token));
+        }
+        if self.limits.n_snapshot.is_some() && slot.hash != hash {
+            return Err("a state of other tokens".to_owned());
         }
         let broken = matches!(self.fault, Some(Fault::Broken(n)) if n == self.n_step);
         let logits: Vec<f32> = (0..self.limits.n_vocab as u64)
@@ -204,6 +219,16 @@ impl Executor for Fake {
             },
             Some(Fault::Panic(n)) if n == self.n_step => panic!("the fake was told to"),
             _ => {}
+        }
+        let begins_inside = |s: &&Span| s.begin.is_some() && s.start > 0 && s.load.is_none();
+        if self.limits.n_snapshot.is_some() && batch.spans.iter().any(|span| begins_inside(&span)) {
+            return Err(error(0, "no state to begin with"));
+        }
+        let mut snapshots: HashSet<SnapshotId> = batch.spans.iter().filter_map(|span| span.load).collect();
+        let is_new = batch.spans.iter().filter_map(|span| span.save).all(|id| snapshots.insert(id));
+        let n_snapshot = self.limits.n_snapshot.unwrap_or(0);
+        if !is_new || snapshots.iter().any(|&id| id as usize >= n_snapshot) {
+            return Err(error(0, "a snapshot out of range, or saved where another span uses it"));
         }
         let slots: HashSet<SlotId> = batch.spans.iter().map(|s| s.slot).collect();
         if slots.len() != batch.spans.len() {

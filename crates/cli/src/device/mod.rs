@@ -95,6 +95,10 @@ impl ModelArgs {
     }
 }
 
+/// Copies of recurrent layers' state that are kept for later prompts, for each sequence at once: one where a conversation goes on, one where
+/// prompts part.
+const SNAPSHOTS_A_SLOT: usize = 2;
+
 /// How much a command wants to compute at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
@@ -129,6 +133,7 @@ impl Shape {
             n_slot: self.n_slot,
             n_row,
             n_page: self.n_page,
+            n_snapshot: SNAPSHOTS_A_SLOT.saturating_mul(self.n_slot),
             kv_type: self.kv_type,
             ..cpu::Options::default()
         }

@@ -1,11 +1,12 @@
 //! Who starts, who makes room for it, and who waits for another's pages.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Core;
 use crate::pages::Pages;
-use crate::prefix_cache::NodeId;
+use crate::prefix_cache::Prefix;
 use crate::sequence::Sequence;
 use crate::shares::{self, Holding, Lack, Sizes, Usage};
 
@@ -80,10 +81,18 @@ impl Core {
         let Some(waiting) = self.waiting.pop(client) else { return lack(false, 0) };
         self.free_slots.pop();
         self.n_admitted += 1;
-        let (mut held, tip) = prefix.map_or((Vec::new(), NodeId::ROOT), |prefix| (prefix.pages, prefix.tip));
+        let mut prefix = prefix.unwrap_or_else(Prefix::none);
+        let mut held = std::mem::take(&mut prefix.pages);
         held.extend(more);
         let mut sequence = Sequence::start(waiting, slot, Pages::new(held), share, self.limits.n_vocab);
-        sequence.skip(n_found, tip, self.limits.page_size);
+        let (n_kept, page_size) = (prefix.n_kept, self.limits.page_size);
+        sequence.skip(n_found, prefix, page_size);
+        if self.cache.takes_snapshots() && scope.is_some() {
+            // For the next turn of a conversation, and for others that begin as this prompt and an earlier one do.
+            let n_body = sequence.n_prompt().saturating_sub(1);
+            sequence.save_at(n_body - n_body % page_size);
+            sequence.save_at(n_kept * page_size);
+        }
         self.running.insert(self.n_admitted, sequence);
         self.counters.n_running.store(self.running.len(), Ordering::Relaxed);
         None
@@ -114,6 +123,11 @@ impl Core {
                 }
             }
             let leader = self.leader(id);
+            if let Some((leader, n_token)) = leader.filter(|_| self.cache.takes_snapshots())
+                && let Some(leader) = self.running.get_mut(&leader)
+            {
+                leader.save_at(n_token);
+            }
             if let Some(sequence) = self.running.get_mut(&id) {
                 sequence.follows = leader;
             }
@@ -132,6 +146,8 @@ impl Core {
             (n_token > sequence.progress().1 && n_token > other.progress().0).then_some(n_token)
         };
         let before = self.running.range(..id);
-        before.filter_map(|(&id, other)| Some((id, common(other)?))).max_by_key(|&(_, n_token)| n_token)
+        before
+            .filter_map(|(&id, other)| Some((id, common(other)?)))
+            .min_by_key(|&(_, n_token)| Reverse(n_token))
     }
 }

@@ -143,3 +143,50 @@ fn a_page_is_used_from_its_first_position_on_and_reserved_from_the_start() {
     assert_eq!(pages(&core), (0, 0));
     drop((first, second));
 }
+
+/// Prompts of 18 tokens in pages of 4 that have these many tokens in common with the first.
+fn in_common(n: &[usize]) -> Vec<EngineRequest> {
+    let prompt = |(i, &n): (usize, &usize)| {
+        let own = 20 + i as u32;
+        scoped(1, &(0..18).map(|t| if (t as usize) < n { t } else { own }).collect::<Vec<_>>())
+    };
+    n.iter().enumerate().map(prompt).collect()
+}
+
+#[test]
+fn a_prompt_goes_on_after_the_last_state_that_was_kept() {
+    let limits = Limits { n_snapshot: Some(8), ..LIMITS };
+    let (mut core, _) = counted(limits, EngineOptions::default());
+    // The same again; one that parts from it, which keeps the state where it does; others that part there or before.
+    assert_eq!(one_by_one(&mut core, &in_common(&[18, 18, 9, 9, 10, 5])), [0, 16, 0, 8, 8, 0]);
+    assert_eq!(one_by_one(&mut core, &in_common(&[18, 7, 13])), [16, 4, 8]);
+    core.fail(&crate::EngineError::Stopped);
+    assert_eq!(core.pool().n_unowned(), limits.n_page);
+
+    let (mut core, _) = counted(Limits { n_snapshot: Some(0), ..LIMITS }, EngineOptions::default());
+    assert_eq!(one_by_one(&mut core, &in_common(&[18, 18, 9, 9])), [0; 4]);
+    assert_eq!(core.pool().n_unowned(), LIMITS.n_page);
+}
+
+#[test]
+fn the_state_that_was_not_used_for_longest_makes_room() {
+    let (mut core, _) = counted(Limits { n_snapshot: Some(2), ..LIMITS }, EngineOptions::default());
+    let [a, b, c] = [1, 2, 3].map(|first| scoped(1, &[first; 18]));
+    let asked = [&a, &b, &a, &c, &a, &b, &c, &c].map(Clone::clone);
+    assert_eq!(one_by_one(&mut core, &asked), [0, 0, 16, 0, 16, 0, 0, 16]);
+}
+
+#[test]
+fn who_follows_begins_with_the_state_of_the_one_ahead() {
+    for n_in_flight in [1, 2] {
+        let limits = Limits { n_in_flight, n_snapshot: Some(4), ..LIMITS };
+        let (mut core, _) = counted(limits, EngineOptions::default());
+        let requests = in_common(&[18, 18, 13, 13]);
+        let streams: Vec<Stream> =
+            requests.iter().map(|request| enqueue(&mut core, request.clone())).collect();
+        run_until_idle(&mut core);
+        let found: Vec<usize> =
+            streams.into_iter().zip(&requests).map(|(stream, request)| n_cached(stream, request)).collect();
+        assert_eq!(found, [0, 16, 12, 12]);
+    }
+}

@@ -23,7 +23,7 @@ fn worker_of(name: &str, n_slot: usize, engine: EngineOptions) -> Worker {
     let file = gguf::Gguf::open(&path).unwrap();
     let tokenizer = Arc::new(Tokenizer::from_gguf(file.metadata(), None).unwrap());
     let model = Arc::new(Model::load(&file).unwrap());
-    let options = Options { threads: 2, n_ctx: 256, n_slot, n_row: 24, ..Options::default() };
+    let options = Options { threads: 2, n_ctx: 256, n_slot, n_row: 24, n_snapshot: 4, ..Options::default() };
     let executor = CpuExecutor::new(model, &options).unwrap();
     let engine = Engine::spawn(Box::new(executor), engine).unwrap();
     Worker::new(engine, tokenizer, WorkerOptions::default())
@@ -81,7 +81,13 @@ fn ten_requests_together_are_each_as_alone() {
 /// turn of 5 tokens is over, and as its client's second. Two share pages of their prompts, one follows a grammar.
 #[test]
 fn requests_that_are_stopped_for_others_are_each_as_alone() {
-    for name in ["llama-q4_k_m.gguf", "gpt-oss-mxfp4_moe.gguf", "qwen2-q4_k_m.gguf"] {
+    for name in [
+        "llama-q4_k_m.gguf",
+        "gpt-oss-mxfp4_moe.gguf",
+        "qwen2-q4_k_m.gguf",
+        "qwen35-q4_0.gguf",
+        "lfm2-q4_0.gguf",
+    ] {
         let options = EngineOptions { turn: 5, ..EngineOptions::default() };
         let shared = worker_of(name, 2, options);
         let asked: Vec<Request> = (0..6)
@@ -108,5 +114,31 @@ fn requests_that_are_stopped_for_others_are_each_as_alone() {
         for (i, (together, request)) in together.iter().zip(asked).enumerate() {
             assert_eq!(*together, tokens(alone.generate(request).unwrap()), "{name}: request {i}");
         }
+    }
+}
+
+/// Recurrent layers go on from the state that was kept with a prompt's start, and give what they give without.
+#[test]
+fn a_prompt_whose_start_is_there_is_answered_as_if_it_were_not() {
+    for name in ["llama-q4_k_m.gguf", "qwen35-q4_0.gguf", "lfm2-q4_0.gguf"] {
+        let (kept, anew) =
+            (worker_of(name, 1, EngineOptions::default()), worker_of(name, 1, EngineOptions::default()));
+        let mut n_cached = Vec::new();
+        for (i, end) in ["of Spain", "of Spain", "of France", "of France", "of Italy"].into_iter().enumerate()
+        {
+            let (start, tail) =
+                ("the rain falls on the plain, ".repeat(4), " and the hills are alive".repeat(4));
+            let text = format!("{start}{end}{tail}");
+            let prompt = Prompt::Text { text, add_special: false, parse_special: false };
+            let request = Request { prompt, max_tokens: Some(20), ..request(i) };
+            let expected = tokens(anew.generate(request.clone()).unwrap());
+            let request = Request { cache_scope: Some(1), ..request };
+            assert_eq!(tokens(kept.generate(request).unwrap()), expected, "{name}: {end}");
+            n_cached.push(kept.engine().load().n_prefix_hit_token);
+        }
+        // Of the third, its start is there only where no state is needed.
+        let is_found: Vec<bool> = n_cached.windows(2).map(|n| n[1] > n[0]).collect();
+        let has_state = !name.starts_with("llama");
+        assert_eq!(is_found, [true, !has_state, true, true], "{name}: {n_cached:?}");
     }
 }
