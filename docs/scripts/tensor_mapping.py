@@ -48,7 +48,7 @@ GROUPS = {
     ],
     "attention of gemma4": [
         ("attn_q.weight", "E, H*D", "queries", "always"),
-        ("attn_k.weight", "E, K*D", "keys; not read in layers that share", "always"),
+        ("attn_k.weight", "E, K*D", "keys; not read in layers that share", "unless shared"),
         ("attn_v.weight", "E, K*D", "values; without it, in global layers, the keys", "by layer"),
         ("attn_output.weight", "H*D, E", "output of attention", "always"),
         ("attn_q_norm.weight", "D", "norm of each head of queries", "always"),
@@ -103,6 +103,12 @@ GROUPS = {
         ("ffn_gate_exps.weight", "E, Fx, X", "gate of each expert", "if experts"),
         ("ffn_up_exps.weight", "E, Fx, X", "up of each expert", "if experts"),
         ("ffn_down_exps.weight", "Fx, E, X", "down of each expert", "if experts"),
+    ],
+    "gated shared expert": [
+        ("ffn_gate_inp_shexp.weight", "E, 1", "gate of the shared expert's output", "always"),
+        ("ffn_gate_shexp.weight", "E, Fs", "gate of the shared expert", "always"),
+        ("ffn_up_shexp.weight", "E, Fs", "up of the shared expert", "always"),
+        ("ffn_down_shexp.weight", "Fs, E", "down of the shared expert", "always"),
     ],
     "biases of experts": [
         ("ffn_gate_inp.bias", "X", "", "always"),
@@ -192,6 +198,9 @@ FAMILIES = {
     "qwen3": [*LLAMA, "norms of heads"],
     "qwen3moe": ["ends", "norms before", "attention", "norms of heads", "experts"],
     "qwen35": ["ends", "norms before, second name", "gated attention", "norms of heads, by layer", "delta rule", "feed-forward"],
+    "qwen35moe": [
+        "ends", "norms before, second name", "gated attention", "norms of heads, by layer", "delta rule", "experts", "gated shared expert",
+    ],
     "lfm2": ["ends lfm2", "norms before", "attention, by layer", "norms of heads, by layer", "short convolution", "feed-forward"],
     "phi3": ["ends", "norms before", "attention", "fused feed-forward", "longrope factors"],
     "gemma2": [*LLAMA, "norms after"],
@@ -230,10 +239,12 @@ class File:
         if isinstance(k, list):
             k = max(k) if layer is None else k[layer]
         f = self.key("feed_forward_length")
+        if isinstance(f, list):
+            f = max(f) if layer is None else f[layer]
         fx = self.key("expert_feed_forward_length", f)
         vocabulary = next(int(tensor.shape[1]) for tensor in self.reader.tensors if tensor.name == "token_embd.weight")
         return {
-            "E": e, "H": h, "K": k, "D": d, "F": f, "Fx": fx, "Fs": fx * self.key("expert_shared_count", 1), "X": self.key("expert_count"), "R": r,
+            "E": e, "H": h, "K": k, "D": d, "F": f, "Fx": fx, "Fs": self.key("expert_shared_feed_forward_length") or fx * self.key("expert_shared_count", 1), "X": self.key("expert_count"), "R": r,
             "V": vocabulary, "C": self.key("context_length"), "L": self.key("block_count"), "P": self.key("embedding_length_per_layer_input", 0),
             "S": self.key("ssm.state_size"), "Nk": self.key("ssm.group_count"), "Nv": self.key("ssm.time_step_rank"),
             "taps": self.key("shortconv.l_cache", self.key("ssm.conv_kernel")),

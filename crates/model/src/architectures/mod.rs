@@ -74,12 +74,13 @@ impl Norms {
 }
 
 /// All that are known.
-pub const FAMILIES: [&Family; 18] = [
+pub const FAMILIES: [&Family; 19] = [
     &llama::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
     &qwen3::MOE,
     &qwen35::FAMILY,
+    &qwen35::MOE,
     &lfm2::FAMILY,
     &phi3::FAMILY,
     &gemma::GEMMA2,

@@ -1,10 +1,10 @@
-//! Qwen3.5 and 3.6: a gated delta rule in most layers, gated attention with normalised queries and keys in the others.
+//! Qwen3.5 and 3.6, dense and as mixtures with a gated shared expert: a gated delta rule in most layers, gated attention with normalised queries and keys in the others.
 //!
 //! The norms' weights in these files already hold `1 + w`, all but those of the delta rule. Sources: arXiv 2412.06464 (gated delta rule),
 //! arXiv 2505.06708 (gated attention).
 
 use super::{Family, Keys, Norms};
-use crate::architecture::{Architecture, Mixer, Pairing, Position, QkNorm};
+use crate::architecture::{Architecture, Mixer, Pairing, Position, QkNorm, Router};
 use crate::error::ModelError;
 
 pub(super) const FAMILY: Family = Family {
@@ -13,6 +13,8 @@ pub(super) const FAMILY: Family = Family {
     norms: Norms { ffn: Some("post_attention_norm"), ..Norms::BEFORE },
     biases: &[],
 };
+
+pub(super) const MOE: Family = Family { name: "qwen35moe", read: mixture, ..FAMILY };
 
 fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let mut architecture = keys.gated_decoder(Pairing::HalfSplit)?;
@@ -28,5 +30,11 @@ fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     }
     architecture.attention.qk_norm = Some(QkNorm::Head);
     architecture.attention.gated = true;
+    Ok(architecture)
+}
+
+fn mixture(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
+    let mut architecture = read(keys)?;
+    keys.add_experts(&mut architecture, Router::SOFTMAX_OF_CHOSEN, true)?;
     Ok(architecture)
 }
