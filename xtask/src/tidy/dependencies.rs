@@ -106,7 +106,7 @@ mod tests {
         let on = |name: &str| json!({ "name": name, "path": "x", "kind": null });
         let metadata = json!({ "packages": [
             { "name": "gguf", "dependencies": [on("quant"), on("tokenizer"), { "name": "thiserror", "kind": null }] },
-            { "name": "engine", "dependencies": [on("model"), { "name": "cpu", "path": "x", "kind": "dev" }] },
+            { "name": "engine", "dependencies": [on("device"), { "name": "cpu", "path": "x", "kind": "dev" }] },
             { "name": "model", "dependencies": [{ "name": "anyhow", "kind": null }] },
             { "name": "extra", "dependencies": [] },
             { "name": "xtask", "dependencies": [{ "name": "anyhow", "kind": null }] },

@@ -159,11 +159,11 @@ fn a_device_that_is_not_there_is_7_and_never_replaced() {
 fn a_model_that_the_gpus_kernels_cannot_compute_is_5_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let heads = [
-        ("llama.attention.head_count", 16u32),
-        ("llama.attention.head_count_kv", 8),
-        ("llama.attention.key_length", 16),
-        ("llama.attention.value_length", 16),
-        ("llama.rope.dimension_count", 16),
+        ("llama.attention.head_count", 32u32),
+        ("llama.attention.head_count_kv", 16),
+        ("llama.attention.key_length", 8),
+        ("llama.attention.value_length", 8),
+        ("llama.rope.dimension_count", 8),
     ];
     let heads = heads.map(|(key, value)| (key, value.into()));
     let model = rewritten(folder.path(), "llama-q4_0.gguf", |_| true, &heads);
@@ -172,7 +172,7 @@ fn a_model_that_the_gpus_kernels_cannot_compute_is_5_by_name() {
     // Which sizes there are is the kernels' affair.
     assert!(
         refused.stderr.starts_with("error: not supported on a GPU: head size: expected ")
-            && refused.stderr.ends_with(", found 16; --device cpu can run it\n"),
+            && refused.stderr.ends_with(", found 8; --device cpu can run it\n"),
         "{}",
         refused.stderr
     );

@@ -467,6 +467,11 @@ fn templates_that_are_wrong() {
         expect!["chat template: line 1: unexpected end of input, expected end of variable block"],
     );
     render(&"{".repeat(200_000), expect!["chat template: line 1: more than 2048 words in one tag"]);
+    // The template engine counts columns in 16 bits.
+    render(
+        &format!("{}{{{{ ? }}}}", "a".repeat(70_000)),
+        expect!["chat template: line 1: unexpected character"],
+    );
     render(&"a".repeat(300_000), expect!["bytes of a chat template: at most 262144, found 300000"]);
     render(
         &format!("{{{{ {}1 }}}}", "1+".repeat(900)),

@@ -114,7 +114,7 @@ impl Effective {
             ignore_eos: *ignore_eos,
             show_special: valid.show_special,
             constraint: constraint.map(Iterator::collect),
-            chat: form.chat.clone(),
+            chat: form.chat.clone().map(|chat| ChatForm { schemas: Vec::new(), ..chat }),
         }
     }
 
