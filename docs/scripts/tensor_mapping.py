@@ -110,6 +110,16 @@ GROUPS = {
         ("ffn_up_shexp.weight", "E, Fs", "up of the shared expert", "always"),
         ("ffn_down_shexp.weight", "Fs, E", "down of the shared expert", "always"),
     ],
+    "experts beside": [
+        ("post_ffw_norm_1.weight", "E", "norm of what the dense feed-forward gives", "if experts"),
+        ("pre_ffw_norm_2.weight", "E", "norm before the experts", "if experts"),
+        ("post_ffw_norm_2.weight", "E", "norm of the experts' sum", "if experts"),
+        ("ffn_gate_inp.weight", "E, X", "router", "if experts"),
+        ("ffn_gate_inp.scale", "E", "norm before the router", "if experts"),
+        ("ffn_gate_up_exps.weight", "E, 2*Fx, X", "gate of each expert, then up", "if experts"),
+        ("ffn_down_exps.weight", "Fx, E, X", "down of each expert", "if experts"),
+        ("ffn_down_exps.scale", "X", "factor of each expert's output", "if experts"),
+    ],
     "biases of experts": [
         ("ffn_gate_inp.bias", "X", "", "always"),
         ("ffn_gate_exps.bias", "Fx, X", "", "always"),
@@ -205,7 +215,7 @@ FAMILIES = {
     "phi3": ["ends", "norms before", "attention", "fused feed-forward", "longrope factors"],
     "gemma2": [*LLAMA, "norms after"],
     "gemma3": [*LLAMA, "norms after", "norms of heads"],
-    "gemma4": ["ends", "norms before", "norms after", "attention of gemma4", "feed-forward", "scale of a layer", "gemma4 factors", "embeddings by layer"],
+    "gemma4": ["ends", "norms before", "norms after", "attention of gemma4", "feed-forward", "experts beside", "scale of a layer", "gemma4 factors", "embeddings by layer"],
     "olmo2": ["ends", "norms after", "attention", "norms of rows", "feed-forward"],
     "gpt-oss": ["ends", "norms before, second name", "attention", "biases of Q, K, V", "bias and sinks", "experts", "biases of experts"],
     "glm4moe": [

@@ -4,9 +4,9 @@
 //! first. A row's sum runs over its experts in the order of their ranks, so grouping does not change it.
 
 use model::architecture::{Activation, FeedForward, Mixture};
-use model::weights::{Experts, Linear, SharedExpert};
+use model::weights::{Experts, Linear, NormWeights, SharedExpert};
 
-use crate::elementwise::add_bias;
+use crate::elementwise::{add_bias, scale};
 use crate::forward::{Buffer, Forward};
 use crate::kernels::{Product, Rows};
 use crate::router::{choose, sigmoid};
@@ -36,6 +36,9 @@ impl Routing {
         let n_expert = mixture.n_expert;
         let mut logits = vec![0.0; normed.n_row() * n_expert];
         forward.linears(normed, [&experts.router], [&mut logits]);
+        if mixture.has_branch_norms {
+            scale(forward.pool, &mut logits, 1.0 / (normed.n_cols as f32).sqrt());
+        }
         let mut rows_of: Vec<Vec<usize>> = vec![Vec::new(); n_expert];
         let mut uses = Vec::with_capacity(normed.n_row() * mixture.n_used);
         for (row, logits) in logits.chunks_exact(n_expert).enumerate() {
@@ -68,16 +71,22 @@ impl Routing {
     }
 }
 
-/// The feed-forward of every row: `sum` is `[n_row, n_embd]`, `observe` sees the hidden rows.
+/// The feed-forward of every row: `normed`, `x` (the residual stream) and `sum` are `[n_row, n_embd]`, `observe` sees the hidden rows.
 pub(crate) fn feed_forward(
     forward: &mut Forward<'_>,
     (feed_forward, mixture, experts): (&FeedForward, &Mixture, &Experts),
-    (normed, sum): (Rows<'_>, &mut [f32]),
+    (normed, x, sum): (Rows<'_>, &[f32], &mut [f32]),
     buffers: [&mut Buffer; 2],
     observe: &mut dyn FnMut(&[f32]),
 ) {
-    let routing = Routing::new(forward, mixture, experts, normed);
-    let hidden = hidden(forward, feed_forward.activation, (&routing, experts), normed);
+    let norms = experts.norms.as_deref();
+    let own = norms.map(|norms| [&norms.router, &norms.experts].map(|norm| renormed(forward, norm, x)));
+    let [to_router, to_experts] = match &own {
+        Some(own) => own.each_ref().map(|data| Rows { data, ..normed }),
+        None => [normed; 2],
+    };
+    let routing = Routing::new(forward, mixture, experts, to_router);
+    let hidden = hidden(forward, feed_forward.activation, (&routing, experts), to_experts);
     let parts = routing.uses.iter().map(|&u| routing.part(&hidden, u, feed_forward.n_ff));
     let mut seen = parts.collect::<Vec<_>>().concat();
 
@@ -100,10 +109,20 @@ pub(crate) fn feed_forward(
             .zip(out)
             .for_each(|(sum, out)| *sum += used.weight * out);
     }
+    if let Some(norms) = norms {
+        sum.copy_from_slice(&renormed(forward, &norms.experts_post, sum));
+    }
     if let Some(shared) = &experts.shared {
+        let shared = (shared.as_ref(), norms.map(|norms| &norms.shared_post));
         seen.extend_from_slice(add_shared(forward, feed_forward.activation, shared, (normed, sum), buffers));
     }
     observe(&seen);
+}
+
+fn renormed(forward: &Forward<'_>, norm: &NormWeights, rows: &[f32]) -> Vec<f32> {
+    let mut out = vec![0.0; rows.len()];
+    forward.norm(norm, rows, &mut out);
+    out
 }
 
 /// The hidden rows of each chosen expert.
@@ -130,11 +149,11 @@ fn hidden(
     hidden
 }
 
-/// Adds what the shared experts give to each row, and returns their hidden rows.
+/// Adds what the shared experts give to each row, normalised where there is a norm of it, and returns their hidden rows.
 fn add_shared<'b>(
     forward: &mut Forward<'_>,
     activation: Activation,
-    shared: &SharedExpert,
+    (shared, norm): (&SharedExpert, Option<&NormWeights>),
     (normed, sum): (Rows<'_>, &mut [f32]),
     buffers: [&'b mut Buffer; 2],
 ) -> &'b [f32] {
@@ -146,6 +165,9 @@ fn add_shared<'b>(
         [down],
         [&mut lowered],
     );
+    if let Some(norm) = norm {
+        lowered = renormed(forward, norm, &lowered);
+    }
     let mut shares = vec![1.0; normed.n_row()];
     if let Some(gate) = &shared.gate {
         forward.linears(normed, [gate], [&mut shares]);

@@ -90,7 +90,7 @@ impl Forward<'_> {
             observe(Stage::AttnOut, n, x);
 
             let rows = self.normed(layer.ffn_norm.as_ref(), (x, &mut *normed), step.n_prompt);
-            self.feed_forward(n, (rows, out), [hidden, up], &mut |h| observe(Stage::FfnIn, n, h));
+            self.feed_forward(n, (rows, &*x, out), [hidden, up], &mut |h| observe(Stage::FfnIn, n, h));
             self.add(layer.ffn_post_norm.as_ref(), (x, &mut *out), normed);
             if let Some(weights) = &layer.per_layer {
                 let rows = Rows { data: x, n_cols: arch.n_embd, n_prompt: step.n_prompt };
@@ -185,7 +185,7 @@ impl Forward<'_> {
         }
     }
 
-    fn norm(&self, weights: &NormWeights, x: &[f32], out: &mut [f32]) {
+    pub(crate) fn norm(&self, weights: &NormWeights, x: &[f32], out: &mut [f32]) {
         let (norm, n_embd) = (self.model.architecture.norm, self.model.architecture.n_embd);
         let per_piece = 8 * n_embd;
         self.pool.chunks(out, per_piece, &|piece, out| {
@@ -199,7 +199,7 @@ impl Forward<'_> {
     fn feed_forward(
         &mut self,
         n: usize,
-        (normed, out): (Rows<'_>, &mut [f32]),
+        (normed, x, out): (Rows<'_>, &[f32], &mut [f32]),
         buffers: [&mut Buffer; 2],
         observe: &mut dyn FnMut(&[f32]),
     ) {
@@ -216,7 +216,7 @@ impl Forward<'_> {
             }
             (Ffn::Experts(weights), Some(mixture)) => {
                 let layer = (feed_forward, mixture, weights);
-                return experts::feed_forward(self, layer, (normed, out), buffers, observe);
+                return experts::feed_forward(self, layer, (normed, x, out), buffers, observe);
             }
             (Ffn::Experts(_), None) => unreachable!("weights are loaded as the architecture says"),
         };

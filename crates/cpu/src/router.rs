@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     fn mixture(n_expert: usize, n_used: usize, router: Router) -> Mixture {
-        Mixture { n_expert, n_used, router, shared: None }
+        Mixture { n_expert, n_used, router, shared: None, has_branch_norms: false }
     }
 
     fn experts(mixture: &Mixture, bias: Option<&[f32]>, logits: &[f32]) -> Vec<usize> {

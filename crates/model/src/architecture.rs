@@ -322,6 +322,8 @@ pub struct Mixture {
     pub router: Router,
     /// A gated feed-forward that every token uses besides.
     pub shared: Option<Shared>,
+    /// Whether the experts and what all tokens use are branches with norms of their own, and the router reads the residual stream.
+    pub has_branch_norms: bool,
 }
 
 /// How a row's experts are chosen and weighted. Each expert has a score, which follows from its logit as `gating` says; the choice is by

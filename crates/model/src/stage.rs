@@ -48,13 +48,17 @@ pub enum Stage {
     /// the factor of the expert's output where the file has one. `h` of each chosen expert is as in the gated kind, and so is that of the shared
     /// experts, `h'`.
     ///
+    /// Where the experts and what all rows use are branches with norms of their own, the experts read a second norm of `x`, and the router's
+    /// logits are `Wr rms_norm(x) / sqrt(n_embd)`, this norm with a weight of the router's.
+    ///
     /// Leaves `h`, `[n_row, n_ff]`; with experts `[n_row, n_used, n_ff]`, and then `h'`, `[n_row, shared.n_ff]`.
     ///
     /// Sources: gated units, arXiv 2002.05202; mixtures of experts, arXiv 2401.04088; shared experts, arXiv 2401.06066; groups, arXiv 2405.04434
     /// and 2412.19437; the bias of the choice, arXiv 2408.15664.
     FfnIn,
     /// `x += scales.residual * y` with `y = Wd h + bd`, or with experts `y = sum_e w[e] (Wd[e] h[e] + bd[e])`, experts in the order of
-    /// their ranks, plus `Wd' h' + bd'` of the shared ones, times `sigmoid(w' . n)` where they have a gate; `y` is normalised where a norm
+    /// their ranks, plus `Wd' h' + bd'` of the shared ones, times `sigmoid(w' . n)` where they have a gate; each of these two sums
+    /// is normalised first where branches have norms of their own. `y` is normalised where a norm
     /// stands after the feed-forward. Then, with the layer's input `i` of the token itself, `x += norm(Wp act(Wi x, i))`; and `x *= scale` where
     /// layers have a factor. Leaves `x`.
     FfnOut,

@@ -73,7 +73,8 @@ impl Weights {
                         e.shared.as_ref().map_or(0, |s| gated(&s.ffn) + s.gate.as_ref().map_or(0, linear));
                     let vectors =
                         [&e.choice_bias, &e.scale].into_iter().flatten().map(|v| 4 * v.len()).sum::<usize>();
-                    linear(&e.router) + all(&e.gate) + all(&e.up) + all(&e.down) + shared + vectors
+                    let norms = e.norms.iter().flat_map(|norms| norms.all()).map(norm).sum::<usize>();
+                    linear(&e.router) + all(&e.gate) + all(&e.up) + all(&e.down) + shared + vectors + norms
                 }
             };
             let (linears, vectors) = l.mixer.parts();
@@ -183,6 +184,27 @@ pub struct Experts {
     pub scale: Option<Vec<f32>>,
     /// What every row uses besides, where the architecture has it.
     pub shared: Option<Box<SharedExpert>>,
+    /// Where experts and what every row uses are branches with norms of their own.
+    pub norms: Option<Box<BranchNorms>>,
+}
+
+/// The norms of the branches of a mixture, each `[n_embd]`.
+#[derive(Clone, Debug)]
+pub struct BranchNorms {
+    /// Before the router.
+    pub router: NormWeights,
+    /// Before the experts.
+    pub experts: NormWeights,
+    /// Of the experts' sum.
+    pub experts_post: NormWeights,
+    /// Of what every row uses.
+    pub shared_post: NormWeights,
+}
+
+impl BranchNorms {
+    fn all(&self) -> [&NormWeights; 4] {
+        [&self.router, &self.experts, &self.experts_post, &self.shared_post]
+    }
 }
 
 /// The feed-forward that every row of a mixture uses.

@@ -55,7 +55,7 @@ pub struct Golden {
 }
 
 /// Beginnings of the names of golden models that the GPU's kernels refuse.
-const NOT_ON_GPU: &[&str] = &["gemma4-ple", "glm4moe-", "lfm2-", "qwen35"];
+const NOT_ON_GPU: &[&str] = &["gemma4-moe", "gemma4-ple", "glm4moe-", "lfm2-", "qwen35"];
 
 /// The golden models that a GPU runs.
 #[must_use]
@@ -80,7 +80,7 @@ impl Golden {
     /// Whether its router's choices are so near that rounded activations choose other experts for some token, which is another answer.
     #[must_use]
     pub fn has_near_choices(&self) -> bool {
-        ["glm4moe", "granitemoe", "mixtral", "qwen35moe", "qwen3moe"]
+        ["gemma4-moe", "glm4moe", "granitemoe", "mixtral", "qwen35moe", "qwen3moe"]
             .iter()
             .any(|family| self.name.starts_with(family))
     }

@@ -76,13 +76,18 @@ fn feed_forward(layer: &FeedForward, widest: usize) -> Result<(), Unsupported> {
     if kind == FeedForwardKind::Plain && activation != Activation::GeluTanh {
         return unsupported("plain feed-forward", "GELU", format!("{activation:?}"));
     }
-    let Some(&Mixture { n_expert, n_used, router, shared }) = layer.mixture() else { return Ok(()) };
+    let Some(&Mixture { n_expert, n_used, router, shared, has_branch_norms }) = layer.mixture() else {
+        return Ok(());
+    };
     if n_expert > 256 || !(1..=n_expert.min(8)).contains(&n_used) {
         let found = format!("{n_expert}, {n_used} of them used");
         return unsupported("experts", "at most 256, from 1 to 8 of them used", found);
     }
     if router != Router::SOFTMAX_OF_CHOSEN {
         return unsupported("router", "the softmax of the chosen", format!("{router:?}"));
+    }
+    if has_branch_norms {
+        return unsupported("experts", "norms shared with the dense feed-forward", "their own");
     }
     match shared {
         Some(shared) => unsupported("shared experts", "none", format!("{shared:?}")),

@@ -172,7 +172,8 @@ fn sizes_that_no_kernel_is_made_for_are_refused_by_name() {
         llama(expected, &|model| model.architecture.feed_forward.iter_mut().for_each(|f| f.kind = kind));
     };
     kind("plain feed-forward: expected GELU", FeedForwardKind::Plain);
-    let mixture = Mixture { n_expert: 4, n_used: 2, router: Router::SOFTMAX_OF_CHOSEN, shared: None };
+    let router = Router::SOFTMAX_OF_CHOSEN;
+    let mixture = Mixture { n_expert: 4, n_used: 2, router, shared: None, has_branch_norms: false };
     let experts = |expected: &str, mixture| kind(expected, FeedForwardKind::Experts(mixture));
     experts("experts: ", Mixture { n_expert: 300, ..mixture });
     experts("experts: ", Mixture { n_used: 5, ..mixture });

@@ -1,11 +1,11 @@
 //! Gemma 4, text: as Gemma 3, with heads of another size on the layers that see all, values that are normalised, layers that read the keys
-//! and values of earlier ones, and an embedding of the token for each layer.
+//! and values of earlier ones, an embedding of the token for each layer, and experts beside the dense feed-forward.
 //!
 //! Norms' weights are used as they stand. Source: the models' reference implementation in transformers.
 
 use super::{Family, Keys, Norms};
 use crate::architecture::{
-    Activation, Architecture, Heads, KvSource, Mixer, Pairing, QkNorm, Rope, RopeScaling,
+    Activation, Architecture, Heads, KvSource, Mixer, Pairing, QkNorm, Rope, RopeScaling, Router,
 };
 use crate::error::ModelError;
 
@@ -13,10 +13,10 @@ pub(super) const FAMILY: Family = Family { name: "gemma4", read, norms: Norms::A
 
 fn read(keys: &Keys<'_>) -> Result<Architecture, ModelError> {
     let mut architecture = keys.gated_decoder(Pairing::HalfSplit)?;
-    keys.refuse("expert_count", "no experts")?;
     architecture.scales.embedding = (architecture.n_embd as f32).sqrt();
     architecture.logit_cap = keys.cap("final_logit_softcapping")?;
     architecture.feed_forward.iter_mut().for_each(|layer| layer.activation = Activation::GeluTanh);
+    keys.add_experts_beside(&mut architecture, Router::SOFTMAX_OF_CHOSEN)?;
     architecture.n_per_layer = keys.n_per_layer(architecture.n_layer)?;
     architecture.has_layer_scales = true;
     let attention = &mut architecture.attention;

@@ -134,7 +134,7 @@ fn gemma4_has_two_kinds_of_heads() {
     );
     check(
         &added(GEMMA4, "gemma4.expert_count", 4u32),
-        &expect!["gemma4.expert_count: expected no experts, found 4"],
+        &expect!["gemma4.expert_used_count: expected a number from 1 to 4, found nothing"],
     );
     let without = |tensor: &'static str| {
         rewritten(GEMMA4, |_, value| Some(value.clone()), move |name, _| name != tensor)

@@ -75,7 +75,7 @@ fn widths_may_be_listed_by_block() {
 
 #[test]
 fn a_router_follows_from_the_family_and_the_keys() {
-    let Mixture { n_expert, n_used, router, shared } = mixture(&[]);
+    let Mixture { n_expert, n_used, router, shared, .. } = mixture(&[]);
     assert_eq!((n_expert, n_used), (8, 3));
     assert_eq!((router.gating, router.has_choice_bias, router.groups), (Gating::Sigmoid, true, None));
     assert!(router.is_normalised);
@@ -202,4 +202,31 @@ fn gate_and_up_in_one_tensor_are_cut_by_expert_and_factors_are_read() {
         assert_eq!(found.scale.as_deref(), Some([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0].as_slice()));
         assert_eq!(expected.scale, None);
     }
+}
+
+#[test]
+fn experts_beside_a_dense_feed_forward_have_norms_of_their_own() {
+    const GEMMA4: &str = "gemma4-moe-q4_0.gguf";
+    let model = Model::load(&with_keys(GEMMA4, &[])).unwrap();
+    let mixture = model.architecture.mixture().unwrap();
+    assert_eq!(mixture.shared, Some(Shared { n_ff: 64, has_gate: false }));
+    assert!(mixture.has_branch_norms);
+    for layer in &model.weights.layers {
+        let Ffn::Experts(experts) = &layer.ffn else { panic!("{layer:?}") };
+        let shared = experts.shared.as_deref().unwrap();
+        assert_eq!(shared.ffn.gate.weight.name.split_once(".ffn_").unwrap().1, "gate.weight");
+        assert!(experts.norms.is_some() && experts.scale.is_some());
+    }
+    for tensor in ["ffn_gate_inp.scale", "pre_ffw_norm_2.weight", "post_ffw_norm_1.weight"] {
+        let name = format!("blk.3.{tensor}");
+        let file = rewritten(GEMMA4, |_, value| Some(value.clone()), |other, _| other != name);
+        let error = Model::load(&file).unwrap_err().to_string();
+        assert_eq!(error, format!("missing tensor {name:?} of shape [128]"));
+    }
+    check(
+        &with_keys(GEMMA4, &[("gemma4.expert_shared_count", Value::from(1u32))]),
+        &expect![
+            "gemma4.expert_shared_count: expected no shared experts but the dense feed-forward, found 1"
+        ],
+    );
 }

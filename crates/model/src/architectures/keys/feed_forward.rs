@@ -58,7 +58,30 @@ impl Keys<'_> {
         for layer in architecture.feed_forward.iter_mut().skip(n_dense) {
             layer.n_ff = self.size("expert_feed_forward_length", N_WIDTH, Some(layer.n_ff))?;
             let shared = self.shared(layer.n_ff)?.map(|n_ff| Shared { n_ff, has_gate });
-            layer.kind = FeedForwardKind::Experts(Mixture { n_expert, n_used, router, shared });
+            let has_branch_norms = false;
+            layer.kind =
+                FeedForwardKind::Experts(Mixture { n_expert, n_used, router, shared, has_branch_norms });
+        }
+        Ok(())
+    }
+
+    /// Adds mixtures of experts to layers whose dense feed-forward stays: all tokens use it, and each of the two has norms of its own.
+    ///
+    /// # Errors
+    /// As [`Keys::add_experts`].
+    pub fn add_experts_beside(
+        &self,
+        architecture: &mut Architecture,
+        default: Router,
+    ) -> Result<(), ModelError> {
+        self.refuse("expert_shared_count", "no shared experts but the dense feed-forward")?;
+        let dense: Vec<usize> = architecture.feed_forward.iter().map(|layer| layer.n_ff).collect();
+        self.add_experts(architecture, default, false)?;
+        for (layer, n_ff) in architecture.feed_forward.iter_mut().zip(dense) {
+            if let FeedForwardKind::Experts(mixture) = &mut layer.kind {
+                mixture.shared = Some(Shared { n_ff, has_gate: false });
+                mixture.has_branch_norms = true;
+            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! A layer's feed-forward: dense, or a mixture of experts with its router and the experts that all rows share.
 
-use super::super::{Experts, Ffn, Gated, Linear, Matrix, SharedExpert, misshapen};
+use super::super::{BranchNorms, Experts, Ffn, Gated, Linear, Matrix, NormWeights, SharedExpert, misshapen};
 use super::{Loader, group, part};
 use crate::architecture::{FeedForwardKind, Mixture};
 use crate::error::ModelError;
@@ -66,11 +66,25 @@ impl Loader<'_> {
                     true => Some(self.layer_linear(n, "ffn_gate_inp_shexp", [1, n_embd])?),
                     false => None,
                 };
-                Some(Box::new(SharedExpert { ffn: self.gated(n, "_shexp", shared.n_ff)?, gate }))
+                // The dense feed-forward's own names, where it stays beside the experts.
+                let end = if mixture.has_branch_norms { "" } else { "_shexp" };
+                Some(Box::new(SharedExpert { ffn: self.gated(n, end, shared.n_ff)?, gate }))
             }
             None => None,
         };
-        Ok(Experts { router, choice_bias, gate, up, down, scale, shared })
+        let norms = mixture.has_branch_norms.then(|| self.branch_norms(n).map(Box::new)).transpose()?;
+        Ok(Experts { router, choice_bias, gate, up, down, scale, shared, norms })
+    }
+
+    fn branch_norms(&self, n: usize) -> Result<BranchNorms, ModelError> {
+        let norm = |role: &str| self.norm(&format!("blk.{n}.{role}"));
+        let router = self.required(&format!("blk.{n}.ffn_gate_inp.scale"), self.arch.n_embd)?;
+        Ok(BranchNorms {
+            router: NormWeights { weight: router, bias: None },
+            experts: norm("pre_ffw_norm_2")?,
+            experts_post: norm("post_ffw_norm_2")?,
+            shared_post: norm("post_ffw_norm_1")?,
+        })
     }
 
     fn experts(&self, n: usize, role: &str, shape: [usize; 3]) -> Result<Vec<Linear>, ModelError> {
