@@ -60,6 +60,18 @@ GROUPS = {
         ("attn_v.weight", "E, K*D", "values", "by layer"),
         ("attn_output.weight", "H*D, E", "output of attention", "by layer"),
     ],
+    "latent attention": [
+        ("attn_q.weight", "E, H*D", "queries: in each head D - R values, then R that are rotated", "without a rank"),
+        ("attn_q_a.weight", "E, Rq", "the row that queries are made of", "with a rank"),
+        ("attn_q_a_norm.weight", "Rq", "its norm", "with a rank"),
+        ("attn_q_b.weight", "Rq, H*D", "queries of it", "with a rank"),
+        ("attn_kv_a_mqa.weight", "E, Rk+R", "the row that keys and values are made of, then the rotated key", "always"),
+        ("attn_kv_a_norm.weight", "Rk", "norm of the row", "always"),
+        ("attn_k_b.weight", "D-R, Rk, H", "from each head's query to the row", "since 2025-04"),
+        ("attn_v_b.weight", "Rk, Dv, H", "each head's values of the row", "since 2025-04"),
+        ("attn_kv_b.weight", "Rk, H*(D-R+Dv)", "in each head keys of the row, then values", "before"),
+        ("attn_output.weight", "H*Dv, E", "output of attention", "always"),
+    ],
     "norms of heads, by layer": [
         ("attn_q_norm.weight", "D", "norm of each head of queries", "by layer"),
         ("attn_k_norm.weight", "D", "norm of each head of keys", "by layer"),
@@ -221,6 +233,7 @@ FAMILIES = {
     "glm4moe": [
         "ends", "norms before, second name", "attention", "biases of Q, K, V", "norms of heads, large models", "dense layers", "experts of glm4moe",
     ],
+    "deepseek2": ["ends", "norms before", "latent attention", "dense layers", "experts of glm4moe"],
     "gpt2": ["gpt2"],
 }
 # The rest of a name after `blk.N.`, or the whole name.
@@ -242,6 +255,7 @@ class File:
     def sizes(self, layer):
         e, h = self.key("embedding_length"), self.key("attention.head_count")
         k, d = self.key("attention.head_count_kv", h), self.key("attention.key_length", e // h)
+        d = self.key("attention.key_length_mla", d)
         r = self.key("rope.dimension_count", d)
         local = self.key("attention.sliding_window_pattern")
         if local and layer is not None and local[layer]:
@@ -257,6 +271,8 @@ class File:
             "E": e, "H": h, "K": k, "D": d, "F": f, "Fx": fx, "Fs": self.key("expert_shared_feed_forward_length") or fx * self.key("expert_shared_count", 1), "X": self.key("expert_count"), "R": r,
             "V": vocabulary, "C": self.key("context_length"), "L": self.key("block_count"), "P": self.key("embedding_length_per_layer_input", 0),
             "S": self.key("ssm.state_size"), "Nk": self.key("ssm.group_count"), "Nv": self.key("ssm.time_step_rank"),
+            "Rq": self.key("attention.q_lora_rank"), "Rk": self.key("attention.kv_lora_rank"),
+            "Dv": self.key("attention.value_length_mla", self.key("attention.value_length", d)),
             "taps": self.key("shortconv.l_cache", self.key("ssm.conv_kernel")),
         }
 

@@ -20,7 +20,7 @@ pub struct Exact {
     kv_type: KvType,
     /// As [`KvShape`] says.
     k: Vec<f32>,
-    /// The same.
+    /// The same, where there are any.
     v: Vec<f32>,
 }
 
@@ -28,8 +28,8 @@ impl Exact {
     /// With an empty cache of this shape.
     #[must_use]
     pub fn new(shape: KvShape, kv_type: KvType) -> Exact {
-        let n = shape.len();
-        Exact { shape, kv_type, k: vec![0.0; n], v: vec![0.0; n] }
+        let [k, v] = shape.planes().map(|n| vec![0.0; n]);
+        Exact { shape, kv_type, k, v }
     }
 }
 
@@ -66,7 +66,8 @@ impl Kernels for Exact {
         for (r, &place) in places.iter().enumerate() {
             for head in 0..n {
                 let (from, to) = ((r * n + head) * head_dim, self.shape.row_at(layer, place, head));
-                for (cache, rows) in [(&mut self.k, k), (&mut self.v, v)] {
+                let planes = [(&mut self.k, k), (&mut self.v, v)];
+                for (cache, rows) in planes.into_iter().take(1 + usize::from(self.shape.has_values)) {
                     let kept = &mut cache[to..to + head_dim];
                     kept.copy_from_slice(&rows[from..from + head_dim]);
                     if self.kv_type == KvType::Q8_0 {
@@ -81,7 +82,8 @@ impl Kernels for Exact {
         let Attention { scale, score_cap, .. } = *attention;
         let Heads { n_head, n_kv_head, head_dim, window, .. } = queries.heads;
         let capped = |score: f32| score_cap.map_or(score, |cap| cap * (score / cap).tanh());
-        let (k, v, shape) = (&self.k, &self.v, &self.shape);
+        let (k, shape) = (&self.k, &self.shape);
+        let v = if shape.has_values { &self.v } else { k };
         pool.chunks(out, head_dim, &|index, out| {
             let (r, head) = (index / n_head, index % n_head);
             let place = queries.places[r];
@@ -120,7 +122,7 @@ impl Kernels for Exact {
     }
 
     fn kv_bytes(&self) -> u64 {
-        2 * 4 * self.shape.len() as u64
+        4 * self.shape.n_kept()
     }
 
     fn name(&self) -> String {

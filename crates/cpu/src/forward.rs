@@ -141,19 +141,23 @@ impl Forward<'_> {
         }
     }
 
-    /// Normalises, turns and scales a layer's queries, and its keys where it has its own.
+    /// Normalises a layer's queries, and its keys where it has its own.
+    pub(crate) fn norm_heads(&self, weights: &AttentionWeights, [q, k]: [&mut [f32]; 2]) {
+        for (norm, rows) in [(&weights.q_norm, q), (&weights.k_norm, k)] {
+            if let Some(norm) = norm {
+                normalise_groups(self.pool, self.model.architecture.norm.eps, norm, rows);
+            }
+        }
+    }
+
+    /// Turns and scales a layer's queries, and its keys where it has its own.
     pub(crate) fn place(
         &self,
-        (n, heads, weights): (usize, Heads, &AttentionWeights),
+        (n, heads): (usize, Heads),
         (places, turns): (&[Place<'_>], &[Turns]),
         [q, k]: [&mut [f32]; 2],
     ) {
         let arch = &self.model.architecture;
-        for (norm, rows) in [(&weights.q_norm, &mut *q), (&weights.k_norm, &mut *k)] {
-            if let Some(norm) = norm {
-                normalise_groups(self.pool, arch.norm.eps, norm, rows);
-            }
-        }
         if let Position::Rope(ropes) = &arch.position
             && let Some(kind) = ropes.layers[n]
         {

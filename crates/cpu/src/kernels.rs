@@ -79,6 +79,8 @@ pub struct KvShape {
     pub page_size: usize,
     /// The layers that keep keys and values.
     pub layers: Vec<KvLayer>,
+    /// Whether any of them keeps values; else the keys are the values too.
+    pub has_values: bool,
 }
 
 /// A layer of the KV cache.
@@ -96,9 +98,11 @@ impl KvShape {
     /// Pages for layers with these heads; sizes saturate.
     #[must_use]
     pub fn new([n_page, page_size]: [usize; 2], heads: impl Iterator<Item = Heads>) -> KvShape {
-        let mut shape = KvShape { n_page, page_size, layers: Vec::new() };
-        for Heads { n_kv_head, head_dim, .. } in heads {
+        let mut shape = KvShape { n_page, page_size, layers: Vec::new(), has_values: false };
+        for heads in heads {
+            let Heads { n_kv_head, head_dim, .. } = heads;
             shape.layers.push(KvLayer { start: shape.len(), n_kv_head, head_dim });
+            shape.has_values |= heads.has_values();
         }
         shape
     }
@@ -110,6 +114,18 @@ impl KvShape {
             let sizes = [self.n_page, self.page_size, last.n_kv_head, last.head_dim];
             sizes.iter().fold(1, |product: usize, &n| product.saturating_mul(n)).saturating_add(last.start)
         })
+    }
+
+    /// Values of the keys and of the values; saturating.
+    #[must_use]
+    pub fn n_kept(&self) -> u64 {
+        (self.len() as u64).saturating_mul(1 + u64::from(self.has_values))
+    }
+
+    /// Values of each plane: of the keys, and of the values where there are any.
+    #[must_use]
+    pub fn planes(&self) -> [usize; 2] {
+        [self.len(), if self.has_values { self.len() } else { 0 }]
     }
 
     /// Whether the cache holds nothing.
@@ -138,7 +154,7 @@ pub trait Kernels: Send {
     /// All products, together, so that those that do not depend on each other share one parallel section.
     fn products(&mut self, pool: &Pool, inputs: &[Rows<'_>], products: &mut [Product<'_>]);
 
-    /// Writes keys and values `[n_row, n_kv_head * head_dim]` to one of the cache's layers.
+    /// Writes keys and values `[n_row, n_kv_head * head_dim]` to one of the cache's layers. Values go nowhere where the shape has none.
     fn write_kv(&mut self, pool: &Pool, layer: usize, places: &[Place<'_>], kv: [&[f32]; 2]);
 
     /// Attention over the cache, which holds every position up to each row's own: `out` is `[n_row, n_head * head_dim]`.

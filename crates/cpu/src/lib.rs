@@ -9,6 +9,7 @@ mod executor;
 mod experts;
 mod forward;
 pub mod kernels;
+mod latent;
 mod mixers;
 mod options;
 mod per_layer;

@@ -14,14 +14,14 @@ use crate::simd::pool::Pool;
 #[derive(Default)]
 pub(crate) struct MixerBuffers {
     /// Queries with their gates, or what a convolution reads.
-    input: Buffer,
+    pub(crate) input: Buffer,
     /// Queries, or what a convolution gives.
-    q: Buffer,
-    k: Buffer,
-    v: Buffer,
-    gate: Buffer,
+    pub(crate) q: Buffer,
+    pub(crate) k: Buffer,
+    pub(crate) v: Buffer,
+    pub(crate) gate: Buffer,
     /// What the output's linear map reads.
-    mixed: Buffer,
+    pub(crate) mixed: Buffer,
 }
 
 /// What a layer's mixer reads.
@@ -46,6 +46,9 @@ impl Forward<'_> {
         match (&model.weights.layers[before.n].mixer, model.architecture.mixers[before.n]) {
             (MixerWeights::Attention(weights), Mixer::Attention(heads)) => {
                 self.attention(before, (weights, heads), (buffers, out), (turns, observe));
+            }
+            (MixerWeights::Latent(weights), Mixer::Latent(latent)) => {
+                self.latent(before, (weights, latent), (buffers, out), (turns, observe));
             }
             (MixerWeights::ShortConv(weights), Mixer::ShortConv(conv)) => {
                 self.short_conv(before, (weights, conv), (buffers, out), observe);
@@ -85,7 +88,8 @@ impl Forward<'_> {
             part(input.get(2 * q.len()), heads.head_dim, (&mut *q, &mut *gate));
             gate
         });
-        self.place((n, heads, weights), (step.places, turns), [&mut *q, &mut *k]);
+        self.norm_heads(weights, [&mut *q, &mut *k]);
+        self.place((n, heads), (step.places, turns), [&mut *q, &mut *k]);
         let cache = arch.cache_of(n);
         if heads.keeps() {
             if attention.v_norm {

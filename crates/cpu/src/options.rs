@@ -73,10 +73,13 @@ impl Options {
     #[must_use]
     pub fn plan(&self, model: &Model) -> MemoryPlan {
         let arch = &model.architecture;
-        let kv_values = (self.kv_shape(model).len() as u64).saturating_mul(2);
+        let kv_values = self.kv_shape(model).n_kept();
         let used = arch.mixture().map_or(1, |mixture| mixture.n_used + 1);
         let of_mixer = |mixer: &Mixer| match mixer {
             Mixer::Attention(heads) => arch.attention.n_q_row(*heads) + 2 * heads.n_kv(),
+            Mixer::Latent(latent) => {
+                2 * latent.heads().n_q() + latent.n_head * latent.head_dim() + latent.q_rank.unwrap_or(0)
+            }
             Mixer::ShortConv(conv) => 2 * conv.n_channel,
             Mixer::DeltaRule(rule) => rule.conv().n_channel + rule.n_v() + rule.n_v_head,
         };

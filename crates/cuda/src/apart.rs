@@ -98,7 +98,7 @@ impl Network {
         let values = match heads.source {
             KvSource::Projections if self.arch.attention.v_norm => Values::Normed,
             KvSource::KeysAlone => Values::OfKeys,
-            KvSource::Projections | KvSource::Layer(_) => Values::Left,
+            KvSource::Projections | KvSource::Layer(_) | KvSource::OneRow => Values::Left,
         };
         let args = QkNormArgs {
             qkv,

@@ -5,7 +5,7 @@
 
 mod mixer;
 
-pub use mixer::{Conv, DeltaRule, Heads, KvSource, Mixer};
+pub use mixer::{Conv, DeltaRule, Heads, KvSource, Latent, Mixer};
 
 /// A decoder-only transformer.
 #[derive(Clone, Debug, PartialEq)]

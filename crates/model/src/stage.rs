@@ -19,6 +19,10 @@ pub enum Stage {
     /// `n_rot` values of each head of `q` and `k` by the angle `p * frequency`, in the layers that have it; `q` is multiplied by the
     /// temperature at `p`. `k` and `v` go to the cache at `p`, rounded as [`crate::kv`] says. Leaves `q`, `[n_row, n_head * head_dim]`.
     ///
+    /// Latent attention: `q` of a head is `[plain, rotated]`, made of `rms_norm(Wa n)` in place of `n` where queries have a rank; `[c, r] = Wkv n`. The
+    /// row that is kept is `[rope(r), rms_norm(c)]`; the query is brought to it, `q[h] = [rope(rotated[h]), Wk[h]^T plain[h]]`, where `Wk[h]` makes
+    /// the head's keys of `c`. Leaves `q`, `[n_row, n_head * (n_rot + kv_rank)]`.
+    ///
     /// In a layer with a short convolution: `[b, c, u] = Wi n`, leaves `b * u`, `[n_row, n_embd]`. With a delta rule: `silu(conv(Wqkv n))`, the
     /// queries, keys and values of all heads, `[n_row, 2 * n_k + n_v]`.
     ///
@@ -28,12 +32,15 @@ pub enum Stage {
     /// `s[j] = scale * q . k[j]`, or `cap * tanh` of a `cap`th of that; `a = sum_j exp(s[j]) v[j] / (sum_j exp(s[j]) + exp(sink[h]))`, the last term only with sinks.
     /// Where attention is gated, `a` is multiplied by the sigmoid of the gate. Leaves `a`, `[n_row, n_head * head_dim]`.
     ///
+    /// Latent attention: the kept row is the key, and its part `c` the value, of all heads; `a[h] = Wv[h] sum_j p[j] c[j]`. Leaves `a`,
+    /// `[n_row, n_head * n_value]`.
+    ///
     /// Short convolution: leaves `a = c * conv(b * u)`, `[n_row, n_embd]`. Delta rule, for each value head, in float32, over the sequence's
     /// tokens in order, with `M` (`[head_dim of keys, head_dim of values]`) zero at its start: `q` and `k` become `x / sqrt(sum(x^2) + eps)` and `q`
     /// is divided by `sqrt(head_dim)`; `M *= exp(a * softplus(Walpha n + dt))`; `d = (v - k^T M) * sigmoid(Wbeta n)`; `M += k d^T`; `o = q^T M`. Leaves
     /// `rms_norm(o) * silu(Wgate n)`, `[n_row, n_v]`. Each sum runs in the order of its index.
     ///
-    /// Sources: grouped queries, arXiv 2305.13245; sinks, arXiv 2309.17453 and gpt-oss; gated delta rule, arXiv 2412.06464; gated attention,
+    /// Sources: grouped queries, arXiv 2305.13245; latent attention in this form, arXiv 2405.04434, section 2.1 and appendix C; sinks, arXiv 2309.17453 and gpt-oss; gated delta rule, arXiv 2412.06464; gated attention,
     /// arXiv 2505.06708.
     Attend,
     /// `x += scales.residual * (Wo a + bo)`, the sum in brackets normalised where a norm stands after attention. Leaves `x`.

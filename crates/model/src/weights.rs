@@ -14,7 +14,9 @@ use quant::Format;
 use crate::architecture::Architecture;
 use crate::architectures;
 use crate::error::ModelError;
-pub use mixer::{AttentionWeights, DeltaRuleWeights, MixerWeights, ShortConvWeights};
+pub use mixer::{
+    AttentionWeights, DeltaRuleWeights, KeyMaps, LatentWeights, MixerWeights, QueryRow, ShortConvWeights,
+};
 
 /// A model: what it is, and its weights.
 #[derive(Clone, Debug)]
@@ -219,9 +221,9 @@ pub struct SharedExpert {
 /// A norm's learned parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormWeights {
-    /// `[n_embd]`.
+    /// One for each value of a row.
     pub weight: Vec<f32>,
-    /// `[n_embd]`; layer norm only.
+    /// As many; layer norm only.
     pub bias: Option<Vec<f32>>,
 }
 

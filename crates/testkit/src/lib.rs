@@ -55,19 +55,26 @@ pub struct Golden {
 }
 
 /// Beginnings of the names of golden models that the GPU's kernels refuse.
-const NOT_ON_GPU: &[&str] = &["gemma4-moe", "gemma4-ple", "glm4moe-", "lfm2-", "qwen35"];
+const NOT_ON_GPU: &[&str] = &["deepseek2-", "gemma4-moe", "gemma4-ple", "glm4moe-", "lfm2-", "qwen35"];
 
 /// The golden models that a GPU runs.
 #[must_use]
 pub fn golden_on_gpu() -> Vec<Golden> {
-    golden().into_iter().filter(|model| !NOT_ON_GPU.iter().any(|name| model.name.starts_with(name))).collect()
+    golden().into_iter().filter(|model| is_on_gpu(&model.name)).collect()
+}
+
+/// Whether a GPU runs the golden model of this name.
+#[must_use]
+pub fn is_on_gpu(name: &str) -> bool {
+    !NOT_ON_GPU.iter().any(|beginning| name.starts_with(beginning))
 }
 
 impl Golden {
     /// How its keys and values can be kept: in 8 bits where heads are whole blocks of 32 values.
     #[must_use]
     pub fn kv_types(&self) -> Vec<KvType> {
-        let has_heads_of_48 = ["gemma3-q4_0", "llama-linear-"].iter().any(|name| self.name.starts_with(name));
+        let has_heads_of_48 =
+            ["deepseek2-lite", "gemma3-q4_0", "llama-linear-"].iter().any(|name| self.name.starts_with(name));
         KvType::ALL.into_iter().filter(|&kind| kind == KvType::F16 || !has_heads_of_48).collect()
     }
 
@@ -80,7 +87,7 @@ impl Golden {
     /// Whether its router's choices are so near that rounded activations choose other experts for some token, which is another answer.
     #[must_use]
     pub fn has_near_choices(&self) -> bool {
-        ["gemma4-moe", "glm4moe", "granitemoe", "mixtral", "qwen35moe", "qwen3moe"]
+        ["deepseek2", "gemma4-moe", "glm4moe", "granitemoe", "mixtral", "qwen35moe", "qwen3moe"]
             .iter()
             .any(|family| self.name.starts_with(family))
     }

@@ -6,7 +6,7 @@
 
 use model::architecture::{Attention, Heads};
 
-use super::cache::{Cache, Kept, decode};
+use super::cache::{Cache, Kept, decode_keys, decode_values, turn_round};
 use crate::kernels::{Place, Queries};
 use crate::simd::isa::Isa;
 use crate::simd::lanes::{Lanes, Portable, exp};
@@ -229,12 +229,28 @@ unsafe fn compute_page<L: Lanes>(group: &Group<'_>, page: &Page<'_>, scratch: &m
     match page.kept {
         // SAFETY: the caller's, here and below.
         Kept::Half([k, v]) => unsafe { attend_page::<L, u16>(group, page.start, (k, v), scratch) },
-        Kept::Q8(kv) => {
+        kept => {
             let head_dim = group.cache.shape.layers[group.layer].head_dim;
             let [mut k, mut v] = std::mem::take(&mut scratch.decoded);
             k.resize(PAGE * head_dim, 0.0);
             v.resize(PAGE * head_dim, 0.0);
-            decode(kv, head_dim, [&mut k, &mut v]);
+            match kept {
+                Kept::Q8([of_keys, of_values]) => {
+                    decode_keys(of_keys, &mut k);
+                    decode_values(of_values, head_dim, &mut v);
+                }
+                Kept::Q8Row(row) => {
+                    decode_keys(row, &mut k);
+                    turn_round(&k, head_dim, &mut v);
+                }
+                Kept::Half([row, _]) | Kept::HalfRow(row) => {
+                    for (to, from) in k.chunks_exact_mut(L::LEN).zip(row.chunks_exact(L::LEN)) {
+                        // SAFETY: the caller's instruction set; both are LEN values.
+                        unsafe { L::load_half(from.as_ptr()).store(to.as_mut_ptr()) };
+                    }
+                    turn_round(&k, head_dim, &mut v);
+                }
+            }
             // SAFETY: as above.
             unsafe { attend_page::<L, f32>(group, page.start, (&k, &v), scratch) };
             scratch.decoded = [k, v];

@@ -9,9 +9,9 @@ use crate::support::{executor, greedy, last, logits, prompt, run, token};
 /// What the fast kernels may differ by: 1.3 times what llama.cpp's 8-bit activations give on the same files.
 fn fast_bound(model: &Golden) -> f64 {
     match model.name.as_str() {
+        _ if model.has_near_choices() => 3e-2,
         n if n.ends_with("f16") => 1.3e-6,
         n if n.ends_with("mxfp4_moe") => 1.3e-3,
-        _ if model.has_near_choices() => 3e-2,
         n if ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"].iter().any(|f| n.ends_with(f)) => 9.1e-4,
         _ => 1.95e-3,
     }

@@ -1,8 +1,8 @@
 //! Is this a model that the kernels can compute? Everything they take for granted, by name.
 
 use model::architecture::{
-    Activation, Architecture, FeedForward, FeedForwardKind, Heads, KvSource, Mixture, NormKind, Position,
-    QkNorm, Router,
+    Activation, Architecture, FeedForward, FeedForwardKind, Heads, KvSource, Mixer, Mixture, NormKind,
+    Position, QkNorm, Router,
 };
 use model::weights::{AttentionWeights, Experts, Ffn, Gated, Layer, Linear, MixerWeights, NormWeights};
 use model::{Matrix, Model};
@@ -114,6 +114,11 @@ fn choices(arch: &Architecture) -> Result<(), Unsupported> {
     let others = arch.mixers.iter().filter(|mixer| mixer.heads().is_none()).count();
     if others > 0 {
         return unsupported("layers", "attention in each of them", format!("{others} recurrent ones"));
+    }
+    let latent = arch.mixers.iter().filter(|mixer| matches!(mixer, Mixer::Latent(_))).count();
+    if latent > 0 {
+        let found = format!("{latent} with latent attention");
+        return unsupported("layers", "attention with keys and values for each head", found);
     }
     if arch.attention.gated {
         return unsupported("attention", "no gate of its output", "one");

@@ -180,7 +180,21 @@ fn sizes_that_no_kernel_is_made_for_are_refused_by_name() {
     experts("feed-forward: ", mixture);
     experts("router: ", Mixture { router: Router { scale: 2.5, ..mixture.router }, ..mixture });
     experts("shared experts: ", Mixture { shared: Some(Shared { n_ff: 64, has_gate: false }), ..mixture });
+    experts("experts: expected norms", Mixture { has_branch_norms: true, ..mixture });
     llama("feed-forwards: ", &|model| model.architecture.feed_forward[1].n_ff /= 2);
+}
+
+#[test]
+fn golden_models_that_no_gpu_runs_are_refused_by_name() {
+    let runs: Vec<String> = golden_on_gpu().into_iter().map(|golden| golden.name).collect();
+    for golden in testkit::golden().into_iter().filter(|golden| !runs.contains(&golden.name)) {
+        let model = Model::load(&Gguf::open(&golden.path).expect("a golden model")).expect("a golden model");
+        let error = place(&model).err().map(|error| error.to_string()).expect("a refusal");
+        assert!(error.starts_with("not supported on a GPU: "), "{}: {error}", golden.name);
+        if golden.name.starts_with("deepseek2") {
+            assert!(error.ends_with("with latent attention"), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -5,6 +5,9 @@
 pub enum Mixer {
     /// [`super::Attention`] with these heads.
     Attention(Heads),
+    /// The same with keys and values that are linear maps of one short row, which is all that is kept of a position (multi-head latent
+    /// attention, arXiv 2405.04434, section 2.1). No norms of queries and keys, gates or sinks.
+    Latent(Latent),
     /// A short convolution between two gates (LFM2, arXiv 2511.23404).
     ShortConv(Conv),
     /// The gated delta rule (Yang et al., arXiv 2412.06464) after a short convolution.
@@ -35,6 +38,8 @@ pub enum KvSource {
     KeysAlone,
     /// From the cache of this earlier layer, whose heads are the same.
     Layer(usize),
+    /// One row is key and value alike, as it is kept.
+    OneRow,
 }
 
 impl Heads {
@@ -54,6 +59,45 @@ impl Heads {
     #[must_use]
     pub fn keeps(&self) -> bool {
         !matches!(self.source, KvSource::Layer(_))
+    }
+
+    /// Whether values are kept beside the keys.
+    #[must_use]
+    pub fn has_values(&self) -> bool {
+        self.source != KvSource::OneRow
+    }
+}
+
+/// Sizes of latent attention. A head of queries and keys has a part without position and one that is rotated; this part of the keys is the
+/// same for all heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latent {
+    /// Heads.
+    pub n_head: usize,
+    /// Width of the row that queries are made of; `None` where they are made of the layer's own.
+    pub q_rank: Option<usize>,
+    /// Width of the row that keys and values are made of.
+    pub kv_rank: usize,
+    /// Values of a head's rotated part.
+    pub n_rot: usize,
+    /// Values of its other part.
+    pub n_plain: usize,
+    /// Values in a head of values.
+    pub n_value: usize,
+}
+
+impl Latent {
+    /// Values in a head of queries, and in one of keys.
+    #[must_use]
+    pub fn head_dim(&self) -> usize {
+        self.n_plain + self.n_rot
+    }
+
+    /// Heads as attention over the kept rows sees them: all queries share one key, whose rotated part comes first.
+    #[must_use]
+    pub fn heads(&self) -> Heads {
+        let head_dim = self.n_rot + self.kv_rank;
+        Heads { n_head: self.n_head, n_kv_head: 1, head_dim, window: None, source: KvSource::OneRow }
     }
 }
 
@@ -120,6 +164,7 @@ impl Mixer {
     pub fn heads(&self) -> Option<Heads> {
         match self {
             Mixer::Attention(heads) => Some(*heads),
+            Mixer::Latent(latent) => Some(latent.heads()),
             Mixer::ShortConv(_) | Mixer::DeltaRule(_) => None,
         }
     }
@@ -128,7 +173,7 @@ impl Mixer {
     #[must_use]
     pub fn n_state(&self) -> usize {
         match self {
-            Mixer::Attention(_) => 0,
+            Mixer::Attention(_) | Mixer::Latent(_) => 0,
             Mixer::ShortConv(conv) => conv.n_state(),
             Mixer::DeltaRule(rule) => rule.conv().n_state() + rule.n_matrix(),
         }

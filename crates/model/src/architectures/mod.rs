@@ -2,6 +2,7 @@
 //!
 //! A family maps GGUF keys to data and nothing more. To add one, write such a file and name it in [`FAMILIES`].
 
+mod deepseek2;
 mod gemma;
 mod gemma4;
 mod glm4moe;
@@ -74,7 +75,7 @@ impl Norms {
 }
 
 /// All that are known.
-pub const FAMILIES: [&Family; 19] = [
+pub const FAMILIES: [&Family; 20] = [
     &llama::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
@@ -94,6 +95,7 @@ pub const FAMILIES: [&Family; 19] = [
     &gpt2::FAMILY,
     &gpt_oss::FAMILY,
     &glm4moe::FAMILY,
+    &deepseek2::FAMILY,
 ];
 
 /// Finds the family that a file names and reads its architecture.

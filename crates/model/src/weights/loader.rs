@@ -23,6 +23,9 @@ use feed_forward::SCALE;
 /// file may claim any number of them at no cost.
 const MAX_COPIED: usize = 1 << 27;
 
+/// What the entry in memory of one part of a tensor is charged, in values: of one expert, or of one head.
+const PART_COST: usize = 64;
+
 /// How many unused tensors an error names.
 const N_NAMED: usize = 4;
 
@@ -195,7 +198,9 @@ impl Loader<'_> {
         let left = self.left.get();
         let rest = n.and_then(|n| left.checked_sub(n)).ok_or_else(|| ModelError::Value {
             key: name.to_owned(),
-            expected: format!("at most {MAX_COPIED} values of biases, norms and experts in all tensors"),
+            expected: format!(
+                "at most {MAX_COPIED} values of biases, norms, experts and heads in all tensors"
+            ),
             found: n.map_or("more than can be counted".to_owned(), |n| format!("{n} where {left} are left")),
         })?;
         self.left.set(rest);
@@ -238,6 +243,27 @@ impl Loader<'_> {
             false => None,
         };
         Ok(Linear { weight, bias })
+    }
+
+    /// Linear maps of one shape in one tensor, `[n_map, n_out, n_in]`: of experts, or of heads.
+    fn stacked(&self, n: usize, role: &str, shape: [usize; 3]) -> Result<Vec<Linear>, ModelError> {
+        let [n_map, n_out, n_in] = shape;
+        let name = format!("blk.{n}.{role}");
+        let weight = format!("{name}.weight");
+        let tensor = self.find(&weight, &shape)?;
+        let all = Matrix::new(&weight, tensor.info.format, [n_map * n_out, n_in], tensor.bytes.clone())
+            .ok_or_else(|| misshapen(&tensor, &shape))?;
+        let bias = match self.biased.contains(group(role)) {
+            true => Some(self.table(&format!("{name}.bias"), [n_map, n_out])?),
+            false => None,
+        };
+        self.charge_parts(&weight, n_map)?;
+        let all = Linear { weight: all, bias };
+        (0..n_map).map(|i| part(&all, i * n_out..(i + 1) * n_out)).collect()
+    }
+
+    fn charge_parts(&self, name: &str, n: usize) -> Result<(), ModelError> {
+        self.charge(name, n.checked_mul(PART_COST))
     }
 
     /// Rows of values that are copied.

@@ -1,12 +1,14 @@
 //! The tensors of a layer's mixer. Shapes are those of [`crate::architecture::Mixer`]'s variants.
 
-use super::Linear;
+use super::{Linear, NormWeights};
 
 /// The tensors of a layer's mixer.
 #[derive(Clone, Debug)]
 pub enum MixerWeights {
     /// Of [`Mixer::Attention`](crate::architecture::Mixer::Attention).
     Attention(AttentionWeights),
+    /// Of [`Mixer::Latent`](crate::architecture::Mixer::Latent).
+    Latent(LatentWeights),
     /// Of [`Mixer::ShortConv`](crate::architecture::Mixer::ShortConv).
     ShortConv(ShortConvWeights),
     /// Of [`Mixer::DeltaRule`](crate::architecture::Mixer::DeltaRule).
@@ -31,6 +33,43 @@ pub struct AttentionWeights {
     pub k_norm: Option<Vec<f32>>,
     /// `[n_embd, n_head * head_dim]`.
     pub output: Linear,
+}
+
+/// A latent attention's tensors.
+#[derive(Clone, Debug)]
+pub struct LatentWeights {
+    /// What queries are made of, where that is not the layer's own row.
+    pub q_row: Option<QueryRow>,
+    /// `[n_head * (n_plain + n_rot), q_rank or n_embd]`.
+    pub q: Linear,
+    /// `[kv_rank + n_rot, n_embd]`.
+    pub kv: Linear,
+    /// `[kv_rank]`.
+    pub kv_norm: NormWeights,
+    /// From a head's query to what is kept.
+    pub k: KeyMaps,
+    /// By head: `[n_value, kv_rank]`.
+    pub v: Vec<Linear>,
+    /// `[n_embd, n_head * n_value]`.
+    pub output: Linear,
+}
+
+/// The row that queries of latent attention are made of.
+#[derive(Clone, Debug)]
+pub struct QueryRow {
+    /// `[q_rank, n_embd]`.
+    pub map: Linear,
+    /// `[q_rank]`.
+    pub norm: NormWeights,
+}
+
+/// By head, in one of two forms.
+#[derive(Clone, Debug)]
+pub enum KeyMaps {
+    /// `[kv_rank, n_plain]`.
+    OfQueries(Vec<Linear>),
+    /// `[n_plain, kv_rank]`: the map that makes keys, which queries go through the other way.
+    OfKeys(Vec<Linear>),
 }
 
 /// A short convolution's tensors.
@@ -75,6 +114,12 @@ impl MixerWeights {
             MixerWeights::Attention(AttentionWeights { q, k, v, sinks, q_norm, k_norm, output }) => {
                 let linears = [q].into_iter().chain(k).chain(v).chain([output]).collect();
                 (linears, [sinks, q_norm, k_norm].into_iter().flatten().map(Vec::as_slice).collect())
+            }
+            MixerWeights::Latent(LatentWeights { q_row, q, kv, kv_norm, k, v, output }) => {
+                let (KeyMaps::OfQueries(k) | KeyMaps::OfKeys(k)) = k;
+                let linears = q_row.iter().map(|row| &row.map).chain([q, kv, output]).chain(k).chain(v);
+                let norms = q_row.iter().map(|row| &row.norm).chain([kv_norm]);
+                (linears.collect(), norms.map(|norm| norm.weight.as_slice()).collect())
             }
             MixerWeights::ShortConv(ShortConvWeights { input, taps, output }) => {
                 (vec![input, output], vec![taps])

@@ -2,6 +2,7 @@
 
 mod complete;
 mod families;
+mod latent;
 mod mixtures;
 mod recurrent;
 mod sparse;

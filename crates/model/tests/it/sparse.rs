@@ -97,7 +97,7 @@ fn what_a_sparse_file_claims_is_refused_before_it_is_copied() {
     check(
         experts(1, 1 << 20, true),
         &expect![
-            "blk.0.ffn_gate_exps.bias: expected at most 134217728 values of biases, norms and experts in all tensors, found 68719476736 where 134217726 are left"
+            "blk.0.ffn_gate_exps.bias: expected at most 134217728 values of biases, norms, experts and heads in all tensors, found 68719476736 where 134217726 are left"
         ],
     );
     check(

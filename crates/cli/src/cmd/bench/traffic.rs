@@ -44,7 +44,12 @@ impl Traffic {
         Traffic {
             weights: gguf.tensors().iter().map(|tensor| read(&tensor.name, tensor.n_bytes as u64)).sum(),
             shares_weights: mixture.is_none(),
-            kv_rows: heads.map(|heads| (kv_row(2 * heads.n_kv() as u64), heads.window)).collect(),
+            kv_rows: heads
+                .map(|heads| {
+                    let n_plane = 1 + u64::from(heads.has_values());
+                    (kv_row(n_plane * heads.n_kv() as u64), heads.window)
+                })
+                .collect(),
         }
     }
 

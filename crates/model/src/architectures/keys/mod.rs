@@ -4,6 +4,7 @@
 
 mod attention;
 mod feed_forward;
+mod latent;
 mod mixers;
 mod rope;
 
@@ -145,9 +146,19 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// As [`Keys::gated_decoder`].
     pub fn decoder(&self, pairing: Pairing, n_kv_heads: &[usize]) -> Result<Architecture, ModelError> {
-        let Sizes { n_layer, n_nextn, n_embd, n_ctx_train } = self.sizes()?;
-        let heads = self.heads(n_embd, n_kv_heads)?;
+        let heads = self.heads(self.sizes()?.n_embd, n_kv_heads)?;
         let head_dim = heads.first().map_or(0, |heads| heads.head_dim);
+        self.decoder_of(pairing, head_dim, heads.into_iter().map(Mixer::Attention).collect())
+    }
+
+    /// The same with these mixers, whose queries and keys have heads of `head_dim` values.
+    fn decoder_of(
+        &self,
+        pairing: Pairing,
+        head_dim: usize,
+        mixers: Vec<Mixer>,
+    ) -> Result<Architecture, ModelError> {
+        let Sizes { n_layer, n_nextn, n_embd, n_ctx_train } = self.sizes()?;
         Ok(Architecture {
             family: self.family.name,
             n_layer,
@@ -158,7 +169,7 @@ impl<'a> Keys<'a> {
             norm: self.norm(NormKind::Rms)?,
             has_post_norms: self.has_post_norms(),
             position: self.rope(pairing, head_dim, n_layer)?,
-            mixers: heads.into_iter().map(Mixer::Attention).collect(),
+            mixers,
             attention: Keys::attention(head_dim),
             feed_forward: self.feed_forward(FeedForwardKind::Gated, Activation::Silu, n_layer)?,
             scales: Scales::NONE,

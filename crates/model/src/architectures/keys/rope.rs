@@ -1,7 +1,7 @@
 //! RoPE's keys, and the tensors of factors that belong to them.
 
 use super::{Keys, N_CONTEXT};
-use crate::architecture::{Pairing, Position, Rope, RopeScaling, Ropes};
+use crate::architecture::{Architecture, Pairing, Position, Rope, RopeScaling, Ropes};
 use crate::error::ModelError;
 
 impl Keys<'_> {
@@ -88,10 +88,34 @@ impl Keys<'_> {
         if magnitude(all_dims) <= 0.0 {
             return Err(self.wrong("rope.scaling.yarn_log_multiplier", "a number of at least 0", all_dims));
         }
-        let attn_factor = self.f32("rope.scaling.attn_factor", 1.0)?
-            * self.f32("rope.scaling.yarn_attn_factor", 1.0)?
-            * (magnitude(1.0) / magnitude(all_dims));
+        let attn_factor = self.yarn_attn_factor()? * (magnitude(1.0) / magnitude(all_dims));
         Ok(RopeScaling::Yarn { factor, original_context, beta_fast, beta_slow, rounded: true, attn_factor })
+    }
+
+    fn yarn_attn_factor(&self) -> Result<f32, ModelError> {
+        Ok(self.f32("rope.scaling.attn_factor", 1.0)? * self.f32("rope.scaling.yarn_attn_factor", 1.0)?)
+    }
+
+    /// YaRN where `yarn_log_multiplier` is a tenth of the model's `mscale_all_dim`, which its `mscale` equals: cosines and sines stay as they are,
+    /// and scores are multiplied by the square of `1 + yarn_log_multiplier * ln(factor)` (DeepSeek's reference implementation).
+    ///
+    /// # Errors
+    /// A multiplier that makes this factor 0 or less.
+    pub fn yarn_of_scores(&self, architecture: &mut Architecture) -> Result<(), ModelError> {
+        let key = "rope.scaling.yarn_log_multiplier";
+        let multiplier = self.f32(key, 0.0)?;
+        let Position::Rope(ropes) = &mut architecture.position else { return Ok(()) };
+        if let RopeScaling::Yarn { factor, attn_factor, .. } = &mut ropes.kinds[0].scaling
+            && multiplier != 0.0
+        {
+            let magnitude = 1.0 + multiplier * factor.ln();
+            if magnitude <= 0.0 {
+                return Err(self.wrong(key, "a number of at least 0", multiplier));
+            }
+            *attn_factor = self.yarn_attn_factor()?;
+            architecture.attention.scale *= magnitude * magnitude;
+        }
+        Ok(())
     }
 
     fn rope_factors(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, ModelError> {

@@ -1,12 +1,9 @@
 //! A layer's feed-forward: dense, or a mixture of experts with its router and the experts that all rows share.
 
-use super::super::{BranchNorms, Experts, Ffn, Gated, Linear, Matrix, NormWeights, SharedExpert, misshapen};
-use super::{Loader, group, part};
+use super::super::{BranchNorms, Experts, Ffn, Gated, NormWeights, SharedExpert};
+use super::{Loader, part};
 use crate::architecture::{FeedForwardKind, Mixture};
 use crate::error::ModelError;
-
-/// What one expert's entry in memory is charged, in values.
-const EXPERT_COST: usize = 64;
 
 /// The factors of experts' outputs.
 pub(super) const SCALE: &str = "ffn_down_exps.scale";
@@ -49,16 +46,16 @@ impl Loader<'_> {
             false => None,
         };
         let [gate, up] = if self.gguf.tensor(&name("ffn_gate_up_exps.weight")).is_some() {
-            let fused = self.experts(n, "ffn_gate_up_exps", [n_expert, 2 * n_ff, n_embd])?;
+            let fused = self.stacked(n, "ffn_gate_up_exps", [n_expert, 2 * n_ff, n_embd])?;
             let half = |rows: std::ops::Range<usize>| {
                 fused.iter().map(|expert| part(expert, rows.clone())).collect::<Result<Vec<_>, _>>()
             };
             [half(0..n_ff)?, half(n_ff..2 * n_ff)?]
         } else {
-            let experts = |role: &str| self.experts(n, role, [n_expert, n_ff, n_embd]);
+            let experts = |role: &str| self.stacked(n, role, [n_expert, n_ff, n_embd]);
             [experts("ffn_gate_exps")?, experts("ffn_up_exps")?]
         };
-        let down = self.experts(n, "ffn_down_exps", [n_expert, n_embd, n_ff])?;
+        let down = self.stacked(n, "ffn_down_exps", [n_expert, n_embd, n_ff])?;
         let scale = self.has_scales.then(|| self.required(&name(SCALE), n_expert)).transpose()?;
         let shared = match mixture.shared {
             Some(shared) => {
@@ -85,23 +82,5 @@ impl Loader<'_> {
             experts_post: norm("post_ffw_norm_2")?,
             shared_post: norm("post_ffw_norm_1")?,
         })
-    }
-
-    fn experts(&self, n: usize, role: &str, shape: [usize; 3]) -> Result<Vec<Linear>, ModelError> {
-        let [n_expert, n_out, n_in] = shape;
-        let name = format!("blk.{n}.{role}");
-        let weight = format!("{name}.weight");
-        let tensor = self.find(&weight, &shape)?;
-        let stacked =
-            Matrix::new(&weight, tensor.info.format, [n_expert * n_out, n_in], tensor.bytes.clone())
-                .ok_or_else(|| misshapen(&tensor, &shape))?;
-        let bias_name = format!("{name}.bias");
-        let bias = match self.biased.contains(group(role)) {
-            true => Some(self.table(&bias_name, [n_expert, n_out])?),
-            false => None,
-        };
-        self.charge(&weight, n_expert.checked_mul(EXPERT_COST))?;
-        let stacked = Linear { weight: stacked, bias };
-        (0..n_expert).map(|e| part(&stacked, e * n_out..(e + 1) * n_out)).collect()
     }
 }

@@ -1,14 +1,20 @@
 //! Finds the tensors of a layer's mixer.
 
+use std::ops::Range;
+
 use super::{Loader, part};
-use crate::architecture::{Conv, DeltaRule, Heads, KvSource, Mixer, QkNorm};
+use crate::architecture::{Conv, DeltaRule, Heads, KvSource, Latent, Mixer, QkNorm};
 use crate::error::ModelError;
-use crate::weights::{AttentionWeights, DeltaRuleWeights, MixerWeights, ShortConvWeights};
+use crate::weights::{
+    AttentionWeights, DeltaRuleWeights, KeyMaps, LatentWeights, Linear, MixerWeights, NormWeights, QueryRow,
+    ShortConvWeights,
+};
 
 impl Loader<'_> {
     pub(super) fn mixer(&self, n: usize) -> Result<MixerWeights, ModelError> {
         Ok(match self.arch.mixers[n] {
             Mixer::Attention(heads) => MixerWeights::Attention(self.attention(n, heads)?),
+            Mixer::Latent(latent) => MixerWeights::Latent(self.latent(n, latent)?),
             Mixer::ShortConv(conv) => MixerWeights::ShortConv(self.short_conv(n, conv)?),
             Mixer::DeltaRule(rule) => MixerWeights::DeltaRule(self.delta_rule(n, rule)?),
         })
@@ -51,6 +57,53 @@ impl Loader<'_> {
             k_norm: norm("attn_k_norm.weight", lengths.map(|lengths| lengths[1]).filter(|_| has_k))?,
             output: self.layer_linear(n, "attn_output", [n_embd, n_q])?,
         })
+    }
+
+    fn latent(&self, n: usize, latent: Latent) -> Result<LatentWeights, ModelError> {
+        let Latent { n_head, kv_rank, n_rot, n_value, .. } = latent;
+        let n_embd = self.arch.n_embd;
+        let norm = |role: &str, len: usize| {
+            let weight = self.required(&format!("blk.{n}.{role}.weight"), len)?;
+            Ok::<_, ModelError>(NormWeights { weight, bias: None })
+        };
+        let n_q = n_head * latent.head_dim();
+        let (q_row, q) = match latent.q_rank {
+            Some(rank) => {
+                let map = self.layer_linear(n, "attn_q_a", [rank, n_embd])?;
+                let row = QueryRow { map, norm: norm("attn_q_a_norm", rank)? };
+                (Some(row), self.layer_linear(n, "attn_q_b", [n_q, rank])?)
+            }
+            None => (None, self.layer_linear(n, "attn_q", [n_q, n_embd])?),
+        };
+        let (k, v) = self.latent_maps(n, latent)?;
+        Ok(LatentWeights {
+            q_row,
+            q,
+            kv: self.layer_linear(n, "attn_kv_a_mqa", [kv_rank + n_rot, n_embd])?,
+            kv_norm: norm("attn_kv_a_norm", kv_rank)?,
+            k,
+            v,
+            output: self.layer_linear(n, "attn_output", [n_embd, n_head * n_value])?,
+        })
+    }
+
+    /// What makes keys and values of the row that is kept: a tensor each, or one in which a head's rows of keys precede those of its values.
+    fn latent_maps(&self, n: usize, latent: Latent) -> Result<(KeyMaps, Vec<Linear>), ModelError> {
+        let Latent { n_head, kv_rank, n_plain, n_value, .. } = latent;
+        let name = format!("blk.{n}.attn_kv_b.weight");
+        if self.gguf.tensor(&name).is_none() {
+            let k = self.stacked(n, "attn_k_b", [n_head, kv_rank, n_plain])?;
+            return Ok((KeyMaps::OfQueries(k), self.stacked(n, "attn_v_b", [n_head, n_value, kv_rank])?));
+        }
+        let n_row = n_plain + n_value;
+        let weight = self.matrix(&name, [n_head * n_row, kv_rank])?;
+        self.charge_parts(&name, 2 * n_head)?;
+        let both = Linear { weight, bias: None };
+        let of_heads = |rows: Range<usize>| {
+            let rows = |head: usize| head * n_row + rows.start..head * n_row + rows.end;
+            (0..n_head).map(|head| part(&both, rows(head))).collect::<Result<Vec<_>, _>>()
+        };
+        Ok((KeyMaps::OfKeys(of_heads(0..n_plain)?), of_heads(n_plain..n_row)?))
     }
 
     fn short_conv(&self, n: usize, conv: Conv) -> Result<ShortConvWeights, ModelError> {
