@@ -15,6 +15,7 @@ mod fuzz;
 mod gpu_bundle;
 mod page;
 mod process;
+mod support;
 mod test;
 mod tidy;
 
@@ -40,7 +41,8 @@ Usage: cargo xtask <chore>
                            machine that has a GPU and no cargo
   fuzz [NAMES] [--seconds S] [--seed N]
                            try each reader of hostile input with mutated seeds for S (20) seconds; NAMES choose among them
-  tidy                     check the house rules: dependency directions, unsafe, headers, words, golden files
+  support                  write the tables of what is supported into docs/src/support.md
+  tidy                     check the house rules: dependency directions, unsafe, headers, words, golden files, tables of support
   audit                    check licences, sources and advisories of all dependencies with cargo-deny";
 
 fn main() -> ExitCode {
@@ -66,6 +68,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         ["cuda-toolkit"] => cuda_toolkit::install(),
         ["gpu-bundle", folder, options @ ..] => gpu_bundle::make(folder, options),
         ["fuzz", rest @ ..] => fuzz::run(rest),
+        ["support"] => support::run(),
         ["tidy"] => tidy::run(),
         ["audit"] => audit::run(),
         [] | ["help" | "-h" | "--help"] => {

@@ -1,7 +1,7 @@
 //! Do the house rules hold? Each rule reads the tree and reports what breaks it, where, and why it matters.
 //!
 //! `dependencies` holds the direction between crates, `source` what a Rust file may contain, `words` what no file may
-//! mention, `links` that Markdown leads somewhere, `golden` that reference data never changes. `lexer` tells code from
+//! mention, `links` that Markdown leads somewhere, `golden` that reference data never changes, `support` that the tables of what is supported are current. `lexer` tells code from
 //! comments and strings.
 
 mod dependencies;
@@ -18,6 +18,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::process::{output, root};
+use crate::support;
 
 /// A rule that is broken somewhere.
 #[derive(Debug)]
@@ -42,6 +43,15 @@ impl fmt::Display for Finding {
 pub(crate) fn run() -> Result<()> {
     let mut findings = dependencies::check_workspace()?;
     findings.extend(golden::check(&root().join("tests/golden"))?);
+    if !support::is_current()? {
+        let what = "the tables are not what the code says".to_owned();
+        findings.push(Finding {
+            path: support::PAGE.to_owned(),
+            line: 1,
+            what,
+            why: "run `cargo xtask support`",
+        });
+    }
     let listed = output(
         Command::new("git").args(["ls-files", "-co", "--exclude-standard", "-z"]).current_dir(root()),
     )?;
