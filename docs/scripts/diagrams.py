@@ -361,9 +361,24 @@ def rope_pairs(folder):
     d.save(folder, "rope-pairs")
 
 
+def request_path(folder):
+    d = Drawing("From a file and a request to an answer", "What happens once at start, for each request, for each step of the device and for each token")
+    for title, parts, css in (
+        ("Once, at start", [["GGUF file", "checked"], ["memory plan", "fits, or refused"], ["resident", "weights, KV cache"]], "a"),
+        ("For each request", [["HTTP", "keys and limits"], ["validate", "template, tokens"], ["queue", "fair by client"]], "b"),
+        ("For each step", [["schedule", "prefill, decode"], ["compute", "one batch"], ["sample", "seed and position"]], "c"),
+        ("For each token", [["text", "whole characters"], ["stop strings", "tool calls"], ["event", "of the stream"]], "d"),
+    ):
+        d.head(title)
+        d.row([(part, 1, css) for part in parts])
+    d.note("Sequences join and leave the batch at every step.")
+    d.note("They share one paged KV cache, prefixes included.")
+    d.save(folder, "request-path")
+
+
 def main():
     folder, path = sys.argv[1], sys.argv[2]
-    for draw in [layout, string_and_array, blocks_32, blocks_k, blocks_iq, blocks_ternary, tokenizer_steps, byte_table, utf8_bytes, utf8_stream, rope_pairs]:
+    for draw in [layout, string_and_array, blocks_32, blocks_k, blocks_iq, blocks_ternary, tokenizer_steps, byte_table, utf8_bytes, utf8_stream, rope_pairs, request_path]:
         draw(folder)
     small_file(folder, path)
 
