@@ -36,7 +36,7 @@ use crate::memory::Needed;
 /// What `--help` says about exit codes.
 pub(crate) const HELP: &str = "Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 file not found or unreadable, \
     4 invalid model file, 5 unsupported model or tokenizer, 6 insufficient memory, 7 device not available, \
-    8 invalid request, 9 GPU failure, 10 fetching failed, 11 another answer than the receipt's, 12 model file changed in use, 130 interrupted.";
+    8 invalid request, 9 GPU failure, 10 download failed, 11 receipt does not match, 12 model file changed in use, 130 interrupted.";
 
 /// Exit code of a process that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;

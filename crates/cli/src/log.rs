@@ -53,13 +53,13 @@ pub(crate) fn n_lost() -> Arc<AtomicU64> {
 /// The flags every command takes.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct LogArgs {
-    /// How messages on stderr are written: text, or one JSON object a line
+    /// Format of the messages on stderr
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text", global = true)]
     log: LogFormat,
-    /// Say more (-v debug, -vv trace)
+    /// Print more messages (-v debug, -vv trace)
     #[arg(short, long, action = clap::ArgAction::Count, global = true, conflicts_with = "quiet")]
     verbose: u8,
-    /// Say less (-q warnings and errors, -qq errors alone)
+    /// Print fewer messages (-q warnings and errors, -qq errors only)
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     quiet: u8,
 }
@@ -67,9 +67,9 @@ pub(crate) struct LogArgs {
 /// How messages are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// `LEVEL message field=value`.
+    /// One line a message: LEVEL message field=value.
     Text,
-    /// One object a line.
+    /// One JSON object a line.
     Json,
 }
 

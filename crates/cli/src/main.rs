@@ -29,7 +29,7 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// Runs one GGUF language model on one device: all of it resident there, or a refusal.
+/// Run one GGUF language model on one device, with all of it in the memory of that device.
 #[derive(Parser, Debug)]
 #[command(name = "worker-orcd", version = version::line(), after_help = exit::HELP, max_term_width = 110)]
 struct Cli {

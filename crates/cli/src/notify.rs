@@ -58,7 +58,7 @@ impl Manager {
         let socket = match connected(&address) {
             Ok(socket) => socket,
             Err(error) => {
-                tracing::warn!(%error, "NOTIFY_SOCKET: the service manager cannot be told anything");
+                tracing::warn!(%error, "NOTIFY_SOCKET: the service manager cannot be notified");
                 return None;
             }
         };
@@ -69,7 +69,7 @@ impl Manager {
     /// A manager that does not take it at once is not waited for.
     fn send(&self, text: &str) {
         if let Err(error) = self.socket.send(text.as_bytes()) {
-            tracing::debug!(%error, "the service manager was not told");
+            tracing::debug!(%error, "the service manager was not notified");
         }
     }
 }

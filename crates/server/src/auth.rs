@@ -55,7 +55,7 @@ impl Role {
                 Err(ApiError::Forbidden("expected a key whose role is admin or monitor"))
             }
             "/metrics" | "/shutdown" => Ok(()),
-            _ if self == Role::Monitor => Err(ApiError::Forbidden("this key is for /metrics alone")),
+            _ if self == Role::Monitor => Err(ApiError::Forbidden("this key is only for /metrics")),
             _ => Ok(()),
         }
     }
@@ -241,7 +241,7 @@ impl Keys {
             return Err(ApiError::Unauthorized("expected an API key: send Authorization: Bearer KEY"));
         }
         let Some(key) = given.find_map(|given| self.find(given)) else {
-            return Err(ApiError::Unauthorized("the API key is not known here"));
+            return Err(ApiError::Unauthorized("unknown API key"));
         };
         key.role.check(path, security)?;
         let cache_scope = match scope {

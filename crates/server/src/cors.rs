@@ -105,9 +105,8 @@ pub(crate) fn check(method: &Method, headers: &HeaderMap, allowed: &[Origin]) ->
     Ok(Crossing::Preflight((StatusCode::NO_CONTENT, answer).into_response()))
 }
 
-const FOREIGN: ApiError = ApiError::Forbidden(
-    "pages of this origin may not talk to this server; --cors-origin names those that may",
-);
+const FOREIGN: ApiError =
+    ApiError::Forbidden("this origin is not allowed; --cors-origin allows further ones");
 
 /// Links and images of other sites lead here without an origin: they may read, and do nothing.
 fn without_origin(method: &Method, headers: &HeaderMap) -> Result<Crossing, ApiError> {

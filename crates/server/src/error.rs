@@ -42,7 +42,7 @@ pub enum ApiError {
     #[error("no such route")]
     NotFound,
     /// The route does not know this method.
-    #[error("this route does not know this method")]
+    #[error("this route does not support this method")]
     MethodNotAllowed,
     /// Another model than the one that is served.
     #[error("the model `{0}` is not served here; GET /v1/models names the one that is")]
@@ -69,13 +69,13 @@ pub enum ApiError {
         limit: usize,
     },
     /// The bodies of other requests take all the memory there is for them.
-    #[error("busy: the bodies of other requests take all the memory there is for them")]
+    #[error("busy: other requests use all the memory for bodies")]
     Full,
     /// Other requests' preparation leaves no place for this one's.
     #[error("{0}")]
     Overloaded(String),
     /// The connection stands on a place that is kept for probes.
-    #[error("busy: too many connections are open, and this one may ask for /health alone")]
+    #[error("busy: too many connections are open, and this one can use only /health")]
     Crowded,
     /// The model is not there yet.
     #[error("Loading model")]
@@ -84,7 +84,7 @@ pub enum ApiError {
     #[error("the server is shutting down")]
     Draining,
     /// The time of the request is over.
-    #[error("the request's time is over")]
+    #[error("the request timed out")]
     Deadline,
     /// The client asked for the end.
     #[error("the request was cancelled")]
@@ -93,7 +93,7 @@ pub enum ApiError {
     #[error("the device failed; the server ends")]
     Device,
     /// The model's file changed under the server.
-    #[error("the model's file was cut short or written to while it was in use; the server ends")]
+    #[error("the model's file was truncated or written to while it was in use; the server ends")]
     ModelLost,
     /// The model gives no token a probability.
     #[error("the model's logits are not numbers")]

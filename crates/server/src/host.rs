@@ -45,9 +45,7 @@ impl Hosts {
         if is_known && is_target_known && !is_absent && given.next().is_none() {
             return Ok(());
         }
-        Err(ApiError::Forbidden(
-            "this server does not answer to that Host; --allowed-host names further ones",
-        ))
+        Err(ApiError::Forbidden("this Host is not allowed; --allowed-host allows further ones"))
     }
 }
 

@@ -36,7 +36,7 @@ pub enum ServerError {
     /// Other machines reach the address, and there are no keys.
     #[error(
         "{address} can be reached from other machines, and there are no API keys: give --api-key-file, or --insecure-no-auth if \
-        whoever reaches it may use it"
+        anyone who can reach it may use it"
     )]
     Open {
         /// Where.

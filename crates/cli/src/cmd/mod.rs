@@ -23,23 +23,23 @@ use crate::log::LogArgs;
 /// What to do.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Answer a prompt, or talk in the terminal
+    /// Answer a prompt, or chat in the terminal
     Run(run::Args),
     /// Serve the model over HTTP
     Serve(Box<serve::Args>),
-    /// Say what is in a GGUF file, and what memory it needs
+    /// Show what is in a GGUF file and how much memory it needs
     Inspect(inspect::Args),
-    /// Fetch a model and print the path of its file
+    /// Download a model and print the path of its file
     Pull(pull::Args),
-    /// Run a receipt again and say whether the same answer comes
+    /// Compute the answer of a receipt again and compare
     Verify(verify::Args),
-    /// Turn text on stdin into token ids
+    /// Convert text on stdin to token ids
     Tokenize(tokenize::TokenizeArgs),
-    /// Turn token ids on stdin into text
+    /// Convert token ids on stdin to text
     Detokenize(tokenize::DetokenizeArgs),
     /// Measure what a model predicts: logits, perplexity
     Eval(eval::Args),
-    /// Measure how fast it is
+    /// Measure the throughput of prefill and decode
     Bench(bench::Args),
 }
 

@@ -13,13 +13,13 @@ use crate::exit::Failure;
 /// The flags that choose a device.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct DeviceArgs {
-    /// Where to run: cpu, cuda:N, or auto, a GPU where there is one
+    /// Device to run on: cpu, cuda:N, or auto (a GPU if there is one, otherwise the CPU)
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Device,
     /// The same as --device cuda:N
     #[arg(long, value_name = "N", conflicts_with = "device")]
     gpu_device: Option<u32>,
-    /// Compute in float32 throughout, on the CPU: slow, the reference
+    /// Use float32 arithmetic throughout, on the CPU (slow; the reference for the other kernels)
     #[arg(long)]
     pub(crate) exact: bool,
 }
@@ -76,8 +76,7 @@ impl DeviceArgs {
         let wanted = self.gpu_device.map_or(self.device, Device::Cuda);
         match wanted {
             Device::Cuda(_) if self.exact => {
-                let text =
-                    format!("--exact is the CPU's alone: with {wanted} there is no float32 throughout");
+                let text = format!("--exact runs only on the CPU, not on {wanted}");
                 Err(Failure::Usage(text))
             }
             _ => Ok(wanted),
@@ -114,7 +113,7 @@ fn pick<G: fmt::Display>(
             let line = format!("device {wanted}: {gpu}");
             Ok((Some(gpu), line))
         }
-        Device::Auto if exact => by_auto("--exact is the CPU's alone"),
+        Device::Auto if exact => by_auto("--exact runs only on the CPU"),
         Device::Auto => match find(0) {
             Ok(gpu) => {
                 let line = format!("device cuda:0, chosen by auto: {gpu}");
@@ -159,7 +158,7 @@ mod tests {
             Device::Auto,
             true,
             Ok(h200),
-            &expect!["cpu | device cpu, chosen by auto: --exact is the CPU's alone; AVX2 on 4 threads"],
+            &expect!["cpu | device cpu, chosen by auto: --exact runs only on the CPU; AVX2 on 4 threads"],
         );
         check(
             Device::Auto,

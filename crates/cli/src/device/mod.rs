@@ -44,20 +44,20 @@ pub(crate) struct ModelArgs {
     pub(crate) model: ModelRef,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
-    /// Threads that compute on the CPU, or fill a GPU's buffers [default: the physical cores this process may use]
+    /// Threads that compute on the CPU, or copy weights to a GPU [default: the physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<NonZeroUsize>,
-    /// Tokens of context [default: what the model was made for, at most 4096]
+    /// Context length: tokens of prompt and answer together [default: what the model was made for, at most 4096]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) ctx: Option<NonZeroUsize>,
-    /// MiB of the file that loading moves at once [default: 16 to a GPU, 8 on the CPU]
+    /// MiB of the file that loading copies at once [default: 16 to a GPU, 8 on the CPU]
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u16).range(8..=1024))]
     load_chunk_mb: Option<u16>,
     #[command(flatten)]
     file: FileArgs,
     #[command(flatten)]
     kv: KvArgs,
-    /// Seconds between checks that all of it is still in the GPU's own memory [default: 60]
+    /// Seconds between checks that the model is still in the GPU's own memory [default: 60]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     residency_check_sec: Option<u32>,
 }
@@ -65,10 +65,10 @@ pub(crate) struct ModelArgs {
 /// How a CPU has the model's file.
 #[derive(clap::Args, Clone, Copy, Debug)]
 struct FileArgs {
-    /// Read the file into memory instead of mapping it, so that nothing that happens to it later matters (on the CPU)
+    /// CPU: read the file into memory instead of mapping it, so that later changes of the file have no effect
     #[arg(long)]
     no_mmap: bool,
-    /// Keep the whole model in memory: none of it is swapped out or read again from the disk (on the CPU)
+    /// CPU: lock the model in memory, so that it is never swapped out or read again from the disk
     #[arg(long)]
     mlock: bool,
 }
@@ -76,7 +76,7 @@ struct FileArgs {
 /// The flags of the KV cache.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(crate) struct KvArgs {
-    /// How keys and values are kept: f16, or q8_0 in about half of the bytes
+    /// Type of the KV cache: f16, or q8_0 in about half of the bytes
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv_type)]
     pub(crate) kv_type: KvType,
 }

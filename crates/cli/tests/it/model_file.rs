@@ -92,7 +92,7 @@ fn a_model_that_is_replaced_is_served_on() {
             thread::sleep(Duration::from_millis(20));
         }
         assert_eq!(ask()["choices"][0]["text"], before["choices"][0]["text"]);
-        server.says("the model that was loaded is served on");
+        server.says("the server goes on with the model that it loaded");
         server.signal("-TERM");
         assert_eq!(server.end().0, Some(0));
     }

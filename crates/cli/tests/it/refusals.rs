@@ -221,7 +221,7 @@ fn devices_that_contradict_each_other_are_2() {
         .chain(["--key", "tokens.text", "--out", "x"])
         .collect::<Vec<_>>(),
         "",
-        &expect!["2: error: --exact is the CPU's alone: with cuda:1 there is no float32 throughout"],
+        &expect!["2: error: --exact runs only on the CPU, not on cuda:1"],
     );
     check(
         &["inspect", &model, "--device", "cpu"],

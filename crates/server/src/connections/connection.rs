@@ -68,8 +68,8 @@ pub(super) async fn serve(
     };
     match agreed {
         Ok(Ok(stream)) => speak(service, &limits, stream, closed).await,
-        Ok(Err(error)) => tracing::debug!(%error, "a client does not get to speak TLS"),
-        Err(_) => tracing::debug!("a client takes too long to speak TLS"),
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake timed out"),
     }
 }
 

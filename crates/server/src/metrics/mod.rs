@@ -76,7 +76,7 @@ impl Inner {
         let registry = Registry::new();
         let r = &registry;
         let http = Opts::new("worker_http_requests_total", "HTTP responses, by route and status");
-        let requests = Opts::new("worker_requests_total", "Accepted requests that ended, by how");
+        let requests = Opts::new("worker_requests_total", "Accepted requests that ended, by outcome");
         let duration = HistogramOpts::new(
             "worker_inference_duration_ms",
             "Milliseconds from the arrival of a request that was accepted until it ended",
@@ -84,16 +84,16 @@ impl Inner {
         let memory =
             Opts::new("worker_memory_bytes", "Bytes that the device holds for the model, by purpose");
         let refused =
-            Opts::new("worker_requests_refused_total", "Requests that were not looked at, by reason");
+            Opts::new("worker_requests_refused_total", "Requests refused before any work, by reason");
         let closed = Opts::new(
             "worker_http_connections_closed_total",
-            "Connections that the server closed by itself, by reason",
+            "Connections that the server closed, by reason",
         );
         let gauge = |name, help| add(r, IntGauge::new(name, help)?);
         let inner = Inner {
             http: add(r, IntCounterVec::new(http, &["route", "status"])?)?,
             requests: add(r, IntCounterVec::new(requests, &["outcome"])?)?,
-            tokens: add(r, IntCounter::new("worker_tokens_generated_total", "Tokens of answers")?)?,
+            tokens: add(r, IntCounter::new("worker_tokens_generated_total", "Generated tokens")?)?,
             duration: add(r, Histogram::with_opts(duration.buckets(DURATION_MS.to_vec()))?)?,
             uptime: add(r, Gauge::new("worker_uptime_seconds", "Seconds since the server began")?)?,
             resident_set: gauge(
@@ -105,9 +105,9 @@ impl Inner {
             closed: add(r, IntCounterVec::new(closed, &["reason"])?)?,
             preparing: gauge(
                 "worker_requests_preparing",
-                "Requests that are read, checked and tokenised, or wait for that",
+                "Requests being read, checked and tokenised, or waiting for that",
             )?,
-            body_bytes: gauge("worker_body_bytes", "Bytes set aside for the bodies of these requests")?,
+            body_bytes: gauge("worker_body_bytes", "Bytes reserved for the bodies of these requests")?,
             grammars: Grammars::new(r)?,
             lost_log_lines: add(
                 r,
@@ -115,27 +115,30 @@ impl Inner {
             )?,
             memory: add(r, IntGaugeVec::new(memory, &["purpose"])?)?,
             vram: gauge("worker_vram_bytes", "Bytes of the GPU's memory held for the model; 0 on a CPU")?,
-            ready: gauge("worker_ready", "1 while requests are taken, else 0")?,
-            steps: add(r, IntCounter::new("worker_steps_total", "Steps that the device was given")?)?,
+            ready: gauge("worker_ready", "1 while the server accepts requests, else 0")?,
+            steps: add(r, IntCounter::new("worker_steps_total", "Steps that the device computed")?)?,
             clients: gauge("worker_clients", "Clients that have unfinished requests")?,
             preemptions: add(
                 r,
                 IntCounter::new(
                     "worker_preemptions_total",
-                    "How often a request was stopped for another client's, to go on later",
+                    "Preemptions: requests stopped for another client, to resume later",
                 )?,
             )?,
             replayed: add(
                 r,
-                IntCounter::new("worker_replayed_tokens_total", "Tokens of answers computed again for this")?,
+                IntCounter::new(
+                    "worker_replayed_tokens_total",
+                    "Generated tokens recomputed after preemptions",
+                )?,
             )?,
             pages: gauge("worker_kv_cache_pages", "Pages of the KV cache")?,
             used_pages: gauge("worker_kv_cache_used_pages", "Pages that have tokens of running requests")?,
             reserved_pages: gauge(
                 "worker_kv_cache_reserved_pages",
-                "Pages set aside for all that running requests may come to need",
+                "Pages reserved for all that running requests may need",
             )?,
-            cached_pages: gauge("worker_kv_cache_cached_pages", "Pages kept for prompts that begin alike")?,
+            cached_pages: gauge("worker_kv_cache_cached_pages", "Pages kept for prefix caching")?,
             reading: Mutex::new(()),
             vllm: OnceLock::new(),
             registry,

@@ -56,37 +56,43 @@ impl Vllm {
         };
         let success = opts("vllm:request_success_total", "Requests that ended, by reason");
         let vllm = Vllm {
-            running: gauge("vllm:num_requests_running", "Requests that are computed")?,
-            waiting: gauge("vllm:num_requests_waiting", "Requests that wait")?,
+            running: gauge("vllm:num_requests_running", "Requests that are being computed")?,
+            waiting: gauge(
+                "vllm:num_requests_waiting",
+                "Requests that wait for a slot or for KV cache pages",
+            )?,
             kv_cache_usage: share("vllm:kv_cache_usage_perc")?,
             gpu_cache_usage: share("vllm:gpu_cache_usage_perc")?,
-            preemptions: counter("vllm:num_preemptions_total", "Requests that were stopped to go on later")?,
+            preemptions: counter(
+                "vllm:num_preemptions_total",
+                "Preemptions: requests stopped to resume later",
+            )?,
             prefix_queries: counter(
                 "vllm:prefix_cache_queries_total",
-                "Prompt tokens looked up in the cache",
+                "Prompt tokens looked up in the prefix cache",
             )?,
-            prefix_hits: counter("vllm:prefix_cache_hits_total", "Prompt tokens found in the cache")?,
-            prompt_tokens: counter("vllm:prompt_tokens_total", "Prompt tokens of requests that began")?,
-            generation_tokens: counter("vllm:generation_tokens_total", "Tokens of answers")?,
+            prefix_hits: counter("vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache")?,
+            prompt_tokens: counter("vllm:prompt_tokens_total", "Prompt tokens of requests that started")?,
+            generation_tokens: counter("vllm:generation_tokens_total", "Generated tokens")?,
             success: add(r, IntCounterVec::new(success, &["finished_reason"])?)?,
             first_token: histogram(
                 "vllm:time_to_first_token_seconds",
-                "From a request's arrival to its first token",
+                "Time to first token, from the arrival of a request",
                 &FIRST_TOKEN,
             )?,
             between_tokens: histogram(
                 "vllm:inter_token_latency_seconds",
-                "Between two tokens of an answer",
+                "Time between two tokens of an answer",
                 &BETWEEN_TOKENS,
             )?,
             latency: histogram(
                 "vllm:e2e_request_latency_seconds",
-                "From a request's arrival to its end",
+                "Time from the arrival of a request to its end",
                 &LATENCY,
             )?,
             queue: histogram(
                 "vllm:request_queue_time_seconds",
-                "From a request's arrival until it runs",
+                "Time from the arrival of a request until it runs",
                 &LATENCY,
             )?,
         };

@@ -26,7 +26,7 @@ use crate::log::LogArgs;
 #[command(after_help = "Examples:\n  worker-orcd inspect m.gguf --ctx 8192\n  \
     worker-orcd inspect m.gguf --metadata\n  \
     worker-orcd inspect m.gguf --plan --device cuda:0 --ctx 8192 --slots 16\n\n\
-    With --plan the exit code says whether it fits: 0, or 6 if it does not (7 if the device is not there).")]
+    With --plan the exit code is 0 if the model fits, 6 if it does not, and 7 if the device is not available.")]
 pub(crate) struct Args {
     /// The GGUF file (any part of a split one): a path, or hf:ORG/REPO[@REVISION]::file=PATH of a hub
     #[arg(value_name = "MODEL", value_parser = fetch::reference())]
@@ -40,17 +40,17 @@ pub(crate) struct Args {
     /// List every key of the metadata with its type and value; long values are cut, except with --json
     #[arg(long, conflicts_with = "plan")]
     metadata: bool,
-    /// Say what the model would take on a device and whether it fits, without loading it
+    /// Show the memory that the model needs on a device and whether it fits, without loading it
     #[arg(long)]
     plan: bool,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
     kv: KvArgs,
-    /// Sequences at once that a plan is for [default: 1]
+    /// Sequences at once to plan memory for [default: 1]
     #[arg(long, value_name = "N", value_parser = cmd::at_least_one, requires = "plan")]
     slots: Option<NonZeroUsize>,
-    /// The context to compute memory for, in tokens [default: the context that `run` takes]
+    /// Context length to compute memory for, in tokens [default: the context that `run` takes]
     #[arg(long, value_name = "N", value_parser = cmd::at_least_one)]
     ctx: Option<NonZeroUsize>,
 }

@@ -29,17 +29,17 @@ use crate::log::LogArgs;
 /// `worker-orcd run`.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  worker-orcd run --model m.gguf                              talk in the terminal\n  \
+    after_help = "Examples:\n  worker-orcd run --model m.gguf                              chat in the terminal\n  \
     worker-orcd run --model m.gguf --prompt 'Why is the sky blue?'\n  \
     git diff | worker-orcd run --model m.gguf --system 'Write a commit message for this change'\n  \
     worker-orcd run --model m.gguf --raw --prompt 'Once upon a time' --max-tokens 64 --temperature 0\n\n\
-    A prompt is a user's message in a conversation, written down as the file's chat template says. With --raw it\n\
-    is text to continue as it stands, and the names of special tokens in it are these tokens."
+    The prompt is a user message, formatted by the file's chat template. With --raw it is plain text that the model\n\
+    continues, and names of special tokens in it become those tokens."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The prompt; - reads stdin, as a pipe does without this flag
+    /// The prompt; - reads stdin (piped input is read without this flag, too)
     #[arg(long, short, value_name = "TEXT")]
     prompt: Option<String>,
     /// The system message that opens the conversation
@@ -51,10 +51,10 @@ pub(crate) struct Args {
     /// Print one JSON object when the answer is complete
     #[arg(long)]
     json: bool,
-    /// Show what the model thinks before it answers; auto does on a terminal
+    /// When to show the model's reasoning; auto shows it on a terminal
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = Reasoning::Auto, conflicts_with = "raw")]
     reasoning: Reasoning,
-    /// Write a receipt of the answer, with which it can be verified later
+    /// Write a receipt of the answer, for `worker-orcd verify`
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
     /// Put only a hash of the prompt into the receipt
@@ -76,7 +76,9 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let files = args.receipt.as_ref().map(|_| FileHashes::open(opened.gguf.paths()));
     let loaded = opened.load(args.model.shape(), log)?;
     if prompt.is_none() && args.receipt.is_some() {
-        return Err(Failure::Usage("a receipt is of one answer: give a --prompt".to_owned()).into());
+        return Err(
+            Failure::Usage("--receipt needs a --prompt: a receipt is for one answer".to_owned()).into()
+        );
     }
     let receipts = args.receipt.as_ref().zip(files).map(|(path, files)| Receipts {
         path,

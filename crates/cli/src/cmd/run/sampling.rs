@@ -11,7 +11,7 @@ use crate::exit::Failure;
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
-    /// Divides the logits; 0 always takes the likeliest token
+    /// Divides the logits; 0 always picks the likeliest token (greedy)
     #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
     temperature: f32,
     /// Keep the K likeliest tokens; 0 keeps all
@@ -38,19 +38,19 @@ pub(crate) struct SamplingArgs {
     /// Add BIAS to the logit of token ID (repeatable; -inf forbids it)
     #[arg(long, value_name = "ID=BIAS", value_parser = parse_bias)]
     logit_bias: Vec<(u32, f32)>,
-    /// The same seed gives the same answer [default: drawn, and reported]
+    /// Seed of the random numbers: the same seed gives the same answer [default: random, and reported]
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Tokens of the answer, at most [default: what the context holds]
+    /// Maximum tokens of the answer [default: what the context holds]
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) max_tokens: Option<usize>,
-    /// Tokens of the answer before it may end
+    /// Minimum tokens of the answer
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) min_tokens: usize,
     /// End the answer before this text (repeatable)
     #[arg(long, value_name = "TEXT")]
     pub(crate) stop: Vec<String>,
-    /// Go on past the tokens that end an answer
+    /// Ignore the tokens that end an answer (EOS)
     #[arg(long)]
     pub(crate) ignore_eos: bool,
 }

@@ -12,9 +12,9 @@ use clap::ValueEnum;
 pub(crate) enum Reasoning {
     /// On a terminal.
     Auto,
-    /// Wherever stdout leads.
+    /// Always.
     Show,
-    /// Nowhere.
+    /// Never.
     Hide,
 }
 

@@ -61,7 +61,7 @@ fn send(url: &str, ready: &Ready) {
     for attempt in 1..=TRIES {
         match agent.post(url).content_type("application/json").send(&body) {
             Ok(_) => {
-                tracing::info!("the callback was taken");
+                tracing::info!("the callback was accepted");
                 return;
             }
             Err(error) if attempt < TRIES => {

@@ -22,7 +22,7 @@ pub(super) fn watch(files: Files, app: App) -> io::Result<()> {
                     if !is_warned {
                         tracing::warn!(
                             event = "model_file_changed",
-                            "{change}; the model that was loaded is served on"
+                            "{change}; the server goes on with the model that it loaded"
                         );
                     }
                     is_warned = true;

@@ -41,64 +41,64 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
     worker-orcd serve --model m.gguf --device cuda:0 --port 9000 --slots 32 --ctx 8192\n  \
     curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n       \
     -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'\n\n\
-    With --model but no command's name, serve is meant: worker-orcd --worker-id ID --model PATH --gpu-device N --port PORT")]
+    Without a command, --model starts serve: worker-orcd --worker-id ID --model PATH --gpu-device N --port PORT")]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
     #[command(flatten)]
     model: ModelArgs,
-    /// The address to listen on, or localhost; other machines reach it only if this is not a loopback address
+    /// Address to listen on, or localhost; other machines can connect only if it is not a loopback address
     #[arg(long, value_name = "IP", value_parser = host, default_value = "127.0.0.1", help_heading = "Server")]
     host: IpAddr,
-    /// The port to listen on; 0 takes a free one
+    /// Port to listen on; 0 picks a free one
     #[arg(long, value_name = "N", default_value_t = 8080, help_heading = "Server")]
     port: u16,
-    /// The model's name for clients, and other names that it answers to (repeatable) [default: the file's name]
+    /// Model name for clients (repeatable: further names are aliases) [default: the file's name]
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     served_model_name: Vec<String>,
-    /// Sequences that are computed at once [default: 8 on the CPU, 64 on a GPU]
+    /// Maximum batch size: sequences that are computed at once [default: 8 on the CPU, 64 on a GPU]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Server")]
     slots: Option<NonZeroUsize>,
-    /// Requests that may wait for a slot; beyond them the answer is 429
+    /// Requests that may wait for a slot; further requests get 429
     #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Server")]
     queue: usize,
-    /// MiB of the KV cache [default: a full context for each slot, or what fits]
+    /// Size of the KV cache in MiB [default: a full context for each slot, or what fits]
     #[arg(long, value_name = "MB", value_parser = at_least_one, help_heading = "Server")]
     kv_cache_size_mb: Option<NonZeroUsize>,
-    /// Tokens of a prompt, at most [default: what the context holds]
+    /// Maximum tokens of a prompt [default: what the context holds]
     #[arg(long, value_name = "N", help_heading = "Server")]
     max_tokens_in: Option<usize>,
-    /// Tokens of an answer, at most and where a request names no number
+    /// Maximum tokens of an answer, and the default of a request
     #[arg(long, value_name = "N", value_parser = at_least_one, default_value = "2048", help_heading = "Server")]
     max_tokens_out: NonZeroUsize,
-    /// Seconds that a request may take, waiting included
+    /// Timeout of a request in seconds, from its arrival
     #[arg(long, value_name = "S", default_value_t = 300, help_heading = "Server")]
     inference_timeout_sec: u64,
-    /// MiB of a request's body, at most
+    /// Maximum size of a request's body in MiB
     #[arg(long, value_name = "MB", value_parser = at_least_one, default_value = "4", help_heading = "Server")]
     max_body_mb: NonZeroUsize,
-    /// MiB of all requests' bodies that are not yet with the engine; beyond them the answer is 429
+    /// MiB for the bodies of all requests that have not reached the engine; further requests get 429
     #[arg(long, value_name = "MB", value_parser = at_least_one, default_value = "64", help_heading = "Server")]
     max_bodies_mb: NonZeroUsize,
-    /// Connections that may be open at once; beyond them the one that is idle longest makes room
+    /// Maximum open connections; a further one closes the connection that has been idle longest
     #[arg(long, value_name = "N", value_parser = at_least_one, default_value = "1024", help_heading = "Server")]
     max_connections: NonZeroUsize,
-    /// The same of one address, three quarters of all at most; of IPv6 a /64 counts as one [default: three quarters of all]
+    /// Maximum open connections of one address (IPv6: one /64); at most three quarters of all [default: three quarters of all]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Server")]
     max_connections_per_address: Option<NonZeroUsize>,
-    /// A port beside the other one where GET /health alone is answered, without TLS and by a thread of its own; 0 takes a free one
+    /// Additional port that serves only GET /health, without TLS, from its own thread; 0 picks a free one
     #[arg(long, value_name = "N", help_heading = "Server")]
     health_port: Option<u16>,
-    /// Seconds for which a client may leave unread what was sent to it; then its requests are cancelled
+    /// Seconds that a client may leave data unread before its requests are cancelled
     #[arg(long, value_name = "S", default_value_t = 30, help_heading = "Server")]
     write_timeout_sec: u64,
-    /// Seconds that running requests get when the server is told to end
+    /// Seconds that running requests may take to finish during a shutdown
     #[arg(long, value_name = "S", default_value_t = 30, help_heading = "Server")]
     drain_timeout_sec: u64,
-    /// Names this worker to whoever started it
+    /// Id of this worker, sent to --callback-url
     #[arg(long, value_name = "UUID", help_heading = "Server")]
     worker_id: Option<String>,
-    /// Told once, by POST, that this worker is ready
+    /// URL that gets one POST when this worker is ready
     #[arg(long, value_name = "URL", help_heading = "Server", requires = "worker_id")]
     callback_url: Option<String>,
     #[command(flatten)]
@@ -128,7 +128,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     match ending? {
         Ending::Drained { n_cut: 0 } => tracing::info!(event = "shutdown", "all requests are finished"),
         Ending::Drained { n_cut } => {
-            tracing::warn!(event = "shutdown", n_cut, "requests were cut off: the time was over");
+            tracing::warn!(event = "shutdown", n_cut, "requests were cut off: the drain timed out");
         }
         Ending::Failed(error) => return Err(error.into()),
     }
@@ -154,7 +154,7 @@ async fn serve(args: &Args, log: &LogArgs) -> anyhow::Result<Ending> {
         },
     );
     if args.security.is_open() && !address.ip().to_canonical().is_loopback() {
-        tracing::warn!("there are no API keys: whoever reaches {address} may use this server");
+        tracing::warn!("no API keys are set: anyone who can reach {address} can use this server");
     }
     let reloading = args.security.clone().reload_on_hangup(app.clone())?;
     tracing::info!("listening on {scheme}://{address}");
@@ -166,7 +166,7 @@ async fn serve(args: &Args, log: &LogArgs) -> anyhow::Result<Ending> {
                 callback::tell(args, &app, address);
             }
             Ok(Err(error)) => return error,
-            Err(_gone) => return anyhow::anyhow!("loading ended without a word"),
+            Err(_gone) => return anyhow::anyhow!("loading ended without a result"),
         }
         std::future::pending().await
     };

@@ -21,35 +21,35 @@ const API_KEY: &str = "WORKER_ORCD_API_KEY";
 /// The flags.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct SecurityArgs {
-    /// A file of API keys, one a line: `name:key` or a bare key, then `role=user|admin|monitor` and `weight=N` where they are not user and 1;
+    /// File of API keys, one a line: `name:key` or a bare key, optionally `role=user|admin|monitor` (user) and `weight=N` (1);
     /// SIGHUP reads it again
     #[arg(long, value_name = "PATH", help_heading = "Security")]
     api_key_file: Option<PathBuf>,
-    /// One API key; other users of the machine can see the command line, so better give it as WORKER_ORCD_API_KEY
+    /// One API key; other users of the machine can see the command line, so prefer the variable WORKER_ORCD_API_KEY
     #[arg(long, value_name = "KEY", help_heading = "Security")]
     api_key: Option<Secret>,
-    /// Listen without API keys on an address that other machines reach
+    /// Allow listening without API keys on an address that other machines can reach
     #[arg(long, help_heading = "Security")]
     insecure_no_auth: bool,
-    /// Let every user end the process with POST /shutdown, not only keys whose role is admin
+    /// Allow POST /shutdown for every user, not only for keys with the role admin
     #[arg(long, help_heading = "Security")]
     allow_shutdown: bool,
-    /// Show /metrics only to keys whose role is admin or monitor
+    /// Allow /metrics only for keys with the role admin or monitor
     #[arg(long, help_heading = "Security")]
     metrics_for_admin: bool,
-    /// Whose cached prompts a client's requests share: those of its key, of all, or of none
+    /// Prefix caching: whose cached prompts a request can use
     #[arg(long, value_enum, value_name = "SCOPE", default_value = "key", help_heading = "Security")]
     prefix_cache_scope: Scope,
-    /// A name that the server answers to, beside localhost (repeatable; * for any); needed where a proxy passes its own name on
+    /// Host name that requests may have, besides localhost (repeatable; * for any); needed if a proxy passes its own name on
     #[arg(long, value_name = "NAME", help_heading = "Security")]
     allowed_host: Vec<String>,
-    /// An origin whose pages may talk to the server, such as https://chat.example (repeatable; * for any)
+    /// CORS: origin whose pages may send requests, such as https://chat.example (repeatable; * for any)
     #[arg(long, value_name = "ORIGIN", help_heading = "Security")]
     cors_origin: Vec<Origin>,
-    /// A certificate in PEM, with those that lead to its root: speak TLS; SIGHUP reads it again
+    /// TLS certificate with its chain, in PEM; turns on TLS; SIGHUP reads it again
     #[arg(long, value_name = "PATH", requires = "tls_key", help_heading = "Security")]
     tls_cert: Option<PathBuf>,
-    /// The certificate's private key in PEM
+    /// Private key of the TLS certificate, in PEM
     #[arg(long, value_name = "PATH", requires = "tls_cert", help_heading = "Security")]
     tls_key: Option<PathBuf>,
 }
