@@ -47,11 +47,11 @@ impl Needed {
     /// From the plan of a GPU's executor.
     pub(crate) fn on_cuda(model: &Model, options: &cuda::Options) -> Result<Needed, Unsupported> {
         let plan = options.plan(model)?;
-        let cuda::MemoryPlan { weights, kv_cache, activations } = plan;
+        let cuda::MemoryPlan { weights, kv_cache, state, activations } = plan;
         let total = plan.total();
         let reserve = options.needed(&plan).saturating_sub(total);
         let (n_ctx, sequences) = (options.n_ctx, options.n_slot);
-        Ok(Needed { n_ctx, sequences, weights, kv_cache, state: 0, activations, total, reserve })
+        Ok(Needed { n_ctx, sequences, weights, kv_cache, state, activations, total, reserve })
     }
 
     /// What is to be said where a server's KV cache is most of what it takes: that follows from defaults that can be changed.

@@ -1,73 +1,32 @@
 // The prompt rows' experts: which each row uses with what weights, the rows sorted by expert, and their activations in that order.
 //
-// A "use" is row * n_used + choice, choices in descending order of logit.
-#include "common.cuh"
+// A "use" is row * n_used + choice, choices in descending order of rank.
+#include "choose.cuh"
 
-constexpr int MAX_EXPERTS = 256;  // one warp holds a row's logits, 8 a lane
 constexpr int SORT_THREADS = 1024;
 
 struct RoutePromptArgs {
-    const float* logits;  // [n_row, n_expert]
-    float* weights;       // by use: softmax of the row's chosen logits
+    float* logits;        // [n_row, n_expert]; what `choose` makes of them
+    float* weights;       // by use
     int32_t* chosen;      // by use: the expert
     int32_t* uses;        // [n_row * n_used]: by expert, ascending within
     int32_t* offsets;     // [n_expert + 1]: where each expert's begin
     int32_t n_row;
-    int32_t n_expert;  // up to 256
-    int32_t n_used;    // up to 32
     int32_t reserved;
+    RouterRule rule;
 };
-static_assert(sizeof(RoutePromptArgs) == 56, "as in src/launch/route_prompt.rs");
+static_assert(sizeof(RoutePromptArgs) == 96, "as in src/launch/route.rs");
 
-// Orders floats as integers as f32::total_cmp does; a NaN counts as the smallest.
-__device__ __forceinline__ uint32_t rank(float logit) {
-    const uint32_t bits = __float_as_uint(isnan(logit) ? -INFINITY : logit);
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-__device__ __forceinline__ float unrank(uint32_t rank) {
-    return __uint_as_float(rank & 0x80000000u ? rank & 0x7fffffffu : ~rank);
-}
-
-// A warp a row: the n_used largest logits, the lowest index among equals, and the softmax of these.
+// A warp a row.
 extern "C" __global__ void __launch_bounds__(256) route_prompt(const RoutePromptArgs args) {
     let_next_start();
     wait_for_previous();
-    const int lane = threadIdx.x & 31;
-    const int row = blockIdx.x * 8 + (threadIdx.x >> 5);
+    const int lane = threadIdx.x & 31, row = blockIdx.x * 8 + (threadIdx.x >> 5), n_used = args.rule.n_used;
     if (row >= args.n_row) return;
-    uint32_t left[MAX_EXPERTS / 32];  // 0, below every logit's rank, once taken
-#pragma unroll
-    for (int i = 0; i < MAX_EXPERTS / 32; ++i) {
-        const int expert = i * 32 + lane;
-        left[i] = expert < args.n_expert ? rank(args.logits[(size_t)row * args.n_expert + expert]) : 0;
-    }
-    float logit = 0.0f;  // lane c: of choice c
-    int expert = 0;
-    for (int choice = 0; choice < args.n_used; ++choice) {
-        uint32_t best = 0;
-#pragma unroll
-        for (int i = 0; i < MAX_EXPERTS / 32; ++i) best = max(best, left[i]);
-        best = __reduce_max_sync(~0u, best);
-        uint32_t index = MAX_EXPERTS;
-#pragma unroll
-        for (int i = MAX_EXPERTS / 32 - 1; i >= 0; --i)
-            if (left[i] == best) index = i * 32 + lane;
-        index = __reduce_min_sync(~0u, index);
-#pragma unroll
-        for (int i = 0; i < MAX_EXPERTS / 32; ++i)
-            if (index == i * 32 + lane) left[i] = 0;
-        if (lane == choice) {
-            logit = unrank(best);
-            expert = (int)index;
-        }
-    }
-    const float e = expf(logit - __shfl_sync(~0u, logit, 0));
-    float sum = 0.0f;
-    for (int choice = 0; choice < args.n_used; ++choice) sum += __shfl_sync(~0u, e, choice);
-    if (lane < args.n_used) {
-        args.weights[(size_t)row * args.n_used + lane] = e / sum;
-        args.chosen[(size_t)row * args.n_used + lane] = expert;
+    const Choice choice = choose(args.rule, args.logits + (size_t)row * args.rule.n_expert);
+    if (lane < n_used) {
+        args.weights[(size_t)row * n_used + lane] = choice.weight;
+        args.chosen[(size_t)row * n_used + lane] = choice.expert;
     }
 }
 
@@ -78,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(SORT_THREADS) route_prompt_sort(con
     __shared__ int own_of[SORT_THREADS / 32], before_of[SORT_THREADS / 32];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int expert = blockIdx.x;
-    const int n_use = args.n_row * args.n_used;
+    const int n_use = args.n_row * args.rule.n_used;
     const int share = (n_use + SORT_THREADS - 1) / SORT_THREADS;
     const int begin = min((int)threadIdx.x * share, n_use), end = min(begin + share, n_use);
     int own = 0, before = 0;
@@ -110,7 +69,7 @@ extern "C" __global__ void __launch_bounds__(SORT_THREADS) route_prompt_sort(con
         if (args.chosen[i] == expert) args.uses[at++] = i;
     if (threadIdx.x == 0) {
         args.offsets[expert] = offset;
-        if (expert == args.n_expert - 1) args.offsets[args.n_expert] = offset + total;
+        if (expert == args.rule.n_expert - 1) args.offsets[args.rule.n_expert] = offset + total;
     }
 }
 
@@ -121,7 +80,7 @@ struct GatherPromptArgs {
     int32_t n_used;
     int32_t k;  // a multiple of 8
 };
-static_assert(sizeof(GatherPromptArgs) == 32, "as in src/launch/route_prompt.rs");
+static_assert(sizeof(GatherPromptArgs) == 32, "as in src/launch/route.rs");
 
 // A block a use.
 extern "C" __global__ void __launch_bounds__(128) gather_prompt(const GatherPromptArgs args) {

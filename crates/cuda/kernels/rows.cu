@@ -1,4 +1,4 @@
-// What is done row by row between the products: norms, RoPE of prompts, the choice of experts.
+// What is done row by row between the products: norms, RoPE of prompts, scales.
 #include "common.cuh"
 
 constexpr int THREADS = 256;
@@ -8,6 +8,8 @@ struct NormArgs {
     const float* weight;    // [n_embd]; null: the rows are taken as they are
     const float* bias;      // [n_embd] or null
     const float* parts;     // [n_row * n_part, n_embd]: `residual` times each is added to x first, in order; or null
+    const float* shared;    // [n_row, n_embd]: one more part of each row, the last; or null
+    const float* gate;      // [n_row]: that one is multiplied by the sigmoid of this; or null
     const int32_t* source;  // [grid]: which rows of x; null: all
     __half* out;            // [grid, out_terms * n_embd], saturated; or null
     ActOut act;             // column = block
@@ -18,7 +20,7 @@ struct NormArgs {
     int32_t out_terms;      // 2: after the float16 of a row what they leave of its values, as float16
     float residual;
 };
-static_assert(sizeof(NormArgs) == 104, "as in src/args.rs");
+static_assert(sizeof(NormArgs) == 120, "as in src/args.rs");
 
 // BLOCKS blocks of activations at a time, `store_act_block` of each: their chains of shuffles overlap.
 template <int BLOCKS>
@@ -71,11 +73,14 @@ __device__ __forceinline__ void norm_row(const NormArgs& args) {
     const int row = args.source ? args.source[blockIdx.x] : blockIdx.x;
     float* x = args.x + (size_t)row * n;
     const float* parts = args.parts + (size_t)row * args.n_part * n;
+    const float* shared = args.shared + (size_t)row * n;
+    const float share = args.gate ? 1.0f / (1.0f + expf(-args.gate[row])) : 1.0f;
     const auto value_at = [&](int i) {
         float v = x[i];
         if (args.parts) {
 #pragma unroll 4
             for (int p = 0; p < args.n_part; p++) v += args.residual * parts[(size_t)p * n + i];
+            if (args.shared) v += args.residual * (share * shared[i]);
             x[i] = v;
         }
         return v;
@@ -279,6 +284,45 @@ extern "C" __global__ void __launch_bounds__(THREADS) add_rows(const __grid_cons
     for (int i = threadIdx.x; i < args.n; i += THREADS) x[i] += args.residual * (y[i] * (scale * args.weight[i]));
 }
 
+struct SumArgs {
+    const float* parts;        // [n_row * n_part, n]
+    const float* shared;       // [n_row, n]: one more part; or null
+    const float* gate;         // [n_row]: that one is multiplied by the sigmoid of this; or null
+    const float* parts_norm;   // [n]: of an RMS norm of the sum of `parts`; or null
+    const float* shared_norm;  // [n]: likewise of `shared`; or null
+    float* out;                // [n_row, n]
+    int32_t n_part;
+    int32_t n;
+    float eps;
+    int32_t reserved;
+};
+static_assert(sizeof(SumArgs) == 64, "as in src/args.rs");
+
+// What experts leave, as one sum.
+extern "C" __global__ void __launch_bounds__(THREADS) sum_parts(const __grid_constant__ SumArgs args) {
+    let_next_start();
+    wait_for_previous();
+    const int n = args.n;
+    const float* parts = args.parts + (size_t)blockIdx.x * args.n_part * n;
+    const float* shared = args.shared ? args.shared + (size_t)blockIdx.x * n : nullptr;
+    float* out = args.out + (size_t)blockIdx.x * n;
+    float of_parts = 0.0f, of_shared = 0.0f;
+    for (int i = threadIdx.x; i < n; i += THREADS) {
+        float sum = 0.0f;
+        for (int p = 0; p < args.n_part; p++) sum += parts[(size_t)p * n + i];
+        out[i] = sum;
+        of_parts += sum * sum;
+        if (shared) of_shared += shared[i] * shared[i];
+    }
+    const float scale = args.parts_norm ? 1.0f / sqrtf(block_sum<THREADS>(of_parts) / n + args.eps) : 1.0f;
+    const float share = args.gate ? 1.0f / (1.0f + expf(-args.gate[blockIdx.x])) : 1.0f;
+    const float shared_scale = share * (args.shared_norm ? 1.0f / sqrtf(block_sum<THREADS>(of_shared) / n + args.eps) : 1.0f);
+    for (int i = threadIdx.x; i < n; i += THREADS) {
+        if (args.parts_norm) out[i] *= scale * args.parts_norm[i];
+        if (shared) out[i] += shared[i] * (args.shared_norm ? shared_scale * args.shared_norm[i] : shared_scale);
+    }
+}
+
 struct ScaleArgs {
     float* x;  // [n]
     uint64_t n;
@@ -294,224 +338,4 @@ extern "C" __global__ void __launch_bounds__(THREADS) scale_all(const __grid_con
         const float v = args.factor * args.x[i];
         args.x[i] = args.cap > 0.0f ? args.cap * tanhf(v / args.cap) : v;
     }
-}
-
-struct RouterArgs {
-    const float* x;       // [n_row, k_pad], what follows n_embd is 0
-    const float* weight;  // [n_expert, n_embd]
-    const float* bias;    // [n_expert] or null
-    float* logits;        // [n_row, n_expert]
-    int32_t k_pad;
-    int32_t n_embd;       // a multiple of 4
-    int32_t n_expert;
-    float eps;
-    const float* squares; // [n_row][n_embd / 32]: sums of squares of the rows, which are yet to be scaled (see product.cuh); or null
-};
-static_assert(sizeof(RouterArgs) == 56, "as in src/args.rs");
-
-// A router's weights of one expert: their beginning is in registers before the kernel before has ended, for it does not depend on that.
-template <int AHEAD>
-struct RouterRow {
-    const float4* w;
-    float4 ahead[AHEAD];
-    float bias;
-
-    __device__ __forceinline__ RouterRow(const RouterArgs& args, int expert) : w((const float4*)(args.weight + (size_t)expert * args.n_embd)) {
-        const int lane = threadIdx.x & 31, n = args.n_embd / 4;
-#pragma unroll
-        for (int i = 0; i < AHEAD; i++) ahead[i] = i * 32 + lane < n ? __ldg(w + i * 32 + lane) : make_float4(0, 0, 0, 0);
-        bias = args.bias ? __ldg(args.bias + expert) : 0.0f;
-    }
-
-    // The logit of a row in float32, by a warp, the same for prompts and generated rows: near ties must not fall differently.
-    __device__ __forceinline__ float logit(const RouterArgs& args, int row) const {
-        const int lane = threadIdx.x & 31, n = args.n_embd / 4;
-        const float4* x = (const float4*)(args.x + (size_t)row * args.k_pad);
-        const int n_square = args.n_embd / 32;
-        const float scale = args.squares ? norm_scale(args.squares + (size_t)row * n_square, n_square, args.eps) : 1.0f;
-        float4 sum = make_float4(0, 0, 0, 0);
-        const auto add = [&](float4 a, float4 b) {
-            sum.x = fmaf(a.x, b.x, sum.x), sum.y = fmaf(a.y, b.y, sum.y), sum.z = fmaf(a.z, b.z, sum.z), sum.w = fmaf(a.w, b.w, sum.w);
-        };
-#pragma unroll
-        for (int i = 0; i < AHEAD; i++)
-            if (i * 32 + lane < n) add(ahead[i], x[i * 32 + lane]);
-#pragma unroll 8
-        for (int i = AHEAD * 32 + lane; i < n; i += 32) add(__ldg(w + i), x[i]);
-        return __fadd_rn(__fmul_rn(warp_sum((sum.x + sum.y) + (sum.z + sum.w)), scale), bias);
-    }
-};
-
-extern "C" __global__ void __launch_bounds__(THREADS) router(const __grid_constant__ RouterArgs args) {
-    const int expert = blockIdx.y * (THREADS / 32) + (threadIdx.x >> 5);
-    let_next_start();
-    if (expert >= args.n_expert) return;
-    const RouterRow<8> weights(args, expert);
-    wait_for_previous();
-    const float logit = weights.logit(args, blockIdx.x);
-    if ((threadIdx.x & 31) == 0) args.logits[(size_t)blockIdx.x * args.n_expert + expert] = logit;
-}
-
-struct RouteArgs {
-    const float* logits;  // [n_row, n_expert]
-    const Row* rows;      // [n_row]
-    float* weights;       // [n_row * n_used]
-    int32_t* active;      // [0]: how many experts are chosen; then their numbers
-    int32_t* offsets;     // [n_expert + 1] into `entries`
-    int32_t* entries;     // row * n_used + choice, by expert, ascending within
-    int32_t n_row;
-    int32_t n_expert;
-    int32_t n_used;
-    int32_t reserved;
-};
-static_assert(sizeof(RouteArgs) == 64, "as in src/args.rs");
-
-// The experts of generated rows, in one block: at most 256 rows of 8 choices, at most 256 experts.
-constexpr int MAX_ENTRIES = 2048, MAX_EXPERTS = 256;
-
-// An expert and its weight: lane i has the i-th choice of a row.
-struct Choice {
-    int expert;
-    float weight;
-};
-
-// The n_used largest of a row's logits, of equal ones the first, and the softmax over them; by a warp.
-__device__ __forceinline__ Choice choose(const float* logits, int n_expert, int n_used) {
-    const int lane = threadIdx.x & 31;
-    Choice mine{0, 0.0f};
-    float first = 0.0f, sum = 0.0f;
-    const auto take = [&](int c, int at, float best) {
-        if (c == 0) first = best;
-        const float w = expf(best - first);
-        sum += w;
-        if (lane == c) mine = Choice{at, w};
-    };
-    if (n_expert <= 32) {
-        // As integers, floats are in order once the negative ones' bits are inverted; 0 is what cannot be chosen. -0 and 0 are equal.
-        const float v = lane < n_expert ? logits[lane] + 0.0f : 0.0f;
-        const uint32_t bits = __float_as_uint(v);
-        uint32_t key = bits >> 31 ? ~bits : bits | 0x80000000u;
-        if (lane >= n_expert || v != v) key = 0;
-        for (int c = 0; c < n_used; c++) {
-            const uint32_t most = __reduce_max_sync(~0u, key);
-            const int at = most == 0 ? 0 : __ffs(__ballot_sync(~0u, key == most)) - 1;  // all are no numbers: any expert will do
-            const float best = __shfl_sync(~0u, v, at);
-            if (lane == at) key = 0;
-            take(c, at, best);
-        }
-    } else {
-        int previous = -1;
-        float previous_value = INFINITY;
-        for (int c = 0; c < n_used; c++) {
-            // The largest that comes after the previous one in the order of (value, then index).
-            float best = -INFINITY;
-            int at = n_expert;
-            for (int e = lane; e < n_expert; e += 32) {
-                const float v = logits[e];
-                const bool is_later = v < previous_value || (v == previous_value && e > previous);
-                if (is_later && (v > best || (v == best && e < at))) best = v, at = e;
-            }
-#pragma unroll
-            for (int o = 16; o > 0; o >>= 1) {
-                const float v = __shfl_xor_sync(~0u, best, o);
-                const int e = __shfl_xor_sync(~0u, at, o);
-                if (v > best || (v == best && e < at)) best = v, at = e;
-            }
-            if (at >= n_expert) at = 0;  // not a number: any expert will do
-            previous = at, previous_value = best;
-            take(c, at, best);
-        }
-    }
-    mine.weight /= sum;
-    return mine;
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS) route_decode(const __grid_constant__ RouteArgs args) {
-    __shared__ int16_t chosen[MAX_ENTRIES];
-    __shared__ int counts[MAX_EXPERTS];
-    let_next_start();
-    wait_for_previous();
-    const int lane = threadIdx.x & 31, n_entry = args.n_row * args.n_used;
-    for (int row = threadIdx.x >> 5; row < args.n_row; row += THREADS / 32) {
-        const Choice choice = choose(args.logits + (size_t)row * args.n_expert, args.n_expert, args.n_used);
-        if (lane < args.n_used) {
-            args.weights[row * args.n_used + lane] = choice.weight;
-            chosen[row * args.n_used + lane] = args.rows[row].slot < 0 ? -1 : (int16_t)choice.expert;
-        }
-    }
-    __syncthreads();
-    for (int e = threadIdx.x; e < args.n_expert; e += THREADS) {
-        int n = 0;
-        for (int i = 0; i < n_entry; i++) n += chosen[i] == e;
-        counts[e] = n;
-    }
-    __syncthreads();
-    for (int e = threadIdx.x; e < args.n_expert; e += THREADS) {
-        int offset = 0, index = 0;
-        for (int i = 0; i < e; i++) offset += counts[i], index += counts[i] > 0;
-        args.offsets[e] = offset;
-        if (counts[e] > 0) args.active[1 + index] = e;
-        if (e == args.n_expert - 1) {
-            args.offsets[args.n_expert] = offset + counts[e];
-            args.active[0] = index + (counts[e] > 0);
-        }
-        for (int i = 0; i < n_entry; i++)
-            if (chosen[i] == e) args.entries[offset++] = i;
-    }
-}
-
-struct RouteFewArgs {
-    RouterArgs router;
-    RouteArgs route;
-};
-static_assert(sizeof(RouteFewArgs) == 120, "as in src/args.rs");
-
-// Router and choice in one, for few rows and at most 32 experts: a cluster of 8 blocks, a warp an expert; the first block has the logits and
-// chooses.
-constexpr int FEW_ROWS = 4, FEW_EXPERTS = 32, FEW_THREADS = 128, FEW_AHEAD = 24;
-
-extern "C" __global__ void __launch_bounds__(FEW_THREADS) route_few(const __grid_constant__ RouteFewArgs args) {
-    __shared__ float logits[FEW_ROWS][FEW_EXPERTS];
-    __shared__ int16_t chosen[FEW_ROWS * FEW_EXPERTS];
-    const RouteArgs& route = args.route;
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_expert = route.n_expert, n_used = route.n_used;
-    const int expert = blockIdx.x * (FEW_THREADS / 32) + warp, n_entry = route.n_row * n_used;
-    let_next_start();
-    cluster_join();
-    const RouterRow<FEW_AHEAD> weights(args.router, min(expert, n_expert - 1));
-    wait_for_previous();
-    // Rows were complete before this chain of dependent launches.
-    const bool is_active = warp < route.n_row && route.rows[warp].slot >= 0;
-    cluster_wait();
-    for (int row = 0; row < route.n_row; row++) {
-        const float logit = weights.logit(args.router, row);
-        if (lane == 0 && expert < n_expert) store_to_first(&logits[row][expert], logit);
-    }
-    cluster_arrive();
-    cluster_wait();
-    if (blockIdx.x > 0) return;
-    if (warp < route.n_row) {
-        const Choice choice = choose(logits[warp], n_expert, n_used);
-        if (lane < n_used) {
-            route.weights[warp * n_used + lane] = choice.weight;
-            chosen[warp * n_used + lane] = is_active ? (int16_t)choice.expert : (int16_t)-1;
-        }
-    }
-    __syncthreads();
-    if (warp > 0) return;
-    int n = 0;
-    for (int i = 0; i < n_entry; i++) n += chosen[i] == lane;
-    int offset = n;
-#pragma unroll
-    for (int o = 1; o < 32; o <<= 1) {
-        const int before = __shfl_up_sync(~0u, offset, o);
-        if (lane >= o) offset += before;
-    }
-    const uint32_t used = __ballot_sync(~0u, n > 0);
-    if (lane < n_expert) route.offsets[lane + 1] = offset;
-    if (lane == 0) route.offsets[0] = 0, route.active[0] = __popc(used);
-    if (n > 0) route.active[1 + __popc(used & ((1u << lane) - 1))] = lane;
-    offset -= n;
-    for (int i = 0; i < n_entry; i++)
-        if (chosen[i] == lane) route.entries[offset++] = i;
 }

@@ -25,7 +25,7 @@ pub(crate) fn heads(arch: &Architecture) -> bool {
         }
         Position::Learned => false,
     };
-    let first = heads::of(arch, 0);
+    let Some(first) = heads::all(arch).next() else { return false };
     let uniform = heads::all(arch).all(|heads| Heads { window: first.window, ..heads } == first);
     let plain = uniform && first.source == KvSource::Projections && !arch.attention.v_norm;
     differs
@@ -35,11 +35,11 @@ pub(crate) fn heads(arch: &Architecture) -> bool {
         || arch.attention.temperature.is_some()
 }
 
-/// Whether attention is computed row by row, since the other kernels for it lack its head size or its cap, or take a row's keys and values for
-/// the layer's own.
+/// Whether attention is computed row by row, since the other kernels for it lack its head size or its cap, take a row's keys and values for
+/// the layer's own, or leave no float32 for a gate to multiply.
 pub(crate) fn attention(arch: &Architecture) -> bool {
     let lacks = |heads: Heads| !attend::has_kernels(heads.head_dim) || !heads.keeps();
-    arch.attention.score_cap.is_some() || heads::all(arch).any(lacks)
+    arch.attention.score_cap.is_some() || arch.attention.gated || heads::all(arch).any(lacks)
 }
 
 /// Whether what is added to the residual stream is more than a product.
@@ -93,7 +93,7 @@ impl Network {
         layer: usize,
         (qkv, n_row): (DevicePtr, usize),
     ) -> Result<(), CudaError> {
-        let (heads, place) = (self.heads_of(layer), &self.layers[layer]);
+        let (heads, place) = (self.heads_of(layer), self.attention_of(layer));
         let Some(kind) = self.arch.attention.qk_norm else { return Ok(()) };
         let values = match heads.source {
             KvSource::Projections if self.arch.attention.v_norm => Values::Normed,
@@ -155,7 +155,7 @@ impl Network {
             v_cache,
             rows,
             page_tables,
-            sinks: self.at_maybe(self.layers[layer].sinks),
+            sinks: self.at_maybe(self.attention_of(layer).sinks),
             n_head,
             n_kv_head,
             head_dim,

@@ -24,13 +24,15 @@ pub enum Purpose {
     Weights,
     /// Keys and values of the tokens so far.
     KvCache,
+    /// What sequences keep beside it, and its copies.
+    State,
     /// Everything else a step needs.
     Activations,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Purpose; 3] = [Purpose::Weights, Purpose::KvCache, Purpose::Activations];
+    pub const ALL: [Purpose; 4] = [Purpose::Weights, Purpose::KvCache, Purpose::State, Purpose::Activations];
 
     /// In a sentence.
     #[must_use]
@@ -38,6 +40,7 @@ impl Purpose {
         match self {
             Purpose::Weights => "weights",
             Purpose::KvCache => "KV cache",
+            Purpose::State => "state of sequences",
             Purpose::Activations => "activations",
         }
     }
@@ -71,7 +74,7 @@ impl Region {
 #[derive(Clone, Debug, Default)]
 pub struct ArenaPlan {
     /// By [`Purpose`].
-    bytes: [u64; 3],
+    bytes: [u64; 4],
 }
 
 impl ArenaPlan {
@@ -118,7 +121,7 @@ impl ArenaPlan {
 pub struct Arena {
     device: Arc<Device>,
     /// By [`Purpose`].
-    memory: [DeviceMemory; 3],
+    memory: [DeviceMemory; 4],
 }
 
 impl Arena {
@@ -128,10 +131,11 @@ impl Arena {
     /// [`CudaError::InsufficientMemory`], with nothing allocated.
     pub fn new(device: &Arc<Device>, plan: &ArenaPlan, reserve: u64) -> Result<Arena, CudaError> {
         plan.check(device.memory()?.free, reserve)?;
-        let [weights, kv_cache, activations] = plan.bytes;
+        let [weights, kv_cache, state, activations] = plan.bytes;
         let memory = [
             DeviceMemory::new(device, weights)?,
             DeviceMemory::new(device, kv_cache)?,
+            DeviceMemory::new(device, state)?,
             DeviceMemory::new(device, activations)?,
         ];
         Ok(Arena { device: Arc::clone(device), memory })
@@ -198,7 +202,7 @@ mod tests {
         ];
         assert_eq!(regions.map(|region| region.offset), [0, 0, 256, 512, 512]);
         assert_eq!(regions.map(|region| region.bytes()), [1, 300, 256, 0, 5]);
-        assert_eq!(Purpose::ALL.map(|purpose| plan.bytes(purpose)), [768, 0, 512]);
+        assert_eq!(Purpose::ALL.map(|purpose| plan.bytes(purpose)), [768, 0, 0, 512]);
         assert_eq!(plan.needed(), 4 << 20);
     }
 

@@ -184,6 +184,8 @@ pub(crate) struct NormArgs {
     pub(crate) weight: DevicePtr,
     pub(crate) bias: DevicePtr,
     pub(crate) parts: DevicePtr,
+    pub(crate) shared: DevicePtr,
+    pub(crate) gate: DevicePtr,
     pub(crate) source: DevicePtr,
     pub(crate) out: DevicePtr,
     pub(crate) act: ActOut,
@@ -196,7 +198,7 @@ pub(crate) struct NormArgs {
     pub(crate) residual: f32,
 }
 
-assert_size!(NormArgs, 104);
+assert_size!(NormArgs, 120);
 
 /// Of rows.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -288,44 +290,17 @@ assert_size!(ScaleArgs, 24);
 /// Of rows.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
-pub(crate) struct RouterArgs {
-    pub(crate) x: DevicePtr,
-    pub(crate) weight: DevicePtr,
-    pub(crate) bias: DevicePtr,
-    pub(crate) logits: DevicePtr,
-    pub(crate) k_pad: i32,
-    pub(crate) n_embd: i32,
-    pub(crate) n_expert: i32,
+pub(crate) struct SumArgs {
+    pub(crate) parts: DevicePtr,
+    pub(crate) shared: DevicePtr,
+    pub(crate) gate: DevicePtr,
+    pub(crate) parts_norm: DevicePtr,
+    pub(crate) shared_norm: DevicePtr,
+    pub(crate) out: DevicePtr,
+    pub(crate) n_part: i32,
+    pub(crate) n: i32,
     pub(crate) eps: f32,
-    pub(crate) squares: DevicePtr,
-}
-
-assert_size!(RouterArgs, 56);
-
-/// Of rows.cu.
-#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
-#[repr(C)]
-pub(crate) struct RouteArgs {
-    pub(crate) logits: DevicePtr,
-    pub(crate) rows: DevicePtr,
-    pub(crate) weights: DevicePtr,
-    pub(crate) active: DevicePtr,
-    pub(crate) offsets: DevicePtr,
-    pub(crate) entries: DevicePtr,
-    pub(crate) n_row: i32,
-    pub(crate) n_expert: i32,
-    pub(crate) n_used: i32,
     pub(crate) reserved: i32,
 }
 
-assert_size!(RouteArgs, 64);
-
-/// Of rows.cu.
-#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
-#[repr(C)]
-pub(crate) struct RouteFewArgs {
-    pub(crate) router: RouterArgs,
-    pub(crate) route: RouteArgs,
-}
-
-assert_size!(RouteFewArgs, 120);
+assert_size!(SumArgs, 64);

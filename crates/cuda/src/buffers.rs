@@ -3,7 +3,7 @@
 //! Sizes depend on the model and the options alone, so the region is planned before anything is allocated.
 
 use model::KvType;
-use model::architecture::{Architecture, Heads, Mixture};
+use model::architecture::{Architecture, FeedForward, Heads, Mixer, Mixture};
 
 use crate::apart;
 use crate::args::{ActOut, PAGE, Row};
@@ -131,11 +131,22 @@ pub(crate) struct Routing {
     pub(crate) chosen: DevicePtr,
     /// `[n_row * n_used, n_embd]` float16: rows by expert (prompts).
     pub(crate) gathered: DevicePtr,
+    pub(crate) shared: Option<SharedBuffers>,
+}
+
+/// Buffers of the feed-forward that all rows of a mixture use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedBuffers {
+    /// `[n_row]`: the logit of the factor of what it adds.
+    pub(crate) gate: DevicePtr,
+    /// `[n_row, n_embd]` float32: what it adds.
+    pub(crate) term: DevicePtr,
 }
 
 impl Routing {
     fn take(taker: &mut Taker, n_row: usize, n_term: usize, arch: &Architecture) -> Option<Routing> {
         let Mixture { n_expert, n_used, .. } = *arch.mixture()?;
+        let has_shared = widest_shared(arch) > 0;
         Some(Routing {
             logits: taker.take(n_row * n_expert, 4),
             weights: taker.take(n_row * n_used, 4),
@@ -145,7 +156,79 @@ impl Routing {
             parts: taker.take(n_row * n_used * arch.n_embd, 4),
             chosen: taker.take(n_row * n_used, 4),
             gathered: taker.take(n_row * n_used * arch.n_embd, 2 * n_term),
+            shared: has_shared.then(|| SharedBuffers {
+                gate: taker.take(n_row, 4),
+                term: taker.take(n_row * arch.n_embd, 4),
+            }),
         })
+    }
+}
+
+/// The widest feed-forward that all rows of a mixture use; 0 where there is none.
+fn widest_shared(arch: &Architecture) -> usize {
+    let mixtures = arch.feed_forward.iter().filter_map(FeedForward::mixture);
+    mixtures.filter_map(|mixture| mixture.shared).map(|shared| shared.n_ff).max().unwrap_or(0)
+}
+
+/// Buffers of recurrent layers and of gated attention: rows of float32.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MixerBuffers {
+    /// `[n_row, n_channel]`: what a convolution reads.
+    pub(crate) inputs: DevicePtr,
+    /// `[n_row, n_channel]`, what it gives a delta rule; or `[n_row, 3 n_embd]`, what a short convolution is made of.
+    pub(crate) wide: DevicePtr,
+    /// `[n_row, n_v]` or `[n_row, n_q]`: what the result is multiplied by.
+    pub(crate) gate: DevicePtr,
+    /// `[n_row, n_v_head]`.
+    pub(crate) alpha: DevicePtr,
+    /// `[n_row, n_v_head]`.
+    pub(crate) beta: DevicePtr,
+    /// `[n_row, n_v]` or `[n_row, n_embd]`: the result.
+    pub(crate) mixed: DevicePtr,
+}
+
+impl MixerBuffers {
+    fn take(taker: &mut Taker, n_row: usize, arch: &Architecture) -> Option<MixerBuffers> {
+        let is_gated = arch.attention.gated;
+        // Inputs, wide, gate, alpha or beta, result.
+        let widths = |mixer: &Mixer| match mixer {
+            Mixer::Attention(heads) => [0, 0, if is_gated { heads.n_q() } else { 0 }, 0, 0],
+            Mixer::Latent(_) => [0; 5],
+            Mixer::ShortConv(conv) => [conv.n_channel, 3 * conv.n_channel, 0, 0, conv.n_channel],
+            Mixer::DeltaRule(rule) => {
+                let n = rule.conv().n_channel;
+                [n, n, rule.n_v(), rule.n_v_head, rule.n_v()]
+            }
+        };
+        let most = |i: usize| arch.mixers.iter().map(|mixer| widths(mixer)[i]).max().unwrap_or(0);
+        let [inputs, wide, gate, of_head, mixed] = std::array::from_fn(most);
+        if inputs == 0 && gate == 0 {
+            return None;
+        }
+        Some(MixerBuffers {
+            inputs: taker.take(n_row.saturating_mul(inputs), 4),
+            wide: taker.take(n_row.saturating_mul(wide), 4),
+            gate: taker.take(n_row.saturating_mul(gate), 4),
+            alpha: taker.take(n_row.saturating_mul(of_head), 4),
+            beta: taker.take(n_row.saturating_mul(of_head), 4),
+            mixed: taker.take(n_row.saturating_mul(mixed), 4),
+        })
+    }
+}
+
+/// Buffers of what layers add of the token itself: rows of float32.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PerLayerBuffers {
+    /// `[n_row, n_layer, n_per_layer]`.
+    pub(crate) inputs: DevicePtr,
+    /// Likewise, or of one layer: what products leave.
+    pub(crate) product: DevicePtr,
+}
+
+impl PerLayerBuffers {
+    fn take(taker: &mut Taker, n_row: usize, arch: &Architecture) -> Option<PerLayerBuffers> {
+        let n = arch.n_per_layer?.saturating_mul(arch.n_layer).saturating_mul(n_row);
+        Some(PerLayerBuffers { inputs: taker.take(n, 4), product: taker.take(n, 4) })
     }
 }
 
@@ -160,6 +243,8 @@ pub(crate) struct DecodeBuffers {
     pub(crate) q: DevicePtr,
     /// `[n_col, n_q + 2 n_kv]`: where products leave queries, keys and values that kernels of their own go on with.
     pub(crate) qkv: Option<DevicePtr>,
+    pub(crate) mixer: Option<MixerBuffers>,
+    pub(crate) per_layer: Option<PerLayerBuffers>,
     /// `[n_col, n_embd]`: what is normalised or scaled before it is added to `x`.
     pub(crate) term: Option<DevicePtr>,
     /// `[n_col, 2, n_kv]` float32: keys and values that go to a cache of Q8_0.
@@ -170,6 +255,10 @@ pub(crate) struct DecodeBuffers {
     pub(crate) attended: Act,
     /// Columns are rows times used experts.
     pub(crate) hidden: Act,
+    /// Of the feed-forward that all rows of a mixture use.
+    pub(crate) shared_hidden: Option<Act>,
+    /// What the router and the experts of a mixture read where each has a norm of its own.
+    pub(crate) branches: Option<[Act; 2]>,
     pub(crate) routing: Option<Routing>,
     /// Partial sums of attention, and its counters.
     pub(crate) attend_parts: DevicePtr,
@@ -189,17 +278,23 @@ pub(crate) struct PromptBuffers {
     pub(crate) normed: DevicePtr,
     /// `[n_row, n_q + 2 n_kv]` float32.
     pub(crate) qkv: DevicePtr,
+    pub(crate) mixer: Option<MixerBuffers>,
+    pub(crate) per_layer: Option<PerLayerBuffers>,
     /// `[n_row, n_embd]` float32: what is normalised or scaled before it is added to `x`.
     pub(crate) term: Option<DevicePtr>,
     /// `[n_row, n_q]` float16, or float32 for attention by rows.
     pub(crate) q: DevicePtr,
-    /// `[n_row, n_q]` float16.
+    /// `[n_row, n_q]` float16, or likewise of another mixer.
     pub(crate) attended: DevicePtr,
     /// `[n_row * n_used, n_ff]` float16, an eighth of the values.
     pub(crate) hidden: DevicePtr,
+    /// `[n_row, n_ff]` float16, an eighth of the values: of the feed-forward that all rows of a mixture use.
+    pub(crate) shared_hidden: Option<DevicePtr>,
+    /// `[n_row, n_embd]` float16: what the experts of a mixture read where they have a norm of their own.
+    pub(crate) branch: Option<DevicePtr>,
     pub(crate) routing: Option<Routing>,
-    /// `[n_row, n_embd]` float32: what the router reads.
-    pub(crate) router_input: Option<Act>,
+    /// `[n_row, n_embd]` float32: what routers and recurrent layers read.
+    pub(crate) floats: Option<Act>,
     /// Float16 weights, [`SLAB_BYTES`].
     pub(crate) slab: DevicePtr,
     /// `[n_row]`: rows whose logits are wanted.
@@ -244,8 +339,12 @@ impl Buffers {
     pub(crate) fn take(taker: &mut Taker, arch: &Architecture, sizes: &Sizes) -> Buffers {
         let n_used = arch.mixture().map_or(1, |mixture| mixture.n_used);
         let (n_col, n_row, n_ff) = (sizes.n_col, sizes.n_row, arch.widest_ff());
+        let n_shared = widest_shared(arch);
+        let mut mixtures = arch.feed_forward.iter().filter_map(FeedForward::mixture);
+        let has_branches = mixtures.any(|mixture| mixture.has_branch_norms);
         let n_q = heads::most(arch, |heads| heads.n_q());
         let n_qkv = heads::most(arch, heads::n_qkv);
+        let n_mixed = arch.mixers.iter().map(heads::n_mixed).max().unwrap_or(0);
         let max_pages = sizes.n_ctx.div_ceil(PAGE);
         let is_q8 = sizes.kv_type == KvType::Q8_0;
         let attends_apart = apart::attention(arch);
@@ -259,13 +358,17 @@ impl Buffers {
             x: taker.take(n_col * arch.n_embd, 4),
             q: taker.take(n_col * n_q, 4),
             qkv: apart::heads(arch).then(|| taker.take(n_col * n_qkv, 4)),
+            mixer: MixerBuffers::take(taker, n_col, arch),
+            per_layer: PerLayerBuffers::take(taker, n_col, arch),
             term: apart::terms(arch).then(|| taker.take(n_col * arch.n_embd, 4)),
             fresh: (is_q8 && !attends_apart)
                 .then(|| taker.take(n_col * 2 * heads::most(arch, heads::n_own_kv), 4)),
             normed: Act::take(taker, n_col, arch.n_embd),
             squares: taker.take(n_col * (arch.n_embd / 32), 4),
-            attended: Act::take(taker, n_col, n_q),
+            attended: Act::take(taker, n_col, n_mixed),
             hidden: Act::take(taker, n_col * n_used, n_ff),
+            shared_hidden: (n_shared > 0).then(|| Act::take(taker, n_col, n_shared)),
+            branches: has_branches.then(|| [(); 2].map(|()| Act::take(taker, n_col, arch.n_embd))),
             routing: Routing::take(taker, n_col, 1, arch),
             attend_parts: taker.take(heads::most(arch, part_bytes), 1),
             attend_counters: taker.take(heads::most(arch, n_counter), 4),
@@ -273,17 +376,23 @@ impl Buffers {
         let n_logits = (LOGITS_BYTES / 4 / arch.n_vocab).clamp(1, n_row);
         let half = 2 * sizes.n_term;
         let routing = Routing::take(taker, n_row, sizes.n_term, arch);
+        let has_rule = arch.mixers.iter().any(|mixer| matches!(mixer, Mixer::DeltaRule(_)));
+        let reads_floats = routing.is_some() || has_rule;
         let prompt = PromptBuffers {
             rows: taker.take(n_row, size_of::<Row>()),
             spans: taker.take(sizes.n_slot, 16),
             x: taker.take(n_row * arch.n_embd, 4),
             normed: taker.take(n_row * arch.n_embd, half),
             qkv: taker.take(n_row * n_qkv, 4),
+            mixer: MixerBuffers::take(taker, n_row, arch),
+            per_layer: PerLayerBuffers::take(taker, n_row, arch),
             term: apart::terms(arch).then(|| taker.take(n_row * arch.n_embd, 4)),
             q: taker.take(n_row * n_q, if attends_apart { 4 } else { half }),
-            attended: taker.take(n_row * n_q, half),
+            attended: taker.take(n_row * n_mixed, half),
             hidden: taker.take(n_row * n_used * n_ff, half),
-            router_input: routing.map(|_| Act::take(taker, n_row, arch.n_embd)),
+            shared_hidden: (n_shared > 0).then(|| taker.take(n_row * n_shared, half)),
+            branch: has_branches.then(|| taker.take(n_row * arch.n_embd, half)),
+            floats: reads_floats.then(|| Act::take(taker, n_row, arch.n_embd)),
             routing,
             slab: taker.take(SLAB_BYTES, 1),
             heads: taker.take(n_row, 4),

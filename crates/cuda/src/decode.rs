@@ -6,7 +6,7 @@ use model::architecture::FeedForwardKind;
 use model::stage::Stage;
 
 use crate::apart;
-use crate::args::{ActOut, Epilogue, NormArgs, PairArgs, PlaceArgs, ProductArgs, RouteArgs};
+use crate::args::{ActOut, Epilogue, NormArgs, PairArgs, PlaceArgs, ProductArgs};
 use crate::buffers::{Act, Forms, Input};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
@@ -15,7 +15,10 @@ use crate::kernels::Launch;
 use crate::launch::attend;
 use crate::network::{Network, forms};
 use crate::observe::{Observer, Rows};
-use crate::place::{FfnPlace, LayerPlace, NormPlace, RouterPlace, Tiles};
+use crate::place::{AttentionPlace, ExpertsPlace, FfnPlace, LayerPlace, MixerPlace, NormPlace, Tiles};
+
+mod experts;
+mod recurrent;
 
 /// The shape of a step's generated rows: everything a captured graph depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +51,15 @@ pub(crate) struct Decode<'a> {
 /// What a product does for the norm that follows it: which norm, and where the activations go.
 type Next = Option<(NormPlace, ActOut)>;
 
+/// What a layer leaves to the norm after it.
+#[derive(Clone, Copy, Default)]
+struct Left {
+    /// The norm's result, where the product before it has left one.
+    normed: Option<Input>,
+    /// The layer whose experts' parts are yet to be added to x.
+    experts: Option<usize>,
+}
+
 impl<'a> Decode<'a> {
     pub(crate) fn new(network: &'a Network, stream: &'a Stream, shape: Shape, last: DevicePtr) -> Decode<'a> {
         Decode { network, stream, shape, last }
@@ -60,31 +72,16 @@ impl<'a> Decode<'a> {
         let blocks = (network.arch.n_embd / 4).div_ceil(256);
         network.embed(self.stream, (buffers.rows, self.last, buffers.x), [self.shape.n_row, blocks])?;
         let x = Rows::float(network.buffers.decode.x, self.shape.n_row, network.arch.n_embd);
+        self.per_layer_inputs(observer)?;
         observer.see(Stage::Embed, 0, x)?;
-        // Parts of the experts that the next norm adds to x.
-        let mut parts = DevicePtr(0);
-        // The next norm's result, where the product before it has left one.
-        let mut left = None;
+        let mut left = Left::default();
         for n in 0..network.layers.len() {
-            left = self.layer(n, (left, parts), observer)?;
-            parts = match network.buffers.decode.routing {
-                Some(routing) if !observer.is_watching() => routing.parts,
-                _ => DevicePtr(0),
-            };
+            left = self.layer(n, left, observer)?;
         }
         let act = self.act(&buffers.normed, [&network.output], observer);
-        let input = self.normed(Some(network.output_norm), act, (left, parts))?;
+        let input = self.normed(Some(network.output_norm), act, left)?;
         network.launch_product(self.stream, &network.output, &network.logits(input))?;
         network.finish_logits(self.stream, network.buffers.shared.logits, self.shape.n_row)
-    }
-
-    fn add_parts(&self) -> Result<(), CudaError> {
-        let network = self.network;
-        let Some(routing) = network.buffers.decode.routing else { return Ok(()) };
-        let mut args = network.norm(network.output_norm, network.buffers.decode.x);
-        args.parts = routing.parts;
-        args.n_part = network.n_used() as i32;
-        network.launch_norm_few(self.stream, self.shape.n_row, &args)
     }
 
     /// Which forms an activation is written in; both where a stage is observed.
@@ -98,20 +95,14 @@ impl<'a> Decode<'a> {
         act.of(self.shape.n_row, Forms { floats: read.floats || observer.is_watching(), ..read })
     }
 
-    /// A norm's result: what was left for it, or a kernel's, which adds `parts` to x.
-    fn normed(
-        &self,
-        norm: Option<NormPlace>,
-        act: ActOut,
-        (left, parts): (Option<Input>, DevicePtr),
-    ) -> Result<Input, CudaError> {
-        if let Some(left) = left {
-            return Ok(left);
+    /// A norm's result: what was left for it, or a kernel's, which adds to x what experts left.
+    fn normed(&self, norm: Option<NormPlace>, act: ActOut, left: Left) -> Result<Input, CudaError> {
+        if let Some(normed) = left.normed {
+            return Ok(normed);
         }
         let network = self.network;
-        let mut args = network.norm(norm, network.buffers.decode.x);
-        (args.act, args.parts, args.n_part) = (act, parts, network.n_used() as i32);
-        network.launch_norm_few(self.stream, self.shape.n_row, &args)?;
+        let norm = NormArgs { act, ..network.norm(norm, network.buffers.decode.x) };
+        network.launch_norm_few(self.stream, self.shape.n_row, &self.adding(norm, left))?;
         Ok(act.into())
     }
 
@@ -151,71 +142,111 @@ impl<'a> Decode<'a> {
         Ok(left)
     }
 
-    fn qkv_act(&self, layer: &LayerPlace, observer: &Observer<'_>) -> ActOut {
-        let tiles = layer.qkv.runs.iter().map(|(_, tiles)| tiles);
-        self.act(&self.network.buffers.decode.normed, tiles, observer)
+    /// The layers' inputs of the token itself, where they have any.
+    fn per_layer_inputs(&self, observer: &Observer<'_>) -> Result<(), CudaError> {
+        let (network, n_row) = (self.network, self.shape.n_row);
+        let buffers = &network.buffers.decode;
+        let (Some(place), Some(rows)) = (&network.per_layer, buffers.per_layer) else { return Ok(()) };
+        network.embed_per_layer(self.stream, (place, rows), (buffers.rows, self.last), n_row)?;
+        let act = self.act(&buffers.normed, [&place.model], observer);
+        self.round((buffers.x, network.arch.n_embd), act)?;
+        self.store(&place.model, act.into(), (rows.product, place.model.n_row))?;
+        network.per_layer_inputs(self.stream, (place, rows), n_row)
+    }
+
+    /// What a layer adds of its input.
+    fn per_layer(&self, n: usize, layer: &LayerPlace, observer: &Observer<'_>) -> Result<(), CudaError> {
+        let (network, buffers) = (self.network, &self.network.buffers.decode);
+        let (Some(place), Some(rows)) = (&layer.per_layer, buffers.per_layer) else { return Ok(()) };
+        let width = place.gate.n_row;
+        let act = self.act(&buffers.normed, [&place.gate], observer);
+        self.round((buffers.x, network.arch.n_embd), act)?;
+        self.store(&place.gate, act.into(), (rows.product, width))?;
+        network.per_layer_gate(self.stream, (n, rows), [self.shape.n_row, width])?;
+        let act = self.act(&buffers.normed.narrow(width), [&place.output], observer);
+        self.round((rows.product, width), act)?;
+        self.add(&place.output, act, (Some(place.norm), None)).map(|_| ())
+    }
+
+    fn mixer_act(&self, layer: &LayerPlace, observer: &Observer<'_>) -> ActOut {
+        let normed = &self.network.buffers.decode.normed;
+        let read = forms(layer.mixer.readers());
+        let floats = read.floats || layer.mixer.reads_floats() || observer.is_watching();
+        normed.of(self.shape.n_row, Forms { floats, ..read })
     }
 
     /// One layer, from what was left for its first norm to what it leaves for the next layer's, or the head's.
-    fn layer(
-        &self,
-        n: usize,
-        before: (Option<Input>, DevicePtr),
-        observer: &mut Observer<'_>,
-    ) -> Result<Option<Input>, CudaError> {
+    fn layer(&self, n: usize, before: Left, observer: &mut Observer<'_>) -> Result<Left, CudaError> {
         let network = self.network;
-        let (layer, heads) = (&network.layers[n], network.heads_of(n));
+        let layer = &network.layers[n];
         let (arch, buffers) = (&network.arch, &network.buffers.decode);
         let n_row = self.shape.n_row;
 
-        let normed = self.normed(layer.attn_norm, self.qkv_act(layer, observer), before)?;
-        match buffers.qkv {
-            Some(qkv) => self.heads_apart(n, normed, qkv)?,
-            None => self.heads(n, normed)?,
+        let normed = self.normed(layer.attn_norm, self.mixer_act(layer, observer), before)?;
+        let mixed_rows = buffers.attended.narrow(layer.attn_output.n_in);
+        let mixed = self.act(&mixed_rows, [&layer.attn_output], observer);
+        match &layer.mixer {
+            MixerPlace::Attention(place) => self.attention((n, place), (normed, mixed), observer)?,
+            MixerPlace::ShortConv(place) => self.short_conv((n, place), (normed, mixed), observer)?,
+            MixerPlace::DeltaRule(place) => self.delta_rule((n, place), (normed, mixed), observer)?,
         }
-        observer.see(Stage::Qkv, n, Rows::float(buffers.q, n_row, heads.n_q()))?;
-
-        let attended_rows = buffers.attended.narrow(heads.n_q());
-        let attended = self.act(&attended_rows, [&layer.attn_output], observer);
-        self.attend(n, layer, attended)?;
-        observer.see(Stage::Attend, n, Rows::act(&attended_rows, n_row))?;
+        observer.see(Stage::Attend, n, Rows::act(&mixed_rows, n_row))?;
 
         let normed = self.ffn_act(layer, observer);
         let next = layer.ffn_norm.map(|norm| (norm, normed));
-        let left = self.add(&layer.attn_output, attended, (layer.attn_post_norm, next))?;
+        let left = self.add(&layer.attn_output, mixed, (layer.attn_post_norm, next))?;
         let x = Rows::float(buffers.x, n_row, arch.n_embd);
         observer.see(Stage::AttnOut, n, x)?;
 
-        let normed = self.normed(layer.ffn_norm, normed, (left, DevicePtr(0)))?;
+        let normed = self.normed(layer.ffn_norm, normed, Left { normed: left, experts: None })?;
         let left = match &layer.ffn {
             FfnPlace::Dense { input, down } => {
                 let (norm, act) = match network.layers.get(n + 1) {
-                    Some(next) => (next.attn_norm, self.qkv_act(next, observer)),
+                    Some(next) => (next.attn_norm, self.mixer_act(next, observer)),
                     None => {
                         let act = self.act(&buffers.normed, [&network.output], observer);
                         (Some(network.output_norm), act)
                     }
                 };
                 let next = norm.map(|norm| (norm, act));
-                self.dense(n, (normed, (layer.ffn_post_norm, next)), (input, down), observer)?
+                let normed = self.dense(n, (normed, (layer.ffn_post_norm, next)), (input, down), observer)?;
+                Left { normed, experts: None }
             }
-            FfnPlace::Experts { router, input, down } => {
-                self.experts(n, normed, (router, input, down), observer)?;
-                if observer.is_watching() {
-                    self.add_parts()?;
-                }
-                None
-            }
+            FfnPlace::Experts(place) => self.experts(n, normed, place, observer)?,
         };
+        self.per_layer(n, layer, observer)?;
         network.scale_layer(self.stream, n, (buffers.x, n_row))?;
         observer.see(Stage::FfnOut, n, x)?;
         Ok(left)
     }
 
+    fn attention(
+        &self,
+        (n, place): (usize, &AttentionPlace),
+        (normed, out): (Input, ActOut),
+        observer: &mut Observer<'_>,
+    ) -> Result<(), CudaError> {
+        let (network, buffers) = (self.network, &self.network.buffers.decode);
+        match buffers.qkv {
+            Some(qkv) => self.heads_apart((n, place), normed, qkv)?,
+            None => self.heads((n, place), normed)?,
+        }
+        let n_q = network.heads_of(n).n_q();
+        observer.see(Stage::Qkv, n, Rows::float(buffers.q, self.shape.n_row, n_q))?;
+        self.attend((n, place), out)
+    }
+
+    /// A product's results as they are, `ld` values a row.
+    fn store(&self, tiles: &Tiles, normed: Input, (out, ld): (DevicePtr, usize)) -> Result<(), CudaError> {
+        let args =
+            ProductArgs { out, ld_out: ld as i32, ..self.network.product(tiles, normed, Epilogue::Store) };
+        self.network.launch_product(self.stream, tiles, &args)
+    }
+
     /// Queries, keys and values, turned and put where they belong by the products themselves.
-    fn heads(&self, n: usize, normed: Input) -> Result<(), CudaError> {
+    fn heads(&self, (n, place): (usize, &AttentionPlace), normed: Input) -> Result<(), CudaError> {
         let network = self.network;
-        let (layer, heads) = (&network.layers[n], network.heads_of(n));
+        let heads = network.heads_of(n);
         let buffers = &network.buffers.decode;
         let (k_cache, v_cache) = network.kv(n);
         let product = |first_row: usize, tiles: &Tiles| ProductArgs {
@@ -238,7 +269,7 @@ impl<'a> Decode<'a> {
             ..network.product(tiles, normed, Epilogue::Qkv)
         };
         let products: Vec<_> =
-            layer.qkv.runs.iter().map(|(row, tiles)| (tiles, product(*row, tiles))).collect();
+            place.qkv.runs.iter().map(|(row, tiles)| (tiles, product(*row, tiles))).collect();
         let are_paired = match products[..] {
             [(a, first), (b, second)] => {
                 network.launch_pair(self.stream, [a, b], &PairArgs { first, second })?
@@ -254,11 +285,18 @@ impl<'a> Decode<'a> {
     }
 
     /// Likewise where kernels of their own normalise, turn and place them.
-    fn heads_apart(&self, n: usize, normed: Input, qkv: DevicePtr) -> Result<(), CudaError> {
+    fn heads_apart(
+        &self,
+        (n, place): (usize, &AttentionPlace),
+        normed: Input,
+        qkv: DevicePtr,
+    ) -> Result<(), CudaError> {
         let network = self.network;
-        let layer = &network.layers[n];
         let buffers = &network.buffers.decode;
-        for (row, tiles) in &layer.qkv.runs {
+        if let (Some(gate), Some(rows)) = (&place.gate, buffers.mixer) {
+            self.store(gate, normed, (rows.gate, gate.n_row))?;
+        }
+        for (row, tiles) in &place.qkv.runs {
             let args = ProductArgs {
                 out: qkv,
                 ld_out: heads::n_qkv(network.heads_of(n)) as i32,
@@ -282,21 +320,25 @@ impl<'a> Decode<'a> {
         match &layer.ffn {
             FfnPlace::Dense { input, .. } => self.act(normed, [input], observer),
             // The router reads floats.
-            FfnPlace::Experts { input, .. } => {
-                normed.of(self.shape.n_row, Forms { floats: true, ..forms([input]) })
+            FfnPlace::Experts(place) => {
+                let ExpertsPlace { input, shared, .. } = &**place;
+                let readers = shared.iter().map(|shared| &shared.input).chain([input]);
+                normed.of(self.shape.n_row, Forms { floats: true, ..forms(readers) })
             }
         }
     }
 
-    fn attend(&self, n: usize, layer: &LayerPlace, out: ActOut) -> Result<(), CudaError> {
+    fn attend(&self, (n, place): (usize, &AttentionPlace), out: ActOut) -> Result<(), CudaError> {
         let network = self.network;
         let (heads, buffers) = (network.heads_of(n), &network.buffers.decode);
         if let Some(qkv) = buffers.qkv.filter(|_| apart::attention(&network.arch)) {
             let n_row = self.shape.n_row;
             let rows = (qkv, buffers.q, buffers.rows);
             network.attend_rows(self.stream, n, rows, (n_row, Some(self.shape.n_position)))?;
-            let args = NormArgs { act: out, ..Network::plain_rows(buffers.q, heads.n_q()) };
-            return network.launch_norm_few(self.stream, n_row, &args);
+            if let Some(rows) = buffers.mixer.filter(|_| place.gate.is_some()) {
+                network.open_gates(self.stream, [buffers.q, rows.gate], [n_row, heads.n_q()])?;
+            }
+            return self.round((buffers.q, heads.n_q()), out);
         }
         let (k_cache, v_cache) = network.kv(n);
         let args = attend::AttendDecodeArgs {
@@ -308,7 +350,7 @@ impl<'a> Decode<'a> {
             out,
             part: buffers.attend_parts,
             counters: buffers.attend_counters,
-            sinks: network.at_maybe(layer.sinks),
+            sinks: network.at_maybe(place.sinks),
             n_head: heads.n_head as i32,
             n_kv_head: heads.n_kv_head as i32,
             max_pages: network.max_pages() as i32,
@@ -324,6 +366,12 @@ impl<'a> Decode<'a> {
         network.kernels.launch(self.stream, &launch, &args)
     }
 
+    /// Rows of `n` values as the next product reads them.
+    fn round(&self, (rows, n): (DevicePtr, usize), out: ActOut) -> Result<(), CudaError> {
+        let args = NormArgs { act: out, ..Network::plain_rows(rows, n) };
+        self.network.launch_norm_few(self.stream, self.shape.n_row, &args)
+    }
+
     fn dense(
         &self,
         n: usize,
@@ -332,10 +380,11 @@ impl<'a> Decode<'a> {
         observer: &mut Observer<'_>,
     ) -> Result<Option<Input>, CudaError> {
         let buffers = &self.network.buffers.decode;
-        let hidden = self.act(&buffers.hidden, [down], observer);
+        let rows = buffers.hidden.narrow(down.n_in);
+        let hidden = self.act(&rows, [down], observer);
         let args = ProductArgs { act: hidden, ..self.hidden_product(n, input, normed) };
         self.network.launch_product(self.stream, input, &args)?;
-        observer.see(Stage::FfnIn, n, Rows::act(&buffers.hidden, self.shape.n_row))?;
+        observer.see(Stage::FfnIn, n, Rows::act(&rows, self.shape.n_row))?;
         self.add(down, hidden, next)
     }
 
@@ -344,58 +393,6 @@ impl<'a> Decode<'a> {
         let is_plain = self.network.arch.feed_forward[n].kind == FeedForwardKind::Plain;
         let epilogue = if is_plain { Epilogue::Plain } else { Epilogue::Gated };
         ProductArgs { activation, alpha, limit, ..self.network.product(input, x, epilogue) }
-    }
-
-    fn experts(
-        &self,
-        n: usize,
-        normed: Input,
-        (router, input, down): (&RouterPlace, &Tiles, &Tiles),
-        observer: &mut Observer<'_>,
-    ) -> Result<(), CudaError> {
-        let network = self.network;
-        let buffers = &network.buffers.decode;
-        let Some(routing) = buffers.routing else { return Ok(()) };
-        let (n_row, n_used) = (self.shape.n_row, network.n_used());
-        let n_expert = router.n_expert;
-        let route = RouteArgs {
-            logits: routing.logits,
-            rows: buffers.rows,
-            weights: routing.weights,
-            active: routing.active,
-            offsets: routing.offsets,
-            entries: routing.entries,
-            n_row: n_row as i32,
-            n_expert: n_expert as i32,
-            n_used: n_used as i32,
-            reserved: 0,
-        };
-        network.launch_route(self.stream, router, (normed, route))?;
-
-        let n_entry = n_row * n_used;
-        let forms = forms([down]);
-        let forms = Forms { floats: forms.floats || observer.is_watching(), ..forms };
-        let hidden = buffers.hidden.of(n_entry, forms);
-        let chosen = |args: ProductArgs, tiles: &Tiles, divisor: usize| ProductArgs {
-            active: routing.active,
-            offsets: routing.offsets,
-            entries: routing.entries,
-            weights: routing.weights,
-            expert_bytes: tiles.expert_bytes,
-            column_divisor: divisor as i32,
-            ..args
-        };
-        let args = ProductArgs { act: hidden, ..self.hidden_product(n, input, normed) };
-        let args = chosen(args, input, n_used);
-        network.launch_experts(self.stream, input, (&args, n_entry, n_expert))?;
-        observer.see(Stage::FfnIn, n, Rows::act(&buffers.hidden, n_entry))?;
-        let args = ProductArgs {
-            out: routing.parts,
-            ld_out: network.arch.n_embd as i32,
-            ..network.product(down, hidden, Epilogue::Weighted)
-        };
-        let args = chosen(args, down, 1);
-        network.launch_experts(self.stream, down, (&args, n_entry, n_expert))
     }
 }
 

@@ -172,7 +172,10 @@ impl CudaExecutor {
         let sizes = options.sizes(model);
         let counts = [sizes.n_ctx, sizes.n_slot, sizes.n_row, sizes.n_page];
         let is_absurd = |n: &usize| *n == 0 || i32::try_from(*n).is_err();
-        if counts.iter().any(is_absurd) || sizes.n_slot > MAX_SLOTS {
+        if counts.iter().any(is_absurd)
+            || sizes.n_slot > MAX_SLOTS
+            || i32::try_from(sizes.n_snapshot).is_err()
+        {
             return Err(LoadError::Options(format!("{options:?}")));
         }
         let placement = place(model)?;
@@ -181,18 +184,20 @@ impl CudaExecutor {
         let mut arena_plan = ArenaPlan::new();
         let weights = arena_plan.add(Purpose::Weights, plan.weights);
         let kv_cache = arena_plan.add(Purpose::KvCache, plan.kv_cache);
+        let state = arena_plan.add(Purpose::State, plan.state);
         let activations = arena_plan.add(Purpose::Activations, plan.activations);
         let arena = Arena::new(&device, &arena_plan, RESERVE + options.staging_bytes())?;
         let residency = arena.watch(options.residency_interval)?;
         let kernels = Kernels::new(&device);
-        let at = (arena.take(weights), arena.take(kv_cache), arena.take(activations));
+        let at = [weights, kv_cache, state, activations].map(|region| arena.take(region));
         let stream = Stream::new(&device)?;
         // Padding of activations is read, if only to be multiplied by zero weights.
         arena.clear(Purpose::Activations, &stream)?;
         arena.clear(Purpose::KvCache, &stream)?;
+        arena.clear(Purpose::State, &stream)?;
         stream.synchronize()?;
         let stats =
-            load::load(&placement, at.0, HeadShape::of(arch), (&device, &kernels, options), progress)?;
+            load::load(&placement, at[0], HeadShape::of(arch), (&device, &kernels, options), progress)?;
         let network = Network::new(arch, sizes, &placement, at, kernels);
         if let Position::Rope(ropes) = &arch.position {
             let tables = ropes.kinds.iter().map(|rope| RopeTable::new(rope, sizes.n_ctx));
@@ -206,7 +211,7 @@ impl CudaExecutor {
             n_row: sizes.n_row,
             n_ctx: sizes.n_ctx,
             n_vocab: arch.n_vocab,
-            n_snapshot: None,
+            n_snapshot: (arch.n_state() > 0).then_some(sizes.n_snapshot),
             n_in_flight: N_IN_FLIGHT,
         };
         let sample_limits = SampleLimits { n_slot: sizes.n_slot, n_vocab: arch.n_vocab, n_row: sizes.n_col };
@@ -301,6 +306,7 @@ impl CudaExecutor {
                 self.begin(lane, span.slot, prompt)?;
             }
             self.set_pages(lane, span.slot, &span.pages)?;
+            self.network.states.begin(&self.stream, span)?;
         }
         let mut wants = Wants::new();
         let prompt = StepRows::of(batch, Role::Prompt);
@@ -313,6 +319,7 @@ impl CudaExecutor {
             self.queue_generated(batch, &generated, (lane, of_generated), &mut wants)?;
         }
         for span in &batch.spans {
+            self.network.states.save(&self.stream, span)?;
             let progress = &mut self.slots[span.slot as usize].progress;
             progress.position = span.start + span.input.len();
             progress.has_last |= matches!(span.want, Want::Sample { .. });
@@ -563,7 +570,7 @@ impl Executor for CudaExecutor {
             device: format!("cuda:{}", self.device.ordinal()),
             weights: self.plan.weights,
             kv_cache: self.plan.kv_cache,
-            state: 0,
+            state: self.plan.state,
             activations: self.plan.activations,
             resident: self.residency.is_healthy(),
         }

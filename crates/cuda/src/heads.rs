@@ -1,6 +1,4 @@
-//! Which heads does each layer's attention have, and how large is what follows from them?
-//!
-//! All layers have attention: [`crate::place`] has refused others.
+//! Which heads does each layer's attention have, and how large is what follows from them, and from mixers of other kinds?
 
 use model::KvType;
 use model::architecture::{Architecture, Heads, Mixer, Position};
@@ -14,7 +12,7 @@ pub(crate) fn of(arch: &Architecture, layer: usize) -> Heads {
     arch.heads(layer).unwrap_or_else(|| unreachable!("layer {layer} has attention"))
 }
 
-/// Those of all layers.
+/// Those of all layers that have attention.
 pub(crate) fn all(arch: &Architecture) -> impl Iterator<Item = Heads> {
     arch.mixers.iter().filter_map(Mixer::heads)
 }
@@ -22,6 +20,16 @@ pub(crate) fn all(arch: &Architecture) -> impl Iterator<Item = Heads> {
 /// The most that any layer has of something.
 pub(crate) fn most(arch: &Architecture, size: impl Fn(Heads) -> usize) -> usize {
     all(arch).map(size).max().unwrap_or(0)
+}
+
+/// Values in a row of what a mixer's output reads.
+pub(crate) fn n_mixed(mixer: &Mixer) -> usize {
+    match mixer {
+        Mixer::Attention(heads) => heads.n_q(),
+        Mixer::Latent(latent) => latent.n_head * latent.n_value,
+        Mixer::ShortConv(conv) => conv.n_channel,
+        Mixer::DeltaRule(rule) => rule.n_v(),
+    }
 }
 
 /// Values in a row of keys of the layer's own: none where it reads an earlier layer's.

@@ -58,8 +58,12 @@ const WAITS_FROM: u32 = 90;
 fn module_of(name: &str) -> Option<&'static str> {
     let file = match name {
         "norm_rows" | "norm_few" | "place_rows" | "qk_norm_heads" | "qk_norm_rows" | "add_rows"
-        | "scale_all" | "router" | "route_decode" | "route_few" => "rows",
+        | "sum_parts" | "scale_all" => "rows",
+        "router" | "route_few" => "route_decode",
         "gather_prompt" => "route_prompt",
+        "conv_rows" | "conv_keep" | "gate_rows" => "recurrence",
+        "per_layer_inputs" | "per_layer_gate" => "per_layer",
+        _ if name.starts_with("delta_rule_") => "recurrence",
         _ if name.starts_with("embed_") => "unpack",
         _ => {
             let stem = |module: &&str| name.starts_with(*module);

@@ -82,7 +82,7 @@ fn launch_repack(
         dst: weights.offset(part.at),
         row_bytes: matrix.row_bytes() as u64,
         n_row: part.rows.len() as i32,
-        first_row: part.rows.start as i32,
+        first_row: part.to as i32,
         n_in: matrix.n_cols as i32,
         n_unit: n_unit as i32,
         order,

@@ -2,9 +2,7 @@
 
 use model::architecture::{Activation, Architecture, Heads, NormKind};
 
-use crate::args::{
-    EmbedArgs, Epilogue, NormArgs, PAGE, PairArgs, ProductArgs, RouteArgs, RouteFewArgs, RouterArgs,
-};
+use crate::args::{EmbedArgs, Epilogue, NormArgs, PAGE, PairArgs, ProductArgs};
 use crate::buffers::{Buffers, Forms, Input, Taker};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
@@ -13,11 +11,19 @@ use crate::kernels::{Kernels, Launch};
 use crate::launch::product::{Wanted, pair, variant};
 use crate::layout::{UNIT, is_float, suffix};
 use crate::options::Sizes;
-use crate::place::{HeadShape, LayerPlace, NormPlace, Placement, RouterPlace, Tiles};
+use crate::place::{
+    AttentionPlace, HeadShape, LayerPlace, MixerPlace, NormPlace, PerLayerInputsPlace, Placement, Tiles,
+};
+use crate::state::States;
 
-/// Up to how many rows and experts the kernel route_few takes (rows.cu).
-const FEW_ROWS: usize = 4;
-const FEW_EXPERTS: usize = 32;
+/// A table of embeddings.
+#[derive(Clone, Copy)]
+pub(crate) struct Table<'t> {
+    pub(crate) tiles: &'t Tiles,
+    /// Vectors that are added by position.
+    pub(crate) positions: Option<u64>,
+    pub(crate) scale: f32,
+}
 
 /// A model on its device.
 pub(crate) struct Network {
@@ -29,8 +35,10 @@ pub(crate) struct Network {
     /// Start of the region of weights.
     pub(crate) weights: DevicePtr,
     pub(crate) kv_cache: DevicePtr,
+    pub(crate) states: States,
     pub(crate) token_embd: Tiles,
     pub(crate) positions: Option<u64>,
+    pub(crate) per_layer: Option<PerLayerInputsPlace>,
     pub(crate) layers: Vec<LayerPlace>,
     pub(crate) output_norm: NormPlace,
     pub(crate) output: Tiles,
@@ -41,7 +49,7 @@ impl Network {
         arch: &Architecture,
         sizes: Sizes,
         placement: &Placement<'_>,
-        (weights, kv_cache, activations): (DevicePtr, DevicePtr, DevicePtr),
+        [weights, kv_cache, states, activations]: [DevicePtr; 4],
         kernels: Kernels,
     ) -> Network {
         Network {
@@ -52,8 +60,10 @@ impl Network {
             kernels,
             weights,
             kv_cache,
+            states: States::new(arch, &sizes, states),
             token_embd: placement.token_embd,
             positions: placement.positions,
+            per_layer: placement.per_layer,
             layers: placement.layers.clone(),
             output_norm: placement.output_norm,
             output: placement.output,
@@ -73,6 +83,14 @@ impl Network {
     /// A layer's heads.
     pub(crate) fn heads_of(&self, layer: usize) -> Heads {
         heads::of(&self.arch, layer)
+    }
+
+    /// A layer's attention; it has one where its architecture has heads.
+    pub(crate) fn attention_of(&self, layer: usize) -> &AttentionPlace {
+        match &self.layers[layer].mixer {
+            MixerPlace::Attention(place) => place,
+            _ => unreachable!("layer {layer} has attention"),
+        }
     }
 
     /// The keys and values that a layer reads.
@@ -104,11 +122,6 @@ impl Network {
         self.sizes.n_ctx.div_ceil(PAGE)
     }
 
-    /// Experts that a row uses; 1 where there are none.
-    pub(crate) fn n_used(&self) -> usize {
-        self.arch.mixture().map_or(1, |mixture| mixture.n_used)
-    }
-
     /// A layer's activation function as kernels know it, with its parameters.
     pub(crate) fn activation(&self, layer: usize) -> (i32, f32, f32) {
         match self.arch.feed_forward[layer].activation {
@@ -122,21 +135,38 @@ impl Network {
     pub(crate) fn embed(
         &self,
         stream: &Stream,
+        to: (DevicePtr, DevicePtr, DevicePtr),
+        shape: [usize; 2],
+    ) -> Result<(), CudaError> {
+        let scale = self.arch.scales.embedding;
+        self.embed_from(
+            stream,
+            Table { tiles: &self.token_embd, positions: self.positions, scale },
+            to,
+            shape,
+        )
+    }
+
+    /// Likewise out of any table.
+    pub(crate) fn embed_from(
+        &self,
+        stream: &Stream,
+        Table { tiles, positions, scale }: Table<'_>,
         (rows, last, x): (DevicePtr, DevicePtr, DevicePtr),
         [n_row, n_block]: [usize; 2],
     ) -> Result<(), CudaError> {
         let args = EmbedArgs {
-            w: self.at(self.token_embd.at),
-            positions: self.at_maybe(self.positions),
+            w: self.at(tiles.at),
+            positions: self.at_maybe(positions),
             rows,
             last,
             x,
-            n_embd: self.arch.n_embd as i32,
-            n_unit: self.token_embd.n_unit as i32,
-            scale: self.arch.scales.embedding,
+            n_embd: tiles.n_in as i32,
+            n_unit: tiles.n_unit as i32,
+            scale,
             reserved: 0,
         };
-        let name = format!("embed_{}", suffix(self.token_embd.format));
+        let name = format!("embed_{}", suffix(tiles.format));
         self.kernels.launch(stream, &Launch::new(name, [n_row as u32, n_block as u32], 256), &args)
     }
 
@@ -180,50 +210,6 @@ impl Network {
         args: &NormArgs,
     ) -> Result<(), CudaError> {
         self.kernels.launch(stream, &Launch::new("norm_few", [n_row as u32, 1], 1024), args)
-    }
-
-    /// Launches a router over `n_row` rows of float activations.
-    pub(crate) fn launch_router(
-        &self,
-        stream: &Stream,
-        router: &RouterPlace,
-        (x, logits, n_row): (Input, DevicePtr, usize),
-    ) -> Result<(), CudaError> {
-        let args = self.router(router, x, logits);
-        let grid = [n_row as u32, router.n_expert.div_ceil(8) as u32];
-        self.kernels.launch(stream, &Launch::new("router", grid, 256), &args)
-    }
-
-    /// A router's logits of float activations.
-    fn router(&self, router: &RouterPlace, x: Input, logits: DevicePtr) -> RouterArgs {
-        RouterArgs {
-            x: x.act.f,
-            weight: self.at(router.weight),
-            bias: self.at_maybe(router.bias),
-            logits,
-            k_pad: x.act.k_pad,
-            n_embd: self.arch.n_embd as i32,
-            n_expert: router.n_expert as i32,
-            eps: self.arch.norm.eps,
-            squares: x.squares,
-        }
-    }
-
-    /// Launches what chooses the experts of generated rows.
-    pub(crate) fn launch_route(
-        &self,
-        stream: &Stream,
-        router: &RouterPlace,
-        (x, route): (Input, RouteArgs),
-    ) -> Result<(), CudaError> {
-        let n_row = route.n_row as usize;
-        if n_row <= FEW_ROWS && router.n_expert <= FEW_EXPERTS && self.kernels.is_hopper()? {
-            let args = RouteFewArgs { router: self.router(router, x, route.logits), route };
-            let launch = Launch { cluster: 8, ..Launch::new("route_few", [8, 1], 128) };
-            return self.kernels.launch(stream, &launch, &args);
-        }
-        self.launch_router(stream, router, (x, route.logits, n_row))?;
-        self.kernels.launch(stream, &Launch::new("route_decode", [1, 1], 256), &route)
     }
 
     /// A product with these weights; the epilogue's own fields are for the caller.
@@ -275,7 +261,12 @@ impl Network {
         Ok(true)
     }
 
-    fn wanted(&self, tiles: &Tiles, (n_col, n_matrix): (usize, usize), args: &ProductArgs) -> Wanted {
+    pub(crate) fn wanted(
+        &self,
+        tiles: &Tiles,
+        (n_col, n_matrix): (usize, usize),
+        args: &ProductArgs,
+    ) -> Wanted {
         Wanted {
             n_tile: tiles.n_tile,
             n_unit: tiles.n_unit,
@@ -284,21 +275,6 @@ impl Network {
             needs_groups: [Epilogue::Gated as i32, Epilogue::Plain as i32].contains(&args.epilogue),
             max_shared_bytes: self.kernels.device().max_shared_bytes(),
         }
-    }
-
-    /// Launches a product of each chosen expert with its own columns, `n_entry` in all.
-    pub(crate) fn launch_experts(
-        &self,
-        stream: &Stream,
-        tiles: &Tiles,
-        (args, n_entry, n_expert): (&ProductArgs, usize, usize),
-    ) -> Result<(), CudaError> {
-        // Columns spread over the experts: about twice the mean fits one pass.
-        let expected = (2 * n_entry / n_expert).clamp(1, n_entry);
-        let n_matrix = n_entry.min(n_expert);
-        let variant = variant(tiles.format, self.wanted(tiles, (expected, n_matrix), args));
-        let grid = [tiles.n_tile.div_ceil(variant.n_tile) as u32, n_matrix as u32];
-        self.kernels.launch(stream, &variant.launch(grid), args)
     }
 }
 

@@ -96,22 +96,27 @@ impl<'a> Observer<'a> {
         Ok(())
     }
 
-    /// Rows that stand in another order: row `i` belongs at `order[i]`.
-    pub(crate) fn see_ordered(
+    /// What experts leave in their hidden rows, where row `i` belongs at `order[i]`, and after them those of the expert that all rows use.
+    pub(crate) fn see_experts(
         &mut self,
-        (stage, layer): (Stage, usize),
-        rows: Rows,
-        order: DevicePtr,
+        layer: usize,
+        (rows, order): (Rows, Option<DevicePtr>),
+        shared: Option<Rows>,
     ) -> Result<(), CudaError> {
-        if let Some((watch, stream)) = &mut self.watch {
-            let found = rows.read(stream)?;
+        let Some((watch, stream)) = &mut self.watch else { return Ok(()) };
+        let mut found = rows.read(stream)?;
+        if let Some(order) = order {
             let order = fetch::<i32>(stream, order, rows.n_row)?;
             let mut ordered = vec![0.0; found.len()];
             for (row, &to) in found.chunks_exact(rows.n_value).zip(&order) {
                 ordered[to as usize * rows.n_value..][..rows.n_value].copy_from_slice(row);
             }
-            watch(stage, layer, &ordered);
+            found = ordered;
         }
+        if let Some(shared) = shared {
+            found.extend(shared.read(stream)?);
+        }
+        watch(Stage::FfnIn, layer, &found);
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use crate::executor::RESERVE;
 use crate::heads;
 use crate::layout::is_float;
 use crate::place::{Unsupported, place};
+use crate::state::States;
 use crate::upload::UploadOptions;
 
 /// The most sequences an executor can have at once.
@@ -37,6 +38,8 @@ pub struct Options {
     pub kv_type: KvType,
     /// KV pages in all; by default enough for `n_slot` sequences of `n_ctx` tokens.
     pub n_page: Option<usize>,
+    /// Copies of a sequence's state that can be kept, where layers are recurrent.
+    pub n_snapshot: usize,
     /// Bytes of each pinned buffer through which weights are copied.
     pub load_chunk: usize,
     /// Threads that fill those buffers.
@@ -55,6 +58,7 @@ impl Default for Options {
             n_row: 2048,
             kv_type: KvType::F16,
             n_page: None,
+            n_snapshot: 0,
             load_chunk: 16 << 20,
             load_threads: threads.min(8),
             residency_interval: Duration::from_secs(60),
@@ -69,6 +73,8 @@ pub struct MemoryPlan {
     pub weights: u64,
     /// The KV cache.
     pub kv_cache: u64,
+    /// What sequences keep beside it, and its copies.
+    pub state: u64,
     /// Everything else a step needs.
     pub activations: u64,
 }
@@ -77,7 +83,8 @@ impl MemoryPlan {
     /// All of it.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.weights.saturating_add(self.kv_cache).saturating_add(self.activations)
+        let parts = [self.kv_cache, self.state, self.activations];
+        parts.iter().fold(self.weights, |sum, &bytes| sum.saturating_add(bytes))
     }
 }
 
@@ -90,6 +97,7 @@ pub(crate) struct Sizes {
     pub(crate) n_col: usize,
     pub(crate) n_row: usize,
     pub(crate) n_page: usize,
+    pub(crate) n_snapshot: usize,
     pub(crate) kv_type: KvType,
     /// Float16 terms of a prompt's activations, at most.
     pub(crate) n_term: usize,
@@ -110,6 +118,7 @@ impl Options {
             n_col: n_slot.next_power_of_two().max(8),
             n_row: n_row.max(n_slot),
             n_page,
+            n_snapshot: self.n_snapshot.min(ABSURD),
             kv_type: self.kv_type,
             n_term: if has_float_products(&model.weights) { 2 } else { 1 },
         }
@@ -136,6 +145,7 @@ impl Options {
         let mut arena = ArenaPlan::new();
         arena.add(Purpose::Weights, plan.weights);
         arena.add(Purpose::KvCache, plan.kv_cache);
+        arena.add(Purpose::State, plan.state);
         arena.add(Purpose::Activations, plan.activations);
         arena.needed().saturating_add(RESERVE).saturating_add(self.staging_bytes())
     }
@@ -159,6 +169,7 @@ impl Options {
         Ok(MemoryPlan {
             weights: place(model)?.n_bytes,
             kv_cache: heads::kv_bytes(&model.architecture, &sizes),
+            state: States::bytes(&model.architecture, &sizes),
             activations: taker.n_bytes(),
         })
     }
@@ -166,20 +177,23 @@ impl Options {
 
 /// Whether any matrix that rows are multiplied with is of floats.
 fn has_float_products(weights: &Weights) -> bool {
+    let gated =
+        |Gated { gate, up, down }: &Gated| [gate, up, down].into_iter().any(|l| is_float(l.weight.format));
     let of_ffn = |ffn: &Ffn| match ffn {
-        Ffn::Gated(Gated { gate, up, down }) => {
-            [gate, up, down].into_iter().any(|l| is_float(l.weight.format))
-        }
+        Ffn::Gated(weights) => gated(weights),
         Ffn::Plain { up, down } => [up, down].into_iter().any(|l| is_float(l.weight.format)),
         Ffn::Experts(experts) => {
             let all = experts.gate.iter().chain(&experts.up).chain(&experts.down);
             all.into_iter().any(|l| is_float(l.weight.format))
+                || experts.shared.as_ref().is_some_and(|shared| gated(&shared.ffn))
         }
     };
     is_float(weights.output.weight.format)
+        || weights.per_layer.as_ref().is_some_and(|inputs| is_float(inputs.model.weight.format))
         || weights.layers.iter().any(|layer| {
             let (linears, _) = layer.mixer.parts();
-            linears.into_iter().any(|l| is_float(l.weight.format)) || of_ffn(&layer.ffn)
+            let of_input = layer.per_layer.iter().flat_map(|place| [&place.gate, &place.output]);
+            linears.into_iter().chain(of_input).any(|l| is_float(l.weight.format)) || of_ffn(&layer.ffn)
         })
 }
 

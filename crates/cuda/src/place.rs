@@ -5,19 +5,24 @@
 
 use std::ops::Range;
 
-use model::architecture::{Architecture, Pairing, Position};
-use model::weights::{AttentionWeights, Ffn, Gated, Layer, Linear, NormWeights};
+use model::architecture::{Architecture, Heads, Pairing, Position};
+use model::weights::{Layer, Linear, NormWeights, PerLayer};
 use model::{Matrix, Model};
 use quant::Format;
 use thiserror::Error;
 
 use crate::apart;
 use crate::heads;
-use crate::layout::{TILE, is_shared, matrix_bytes, n_unit, tile_bytes};
+use crate::layout::{TILE, matrix_bytes, n_unit, tile_bytes};
 
 mod check;
+mod ffn;
+mod mixer;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use ffn::{ExpertsPlace, FfnPlace, RouterPlace, SharedPlace};
+pub(crate) use mixer::{AttentionPlace, DeltaRulePlace, MixerPlace, ShortConvPlace};
 
 /// Every region of the device starts at, and every tensor in it is rounded up to, a multiple of this.
 const ALIGN: u64 = 256;
@@ -65,14 +70,6 @@ pub(crate) struct Tiles {
     pub(crate) expert_bytes: u64,
 }
 
-/// Queries, keys and values: runs of one layout, each with its first row among all of them.
-#[derive(Clone, Debug)]
-pub(crate) struct QkvTiles {
-    pub(crate) runs: Vec<(usize, Tiles)>,
-    /// `[n_q + 2 n_kv]` in the file's order, for the prompt's products.
-    pub(crate) natural_bias: Option<u64>,
-}
-
 /// A norm's vectors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NormPlace {
@@ -80,22 +77,13 @@ pub(crate) struct NormPlace {
     pub(crate) bias: Option<u64>,
 }
 
-/// A router, as float32.
+/// A small linear map as float32, of which the kernel `router` computes rows of float activations.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RouterPlace {
-    /// `[n_expert, n_embd]`.
+pub(crate) struct FloatMap {
+    /// `[n_row, n_embd]`.
     pub(crate) weight: u64,
     pub(crate) bias: Option<u64>,
-    pub(crate) n_expert: usize,
-}
-
-/// A feed-forward's matrices.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum FfnPlace {
-    /// `input` is gate and up in turns of 32 rows for the gated kind, up alone for the plain one.
-    Dense { input: Tiles, down: Tiles },
-    /// Likewise, an expert after the other.
-    Experts { router: RouterPlace, input: Tiles, down: Tiles },
+    pub(crate) n_row: usize,
 }
 
 /// One layer.
@@ -103,18 +91,34 @@ pub(crate) enum FfnPlace {
 pub(crate) struct LayerPlace {
     /// None where attention reads the residual stream itself.
     pub(crate) attn_norm: Option<NormPlace>,
-    pub(crate) qkv: QkvTiles,
-    pub(crate) q_norm: Option<u64>,
-    pub(crate) k_norm: Option<u64>,
-    pub(crate) sinks: Option<u64>,
+    pub(crate) mixer: MixerPlace,
+    /// Of the mixer.
     pub(crate) attn_output: Tiles,
     pub(crate) attn_post_norm: Option<NormPlace>,
     /// None where the feed-forward reads the residual stream itself.
     pub(crate) ffn_norm: Option<NormPlace>,
     pub(crate) ffn: FfnPlace,
     pub(crate) ffn_post_norm: Option<NormPlace>,
+    /// What the layer adds of the token itself.
+    pub(crate) per_layer: Option<PerLayerPlace>,
     /// What the residual stream is multiplied by after the layer.
     pub(crate) scale: Option<f32>,
+}
+
+/// What a layer makes of its input of the token itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PerLayerPlace {
+    pub(crate) gate: Tiles,
+    pub(crate) output: Tiles,
+    pub(crate) norm: NormPlace,
+}
+
+/// What those inputs are made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PerLayerInputsPlace {
+    pub(crate) token_embd: Tiles,
+    pub(crate) model: Tiles,
+    pub(crate) norm: u64,
 }
 
 /// Rows of a matrix that are copied and repacked together.
@@ -124,6 +128,8 @@ pub(crate) struct Part<'m> {
     pub(crate) rows: Range<usize>,
     /// Of the matrix's first tile (the first of the group of four it takes turns in).
     pub(crate) at: u64,
+    /// The row of those tiles' matrix that the first of them becomes: their own, but for the heads of gated queries.
+    pub(crate) to: usize,
     pub(crate) order: Order,
 }
 
@@ -132,6 +138,7 @@ pub(crate) struct Placement<'m> {
     pub(crate) token_embd: Tiles,
     /// `[n_ctx_train, n_embd]` float32.
     pub(crate) positions: Option<u64>,
+    pub(crate) per_layer: Option<PerLayerInputsPlace>,
     pub(crate) layers: Vec<LayerPlace>,
     pub(crate) output_norm: NormPlace,
     pub(crate) output: Tiles,
@@ -155,7 +162,7 @@ pub(crate) struct HeadShape {
 
 impl HeadShape {
     pub(crate) fn of(arch: &Architecture) -> HeadShape {
-        let head_dim = heads::of(arch, 0).head_dim;
+        let head_dim = heads::all(arch).next().map_or(TILE, |heads| heads.head_dim);
         match &arch.position {
             Position::Rope(ropes) => {
                 let rope = &ropes.kinds[0];
@@ -204,7 +211,15 @@ pub(crate) fn place(model: &Model) -> Result<Placement<'_>, Unsupported> {
         Some(table) => Some(placer.floats(table)?),
         None => None,
     };
-    let layers = weights.layers.iter().map(|layer| placer.layer(layer)).collect::<Result<Vec<_>, _>>()?;
+    let per_layer = weights.per_layer.as_ref().map(|inputs| PerLayerInputsPlace {
+        token_embd: placer.matrix(&inputs.token_embd, Order::Plain),
+        model: placer.linear(&inputs.model, Order::Plain),
+        norm: placer.vector(inputs.norm.iter().copied()),
+    });
+    let layers = weights.layers.iter().enumerate();
+    let layers = layers
+        .map(|(n, layer)| placer.layer(layer, model.architecture.heads(n)))
+        .collect::<Result<Vec<_>, _>>()?;
     let output_norm = placer.norm(&weights.output_norm);
     let Placer { n_bytes, parts, vectors, grids, .. } = placer;
     // Kernels for four tiles read up to three past a matrix's end, which must still be the region's.
@@ -212,6 +227,7 @@ pub(crate) fn place(model: &Model) -> Result<Placement<'_>, Unsupported> {
         .iter()
         .map(LayerPlace::widest_tile)
         .chain([tile_of(&token_embd), tile_of(&output)])
+        .chain(per_layer.iter().flat_map(|inputs| [tile_of(&inputs.token_embd), tile_of(&inputs.model)]))
         .max()
         .unwrap_or(0);
     let vectors_at = n_bytes.next_multiple_of(ALIGN);
@@ -220,6 +236,7 @@ pub(crate) fn place(model: &Model) -> Result<Placement<'_>, Unsupported> {
     let mut placement = Placement {
         token_embd,
         positions,
+        per_layer,
         layers,
         output_norm,
         output,
@@ -239,12 +256,10 @@ fn tile_of(tiles: &Tiles) -> u64 {
 
 impl LayerPlace {
     fn tiles(&mut self) -> Vec<&mut Tiles> {
-        let mut all: Vec<&mut Tiles> = self.qkv.runs.iter_mut().map(|(_, tiles)| tiles).collect();
+        let mut all = self.mixer.tiles();
         all.push(&mut self.attn_output);
-        match &mut self.ffn {
-            FfnPlace::Dense { input, down } => all.extend([input, down]),
-            FfnPlace::Experts { input, down, .. } => all.extend([input, down]),
-        }
+        all.extend(self.ffn.tiles());
+        all.extend(self.per_layer.iter_mut().flat_map(|place| [&mut place.gate, &mut place.output]));
         all
     }
 
@@ -263,6 +278,10 @@ impl Placement<'_> {
         self.positions.iter_mut().for_each(&mut visit);
         self.grids.iter_mut().for_each(|(_, at)| visit(at));
         self.output.bias.iter_mut().for_each(&mut visit);
+        if let Some(inputs) = &mut self.per_layer {
+            visit(&mut inputs.norm);
+            inputs.model.bias.iter_mut().for_each(&mut visit);
+        }
         norm(&mut self.output_norm, &mut visit);
         for layer in &mut self.layers {
             let norms = [
@@ -271,15 +290,11 @@ impl Placement<'_> {
                 &mut layer.ffn_norm,
                 &mut layer.ffn_post_norm,
             ];
-            norms.into_iter().flatten().for_each(|place| norm(place, &mut visit));
-            layer.q_norm.iter_mut().chain(&mut layer.k_norm).for_each(&mut visit);
-            layer.sinks.iter_mut().for_each(&mut visit);
-            layer.qkv.natural_bias.iter_mut().for_each(&mut visit);
+            let of_input = layer.per_layer.iter_mut().map(|place| &mut place.norm);
+            norms.into_iter().flatten().chain(of_input).for_each(|place| norm(place, &mut visit));
+            layer.mixer.vectors().into_iter().for_each(&mut visit);
             layer.tiles().into_iter().flat_map(|tiles| &mut tiles.bias).for_each(&mut visit);
-            if let FfnPlace::Experts { router, .. } = &mut layer.ffn {
-                visit(&mut router.weight);
-                router.bias.iter_mut().for_each(&mut visit);
-            }
+            layer.ffn.vectors().into_iter().for_each(&mut visit);
         }
     }
 }
@@ -296,129 +311,24 @@ struct Placer<'m> {
 }
 
 impl<'m> Placer<'m> {
-    fn layer(&mut self, layer: &'m Layer) -> Result<LayerPlace, Unsupported> {
-        let attention = check::attention(&layer.mixer)?;
+    fn layer(&mut self, layer: &'m Layer, heads: Option<Heads>) -> Result<LayerPlace, Unsupported> {
+        let head_dim = heads.map_or(0, |heads| heads.head_dim);
+        let (mixer, output) = self.mixer(&layer.mixer, head_dim)?;
         Ok(LayerPlace {
             attn_norm: self.maybe_norm(layer.attn_norm.as_ref()),
-            qkv: self.qkv(attention),
-            q_norm: self.maybe_vector(attention.q_norm.as_deref()),
-            k_norm: self.maybe_vector(attention.k_norm.as_deref()),
-            sinks: self.maybe_vector(attention.sinks.as_deref()),
-            attn_output: self.linear(&attention.output, Order::Plain),
+            mixer,
+            attn_output: output,
             attn_post_norm: self.maybe_norm(layer.attn_post_norm.as_ref()),
             ffn_norm: self.maybe_norm(layer.ffn_norm.as_ref()),
             ffn_post_norm: self.maybe_norm(layer.ffn_post_norm.as_ref()),
+            per_layer: layer.per_layer.as_ref().map(|PerLayer { gate, output, norm }| PerLayerPlace {
+                gate: self.linear(gate, Order::Plain),
+                output: self.linear(output, Order::Plain),
+                norm: self.norm(norm),
+            }),
             scale: layer.scale,
-            ffn: match &layer.ffn {
-                Ffn::Gated(Gated { gate, up, down }) => FfnPlace::Dense {
-                    input: self.gate_and_up(std::slice::from_ref(gate), std::slice::from_ref(up))?,
-                    down: self.linear(down, Order::Plain),
-                },
-                Ffn::Plain { up, down } => FfnPlace::Dense {
-                    input: self.linear(up, Order::Plain),
-                    down: self.linear(down, Order::Plain),
-                },
-                Ffn::Experts(experts) => FfnPlace::Experts {
-                    router: self.router(&experts.router)?,
-                    input: self.gate_and_up(&experts.gate, &experts.up)?,
-                    down: self.stacked(&experts.down),
-                },
-            },
+            ffn: self.ffn(&layer.ffn)?,
         })
-    }
-
-    fn qkv(&mut self, attention: &'m AttentionWeights) -> QkvTiles {
-        self.n_bytes = self.n_bytes.next_multiple_of(ALIGN);
-        let order = if self.heads_apart { Order::Plain } else { Order::Heads };
-        let own = attention.k.iter().map(|k| (k, order)).chain(attention.v.iter().map(|v| (v, Order::Plain)));
-        let linears: Vec<_> = [(&attention.q, order)].into_iter().chain(own).collect();
-        let mut runs: Vec<(usize, Tiles)> = Vec::new();
-        let mut first_row = 0;
-        let heads = self.heads;
-        let has_bias = linears.iter().any(|(linear, _)| linear.bias.is_some());
-        let bias_of = |linear: &Linear, row: usize| linear.bias.as_ref().map_or(0.0, |b| b[row]);
-        for &(linear, order) in &linears {
-            let tiles = self.placed(&linear.weight, order);
-            match runs.last_mut() {
-                Some((_, run)) if is_shared(run.format, tiles.format) => {
-                    run.n_tile += tiles.n_tile;
-                    run.n_row += tiles.n_row;
-                }
-                _ => runs.push((first_row, tiles)),
-            }
-            first_row += tiles.n_row;
-        }
-        if !has_bias {
-            return QkvTiles { runs, natural_bias: None };
-        }
-        let ordered = linears.iter().flat_map(|&(linear, order)| {
-            (0..linear.weight.n_rows)
-                .map(move |row| bias_of(linear, if order == Order::Heads { heads.source(row) } else { row }))
-        });
-        let ordered = self.vector(ordered);
-        for (first_row, run) in &mut runs {
-            run.bias = Some(ordered + 4 * *first_row as u64);
-        }
-        let natural = linears
-            .iter()
-            .flat_map(|&(linear, _)| (0..linear.weight.n_rows).map(move |row| bias_of(linear, row)));
-        QkvTiles { runs, natural_bias: Some(self.vector(natural)) }
-    }
-
-    /// Gate and up of one or more experts: rows in turns of 32.
-    fn gate_and_up(&mut self, gate: &'m [Linear], up: &'m [Linear]) -> Result<Tiles, Unsupported> {
-        let (first, n_expert) = (&gate[0].weight, gate.len());
-        for linear in gate.iter().chain(up) {
-            if !is_shared(linear.weight.format, first.format) {
-                return Err(Unsupported {
-                    what: "feed-forward",
-                    expected: format!("gate and up of one format, {}", first.format),
-                    found: format!("{} in {}", linear.weight.format, linear.weight.name),
-                });
-            }
-        }
-        let (n_ff, n_in) = (first.n_rows, first.n_cols);
-        let n_tile = 2 * n_ff / TILE;
-        let expert_bytes = matrix_bytes(first.format, 2 * n_ff, n_in) as u64;
-        let at = self.reserve(expert_bytes * n_expert as u64);
-        for (e, pair) in gate.iter().zip(up).enumerate() {
-            let at = at + e as u64 * expert_bytes;
-            self.cut(&pair.0.weight, at, Order::Interleaved(0));
-            self.cut(&pair.1.weight, at, Order::Interleaved(2));
-        }
-        let has_bias = gate.iter().chain(up).any(|linear| linear.bias.is_some());
-        let bias = has_bias.then(|| {
-            let of = |linear: &Linear, row: usize| linear.bias.as_ref().map_or(0.0, |b| b[row]);
-            let pairs = gate.iter().zip(up);
-            self.vector(pairs.flat_map(|(gate, up)| {
-                (0..2 * n_ff).map(move |row| {
-                    let (group, i) = (row / 64, row % 64);
-                    if i < 32 { of(gate, group * 32 + i) } else { of(up, group * 32 + i - 32) }
-                })
-            }))
-        });
-        let format = first.format;
-        Ok(Tiles { format, at, n_tile, n_row: 2 * n_ff, n_in, n_unit: n_unit(n_in), bias, expert_bytes })
-    }
-
-    /// The matrices of all experts, one after another.
-    fn stacked(&mut self, experts: &'m [Linear]) -> Tiles {
-        let first = &experts[0].weight;
-        let expert_bytes = matrix_bytes(first.format, first.n_rows, first.n_cols) as u64;
-        let at = self.reserve(expert_bytes * experts.len() as u64);
-        for (e, expert) in experts.iter().enumerate() {
-            self.cut(&expert.weight, at + e as u64 * expert_bytes, Order::Plain);
-        }
-        let n_tile = first.n_rows.div_ceil(TILE);
-        let has_bias = experts.iter().any(|linear| linear.bias.is_some());
-        let bias = has_bias.then(|| {
-            self.vector(experts.iter().flat_map(|expert| {
-                (0..n_tile * TILE)
-                    .map(move |row| expert.bias.as_ref().and_then(|b| b.get(row)).copied().unwrap_or(0.0))
-            }))
-        });
-        let (n_row, n_in) = (first.n_rows, first.n_cols);
-        Tiles { format: first.format, at, n_tile, n_row, n_in, n_unit: n_unit(n_in), bias, expert_bytes }
     }
 
     fn linear(&mut self, linear: &'m Linear, order: Order) -> Tiles {
@@ -441,10 +351,15 @@ impl<'m> Placer<'m> {
 
     /// A matrix right after the one before it.
     fn placed(&mut self, matrix: &'m Matrix, order: Order) -> Tiles {
-        let (n_row, n_in, format) = (matrix.n_rows, matrix.n_cols, matrix.format);
-        let at = self.n_bytes;
+        let tiles = self.room(matrix, matrix.n_rows);
+        self.cut(matrix, tiles.at, order);
+        tiles
+    }
+
+    /// Room for so many rows like a matrix's.
+    fn room(&mut self, matrix: &Matrix, n_row: usize) -> Tiles {
+        let (n_in, format, at) = (matrix.n_cols, matrix.format, self.n_bytes);
         self.n_bytes += matrix_bytes(format, n_row, n_in) as u64;
-        self.cut(matrix, at, order);
         let n_tile = n_row.div_ceil(TILE);
         Tiles { format, at, n_tile, n_row, n_in, n_unit: n_unit(n_in), bias: None, expert_bytes: 0 }
     }
@@ -457,6 +372,11 @@ impl<'m> Placer<'m> {
 
     /// Cuts a matrix into parts of whole tiles and heads.
     fn cut(&mut self, matrix: &'m Matrix, at: u64, order: Order) {
+        self.cut_rows(matrix, 0..matrix.n_rows, (at, 0), order);
+    }
+
+    /// Likewise some of its rows, which become those from `to` on of the matrix at `at`.
+    fn cut_rows(&mut self, matrix: &'m Matrix, rows: Range<usize>, (at, to): (u64, usize), order: Order) {
         if !self.grids.iter().any(|&(format, _)| format == matrix.format)
             && let Some(points) = quant::grid_points(matrix.format)
         {
@@ -465,16 +385,16 @@ impl<'m> Placer<'m> {
         }
         let whole = if order == Order::Heads { self.heads.head_dim } else { TILE };
         let n = (PART_BYTES / matrix.row_bytes().max(1) / whole).max(1) * whole;
-        for first in (0..matrix.n_rows).step_by(n) {
-            let rows = first..(first + n).min(matrix.n_rows);
-            self.parts.push(Part { matrix, rows, at, order });
+        for first in rows.clone().step_by(n) {
+            let part = first..(first + n).min(rows.end);
+            self.parts.push(Part { matrix, rows: part, at, to: to + first - rows.start, order });
         }
     }
 
-    fn router(&mut self, router: &Linear) -> Result<RouterPlace, Unsupported> {
-        let weight = self.floats(&router.weight)?;
-        let bias = router.bias.as_ref().map(|bias| self.vector(bias.iter().copied()));
-        Ok(RouterPlace { weight, bias, n_expert: router.weight.n_rows })
+    fn float_map(&mut self, map: &Linear) -> Result<FloatMap, Unsupported> {
+        let weight = self.floats(&map.weight)?;
+        let bias = self.maybe_vector(map.bias.as_deref());
+        Ok(FloatMap { weight, bias, n_row: map.weight.n_rows })
     }
 
     fn norm(&mut self, norm: &NormWeights) -> NormPlace {

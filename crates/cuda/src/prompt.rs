@@ -6,12 +6,11 @@
 //! Activations are float16. Where the weights are floats they are two float16 terms, `[high, low]` in a row twice as wide, both multiplied with
 //! the same weights: what rounding them once would add is more than such a model's own rounding.
 
-use model::architecture::{FeedForward, FeedForwardKind};
 use model::stage::Stage;
 
 use crate::apart;
-use crate::args::{NormArgs, PlaceArgs, UnpackArgs};
-use crate::buffers::{Forms, Routing, SLAB_BYTES};
+use crate::args::{ActOut, NormArgs, PlaceArgs, UnpackArgs};
+use crate::buffers::{Forms, SLAB_BYTES};
 use crate::driver::{DevicePtr, HalfMatrix, Stream};
 use crate::error::CudaError;
 use crate::heads;
@@ -19,15 +18,14 @@ use crate::kernels::Launch;
 use crate::launch::prompt_gemm::{
     self, Instruction, PromptEpilogue, PromptGemmArgs, PromptGemmTmaArgs, Shape, Tile,
 };
-use crate::launch::route_prompt::{GatherPromptArgs, RoutePromptArgs};
 use crate::launch::{attend, kv};
 use crate::layout::{TILE, is_float, suffix};
 use crate::network::Network;
 use crate::observe::{Observer, Rows};
-use crate::place::{FfnPlace, LayerPlace, NormPlace, RouterPlace, Tiles};
+use crate::place::{AttentionPlace, LayerPlace, MixerPlace, NormPlace, Tiles};
 
-/// The feed-forward's hidden rows are stored divided by this: float16 ends at 65,504.
-const HIDDEN_SCALE: f32 = 8.0;
+mod feed_forward;
+mod recurrent;
 
 /// Columns that a product multiplies at a time.
 const STEP: usize = 64;
@@ -79,36 +77,121 @@ impl Prompt<'_> {
         let last = network.buffers.shared.sample_prompt.last;
         network.embed(self.stream, (buffers.rows, last, buffers.x), [self.n_row, 1])?;
         let x = Rows::float(network.buffers.prompt.x, self.n_row, network.arch.n_embd);
+        self.per_layer_inputs()?;
         observer.see(Stage::Embed, 0, x)?;
         for (n, layer) in network.layers.iter().enumerate() {
-            self.attention(n, layer, observer)?;
+            self.mix(n, layer, observer)?;
             observer.see(Stage::AttnOut, n, x)?;
-            match &layer.ffn {
-                FfnPlace::Dense { input, down } => self.dense(n, layer, (input, down), observer)?,
-                FfnPlace::Experts { router, input, down } => {
-                    self.experts(n, layer, (router, input, down), observer)?;
-                }
-            }
+            self.feed_forward(n, layer, observer)?;
+            self.per_layer(n, layer)?;
             network.scale_layer(self.stream, n, (buffers.x, self.n_row))?;
             observer.see(Stage::FfnOut, n, x)?;
         }
         Ok(())
     }
 
-    fn attention(&self, n: usize, layer: &LayerPlace, observer: &mut Observer<'_>) -> Result<(), CudaError> {
+    /// The layers' inputs of the token itself, where they have any.
+    fn per_layer_inputs(&self) -> Result<(), CudaError> {
+        let network = self.network;
+        let buffers = &network.buffers.prompt;
+        let (Some(place), Some(rows)) = (&network.per_layer, buffers.per_layer) else { return Ok(()) };
+        let last = network.buffers.shared.sample_prompt.last;
+        network.embed_per_layer(self.stream, (place, rows), (buffers.rows, last), self.n_row)?;
+        let n_term = n_term([&place.model]);
+        self.round((buffers.x, network.arch.n_embd), (buffers.normed, n_term))?;
+        self.store(whole(&place.model, n_term), rows.product)?;
+        network.per_layer_inputs(self.stream, (place, rows), self.n_row)
+    }
+
+    /// What a layer adds of its input.
+    fn per_layer(&self, n: usize, layer: &LayerPlace) -> Result<(), CudaError> {
+        let (network, buffers) = (self.network, &self.network.buffers.prompt);
+        let (Some(place), Some(rows)) = (&layer.per_layer, buffers.per_layer) else { return Ok(()) };
+        let (width, n_embd) = (place.gate.n_row, network.arch.n_embd);
+        let (of_x, of_hidden) = (n_term([&place.gate]), n_term([&place.output]));
+        self.round((buffers.x, n_embd), (buffers.normed, of_x))?;
+        self.store(whole(&place.gate, of_x), rows.product)?;
+        network.per_layer_gate(self.stream, (n, rows), [self.n_row, width])?;
+        self.round((rows.product, width), (buffers.normed, of_hidden))?;
+        let args = PromptGemmArgs {
+            a: buffers.normed,
+            bias: network.at_maybe(place.output.bias),
+            out: buffers.x,
+            m: self.n_row as i32,
+            ld: n_embd as i32,
+            scale: 1.0,
+            ..PromptGemmArgs::default()
+        };
+        self.add(whole(&place.output, of_hidden), &args, Some(place.norm))
+    }
+
+    /// The mixer, and what it adds to the residual stream.
+    fn mix(&self, n: usize, layer: &LayerPlace, observer: &mut Observer<'_>) -> Result<(), CudaError> {
+        let (network, buffers) = (self.network, &self.network.buffers.prompt);
+        let (of_normed, of_mixed) = (n_term(layer.mixer.readers()), n_term([&layer.attn_output]));
+        let floats = buffers.floats.filter(|_| layer.mixer.reads_floats());
+        let act =
+            floats.map_or(ActOut::default(), |act| act.of(self.n_row, Forms { floats: true, ints: false }));
+        let mut norm = network.norm(layer.attn_norm, buffers.x);
+        (norm.out, norm.out_terms, norm.act) = (buffers.normed, of_normed as i32, act);
+        network.launch_norm(self.stream, self.n_row, &norm)?;
+        let terms = (of_normed, of_mixed);
+        match &layer.mixer {
+            MixerPlace::Attention(place) => self.attention((n, place), terms, observer)?,
+            MixerPlace::ShortConv(place) => self.short_conv((n, place), terms, observer)?,
+            MixerPlace::DeltaRule(place) => self.delta_rule((n, place, act.into()), terms, observer)?,
+        }
+        let n_in = layer.attn_output.n_in;
+        observer.see(Stage::Attend, n, Rows::half(buffers.attended, [self.n_row, of_mixed, n_in], 1.0))?;
+        let args = PromptGemmArgs {
+            a: buffers.attended,
+            bias: network.at_maybe(layer.attn_output.bias),
+            out: buffers.x,
+            m: self.n_row as i32,
+            ld: network.arch.n_embd as i32,
+            scale: 1.0,
+            ..PromptGemmArgs::default()
+        };
+        self.add(whole(&layer.attn_output, of_mixed), &args, layer.attn_post_norm)
+    }
+
+    /// A product with the normalised rows as it is.
+    fn store(&self, slice: Slice<'_>, out: DevicePtr) -> Result<(), CudaError> {
+        let args = PromptGemmArgs {
+            a: self.network.buffers.prompt.normed,
+            bias: self.network.at_maybe(slice.tiles.bias),
+            out,
+            m: self.n_row as i32,
+            ld: slice.tiles.n_row as i32,
+            scale: 1.0,
+            ..PromptGemmArgs::default()
+        };
+        self.product(PromptEpilogue::Store, slice, &args)
+    }
+
+    /// Rows of `n` values as so many terms of float16.
+    fn round(
+        &self,
+        (rows, n): (DevicePtr, usize),
+        (out, n_term): (DevicePtr, usize),
+    ) -> Result<(), CudaError> {
+        let args = NormArgs { out, out_terms: n_term as i32, ..Network::plain_rows(rows, n) };
+        self.network.launch_norm(self.stream, self.n_row, &args)
+    }
+
+    fn attention(
+        &self,
+        (n, place): (usize, &AttentionPlace),
+        (of_qkv, of_attended): (usize, usize),
+        observer: &mut Observer<'_>,
+    ) -> Result<(), CudaError> {
         let network = self.network;
         let (arch, buffers) = (&network.arch, &network.buffers.prompt);
         let heads = network.heads_of(n);
         let n_q = heads.n_q();
-        let of_qkv = n_term(layer.qkv.runs.iter().map(|(_, tiles)| tiles));
-        let of_attended = n_term([&layer.attn_output]);
-        let mut norm = network.norm(layer.attn_norm, buffers.x);
-        (norm.out, norm.out_terms) = (buffers.normed, of_qkv as i32);
-        network.launch_norm(self.stream, self.n_row, &norm)?;
-
         let ld = heads::n_qkv(heads);
         let heads_are_apart = apart::heads(arch);
-        for (first_row, tiles) in &layer.qkv.runs {
+        for (first_row, tiles) in &place.qkv.runs {
             // Queries and keys stand in pairs, values do not.
             let in_pairs = if heads_are_apart { 0 } else { n_q + heads.n_kv() };
             let n_heads = in_pairs.saturating_sub(*first_row).min(tiles.n_row) / TILE;
@@ -124,7 +207,7 @@ impl Prompt<'_> {
                 let row = first_row + slice.first * TILE;
                 let args = PromptGemmArgs {
                     a: buffers.normed,
-                    bias: layer.qkv.natural_bias.map_or(DevicePtr(0), |at| network.at(at + 4 * row as u64)),
+                    bias: place.qkv.natural_bias.map_or(DevicePtr(0), |at| network.at(at + 4 * row as u64)),
                     out: buffers.qkv,
                     m: self.n_row as i32,
                     ld: ld as i32,
@@ -135,28 +218,17 @@ impl Prompt<'_> {
                 self.product(PromptEpilogue::Store, slice, &args)?;
             }
         }
+        if let (Some(gate), Some(rows)) = (&place.gate, buffers.mixer) {
+            self.store(whole(gate, of_qkv), rows.gate)?;
+        }
         network.normalise_heads(self.stream, n, (buffers.qkv, self.n_row))?;
-        self.attend(n, layer, of_attended, observer)?;
-        let attended = Rows::half(buffers.attended, [self.n_row, of_attended, n_q], 1.0);
-        observer.see(Stage::Attend, n, attended)?;
-
-        let args = PromptGemmArgs {
-            a: buffers.attended,
-            bias: network.at_maybe(layer.attn_output.bias),
-            out: buffers.x,
-            m: self.n_row as i32,
-            ld: arch.n_embd as i32,
-            scale: 1.0,
-            ..PromptGemmArgs::default()
-        };
-        self.add(whole(&layer.attn_output, of_attended), &args, layer.attn_post_norm)
+        self.attend((n, place), of_attended, observer)
     }
 
     /// Turns and places queries, keys and values, and attends: results of `n_term` terms.
     fn attend(
         &self,
-        n: usize,
-        layer: &LayerPlace,
+        (n, place): (usize, &AttentionPlace),
         n_term: usize,
         observer: &mut Observer<'_>,
     ) -> Result<(), CudaError> {
@@ -172,9 +244,10 @@ impl Prompt<'_> {
         if by_rows {
             observer.see(Stage::Qkv, n, Rows::float(buffers.q, n_row, n_q))?;
             network.attend_rows(self.stream, n, (buffers.qkv, buffers.q, buffers.rows), (n_row, None))?;
-            let (out, out_terms) = (buffers.attended, n_term as i32);
-            let args = NormArgs { out, out_terms, ..Network::plain_rows(buffers.q, n_q) };
-            return network.launch_norm(self.stream, n_row, &args);
+            if let Some(rows) = buffers.mixer.filter(|_| place.gate.is_some()) {
+                network.open_gates(self.stream, [buffers.q, rows.gate], [n_row, n_q])?;
+            }
+            return self.round((buffers.q, n_q), (buffers.attended, n_term));
         }
         observer.see(Stage::Qkv, n, Rows::half(buffers.q, [n_row, n_term, n_q], 1.0))?;
 
@@ -190,7 +263,7 @@ impl Prompt<'_> {
             spans: buffers.spans,
             page_tables: network.buffers.shared.page_tables,
             out: buffers.attended,
-            sinks: network.at_maybe(layer.sinks),
+            sinks: network.at_maybe(place.sinks),
             n_span: self.spans.len() as i32,
             n_head: heads.n_head as i32,
             n_kv_head: heads.n_kv_head as i32,
@@ -245,48 +318,6 @@ impl Prompt<'_> {
         Ok(unpacked)
     }
 
-    fn dense(
-        &self,
-        n: usize,
-        layer: &LayerPlace,
-        (input, down): (&Tiles, &Tiles),
-        observer: &mut Observer<'_>,
-    ) -> Result<(), CudaError> {
-        let network = self.network;
-        let (arch, buffers) = (&network.arch, &network.buffers.prompt);
-        let FeedForward { kind, n_ff, activation } = arch.feed_forward[n];
-        let (of_normed, of_hidden) = (n_term([input]), n_term([down]));
-        let mut norm = network.norm(layer.ffn_norm, buffers.x);
-        (norm.out, norm.out_terms) = (buffers.normed, of_normed as i32);
-        network.launch_norm(self.stream, self.n_row, &norm)?;
-        let args = PromptGemmArgs {
-            a: buffers.normed,
-            bias: network.at_maybe(input.bias),
-            out: buffers.hidden,
-            m: self.n_row as i32,
-            ld: (of_hidden * n_ff) as i32,
-            low: ((of_hidden - 1) * n_ff) as i32,
-            act: activation.into(),
-            scale: 1.0,
-            ..PromptGemmArgs::default()
-        };
-        let epilogue =
-            if kind == FeedForwardKind::Plain { PromptEpilogue::Plain } else { PromptEpilogue::Gated };
-        self.product(epilogue, whole(input, of_normed), &args)?;
-        let hidden = Rows::half(buffers.hidden, [self.n_row, of_hidden, n_ff], HIDDEN_SCALE);
-        observer.see(Stage::FfnIn, n, hidden)?;
-        let args = PromptGemmArgs {
-            a: buffers.hidden,
-            bias: network.at_maybe(down.bias),
-            out: buffers.x,
-            m: self.n_row as i32,
-            ld: arch.n_embd as i32,
-            scale: HIDDEN_SCALE,
-            ..PromptGemmArgs::default()
-        };
-        self.add(whole(down, of_hidden), &args, layer.ffn_post_norm)
-    }
-
     /// A product that is added to the residual stream, after a norm of its own where there is one. `args` describes the sum.
     fn add(&self, slice: Slice<'_>, args: &PromptGemmArgs, post: Option<NormPlace>) -> Result<(), CudaError> {
         let Some(term) = self.network.buffers.prompt.term else {
@@ -294,89 +325,6 @@ impl Prompt<'_> {
         };
         self.product(PromptEpilogue::Store, slice, &PromptGemmArgs { out: term, ..*args })?;
         self.network.add_term(self.stream, (args.out, term, self.n_row), post)
-    }
-
-    fn experts(
-        &self,
-        n: usize,
-        layer: &LayerPlace,
-        (router, input, down): (&RouterPlace, &Tiles, &Tiles),
-        observer: &mut Observer<'_>,
-    ) -> Result<(), CudaError> {
-        let network = self.network;
-        let (arch, buffers) = (&network.arch, &network.buffers.prompt);
-        let (Some(routing), Some(router_input)) = (buffers.routing, buffers.router_input) else {
-            return Ok(());
-        };
-        let (n_used, n_expert) = (network.n_used(), router.n_expert);
-        let FeedForward { n_ff, activation, .. } = arch.feed_forward[n];
-        let n_use = self.n_row * n_used;
-
-        let (of_normed, of_hidden) = (n_term([input]), n_term([down]));
-        // The router decides, so it reads float32 as it does for generated rows: near ties should fall the same way.
-        let floats = Forms { floats: true, ints: false };
-        let act = router_input.of(self.n_row, floats);
-        let mut norm = network.norm(layer.ffn_norm, buffers.x);
-        (norm.out, norm.out_terms, norm.act) = (buffers.normed, of_normed as i32, act);
-        network.launch_norm(self.stream, self.n_row, &norm)?;
-        network.launch_router(self.stream, router, (act.into(), routing.logits, self.n_row))?;
-
-        let args = RoutePromptArgs {
-            logits: routing.logits,
-            weights: routing.weights,
-            chosen: routing.chosen,
-            uses: routing.entries,
-            offsets: routing.offsets,
-            n_row: self.n_row as i32,
-            n_expert: n_expert as i32,
-            n_used: n_used as i32,
-            reserved: 0,
-        };
-        let kernels = &network.kernels;
-        kernels.launch(
-            self.stream,
-            &Launch::new("route_prompt", [self.n_row.div_ceil(8) as u32, 1], 256),
-            &args,
-        )?;
-        kernels.launch(self.stream, &Launch::new("route_prompt_sort", [n_expert as u32, 1], 1024), &args)?;
-        let args = GatherPromptArgs {
-            from: buffers.normed,
-            uses: routing.entries,
-            to: routing.gathered,
-            n_used: n_used as i32,
-            k: (of_normed * arch.n_embd) as i32,
-        };
-        kernels.launch(self.stream, &Launch::new("gather_prompt", [n_use as u32, 1], 128), &args)?;
-
-        let args = PromptGemmArgs {
-            a: routing.gathered,
-            bias: network.at_maybe(input.bias),
-            out: buffers.hidden,
-            m: n_use as i32,
-            ld: (of_hidden * n_ff) as i32,
-            low: ((of_hidden - 1) * n_ff) as i32,
-            act: activation.into(),
-            scale: 1.0,
-            ..PromptGemmArgs::default()
-        };
-        self.expert_product(PromptEpilogue::Gated, whole(input, of_normed), (&routing, n_expert), &args)?;
-        let hidden = Rows::half(buffers.hidden, [n_use, of_hidden, n_ff], HIDDEN_SCALE);
-        observer.see_ordered((Stage::FfnIn, n), hidden, routing.entries)?;
-        let args = PromptGemmArgs {
-            a: buffers.hidden,
-            bias: network.at_maybe(down.bias),
-            out: routing.parts,
-            uses: routing.entries,
-            weights: routing.weights,
-            m: n_use as i32,
-            ld: arch.n_embd as i32,
-            scale: HIDDEN_SCALE,
-            ..PromptGemmArgs::default()
-        };
-        self.expert_product(PromptEpilogue::Weighted, whole(down, of_hidden), (&routing, n_expert), &args)?;
-        let mut add = network.norm(layer.ffn_norm, buffers.x);
-        (add.parts, add.n_part) = (routing.parts, n_used as i32);
-        network.launch_norm(self.stream, self.n_row, &add)
     }
 
     /// A product with some rows of a matrix, a slab at a time. `args` describes the whole: its input, output and bias from the slice's
@@ -410,78 +358,6 @@ impl Prompt<'_> {
                 ..*args
             };
             self.gemm(epilogue, args.m as usize, &args)?;
-        }
-        Ok(())
-    }
-
-    /// Likewise with the matrices of all experts.
-    fn expert_product(
-        &self,
-        epilogue: PromptEpilogue,
-        all: Slice<'_>,
-        (routing, n_expert): (&Routing, usize),
-        args: &PromptGemmArgs,
-    ) -> Result<(), CudaError> {
-        let tiles = all.tiles;
-        let (n, k, w_k) = (tiles.n_tile * TILE, all.n_term * tiles.n_in, all.w_k());
-        let most = SLAB_BYTES / (2 * w_k);
-        if n > most {
-            return self.large_expert_product(epilogue, all, (routing, n_expert), args);
-        }
-        let per_slab = most / n;
-        for first in (0..n_expert).step_by(per_slab) {
-            let n_here = per_slab.min(n_expert - first);
-            for e in 0..n_here {
-                let expert = Tiles { at: tiles.at + (first + e) as u64 * tiles.expert_bytes, ..*tiles };
-                let to = DevicePtr(self.network.buffers.prompt.slab.0 + (e * n * w_k * 2) as u64);
-                self.unpack_to(whole(&expert, all.n_term), 0, tiles.n_tile, to)?;
-            }
-            let args = PromptGemmArgs {
-                w: self.network.buffers.prompt.slab,
-                bias: offset(args.bias, 4 * first * n),
-                offsets: DevicePtr(routing.offsets.0 + 4 * first as u64),
-                n: n as i32,
-                k: k as i32,
-                w_k: w_k as i32,
-                n_expert: n_here as i32,
-                ..*args
-            };
-            self.gemm(epilogue, (args.m as usize).div_ceil(n_expert), &args)?;
-        }
-        Ok(())
-    }
-
-    /// Likewise where the matrix of one expert fills more than a slab.
-    fn large_expert_product(
-        &self,
-        epilogue: PromptEpilogue,
-        all: Slice<'_>,
-        (routing, n_expert): (&Routing, usize),
-        args: &PromptGemmArgs,
-    ) -> Result<(), CudaError> {
-        let tiles = all.tiles;
-        let (k, w_k) = (all.n_term * tiles.n_in, all.w_k());
-        // Whole groups of 64 rows of gate and up.
-        let per_slab = (SLAB_BYTES / (2 * w_k) / 64).max(1) * 64 / TILE;
-        for e in 0..n_expert {
-            let expert = Tiles { at: tiles.at + e as u64 * tiles.expert_bytes, ..*tiles };
-            for first in (0..tiles.n_tile).step_by(per_slab) {
-                let n_tile = per_slab.min(tiles.n_tile - first);
-                self.unpack(whole(&expert, all.n_term), first, n_tile)?;
-                let column = first * TILE / if epilogue == PromptEpilogue::Gated { 2 } else { 1 };
-                let args = PromptGemmArgs {
-                    w: self.network.buffers.prompt.slab,
-                    bias: offset(args.bias, 4 * (e * tiles.n_tile + first) * TILE),
-                    offsets: DevicePtr(routing.offsets.0 + 4 * e as u64),
-                    n: (n_tile * TILE) as i32,
-                    k: k as i32,
-                    w_k: w_k as i32,
-                    column: column as i32,
-                    n_expert: 1,
-                    ..*args
-                };
-                self.gemm(epilogue, (args.m as usize).div_ceil(n_expert), &args)?;
-            }
         }
         Ok(())
     }

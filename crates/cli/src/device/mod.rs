@@ -122,6 +122,10 @@ impl Shape {
         self.n_ctx.unwrap_or_else(|| default_ctx(&model.architecture))
     }
 
+    fn n_snapshot(self) -> usize {
+        SNAPSHOTS_A_SLOT.saturating_mul(self.n_slot)
+    }
+
     /// What the CPU executor is asked for.
     pub(crate) fn cpu_options(self, model: &Model, threads: usize, exact: bool) -> cpu::Options {
         let n_row = cpu::Options::default().n_row.max(self.n_slot);
@@ -133,7 +137,7 @@ impl Shape {
             n_slot: self.n_slot,
             n_row,
             n_page: self.n_page,
-            n_snapshot: SNAPSHOTS_A_SLOT.saturating_mul(self.n_slot),
+            n_snapshot: self.n_snapshot(),
             kv_type: self.kv_type,
             ..cpu::Options::default()
         }
@@ -158,6 +162,7 @@ impl Shape {
             n_ctx,
             n_slot: self.n_slot,
             n_page: self.n_page,
+            n_snapshot: self.n_snapshot(),
             kv_type: self.kv_type,
             ..cuda::Options::default()
         })

@@ -5,4 +5,5 @@ pub(crate) mod attend_rows;
 pub(crate) mod kv;
 pub(crate) mod product;
 pub(crate) mod prompt_gemm;
-pub(crate) mod route_prompt;
+pub(crate) mod recurrence;
+pub(crate) mod route;

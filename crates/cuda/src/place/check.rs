@@ -1,16 +1,24 @@
 //! Is this a model that the kernels can compute? Everything they take for granted, by name.
 
 use model::architecture::{
-    Activation, Architecture, FeedForward, FeedForwardKind, Heads, KvSource, Mixer, Mixture, NormKind,
-    Position, QkNorm, Router,
+    Activation, Architecture, Conv, DeltaRule, FeedForward, FeedForwardKind, Groups, Heads, KvSource, Mixer,
+    Mixture, NormKind, Position, QkNorm,
 };
-use model::weights::{AttentionWeights, Experts, Ffn, Gated, Layer, Linear, MixerWeights, NormWeights};
+use model::weights::{
+    AttentionWeights, BranchNorms, DeltaRuleWeights, Experts, Ffn, Gated, Layer, Linear, MixerWeights,
+    NormWeights, SharedExpert, Weights,
+};
 use model::{Matrix, Model};
 
 use super::Unsupported;
 use crate::buffers::SLAB_BYTES;
 use crate::heads;
-use crate::launch::attend_rows;
+use crate::launch::route::{MAX_EXPERTS, MAX_GROUPS, MAX_USED};
+use crate::launch::{attend_rows, recurrence};
+
+/// A convolution's blocks look at so many rows before theirs, and a grid has so many blocks.
+const MOST_TAPS: usize = 64;
+const MOST_V_HEADS: usize = 4096;
 
 #[allow(clippy::needless_pass_by_value)] // So that callers can pass what they make on the spot.
 fn unsupported(what: &'static str, expected: impl ToString, found: impl ToString) -> Result<(), Unsupported> {
@@ -23,14 +31,15 @@ pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
     if arch.mixers.len() != arch.n_layer {
         return unsupported("layers", arch.n_layer, arch.mixers.len());
     }
-    heads::all(arch).try_for_each(heads_of_layer)?;
+    arch.mixers.iter().try_for_each(mixer)?;
     if let Position::Rope(ropes) = &arch.position {
         if ropes.kinds.iter().any(|rope| rope.pairing != ropes.kinds[0].pairing)
             || ropes.layers.len() != arch.n_layer
         {
             return unsupported("rotations", "of one pairing, one for each layer", format!("{ropes:?}"));
         }
-        for (&kind, heads) in ropes.layers.iter().zip(heads::all(arch)) {
+        let layers = ropes.layers.iter().zip(&arch.mixers);
+        for (&kind, heads) in layers.filter_map(|(kind, mixer)| Some((kind, mixer.heads()?))) {
             let n_rot = kind.and_then(|kind| ropes.kinds.get(kind)).map_or(0, |rope| rope.n_rot);
             if n_rot % 2 != 0 || n_rot > heads.head_dim {
                 let expected = format!("an even number up to {}", heads.head_dim);
@@ -47,55 +56,82 @@ pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
             return unsupported(what, format!("a multiple of 32 up to {most}"), n);
         }
     }
-    for heads in heads::all(arch) {
-        let (n, most) = (heads.n_q(), widest(64));
+    for mixer in &arch.mixers {
+        let (n, most) = (heads::n_mixed(mixer), widest(64));
         if n % 32 != 0 || n > most {
-            return unsupported("width of all query heads", format!("a multiple of 32 up to {most}"), n);
+            let what = "width of all heads of queries, or of a recurrence's values";
+            return unsupported(what, format!("a multiple of 32 up to {most}"), n);
         }
     }
     if arch.n_vocab == 0 || i32::try_from(arch.n_vocab).is_err() {
         return unsupported("size of the vocabulary", format!("from 1 to {}", i32::MAX), arch.n_vocab);
     }
-    if arch.feed_forward.len() != arch.n_layer || arch.feed_forward.iter().any(|f| *f != arch.feed_forward[0])
-    {
-        return unsupported(
-            "feed-forwards",
-            "one for each layer, all alike",
-            format!("{:?}", arch.feed_forward),
-        );
+    if arch.feed_forward.len() != arch.n_layer {
+        return unsupported("feed-forwards", arch.n_layer, arch.feed_forward.len());
     }
-    arch.feed_forward.iter().try_for_each(|layer| feed_forward(layer, widest(64)))
+    arch.feed_forward.iter().try_for_each(|layer| feed_forward(layer, widest(64)))?;
+    // Buffers are of one number of experts.
+    let counts = |mixture: &Mixture| [mixture.n_expert, mixture.n_used];
+    let mut mixtures = arch.feed_forward.iter().filter_map(FeedForward::mixture).map(counts);
+    let first = mixtures.next();
+    match mixtures.find(|&found| Some(found) != first) {
+        Some(found) => unsupported("experts", format!("in all layers {first:?}"), format!("{found:?}")),
+        None => Ok(()),
+    }
 }
 
 /// A layer's feed-forward.
 fn feed_forward(layer: &FeedForward, widest: usize) -> Result<(), Unsupported> {
     let FeedForward { kind, n_ff, activation } = *layer;
-    if n_ff == 0 || n_ff % 32 != 0 || n_ff > widest {
-        return unsupported("feed-forward width", format!("a multiple of 32 up to {widest}"), n_ff);
+    let shared = layer.mixture().and_then(|mixture| mixture.shared);
+    for n_ff in [n_ff].into_iter().chain(shared.map(|shared| shared.n_ff)) {
+        if n_ff == 0 || n_ff % 32 != 0 || n_ff > widest {
+            return unsupported("feed-forward width", format!("a multiple of 32 up to {widest}"), n_ff);
+        }
     }
     if kind == FeedForwardKind::Plain && activation != Activation::GeluTanh {
         return unsupported("plain feed-forward", "GELU", format!("{activation:?}"));
     }
-    let Some(&Mixture { n_expert, n_used, router, shared, has_branch_norms }) = layer.mixture() else {
-        return Ok(());
-    };
-    if n_expert > 256 || !(1..=n_expert.min(8)).contains(&n_used) {
-        let found = format!("{n_expert}, {n_used} of them used");
-        return unsupported("experts", "at most 256, from 1 to 8 of them used", found);
+    let Some(&Mixture { n_expert, n_used, router, .. }) = layer.mixture() else { return Ok(()) };
+    if n_expert > MAX_EXPERTS || !(1..=n_expert.min(MAX_USED)).contains(&n_used) {
+        let expected = format!("at most {MAX_EXPERTS}, from 1 to {MAX_USED} of them used");
+        return unsupported("experts", expected, format!("{n_expert}, {n_used} of them used"));
     }
-    if router != Router::SOFTMAX_OF_CHOSEN {
-        return unsupported("router", "the softmax of the chosen", format!("{router:?}"));
+    let Some(Groups { n_group, n_used }) = router.groups else { return Ok(()) };
+    let is_whole = (1..=MAX_GROUPS).contains(&n_group) && n_expert % n_group == 0;
+    if !is_whole || !(1..=n_group).contains(&n_used) {
+        let expected = format!("at most {MAX_GROUPS} of one size, from 1 to all of them used");
+        return unsupported("groups of experts", expected, format!("{n_group}, {n_used} of them used"));
     }
-    if has_branch_norms {
-        return unsupported("experts", "norms shared with the dense feed-forward", "their own");
-    }
-    match shared {
-        Some(shared) => unsupported("shared experts", "none", format!("{shared:?}")),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
-fn heads_of_layer(heads: Heads) -> Result<(), Unsupported> {
+fn mixer(mixer: &Mixer) -> Result<(), Unsupported> {
+    let heads = match *mixer {
+        Mixer::Attention(heads) => heads,
+        // Refused before.
+        Mixer::Latent(_) => return Ok(()),
+        Mixer::ShortConv(conv) => return convolution(conv),
+        Mixer::DeltaRule(rule) => {
+            let DeltaRule { n_k_head, n_v_head, head_dim, .. } = rule;
+            if !recurrence::HEAD_DIMS.contains(&head_dim) {
+                return unsupported(
+                    "head size of a delta rule",
+                    format!("one of {:?}", recurrence::HEAD_DIMS),
+                    head_dim,
+                );
+            }
+            if n_k_head == 0 || n_v_head % n_k_head != 0 || n_v_head > MOST_V_HEADS {
+                let expected = format!("up to {MOST_V_HEADS}, a multiple of those of keys");
+                return unsupported(
+                    "value heads of a delta rule",
+                    expected,
+                    format!("{n_v_head} for {n_k_head}"),
+                );
+            }
+            return convolution(rule.conv());
+        }
+    };
     let Heads { n_head, n_kv_head, head_dim, .. } = heads;
     let most = attend_rows::MAX_HEAD_DIM;
     if head_dim == 0 || !head_dim.is_multiple_of(attend_rows::STEP) || head_dim > most {
@@ -109,22 +145,40 @@ fn heads_of_layer(heads: Heads) -> Result<(), Unsupported> {
     Ok(())
 }
 
+fn convolution(conv: Conv) -> Result<(), Unsupported> {
+    match conv.n_tap {
+        2..=MOST_TAPS => Ok(()),
+        n => unsupported("taps of a convolution", format!("from 2 to {MOST_TAPS}"), n),
+    }
+}
+
+/// That there are no kernels for it.
+pub(super) fn latent() -> Unsupported {
+    let expected = "attention with keys and values for each head".to_owned();
+    Unsupported { what: "layers", expected, found: "some with latent attention".to_owned() }
+}
+
 /// Choices that no kernel makes, or not together.
 fn choices(arch: &Architecture) -> Result<(), Unsupported> {
-    let others = arch.mixers.iter().filter(|mixer| mixer.heads().is_none()).count();
-    if others > 0 {
-        return unsupported("layers", "attention in each of them", format!("{others} recurrent ones"));
+    if heads::all(arch).next().is_none() {
+        return unsupported("layers", "attention in one of them at least", "recurrent ones alone");
     }
-    let latent = arch.mixers.iter().filter(|mixer| matches!(mixer, Mixer::Latent(_))).count();
-    if latent > 0 {
-        let found = format!("{latent} with latent attention");
-        return unsupported("layers", "attention with keys and values for each head", found);
+    if arch.mixers.iter().any(|mixer| matches!(mixer, Mixer::Latent(_))) {
+        return Err(latent());
     }
-    if arch.attention.gated {
-        return unsupported("attention", "no gate of its output", "one");
+    if arch.attention.gated && heads::all(arch).any(|heads| heads.source != KvSource::Projections) {
+        return unsupported(
+            "gated attention",
+            "keys and values of its own",
+            "another layer's, or keys alone",
+        );
     }
-    if let Some(width) = arch.n_per_layer {
-        return unsupported("inputs of layers of the token itself", "none", format!("{width} values each"));
+    if let Some(width) = arch.n_per_layer
+        && (width == 0 || width % 32 != 0 || width > arch.n_embd || !arch.has_post_norms)
+    {
+        let expected =
+            format!("of a multiple of 32 values up to {}, with norms after feed-forwards", arch.n_embd);
+        return unsupported("inputs of layers of the token itself", expected, format!("{width} values each"));
     }
     if arch.has_layer_scales && !arch.has_post_norms {
         return unsupported(
@@ -143,8 +197,11 @@ fn choices(arch: &Architecture) -> Result<(), Unsupported> {
     if arch.norm.kind == NormKind::Layer && arch.has_post_norms {
         return unsupported("norms after attention and feed-forward", "RMS norms", "layer norms");
     }
-    if arch.has_post_norms && arch.mixture().is_some() {
-        return unsupported("norms after attention and feed-forward", "a dense feed-forward", "experts");
+    let branches = arch.feed_forward.iter().filter_map(FeedForward::mixture).filter(|m| m.has_branch_norms);
+    let is_other = |mixture: &Mixture| mixture.shared.is_none_or(|shared| shared.has_gate);
+    if branches.clone().any(is_other) || (branches.count() > 0 && !arch.has_post_norms) {
+        let expected = "ones beside a dense feed-forward, with a norm after both";
+        return unsupported("experts with norms of their own", expected, "others");
     }
     Ok(())
 }
@@ -167,16 +224,40 @@ pub(super) fn weights(model: &Model) -> Result<(), Unsupported> {
     if weights.layers.len() != arch.n_layer {
         return unsupported("layers", arch.n_layer, weights.layers.len());
     }
-    let mut layers = weights.layers.iter().zip(heads::all(arch).zip(&arch.feed_forward));
-    layers.try_for_each(|(weights, (heads, feed_forward))| layer(arch, (heads, feed_forward), weights))
+    per_layer(arch, weights)?;
+    let mut layers = weights.layers.iter().zip(arch.mixers.iter().zip(&arch.feed_forward));
+    layers.try_for_each(|(weights, (mixer, feed_forward))| layer(arch, (mixer, feed_forward), weights))
+}
+
+/// What layers add of the token itself.
+fn per_layer(arch: &Architecture, weights: &Weights) -> Result<(), Unsupported> {
+    let has =
+        [weights.per_layer.is_some()].into_iter().chain(weights.layers.iter().map(|l| l.per_layer.is_some()));
+    if has.into_iter().any(|has| has != arch.n_per_layer.is_some()) {
+        return unsupported(
+            "inputs of layers of the token itself",
+            format!("{:?}", arch.n_per_layer),
+            "other tensors",
+        );
+    }
+    let (Some(inputs), Some(width)) = (&weights.per_layer, arch.n_per_layer) else { return Ok(()) };
+    let n_all = width * arch.n_layer;
+    shape(&inputs.token_embd, [arch.n_vocab, n_all])?;
+    linear(&inputs.model, [n_all, arch.n_embd])?;
+    vector("values of a norm", Some(&inputs.norm), width)?;
+    weights.layers.iter().filter_map(|layer| layer.per_layer.as_ref()).try_for_each(|layer| {
+        linear(&layer.gate, [width, arch.n_embd])?;
+        linear(&layer.output, [arch.n_embd, width])?;
+        norm(&layer.norm, arch.n_embd)
+    })
 }
 
 fn layer(
     arch: &Architecture,
-    (heads, feed_forward): (Heads, &FeedForward),
+    (mixer, feed_forward): (&Mixer, &FeedForward),
     layer: &Layer,
 ) -> Result<(), Unsupported> {
-    let (n_embd, n_ff, attention) = (arch.n_embd, feed_forward.n_ff, &arch.attention);
+    let (n_embd, n_ff) = (arch.n_embd, feed_forward.n_ff);
     let post_norms = [&layer.attn_post_norm, &layer.ffn_post_norm];
     for place in [&layer.attn_norm, &layer.ffn_norm].into_iter().chain(post_norms) {
         place.iter().try_for_each(|place| norm(place, n_embd))?;
@@ -185,8 +266,33 @@ fn layer(
         let expected = if arch.has_post_norms { "one" } else { "none" };
         return unsupported("norms after attention and feed-forward", expected, format!("{post_norms:?}"));
     }
-    let weights = self::attention(&layer.mixer)?;
-    let lengths = attention.qk_norm.map(|kind| match kind {
+    match (&layer.mixer, *mixer) {
+        (MixerWeights::Attention(weights), Mixer::Attention(heads)) => attention(arch, heads, weights)?,
+        (MixerWeights::ShortConv(weights), Mixer::ShortConv(conv)) => {
+            linear(&weights.input, [3 * n_embd, n_embd])?;
+            vector("taps of a convolution", Some(&weights.taps), n_embd * conv.n_tap)?;
+            linear(&weights.output, [n_embd, n_embd])?;
+        }
+        (MixerWeights::DeltaRule(weights), Mixer::DeltaRule(rule)) => delta_rule(n_embd, rule, weights)?,
+        (weights, _) => {
+            let found = format!("{} matrices of another kind", weights.parts().0.len());
+            return unsupported("layers", format!("{mixer:?}"), found);
+        }
+    }
+    match (&layer.ffn, feed_forward.kind) {
+        (Ffn::Gated(weights), FeedForwardKind::Gated) => gated(weights, [n_ff, n_embd]),
+        (Ffn::Plain { up, down }, FeedForwardKind::Plain) => {
+            linear(up, [n_ff, n_embd])?;
+            linear(down, [n_embd, n_ff])
+        }
+        (Ffn::Experts(found), FeedForwardKind::Experts(mixture)) => experts(found, &mixture, [n_ff, n_embd]),
+        (_, kind) => unsupported("feed-forward", format!("{kind:?}"), "weights of another kind"),
+    }
+}
+
+fn attention(arch: &Architecture, heads: Heads, weights: &AttentionWeights) -> Result<(), Unsupported> {
+    let (n_embd, choices) = (arch.n_embd, &arch.attention);
+    let lengths = choices.qk_norm.map(|kind| match kind {
         QkNorm::Head => [heads.head_dim; 2],
         QkNorm::Row => [heads.n_q(), heads.n_kv()],
     });
@@ -195,7 +301,12 @@ fn layer(
     if found != lengths {
         return unsupported("norms of queries and keys", format!("{lengths:?}"), format!("{found:?}"));
     }
-    linear(&weights.q, [heads.n_q(), n_embd])?;
+    linear(&weights.q, [choices.n_q_row(heads), n_embd])?;
+    if choices.gated
+        && (weights.q.bias.is_some() || weights.k.iter().chain(&weights.v).any(|map| map.bias.is_some()))
+    {
+        return unsupported("bias of gated attention", "none", "one");
+    }
     weights.k.iter().chain(&weights.v).try_for_each(|map| linear(map, [heads.n_kv(), n_embd]))?;
     let expected = [heads.keeps(), heads.source == KvSource::Projections];
     let found = [weights.k.is_some(), weights.v.is_some()];
@@ -203,44 +314,70 @@ fn layer(
         return unsupported("keys and values of a layer", format!("{expected:?}"), format!("{found:?}"));
     }
     linear(&weights.output, [n_embd, heads.n_q()])?;
-    vector("sinks of attention", weights.sinks.as_deref(), heads.n_head)?;
-    match (&layer.ffn, feed_forward.kind) {
-        (Ffn::Gated(Gated { gate, up, down }), FeedForwardKind::Gated) => {
-            linear(gate, [n_ff, n_embd])?;
-            linear(up, [n_ff, n_embd])?;
-            linear(down, [n_embd, n_ff])
-        }
-        (Ffn::Plain { up, down }, FeedForwardKind::Plain) => {
-            linear(up, [n_ff, n_embd])?;
-            linear(down, [n_embd, n_ff])
-        }
-        (Ffn::Experts(found), FeedForwardKind::Experts(mixture)) => {
-            experts(found, mixture.n_expert, [n_ff, n_embd])
-        }
-        (_, kind) => unsupported("feed-forward", format!("{kind:?}"), "weights of another kind"),
-    }
+    vector("sinks of attention", weights.sinks.as_deref(), heads.n_head)
 }
 
-/// The tensors of a layer's attention.
-pub(super) fn attention(mixer: &MixerWeights) -> Result<&AttentionWeights, Unsupported> {
-    match mixer {
-        MixerWeights::Attention(attention) => Ok(attention),
-        other => {
-            let found = format!("{} matrices of another kind", other.parts().0.len());
-            Err(Unsupported { what: "layers", expected: "attention in each of them".to_owned(), found })
-        }
+fn delta_rule(n_embd: usize, rule: DeltaRule, weights: &DeltaRuleWeights) -> Result<(), Unsupported> {
+    let DeltaRuleWeights { qkv, gate, alpha, beta, taps, a, dt, norm, output } = weights;
+    let (conv, n_v, n_head) = (rule.conv(), rule.n_v(), rule.n_v_head);
+    linear(qkv, [conv.n_channel, n_embd])?;
+    linear(gate, [n_v, n_embd])?;
+    linear(alpha, [n_head, n_embd])?;
+    linear(beta, [n_head, n_embd])?;
+    linear(output, [n_embd, n_v])?;
+    vector("taps of a convolution", Some(taps), conv.n_channel * conv.n_tap)?;
+    for (values, n) in [(a, n_head), (dt, n_head), (norm, rule.head_dim)] {
+        vector("values of a delta rule's heads", Some(values), n)?;
     }
+    Ok(())
 }
 
-fn experts(experts: &Experts, n_expert: usize, [n_ff, n_embd]: [usize; 2]) -> Result<(), Unsupported> {
+fn gated(Gated { gate, up, down }: &Gated, [n_ff, n_embd]: [usize; 2]) -> Result<(), Unsupported> {
+    linear(gate, [n_ff, n_embd])?;
+    linear(up, [n_ff, n_embd])?;
+    linear(down, [n_embd, n_ff])
+}
+
+fn experts(experts: &Experts, mixture: &Mixture, [n_ff, n_embd]: [usize; 2]) -> Result<(), Unsupported> {
+    let Mixture { n_expert, router, shared, has_branch_norms, .. } = *mixture;
     linear(&experts.router, [n_expert, n_embd])?;
+    vector("values of the choice's bias", experts.choice_bias.as_deref(), n_expert)?;
+    vector("factors of experts' outputs", experts.scale.as_deref(), n_expert)?;
+    if experts.choice_bias.is_some() != router.has_choice_bias {
+        let found = format!("{:?}", experts.choice_bias);
+        return unsupported("bias of the choice of experts", router.has_choice_bias, found);
+    }
+    let norms = experts.norms.iter().flat_map(|norms| {
+        let BranchNorms { router, experts, experts_post, shared_post } = &**norms;
+        [router, experts, experts_post, shared_post]
+    });
+    for place in norms {
+        norm(place, n_embd)?;
+        if place.bias.is_some() {
+            return unsupported("norms of experts", "no bias", "one");
+        }
+    }
+    if experts.norms.is_some() != has_branch_norms {
+        return unsupported("norms of experts", has_branch_norms, experts.norms.is_some());
+    }
+    match (&experts.shared, shared) {
+        (Some(weights), Some(shared)) => {
+            let SharedExpert { ffn, gate } = &**weights;
+            gated(ffn, [shared.n_ff, n_embd])?;
+            gate.iter().try_for_each(|gate| linear(gate, [1, n_embd]))?;
+            if gate.is_some() != shared.has_gate {
+                return unsupported("gate of shared experts", shared.has_gate, format!("{gate:?}"));
+            }
+        }
+        (None, None) => {}
+        (weights, shared) => {
+            return unsupported("shared experts", format!("{shared:?}"), format!("{weights:?}"));
+        }
+    }
     let found = [experts.gate.len(), experts.up.len(), experts.down.len()];
     let expected = [n_expert; 3];
     if found != expected {
         return unsupported("gates, ups and downs of experts", format!("{expected:?}"), format!("{found:?}"));
-    }
-    if experts.scale.is_some() {
-        return unsupported("factors of experts' outputs", "none", "some");
     }
     for (all, sizes) in
         [(&experts.gate, [n_ff, n_embd]), (&experts.up, [n_ff, n_embd]), (&experts.down, [n_embd, n_ff])]

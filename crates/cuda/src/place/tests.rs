@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use gguf::Gguf;
-use model::architecture::{FeedForwardKind, Heads, KvSource, Mixer, Mixture, Router, Shared};
-use model::weights::{AttentionWeights, Experts, Gated, MixerWeights};
+use model::architecture::{
+    DeltaRule, FeedForwardKind, Groups, Heads, KvSource, Mixer, Mixture, Router, Shared,
+};
+use model::weights::{AttentionWeights, Experts, Ffn, Gated, MixerWeights};
 use testkit::golden_on_gpu;
 
 use super::*;
@@ -20,7 +22,7 @@ fn models() -> impl Iterator<Item = (String, Model)> {
 fn tiles_of(part: &Part<'_>) -> impl Iterator<Item = (u64, u64)> {
     let bytes = tile_bytes(part.matrix.format, part.matrix.n_cols) as u64;
     let (at, order) = (part.at, part.order);
-    (part.rows.start / TILE..part.rows.end.div_ceil(TILE)).map(move |tile| {
+    (part.to / TILE..(part.to + part.rows.len()).div_ceil(TILE)).map(move |tile| {
         let tile = match order {
             Order::Interleaved(offset) => tile / 2 * 4 + tile % 2 + offset,
             _ => tile,
@@ -36,12 +38,25 @@ fn matrices(model: &Model) -> Vec<&Matrix> {
     if weights.output.weight.name != weights.token_embd.name {
         all.push(&weights.output.weight);
     }
+    all.extend(weights.per_layer.iter().flat_map(|inputs| [&inputs.token_embd, &inputs.model.weight]));
     for layer in &weights.layers {
-        all.extend(layer.mixer.parts().0.into_iter().map(|l| &l.weight));
+        let of_input = layer.per_layer.iter().flat_map(|place| [&place.gate, &place.output]);
+        all.extend(of_input.map(|l| &l.weight));
+        match &layer.mixer {
+            // Its small maps are float32 vectors.
+            MixerWeights::DeltaRule(rule) => {
+                all.extend([&rule.qkv, &rule.gate, &rule.output].map(|l| &l.weight));
+            }
+            mixer => all.extend(mixer.parts().0.into_iter().map(|l| &l.weight)),
+        }
         match &layer.ffn {
             Ffn::Gated(Gated { gate, up, down }) => all.extend([gate, up, down].map(|l| &l.weight)),
             Ffn::Plain { up, down } => all.extend([up, down].map(|l| &l.weight)),
-            Ffn::Experts(e) => all.extend(e.gate.iter().chain(&e.up).chain(&e.down).map(|l| &l.weight)),
+            Ffn::Experts(e) => {
+                all.extend(e.gate.iter().chain(&e.up).chain(&e.down).map(|l| &l.weight));
+                let shared = e.shared.iter().map(|shared| &shared.ffn);
+                all.extend(shared.flat_map(|Gated { gate, up, down }| [gate, up, down].map(|l| &l.weight)));
+            }
         }
     }
     all
@@ -55,7 +70,7 @@ fn parts_cover_every_row_once_and_overlap_nowhere() {
         let mut tiles = Vec::new();
         for part in &placement.parts {
             rows.entry(std::ptr::from_ref(part.matrix)).or_default().push(part.rows.clone());
-            assert!(part.rows.start % TILE == 0 && part.at % 16 == 0, "{name}: {part:?}");
+            assert!(part.to % TILE == 0 && part.at % 16 == 0, "{name}: {part:?}");
             tiles.extend(tiles_of(part));
         }
         let matrices = matrices(&model);
@@ -178,10 +193,97 @@ fn sizes_that_no_kernel_is_made_for_are_refused_by_name() {
     experts("experts: ", Mixture { n_expert: 300, ..mixture });
     experts("experts: ", Mixture { n_used: 5, ..mixture });
     experts("feed-forward: ", mixture);
-    experts("router: ", Mixture { router: Router { scale: 2.5, ..mixture.router }, ..mixture });
-    experts("shared experts: ", Mixture { shared: Some(Shared { n_ff: 64, has_gate: false }), ..mixture });
-    experts("experts: expected norms", Mixture { has_branch_norms: true, ..mixture });
-    llama("feed-forwards: ", &|model| model.architecture.feed_forward[1].n_ff /= 2);
+    for (n_group, n_used) in [(0, 1), (3, 1), (4, 0), (4, 5)] {
+        let router = Router { groups: Some(Groups { n_group, n_used }), ..mixture.router };
+        experts("groups of experts: ", Mixture { router, ..mixture });
+    }
+    experts(
+        "feed-forward width: ",
+        Mixture { shared: Some(Shared { n_ff: 48, has_gate: false }), ..mixture },
+    );
+    refused("gpt-oss-mxfp4_moe", "experts: expected in all layers ", |model| {
+        if let FeedForwardKind::Experts(mixture) = &mut model.architecture.feed_forward[1].kind {
+            mixture.n_used -= 1;
+        }
+    });
+    experts("experts with norms of their own: ", Mixture { has_branch_norms: true, ..mixture });
+    llama("feed-forwards: ", &|model| model.architecture.feed_forward.truncate(1));
+    llama("shape of a matrix: ", &|model| model.architecture.feed_forward[1].n_ff /= 2);
+}
+
+#[test]
+fn recurrences_that_no_kernel_is_made_for_are_refused_by_name() {
+    let rule = |expected: &str, change: &dyn Fn(&mut DeltaRule)| {
+        refused("qwen35-q4_0", expected, |model| {
+            for mixer in &mut model.architecture.mixers {
+                if let Mixer::DeltaRule(rule) = mixer {
+                    change(rule);
+                }
+            }
+        });
+    };
+    rule("head size of a delta rule: expected one of [32, 64, 128]", &|rule| rule.head_dim = 48);
+    rule("value heads of a delta rule: ", &|rule| rule.n_k_head = 3);
+    rule("value heads of a delta rule: ", &|rule| rule.n_k_head = 0);
+    rule("taps of a convolution: expected from 2 to 64", &|rule| rule.n_tap = 1);
+    rule("taps of a convolution: ", &|rule| rule.n_tap = 5);
+    rule("shape of a matrix: ", &|rule| rule.n_v_head *= 2);
+    let weights = |expected: &str, change: &dyn Fn(&mut MixerWeights)| {
+        refused("qwen35-q4_0", expected, |model| {
+            model.weights.layers.iter_mut().for_each(|layer| change(&mut layer.mixer));
+        });
+    };
+    weights("values of a delta rule's heads: ", &|mixer| {
+        if let MixerWeights::DeltaRule(rule) = mixer {
+            rule.dt.clear();
+        }
+    });
+    weights("bias of gated attention: ", &|mixer| {
+        if let MixerWeights::Attention(attention) = mixer {
+            attention.q.bias = Some(vec![0.0; attention.q.weight.n_rows]);
+        }
+    });
+    refused("qwen35-q4_0", "gated attention: ", |model| {
+        if let Some(Mixer::Attention(heads)) = model.architecture.mixers.last_mut() {
+            heads.source = KvSource::KeysAlone;
+        }
+    });
+    refused("qwen35-q4_0", "layers: expected DeltaRule", |model| {
+        model.weights.layers[0] = model.weights.layers[3].clone();
+    });
+    refused("lfm2-q4_0", "layers: expected attention in one of them", |model| {
+        let first = model.architecture.mixers[0];
+        model.architecture.mixers.fill(first);
+    });
+    refused("lfm2-q4_0", "taps of a convolution: ", |model| match &mut model.weights.layers[0].mixer {
+        MixerWeights::ShortConv(conv) => conv.taps.clear(),
+        other => panic!("{other:?}"),
+    });
+    let inputs = "inputs of layers of the token itself: ";
+    refused("gemma4-ple-q4_0", inputs, |model| model.architecture.n_per_layer = Some(48));
+    refused("gemma4-ple-q4_0", inputs, |model| model.architecture.n_per_layer = None);
+    refused("gemma4-ple-q4_0", inputs, |model| model.weights.layers[2].per_layer = None);
+    refused("gemma4-ple-q4_0", "shape of a matrix: ", |model| model.architecture.n_per_layer = Some(64));
+}
+
+#[test]
+fn queries_and_gates_are_put_apart_by_head() {
+    let model = named("qwen35-q4_0");
+    let placement = place(&model).expect("a placement");
+    let (MixerWeights::Attention(weights), MixerPlace::Attention(placed)) =
+        (&model.weights.layers[3].mixer, &placement.layers[3].mixer)
+    else {
+        panic!("expected attention");
+    };
+    let gate = placed.gate.expect("a gate");
+    let [n_q, head_dim] = [256, 64];
+    assert_eq!([gate.n_row, placed.qkv.runs[0].1.n_row], [n_q, n_q + 2 * 128]);
+    let parts = placement.parts.iter().filter(|part| std::ptr::eq(part.matrix, &weights.q.weight));
+    for part in parts {
+        let (head, side) = (part.rows.start / head_dim / 2, part.rows.start / head_dim % 2);
+        let to = if side == 0 { placed.qkv.runs[0].1.at } else { gate.at };
+        assert_eq!((part.at, part.to, part.rows.len()), (to, head * head_dim, head_dim));
+    }
 }
 
 #[test]
@@ -243,7 +345,26 @@ fn tensors_that_do_not_match_are_refused_by_name() {
     let counts = "gates, ups and downs of experts: ";
     experts(counts, &|e| drop(e.gate.pop()));
     experts(counts, &|e| e.down.clear());
-    experts("factors of experts' outputs: ", &|e| e.scale = Some(vec![1.0; 6]));
+    experts("factors of experts' outputs: ", &|e| e.scale = Some(Vec::new()));
+    experts("values of the choice's bias: ", &|e| e.choice_bias = Some(Vec::new()));
+    experts("bias of the choice of experts: ", &|e| e.choice_bias = Some(vec![0.0; e.gate.len()]));
+    refused("gemma4-moe-q4_0", "norms of experts: ", |model| match &mut model.weights.layers[0].ffn {
+        Ffn::Experts(experts) => experts.norms = None,
+        other => panic!("{other:?}"),
+    });
+    let glm = |expected: &str, change: &dyn Fn(&mut Experts)| {
+        refused("glm4moe-q4_0", expected, |model| match &mut model.weights.layers[1].ffn {
+            Ffn::Experts(experts) => change(experts),
+            other => panic!("{other:?}"),
+        });
+    };
+    glm("bias of the choice of experts: ", &|e| e.choice_bias = None);
+    glm("shared experts: ", &|e| e.shared = None);
+    glm("gate of shared experts: ", &|e| {
+        let mut gate = e.router.clone();
+        gate.weight.n_rows = 1;
+        e.shared.as_mut().unwrap().gate = Some(gate);
+    });
     experts("shape of a matrix: ", &|e| e.router.weight.n_rows += 1);
     experts("feed-forward: expected experts of one format, ", &|e| e.down[1].weight.format = Format::F32);
 }

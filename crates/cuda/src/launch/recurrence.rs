@@ -1,0 +1,85 @@
+//! Launches of recurrence.cu.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::args::assert_size;
+use crate::driver::DevicePtr;
+use crate::kernels::Launch;
+
+/// Sizes of a delta rule's heads that there are kernels for.
+pub(crate) const HEAD_DIMS: [usize; 3] = [32, 64, 128];
+
+const THREADS: usize = 256;
+
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct ConvArgs {
+    pub(crate) x: DevicePtr,
+    pub(crate) out: DevicePtr,
+    pub(crate) taps: DevicePtr,
+    pub(crate) state: DevicePtr,
+    pub(crate) rows: DevicePtr,
+    /// Or none: the activation is SiLU.
+    pub(crate) factor: DevicePtr,
+    pub(crate) stride: u64,
+    pub(crate) ld: i32,
+    pub(crate) n_row: i32,
+    pub(crate) n_channel: i32,
+    pub(crate) n_tap: i32,
+}
+
+assert_size!(ConvArgs, 72);
+
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct DeltaArgs {
+    pub(crate) qkv: DevicePtr,
+    pub(crate) gate: DevicePtr,
+    pub(crate) alpha: DevicePtr,
+    pub(crate) beta: DevicePtr,
+    pub(crate) a: DevicePtr,
+    pub(crate) dt: DevicePtr,
+    pub(crate) norm: DevicePtr,
+    pub(crate) out: DevicePtr,
+    pub(crate) state: DevicePtr,
+    pub(crate) rows: DevicePtr,
+    pub(crate) stride: u64,
+    pub(crate) n_row: i32,
+    pub(crate) n_k_head: i32,
+    pub(crate) n_v_head: i32,
+    pub(crate) eps: f32,
+}
+
+assert_size!(DeltaArgs, 104);
+
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct GateArgs {
+    pub(crate) x: DevicePtr,
+    pub(crate) gate: DevicePtr,
+    pub(crate) out: DevicePtr,
+    pub(crate) n: i32,
+    pub(crate) ld: i32,
+    /// Not 0: the factor is the gate's sigmoid.
+    pub(crate) is_sigmoid: i32,
+    pub(crate) reserved: i32,
+}
+
+assert_size!(GateArgs, 40);
+
+/// The convolution, and then what keeps its last inputs.
+pub(crate) fn convolve(args: &ConvArgs) -> [Launch; 2] {
+    let grid = [args.n_row as u32, (args.n_channel as usize).div_ceil(THREADS) as u32];
+    ["conv_rows", "conv_keep"].map(|name| Launch::new(name, grid, THREADS as u32))
+}
+
+/// The delta rule with heads of one of [`HEAD_DIMS`].
+pub(crate) fn delta_rule(head_dim: usize, args: &DeltaArgs) -> Launch {
+    let grid = [args.n_row as u32, args.n_v_head as u32];
+    Launch::new(format!("delta_rule_{head_dim}"), grid, head_dim as u32)
+}
+
+/// Rows times gates.
+pub(crate) fn gate(n_row: usize) -> Launch {
+    Launch::new("gate_rows", [n_row as u32, 1], THREADS as u32)
+}
