@@ -88,6 +88,11 @@ pub(crate) fn kv_type(text: &str) -> Result<KvType, String> {
 }
 
 impl ModelArgs {
+    /// The same flags for another model.
+    pub(crate) fn of(&self, model: ModelRef) -> ModelArgs {
+        ModelArgs { model, ..self.clone() }
+    }
+
     /// One sequence, as the flags have it.
     pub(crate) fn shape(&self) -> Shape {
         let n_ctx = self.ctx.map(NonZeroUsize::get);
