@@ -68,7 +68,8 @@ impl Shape {
         let file = File::from(
             rustix::fs::memfd_create("model.gguf", MemfdFlags::CLOEXEC).context("a file in memory")?,
         );
-        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        // By number, so that a peer's process finds it too.
+        let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
         let mut out = BufWriter::with_capacity(1 << 20, file);
         self.writer().write(&mut out).context("a file in memory")?;
         let file = out.into_inner().context("a file in memory")?;
