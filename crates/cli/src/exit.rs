@@ -257,6 +257,7 @@ fn of_hub(error: &HubError) -> u8 {
         HubError::Reference { .. } | HubError::Environment { .. } => 2,
         HubError::Offline { .. }
         | HubError::NotFound { .. }
+        | HubError::Choice { .. }
         | HubError::DiskFull { .. }
         | HubError::Io { .. } => 3,
         HubError::Refused { .. }

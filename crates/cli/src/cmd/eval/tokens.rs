@@ -33,7 +33,7 @@ const PLAIN: EncodeOptions = EncodeOptions { add_special: false, parse_special: 
     of X.out. The exit code is 13 if a text does not come back or has other ids."
 )]
 pub(crate) struct Args {
-    /// The GGUF file: a path, or hf:ORG/REPO[@REVISION]::file=PATH of a hub
+    /// The GGUF file: a path, or hf:ORG/REPO[:QUANTIZATION] of a hub
     #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
     model: ModelRef,
     /// Texts with their ids beside them, X.inp and X.out
