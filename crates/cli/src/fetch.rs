@@ -26,7 +26,7 @@ pub(crate) fn path_of(model: &ModelRef, log: &LogArgs) -> anyhow::Result<PathBuf
         ModelRef::Hub(file) => fetch(&hub()?, file, log),
         ModelRef::Repo(repo) => {
             let hub = hub()?;
-            let chosen = hub.choose(repo, &mut say)?;
+            let chosen = hub.choose(repo, &mut |news| say(&news))?;
             let size = chosen.n_bytes.map(|n| format!(", {}", Bytes(n))).unwrap_or_default();
             tracing::info!("{repo} is {}{size}; {} other models there", chosen.file.path(), chosen.n_other);
             fetch(&hub, &chosen.file, log)
@@ -40,7 +40,7 @@ fn fetch(hub: &Hub, file: &HubFile, log: &LogArgs) -> anyhow::Result<PathBuf> {
         hub::Progress::At { done, total } => {
             progress.get_or_insert_with(|| Progress::of("fetching", log)).at(done, total);
         }
-        news => say(news),
+        news => say(&news),
     });
     if let Some(progress) = progress {
         progress.finish();
@@ -49,7 +49,7 @@ fn fetch(hub: &Hub, file: &HubFile, log: &LogArgs) -> anyhow::Result<PathBuf> {
 }
 
 /// What there is to say beside how far it is.
-fn say(news: hub::Progress<'_>) {
+fn say(news: &hub::Progress<'_>) {
     match news {
         hub::Progress::At { .. } => {}
         hub::Progress::Locked(file) => tracing::info!("another process fetches {file}: waiting for it"),

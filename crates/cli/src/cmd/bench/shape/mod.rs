@@ -311,6 +311,9 @@ mod tests {
         let mut shape: Shape = text.parse().unwrap();
         shape.preset.n_layer = if shape.preset.recurrent.is_some() { 4 } else { 2 };
         shape.preset.n_vocab = 64;
+        if let Some(mixture) = &mut shape.preset.mixture {
+            mixture.n_expert = 8;
+        }
         shape.writer().to_bytes().unwrap()
     }
 
