@@ -11,24 +11,34 @@ use device::sampling::TokenMask;
 
 use crate::EngineError;
 use crate::error::panic_message;
+use crate::masks::{Mask, Pending};
+
+/// Ends a call of [`Constraint::mask`], from another thread.
+pub type Interrupt = Arc<dyn Fn() + Send + Sync>;
 
 /// What restricts the tokens of one answer, such as a grammar. It is asked for a mask before each token and told each token but an end
-/// id. It runs on the engine's thread, so its time is every request's time.
+/// id.
 pub trait Constraint: Send + Sync + Debug {
     /// Another one in the same state.
     fn boxed_clone(&self) -> Box<dyn Constraint>;
 
-    /// The tokens that may come next, as a mask over the executor's `n_vocab` ids. Where the answer may end, end ids are among them.
+    /// The tokens that may come next, as a mask over the executor's `n_vocab` ids. Where the answer may end, end ids are among them. Called on a
+    /// thread for masks: its time delays its own answer, which it ends where it is longer than [`EngineOptions::mask_within`](crate::EngineOptions::mask_within).
     ///
     /// # Errors
     /// Ends the request with [`EngineError::Constraint`].
     fn mask(&mut self) -> Result<Arc<TokenMask>, String>;
 
-    /// This token came next.
+    /// This token came next. Called on the engine's thread: its time is every request's time.
     ///
     /// # Errors
     /// Ends the request with [`EngineError::Constraint`].
     fn accept(&mut self, token: u32) -> Result<(), String>;
+
+    /// What ends a call of [`Constraint::mask`] that nobody wants any more, or the next one; `None` where nothing does.
+    fn interrupt(&self) -> Option<Interrupt> {
+        None
+    }
 }
 
 impl Clone for Box<dyn Constraint> {
@@ -66,6 +76,10 @@ impl Guarded {
         self.call(|inner| inner.accept(token))
     }
 
+    pub(crate) fn interrupt(&self) -> Option<Interrupt> {
+        self.inner.as_ref()?.interrupt()
+    }
+
     fn call<T>(
         &mut self,
         f: impl FnOnce(&mut dyn Constraint) -> Result<T, String>,
@@ -84,6 +98,49 @@ impl Drop for Guarded {
         let inner = self.inner.take();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(inner))) {
             tracing::warn!(panic = panic_message(&*panic), "a constraint panicked as it was dropped");
+        }
+    }
+}
+
+/// A request's constraint, and the mask before its next token.
+#[derive(Debug)]
+pub(crate) enum Constrained {
+    /// Here; with the mask, once that is computed.
+    Here(Guarded, Option<Mask>),
+    /// Where its mask is computed.
+    Away(Pending),
+}
+
+impl Constrained {
+    pub(crate) fn new(inner: Box<dyn Constraint>, n_vocab: usize) -> Constrained {
+        Constrained::Here(Guarded::new(inner, n_vocab), None)
+    }
+
+    /// The mask, once it is computed.
+    pub(crate) fn mask(&self) -> Option<&Mask> {
+        match self {
+            Constrained::Here(_, mask) => mask.as_ref(),
+            Constrained::Away(_) => None,
+        }
+    }
+
+    /// Takes the mask, if it is computed.
+    pub(crate) fn look(&mut self) {
+        if let Constrained::Away(pending) = self
+            && let Some((constraint, mask)) = pending.take()
+        {
+            *self = Constrained::Here(constraint, Some(mask));
+        }
+    }
+
+    /// This token came next.
+    pub(crate) fn accept(&mut self, token: u32) -> Result<(), EngineError> {
+        match self {
+            Constrained::Here(constraint, mask) => {
+                *mask = None;
+                constraint.accept(token)
+            }
+            Constrained::Away(_) => Err(EngineError::Failed("a token came before its mask".to_owned())),
         }
     }
 }

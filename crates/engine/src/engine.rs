@@ -7,6 +7,7 @@
 mod admission;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use device::{Batch, Executor, Limits, MemoryReport, Output, Picked, Role, Ticket
 use self::admission::Blocked;
 use crate::EngineError;
 use crate::load::Counters;
+use crate::masks::Masks;
 use crate::pace::Pace;
 use crate::pages::PagePool;
 use crate::prefix_cache::PrefixCache;
@@ -41,6 +43,8 @@ pub struct EngineOptions {
     /// How long one call into the executor or a constraint may last before the engine is given up with [`EngineError::Stalled`]; `None`
     /// to wait for ever.
     pub stall_after: Option<Duration>,
+    /// How long one mask of a constraint may be computed before its request ends with [`EngineError::SlowConstraint`].
+    pub mask_within: Duration,
     /// How often the executor is asked for its memory, at most once a millisecond.
     pub memory_every: Duration,
     /// About how long a step may last: cancelling is seen between steps. It bounds the prompt rows of a step, not below 32; `None` for
@@ -49,18 +53,29 @@ pub struct EngineOptions {
 }
 
 impl Default for EngineOptions {
-    /// 64 may wait, a turn has 64 tokens, pages are kept, a call may last a minute, memory is looked at every 10 seconds, steps take about 0.1 seconds.
+    /// 64 may wait, a turn has 64 tokens, pages are kept, a call may last a minute and a mask 30 seconds, memory is looked at every 10 seconds, steps
+    /// take about 0.1 seconds.
     fn default() -> Self {
         EngineOptions {
             n_waiting: 64,
             turn: 64,
             prefix_cache: true,
             stall_after: Some(Duration::from_secs(60)),
+            mask_within: Duration::from_secs(30),
             memory_every: Duration::from_secs(10),
             step_target: Some(Duration::from_millis(100)),
         }
     }
 }
+
+/// The longest that a step is held up for masks that were asked for just before it.
+const MAX_GRACE: Duration = Duration::from_millis(2);
+
+/// The part of a step's time that the next is held up for that.
+const GRACE_PART: u32 = 8;
+
+/// How long the engine waits for masks, where nothing else is to be done, before it looks for requests again.
+const MASK_TICK: Duration = Duration::from_millis(2);
 
 /// The engine without its thread.
 pub(crate) struct Core {
@@ -80,6 +95,9 @@ pub(crate) struct Core {
     n_step: u64,
     counters: Arc<Counters>,
     clock: Arc<CallClock>,
+    masks: Masks,
+    /// How long a step is held up for masks.
+    grace: Duration,
     pace: Pace,
     /// When a step was last collected.
     collected: Option<Instant>,
@@ -95,11 +113,12 @@ struct Step {
 }
 
 impl Core {
-    pub(crate) fn new(executor: Box<dyn Executor>, mut options: EngineOptions) -> Core {
+    pub(crate) fn new(executor: Box<dyn Executor>, mut options: EngineOptions) -> io::Result<Core> {
         let limits = executor.limits();
         // Pages without the state after them are of no use where none is kept.
         options.prefix_cache &= limits.n_snapshot != Some(0);
-        Core {
+        let clock = Arc::new(CallClock::new(options.stall_after));
+        Ok(Core {
             options,
             pool: PagePool::new(limits.n_page),
             cache: PrefixCache::new(limits.page_size, limits.n_snapshot),
@@ -114,10 +133,12 @@ impl Core {
             n_admitted: 0,
             n_step: 0,
             counters: Arc::default(),
-            clock: Arc::new(CallClock::new(options.stall_after)),
+            masks: Masks::new(Arc::clone(&clock))?,
+            clock,
+            grace: MAX_GRACE,
             pace: Pace::new(options.step_target, limits.n_row),
             collected: None,
-        }
+        })
     }
 
     pub(crate) fn executor(&self) -> &dyn Executor {
@@ -158,6 +179,7 @@ impl Core {
     pub(crate) fn step(&mut self) -> Result<(), EngineError> {
         self.sweep(Instant::now());
         self.admit();
+        self.make_masks()?;
         let mut n_failed = 0;
         while self.in_flight.len() < self.limits.n_in_flight.max(1) {
             let schedule = self.schedule();
@@ -173,11 +195,39 @@ impl Core {
                 let now = Instant::now();
                 let began = self.collected.map_or(step.submitted, |before| before.max(step.submitted));
                 self.pace.measured(step.n_prompt_row, now - began);
+                self.grace = ((now - began) / GRACE_PART).min(MAX_GRACE);
                 self.collected = Some(now);
                 self.commit(&step, picked)
             }
             None if self.is_idle() || n_failed > 0 => Ok(()),
+            None if self.running.values().any(|sequence| sequence.mask_lasts(&self.clock).is_some()) => {
+                self.masks.wait(MASK_TICK);
+                Ok(())
+            }
             None => Err(EngineError::Failed("requests wait, but none can run on this executor".to_owned())),
+        }
+    }
+
+    /// Takes masks that are computed and asks for those that are needed next. The latter are waited for, but not long: a quick constraint costs
+    /// its answer no step, and a slow one no other answer much.
+    fn make_masks(&mut self) -> Result<(), EngineError> {
+        let mut asked: Vec<u64> = Vec::new();
+        for (&id, sequence) in &mut self.running {
+            sequence.look_for_mask();
+            asked.extend(sequence.ask_for_mask(&self.masks).then_some(id));
+        }
+        let until = Instant::now() + self.grace;
+        while !asked.is_empty() && self.masks.wait(until.saturating_duration_since(Instant::now())) {
+            asked.retain(|id| {
+                self.running.get_mut(id).is_some_and(|sequence| {
+                    sequence.look_for_mask();
+                    sequence.mask_lasts(&self.clock).is_some()
+                })
+            });
+        }
+        match self.options.stall_after {
+            Some(after) if self.masks.are_stuck(after) => Err(self.clock.error(Call::Mask)),
+            _ => Ok(()),
         }
     }
 
@@ -187,11 +237,15 @@ impl Core {
             self.blocked = None;
             waiting.end(reason, now);
         }
-        let over: Vec<(u64, Event)> = self
-            .running
-            .iter_mut()
-            .filter_map(|(&id, sequence)| Some((id, sequence.end(sequence.verdict(now)?, now))))
-            .collect();
+        let after = self.options.mask_within;
+        let over = self.running.iter_mut().filter_map(|(&id, sequence)| {
+            if let Some(reason) = sequence.verdict(now) {
+                return Some((id, sequence.end(reason, now)));
+            }
+            let is_slow = sequence.mask_lasts(&self.clock).is_some_and(|lasts| lasts > after);
+            is_slow.then_some((id, Event::Error(EngineError::SlowConstraint { after })))
+        });
+        let over: Vec<(u64, Event)> = over.collect();
         for (id, event) in over {
             self.finish(id, event);
         }
@@ -223,12 +277,7 @@ impl Core {
                 self.counters.n_prefix_query_token.fetch_add(n_prompt, Ordering::Relaxed);
                 self.counters.n_prefix_hit_token.fetch_add(n_cached, Ordering::Relaxed);
             }
-            let next = if sequence.is_constrained() {
-                self.clock.call(Call::Constraint, || sequence.next_span(grant.n_token))?
-            } else {
-                sequence.next_span(grant.n_token)
-            };
-            let span = match next {
+            let span = match sequence.next_span(grant.n_token) {
                 Ok(span) => span,
                 Err(error) => {
                     failed.push((grant.id, error));

@@ -42,6 +42,12 @@ pub enum EngineError {
     /// The request's constraint failed, panicked or gave a mask of another vocabulary; no other request is affected. A retry does not help.
     #[error("the request's constraint failed: {0}")]
     Constraint(String),
+    /// One mask of the request's constraint took too long; no other request is affected. A retry seldom helps.
+    #[error("the request's constraint has not come to one token's mask within {after:?}")]
+    SlowConstraint {
+        /// How long it may take.
+        after: Duration,
+    },
     /// The device failed; this engine accepts nothing more. A retry helps elsewhere, or once the program is started anew.
     #[error("device error: {0}")]
     Device(String),
@@ -79,6 +85,7 @@ impl EngineError {
             EngineError::Request { .. }
             | EngineError::NothingAllowed { .. }
             | EngineError::NotNumbers { .. }
+            | EngineError::SlowConstraint { .. }
             | EngineError::Constraint(_) => false,
             EngineError::Busy { .. }
             | EngineError::Device(_)

@@ -96,7 +96,7 @@ impl Engine {
     /// # Errors
     /// When the operating system starts no thread.
     pub fn spawn(executor: Box<dyn Executor>, options: EngineOptions) -> io::Result<EngineHandle> {
-        let core = Core::new(executor, options);
+        let core = Core::new(executor, options)?;
         let limits = core.executor().limits();
         let max_unfinished = limits.n_slot.saturating_add(options.n_waiting);
         let shared = Arc::new(Shared {

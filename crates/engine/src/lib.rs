@@ -20,6 +20,7 @@ mod engine;
 mod error;
 mod handle;
 mod load;
+mod masks;
 mod pace;
 mod pages;
 mod places;
@@ -36,7 +37,7 @@ mod stream;
 mod tests;
 mod waiting;
 
-pub use constraint::Constraint;
+pub use constraint::{Constraint, Interrupt};
 pub use engine::EngineOptions;
 pub use error::EngineError;
 pub use handle::{Engine, EngineHandle, Health, Shutdown};

@@ -8,18 +8,20 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use device::batch::SlotId;
 use device::sampling::TokenMask;
 use device::{Input, Role, Sampled, SamplingParams, Span, Want};
 
-use crate::constraint::{self, Guarded};
+use crate::constraint::{self, Constrained};
+use crate::masks::Masks;
 use crate::pages::Pages;
 use crate::prefix_cache::{NodeId, Prefix, PrefixCache};
 use crate::scheduler::{Demand, Need};
 use crate::shares::Holding;
 use crate::snapshots::Snapshot;
+use crate::stall::CallClock;
 use crate::stream::{EndReason, Event, Outbox};
 use crate::waiting::{Answer, Waiting, verdict};
 use crate::{EngineError, EngineRequest};
@@ -35,7 +37,7 @@ pub(crate) struct Sequence {
     params: Arc<SamplingParams>,
     /// Used until `min_tokens` tokens are there.
     params_before_min: Option<Arc<SamplingParams>>,
-    constraint: Option<Guarded>,
+    constraint: Option<Constrained>,
     /// Where the pages of its prompt are kept for others.
     branch: Option<Branch>,
     /// Positions at which its state is to be kept.
@@ -160,9 +162,45 @@ impl Sequence {
         self.answer.n_cached.is_some()
     }
 
-    /// Whether its spans and tokens pass through a constraint.
+    /// Whether its tokens pass through a constraint.
     pub(crate) fn is_constrained(&self) -> bool {
         self.constraint.is_some()
+    }
+
+    /// Takes the mask before its next token, if that is computed.
+    pub(crate) fn look_for_mask(&mut self) {
+        self.constraint.iter_mut().for_each(Constrained::look);
+    }
+
+    /// Has the mask before its next token computed, unless there is one; whether that was begun.
+    pub(crate) fn ask_for_mask(&mut self, masks: &Masks) -> bool {
+        match self.constraint.take() {
+            Some(Constrained::Here(constraint, None)) => {
+                let pending = masks.ask(constraint, self.request.client, self.request.weight);
+                self.constraint = Some(Constrained::Away(pending));
+                true
+            }
+            other => {
+                self.constraint = other;
+                false
+            }
+        }
+    }
+
+    /// For how long its mask has been computed.
+    pub(crate) fn mask_lasts(&self, clock: &CallClock) -> Option<Duration> {
+        match &self.constraint {
+            Some(Constrained::Away(pending)) => Some(pending.lasts(clock)),
+            _ => None,
+        }
+    }
+
+    /// Whether the next token could be chosen: every token before it has been seen by the constraint, and its mask is there.
+    fn may_ask(&self) -> bool {
+        let n_known = self.answer.tokens.len();
+        self.constraint.as_ref().is_none_or(|constraint| {
+            self.n_asked() < n_known || self.n_asked() == n_known && constraint.mask().is_some()
+        })
     }
 
     /// Its prompt and scope, where its pages may be shared.
@@ -266,20 +304,22 @@ impl Sequence {
         (self.n_submitted + 1).saturating_sub(self.request.prompt.len())
     }
 
-    /// The rows it could use; none once every token it may have is asked for, or while a constraint has to see the last one
-    /// first or another sequence computes the start of its prompt.
+    /// The rows it could use; none once every token it may have is asked for, or while its next token's mask is computed or another
+    /// sequence computes the start of its prompt.
     pub(crate) fn demand(&self, id: u64) -> Option<Demand> {
         if self.follows.is_some() {
             return None;
         }
-        let left = self.request.prompt.len().saturating_sub(self.n_submitted);
+        let n_asked = self.n_asked();
+        let may_ask = n_asked < self.request.max_tokens && self.may_ask();
+        // The prompt's last token asks for the answer's first.
+        let n_prompt = self.request.prompt.len() - usize::from(n_asked == 0 && !may_ask);
+        let left = n_prompt.saturating_sub(self.n_submitted);
         // A span ends where a state is to be kept.
         let next_save = self.saves.range(self.n_submitted + 1..).next();
         let up_to = next_save.map_or(left, |save| save - self.n_submitted);
         let need = if left > 0 { Need::Prompt(up_to) } else { Need::Generated };
-        let n_asked = self.n_asked();
-        let may_ask = self.constraint.is_none() || n_asked <= self.answer.tokens.len();
-        (left > 0 || n_asked < self.request.max_tokens && may_ask).then_some(Demand {
+        (left > 0 || may_ask).then_some(Demand {
             id,
             client: self.request.client,
             weight: self.request.weight,
@@ -315,7 +355,7 @@ impl Sequence {
             mask.allow(token);
             return Ok(Want::Sample { params: Arc::clone(&self.params), mask: Some(Arc::new(mask)) });
         }
-        let mask = self.constraint.as_mut().map(Guarded::mask).transpose()?;
+        let mask = self.constraint.as_ref().and_then(Constrained::mask).cloned().transpose()?;
         let early = self.params_before_min.as_ref().filter(|early| {
             index < self.request.min_tokens && mask.as_ref().is_none_or(|mask| leaves_a_choice(mask, early))
         });

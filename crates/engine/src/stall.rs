@@ -21,6 +21,8 @@ pub(crate) enum Call {
     Memory,
     Constraint,
     Drop,
+    /// Not on the engine's thread.
+    Mask,
 }
 
 impl Call {
@@ -32,6 +34,7 @@ impl Call {
             Call::Collect => "collection of a step",
             Call::Memory => "look at the device's memory",
             Call::Constraint => "call of a constraint",
+            Call::Mask => "computation of a mask on each thread for masks",
             Call::Drop => "release of the device",
         }
     }
@@ -84,7 +87,7 @@ impl CallClock {
     }
 
     /// Time since the clock was made in which the process ran.
-    fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.start.elapsed().saturating_sub(Duration::from_nanos(self.frozen.load(Ordering::Acquire)))
     }
 
@@ -102,7 +105,7 @@ impl CallClock {
         }
     }
 
-    fn error(&self, call: Call) -> EngineError {
+    pub(crate) fn error(&self, call: Call) -> EngineError {
         EngineError::Stalled { call: call.name(), after: self.after.unwrap_or_default() }
     }
 

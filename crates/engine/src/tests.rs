@@ -29,7 +29,7 @@ fn enqueue(core: &mut Core, request: EngineRequest) -> Stream {
 }
 
 fn core(fake: Fake) -> Core {
-    Core::new(Box::new(fake), EngineOptions::default())
+    Core::new(Box::new(fake), EngineOptions::default()).unwrap()
 }
 
 fn run_until_idle(core: &mut Core) {
@@ -131,7 +131,7 @@ proptest! {
         let n_page = 64usize.div_ceil(page_size) + spare;
         let limits = Limits { page_size, n_page, n_slot, n_row, n_in_flight, n_snapshot, ..LIMITS };
         let options = EngineOptions { turn, ..EngineOptions::default() };
-        let mut core = Core::new(Box::new(Fake::new(limits)), options);
+        let mut core = Core::new(Box::new(Fake::new(limits)), options).unwrap();
         let mut streams: Vec<Option<Stream>> = work.iter().map(|_| None).collect();
         let mut dropped = vec![false; work.len()];
         for now in 0..41 {
@@ -264,7 +264,7 @@ fn a_row_that_allows_no_token_fails_its_request_alone() {
     // A request that bans every token has itself to blame, and one that bans some has not.
     for n_banned in [1, LIMITS.n_vocab] {
         let fake = Fake::new(LIMITS).fault(Fault::Broken(1));
-        let mut core = Core::new(Box::new(fake), EngineOptions::default());
+        let mut core = Core::new(Box::new(fake), EngineOptions::default()).unwrap();
         let mut request = EngineRequest::greedy([1], 20);
         request.params.logit_bias = (0..n_banned as u32).map(|id| (id, f32::NEG_INFINITY)).collect();
         let banning = enqueue(&mut core, request);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use device::Limits;
 
 use crate::EngineRequest;
-use crate::constraint::Guarded;
+use crate::constraint::Constrained;
 use crate::stream::{EndReason, Event, Outbox, Timings, Usage};
 
 /// A checked request that waits to run.
@@ -15,7 +15,7 @@ pub(crate) struct Waiting {
     /// Its place in the order of arrival.
     pub(crate) order: u64,
     /// The request's, in the state after the tokens of the answer.
-    pub(crate) constraint: Option<Guarded>,
+    pub(crate) constraint: Option<Constrained>,
     pub(crate) answer: Answer,
     pub(crate) outbox: Outbox,
 }
@@ -56,7 +56,7 @@ impl Answer {
 impl Waiting {
     /// A request that was checked against these limits.
     pub(crate) fn new(mut request: EngineRequest, outbox: Outbox, limits: &Limits) -> Waiting {
-        let constraint = request.constraint.take().map(|inner| Guarded::new(inner, limits.n_vocab));
+        let constraint = request.constraint.take().map(|inner| Constrained::new(inner, limits.n_vocab));
         let answer = Answer {
             tokens: Vec::new(),
             n_cached: None,

@@ -391,9 +391,9 @@ impl From<EngineError> for ApiError {
             EngineError::Request { field, expected, found } => {
                 ApiError::invalid(field, format!("expected {expected}, found {found}"))
             }
-            EngineError::NothingAllowed { .. } | EngineError::Constraint(_) => {
-                ApiError::body(error.to_string())
-            }
+            EngineError::NothingAllowed { .. }
+            | EngineError::SlowConstraint { .. }
+            | EngineError::Constraint(_) => ApiError::body(error.to_string()),
             EngineError::Busy { limit } => ApiError::Busy { limit },
             EngineError::Stopped => ApiError::Draining,
             EngineError::Device(_) | EngineError::Stalled { .. } | EngineError::NotResident => {

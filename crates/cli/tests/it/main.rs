@@ -6,7 +6,6 @@
 mod bench;
 mod deploy;
 mod eval;
-mod evaluations;
 mod gpu;
 mod inspect;
 mod log;

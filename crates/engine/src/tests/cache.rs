@@ -19,7 +19,7 @@ fn scoped(scope: u64, prompt: &[u32]) -> EngineRequest {
 fn counted(limits: Limits, options: EngineOptions) -> (Core, Arc<AtomicUsize>) {
     let fake = Fake::new(limits);
     let rows = Arc::clone(&fake.rows);
-    (Core::new(Box::new(fake), options), rows)
+    (Core::new(Box::new(fake), options).unwrap(), rows)
 }
 
 /// How many tokens of its prompt were there already, of an answer that is as it is alone.

@@ -22,7 +22,7 @@ fn ask(client: u64, prompt: &[u32], max_tokens: usize) -> EngineRequest {
 }
 
 fn core(limits: Limits, turn: usize) -> Core {
-    Core::new(Box::new(Fake::new(limits)), EngineOptions { turn, ..EngineOptions::default() })
+    Core::new(Box::new(Fake::new(limits)), EngineOptions { turn, ..EngineOptions::default() }).unwrap()
 }
 
 /// Steps until this one's next event that is a token; a stream that ends without is an error.

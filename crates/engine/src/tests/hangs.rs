@@ -1,5 +1,6 @@
 //! What happens when a call does not return, when the device's memory is taken away, and when steps are slow.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -8,11 +9,13 @@ use device::Limits;
 use device::sampling::TokenMask;
 use testkit::fake::{Fake, Fault, LIMITS};
 
+use super::constraints::{Flaw, Picky};
 use super::{drain, enqueue, reason, run_until_idle, wait};
 use crate::engine::Core;
+use crate::masks::N_THREAD;
 use crate::{
-    Constraint, EndReason, Engine, EngineError, EngineHandle, EngineOptions, EngineRequest, Health, Shutdown,
-    Stream,
+    Constraint, EndReason, Engine, EngineError, EngineHandle, EngineOptions, EngineRequest, Health,
+    Interrupt, Shutdown, Stream,
 };
 
 const AFTER: Duration = Duration::from_millis(50);
@@ -87,16 +90,93 @@ impl Constraint for Slow {
     }
 }
 
+fn held_by(gate: &Arc<Mutex<()>>) -> EngineRequest {
+    let slow: Box<dyn Constraint> = Box::new(Slow(Arc::clone(gate)));
+    EngineRequest { constraint: Some(slow), ..EngineRequest::greedy([1], 5) }
+}
+
+fn picky() -> EngineRequest {
+    let picky: Box<dyn Constraint> = Box::new(Picky::new(Flaw::None));
+    EngineRequest { constraint: Some(picky), ..EngineRequest::greedy([1, 2], 12) }
+}
+
 #[test]
-fn a_constraint_that_does_not_return_is_a_stall() {
+fn a_slow_mask_holds_no_other_request_up() {
+    let gate = Arc::new(Mutex::new(()));
+    let held = gate.lock().unwrap();
+    let engine = Engine::spawn(Box::new(Fake::new(LIMITS)), EngineOptions::default()).unwrap();
+    let slow = engine.submit(held_by(&gate)).unwrap();
+    for request in [picky(), EngineRequest::greedy([3], 30)] {
+        assert_eq!(reason(&wait(engine.submit(request).unwrap())), Ok(EndReason::Length));
+    }
+    drop(held);
+    assert_eq!(reason(&wait(slow)), Err(EngineError::NothingAllowed { position: 1 }));
+}
+
+#[test]
+fn a_mask_that_takes_too_long_ends_its_own_request_alone() {
+    let gate = Arc::new(Mutex::new(()));
+    let held = gate.lock().unwrap();
+    let options = EngineOptions { mask_within: AFTER, ..EngineOptions::default() };
+    let engine = Engine::spawn(Box::new(Fake::new(LIMITS)), options).unwrap();
+    let slow = engine.submit(held_by(&gate)).unwrap();
+    assert_eq!(reason(&wait(slow)), Err(EngineError::SlowConstraint { after: AFTER }));
+    assert_eq!(reason(&wait(engine.submit(picky()).unwrap())), Ok(EndReason::Length));
+    assert_eq!(engine.load().n_free_page, LIMITS.n_page);
+    drop(held);
+}
+
+#[test]
+fn constraints_that_hold_every_thread_for_masks_are_a_stall() {
     let gate = Arc::new(Mutex::new(()));
     let held = gate.lock().unwrap();
     let engine = spawn(Fake::new(LIMITS));
-    let slow: Box<dyn Constraint> = Box::new(Slow(Arc::clone(&gate)));
-    let request = EngineRequest { constraint: Some(slow), ..EngineRequest::greedy([1], 5) };
-    let streams = vec![engine.submit(request).unwrap()];
-    is_given_up(&engine, streams, "call of a constraint");
+    let streams = (0..=N_THREAD).map(|_| engine.submit(held_by(&gate)).unwrap()).collect();
+    is_given_up(&engine, streams, "computation of a mask on each thread for masks");
     drop(held);
+}
+
+/// Waits until it is interrupted.
+#[derive(Clone, Debug)]
+struct Interruptible(Arc<AtomicBool>);
+
+impl Constraint for Interruptible {
+    fn boxed_clone(&self) -> Box<dyn Constraint> {
+        Box::new(self.clone())
+    }
+
+    fn mask(&mut self) -> Result<Arc<TokenMask>, String> {
+        while !self.0.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        Err("interrupted".to_owned())
+    }
+
+    fn accept(&mut self, _: u32) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn interrupt(&self) -> Option<Interrupt> {
+        let flag = Arc::clone(&self.0);
+        Some(Arc::new(move || flag.store(true, Ordering::Relaxed)))
+    }
+}
+
+#[test]
+fn a_mask_that_nobody_wants_any_more_is_interrupted() {
+    let engine = Engine::spawn(Box::new(Fake::new(LIMITS)), EngineOptions::default()).unwrap();
+    // More than there are threads, so that the last has its mask only if those before it are ended.
+    for _ in 0..3 * N_THREAD {
+        let endless: Box<dyn Constraint> = Box::new(Interruptible(Arc::default()));
+        let request = EngineRequest { constraint: Some(endless), ..EngineRequest::greedy([1], 5) };
+        let stream = engine.submit(request).unwrap();
+        while engine.load().n_running == 0 {
+            thread::yield_now();
+        }
+        stream.canceller().cancel();
+        assert_eq!(reason(&wait(stream)), Ok(EndReason::Cancelled));
+    }
+    assert_eq!(reason(&wait(engine.submit(picky()).unwrap())), Ok(EndReason::Length));
 }
 
 #[test]
@@ -125,7 +205,7 @@ fn an_engine_whose_memory_is_taken_away_ends() {
 fn slow_steps_have_fewer_rows_but_not_below_a_bound() {
     for (step_target, n_step) in [(None, 1), (Some(Duration::ZERO), 2)] {
         let options = EngineOptions { step_target, ..EngineOptions::default() };
-        let mut core = Core::new(Box::new(Fake::new(Limits { n_row: 64, ..LIMITS })), options);
+        let mut core = Core::new(Box::new(Fake::new(Limits { n_row: 64, ..LIMITS })), options).unwrap();
         let stream = enqueue(&mut core, EngineRequest::greedy([1; 60], 1));
         run_until_idle(&mut core);
         assert_eq!(reason(&drain(stream)), Ok(EndReason::Length));

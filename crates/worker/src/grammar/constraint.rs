@@ -10,10 +10,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use device::TokenMask;
-use engine::Constraint;
-use llguidance::TokenParser;
+use engine::{Constraint, Interrupt};
 use llguidance::api::StopReason;
 use llguidance::toktrie::SimpleVob;
+use llguidance::{CancellationHandle, TokenParser};
 
 use crate::chat::ThinkStart;
 
@@ -120,6 +120,9 @@ pub(crate) struct GrammarConstraint {
     grammar: Arc<Compiled>,
     /// The answer so far, by the trie's ids.
     tokens: Vec<u32>,
+    /// How many of them the place is after; the others are read before its next mask.
+    n_read: usize,
+    halt: Arc<Halt>,
     /// Where it is; made when it is asked for.
     place: Option<Place>,
     is_stopped: bool,
@@ -136,6 +139,8 @@ impl GrammarConstraint {
         GrammarConstraint {
             grammar,
             tokens: Vec::new(),
+            n_read: 0,
+            halt: Arc::default(),
             place: None,
             is_stopped: false,
             at_start: false,
@@ -159,28 +164,34 @@ impl GrammarConstraint {
         self
     }
 
-    /// Does this at its place, with the result that it has in a lexer of its own.
-    fn step<T, F>(&mut self, f: F) -> Result<T, String>
-    where
-        F: Fn(&mut TokenParser, Option<&Watch>) -> Result<T, String>,
-    {
+    /// What the grammar allows after the answer so far, as in a lexer of its own.
+    fn allowed(&mut self) -> Result<SimpleVob, String> {
         let mut place = self.place.take().unwrap_or_else(|| self.grammar.start());
-        let mut done = guarded(|| f(&mut place.parser, self.watch.as_ref()));
+        let mut done = guarded(|| self.go_on(&mut place.parser));
+        self.halt.check()?;
         if let Some(shared) = &place.shares
             && (done.is_err() || self.grammar.is_beyond(shared, self.grammar.bounds))
         {
             place = guarded(|| self.alone())?;
-            done = guarded(|| f(&mut place.parser, self.watch.as_ref()));
+            done = guarded(|| restricted(&mut place.parser, self.watch.as_ref(), &self.grammar.words));
         }
+        self.n_read = self.tokens.len();
         self.is_stopped = place.parser.stop_reason() != StopReason::NotStopped;
         self.place = Some(place);
         done
+    }
+
+    fn go_on(&self, parser: &mut TokenParser) -> Result<SimpleVob, String> {
+        self.halt.also(parser);
+        self.tokens.iter().skip(self.n_read).try_for_each(|&token| consume(parser, token))?;
+        restricted(parser, self.watch.as_ref(), &self.grammar.words)
     }
 
     /// The place in a lexer that nobody shares, after all that the answer did to get there.
     fn alone(&self) -> Result<Place, String> {
         let (mut parser, mut watch) = (self.grammar.origin.deep_clone(), self.first_watch.clone());
         let words = &self.grammar.words;
+        self.halt.also(&mut parser);
         restricted(&mut parser, watch.as_ref(), words)?;
         for &token in &self.tokens {
             consume(&mut parser, token)?;
@@ -190,6 +201,33 @@ impl GrammarConstraint {
             restricted(&mut parser, watch.as_ref(), words)?;
         }
         Ok(Place { parser, shares: None })
+    }
+}
+
+/// Ends the work on an answer's masks, from another thread.
+#[derive(Default)]
+struct Halt(Mutex<(bool, Option<CancellationHandle>)>);
+
+impl Halt {
+    /// From now on it ends what this parser does; the one before it does nothing any more.
+    fn also(&self, parser: &mut TokenParser) {
+        let handle = parser.enable_cancellation();
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 {
+            handle.cancel();
+        }
+        state.1 = Some(handle);
+    }
+
+    fn set(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = true;
+        state.1.iter().for_each(CancellationHandle::cancel);
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 { Err("the answer is not wanted any more".to_owned()) } else { Ok(()) }
     }
 }
 
@@ -228,6 +266,8 @@ impl Constraint for GrammarConstraint {
         Box::new(GrammarConstraint {
             grammar: Arc::clone(&self.grammar),
             tokens: self.tokens.clone(),
+            n_read: self.n_read,
+            halt: Arc::default(),
             place,
             is_stopped: self.is_stopped,
             at_start: self.at_start,
@@ -237,22 +277,25 @@ impl Constraint for GrammarConstraint {
     }
 
     fn mask(&mut self) -> Result<Arc<TokenMask>, String> {
-        let grammar = Arc::clone(&self.grammar);
-        let mask = self.step(|parser, watch| restricted(parser, watch, &grammar.words));
-        let mask = mask.map_err(|error| bounded(&error))?;
-        Ok(Arc::new(grammar.words.mask(&mask, self.at_start, self.is_stopped)))
+        let mask = self.allowed().map_err(|error| bounded(&error))?;
+        Ok(Arc::new(self.grammar.words.mask(&mask, self.at_start, self.is_stopped)))
     }
 
+    /// The library reads the token when the next mask is computed.
     fn accept(&mut self, token: u32) -> Result<(), String> {
         let id = self.grammar.words.in_trie(token, self.at_start);
         self.at_start = self.grammar.words.begins_after(token);
         let Some(id) = id else { return Ok(()) };
-        self.step(|parser, _| consume(parser, id)).map_err(|error| bounded(&error))?;
         self.tokens.push(id);
         if let Some(watch) = &mut self.watch {
             watch.accept(id).map_err(|Repeated| "an item that an array of different items has already")?;
         }
         Ok(())
+    }
+
+    fn interrupt(&self) -> Option<Interrupt> {
+        let halt = Arc::clone(&self.halt);
+        Some(Arc::new(move || halt.set()))
     }
 }
 

@@ -181,3 +181,17 @@ fn masks_are_those_of_an_answer_alone() {
         }
     }
 }
+
+#[test]
+fn an_answer_that_is_interrupted_has_no_more_masks_and_others_have_theirs() {
+    let grammars = grammars();
+    let one = || grammars.compile(&regex("([a-z]{1,20} ?){1,50}"), &Work::default()).unwrap();
+    let (mut first, mut second) = (Walk::new(one(), 1), Walk::new(one(), 2));
+    (0..3).for_each(|_| [&mut first, &mut second].into_iter().for_each(|walk| walk.step(&grammars)));
+    first.constraint.interrupt().unwrap()();
+    (0..3).for_each(|_| [&mut first, &mut second].into_iter().for_each(|walk| walk.step(&grammars)));
+    assert_eq!(first.found.last(), Some(&Err("the answer is not wanted any more".to_owned())));
+    let mut alone = Walk::new(one().parted().unwrap(), 2);
+    (0..6).for_each(|_| alone.step(&grammars));
+    assert_eq!(second.found, alone.found);
+}

@@ -1,0 +1,297 @@
+//! Who computes masks? A few threads beside the engine's, so that a slow constraint delays its own answer and no other.
+//!
+//! Next is the client whose masks have taken the least time for its weight, so that one client's slow masks do not hold another's up. The threads
+//! yield to those that compute steps. Time is that of the [`CallClock`], in which a stopped process does not age.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use device::sampling::TokenMask;
+use rustix::process::setpriority_process;
+
+use crate::EngineError;
+use crate::constraint::{Guarded, Interrupt};
+use crate::stall::CallClock;
+
+/// The threads.
+pub(crate) const N_THREAD: usize = 2;
+
+/// How much they yield (a nice value): about a tenth of a core that computes steps.
+const NICE: i32 = 10;
+
+/// A mask, or why there is none.
+pub(crate) type Mask = Result<Arc<TokenMask>, EngineError>;
+
+/// The threads; they end when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Masks(Arc<Shared>);
+
+struct Shared {
+    clock: Arc<CallClock>,
+    state: Mutex<State>,
+    /// There is something to compute.
+    asked: Condvar,
+    /// Something is computed.
+    computed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Clients that have asked for masks; none that has nothing to be computed or under way.
+    lines: HashMap<u64, Line>,
+    /// When each thread began what it computes.
+    began: [Option<Duration>; N_THREAD],
+    /// Whether something was computed since the engine looked last.
+    is_news: bool,
+    is_closed: bool,
+}
+
+#[derive(Default)]
+struct Line {
+    /// How long its masks took, divided by its weight, and as much as others had had when it came.
+    spent: Duration,
+    jobs: VecDeque<Job>,
+    n_running: usize,
+}
+
+struct Job {
+    constraint: Guarded,
+    weight: u32,
+    place: Arc<Place>,
+}
+
+/// Where a mask is put once it is there.
+struct Place {
+    progress: Mutex<Progress>,
+    interrupt: Option<Interrupt>,
+}
+
+enum Progress {
+    Waits,
+    /// Since when.
+    Runs(Duration),
+    Done(Guarded, Mask),
+    /// Taken, or not wanted any more.
+    Over,
+}
+
+/// A mask that is being computed. Dropping it ends that, if the constraint can be interrupted.
+pub(crate) struct Pending(Arc<Place>);
+
+impl Masks {
+    pub(crate) fn new(clock: Arc<CallClock>) -> io::Result<Masks> {
+        let (state, asked, computed) = (Mutex::default(), Condvar::new(), Condvar::new());
+        let masks = Masks(Arc::new(Shared { clock, state, asked, computed }));
+        for index in 0..N_THREAD {
+            let shared = Arc::clone(&masks.0);
+            let run = move || {
+                // Where that is not allowed it does not yield.
+                let _refused = setpriority_process(None, NICE);
+                shared.run(index);
+            };
+            thread::Builder::new().name("mask".to_owned()).spawn(run)?;
+        }
+        Ok(masks)
+    }
+
+    /// Has a constraint's next mask computed.
+    pub(crate) fn ask(&self, constraint: Guarded, client: u64, weight: u32) -> Pending {
+        let interrupt = constraint.interrupt();
+        let place = Arc::new(Place { progress: Mutex::new(Progress::Waits), interrupt });
+        lock(&self.0.state).push(client, Job { constraint, weight, place: Arc::clone(&place) });
+        self.0.asked.notify_one();
+        Pending(place)
+    }
+
+    /// Waits until something is computed that was not when this was called last; whether that is so.
+    pub(crate) fn wait(&self, timeout: Duration) -> bool {
+        let state = lock(&self.0.state);
+        let waited = self.0.computed.wait_timeout_while(state, timeout, |state| !state.is_news);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut state.is_news)
+    }
+
+    /// Whether each thread has been at one mask for longer than that, so that there will be no more.
+    pub(crate) fn are_stuck(&self, after: Duration) -> bool {
+        let now = self.0.clock.now();
+        let lasts = |began: &Option<Duration>| began.is_some_and(|began| now.saturating_sub(began) > after);
+        lock(&self.0.state).began.iter().all(lasts)
+    }
+}
+
+impl Drop for Masks {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        state.is_closed = true;
+        let lines = std::mem::take(&mut state.lines);
+        drop(state);
+        self.0.asked.notify_all();
+        drop(lines);
+    }
+}
+
+impl Pending {
+    /// The constraint and its mask, once that is computed.
+    pub(crate) fn take(&self) -> Option<(Guarded, Mask)> {
+        let mut progress = lock(&self.0.progress);
+        match std::mem::replace(&mut *progress, Progress::Over) {
+            Progress::Done(constraint, mask) => Some((constraint, mask)),
+            other => {
+                *progress = other;
+                None
+            }
+        }
+    }
+
+    /// For how long it has been computed.
+    pub(crate) fn lasts(&self, clock: &CallClock) -> Duration {
+        match *lock(&self.0.progress) {
+            Progress::Runs(since) => clock.now().saturating_sub(since),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let last = std::mem::replace(&mut *lock(&self.0.progress), Progress::Over);
+        if let (Progress::Runs(_), Some(interrupt)) = (last, &self.0.interrupt) {
+            interrupt();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self, index: usize) {
+        let mut state = lock(&self.state);
+        while !state.is_closed {
+            let Some((client, job)) = state.next() else {
+                state = self.asked.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let began = self.clock.now();
+            state.began[index] = Some(began);
+            drop(state);
+            let weight = job.weight.max(1);
+            job.compute(began);
+            let took = self.clock.now().saturating_sub(began);
+            state = lock(&self.state);
+            state.began[index] = None;
+            state.is_news = true;
+            state.done(client, took / weight);
+            self.computed.notify_all();
+        }
+    }
+}
+
+impl State {
+    fn push(&mut self, client: u64, job: Job) {
+        let least = self.lines.values().map(|line| line.spent).min().unwrap_or_default();
+        let line = self.lines.entry(client).or_insert_with(|| Line { spent: least, ..Line::default() });
+        line.jobs.push_back(job);
+    }
+
+    fn done(&mut self, client: u64, took: Duration) {
+        let Some(line) = self.lines.get_mut(&client) else { return };
+        line.spent += took;
+        line.n_running -= 1;
+        if line.n_running == 0 && line.jobs.is_empty() {
+            self.lines.remove(&client);
+        }
+    }
+
+    fn next(&mut self) -> Option<(u64, Job)> {
+        let waiting = self.lines.iter_mut().filter(|(_, line)| !line.jobs.is_empty());
+        let (&client, line) = waiting.min_by_key(|(client, line)| (line.spent, **client))?;
+        let job = line.jobs.pop_front()?;
+        line.n_running += 1;
+        Some((client, job))
+    }
+}
+
+impl Job {
+    fn compute(self, now: Duration) {
+        let Job { mut constraint, place, .. } = self;
+        {
+            let mut progress = lock(&place.progress);
+            if matches!(*progress, Progress::Over) {
+                return;
+            }
+            *progress = Progress::Runs(now);
+        }
+        let mask = constraint.mask();
+        let mut progress = lock(&place.progress);
+        if matches!(*progress, Progress::Runs(_)) {
+            *progress = Progress::Done(constraint, mask);
+        }
+    }
+}
+
+/// Without the constraint.
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pending")
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shared({} clients)", lock(&self.state).lines.len())
+    }
+}
+
+/// No code of others runs while these are held, so a panic does not spoil them.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Constraint;
+
+    #[derive(Clone, Debug)]
+    struct Free;
+
+    impl Constraint for Free {
+        fn boxed_clone(&self) -> Box<dyn Constraint> {
+            Box::new(self.clone())
+        }
+
+        fn mask(&mut self) -> Result<Arc<TokenMask>, String> {
+            Ok(Arc::new(TokenMask::none(64)))
+        }
+
+        fn accept(&mut self, _: u32) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn clients_take_turns_by_the_time_of_their_masks() {
+        let mut state = State::default();
+        let push = |state: &mut State, client| {
+            let place = Arc::new(Place { progress: Mutex::new(Progress::Waits), interrupt: None });
+            state.push(client, Job { constraint: Guarded::new(Box::new(Free), 64), weight: 1, place });
+        };
+        let mut order = Vec::new();
+        let mut run = |state: &mut State, n: usize| {
+            for _ in 0..n {
+                let (client, _) = state.next().unwrap();
+                order.push(client);
+                state.done(client, Duration::from_millis(if client == 1 { 100 } else { 10 }));
+            }
+        };
+        (0..5).for_each(|_| push(&mut state, 1));
+        run(&mut state, 1);
+        // One that comes later has had as much as the others, and is as quick as its masks are.
+        (0..4).for_each(|_| push(&mut state, 2));
+        run(&mut state, 8);
+        assert_eq!(order, [1, 1, 2, 2, 2, 2, 1, 1, 1]);
+        assert!(state.next().is_none() && state.lines.is_empty());
+    }
+}
