@@ -8,6 +8,7 @@ mod crowd;
 mod document;
 mod doors;
 mod faults;
+mod grammars;
 mod numbers;
 mod receipts;
 mod served;

@@ -5,6 +5,7 @@
 //! a stack that the bounds on the input cannot exhaust.
 
 mod constraint;
+mod cost;
 mod few;
 mod ids;
 #[cfg(test)]

@@ -5,10 +5,13 @@ use serde_json::{Map, Value};
 
 use super::source::{has_key, n_source};
 use super::unique;
-use super::{ids, names, numbers, refs};
+use super::{cost, ids, names, numbers, refs};
 
 /// The largest divisor, without its factors of ten: the automaton has as many states, and each multiplies with all others of a number.
 const MAX_DIVISOR: u64 = 1_000;
+
+/// The most states of the automata of all divisors.
+const MAX_DIVISORS: u64 = 50_000;
 
 /// The part of an interval next to an excluded bound that is left out with it.
 const MARGIN: f64 = 1e-9;
@@ -39,11 +42,16 @@ pub(super) fn prepare(schema: &mut Value) -> Result<(), String> {
     if has_key(schema, "propertyNames") {
         names::rewrite(schema)?;
     }
+    cost::check(schema)?;
     bound_unique(schema)?;
-    let mut bounds = Vec::new();
+    let (mut bounds, mut n_state) = (Vec::new(), 0);
     each(schema, &mut |node| {
-        divisor(node).and_then(|()| numbers::rounded(node)).and_then(|()| characters(node))
+        n_state += divisor(node)?;
+        numbers::rounded(node).and_then(|()| characters(node))
     })?;
+    if n_state > MAX_DIVISORS {
+        return Err(format!("multipleOf of more than {MAX_DIVISORS} together"));
+    }
     divisors_together(schema)?;
     each(schema, &mut |node| {
         annotations(node);
@@ -138,12 +146,12 @@ fn narrow(node: &mut Map<String, Value>, exclusive: &str, inclusive: &str, bound
     }
 }
 
-/// Refuses a divisor whose automaton is too large.
-fn divisor(node: &Map<String, Value>) -> Result<(), String> {
+/// A divisor as the states of its automaton, unless those are too many.
+fn divisor(node: &Map<String, Value>) -> Result<u64, String> {
     match node.get("multipleOf") {
-        None => Ok(()),
+        None => Ok(0),
         Some(value) => match value.as_f64().and_then(odd_digits) {
-            Some(divisor) if divisor <= MAX_DIVISOR => Ok(()),
+            Some(divisor) if divisor <= MAX_DIVISOR => Ok(divisor),
             Some(_) => Err(too_large()),
             None => Err(format!("multipleOf with more digits than can be enforced: {value}")),
         },

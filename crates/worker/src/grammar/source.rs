@@ -191,20 +191,22 @@ fn combined(root: &Value, schema: &Value) -> Patterns {
     below.or(patterns(if has_key(schema, "$ref") { root } else { schema }))
 }
 
+/// Keywords that say nothing of a value where they stand.
+pub(super) const SAYS_NOTHING: [&str; 10] = [
+    "$defs",
+    "$id",
+    "$schema",
+    "default",
+    "definitions",
+    "deprecated",
+    "description",
+    "examples",
+    "title",
+    "x-guidance",
+];
+
 /// Of how many parts is this schema made?
 pub(super) fn n_source(schema: &Value) -> usize {
-    const SAYS_NOTHING: [&str; 10] = [
-        "$defs",
-        "$id",
-        "$schema",
-        "default",
-        "definitions",
-        "deprecated",
-        "description",
-        "examples",
-        "title",
-        "x-guidance",
-    ];
     let Value::Object(entries) = schema else { return 0 };
     let mut own = 0;
     let mut others = 0;

@@ -72,6 +72,36 @@ fn all_of_any(n: usize, m: usize) -> Value {
     json!({ "type": "object", "allOf": (0..n).map(any).collect::<Vec<_>>() })
 }
 
+/// Definitions of which each holds the next one twice.
+fn doubled(n: usize, last: &Value) -> Value {
+    let name = |i: usize| format!("a{i}");
+    let twice = |i| json!({ "allOf": [{ "$ref": format!("#/$defs/{}", name(i)) }, { "$ref": format!("#/$defs/{}", name(i)) }] });
+    let mut defs: serde_json::Map<String, Value> = (0..n).map(|i| (name(i), twice(i + 1))).collect();
+    defs.insert(name(n), last.clone());
+    json!({ "$defs": defs, "$ref": "#/$defs/a0" })
+}
+
+/// Two trees at once, each node of one with each of the other.
+fn trees() -> Value {
+    let tree = |name: &str| {
+        let child = json!({ "$ref": format!("#/$defs/{name}") });
+        json!({ "type": "object", "properties": { "l": child, "r": child, "text": { "const": "x".repeat(20_000) } } })
+    };
+    json!({ "$defs": { "t": tree("t"), "u": tree("u") }, "allOf": [{ "$ref": "#/$defs/t" }, { "$ref": "#/$defs/u" }] })
+}
+
+fn counted(n: usize) -> Value {
+    let mut object = optional(n);
+    object["minProperties"] = 1.into();
+    object["additionalProperties"] = false.into();
+    object
+}
+
+fn divisors(range: std::ops::Range<u32>) -> Value {
+    let one = |divisor| json!({ "type": "integer", "multipleOf": divisor });
+    json!({ "type": "array", "prefixItems": range.map(one).collect::<Vec<_>>() })
+}
+
 fn optional(n: usize) -> Value {
     let properties: serde_json::Map<String, Value> = (0..n).map(|i| (format!("p{i}"), json!({}))).collect();
     json!({ "type": "object", "properties": properties })
@@ -94,8 +124,18 @@ fn hostile_schemas_come_back() {
     check_refused(vec![
         (schema(nested), "at most 64 levels"),
         (schema(json!({ "description": "x".repeat(70_000) })), "at most 65536 bytes"),
-        (schema(all_of_any(10, 10)), "schema too large"),
+        (schema(all_of_any(10, 10)), "allOf that combines more than 8388608 bytes, multiplied out"),
+        (schema(doubled(40, &json!({ "const": "a" }))), "that combines more than"),
+        (schema(doubled(40, &json!({ "type": "string", "pattern": "a" }))), "that combines more than"),
+        (schema(trees()), "allOf that combines more than"),
         (schema(optional(2000)), "Current row has"),
+        (schema(optional(3000)), "properties with more than 2500 names in the whole schema"),
+        (
+            schema(json!({ "required": (0..3000).map(|i| format!("p{i}")).collect::<Vec<_>>() })),
+            "required with",
+        ),
+        (schema(counted(51)), "minProperties in a schema with more than 50 properties of one object"),
+        (schema(divisors(700..1000)), "multipleOf of more than 50000 together"),
         (
             schema(json!({ "type": "string", "pattern": "^((a{1,100}){1,100}){1,100}$" })),
             "too many expressions",
@@ -120,6 +160,12 @@ fn hostile_schemas_come_back() {
     ]);
     check_followed(vec![
         schema(all_of_any(4, 4)),
+        schema(doubled(6, &json!({ "const": "a" }))),
+        schema(counted(25)),
+        schema(divisors(950..1000)),
+        schema(
+            json!({ "type": "string", "minLength": 1, "enum": (0..3000).map(|i| format!("{i}")).collect::<Vec<_>>() }),
+        ),
         schema(optional(150)),
         schema(
             json!({ "type": "array", "minItems": 1_000_000, "items": { "type": "array", "minItems": 100_000 } }),
