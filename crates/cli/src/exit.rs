@@ -15,6 +15,7 @@
 //! | 10   | a model could not be fetched: network, refusal or wrong hash   |
 //! | 11   | a receipt is not what comes from this model                    |
 //! | 12   | the model's file was cut short or written to while in use      |
+//! | 13   | what an evaluation measured is out of its bound                |
 //! | 130  | interrupted by Ctrl-C                                          |
 
 use std::io;
@@ -36,7 +37,7 @@ use crate::memory::Needed;
 /// What `--help` says about exit codes.
 pub(crate) const HELP: &str = "Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 file not found or unreadable, \
     4 invalid model file, 5 unsupported model or tokenizer, 6 insufficient memory, 7 device not available, \
-    8 invalid request, 9 GPU failure, 10 download failed, 11 receipt does not match, 12 model file changed in use, 130 interrupted.";
+    8 invalid request, 9 GPU failure, 10 download failed, 11 receipt does not match, 12 model file changed in use, 13 measurement out of bounds, 130 interrupted.";
 
 /// Exit code of a process that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -91,6 +92,9 @@ pub(crate) enum Failure {
     /// What the model computes is no number.
     #[error("{0}")]
     Unsound(String),
+    /// What was measured is worse than it may be.
+    #[error("{0}")]
+    OutOfBounds(String),
     /// Ctrl-C stopped the answer.
     #[error("interrupted")]
     Interrupted,
@@ -239,6 +243,7 @@ fn of_failure(failure: &Failure) -> u8 {
         Failure::Request(_) => 8,
         Failure::Different(_) => 11,
         Failure::Unsound(_) => 4,
+        Failure::OutOfBounds(_) => 13,
         Failure::Interrupted => INTERRUPTED,
     }
 }
@@ -252,6 +257,7 @@ fn of_hub(error: &HubError) -> u8 {
         HubError::Reference { .. } | HubError::Environment { .. } => 2,
         HubError::Offline { .. }
         | HubError::NotFound { .. }
+        | HubError::Choice { .. }
         | HubError::DiskFull { .. }
         | HubError::Io { .. } => 3,
         HubError::Refused { .. }

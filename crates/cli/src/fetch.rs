@@ -5,10 +5,11 @@
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use hub::{Hub, ModelRef, Settings};
+use hub::{Hub, HubFile, ModelRef, Settings};
 
 use crate::log::LogArgs;
 use crate::progress::Progress;
+use crate::units::Bytes;
 
 /// Reads a model's name for a flag.
 pub(crate) fn reference() -> impl TypedValueParser<Value = ModelRef> {
@@ -17,24 +18,44 @@ pub(crate) fn reference() -> impl TypedValueParser<Value = ModelRef> {
 
 /// The path of a model's file, here.
 pub(crate) fn path_of(model: &ModelRef, log: &LogArgs) -> anyhow::Result<PathBuf> {
-    let file = match model {
-        ModelRef::Path(path) => return Ok(path.clone()),
-        ModelRef::Hub(file) => file,
+    let hub = || -> anyhow::Result<Hub> {
+        Ok(Hub::new(Settings::from_environment(&|name| std::env::var_os(name))?))
     };
-    let hub = Hub::new(Settings::from_environment(&|name| std::env::var_os(name))?);
+    match model {
+        ModelRef::Path(path) => Ok(path.clone()),
+        ModelRef::Hub(file) => fetch(&hub()?, file, log),
+        ModelRef::Repo(repo) => {
+            let hub = hub()?;
+            let chosen = hub.choose(repo, &mut |news| say(&news))?;
+            let size = chosen.n_bytes.map(|n| format!(", {}", Bytes(n))).unwrap_or_default();
+            tracing::info!("{repo} is {}{size}; {} other models there", chosen.file.path(), chosen.n_other);
+            fetch(&hub, &chosen.file, log)
+        }
+    }
+}
+
+fn fetch(hub: &Hub, file: &HubFile, log: &LogArgs) -> anyhow::Result<PathBuf> {
     let mut progress: Option<Progress> = None;
     let found = hub.fetch(file, &mut |news| match news {
         hub::Progress::At { done, total } => {
             progress.get_or_insert_with(|| Progress::of("fetching", log)).at(done, total);
         }
-        hub::Progress::Locked(file) => tracing::info!("another process fetches {file}: waiting for it"),
-        hub::Progress::Again { reason, wait } => {
-            tracing::warn!("{reason}; trying again in {:.1} s", wait.as_secs_f64());
-        }
-        hub::Progress::Stale(error) => tracing::warn!("{error}; using what was fetched before"),
+        news => say(&news),
     });
     if let Some(progress) = progress {
         progress.finish();
     }
     Ok(found?)
+}
+
+/// What there is to say beside how far it is.
+fn say(news: &hub::Progress<'_>) {
+    match news {
+        hub::Progress::At { .. } => {}
+        hub::Progress::Locked(file) => tracing::info!("another process fetches {file}: waiting for it"),
+        hub::Progress::Again { reason, wait } => {
+            tracing::warn!("{reason}; trying again in {:.1} s", wait.as_secs_f64());
+        }
+        hub::Progress::Stale(error) => tracing::warn!("{error}; using what was fetched before"),
+    }
 }

@@ -3,6 +3,7 @@
 //! Each command is a file in [`cmd`]; [`device`] turns a file and flags into a running executor; [`exit`] decides every exit
 //! code. Results go to stdout, messages to stderr ([`log`]).
 
+mod chart;
 mod cmd;
 mod config;
 mod device;

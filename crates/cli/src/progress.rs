@@ -17,7 +17,11 @@ const STRIDE: usize = 8 << 20;
 /// A page of the smallest kind: touching one byte of each reads all.
 const PAGE: usize = 4096;
 
-/// The progress of a load, or of a download.
+/// How a bar shows bytes, and how it shows things that are counted.
+const OF_BYTES: &str = "{prefix} [{bar:40}] {percent:>3} % {binary_bytes_per_sec}";
+const OF_STEPS: &str = "{prefix} [{bar:40}] {pos}/{len}, {eta} left";
+
+/// The progress of a load, of a download, or of steps.
 pub(crate) struct Progress {
     /// What is done, as in `loading`.
     what: &'static str,
@@ -32,16 +36,35 @@ impl Progress {
         Progress::of("loading", log)
     }
 
-    /// The progress of what is named here.
+    /// The progress of what is named here, in bytes.
     pub(crate) fn of(what: &'static str, log: &LogArgs) -> Progress {
+        Progress::with(what, OF_BYTES, log)
+    }
+
+    /// The progress of what is named here, in steps.
+    pub(crate) fn count(what: &'static str, log: &LogArgs) -> Progress {
+        Progress::with(what, OF_STEPS, log)
+    }
+
+    fn with(what: &'static str, template: &str, log: &LogArgs) -> Progress {
         let bar = log.wants_progress_bar().then(|| {
-            let template = "{prefix} [{bar:40}] {percent:>3} % {binary_bytes_per_sec}";
             let style = ProgressStyle::with_template(template);
             ProgressBar::new(0)
                 .with_prefix(what)
                 .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
         });
         Progress { what, bar, quarter: None }
+    }
+
+    /// Step `n` of so many is done, with what is known now: a bar, or a line in the log.
+    pub(crate) fn step(&mut self, n: usize, total: usize, known: impl FnOnce() -> String) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(total as u64);
+                bar.set_position(n as u64 + 1);
+            }
+            None => tracing::info!("[{}/{total}] {}", n + 1, known()),
+        }
     }
 
     /// Reads all tensors of a file into memory, with a look at the progress every `stride` bytes.

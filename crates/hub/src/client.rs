@@ -4,19 +4,21 @@
 //! file on to a content server. Redirects are followed here rather than in the HTTP library, so that the token goes to the hub's own
 //! origin (scheme, host and port) and nowhere else. Source: `huggingface_hub`'s documentation of its HTTP headers; RFC 9110.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::io;
 use std::time::Duration;
 
 use ureq::Agent;
 use ureq::http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, ETAG, LOCATION, RANGE, RETRY_AFTER,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, ETAG, LINK, LOCATION, RANGE, RETRY_AFTER,
 };
 use ureq::http::{HeaderMap, Method, Request, Response, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+use crate::choose::Entry;
+use crate::list::{self, MAX_PAGE_BYTES, MAX_PAGES};
 use crate::reference::is_name;
-use crate::{HubError, HubFile, Missing, Settings, Token};
+use crate::{HubError, HubFile, HubRepo, Missing, Settings, Token};
 
 /// The most redirects of one request.
 const MAX_REDIRECTS: usize = 8;
@@ -90,7 +92,7 @@ impl Client {
 
     /// Asks what a file is, without its bytes.
     pub(crate) fn facts(&self, file: &HubFile) -> Result<Facts, Failed> {
-        let answer = self.request(&Method::HEAD, file, None)?;
+        let answer = self.request(&Method::HEAD, self.address(file)?, None, file)?;
         let headers = answer.response.headers();
         let missing = |what: &str| {
             let expected = format!("{what}, as a hub sends it");
@@ -117,11 +119,37 @@ impl Client {
 
     /// Asks for a file's bytes from byte `from` on.
     pub(crate) fn bytes(&self, file: &HubFile, from: u64) -> Result<Answer, Failed> {
-        self.request(&Method::GET, file, Some(from))
+        self.request(&Method::GET, self.address(file)?, Some(from), file)
     }
 
-    fn request(&self, method: &Method, file: &HubFile, from: Option<u64>) -> Result<Answer, Failed> {
-        let mut uri = self.address(file)?;
+    /// Asks which files a repository has.
+    pub(crate) fn list(&self, repo: &HubRepo) -> Result<Vec<Entry>, Failed> {
+        let revision = quote(repo.revision(), "");
+        let mut uri = self.at(&format!("api/models/{}/tree/{revision}?recursive=true", repo.repo()))?;
+        let mut files = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let Answer { host, response } = self.request(&Method::GET, uri.clone(), None, repo)?;
+            let next =
+                text(response.headers(), LINK.as_str()).and_then(list::next).and_then(|to| follow(&uri, to));
+            let page = response.into_body().into_with_config().limit(MAX_PAGE_BYTES).read_to_string();
+            let page = page.map_err(|error| broken(host.clone(), &error))?;
+            files.extend(list::read(&page).map_err(|error| odd(&host, "a list of files", &error))?);
+            match next.filter(|next| origin(next) == origin(&self.endpoint)) {
+                Some(next) => uri = next,
+                None => break,
+            }
+        }
+        Ok(files)
+    }
+
+    /// `what` is named by errors.
+    fn request(
+        &self,
+        method: &Method,
+        mut uri: Uri,
+        from: Option<u64>,
+        what: &dyn Display,
+    ) -> Result<Answer, Failed> {
         for _ in 0..MAX_REDIRECTS {
             let ours = origin(&uri) == origin(&self.endpoint);
             let host = uri.authority().map(ToString::to_string).unwrap_or_default();
@@ -136,7 +164,7 @@ impl Client {
             let response = self.agent.run(request).map_err(|error| broken(host.clone(), &error))?;
             let status = response.status().as_u16();
             if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-                return self.judge(file, ours, Answer { host, response });
+                return self.judge(what, ours, Answer { host, response });
             }
             let to = text(response.headers(), LOCATION.as_str());
             let next = to.and_then(|to| follow(&uri, to));
@@ -155,7 +183,7 @@ impl Client {
     }
 
     /// An answer that is no redirect.
-    fn judge(&self, file: &HubFile, ours: bool, answer: Answer) -> Result<Answer, Failed> {
+    fn judge(&self, file: &dyn Display, ours: bool, answer: Answer) -> Result<Answer, Failed> {
         let headers = answer.response.headers();
         let status = answer.response.status().as_u16();
         let reason = || format!("HTTP {status}");
@@ -189,10 +217,14 @@ impl Client {
 
     /// `ENDPOINT/ORG/REPO/resolve/REVISION/PATH`.
     fn address(&self, file: &HubFile) -> Result<Uri, Failed> {
+        let (repo, revision, path) = (file.repo(), quote(file.revision(), ""), quote(file.path(), "/"));
+        self.at(&format!("{repo}/resolve/{revision}/{path}"))
+    }
+
+    fn at(&self, path: &str) -> Result<Uri, Failed> {
         let endpoint = self.endpoint.to_string();
         let endpoint = endpoint.trim_end_matches('/');
-        let (repo, revision, path) = (file.repo(), quote(file.revision(), ""), quote(file.path(), "/"));
-        let address = format!("{endpoint}/{repo}/resolve/{revision}/{path}");
+        let address = format!("{endpoint}/{path}");
         address.parse().map_err(|_| odd(endpoint, "an address", &address))
     }
 }

@@ -44,6 +44,16 @@ pub enum HubError {
         /// What is missing.
         what: Missing,
     },
+    /// A repository has none or several files that a name may mean.
+    #[error("{repo}: expected {expected}, found {found}")]
+    Choice {
+        /// The reference.
+        repo: String,
+        /// What there should be.
+        expected: String,
+        /// The files that there are.
+        found: String,
+    },
     /// The hub does not let us.
     #[error("{file}: the hub refuses it (HTTP {status}): {}", hint(*with_token))]
     Refused {

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cache::{RepoCache, is_commit};
+use crate::choose::{Chosen, choose};
 use crate::client::{Client, Facts};
 use crate::download::{Download, Step, again, free_bytes};
+use crate::list;
 use crate::retry::{Patience, Tries};
 use crate::split::parts;
-use crate::{HubError, HubFile, Settings};
+use crate::{HubError, HubFile, HubRepo, Settings};
 
 /// Tries to reach the hub where the cache has an older copy.
 const TRIES_WITH_COPY: u32 = 2;
@@ -91,6 +93,36 @@ impl Hub {
         }
         cache.set_commit_of(file.revision(), commit)?;
         Ok(cache.snapshot(commit, file.path()))
+    }
+
+    /// Chooses the file of a repository that a name means: from the hub's list, or from what the cache has where the hub is not asked or out of
+    /// reach. Nothing is fetched.
+    ///
+    /// # Errors
+    /// [`HubError::Choice`] where none or several fit, and those of asking the hub.
+    pub fn choose(&self, repo: &HubRepo, watch: &mut dyn FnMut(Progress<'_>)) -> Result<Chosen, HubError> {
+        let here = || list::cached(&RepoCache::new(&self.settings.cache, repo.repo()), repo.revision());
+        let Some(client) = &self.client else { return choose(repo, &here()) };
+        let mut tries = Tries::new(self.settings.patience);
+        let failed = loop {
+            match client.list(repo) {
+                Ok(files) => return choose(repo, &files),
+                Err(failed) => match again(failed, &mut tries, false) {
+                    Ok((reason, wait)) => {
+                        watch(Progress::Again { reason: &reason, wait });
+                        std::thread::sleep(wait);
+                    }
+                    Err(error) => break error,
+                },
+            }
+        };
+        match choose(repo, &here()) {
+            Ok(chosen) if failed.is_unreachable() => {
+                watch(Progress::Stale(&failed));
+                Ok(chosen)
+            }
+            _ => Err(failed),
+        }
     }
 
     fn download(

@@ -1,21 +1,24 @@
 //! Where is a model that is not on this disk?
 //!
-//! A [`ModelRef`] names a file here or a file in a repository of the Hugging Face hub. A [`Hub`] finds the latter in the cache that
+//! A [`ModelRef`] names a file here, a file in a repository of the Hugging Face hub, or the repository and a quantization. A [`Hub`] finds the latter in the cache that
 //! all programs of that hub share, or fetches it there: whole and with the right hash, or not at all. Sources: the hub's
 //! "Local Cache" page for the layout on disk, RFC 9110 for ranges and redirects. Sizes are in bytes.
 
 mod cache;
+mod choose;
 mod client;
 mod download;
 mod error;
 mod fetch;
+mod list;
 mod reference;
 mod retry;
 mod settings;
 mod split;
 
+pub use choose::Chosen;
 pub use error::{HubError, Missing};
 pub use fetch::{Hub, Progress};
-pub use reference::{HubFile, ModelRef};
+pub use reference::{HubFile, HubRepo, ModelRef};
 pub use retry::Patience;
 pub use settings::{Settings, Token};

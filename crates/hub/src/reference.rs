@@ -1,4 +1,5 @@
-//! How is a model named? By a path, as `file:PATH`, or as `hf:ORG/REPO[@REVISION]::file=PATH` for a file of a hub's repository.
+//! How is a model named? By a path, as `file:PATH`, as `hf:ORG/REPO[@REVISION]::file=PATH` for a file of a
+//! hub's repository, or as `hf:ORG/REPO[@REVISION][:QUANTIZATION]`, which leaves the file to be chosen.
 //!
 //! The parts of a hub's name become folders of the cache and pieces of addresses, so each is checked here once: none is empty, too
 //! long or able to leave its folder.
@@ -15,7 +16,8 @@ const MAX_PART: usize = 255;
 /// The most bytes of a path in a repository.
 const MAX_PATH: usize = 1024;
 /// What a reference may be.
-const FORMS: &str = "a path, file:PATH or hf:ORG/REPO[@REVISION]::file=PATH";
+const FORMS: &str =
+    "a path, file:PATH, hf:ORG/REPO[@REVISION][:QUANTIZATION] or hf:ORG/REPO[@REVISION]::file=PATH";
 
 /// A model by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,16 @@ pub enum ModelRef {
     Path(PathBuf),
     /// A file on a hub.
     Hub(HubFile),
+    /// A repository on a hub, of which a file is to be chosen.
+    Repo(HubRepo),
+}
+
+/// A repository of a hub, and the quantization that is wanted of its model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubRepo {
+    repo: String,
+    revision: String,
+    quantization: Option<String>,
 }
 
 /// A file in a repository of a hub.
@@ -40,13 +52,7 @@ impl HubFile {
     /// # Errors
     /// [`HubError::Reference`] with the part that cannot be one.
     pub fn new(repo: &str, revision: &str, path: &str) -> Result<HubFile, HubError> {
-        let halves = repo.split('/').collect::<Vec<_>>();
-        if halves.len() != 2 || !halves.iter().all(|half| is_name(half)) {
-            return Err(refuse("a repository as ORG/NAME of letters, digits, '.', '_' and '-'", repo));
-        }
-        if revision.len() > MAX_PART || !revision.split('/').all(is_name) {
-            return Err(refuse("a branch, a tag or a commit after '@'", revision));
-        }
+        check(repo, revision)?;
         let safe = |part: &str| {
             let hostile = |c: char| c.is_control() || c == '\\';
             part.len() <= MAX_PART && !matches!(part, "" | "." | "..") && !part.contains(hostile)
@@ -85,13 +91,53 @@ impl HubFile {
         HubFile { revision: commit.to_owned(), ..self.clone() }
     }
 
-    fn parse(text: &str) -> Result<HubFile, HubError> {
-        let Some((place, path)) = text.split_once("::file=") else {
-            return Err(refuse("hf:ORG/REPO[@REVISION]::file=PATH", &format!("hf:{text}")));
-        };
+    fn parse(place: &str, path: &str) -> Result<HubFile, HubError> {
         let (repo, revision) = place.split_once('@').unwrap_or((place, "main"));
         HubFile::new(repo, revision, path)
     }
+}
+
+impl HubRepo {
+    fn parse(text: &str) -> Result<HubRepo, HubError> {
+        let (place, tag) = text.split_once(':').map_or((text, None), |(place, tag)| (place, Some(tag)));
+        let (repo, revision) = place.split_once('@').unwrap_or((place, "main"));
+        check(repo, revision)?;
+        if let Some(tag) = tag.filter(|tag| !is_name(tag)) {
+            return Err(refuse("a quantization such as Q4_K_M after ':'", tag));
+        }
+        let quantization = tag.map(str::to_owned);
+        Ok(HubRepo { repo: repo.to_owned(), revision: revision.to_owned(), quantization })
+    }
+
+    /// `ORG/NAME`.
+    #[must_use]
+    pub fn repo(&self) -> &str {
+        &self.repo
+    }
+
+    /// A branch, a tag or a commit.
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// Such as `Q4_K_M`; none leaves the choice.
+    #[must_use]
+    pub fn quantization(&self) -> Option<&str> {
+        self.quantization.as_deref()
+    }
+}
+
+/// Checks a repository's and a revision's name.
+fn check(repo: &str, revision: &str) -> Result<(), HubError> {
+    let halves = repo.split('/').collect::<Vec<_>>();
+    if halves.len() != 2 || !halves.iter().all(|half| is_name(half)) {
+        return Err(refuse("a repository as ORG/NAME of letters, digits, '.', '_' and '-'", repo));
+    }
+    if revision.len() > MAX_PART || !revision.split('/').all(is_name) {
+        return Err(refuse("a branch, a tag or a commit after '@'", revision));
+    }
+    Ok(())
 }
 
 impl FromStr for ModelRef {
@@ -99,7 +145,10 @@ impl FromStr for ModelRef {
 
     fn from_str(text: &str) -> Result<ModelRef, HubError> {
         if let Some(name) = text.strip_prefix("hf:") {
-            return HubFile::parse(name).map(ModelRef::Hub);
+            return match name.split_once("::file=") {
+                Some((place, path)) => HubFile::parse(place, path).map(ModelRef::Hub),
+                None => HubRepo::parse(name).map(ModelRef::Repo),
+            };
         }
         let path = text.strip_prefix("file:").unwrap_or(text);
         // The form of an address, as in file:///models/m.gguf.
@@ -125,7 +174,15 @@ impl fmt::Display for ModelRef {
         match self {
             ModelRef::Path(path) => path.display().fmt(f),
             ModelRef::Hub(file) => file.fmt(f),
+            ModelRef::Repo(repo) => repo.fmt(f),
         }
+    }
+}
+
+impl fmt::Display for HubRepo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hf:{}@{}", self.repo, self.revision)?;
+        self.quantization.as_ref().map_or(Ok(()), |tag| write!(f, ":{tag}"))
     }
 }
 
@@ -168,14 +225,16 @@ mod tests {
         check("file:hf:m.gguf", &expect!["path hf:m.gguf"]);
         check("file:///models/m.gguf", &expect!["path /models/m.gguf"]);
         check("hf:org/repo-GGUF::file=m.Q4_K_M.gguf", &expect!["hf:org/repo-GGUF@main::file=m.Q4_K_M.gguf"]);
+        check("hf:org/repo", &expect!["hf:org/repo@main"]);
+        check("hf:org/repo@v1:Q4_K_M", &expect!["hf:org/repo@v1:Q4_K_M"]);
         check("hf:org/repo@refs/pr/1::file=a/b c.gguf", &expect!["hf:org/repo@refs/pr/1::file=a/b c.gguf"]);
     }
 
     #[test]
     fn what_is_no_reference_is_named() {
         check(
-            "hf:org/repo",
-            &expect![[r#"model reference: expected hf:ORG/REPO[@REVISION]::file=PATH, found "hf:org/repo""#]],
+            "hf:org/repo:q4/x",
+            &expect![[r#"model reference: expected a quantization such as Q4_K_M after ':', found "q4/x""#]],
         );
         check(
             "hf:org::file=m.gguf",
@@ -196,7 +255,7 @@ mod tests {
         check(
             "file:",
             &expect![[
-                r#"model reference: expected a path, file:PATH or hf:ORG/REPO[@REVISION]::file=PATH, found "file:""#
+                r#"model reference: expected a path, file:PATH, hf:ORG/REPO[@REVISION][:QUANTIZATION] or hf:ORG/REPO[@REVISION]::file=PATH, found "file:""#
             ]],
         );
     }

@@ -12,6 +12,7 @@ mod serve;
 mod tokenize;
 mod verify;
 
+use std::fmt;
 use std::io::Write;
 use std::num::NonZeroUsize;
 
@@ -37,10 +38,10 @@ pub(crate) enum Command {
     Tokenize(tokenize::TokenizeArgs),
     /// Convert token ids on stdin to text
     Detokenize(tokenize::DetokenizeArgs),
-    /// Measure what a model predicts: logits, perplexity
+    /// Evaluate a model: perplexity, KL divergence, reproducibility, logits
     Eval(eval::Args),
-    /// Measure the throughput of prefill and decode
-    Bench(bench::Args),
+    /// Measure the throughput of prefill and decode, or of a server
+    Bench(Box<bench::Args>),
 }
 
 /// Runs the command.
@@ -68,6 +69,11 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 /// Writes a result to stdout as indented JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// Writes what was found to stdout, for people or as JSON.
+pub(crate) fn print_report(report: &(impl Serialize + fmt::Display), json: bool) -> anyhow::Result<()> {
+    if json { print_json(report) } else { print(&report.to_string()) }
 }
 
 /// Reads a count for a flag.

@@ -15,12 +15,13 @@ use crate::log::LogArgs;
 /// `worker-orcd pull`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  \
+    worker-orcd pull hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M\n  \
     worker-orcd pull hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF::file=qwen2.5-0.5b-instruct-q4_k_m.gguf\n  \
     worker-orcd run --model \"$(worker-orcd pull hf:ORG/REPO@REVISION::file=PATH)\"\n\n\
     All parts of a split model are fetched. Read from the environment: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN,\n\
     HF_TOKEN_PATH, HF_HUB_OFFLINE, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE.")]
 pub(crate) struct Args {
-    /// hf:ORG/REPO[@REVISION]::file=PATH of a hub, or a path
+    /// hf:ORG/REPO[:QUANTIZATION] of a hub, or a path
     #[arg(value_name = "MODEL", value_parser = fetch::reference())]
     model: ModelRef,
 }

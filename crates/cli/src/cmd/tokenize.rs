@@ -26,7 +26,7 @@ const MAX_INPUT_BYTES: usize = 12 * MAX_TEXT_BYTES;
     worker-orcd tokenize --model m.gguf --jsonl < texts.jsonl   ->  one array a line"
 )]
 pub(crate) struct TokenizeArgs {
-    /// The GGUF file: a path, or hf:ORG/REPO[@REVISION]::file=PATH of a hub
+    /// The GGUF file: a path, or hf:ORG/REPO[:QUANTIZATION] of a hub
     #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
     model: ModelRef,
     /// Turn the names of special tokens, such as <|im_start|>, into their ids
@@ -44,7 +44,7 @@ pub(crate) struct TokenizeArgs {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example: echo '[9707]' | worker-orcd detokenize --model m.gguf")]
 pub(crate) struct DetokenizeArgs {
-    /// The GGUF file: a path, or hf:ORG/REPO[@REVISION]::file=PATH of a hub
+    /// The GGUF file: a path, or hf:ORG/REPO[:QUANTIZATION] of a hub
     #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
     model: ModelRef,
     /// Write special tokens by their names; otherwise they are left out

@@ -18,6 +18,7 @@ use worker::receipt::{Comparison, FileHashes, Origin, Receipt, ReceiptError};
 use worker::{StopReason, Worker, WorkerOptions};
 
 use crate::cmd;
+use crate::cmd::run::RECEIPT;
 use crate::device::{self, Loaded, ModelArgs, Shape};
 use crate::exit::Failure;
 use crate::fetch;
@@ -33,7 +34,7 @@ const MAX_BYTES: u64 = 64 << 20;
 #[command(after_help = "Example: worker-orcd verify answer.json --model m.gguf\n\n\
     The exit code is 0 if every token and the end are the same, and 11 if not or if the model is another.")]
 pub(crate) struct Args {
-    /// The receipt
+    /// The receipt, or the folder that run --proof wrote
     #[arg(value_name = "RECEIPT")]
     receipt: PathBuf,
     #[command(flatten)]
@@ -61,8 +62,11 @@ pub(crate) fn origin(
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
-    let text = read(&args.receipt)?;
-    let place = args.receipt.display();
+    let path = match args.receipt.is_dir() {
+        true => args.receipt.join(RECEIPT),
+        false => args.receipt.clone(),
+    };
+    let (text, place) = (read(&path)?, path.display());
     let receipt = Receipt::parse(&text).map_err(|e| Failure::Request(format!("{place}: {e}")))?;
     let parameters = &receipt.parameters;
     if parameters.seed != parameters.seed() {

@@ -39,7 +39,7 @@ use crate::progress::{Copied, Progress};
 /// The flags of every command that computes with a model.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
-    /// The GGUF file (any part of a split one): a path, or hf:ORG/REPO[@REVISION]::file=PATH of a hub
+    /// The GGUF file (any part of a split one): a path, or hf:ORG/REPO[:QUANTIZATION] of a hub
     #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
     pub(crate) model: ModelRef,
     #[command(flatten)]
@@ -88,6 +88,11 @@ pub(crate) fn kv_type(text: &str) -> Result<KvType, String> {
 }
 
 impl ModelArgs {
+    /// The same flags for another model.
+    pub(crate) fn of(&self, model: ModelRef) -> ModelArgs {
+        ModelArgs { model, ..self.clone() }
+    }
+
     /// One sequence, as the flags have it.
     pub(crate) fn shape(&self) -> Shape {
         let n_ctx = self.ctx.map(NonZeroUsize::get);
@@ -259,7 +264,7 @@ fn open_and<T: Send>(
             (chosen?, file?)
         }
         // Nothing is fetched for a device that is not there, and what fetching takes is not loading.
-        hub @ ModelRef::Hub(_) => {
+        hub @ (ModelRef::Hub(_) | ModelRef::Repo(_)) => {
             let chosen = choose(&args.device, threads)?;
             let path = fetch::path_of(hub, log)?;
             began = Instant::now();

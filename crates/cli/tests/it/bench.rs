@@ -2,9 +2,10 @@
 //!
 //! No rate is compared with a number: a test machine has other things to do.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::program::{golden, rewritten, worker};
+use crate::serve::Server;
 
 #[test]
 fn every_test_has_a_rate_between_its_bounds() {
@@ -100,4 +101,59 @@ fn a_test_longer_than_the_model_can_be_is_refused() {
     let done = worker(&[&args[..], &["--model", &golden("gpt2-q4_k_m.gguf")]].concat());
     assert_eq!(done.code, 8, "{}", done.stderr);
     assert_eq!(done.stderr, "error: expected at most 128 tokens (the context), found 130\n");
+}
+
+#[test]
+fn a_server_under_load_is_measured_and_drawn() {
+    let server = Server::ready(&golden("qwen3-q4_0.gguf"), &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("load.svg").to_str().unwrap().to_owned();
+    let url = format!("http://{}", server.address);
+    let common = ["bench", "serve", "--url", &url, "--words", "3", "--tokens", "5", "--requests", "6"];
+    let report =
+        worker(&[&common[..], &["--clients", "1,3", "--vs", &url, "--json", "--svg", &svg]].concat()).json();
+    let levels = report["levels"].as_array().unwrap();
+    assert_eq!(levels.len(), 2);
+    for figures in levels.iter().flat_map(|level| [&level["ours"], &level["peer"]]) {
+        assert_eq!(
+            (&figures["requests"], &figures["errors"], &figures["tokens"]),
+            (&json!(6), &json!(0), &json!(30))
+        );
+        assert!(figures["first_token_ms"]["p50"].as_f64() <= figures["first_token_ms"]["p99"].as_f64());
+        assert!(figures["goodput"].as_f64() > Some(0.0), "{figures}");
+    }
+    assert_eq!(std::fs::read_to_string(svg).unwrap().matches("<circle").count(), 4);
+
+    let table = worker(&[&common[..], &["--rate", "200"]].concat()).ok();
+    assert!(table.contains("200 requests/s"), "{table}");
+    let nobody = worker(&["bench", "serve", "--url", "http://127.0.0.1:1"]);
+    assert_eq!(nobody.code, 8, "{}", nobody.stderr);
+    let nothing = worker(&["bench"]);
+    assert_eq!(nothing.code, 2, "{}", nothing.stderr);
+}
+
+#[test]
+fn a_published_shape_is_measured_without_a_file() {
+    let args = [
+        "bench",
+        "--shape",
+        "smollm2-135m:q4_0",
+        "--device",
+        "cpu",
+        "--threads",
+        "2",
+        "-p",
+        "4",
+        "-n",
+        "2",
+        "--reps",
+        "1",
+        "--json",
+    ];
+    let report = worker(&args).json();
+    assert_eq!(report["model"], "random smollm2-135m:q4_0");
+    // 30 layers and a tied vocabulary of 49,152 tokens of 576 values.
+    assert_eq!(report["parameters"], 134_515_008);
+    let both = worker(&["bench", "--shape", "gpt-2", "--model", &golden("llama-q4_0.gguf")]);
+    assert_eq!(both.code, 2, "{}", both.stderr);
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod deploy;
 mod eval;
+mod evaluations;
 mod gpu;
 mod inspect;
 mod log;

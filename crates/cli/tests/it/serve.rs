@@ -18,7 +18,8 @@ use crate::program::{command, done, golden, worker};
 /// A server of its own, which ends with the test.
 pub(crate) struct Server {
     child: Child,
-    address: String,
+    /// Host and port.
+    pub(crate) address: String,
     /// What it has said.
     said: Arc<Mutex<String>>,
     log: Option<thread::JoinHandle<()>>,

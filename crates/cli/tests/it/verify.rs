@@ -152,3 +152,32 @@ fn what_is_no_receipt_is_8() {
     later["version"] = 1.into();
     check(&later, &expect!["8: error: FOLDER/changed.json: version: expected 2, found 1"]);
 }
+
+#[test]
+fn a_proof_folder_repeats_its_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let proof = folder.path().join("proof");
+    let (proof_path, model) = (proof.to_str().unwrap(), golden("llama-q4_0.gguf"));
+    let run = [
+        "run", "--device", "cpu", "--model", &model, "--raw", "--prompt", "the rain", "-q", "--proof",
+        proof_path,
+    ];
+    let answer = worker(&[&run[..], SAMPLED].concat()).ok();
+    let read = |name: &str| std::fs::read_to_string(proof.join(name)).unwrap();
+    let json = |name: &str| -> Value { serde_json::from_str(&read(name)).unwrap() };
+    let (metadata, receipt) = (json("metadata.json"), json("receipt.json"));
+    assert_eq!(metadata["model"][0]["sha256"], receipt["model"][0]);
+    assert_eq!(metadata["model"][0]["file"], "llama-q4_0.gguf");
+    assert!(json("timings.json")["decode_ms"].is_f64() && read("README.md").contains("worker-orcd verify"));
+    let lines: Vec<Value> =
+        read("transcript.ndjson").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let text: String = lines.iter().map(|line| line["text"].as_str().unwrap()).collect();
+    assert_eq!(text.trim_end(), answer.trim_end());
+    let ids: Vec<&Value> = lines.iter().flat_map(|line| line["tokens"].as_array().unwrap()).collect();
+    assert!(ids.into_iter().eq(receipt["answer"].as_array().unwrap()));
+
+    let verified = worker(&["verify", proof_path, "--device", "cpu", "--model", &model, "-q"]);
+    assert_eq!(verified.ok(), "equal: 12 tokens, ended by its greatest length\n");
+    let again = worker(&[&run[..], SAMPLED].concat());
+    assert!(again.code == 2 && again.stderr.contains("a new or an empty folder"), "{}", again.stderr);
+}

@@ -5,7 +5,7 @@ use std::thread;
 
 use expect_test::expect;
 
-use crate::server::{COMMIT, Client, Server, noise, sha256};
+use crate::server::{COMMIT, Client, Fault, Server, noise, sha256};
 
 #[test]
 fn a_file_is_fetched_once_and_lies_where_other_programs_look() {
@@ -110,4 +110,25 @@ fn another_process_that_fetches_it_is_waited_for() {
     });
     assert_eq!(fs::read(found.unwrap()).unwrap(), bytes);
     assert!(lock.is_none() && server.ranges().is_empty());
+}
+
+#[test]
+fn a_repository_and_a_quantization_are_a_file() {
+    let files = ["README.md", "q4/m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-Q8_0.gguf", "m-F16.gguf"];
+    let server = Server::start(&files.map(|name| (name, noise(name.len()))));
+    let mut client = Client::of(&server);
+    assert_eq!(client.choice("hf:org/repo").unwrap(), ("q4/m-Q4_K_M.gguf".to_owned(), Some(16)));
+    assert_eq!(client.choice("hf:org/repo:f16").unwrap().0, "m-F16.gguf");
+    assert_eq!(server.seen().len(), 6);
+    let none = client.choice("hf:org/repo:Q2_K").unwrap_err();
+    assert!(none.contains("expected one GGUF file of Q2_K, found m-F16.gguf"), "{none}");
+    assert!(client.choice("hf:org/other").unwrap_err().contains("no such"));
+
+    // Offline, or while the hub is out of order, it is what was fetched before.
+    client.fetch("main", "m-Q8_0.gguf").0.unwrap();
+    server.fail(&[0; 3].map(|_| Fault::Status(503, "X: y")));
+    assert_eq!(client.choice("hf:org/repo").unwrap().0, "m-Q8_0.gguf");
+    client.settings.offline = true;
+    assert_eq!(client.choice("hf:org/repo:q8_0").unwrap().0, "m-Q8_0.gguf");
+    assert!(client.choice("hf:org/repo:f16").is_err());
 }

@@ -136,7 +136,32 @@ fn status(status: u16, header: &str) -> Reply {
     Reply { head, body: Vec::new(), stall: Duration::ZERO }
 }
 
+/// The hub's list of files, two to a page.
+fn list(rest: &str, state: &mut State) -> Reply {
+    if let Some(Fault::Status(code, header)) = state.faults.pop_front() {
+        return status(code, header);
+    }
+    let page: usize = rest.split_once("cursor=").map_or(0, |(_, page)| page.parse().unwrap());
+    let pages: Vec<_> = state.files.chunks(2).collect();
+    let entry = |(path, bytes): &(&str, Vec<u8>)| {
+        format!(r#"{{"type":"file","path":"{path}","size":{},"oid":"x"}}"#, bytes.len())
+    };
+    let entries: Vec<String> = pages[page].iter().map(entry).collect();
+    let body = format!(r#"[{{"type":"directory","path":"q4","oid":"x"}},{}]"#, entries.join(","));
+    let next = format!(
+        "Link: </api/models/org/repo/tree/main?recursive=true&cursor={}>; rel=\"next\"\r\n",
+        page + 1
+    );
+    let next = if page + 1 < pages.len() { &next } else { "" };
+    let head =
+        format!("HTTP/1.1 200 OK\r\n{next}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    Reply { head, body: body.into_bytes(), stall: Duration::ZERO }
+}
+
 fn reply(seen: &Seen, state: &mut State) -> Reply {
+    if let Some(rest) = seen.path.strip_prefix("/api/models/org/repo/tree/main") {
+        return list(rest, state);
+    }
     let path = seen.path.strip_prefix("/org/repo/resolve/").and_then(|rest| rest.split_once('/'));
     let file = path.and_then(|(_, path)| state.files.iter().find(|(name, _)| *name == path));
     let Some((_, bytes)) = file else { return status(404, "X-Error-Code: EntryNotFound") };
@@ -237,6 +262,14 @@ impl Client {
             });
         });
         (found.map(|path| std::fs::read(path).unwrap()), said)
+    }
+
+    /// The file that a name means, or the error's text.
+    pub(crate) fn choice(&self, name: &str) -> Result<(String, Option<u64>), String> {
+        let Ok(hub::ModelRef::Repo(repo)) = name.parse() else { panic!("{name}") };
+        let chosen =
+            Hub::new(self.settings.clone()).choose(&repo, &mut |_| {}).map_err(|error| error.to_string())?;
+        Ok((chosen.file.path().to_owned(), chosen.n_bytes))
     }
 
     /// The error line of a fetch that must fail, without this machine's addresses and folders.

@@ -7,10 +7,16 @@ mod measure;
 mod peer;
 mod report;
 mod samples;
+mod serve;
+mod shape;
 mod traffic;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Subcommand;
+use hub::ModelRef;
 
 use self::measure::Test;
 use self::peer::Peer;
@@ -24,16 +30,41 @@ use crate::log::LogArgs;
 
 /// `worker-orcd bench`.
 #[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:\n  worker-orcd bench --model m.gguf -p 512,2048 -n 128 --batch 1,4\n  \
     worker-orcd bench --model m.gguf --device cuda:0 -p 0 -n 64 --depth 8192\n  \
-    worker-orcd bench --model m.gguf --vs llama.cpp/build/bin/llama-bench --json\n\n\
+    worker-orcd bench --model m.gguf --vs llama.cpp/build/bin/llama-bench --json\n  \
+    worker-orcd bench --shape llama-3-8b:q4_k_m --device cuda:0 --batch 1,8,64\n  \
+    worker-orcd bench serve --url http://127.0.0.1:8080\n\n\
     Rates are in tokens per second: the median of --reps repetitions (and the slowest and fastest).\n\
     GB/s are the bytes that a step of generation must read, in the file's format, times its rate; the share is of\n\
     --roofline, or of what a short test of the device's memory gave (reading on the CPU, copying on a GPU).\n\
     --vs runs the other program in turn with this one, repetition by repetition, on the same device.")]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    device: LocalArgs,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Measure a server with OpenAI's routes under load
+    Serve(serve::Args),
+}
+
+/// What stands for `--model` where it is not given; `bench serve` and `--shape` need none.
+const NO_MODEL: &str = "-";
+
+/// `worker-orcd bench --model`.
+#[derive(clap::Args, Debug)]
+#[command(mut_arg("model", |arg| arg.required(false).default_value(NO_MODEL).hide_default_value(true)))]
+pub(crate) struct LocalArgs {
     #[command(flatten)]
     model: ModelArgs,
+    /// A published model's shapes with random weights in place of --model, as llama-3-8b:q4_k_m; needs no file
+    #[arg(long, value_name = "NAME[:FORMAT]", conflicts_with = "model")]
+    shape: Option<shape::Shape>,
     /// Tokens of the prompts to time, 0 for none
     #[arg(short = 'p', long = "prompt", value_name = "N,..", value_delimiter = ',', default_value = "512")]
     prompt: Vec<usize>,
@@ -55,12 +86,15 @@ pub(crate) struct Args {
     /// llama.cpp's llama-bench to compare with
     #[arg(long, value_name = "LLAMA_BENCH")]
     vs: Option<PathBuf>,
+    /// Draw the rates into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-impl Args {
+impl LocalArgs {
     fn tests(&self) -> anyhow::Result<Vec<Test>> {
         let prefill = self.prompt.iter().filter(|&&n| n > 0).map(|&n_prompt| Test::Prefill { n_prompt });
         let batches = self.batch.iter().filter(|_| self.generate > 0);
@@ -74,7 +108,7 @@ impl Args {
     }
 
     /// The context and the sequences that the tests need.
-    fn shape(&self, tests: &[Test]) -> Shape {
+    fn plan(&self, tests: &[Test]) -> Shape {
         let longest = tests.iter().map(|test| test.n_ctx()).max();
         let n_slot = self.batch.iter().map(|b| b.get()).max().unwrap_or(1);
         let shape = self.model.shape();
@@ -90,8 +124,25 @@ fn positive(text: &str) -> Result<f64, String> {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
+    match &args.what {
+        Some(What::Serve(args)) => serve::run(args),
+        None => of_device(&args.device, log),
+    }
+}
+
+/// Measures a model on a device.
+fn of_device(args: &LocalArgs, log: &LogArgs) -> anyhow::Result<()> {
     let tests = args.tests()?;
-    let mut opened = device::open(&args.model, log)?;
+    let made = args.shape.as_ref().map(shape::Shape::make).transpose()?;
+    let model = match (&made, &args.model.model) {
+        (Some(made), _) => args.model.of(ModelRef::Path(made.path.clone())),
+        (None, ModelRef::Path(path)) if path.as_os_str() == NO_MODEL => {
+            let text = "expected --model, --shape, or serve; --help says more";
+            return Err(Failure::Usage(text.to_owned()).into());
+        }
+        (None, _) => args.model.clone(),
+    };
+    let mut opened = device::open(&model, log)?;
     // While nothing is loaded there is room for it.
     let roofline = match args.roofline {
         Some(rate) => Some(Roofline { gigabytes_per_second: rate, source: "given" }),
@@ -101,7 +152,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
             Some(Roofline { gigabytes_per_second, source })
         }
     };
-    let mut loaded = opened.load(args.shape(&tests), log)?;
+    let mut loaded = opened.load(args.plan(&tests), log)?;
     let n_ctx = loaded.executor.limits().n_ctx;
     if let Some(test) = tests.iter().find(|test| test.n_ctx() > n_ctx) {
         let text = format!("expected at most {n_ctx} tokens (the context), found {}", test.n_ctx());
@@ -144,5 +195,8 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     });
     let lines = lines.collect();
     let report = Report::new(Facts::of(&loaded, args, traffic.weights), roofline, lines);
-    if args.json { cmd::print_json(&report) } else { cmd::print(&report.to_string()) }
+    if let Some(path) = &args.svg {
+        std::fs::write(path, report.svg()).with_context(|| path.display().to_string())?;
+    }
+    cmd::print_report(&report, args.json)
 }

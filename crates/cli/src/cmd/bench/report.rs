@@ -7,9 +7,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Args;
+use super::LocalArgs;
 use super::measure::Test;
 use super::samples::Samples;
+use crate::chart::{self, Group};
 use crate::device::Loaded;
 use crate::units::{Bytes, Count};
 use crate::{machine, version};
@@ -103,14 +104,17 @@ impl Line {
 
 impl Facts {
     /// As they are after the measurements.
-    pub(crate) fn of(loaded: &Loaded, args: &Args, weights_bytes_per_token: u64) -> Facts {
+    pub(crate) fn of(loaded: &Loaded, args: &LocalArgs, weights_bytes_per_token: u64) -> Facts {
         let resident = machine::memory_resident();
         let tensors = loaded.gguf.tensors();
         let memory = loaded.executor.memory();
         Facts {
             version: env!("CARGO_PKG_VERSION"),
             commit: version::COMMIT,
-            model: args.model.model.to_string(),
+            model: args
+                .shape
+                .as_ref()
+                .map_or_else(|| args.model.model.to_string(), |shape| format!("random {shape}")),
             parameters: tensors.iter().map(|tensor| tensor.n_values() as u64).sum(),
             weights_bytes: memory.weights,
             weights_bytes_per_token,
@@ -140,6 +144,24 @@ impl Report {
         let (gigabytes_per_second, roofline_share) =
             single.map_or((None, None), |line| (line.gigabytes_per_second, line.roofline_share));
         Report { facts, gigabytes_per_second, roofline_share, roofline, tests }
+    }
+}
+
+impl Report {
+    /// Rates as bars, the peer's beside ours.
+    pub(crate) fn svg(&self) -> String {
+        let mut series = vec!["worker-orcd".to_owned()];
+        series.extend(self.facts.peer.as_ref().map(|_| "peer".to_owned()));
+        let median = |samples: &Samples| samples.median;
+        let groups = self.tests.iter().map(|line| Group {
+            name: line.name(),
+            values: vec![
+                Some(median(&line.tokens_per_second)),
+                line.peer_tokens_per_second.as_ref().map(median),
+            ],
+        });
+        let title = format!("{} on {}", self.facts.model, self.facts.device);
+        chart::bars(&title, "tokens/s", &series, &groups.collect::<Vec<_>>())
     }
 }
 
@@ -177,15 +199,20 @@ impl Report {
 }
 
 impl Line {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.test {
+    /// What was timed.
+    fn name(&self) -> String {
+        match self.test {
             Test::Prefill { n_prompt } => format!("prefill {n_prompt}"),
             Test::Decode { n_gen, batch, depth } => {
                 let batch = if batch == 1 { String::new() } else { format!(", batch {batch}") };
                 let depth = if depth == 0 { String::new() } else { format!(" at {depth}") };
                 format!("decode {n_gen}{depth}{batch}")
             }
-        };
+        }
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name();
         let rates =
             |s: &Samples| format!(" {:>10.2} {:>22}", s.median, format!("{:.2} .. {:.2}", s.min, s.max));
         write!(f, "{name:<27}{}", rates(&self.tokens_per_second))?;

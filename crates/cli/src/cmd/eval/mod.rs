@@ -1,10 +1,18 @@
-//! What does a model predict? Logits for other tools, and perplexity.
+//! Is a model what it should be? What it predicts, how far it is from another, whether its answers repeat, whether its vocabulary is whole.
 //!
-//! Both compute tokens as prompt, through the executor itself: the engine has no use for logits, and an evaluation no use for
-//! sampling.
+//! Predictions are computed as prompt, through the executor itself: the engine has no use for logits, and an evaluation no use for
+//! sampling. Only [`reproducibility`] asks as clients do.
 
+mod all;
+mod base;
+mod chunks;
+mod divergence;
 mod logits;
 mod perplexity;
+mod reproducibility;
+mod save;
+mod score;
+mod tokens;
 
 use clap::Subcommand;
 
@@ -24,6 +32,16 @@ enum What {
     Logits(logits::Args),
     /// Measure the perplexity of a text, by llama.cpp's method
     Perplexity(perplexity::Args),
+    /// Save a model's predictions over a text, to hold others against
+    Save(save::Args),
+    /// Measure KL divergence and agreement with another model or with saved predictions
+    Divergence(divergence::Args),
+    /// Ask the same questions alone, together and in pieces, and compare the answers
+    Reproducibility(reproducibility::Args),
+    /// Take each token of the vocabulary through encoding and decoding
+    Tokenizer(tokens::Args),
+    /// Run all of these and print a table
+    All(all::Args),
 }
 
 /// Runs the command.
@@ -31,6 +49,31 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     match &args.what {
         What::Logits(args) => logits::run(args, log),
         What::Perplexity(args) => perplexity::run(args, log),
+        What::Save(args) => save::run(args, log),
+        What::Divergence(args) => divergence::run(args, log),
+        What::Reproducibility(args) => reproducibility::run(args, log),
+        What::Tokenizer(args) => tokens::run(args, log),
+        What::All(args) => all::run(args, log),
+    }
+}
+
+/// An error where a value is above its bound, or is no number.
+fn at_most(what: &str, found: f64, bound: Option<f64>) -> anyhow::Result<()> {
+    match bound {
+        Some(bound) if found.is_nan() || found > bound => {
+            Err(Failure::OutOfBounds(format!("{what}: expected at most {bound}, found {found}")).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An error where a value is below its bound, or is no number.
+fn at_least(what: &str, found: f64, bound: Option<f64>) -> anyhow::Result<()> {
+    match bound {
+        Some(bound) if found.is_nan() || found < bound => {
+            Err(Failure::OutOfBounds(format!("{what}: expected at least {bound}, found {found}")).into())
+        }
+        _ => Ok(()),
     }
 }
 

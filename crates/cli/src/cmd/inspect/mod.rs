@@ -28,7 +28,7 @@ use crate::log::LogArgs;
     worker-orcd inspect m.gguf --plan --device cuda:0 --ctx 8192 --slots 16\n\n\
     With --plan the exit code is 0 if the model fits, 6 if it does not, and 7 if the device is not available.")]
 pub(crate) struct Args {
-    /// The GGUF file (any part of a split one): a path, or hf:ORG/REPO[@REVISION]::file=PATH of a hub
+    /// The GGUF file (any part of a split one): a path, or hf:ORG/REPO[:QUANTIZATION] of a hub
     #[arg(value_name = "MODEL", value_parser = fetch::reference())]
     file: ModelRef,
     /// Print one JSON object

@@ -3,18 +3,20 @@
 //! Ctrl-C cancels the request and nothing else; its end is then waited for like any other. Times are in milliseconds, rates in tokens
 //! per second; a rate of no tokens or no time is absent.
 
+use std::cell::RefCell;
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
-use worker::receipt::{Draft, KeepPrompt, Origin};
+use worker::receipt::{Draft, KeepPrompt, Origin, Receipt};
 use worker::{
     Canceller, ChatEvent, ChatGeneration, Event, Generation, Prompt, Request, Sampled, StopReason, Timings,
     Usage, ValidRequest, Worker,
 };
 
+use super::proof::Proof;
 use super::sampling::SamplingArgs;
 use super::show::Piece;
 use crate::cmd::verify::of_receipt;
@@ -24,25 +26,37 @@ use crate::interrupt::Watch;
 pub(crate) struct Asker<'a> {
     pub(crate) worker: &'a Worker,
     pub(crate) sampling: &'a SamplingArgs,
-    pub(crate) receipts: Option<Receipts<'a>>,
+    pub(crate) receipts: Option<Receipts>,
 }
 
 /// Where the receipt of an answer goes, and what it needs.
-pub(crate) struct Receipts<'a> {
-    pub(crate) path: &'a Path,
+pub(crate) struct Receipts {
+    pub(crate) path: PathBuf,
     pub(crate) origin: Origin,
     pub(crate) keep: KeepPrompt,
+    /// What else is left of the answer, until it is complete.
+    pub(crate) proof: RefCell<Option<Proof>>,
 }
 
-impl Receipts<'_> {
+impl Receipts {
     fn draft(&self, worker: &Worker, valid: &ValidRequest) -> Draft {
         Draft::new(worker, valid, self.keep)
     }
 
-    fn write(&self, draft: Draft, reason: &StopReason) -> anyhow::Result<()> {
-        let receipt = draft.finish(&self.origin, reason).map_err(of_receipt)?;
+    fn piece(&self, piece: &Piece, tokens: &[Sampled]) -> anyhow::Result<()> {
+        match self.proof.borrow_mut().as_mut() {
+            Some(proof) => {
+                proof.piece(piece, &tokens.iter().map(|sampled| sampled.token).collect::<Vec<_>>())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, draft: Draft, reason: &StopReason, timings: &Times) -> anyhow::Result<()> {
+        let receipt: Receipt = draft.finish(&self.origin, reason).map_err(of_receipt)?;
         let text = serde_json::to_string_pretty(&receipt)? + "\n";
-        std::fs::write(self.path, text).with_context(|| self.path.display().to_string())
+        std::fs::write(&self.path, text).with_context(|| self.path.display().to_string())?;
+        self.proof.take().map_or(Ok(()), |proof| proof.finish(timings, &receipt.model))
     }
 }
 
@@ -114,7 +128,7 @@ pub(crate) struct Answer {
 
 /// Where the time went.
 #[derive(Debug, Serialize)]
-struct Times {
+pub(super) struct Times {
     queue_ms: f64,
     /// From the start until the first token.
     prompt_ms: f64,
@@ -146,8 +160,9 @@ impl Asker<'_> {
                 Step::Started { seed } => drawn = seed,
                 Step::More(piece, tokens) => {
                     ids.extend(tokens.iter().map(|sampled| sampled.token));
-                    if let Some(draft) = &mut draft {
+                    if let Some((receipts, draft)) = self.receipts.as_ref().zip(draft.as_mut()) {
                         draft.add(&tokens);
+                        receipts.piece(&piece, &tokens)?;
                     }
                     show(&piece)?;
                     all.text.push_str(&piece.text);
@@ -155,11 +170,12 @@ impl Asker<'_> {
                 }
                 Step::End { reason, usage, timings } => {
                     let interrupted = watch.raised();
+                    let times = Times::new(usage, timings);
                     if let Some((receipts, draft)) = self.receipts.as_ref().zip(draft) {
-                        receipts.write(draft, &reason)?;
+                        receipts.write(draft, &reason, &times)?;
                     }
                     let Piece { reasoning, text } = all;
-                    let answer = Answer::new(reason, usage, timings);
+                    let answer = Answer::new(reason, usage, times);
                     return Ok(Answer { text, reasoning, tokens: ids, seed: drawn, interrupted, ..answer });
                 }
             }
@@ -181,7 +197,7 @@ impl Asker<'_> {
 }
 
 impl Answer {
-    fn new(reason: StopReason, usage: Usage, timings: Timings) -> Answer {
+    fn new(reason: StopReason, usage: Usage, timings: Times) -> Answer {
         let (stop_reason, stop_token, stop_string) = match reason {
             StopReason::Token(id) => ("end_token", Some(id), None),
             StopReason::Text(text) => ("stop_string", None, Some(text)),
@@ -198,7 +214,7 @@ impl Answer {
             stop_reason,
             stop_token,
             stop_string,
-            timings: Times::new(usage, timings),
+            timings,
             interrupted: false,
         }
     }

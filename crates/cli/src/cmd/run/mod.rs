@@ -4,10 +4,12 @@
 //! exit code 130.
 
 mod ask;
+mod proof;
 mod repl;
 mod sampling;
 mod show;
 
+use std::cell::RefCell;
 use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +22,8 @@ use worker::receipt::{FileHashes, KeepPrompt};
 use worker::{Chat, Prompt, Worker, WorkerOptions};
 
 use self::ask::{Asker, Receipts};
+use self::proof::Proof;
+pub(crate) use self::proof::RECEIPT;
 use self::show::{Reasoning, Shown};
 use crate::cmd::{self, verify};
 use crate::device::{self, ModelArgs};
@@ -55,10 +59,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = Reasoning::Auto, conflicts_with = "raw")]
     reasoning: Reasoning,
     /// Write a receipt of the answer, for `worker-orcd verify`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "kept")]
     receipt: Option<PathBuf>,
+    /// Write the receipt, a transcript, timings and the circumstances into this new folder
+    #[arg(long, value_name = "DIR", group = "kept")]
+    proof: Option<PathBuf>,
     /// Put only a hash of the prompt into the receipt
-    #[arg(long, requires = "receipt")]
+    #[arg(long, requires = "kept")]
     receipt_hash_prompt: bool,
     #[command(flatten)]
     sampling: sampling::SamplingArgs,
@@ -73,15 +80,18 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         let text = "the file has no chat template; --raw continues the prompt as plain text";
         return Err(Failure::Request(text.to_owned()).into());
     }
-    let files = args.receipt.as_ref().map(|_| FileHashes::open(opened.gguf.paths()));
+    let path = args.receipt.clone().or_else(|| args.proof.as_ref().map(|folder| folder.join(RECEIPT)));
+    let files = path.as_ref().map(|_| FileHashes::open(opened.gguf.paths()));
     let loaded = opened.load(args.model.shape(), log)?;
-    if prompt.is_none() && args.receipt.is_some() {
+    if prompt.is_none() && path.is_some() {
         return Err(
             Failure::Usage("--receipt needs a --prompt: a receipt is for one answer".to_owned()).into()
         );
     }
-    let receipts = args.receipt.as_ref().zip(files).map(|(path, files)| Receipts {
+    let proof = args.proof.as_ref().map(|folder| Proof::begin(folder, &loaded)).transpose()?;
+    let receipts = path.zip(files).map(|(path, files)| Receipts {
         path,
+        proof: RefCell::new(proof),
         origin: {
             files.start();
             verify::origin(&loaded, &tokenizer, files, args.model.shape().kv_type)

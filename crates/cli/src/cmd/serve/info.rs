@@ -18,7 +18,7 @@ pub(crate) fn of(loaded: &Loaded, tokenizer: &Tokenizer, names: &[String], model
     let stem = stem.map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
     let reference = match model {
         ModelRef::Path(_) => stem.clone(),
-        ModelRef::Hub(file) => file.to_string(),
+        hub => hub.to_string(),
     };
     let (id, aliases) = match names {
         [] => (stem.clone(), Vec::new()),

@@ -1,0 +1,180 @@
+//! What are random weights of a format? Random bytes, with scales such that values are about as large as a trained model's.
+//!
+//! Speed does not depend on values, but a model whose logits are infinite computes nothing that can be sampled.
+
+use quant::Format;
+
+/// The formats that can be made up, with their names, and llama.cpp's mixtures of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// One format for all matrices.
+    Uniform(Format),
+    /// As `llama-quantize` chooses for `Q4_K_M`.
+    Q4KM,
+    /// Experts in MXFP4, the rest in Q8_0.
+    Mxfp4,
+}
+
+/// Names of schemes.
+pub(super) const SCHEMES: [(&str, Scheme); 10] = [
+    ("q4_k_m", Scheme::Q4KM),
+    ("mxfp4", Scheme::Mxfp4),
+    ("q4_0", Scheme::Uniform(Format::Q4_0)),
+    ("q4_1", Scheme::Uniform(Format::Q4_1)),
+    ("q8_0", Scheme::Uniform(Format::Q8_0)),
+    ("q4_k", Scheme::Uniform(Format::Q4_K)),
+    ("q6_k", Scheme::Uniform(Format::Q6_K)),
+    ("f16", Scheme::Uniform(Format::F16)),
+    ("bf16", Scheme::Uniform(Format::BF16)),
+    ("f32", Scheme::Uniform(Format::F32)),
+];
+
+impl Scheme {
+    /// The format of a matrix with rows of `n_column`, in layer `layer` of `n_layer`.
+    pub(super) fn of(
+        self,
+        name: &str,
+        (layer, n_layer): (usize, usize),
+        n_column: usize,
+        is_tied: bool,
+    ) -> Format {
+        let role = name.trim_end_matches("_exps");
+        let wanted = match self {
+            Scheme::Uniform(format) => format,
+            Scheme::Mxfp4 if name.ends_with("_exps") => Format::MXFP4,
+            Scheme::Mxfp4 => Format::Q8_0,
+            Scheme::Q4KM => {
+                let has_more =
+                    layer < n_layer / 8 || layer >= 7 * n_layer / 8 || (layer - n_layer / 8) % 3 == 2;
+                match role {
+                    "output" => Format::Q6_K,
+                    "token_embd" if is_tied => Format::Q6_K,
+                    "attn_v" | "ffn_down" if has_more => Format::Q6_K,
+                    "attn_qkv" => Format::Q5_K,
+                    _ => Format::Q4_K,
+                }
+            }
+        };
+        // As llama-quantize does where a row is no multiple of a block of 256.
+        match wanted {
+            format if n_column.is_multiple_of(256) => format,
+            Format::Q4_K => Format::Q5_0,
+            Format::Q5_K => Format::Q5_1,
+            Format::Q6_K => Format::Q8_0,
+            format => format,
+        }
+    }
+}
+
+/// SplitMix64 (Steele et al. 2014).
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// About normal, variance 1: the sum of the four 16-bit parts of a draw.
+    fn normal(&mut self) -> f32 {
+        let z = self.next();
+        let sum: u64 = (0..4).map(|part| (z >> (16 * part)) & 0xFFFF).sum();
+        // Each has mean 32767.5 and variance 65536² / 12.
+        (sum as f32 - 131_070.0) / 37_837.2
+    }
+}
+
+/// `n` values around `mean`, as bytes of float32.
+pub(super) fn floats(random: &mut Random, n: usize, mean: f32, deviation: f32) -> Vec<u8> {
+    (0..n).flat_map(|_| (mean + deviation * random.normal()).to_le_bytes()).collect()
+}
+
+/// The bytes of `n` weights of a format, of about this standard deviation.
+pub(super) fn weights(random: &mut Random, format: Format, n: usize, deviation: f32) -> Vec<u8> {
+    match format {
+        Format::F32 => return floats(random, n, 0.0, deviation),
+        Format::F16 | Format::BF16 => {
+            let bits = |x: f32| match format {
+                Format::F16 => half::f16::from_f32(x).to_bits(),
+                _ => half::bf16::from_f32(x).to_bits(),
+            };
+            return (0..n).flat_map(|_| bits(deviation * random.normal()).to_le_bytes()).collect();
+        }
+        _ => {}
+    }
+    let (size, count) = (format.block_bytes(), n / format.block_len());
+    let mut bytes = vec![0; size * count];
+    let (words, rest) = bytes.as_chunks_mut::<8>();
+    words.iter_mut().for_each(|word| *word = random.next().to_le_bytes());
+    rest.iter_mut().for_each(|byte| *byte = random.next() as u8);
+    for block in bytes.chunks_exact_mut(size) {
+        scale(format, block, deviation);
+    }
+    bytes
+}
+
+/// Puts scales into a block of random bytes. An evenly drawn integer of 4 bits has a standard deviation of 4.6, of 5 bits 9.2, of 6 bits
+/// 18.5, of 8 bits 74.
+fn scale(format: Format, block: &mut [u8], deviation: f32) {
+    let mut put = |at: usize, value: f32| {
+        block[at..at + 2].copy_from_slice(&half::f16::from_f32(value).to_le_bytes());
+    };
+    match format {
+        Format::Q4_0 => put(0, deviation / 4.6),
+        Format::Q4_1 => {
+            put(0, deviation / 4.6);
+            put(2, -deviation * 7.5 / 4.6);
+        }
+        Format::Q5_0 => put(0, deviation / 9.2),
+        Format::Q5_1 => {
+            put(0, deviation / 9.2);
+            put(2, -deviation * 15.5 / 9.2);
+        }
+        Format::Q8_0 => put(0, deviation / 74.0),
+        Format::Q4_K | Format::Q5_K => {
+            let (spread, middle) = if format == Format::Q4_K { (4.6, 7.5) } else { (9.2, 15.5) };
+            put(0, deviation / spread / 32.0);
+            put(2, deviation * middle / spread / 32.0);
+            // Scales and minimums of 32 for all eight parts: the low bits in the first eight bytes, two high bits each above them.
+            block[4..12].fill(0b1010_0000);
+            block[12..16].fill(0);
+        }
+        Format::Q6_K => {
+            put(208, deviation / 18.5 / 32.0);
+            block[192..208].fill(32);
+        }
+        // The power of two nearest to a third of it, since the 16 values are up to 6.
+        Format::MXFP4 => block[0] = (127.0 + (deviation / 3.0).log2()).round().clamp(0.0, 254.0) as u8,
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_as_large_as_asked_for() {
+        for (name, scheme) in SCHEMES {
+            let format = scheme.of("ffn_up_exps", (1, 8), 256, false);
+            let bytes = weights(&mut Random(1), format, 4096, 0.02);
+            let mut values = vec![0.0; 4096];
+            format.dequantize(&bytes, &mut values).unwrap();
+            let mean = values.iter().sum::<f32>() / 4096.0;
+            let deviation = (values.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / 4096.0).sqrt();
+            assert!((0.01..0.04).contains(&deviation) && mean.abs() < 0.004, "{name}: {mean} ± {deviation}");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_no_multiple_of_256_fall_back() {
+        let of = |name, n_column| Scheme::Q4KM.of(name, (0, 24), n_column, true);
+        assert_eq!(
+            [of("attn_q", 896), of("ffn_down", 4864), of("token_embd", 896)],
+            [Format::Q5_0, Format::Q6_K, Format::Q8_0]
+        );
+    }
+}

@@ -1,0 +1,167 @@
+//! Is a vocabulary whole? Each token's text must come back through encoding and decoding, and given texts must give the given ids.
+//!
+//! A token's own text need not encode to that token (a merge may be missing, or another token may say the same); its text must survive.
+//! Tokens that are part of a character, control tokens and unused ones have no text of their own and are counted apart.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use gguf::Gguf;
+use hub::ModelRef;
+use serde::Serialize;
+use tokenizer::{EncodeOptions, Tokenizer};
+
+use crate::cmd;
+use crate::device;
+use crate::exit::Failure;
+use crate::fetch;
+use crate::log::LogArgs;
+
+/// Between the texts of llama.cpp's vectors.
+const SEPARATOR: &str = "\n__ggml_vocab_test__\n";
+/// The most failures that are named.
+const MAX_NAMED: usize = 10;
+const PLAIN: EncodeOptions = EncodeOptions { add_special: false, parse_special: false };
+
+/// `worker-orcd eval tokenizer`.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Example: worker-orcd eval tokenizer --model m.gguf --vectors ggml-vocab-qwen2.gguf.inp\n\n\
+    Vectors are in llama.cpp's form: texts in X.inp between lines of __ggml_vocab_test__, and each text's ids on a line\n\
+    of X.out. The exit code is 13 if a text does not come back or has other ids."
+)]
+pub(crate) struct Args {
+    /// The GGUF file: a path, or hf:ORG/REPO[:QUANTIZATION] of a hub
+    #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
+    model: ModelRef,
+    /// Texts with their ids beside them, X.inp and X.out
+    #[arg(long, value_name = "X.inp")]
+    vectors: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The fields of `eval tokenizer --json`.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Report {
+    n_vocab: usize,
+    /// Tokens with a text, and how many of these came back.
+    with_text: usize,
+    came_back: usize,
+    /// Tokens whose text encodes to that one token.
+    alone: usize,
+    /// Control, unknown and unused tokens, and parts of characters.
+    without_text: usize,
+    vectors: usize,
+    vectors_equal: usize,
+    /// The first that failed.
+    failures: Vec<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
+    let gguf = Gguf::open(&fetch::path_of(&args.model, log)?)?;
+    let tokenizer = device::open_tokenizer(&gguf)?;
+    let mut report = Report::of(&tokenizer)?;
+    if let Some(path) = &args.vectors {
+        report.compare(&tokenizer, path)?;
+    }
+    cmd::print_report(&report, args.json)?;
+    if report.is_whole() { Ok(()) } else { Err(Failure::OutOfBounds(report.failure()).into()) }
+}
+
+impl Report {
+    /// Tries every token.
+    pub(super) fn of(tokenizer: &Tokenizer) -> anyhow::Result<Report> {
+        let mut report = Report { n_vocab: tokenizer.n_vocab(), ..Report::default() };
+        for id in (0..).take(tokenizer.n_vocab()) {
+            let bytes = tokenizer.token_bytes(id).unwrap_or_default();
+            let text = match std::str::from_utf8(bytes) {
+                Ok(text) if !tokenizer.is_special(id) && !tokenizer.is_unused(id) => text,
+                _ => {
+                    report.without_text += 1;
+                    continue;
+                }
+            };
+            report.with_text += 1;
+            let ids = tokenizer.encode(text, PLAIN)?;
+            report.alone += usize::from(ids == [id]);
+            let back = tokenizer.decode(&ids, false);
+            if back == text {
+                report.came_back += 1;
+            } else {
+                report.fail(format!("token {id}: {text:?} came back as {back:?}"));
+            }
+        }
+        Ok(report)
+    }
+
+    /// Tries texts whose ids are known.
+    fn compare(&mut self, tokenizer: &Tokenizer, path: &Path) -> anyhow::Result<()> {
+        let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
+        let (texts, ids) = (read(path)?, read(&path.with_extension("out"))?);
+        let (texts, ids): (Vec<&str>, Vec<&str>) = (texts.split(SEPARATOR).collect(), ids.lines().collect());
+        // Published lists have texts behind the last line of ids.
+        if ids.is_empty() || texts.len() < ids.len() {
+            let (path, n, found) = (path.display(), texts.len(), ids.len());
+            let text =
+                format!("{path}: expected ids for at most {n} texts and at least one, found {found} lines");
+            return Err(Failure::Request(text).into());
+        }
+        for (n, (text, line)) in texts.into_iter().zip(ids).enumerate() {
+            let expected: Result<Vec<u32>, _> = line.split_whitespace().map(str::parse).collect();
+            let expected =
+                expected.map_err(|e| Failure::Request(format!("line {} of the ids: {e}", n + 1)))?;
+            let found = tokenizer.encode(text, PLAIN)?;
+            self.vectors += 1;
+            if found == expected {
+                self.vectors_equal += 1;
+            } else {
+                self.fail(format!("text {n}: expected {expected:?}, found {found:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, text: String) {
+        if self.failures.len() < MAX_NAMED {
+            self.failures.push(text);
+        }
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.came_back == self.with_text && self.vectors_equal == self.vectors
+    }
+
+    /// What is said where it is not whole.
+    pub(super) fn failure(&self) -> String {
+        let first = self.failures.first().map_or("", String::as_str);
+        let (lost, other) = (self.with_text - self.came_back, self.vectors - self.vectors_equal);
+        format!(
+            "expected every text to come back, found {lost} that did not and {other} with other ids; first {first}"
+        )
+    }
+
+    /// The result in a few words.
+    pub(super) fn summary(&self) -> String {
+        format!("{} of {} texts of tokens came back", self.came_back, self.with_text)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "vocabulary  {} tokens, {} of them without a text of their own",
+            self.n_vocab, self.without_text
+        )?;
+        writeln!(f, "round trip  {}; {} are one token again", self.summary(), self.alone)?;
+        if self.vectors > 0 {
+            writeln!(f, "vectors     {} of {} have the given ids", self.vectors_equal, self.vectors)?;
+        }
+        self.failures.iter().try_for_each(|failure| writeln!(f, "  {failure}"))
+    }
+}
