@@ -193,3 +193,25 @@ extern "C" __global__ void __launch_bounds__(THREADS) gate_rows(const __grid_con
         args.out[(size_t)blockIdx.x * args.n + i] = args.x[at + i] * (args.is_sigmoid ? 1.0f / (1.0f + expf(-gate)) : gate);
     }
 }
+
+struct GateHalvesArgs {
+    __half* x;          // [n_row, n_term, n]: terms of values that become values times the gate's sigmoid
+    const float* gate;  // [n_row, n]
+    int32_t n;
+    int32_t n_term;
+};
+static_assert(sizeof(GateHalvesArgs) == 24, "as in src/launch/recurrence.rs");
+
+extern "C" __global__ void __launch_bounds__(THREADS) gate_halves(const __grid_constant__ GateHalvesArgs args) {
+    let_next_start();
+    wait_for_previous();
+    __half* x = args.x + (size_t)blockIdx.x * args.n_term * args.n;
+    const float* gate = args.gate + (size_t)blockIdx.x * args.n;
+    for (int i = threadIdx.x; i < args.n; i += THREADS) {
+        float v = __half2float(x[i]);
+        if (args.n_term == 2) v += __half2float(x[args.n + i]);
+        v *= 1.0f / (1.0f + expf(-gate[i]));
+        x[i] = saturate(v);
+        if (args.n_term == 2) x[args.n + i] = saturate(v - __half2float(x[i]));
+    }
+}

@@ -31,15 +31,16 @@ pub(crate) fn heads(arch: &Architecture) -> bool {
     differs
         || !plain
         || attention(arch)
+        || arch.attention.gated
         || arch.attention.qk_norm.is_some()
         || arch.attention.temperature.is_some()
 }
 
-/// Whether attention is computed row by row, since the other kernels for it lack its head size or its cap, take a row's keys and values for
-/// the layer's own, or leave no float32 for a gate to multiply.
+/// Whether attention is computed row by row, since the other kernels for it lack its head size or its cap, or take a row's keys and values for
+/// the layer's own.
 pub(crate) fn attention(arch: &Architecture) -> bool {
     let lacks = |heads: Heads| !attend::has_kernels(heads.head_dim) || !heads.keeps();
-    arch.attention.score_cap.is_some() || arch.attention.gated || heads::all(arch).any(lacks)
+    arch.attention.score_cap.is_some() || heads::all(arch).any(lacks)
 }
 
 /// Whether what is added to the residual stream is more than a product.

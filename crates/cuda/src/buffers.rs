@@ -183,7 +183,7 @@ pub(crate) struct MixerBuffers {
     pub(crate) alpha: DevicePtr,
     /// `[n_row, n_v_head]`.
     pub(crate) beta: DevicePtr,
-    /// `[n_row, n_v]` or `[n_row, n_embd]`: the result.
+    /// `[n_row, n_v]`, `[n_row, n_embd]` or `[n_row, n_q]`: the result.
     pub(crate) mixed: DevicePtr,
 }
 
@@ -192,7 +192,8 @@ impl MixerBuffers {
         let is_gated = arch.attention.gated;
         // Inputs, wide, gate, alpha or beta, result.
         let widths = |mixer: &Mixer| match mixer {
-            Mixer::Attention(heads) => [0, 0, if is_gated { heads.n_q() } else { 0 }, 0, 0],
+            Mixer::Attention(heads) if is_gated => [0, 0, heads.n_q(), 0, heads.n_q()],
+            Mixer::Attention(_) => [0; 5],
             Mixer::Latent(_) => [0; 5],
             Mixer::ShortConv(conv) => [conv.n_channel, 3 * conv.n_channel, 0, 0, conv.n_channel],
             Mixer::DeltaRule(rule) => {

@@ -335,11 +335,16 @@ impl<'a> Decode<'a> {
             let n_row = self.shape.n_row;
             let rows = (qkv, buffers.q, buffers.rows);
             network.attend_rows(self.stream, n, rows, (n_row, Some(self.shape.n_position)))?;
-            if let Some(rows) = buffers.mixer.filter(|_| place.gate.is_some()) {
-                network.open_gates(self.stream, [buffers.q, rows.gate], [n_row, heads.n_q()])?;
-            }
-            return self.round((buffers.q, heads.n_q()), out);
+            return self.open((buffers.q, heads.n_q()), place, out);
         }
+        // A gate multiplies floats, which are rounded then.
+        let floats = buffers.mixer.filter(|_| place.gate.is_some()).map(|rows| rows.mixed);
+        let attended = floats.map_or(out, |f| ActOut {
+            f,
+            n_col: self.shape.n_row as i32,
+            k_pad: heads.n_q() as i32,
+            ..ActOut::default()
+        });
         let (k_cache, v_cache) = network.kv(n);
         let args = attend::AttendDecodeArgs {
             q: buffers.q,
@@ -347,7 +352,7 @@ impl<'a> Decode<'a> {
             v_cache,
             rows: buffers.rows,
             page_tables: network.buffers.shared.page_tables,
-            out,
+            out: attended,
             part: buffers.attend_parts,
             counters: buffers.attend_counters,
             sinks: network.at_maybe(place.sinks),
@@ -363,7 +368,22 @@ impl<'a> Decode<'a> {
             fresh: network.fresh(),
         };
         let launch = attend::decode_launch(heads.head_dim, self.shape.n_row, self.shape.n_position, &args);
-        network.kernels.launch(self.stream, &launch, &args)
+        network.kernels.launch(self.stream, &launch, &args)?;
+        floats.map_or(Ok(()), |rows| self.open((rows, heads.n_q()), place, out))
+    }
+
+    /// Rows of what attention found, times the gate where there is one, as the next product reads them.
+    fn open(
+        &self,
+        (rows, n_q): (DevicePtr, usize),
+        place: &AttentionPlace,
+        out: ActOut,
+    ) -> Result<(), CudaError> {
+        let buffers = &self.network.buffers.decode;
+        if let Some(mixer) = buffers.mixer.filter(|_| place.gate.is_some()) {
+            self.network.open_gates(self.stream, [rows, mixer.gate], [self.shape.n_row, n_q])?;
+        }
+        self.round((rows, n_q), out)
     }
 
     /// Rows of `n` values as the next product reads them.

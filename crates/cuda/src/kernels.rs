@@ -61,7 +61,7 @@ fn module_of(name: &str) -> Option<&'static str> {
         | "sum_parts" | "scale_all" => "rows",
         "router" | "route_few" => "route_decode",
         "gather_prompt" => "route_prompt",
-        "conv_rows" | "conv_keep" | "gate_rows" => "recurrence",
+        "conv_rows" | "conv_keep" | "gate_rows" | "gate_halves" => "recurrence",
         "per_layer_inputs" | "per_layer_gate" => "per_layer",
         _ if name.starts_with("delta_rule_") => "recurrence",
         _ if name.starts_with("embed_") => "unpack",

@@ -272,7 +272,14 @@ impl Prompt<'_> {
             scale: network.arch.attention.scale,
         };
         let launch = attend::prompt_launch(heads.head_dim, n_term, self.spans, &args);
-        network.kernels.launch(self.stream, &launch, &args)
+        network.kernels.launch(self.stream, &launch, &args)?;
+        match buffers.mixer.filter(|_| place.gate.is_some()) {
+            Some(rows) => {
+                let rows = [buffers.attended, rows.gate];
+                network.open_gates_of_halves(self.stream, rows, [n_row, n_term, n_q])
+            }
+            None => Ok(()),
+        }
     }
 
     /// Writes the rows' keys and values to a cache of Q8_0, and decodes from it all that they see.

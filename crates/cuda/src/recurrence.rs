@@ -5,7 +5,7 @@ use model::architecture::{Conv, DeltaRule, Mixer};
 use crate::buffers::{Input, MixerBuffers};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
-use crate::launch::recurrence::{self, ConvArgs, DeltaArgs, GateArgs};
+use crate::launch::recurrence::{self, ConvArgs, DeltaArgs, GateArgs, GateHalvesArgs};
 use crate::network::Network;
 use crate::place::{DeltaRulePlace, ShortConvPlace};
 
@@ -115,6 +115,17 @@ impl Network {
     ) -> Result<(), CudaError> {
         let args = GateArgs { x, gate, out: x, n: n as i32, ld: n as i32, is_sigmoid: 1, reserved: 0 };
         self.kernels.launch(stream, &recurrence::gate(n_row), &args)
+    }
+
+    /// The same of `n_term` terms of float16, `[n_row, n_term, n]`.
+    pub(crate) fn open_gates_of_halves(
+        &self,
+        stream: &Stream,
+        [x, gate]: [DevicePtr; 2],
+        [n_row, n_term, n]: [usize; 3],
+    ) -> Result<(), CudaError> {
+        let args = GateHalvesArgs { x, gate, n: n as i32, n_term: n_term as i32 };
+        self.kernels.launch(stream, &recurrence::gate_halves(n_row), &args)
     }
 
     /// A convolution of `inputs`; where the results go is for the caller to say.

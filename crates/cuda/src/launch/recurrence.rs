@@ -67,6 +67,17 @@ pub(crate) struct GateArgs {
 
 assert_size!(GateArgs, 40);
 
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct GateHalvesArgs {
+    pub(crate) x: DevicePtr,
+    pub(crate) gate: DevicePtr,
+    pub(crate) n: i32,
+    pub(crate) n_term: i32,
+}
+
+assert_size!(GateHalvesArgs, 24);
+
 /// The convolution, and then what keeps its last inputs.
 pub(crate) fn convolve(args: &ConvArgs) -> [Launch; 2] {
     let grid = [args.n_row as u32, (args.n_channel as usize).div_ceil(THREADS) as u32];
@@ -82,4 +93,9 @@ pub(crate) fn delta_rule(head_dim: usize, args: &DeltaArgs) -> Launch {
 /// Rows times gates.
 pub(crate) fn gate(n_row: usize) -> Launch {
     Launch::new("gate_rows", [n_row as u32, 1], THREADS as u32)
+}
+
+/// Rows of float16 times gates.
+pub(crate) fn gate_halves(n_row: usize) -> Launch {
+    Launch::new("gate_halves", [n_row as u32, 1], THREADS as u32)
 }

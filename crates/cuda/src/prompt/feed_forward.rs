@@ -118,37 +118,15 @@ impl Prompt<'_> {
         let (Some(routing), Some(floats)) = (buffers.routing, buffers.floats) else {
             return Ok(());
         };
-        let ExpertsPlace { router, input, down, shared, norms } = place;
+        let ExpertsPlace { router, input, down, shared, .. } = place;
         let rule = network.rule(n, router);
         let FeedForward { n_ff, .. } = network.arch.feed_forward[n];
         let n_use = self.n_row * rule.n_used as usize;
 
-        let readers = shared.iter().map(|shared| &shared.input).chain([input]);
-        let normed = Half { at: buffers.normed, n_term: n_term(readers) };
         let hidden = Half { at: buffers.hidden, n_term: n_term([down]) };
         // The router decides, so it reads float32 as it does for generated rows: near ties should fall the same way.
         let act = floats.of(self.n_row, Forms { floats: true, ints: false });
-        let norm = |norm: Option<NormPlace>, to: Half, act: ActOut| {
-            let norm = network.norm(norm, buffers.x);
-            network.launch_norm(
-                self.stream,
-                self.n_row,
-                &NormArgs { out: to.at, out_terms: to.n_term as i32, act, ..norm },
-            )
-        };
-        let to_experts = match (norms, buffers.branch) {
-            (Some(norms), Some(at)) => {
-                let branch = Half { at, ..normed };
-                norm(Some(norms.router), Half { at: DevicePtr(0), n_term: 1 }, act)?;
-                norm(Some(norms.experts), branch, ActOut::default())?;
-                norm(layer.ffn_norm, normed, ActOut::default())?;
-                branch
-            }
-            _ => {
-                norm(layer.ffn_norm, normed, act)?;
-                normed
-            }
-        };
+        let [normed, to_experts] = self.expert_inputs(layer, place, act)?;
         network.launch_map(self.stream, &router.map, (act.into(), routing.logits, self.n_row))?;
         self.route(&routing, rule, to_experts)?;
 
@@ -184,6 +162,32 @@ impl Prompt<'_> {
         }
         let adding = network.adding(n, &routing, network.norm(None, buffers.x));
         network.launch_norm(self.stream, self.n_row, &adding)
+    }
+
+    /// The rows that shared experts read, and those that the chosen ones read; the router's go to `act`.
+    fn expert_inputs(
+        &self,
+        layer: &LayerPlace,
+        place: &ExpertsPlace,
+        act: ActOut,
+    ) -> Result<[Half; 2], CudaError> {
+        let (network, buffers) = (self.network, &self.network.buffers.prompt);
+        let readers = place.shared.iter().map(|shared| &shared.input).chain([&place.input]);
+        let normed = Half { at: buffers.normed, n_term: n_term(readers) };
+        let norm = |norm: Option<NormPlace>, to: Half, act: ActOut| {
+            let norm = network.norm(norm, buffers.x);
+            let args = NormArgs { out: to.at, out_terms: to.n_term as i32, act, ..norm };
+            network.launch_norm(self.stream, self.n_row, &args)
+        };
+        let (Some(norms), Some(at)) = (&place.norms, buffers.branch) else {
+            norm(layer.ffn_norm, normed, act)?;
+            return Ok([normed; 2]);
+        };
+        let to_experts = Half { at, ..normed };
+        norm(Some(norms.router), Half { at: DevicePtr(0), n_term: 1 }, act)?;
+        norm(Some(norms.experts), to_experts, ActOut::default())?;
+        norm(layer.ffn_norm, normed, ActOut::default())?;
+        Ok([normed, to_experts])
     }
 
     /// Chooses each row's experts and gathers rows by expert.
