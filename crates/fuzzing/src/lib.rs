@@ -18,11 +18,12 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "gguf_reader", run: targets::gguf_reader::run, words: targets::gguf_reader::WORDS },
     Target { name: "grammar", run: targets::grammar::run, words: targets::grammar::WORDS },
     Target { name: "http", run: targets::http::run, words: targets::http::WORDS },
     Target { name: "keys", run: targets::keys::run, words: targets::keys::WORDS },
+    Target { name: "model", run: targets::model::run, words: targets::model::WORDS },
     Target { name: "receipt", run: targets::receipt::run, words: targets::receipt::WORDS },
     Target { name: "template", run: targets::template::run, words: targets::template::WORDS },
     Target { name: "tokenizer", run: targets::tokenizer::run, words: &["gpt2", "llama"] },

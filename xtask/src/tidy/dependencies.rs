@@ -39,7 +39,10 @@ const ROOMS: [(&str, &[&str]); 15] = [
         ],
     ),
     ("testkit", &["quant", "gguf", "device", "model"]),
-    ("fuzzing", &["gguf", "tokenizer", "device", "model", "engine", "worker", "server", "testkit"]),
+    (
+        "fuzzing",
+        &["quant", "gguf", "tokenizer", "device", "model", "cpu", "engine", "worker", "server", "testkit"],
+    ),
     ("xtask", &["quant", "gguf", "model", "testkit"]),
 ];
 

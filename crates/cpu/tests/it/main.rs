@@ -6,5 +6,6 @@ mod conformance;
 mod golden;
 mod hostile;
 mod invariance;
+mod latent;
 mod mixtures;
 mod support;
