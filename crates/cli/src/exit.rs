@@ -68,7 +68,7 @@ pub(crate) enum Failure {
         /// As in `MemoryReport`.
         device: String,
         /// What it would take.
-        needed: Needed,
+        needed: Box<Needed>,
         /// Bytes free.
         free: u64,
     },

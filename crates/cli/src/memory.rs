@@ -6,6 +6,7 @@
 use std::fmt;
 
 use cuda::Unsupported;
+use device::KvPages;
 use model::Model;
 use serde::Serialize;
 
@@ -20,6 +21,8 @@ pub(crate) struct Needed {
     pub(crate) sequences: usize,
     pub(crate) weights: u64,
     pub(crate) kv_cache: u64,
+    #[serde(flatten)]
+    pub(crate) pages: Pages,
     /// What sequences keep beside it, in models with recurrent layers.
     pub(crate) state: u64,
     pub(crate) activations: u64,
@@ -27,6 +30,31 @@ pub(crate) struct Needed {
     pub(crate) total: u64,
     /// What must be free beside them: for a GPU's driver, and for copying the weights.
     pub(crate) reserve: u64,
+}
+
+/// The KV cache's pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Pages {
+    /// Positions in one.
+    pub(crate) page_size: usize,
+    pub(crate) pages: usize,
+    /// Those of the layers that keep a window alone; none where all layers have the same pages.
+    pub(crate) window: Option<WindowPages>,
+}
+
+/// Pages of layers with a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct WindowPages {
+    /// Positions that a token sees at most.
+    pub(crate) positions: usize,
+    pub(crate) pages: usize,
+}
+
+impl From<KvPages> for Pages {
+    fn from(KvPages { page_size, n_page, window }: KvPages) -> Pages {
+        let window = window.map(|window| WindowPages { positions: window.n_position, pages: window.n_page });
+        Pages { page_size, pages: n_page, window }
+    }
 }
 
 impl Needed {
@@ -38,20 +66,22 @@ impl Needed {
 
     /// From the CPU executor's own plan.
     pub(crate) fn on_cpu(plan: cpu::MemoryPlan, options: &cpu::Options) -> Needed {
-        let cpu::MemoryPlan { weights, kv_cache, state, activations } = plan;
+        let cpu::MemoryPlan { weights, kv_cache, pages, state, activations } = plan;
+        let pages = pages.into();
         let total = [kv_cache, state, activations].iter().fold(weights, |sum, &n| sum.saturating_add(n));
         let (n_ctx, sequences) = (options.n_ctx, options.n_slot);
-        Needed { n_ctx, sequences, weights, kv_cache, state, activations, total, reserve: 0 }
+        Needed { n_ctx, sequences, weights, kv_cache, pages, state, activations, total, reserve: 0 }
     }
 
     /// From the plan of a GPU's executor.
     pub(crate) fn on_cuda(model: &Model, options: &cuda::Options) -> Result<Needed, Unsupported> {
         let plan = options.plan(model)?;
-        let cuda::MemoryPlan { weights, kv_cache, state, activations } = plan;
+        let cuda::MemoryPlan { weights, kv_cache, pages, state, activations } = plan;
+        let pages = pages.into();
         let total = plan.total();
         let reserve = options.needed(&plan).saturating_sub(total);
         let (n_ctx, sequences) = (options.n_ctx, options.n_slot);
-        Ok(Needed { n_ctx, sequences, weights, kv_cache, state, activations, total, reserve })
+        Ok(Needed { n_ctx, sequences, weights, kv_cache, pages, state, activations, total, reserve })
     }
 
     /// What is to be said where a server's KV cache is most of what it takes: that follows from defaults that can be changed.
@@ -85,7 +115,7 @@ impl Needed {
 
     /// That it does not fit.
     pub(crate) fn refusal(&self, device: &str, free: u64) -> Failure {
-        Failure::Memory { device: device.to_owned(), needed: *self, free }
+        Failure::Memory { device: device.to_owned(), needed: Box::new(*self), free }
     }
 }
 
@@ -106,9 +136,11 @@ impl fmt::Display for Needed {
 mod tests {
     use super::*;
 
+    const PAGES: KvPages = KvPages { page_size: 32, n_page: 1, window: None };
+
     #[test]
     fn a_model_is_refused_one_byte_short_and_absurd_sizes_do_not_wrap() {
-        let plan = cpu::MemoryPlan { weights: 100, kv_cache: 20, state: 0, activations: 3 };
+        let plan = cpu::MemoryPlan { weights: 100, kv_cache: 20, pages: PAGES, state: 0, activations: 3 };
         let options = cpu::Options { n_ctx: 8, ..cpu::Options::default() };
         let needed = Needed::on_cpu(plan, &options);
         assert!(needed.check("cpu", Some(123)).is_ok() && needed.check("cpu", None).is_ok());
@@ -120,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_a_gpu_keeps_free_counts() {
-        let plan = cpu::MemoryPlan { weights: 100, kv_cache: 20, state: 0, activations: 3 };
+        let plan = cpu::MemoryPlan { weights: 100, kv_cache: 20, pages: PAGES, state: 0, activations: 3 };
         let needed = Needed { reserve: 1000, ..Needed::on_cpu(plan, &cpu::Options::default()) };
         assert_eq!(
             (needed.fits(Some(1123)), needed.fits(Some(1122)), needed.fits(None)),

@@ -17,7 +17,7 @@ const MAX_LOGITS: usize = 16 << 20;
 
 /// Rows whose logits are worth asking for in one step.
 fn rows_a_step(limits: Limits) -> usize {
-    (MAX_LOGITS / limits.n_vocab.max(1)).clamp(1, limits.n_row.max(1))
+    (MAX_LOGITS / limits.n_vocab.max(1)).clamp(1, limits.own_window_rows())
 }
 
 /// The pages of a sequence of `n_token` positions that has the device to itself, by its place `slot` among equals.
@@ -63,7 +63,7 @@ pub(crate) fn prompt_logits(
         let inside = start >= wanted.start;
         let (most, edge) = match inside {
             true => (rows_a_step(limits), wanted.end),
-            false => (limits.n_row.max(1), wanted.start),
+            false => (limits.own_window_rows(), wanted.start),
         };
         let end = ids.len().min(start + most).min(edge);
         if start >= end {
@@ -75,6 +75,7 @@ pub(crate) fn prompt_logits(
             start,
             input: Input::Tokens(ids[start..end].into()),
             pages: pages.clone(),
+            window: limits.own_window(0, start..end),
             load: None,
             save: None,
             role: Role::Prompt,

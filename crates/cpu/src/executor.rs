@@ -8,7 +8,7 @@ use std::sync::Arc;
 use device::batch::{Progress, SlotId};
 use device::sampling::{Row, Sampler, SlotState};
 use device::{
-    Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Output, Picked, Role, Ticket, Want,
+    Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Output, Picked, Role, Span, Ticket, Want,
 };
 use model::Model;
 use model::architecture::Position;
@@ -71,7 +71,7 @@ impl CpuExecutor {
             return Err(ExecutorError::Device(format!("options with a zero or absurd size: {options:?}")));
         }
         let plan = options.plan(&model);
-        let shape = options.kv_shape(&model);
+        let (shape, pages) = (options.kv_shape(&model), plan.pages);
         if let Some(heads) = arch.kv_layers().find(|heads| !options.kv_type.takes(heads.head_dim)) {
             return Err(ExecutorError::Device(format!(
                 "a KV cache of type {}: expected heads of a multiple of 32 values, found {}",
@@ -80,11 +80,10 @@ impl CpuExecutor {
         }
         // Vec's own limit; what the machine really has is for the caller to compare with the plan.
         let (needed, free) = (plan.kv_cache.max(plan.state), isize::MAX as u64);
-        if needed > free || u32::try_from(shape.n_page).is_err() || u32::try_from(options.n_snapshot).is_err()
+        if needed > free || u32::try_from(pages.n_page).is_err() || u32::try_from(options.n_snapshot).is_err()
         {
             return Err(ExecutorError::InsufficientMemory { device: "cpu".to_owned(), needed, free });
         }
-        let (page_size, n_page) = (shape.page_size, shape.n_page);
         let kernels: Box<dyn Kernels> = if options.exact {
             Box::new(Exact::new(shape, options.kv_type))
         } else {
@@ -99,8 +98,9 @@ impl CpuExecutor {
             Position::Learned => Vec::new(),
         };
         let limits = Limits {
-            page_size,
-            n_page,
+            page_size: pages.page_size,
+            n_page: pages.n_page,
+            window: pages.window,
             n_slot: options.n_slot,
             n_row: options.n_row,
             n_ctx,
@@ -156,8 +156,11 @@ impl CpuExecutor {
         }
         let (rows, n_prompt) = self.order(batch);
         let tokens: Vec<u32> = rows.iter().map(|r| r.token).collect();
-        let places: Vec<Place<'_>> =
-            rows.iter().map(|r| Place { position: r.position, pages: &batch.spans[r.span].pages }).collect();
+        let place = |r: &RowSource| {
+            let Span { pages, window, .. } = &batch.spans[r.span];
+            Place { position: r.position, pages, window }
+        };
+        let places: Vec<Place<'_>> = rows.iter().map(place).collect();
         let runs = runs(batch, &rows);
         let mut forward = Forward {
             model: &self.model,

@@ -4,7 +4,8 @@
 //! row's result depends on that row alone: prompt rows and generated rows may be computed by different arithmetic, but neither
 //! depends on how many rows there are.
 
-use device::batch::PageId;
+use device::KvPages;
+use device::batch::{PageId, WindowPages};
 use model::Matrix;
 use model::architecture::{Activation, Attention, Heads};
 
@@ -54,6 +55,8 @@ pub struct Place<'a> {
     pub position: usize,
     /// In order.
     pub pages: &'a [PageId],
+    /// Of the layers with a window, where these have pages of their own.
+    pub window: &'a WindowPages,
 }
 
 /// What attention reads besides the cache.
@@ -73,8 +76,6 @@ pub struct Queries<'a> {
 /// The sizes of the KV cache. A head's rows of a page are consecutive: a layer is `[n_page, n_kv_head, page_size, head_dim]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvShape {
-    /// Pages in each layer.
-    pub n_page: usize,
     /// Positions in a page.
     pub page_size: usize,
     /// The layers that keep keys and values.
@@ -88,6 +89,10 @@ pub struct KvShape {
 pub struct KvLayer {
     /// Values of the layers before it.
     pub start: usize,
+    /// Its pages.
+    pub n_page: usize,
+    /// Whether they are those of windows.
+    pub is_window: bool,
     /// Key and value heads.
     pub n_kv_head: usize,
     /// Values in a head.
@@ -97,11 +102,13 @@ pub struct KvLayer {
 impl KvShape {
     /// Pages for layers with these heads; sizes saturate.
     #[must_use]
-    pub fn new([n_page, page_size]: [usize; 2], heads: impl Iterator<Item = Heads>) -> KvShape {
-        let mut shape = KvShape { n_page, page_size, layers: Vec::new(), has_values: false };
+    pub fn new(pages: &KvPages, heads: impl Iterator<Item = Heads>) -> KvShape {
+        let mut shape = KvShape { page_size: pages.page_size, layers: Vec::new(), has_values: false };
         for heads in heads {
-            let Heads { n_kv_head, head_dim, .. } = heads;
-            shape.layers.push(KvLayer { start: shape.len(), n_kv_head, head_dim });
+            let Heads { n_kv_head, head_dim, window, .. } = heads;
+            let own = pages.window.filter(|_| window.is_some());
+            let (n_page, is_window) = (own.map_or(pages.n_page, |own| own.n_page), own.is_some());
+            shape.layers.push(KvLayer { start: shape.len(), n_page, is_window, n_kv_head, head_dim });
             shape.has_values |= heads.has_values();
         }
         shape
@@ -111,7 +118,7 @@ impl KvShape {
     #[must_use]
     pub fn len(&self) -> usize {
         self.layers.last().map_or(0, |last| {
-            let sizes = [self.n_page, self.page_size, last.n_kv_head, last.head_dim];
+            let sizes = [last.n_page, self.page_size, last.n_kv_head, last.head_dim];
             sizes.iter().fold(1, |product: usize, &n| product.saturating_mul(n)).saturating_add(last.start)
         })
     }
@@ -137,14 +144,20 @@ impl KvShape {
     /// Where the rows of a head in a page begin: `[page_size, head_dim]`.
     #[must_use]
     pub fn page_at(&self, layer: usize, page: PageId, head: usize) -> usize {
-        let KvLayer { start, n_kv_head, head_dim } = self.layers[layer];
+        let KvLayer { start, n_kv_head, head_dim, .. } = self.layers[layer];
         start + (page as usize * n_kv_head + head) * self.page_size * head_dim
+    }
+
+    /// The page with this number among a sequence's.
+    #[must_use]
+    pub fn page_of(&self, layer: usize, place: Place<'_>, number: usize) -> PageId {
+        if self.layers[layer].is_window { place.window.page(number) } else { place.pages[number] }
     }
 
     /// Where the row of a head at a position begins: `[head_dim]`.
     #[must_use]
     pub fn row_at(&self, layer: usize, place: Place<'_>, head: usize) -> usize {
-        let page = place.pages[place.position / self.page_size];
+        let page = self.page_of(layer, place, place.position / self.page_size);
         self.page_at(layer, page, head) + place.position % self.page_size * self.layers[layer].head_dim
     }
 }

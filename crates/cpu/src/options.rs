@@ -1,5 +1,6 @@
 //! How a model is put on the CPU, and the memory that takes.
 
+use device::{KvPages, KvSizes};
 use model::architecture::Mixer;
 use model::{KvType, Model};
 
@@ -53,6 +54,8 @@ pub struct MemoryPlan {
     pub weights: u64,
     /// The KV cache.
     pub kv_cache: u64,
+    /// Its pages.
+    pub pages: KvPages,
     /// What sequences keep beside it, and its snapshots.
     pub state: u64,
     /// An upper estimate of a step's buffers.
@@ -60,13 +63,23 @@ pub struct MemoryPlan {
 }
 
 impl Options {
+    /// The KV cache's pages for a model.
+    #[must_use]
+    pub fn kv_pages(&self, model: &Model) -> KvPages {
+        KvPages::plan(&KvSizes {
+            page_size: PAGE,
+            n_ctx: self.n_ctx,
+            n_slot: self.n_slot,
+            n_row: self.n_row,
+            n_page: self.n_page,
+            window: model.architecture.widest_window(),
+        })
+    }
+
     /// The KV cache's shape for a model.
     #[must_use]
     pub fn kv_shape(&self, model: &Model) -> KvShape {
-        let arch = &model.architecture;
-        let per_slot = self.n_ctx.div_ceil(PAGE);
-        let n_page = self.n_page.unwrap_or(per_slot.saturating_mul(self.n_slot));
-        KvShape::new([n_page, PAGE], arch.kv_layers())
+        KvShape::new(&self.kv_pages(model), model.architecture.kv_layers())
     }
 
     /// What the executor will take; saturating, so that absurd sizes read as absurd and not as small.
@@ -92,6 +105,7 @@ impl Options {
         let n_entry = (self.n_slot as u64).saturating_add(self.n_snapshot as u64);
         MemoryPlan {
             weights: model.weights.n_bytes(),
+            pages: self.kv_pages(model),
             state: (4 * arch.n_state() as u64).saturating_mul(n_entry),
             kv_cache: if self.exact { kv_values.saturating_mul(4) } else { self.kv_type.bytes(kv_values) },
             activations: row_bytes.saturating_add(logits),

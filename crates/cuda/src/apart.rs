@@ -69,7 +69,7 @@ impl Network {
             k_cache,
             v_cache,
             rows,
-            page_tables: shared.page_tables,
+            page_tables: self.page_tables_of(layer),
             turns,
             n_q: heads.n_q() as i32,
             n_kv: heads::n_own_kv(heads) as i32,
@@ -132,7 +132,7 @@ impl Network {
         let (attention, heads) = (&self.arch.attention, self.heads_of(layer));
         let (n_head, n_kv_head) = (heads.n_head as i32, heads.n_kv_head as i32);
         let (head_dim, max_pages) = (heads.head_dim as i32, self.max_pages() as i32);
-        let page_tables = self.buffers.shared.page_tables;
+        let page_tables = self.page_tables_of(layer);
         let (k_cache, v_cache) = self.kv(layer);
         let is_q8 = self.sizes.kv_type == KvType::Q8_0;
         if is_q8 && heads.keeps() {

@@ -308,7 +308,7 @@ pub(crate) struct PromptBuffers {
 /// Everything that steps share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shared {
-    /// `[n_slot, max_pages]`.
+    /// `[2, n_slot, max_pages]`: of all positions and, where windows have pages of their own, of these.
     pub(crate) page_tables: DevicePtr,
     /// Of each kind of rotation, one after the other: `[n_ctx, half_rot]` cosines and sines.
     pub(crate) turns: DevicePtr,
@@ -409,8 +409,9 @@ impl Buffers {
             out: taker.take(bytes.out as usize, 1),
             scratch: taker.take(bytes.scratch as usize, 1),
         };
+        let n_table = 1 + usize::from(sizes.pages.window.is_some());
         let shared = Shared {
-            page_tables: taker.take(sizes.n_slot * max_pages, 4),
+            page_tables: taker.take(n_table * sizes.n_slot * max_pages, 4),
             turns: taker.take(heads::half_rots(arch).iter().sum::<usize>() * sizes.n_ctx, 8),
             heads: taker.take(n_col, 4),
             sample_prompt: SampleBuffers {

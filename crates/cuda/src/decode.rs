@@ -264,7 +264,7 @@ impl<'a> Decode<'a> {
             k_cache,
             v_cache,
             rows: buffers.rows,
-            page_tables: network.buffers.shared.page_tables,
+            page_tables: network.page_tables_of(n),
             fresh: network.fresh(),
             ..network.product(tiles, normed, Epilogue::Qkv)
         };
@@ -351,7 +351,7 @@ impl<'a> Decode<'a> {
             k_cache,
             v_cache,
             rows: buffers.rows,
-            page_tables: network.buffers.shared.page_tables,
+            page_tables: network.page_tables_of(n),
             out: attended,
             part: buffers.attend_parts,
             counters: buffers.attend_counters,

@@ -83,8 +83,8 @@ pub struct CudaExecutor {
 /// What the host knows of a slot.
 #[derive(Clone, Debug, Default)]
 struct Slot {
-    /// What the device's page table holds.
-    pages: Vec<u32>,
+    /// What the device's page tables hold: that of all positions, then the windows'.
+    pages: [Vec<u32>; 2],
     /// How far its sequence is.
     progress: Progress,
 }
@@ -170,7 +170,7 @@ impl CudaExecutor {
     ) -> Result<CudaExecutor, LoadError> {
         let arch = &model.architecture;
         let sizes = options.sizes(model);
-        let counts = [sizes.n_ctx, sizes.n_slot, sizes.n_row, sizes.n_page];
+        let counts = [sizes.n_ctx, sizes.n_slot, sizes.n_row, sizes.pages.n_page];
         let is_absurd = |n: &usize| *n == 0 || i32::try_from(*n).is_err();
         if counts.iter().any(is_absurd)
             || sizes.n_slot > MAX_SLOTS
@@ -206,7 +206,8 @@ impl CudaExecutor {
         }
         let limits = Limits {
             page_size: PAGE,
-            n_page: sizes.n_page,
+            n_page: sizes.pages.n_page,
+            window: sizes.pages.window,
             n_slot: sizes.n_slot,
             n_row: sizes.n_row,
             n_ctx: sizes.n_ctx,
@@ -305,7 +306,8 @@ impl CudaExecutor {
             if let Some(prompt) = &span.begin {
                 self.begin(lane, span.slot, prompt)?;
             }
-            self.set_pages(lane, span.slot, &span.pages)?;
+            self.set_pages(lane, span.slot, (0, 0), &span.pages)?;
+            self.set_pages(lane, span.slot, (1, span.window.first), &span.window.ids)?;
             self.network.states.begin(&self.stream, span)?;
         }
         let mut wants = Wants::new();
@@ -340,14 +342,27 @@ impl CudaExecutor {
         self.sampler.begin(&self.stream, &shared.sample_generated, (shared.begin, 1), shared.begin_ids)
     }
 
-    fn set_pages(&mut self, lane: usize, slot: SlotId, pages: &[u32]) -> Result<(), CudaError> {
+    /// Brings a slot's pages from number `first` on to one of its page tables, as far as they are not there.
+    fn set_pages(
+        &mut self,
+        lane: usize,
+        slot: SlotId,
+        (table, first): (usize, usize),
+        pages: &[u32],
+    ) -> Result<(), CudaError> {
         let max_pages = self.network.max_pages();
-        let pages = &pages[..pages.len().min(max_pages)];
-        let known = &mut self.slots[slot as usize].pages;
+        let known = &mut self.slots[slot as usize].pages[table];
+        known.resize(max_pages, u32::MAX);
+        let known = &mut known[first.min(max_pages)..];
+        let pages = &pages[..pages.len().min(known.len())];
+        let known = &mut known[..pages.len()];
         if known != pages {
-            pages.clone_into(known);
-            let at = self.network.buffers.shared.page_tables.offset(4 * (slot as usize * max_pages) as u64);
-            self.lanes[lane].inputs.send(&self.stream, at, pages)?;
+            let n_same = known.iter().zip(pages).take_while(|(known, page)| known == page).count();
+            let pages = &pages[n_same..];
+            known[n_same..].copy_from_slice(pages);
+            let at = slot as usize * max_pages + first + n_same;
+            let to = self.network.page_tables(table == 1).offset(4 * at as u64);
+            self.lanes[lane].inputs.send(&self.stream, to, pages)?;
         }
         Ok(())
     }

@@ -52,11 +52,13 @@ pub(crate) fn half_rots(arch: &Architecture) -> Vec<usize> {
 
 /// Bytes of the keys of a layer's cache, and of its values.
 pub(crate) fn plane_bytes(heads: Heads, sizes: &Sizes) -> u64 {
-    sizes.kv_type.bytes(plane_values(heads.n_kv(), sizes))
+    sizes.kv_type.bytes(plane_values(heads, sizes))
 }
 
-fn plane_values(n_kv: usize, sizes: &Sizes) -> u64 {
-    [sizes.n_page, PAGE, n_kv].iter().fold(1, |product: u64, &n| product.saturating_mul(n as u64))
+fn plane_values(heads: Heads, sizes: &Sizes) -> u64 {
+    let pages = sizes.pages;
+    let n_page = pages.window.filter(|_| heads.window.is_some()).map_or(pages.n_page, |own| own.n_page);
+    [n_page, PAGE, heads.n_kv()].iter().fold(1, |product: u64, &n| product.saturating_mul(n as u64))
 }
 
 /// Bytes of the first `n` layers of the cache.
@@ -69,7 +71,8 @@ pub(crate) fn first_planes(arch: &Architecture, sizes: &Sizes, n: usize) -> u64 
 /// wants them so.
 pub(crate) fn unpacked_bytes(arch: &Architecture, sizes: &Sizes) -> Option<u64> {
     let wanted = sizes.kv_type != KvType::F16 && !apart::attention(arch);
-    wanted.then(|| KvType::F16.bytes(plane_values(most(arch, |heads| heads.n_kv()), sizes)))
+    let widest = all(arch).map(|heads| plane_values(heads, sizes)).max().unwrap_or(0);
+    wanted.then(|| KvType::F16.bytes(widest))
 }
 
 /// Bytes of all that.

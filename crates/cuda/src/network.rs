@@ -117,6 +117,17 @@ impl Network {
         self.heads_of(layer).window.map_or(0, |n| i32::try_from(n).unwrap_or(i32::MAX))
     }
 
+    /// The page tables of all slots, `[n_slot, max_pages]`: of all positions, or the windows'.
+    pub(crate) fn page_tables(&self, of_windows: bool) -> DevicePtr {
+        let n_before = if of_windows { self.sizes.n_slot * self.max_pages() } else { 0 };
+        self.buffers.shared.page_tables.offset(4 * n_before as u64)
+    }
+
+    /// Those that a layer's keys and values lie by.
+    pub(crate) fn page_tables_of(&self, layer: usize) -> DevicePtr {
+        self.page_tables(self.sizes.pages.window.is_some() && self.heads_of(layer).window.is_some())
+    }
+
     /// Pages that a sequence can have.
     pub(crate) fn max_pages(&self) -> usize {
         self.sizes.n_ctx.div_ceil(PAGE)

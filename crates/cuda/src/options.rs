@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use device::{KvPages, KvSizes};
 use model::architecture::Position;
 use model::weights::{Ffn, Gated, Weights};
 use model::{KvType, Model};
@@ -73,6 +74,8 @@ pub struct MemoryPlan {
     pub weights: u64,
     /// The KV cache.
     pub kv_cache: u64,
+    /// Its pages.
+    pub pages: KvPages,
     /// What sequences keep beside it, and its copies.
     pub state: u64,
     /// Everything else a step needs.
@@ -96,7 +99,8 @@ pub(crate) struct Sizes {
     /// Columns of the decode products: `n_slot` rounded up to a bucket.
     pub(crate) n_col: usize,
     pub(crate) n_row: usize,
-    pub(crate) n_page: usize,
+    /// Of the KV cache.
+    pub(crate) pages: KvPages,
     pub(crate) n_snapshot: usize,
     pub(crate) kv_type: KvType,
     /// Float16 terms of a prompt's activations, at most.
@@ -111,13 +115,21 @@ impl Options {
             Position::Learned => n_ctx.min(arch.n_ctx_train),
             Position::Rope(_) => n_ctx,
         };
-        let n_page = self.n_page.unwrap_or(n_ctx.div_ceil(PAGE).saturating_mul(n_slot));
+        let n_row = n_row.max(n_slot);
+        let pages = KvPages::plan(&KvSizes {
+            page_size: PAGE,
+            n_ctx,
+            n_slot,
+            n_row,
+            n_page: self.n_page,
+            window: None,
+        });
         Sizes {
             n_ctx,
             n_slot,
             n_col: n_slot.next_power_of_two().max(8),
-            n_row: n_row.max(n_slot),
-            n_page,
+            n_row,
+            pages,
             n_snapshot: self.n_snapshot.min(ABSURD),
             kv_type: self.kv_type,
             n_term: if has_float_products(&model.weights) { 2 } else { 1 },
@@ -168,6 +180,7 @@ impl Options {
         Buffers::take(&mut taker, &model.architecture, &sizes);
         Ok(MemoryPlan {
             weights: place(model)?.n_bytes,
+            pages: sizes.pages,
             kv_cache: heads::kv_bytes(&model.architecture, &sizes),
             state: States::bytes(&model.architecture, &sizes),
             activations: taker.n_bytes(),

@@ -261,7 +261,7 @@ impl Prompt<'_> {
             k_cache,
             v_cache,
             spans: buffers.spans,
-            page_tables: network.buffers.shared.page_tables,
+            page_tables: network.page_tables_of(n),
             out: buffers.attended,
             sinks: network.at_maybe(place.sinks),
             n_span: self.spans.len() as i32,
@@ -293,7 +293,7 @@ impl Prompt<'_> {
         let (heads, buffers) = (network.heads_of(n), &network.buffers.prompt);
         let (n_kv_head, head_dim) = (heads.n_kv_head as i32, heads.head_dim as i32);
         let max_pages = network.max_pages() as i32;
-        let page_tables = network.buffers.shared.page_tables;
+        let page_tables = network.page_tables_of(n);
         let args = kv::KvStoreArgs {
             qkv: buffers.qkv,
             k_cache,

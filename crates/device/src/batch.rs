@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::executor::{ExecutorError, Limits};
 use crate::sampling::{ParamError, SamplingParams, TokenMask};
 
-/// Index of a page of the KV cache, below `Limits::n_page`.
+/// Index of a page of the KV cache, below `Limits::n_page`; in [`WindowPages`] below `Window::n_page`.
 pub type PageId = u32;
 
 /// Index of a sequence's place on the device, below `Limits::n_slot`.
@@ -76,6 +76,9 @@ impl Batch {
             if let Some(page) = span.pages.iter().find(|&&page| page as usize >= limits.n_page) {
                 return wrong(format!("pages below {}", limits.n_page), page.to_string());
             }
+            if let Some((expected, found)) = span.wrong_window(limits, end) {
+                return wrong(expected, found);
+            }
             if span.role == Role::Generated && span.input.len() != 1 {
                 return wrong("one token in a generated span".to_owned(), span.input.len().to_string());
             }
@@ -134,6 +137,8 @@ pub struct Span {
     pub input: Input,
     /// The sequence's pages in order, enough for `start + input.len()` positions.
     pub pages: Arc<[PageId]>,
+    /// Where layers with a window have pages of their own, those of what its tokens see and of what they write.
+    pub window: WindowPages,
     /// Where the slot's sequence has a state and does not begin at 0: the snapshot of that state after `start` tokens, with which it
     /// begins. At 0 it begins with zeros, and without `begin` it goes on.
     pub load: Option<SnapshotId>,
@@ -145,7 +150,40 @@ pub struct Span {
     pub want: Want,
 }
 
+/// Consecutive pages of a sequence in the layers with a window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WindowPages {
+    /// How many pages of the sequence are before them.
+    pub first: usize,
+    /// In order.
+    pub ids: Arc<[PageId]>,
+}
+
+impl WindowPages {
+    /// A page by its number in the sequence, which must be one of them.
+    #[must_use]
+    pub fn page(&self, number: usize) -> PageId {
+        self.ids[number - self.first]
+    }
+}
+
 impl Span {
+    /// What is wrong with its window's pages, as what was expected and found.
+    fn wrong_window(&self, limits: &Limits, end: usize) -> Option<(String, String)> {
+        let WindowPages { first, ids } = &self.window;
+        let Some(window) = limits.window else {
+            let found = || ("no pages of windows".to_owned(), ids.len().to_string());
+            return (!ids.is_empty()).then(found);
+        };
+        let wanted = window.first_page(self.start, limits.page_size)..end.div_ceil(limits.page_size);
+        if *first > wanted.start || first.saturating_add(ids.len()) < wanted.end {
+            let expected = format!("the window's pages {wanted:?}");
+            return Some((expected, format!("{:?}", *first..first.saturating_add(ids.len()))));
+        }
+        let beyond = ids.iter().find(|&&page| page as usize >= window.n_page)?;
+        Some((format!("the window's pages below {}", window.n_page), beyond.to_string()))
+    }
+
     /// What is wrong with where its state comes from and goes to, as what was expected and found.
     fn wrong_state(&self, limits: &Limits, position: usize) -> Option<(String, String)> {
         let n_snapshot = limits.n_snapshot.unwrap_or(0);
@@ -252,10 +290,12 @@ pub struct Sampled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pages::Window;
 
     const LIMITS: Limits = Limits {
         page_size: 4,
         n_page: 8,
+        window: None,
         n_slot: 2,
         n_row: 6,
         n_ctx: 8,
@@ -271,6 +311,7 @@ mod tests {
             start: 0,
             input: Input::Tokens(tokens.into()),
             pages: [2 * slot, 2 * slot + 1].into(),
+            window: WindowPages::default(),
             load: None,
             save: None,
             role: Role::Prompt,
@@ -372,6 +413,30 @@ mod tests {
                 expected => format!("invalid batch: span 0: expected {expected}"),
             };
             assert_eq!(with(span, n_snapshot), expected);
+        }
+    }
+    #[test]
+    fn a_window_has_the_pages_that_a_span_sees_and_writes() {
+        let limits = Limits { window: Some(Window { n_page: 5, n_position: 3 }), ..LIMITS };
+        // Positions 5 and 6 see 3 to 6.
+        let span = |first, ids: &[PageId]| Span {
+            start: 5,
+            window: WindowPages { first, ids: ids.into() },
+            ..prompt(0, &[1, 2])
+        };
+        for (limits, span, expected) in [
+            (limits, span(0, &[4, 0]), ""),
+            (limits, span(0, &[4, 0, 2]), ""),
+            (limits, span(1, &[4]), "the window's pages 0..2, found 1..2"),
+            (limits, span(0, &[4]), "the window's pages 0..2, found 0..1"),
+            (limits, span(0, &[5, 1]), "the window's pages below 5, found 5"),
+            (LIMITS, span(0, &[1, 2]), "no pages of windows, found 2"),
+        ] {
+            let expected = match expected {
+                "" => String::new(),
+                expected => format!("invalid batch: span 0: expected {expected}"),
+            };
+            assert_eq!(check_in(&limits, vec![span]), expected);
         }
     }
 }

@@ -6,6 +6,7 @@
 use thiserror::Error;
 
 use crate::batch::{Batch, Picked};
+use crate::pages::Window;
 
 /// A model resident on one device, able to run steps. One thread owns it.
 ///
@@ -44,6 +45,8 @@ pub struct Limits {
     pub page_size: usize,
     /// KV pages in all.
     pub n_page: usize,
+    /// The pages of layers that keep the latest positions alone, where these have their own.
+    pub window: Option<Window>,
     /// Sequences that can live on the device at once.
     pub n_slot: usize,
     /// Rows in a step.

@@ -20,7 +20,7 @@ use crate::EngineError;
 use crate::load::Counters;
 use crate::masks::Masks;
 use crate::pace::Pace;
-use crate::pages::PagePool;
+use crate::pages::{Held, PagePool};
 use crate::prefix_cache::PrefixCache;
 use crate::queue::Queue;
 use crate::scheduler::{self, Demand, Grant};
@@ -83,6 +83,8 @@ pub(crate) struct Core {
     limits: Limits,
     options: EngineOptions,
     pool: PagePool,
+    /// The pages of windows, where these have their own: whoever has a slot finds there what it needs, as the executor's limits promise.
+    windows: PagePool,
     cache: PrefixCache,
     free_slots: Vec<SlotId>,
     waiting: Queue,
@@ -121,7 +123,8 @@ impl Core {
         Ok(Core {
             options,
             pool: PagePool::new(limits.n_page),
-            cache: PrefixCache::new(limits.page_size, limits.n_snapshot),
+            windows: PagePool::new(limits.window.map_or(0, |window| window.n_page)),
+            cache: PrefixCache::new(&limits),
             // The lowest slots are taken first.
             free_slots: (0..limits.n_slot).rev().filter_map(|slot| SlotId::try_from(slot).ok()).collect(),
             limits,
@@ -147,6 +150,11 @@ impl Core {
 
     pub(crate) fn pool(&self) -> PagePool {
         self.pool.clone()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn windows(&self) -> PagePool {
+        self.windows.clone()
     }
 
     pub(crate) fn counters(&self) -> Arc<Counters> {
@@ -267,6 +275,10 @@ impl Core {
         for grant in schedule {
             let Some(sequence) = self.running.get_mut(&grant.id) else { continue };
             sequence.served = self.n_step;
+            if self.limits.window.is_some() {
+                let n_missing = sequence.n_window_missing(grant.n_token, self.limits.page_size);
+                sequence.extend_window(take_windows(&self.windows, &mut self.cache, n_missing)?);
+            }
             if sequence.saves_after(grant.n_token) {
                 sequence.save_to(self.cache.take_snapshot());
             }
@@ -304,6 +316,7 @@ impl Core {
                 if let Some(sequence) = self.running.get_mut(&grant.id) {
                     sequence.mark(self.limits.page_size);
                     sequence.share(&mut self.cache, self.limits.page_size);
+                    sequence.leave_behind(&self.limits);
                 }
             }
             self.counters.n_cached_page.store(self.cache.len(), Ordering::Relaxed);
@@ -371,4 +384,12 @@ impl Core {
             waiting.finish(Event::Error(error.clone()));
         }
     }
+}
+
+/// Takes pages of windows, at the expense of those that are kept.
+fn take_windows(pool: &PagePool, cache: &mut PrefixCache, n: usize) -> Result<Vec<Held>, EngineError> {
+    cache.evict_windows(n.saturating_sub(pool.n_unowned()));
+    pool.take(n).ok_or_else(|| {
+        EngineError::Failed(format!("expected {n} free pages of windows, found {}", pool.n_unowned()))
+    })
 }

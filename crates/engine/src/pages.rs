@@ -4,11 +4,15 @@
 //! theirs as [`Held`], several of them one page of a common prompt; the prefix cache keeps pages without holding them, so that a page which
 //! nobody holds counts as free whether it is kept or not. A sequence holds from its start every page that it can come to need, so how many are
 //! held says nothing of how many have something in them: those are used.
+//!
+//! Pages of windows are a pool of their own. Of these a sequence holds the latest alone ([`WindowHeld`]): it takes one as it comes to it and gives it
+//! back once it has left it behind.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use device::batch::PageId;
+use device::batch::{PageId, WindowPages};
 
 /// The pages that nobody owns, and how many of the others are held and used.
 #[derive(Clone, Debug)]
@@ -167,6 +171,58 @@ impl Pages {
     /// Their ids.
     pub(crate) fn ids(&self) -> Arc<[PageId]> {
         Arc::clone(&self.ids)
+    }
+}
+
+/// Consecutive pages of the windows' pool that a sequence holds.
+#[derive(Debug)]
+pub(crate) struct WindowHeld {
+    held: VecDeque<Held>,
+    pages: WindowPages,
+}
+
+impl WindowHeld {
+    /// These, the first of which has this number among the sequence's pages.
+    pub(crate) fn new(first: usize, held: Vec<Held>) -> WindowHeld {
+        let mut window = WindowHeld { held: held.into(), pages: WindowPages::default() };
+        window.note(first);
+        window
+    }
+
+    /// How many are lacking for the sequence's first `n_page` pages.
+    pub(crate) fn n_missing(&self, n_page: usize) -> usize {
+        n_page.saturating_sub(self.pages.first + self.held.len())
+    }
+
+    /// These follow.
+    pub(crate) fn extend(&mut self, held: Vec<Held>) {
+        if !held.is_empty() {
+            self.held.extend(held);
+            self.note(self.pages.first);
+        }
+    }
+
+    /// Gives back those before the one with this number.
+    pub(crate) fn leave_behind(&mut self, first: usize) {
+        let n = first.saturating_sub(self.pages.first).min(self.held.len());
+        if n > 0 {
+            self.held.drain(..n);
+            self.note(self.pages.first + n);
+        }
+    }
+
+    fn note(&mut self, first: usize) {
+        self.pages = WindowPages { first, ids: self.held.iter().map(|held| held.page.id).collect() };
+    }
+
+    /// The page with this number.
+    pub(crate) fn get(&self, number: usize) -> Option<&Held> {
+        self.held.get(number.checked_sub(self.pages.first)?)
+    }
+
+    /// As a span has them.
+    pub(crate) fn pages(&self) -> WindowPages {
+        self.pages.clone()
     }
 }
 

@@ -5,9 +5,14 @@
 //! of answers are never kept: other kernels compute them. What no sequence holds is given up when the pool is short, the least recently used
 //! first, and never before the pages that follow it. Sequences hold whole branches from the root, so whatever stands below a page that nobody
 //! holds is not held either, and can be given up.
+//!
+//! Where layers with a window have pages of their own, a page of the tree has one of these beside it, until another sequence needs that more. A
+//! prompt goes on after a page only if those before it that its next token sees are there too.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+
+use device::Limits;
 
 use crate::pages::{Held, Page};
 use crate::snapshots::{Snapshot, SnapshotPool};
@@ -31,6 +36,10 @@ pub(crate) struct PrefixCache {
     snapshots: Option<SnapshotPool>,
     /// The pages that have one.
     with_snapshot: BTreeSet<NodeId>,
+    /// Where windows have pages of their own: how many of them, before a page, whoever goes on after it needs.
+    n_behind: Option<usize>,
+    /// The pages that have one beside them, by when that was last of use.
+    windows: BTreeSet<(u64, NodeId)>,
     /// The pages that none follows, by when they were last used.
     leaves: BTreeSet<(u64, NodeId)>,
     n_made: u64,
@@ -42,6 +51,8 @@ pub(crate) struct PrefixCache {
 struct Node {
     key: Key,
     page: Arc<Page>,
+    /// The windows' page with the same positions, and when it was last of use.
+    window: Option<(Arc<Page>, u64)>,
     /// The state after it.
     snapshot: Option<Arc<Snapshot>>,
     n_child: usize,
@@ -59,6 +70,8 @@ struct Key {
 #[derive(Debug)]
 pub(crate) struct Prefix {
     pub(crate) pages: Vec<Held>,
+    /// The windows' pages that whoever goes on after them needs.
+    pub(crate) window: Vec<Held>,
     /// The last of them.
     pub(crate) tip: NodeId,
     /// The state after the last, where one is needed.
@@ -70,19 +83,21 @@ pub(crate) struct Prefix {
 impl Prefix {
     /// Nothing is there.
     pub(crate) fn none() -> Prefix {
-        Prefix { pages: Vec::new(), tip: NodeId::ROOT, snapshot: None, n_kept: 0 }
+        Prefix { pages: Vec::new(), window: Vec::new(), tip: NodeId::ROOT, snapshot: None, n_kept: 0 }
     }
 }
 
 impl PrefixCache {
-    /// For an executor whose sequences have no state beside their pages, or one that keeps `n_snapshot` copies of it.
-    pub(crate) fn new(page_size: usize, n_snapshot: Option<usize>) -> PrefixCache {
+    /// For an executor with these limits.
+    pub(crate) fn new(limits: &Limits) -> PrefixCache {
         PrefixCache {
-            page_size,
+            page_size: limits.page_size,
             nodes: HashMap::new(),
             by_key: HashMap::new(),
-            snapshots: n_snapshot.map(SnapshotPool::new),
+            snapshots: limits.n_snapshot.map(SnapshotPool::new),
             with_snapshot: BTreeSet::new(),
+            n_behind: limits.window.map(|window| window.n_behind(limits.page_size)),
+            windows: BTreeSet::new(),
             leaves: BTreeSet::new(),
             n_made: 0,
             clock: 0,
@@ -104,12 +119,19 @@ impl PrefixCache {
         self.snapshots.is_some()
     }
 
+    /// Whether pages that are there can lack what it takes to go on after them, so that a sequence computes them again.
+    pub(crate) fn restores(&self) -> bool {
+        self.snapshots.is_some() || self.n_behind.is_some()
+    }
+
     /// Holds as many of a prompt's first pages as are there and of use. The prompt's last token is never among them: its row gives the first token
     /// of the answer.
     pub(crate) fn find(&mut self, scope: u64, prompt: &[u32]) -> Prefix {
         let mut found = Prefix::none();
         let mut at = NodeId::ROOT;
         let mut pages = Vec::new();
+        // The latest pages, each of which has a window's beside it.
+        let mut n_window = 0;
         let body = &prompt[..prompt.len().saturating_sub(1)];
         for tokens in body.chunks_exact(self.page_size) {
             let Some((id, node)) =
@@ -119,7 +141,10 @@ impl PrefixCache {
             };
             at = id;
             pages.push(Held::new(&node.page));
-            if self.snapshots.is_none() || node.snapshot.is_some() {
+            n_window = if node.window.is_some() { n_window + 1 } else { 0 };
+            let n_page = found.pages.len() + pages.len();
+            let has_window = self.n_behind.is_none_or(|n_behind| n_window >= n_page.min(n_behind));
+            if has_window && (self.snapshots.is_none() || node.snapshot.is_some()) {
                 found.pages.append(&mut pages);
                 found.tip = id;
                 found.snapshot.clone_from(&node.snapshot);
@@ -127,7 +152,17 @@ impl PrefixCache {
         }
         found.n_kept = found.pages.len() + pages.len();
         self.touch(found.tip);
+        let behind = self.behind(found.tip);
+        let window = behind.iter().filter_map(|id| Some(Held::new(&self.nodes.get(id)?.window.as_ref()?.0)));
+        found.window = window.rev().collect();
         found
+    }
+
+    /// The pages whose windows whoever goes on after `tip` needs, from it back.
+    fn behind(&self, tip: NodeId) -> Vec<NodeId> {
+        let parent = |id: &NodeId| self.nodes.get(id).map(|node| node.key.parent);
+        let up = std::iter::successors(Some(tip), parent).take_while(|id| *id != NodeId::ROOT);
+        up.take(self.n_behind.unwrap_or(0)).collect()
     }
 
     /// The page that follows `parent` with these tokens.
@@ -144,10 +179,10 @@ impl PrefixCache {
         tokens: &[u32],
         page: &Held,
     ) -> Result<NodeId, NodeId> {
-        let key = Key { scope, parent, tokens: tokens.into() };
+        let (key, restores) = (Key { scope, parent, tokens: tokens.into() }, self.restores());
         if let Some((&id, node)) = self.by_key.get(&key).and_then(|id| Some((id, self.nodes.get_mut(id)?))) {
-            // Where states are needed, who computes a page again may go on where nobody else does: equal tokens have equal pages.
-            if self.snapshots.is_none() || node.page.is_held() {
+            // Who computes a page again may go on where nobody else does: equal tokens have equal pages.
+            if !restores || node.page.is_held() {
                 return Err(id);
             }
             node.page = Arc::clone(page.page());
@@ -162,7 +197,9 @@ impl PrefixCache {
         }
         self.leaves.insert((self.clock, id));
         let page = Arc::clone(page.page());
-        self.nodes.insert(id, Node { key: key.clone(), page, snapshot: None, n_child: 0, used: self.clock });
+        let used = self.clock;
+        self.nodes
+            .insert(id, Node { key: key.clone(), page, window: None, snapshot: None, n_child: 0, used });
         self.by_key.insert(key, id);
         Ok(id)
     }
@@ -194,9 +231,40 @@ impl PrefixCache {
         }
     }
 
-    /// A page and those before it are in use now.
+    /// Keeps the windows' page beside a page, unless there is one.
+    pub(crate) fn keep_window(&mut self, id: NodeId, window: &Held) {
+        self.clock += 1;
+        if let Some(node) = self.nodes.get_mut(&id).filter(|node| node.window.is_none()) {
+            node.window = Some((Arc::clone(window.page()), self.clock));
+            self.windows.insert((self.clock, id));
+            // More prompts may be found.
+            self.n_made += 1;
+        }
+    }
+
+    /// Gives up `n` pages of windows that no sequence holds, or all of them: those that were of no use for longest.
+    pub(crate) fn evict_windows(&mut self, n: usize) {
+        let page = |id: &NodeId| self.nodes.get(id)?.window.as_ref();
+        let unheld = |(_, id): &&(u64, NodeId)| page(id).is_some_and(|(page, _)| !page.is_held());
+        let oldest: Vec<(u64, NodeId)> = self.windows.iter().filter(unheld).take(n).copied().collect();
+        for entry in oldest {
+            self.windows.remove(&entry);
+            if let Some(node) = self.nodes.get_mut(&entry.1) {
+                node.window = None;
+            }
+        }
+    }
+
+    /// A page and those before it are in use now, and the windows' pages that whoever goes on after it needs.
     pub(crate) fn touch(&mut self, tip: NodeId) {
         self.clock += 1;
+        for id in self.behind(tip) {
+            if let Some((_, used)) = self.nodes.get_mut(&id).and_then(|node| node.window.as_mut()) {
+                self.windows.remove(&(*used, id));
+                *used = self.clock;
+                self.windows.insert((self.clock, id));
+            }
+        }
         let mut at = tip;
         while let Some(node) = self.nodes.get_mut(&at) {
             if self.leaves.remove(&(node.used, at)) {
@@ -218,8 +286,11 @@ impl PrefixCache {
     }
 
     fn remove(&mut self, id: NodeId) {
-        let Some(Node { key, used, .. }) = self.nodes.remove(&id) else { return };
+        let Some(Node { key, used, window, .. }) = self.nodes.remove(&id) else { return };
         self.leaves.remove(&(used, id));
+        if let Some((_, used)) = window {
+            self.windows.remove(&(used, id));
+        }
         self.with_snapshot.remove(&id);
         self.by_key.remove(&key);
         if let Some(parent) = self.nodes.get_mut(&key.parent) {
@@ -236,12 +307,15 @@ impl PrefixCache {
         self.by_key.clear();
         self.leaves.clear();
         self.with_snapshot.clear();
+        self.windows.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use device::Window;
     use expect_test::{Expect, expect};
+    use testkit::fake::LIMITS;
 
     use super::*;
     use crate::pages::PagePool;
@@ -252,9 +326,13 @@ mod tests {
         cache: PrefixCache,
     }
 
+    fn cache(n_snapshot: Option<usize>) -> PrefixCache {
+        PrefixCache::new(&Limits { page_size: 2, n_snapshot, ..LIMITS })
+    }
+
     impl Fixture {
         fn new() -> Fixture {
-            Fixture { pool: PagePool::new(8), cache: PrefixCache::new(2, None) }
+            Fixture { pool: PagePool::new(8), cache: cache(None) }
         }
 
         /// What a sequence with this prompt does: finds, computes, keeps.
@@ -324,7 +402,7 @@ mod tests {
     #[test]
     fn a_page_with_the_same_tokens_stays_the_first_where_it_must() {
         for n_snapshot in [None, Some(1)] {
-            let mut f = Fixture { cache: PrefixCache::new(2, n_snapshot), ..Fixture::new() };
+            let mut f = Fixture { cache: cache(n_snapshot), ..Fixture::new() };
             let mut pages = f.pool.take(2).unwrap();
             let id = f.cache.insert(0, NodeId::ROOT, &[1, 2], &pages[0]).unwrap();
             assert_eq!(f.cache.insert(0, NodeId::ROOT, &[1, 2], &pages[1]), Err(id));
@@ -338,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_page_is_of_use_with_the_state_after_it_and_the_oldest_state_makes_room() {
-        let mut f = Fixture { cache: PrefixCache::new(2, Some(2)), ..Fixture::new() };
+        let mut f = Fixture { cache: cache(Some(2)), ..Fixture::new() };
         let prompt = [1, 2, 3, 4, 5, 6, 7];
         drop(f.run(0, &prompt[..6]));
         let found = |f: &mut Fixture| {
@@ -362,5 +440,45 @@ mod tests {
         f.cache.evict(9);
         let ids = [f.cache.take_snapshot(), f.cache.take_snapshot(), f.cache.take_snapshot()];
         assert_eq!(ids.iter().flatten().count(), 2);
+    }
+    #[test]
+    fn a_page_is_of_use_with_the_windows_before_it_and_the_oldest_make_room() {
+        // Positions of two pages of 2, and the token's own.
+        let window = Some(Window { n_page: 8, n_position: 5 });
+        let mut f =
+            Fixture { cache: PrefixCache::new(&Limits { page_size: 2, window, ..LIMITS }), ..Fixture::new() };
+        let windows = PagePool::new(8);
+        let prompt = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+        drop(f.run(0, &prompt[..8]));
+        let found = |f: &mut Fixture| {
+            let found = f.cache.find(0, &prompt);
+            (found.pages.len(), found.window.len())
+        };
+        assert_eq!(found(&mut f), (0, 0));
+        let mut nodes = Vec::new();
+        for tokens in prompt.chunks_exact(2) {
+            let tip = nodes.last().copied().unwrap_or(NodeId::ROOT);
+            nodes.push(f.cache.child(0, tip, tokens).unwrap());
+        }
+        let keep = |f: &mut Fixture, i: usize| f.cache.keep_window(nodes[i], &windows.take(1).unwrap()[0]);
+        // The third page lacks: the second has both before it, and the fourth one of two.
+        [0, 1, 3].iter().for_each(|&i| keep(&mut f, i));
+        assert_eq!(found(&mut f), (2, 2));
+        keep(&mut f, 2);
+        assert_eq!(found(&mut f), (4, 2));
+        // The first two were of no use for longest, since they were found before the others.
+        f.cache.evict_windows(1);
+        assert_eq!((found(&mut f), windows.n_unowned()), ((4, 2), 5));
+        f.cache.evict_windows(1);
+        assert_eq!((found(&mut f), windows.n_unowned()), ((4, 2), 6));
+        // What is held stays.
+        let held = f.cache.find(0, &prompt);
+        f.cache.evict_windows(9);
+        assert_eq!((found(&mut f), windows.n_unowned()), ((4, 2), 6));
+        drop(held);
+        f.cache.evict_windows(1);
+        assert_eq!((found(&mut f), windows.n_unowned()), ((0, 0), 7));
+        f.cache.evict(9);
+        assert_eq!(windows.n_unowned(), 8);
     }
 }

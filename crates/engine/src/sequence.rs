@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use device::batch::SlotId;
 use device::sampling::TokenMask;
-use device::{Input, Role, Sampled, SamplingParams, Span, Want};
+use device::{Input, Limits, Role, Sampled, SamplingParams, Span, Want};
 
 use crate::constraint::{self, Constrained};
 use crate::masks::Masks;
-use crate::pages::Pages;
+use crate::pages::{Held, Pages, WindowHeld};
 use crate::prefix_cache::{NodeId, Prefix, PrefixCache};
 use crate::scheduler::{Demand, Need};
 use crate::shares::Holding;
@@ -30,6 +30,8 @@ use crate::{EngineError, EngineRequest};
 #[derive(Debug)]
 pub(crate) struct Sequence {
     pages: Pages,
+    /// In the layers with a window, where these have pages of their own.
+    window: WindowHeld,
     pub(crate) slot: SlotId,
     request: EngineRequest,
     /// The request's place in the order of arrival.
@@ -103,6 +105,7 @@ impl Sequence {
         }
         Sequence {
             pages,
+            window: WindowHeld::new(0, Vec::new()),
             slot,
             params: Arc::new(request.params.clone()),
             params_before_min: request.params_before_min(),
@@ -238,8 +241,26 @@ impl Sequence {
             self.n_cached = n_page * page_size;
             self.n_submitted = self.n_cached;
             self.load = prefix.snapshot;
+            self.window = WindowHeld::new(n_page - prefix.window.len(), prefix.window);
         }
         self.mark(page_size);
+    }
+
+    /// How many pages of windows it lacks for its next `n_token` tokens.
+    pub(crate) fn n_window_missing(&self, n_token: usize, page_size: usize) -> usize {
+        self.window.n_missing((self.n_submitted + n_token).div_ceil(page_size))
+    }
+
+    /// Takes as many.
+    pub(crate) fn extend_window(&mut self, pages: Vec<Held>) {
+        self.window.extend(pages);
+    }
+
+    /// Gives back the pages of windows of which its next token sees nothing: later steps may write to them, since steps are computed in order.
+    pub(crate) fn leave_behind(&mut self, limits: &Limits) {
+        if let Some(window) = limits.window {
+            self.window.leave_behind(window.first_page(self.n_submitted, limits.page_size));
+        }
     }
 
     /// Keeps its state once the first `n_token` tokens of its prompt are computed, if they are not yet.
@@ -274,7 +295,7 @@ impl Sequence {
             let next = match (branch.keeps, self.pages.get(branch.n_page)) {
                 (Keeps::Own, Some(page)) => match cache.insert(branch.scope, branch.tip, tokens, page) {
                     Ok(own) => Some(own),
-                    Err(other) if cache.takes_snapshots() => {
+                    Err(other) if cache.restores() => {
                         branch.keeps = Keeps::Others;
                         Some(other)
                     }
@@ -287,6 +308,9 @@ impl Sequence {
                 branch.keeps = Keeps::Nothing;
                 return;
             };
+            if let Some(page) = self.window.get(branch.n_page) {
+                cache.keep_window(tip, page);
+            }
             (branch.tip, branch.n_page) = (tip, branch.n_page + 1);
         }
         if let Some(snapshot) = saved.filter(|_| branch.n_page * page_size == self.n_submitted) {
@@ -342,10 +366,10 @@ impl Sequence {
         let n_asked = self.n_asked();
         self.n_submitted += input.len();
         let want = if self.n_asked() > n_asked { self.want(n_asked)? } else { Want::Nothing };
-        let pages = self.pages.ids();
+        let (pages, window) = (self.pages.ids(), self.window.pages());
         let load = self.load.as_ref().filter(|_| begin.is_some()).map(|snapshot| snapshot.id);
         let save = self.saving.as_ref().map(|snapshot| snapshot.id);
-        Ok(Span { slot: self.slot, begin, start, input, pages, load, save, role, want })
+        Ok(Span { slot: self.slot, begin, start, input, pages, window, load, save, role, want })
     }
 
     /// How the token with this index in the answer is chosen.
@@ -414,8 +438,8 @@ impl Sequence {
 
     /// Gives the pages back, then sends the terminal event.
     pub(crate) fn finish(self, event: Event) {
-        let Sequence { pages, outbox, .. } = self;
-        drop(pages);
+        let Sequence { pages, window, outbox, .. } = self;
+        drop((pages, window));
         outbox.finish(event);
     }
 }

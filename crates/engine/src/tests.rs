@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use device::{Limits, SamplingParams};
+use device::{Limits, SamplingParams, Window};
 use proptest::prelude::*;
 use testkit::fake::{Fake, Fault, LIMITS};
 
@@ -125,11 +125,16 @@ proptest! {
     #[test]
     fn a_request_is_alone_in_the_world(
         (page_size, n_slot, n_row, n_in_flight) in (1..9usize, 1..6usize, 1..20usize, 1..4usize),
+        window in proptest::option::of((1..40usize, 0..20usize)),
         (spare, turn, n_snapshot) in (0..20usize, 0..9usize, proptest::option::of(0..5usize)),
         work in proptest::collection::vec((requests(), plans()), 1..12),
     ) {
         let n_page = 64usize.div_ceil(page_size) + spare;
-        let limits = Limits { page_size, n_page, n_slot, n_row, n_in_flight, n_snapshot, ..LIMITS };
+        let window = window.map(|(n_position, spare)| {
+            let window = Window { n_page: 0, n_position };
+            Window { n_page: window.least(page_size, [n_slot, n_row]) + spare, n_position }
+        });
+        let limits = Limits { page_size, n_page, window, n_slot, n_row, n_in_flight, n_snapshot, ..LIMITS };
         let options = EngineOptions { turn, ..EngineOptions::default() };
         let mut core = Core::new(Box::new(Fake::new(limits)), options).unwrap();
         let mut streams: Vec<Option<Stream>> = work.iter().map(|_| None).collect();
@@ -151,8 +156,10 @@ proptest! {
         prop_assert_eq!(core.pool().n_free(), n_page);
         let n_kept = core.counters().load().n_cached_page;
         prop_assert_eq!(core.pool().n_unowned() + n_kept, n_page);
+        let n_window_page = window.map_or(0, |window| window.n_page);
+        prop_assert_eq!(core.windows().n_free(), n_window_page);
         core.fail(&EngineError::Stopped);
-        prop_assert_eq!(core.pool().n_unowned(), n_page);
+        prop_assert_eq!((core.pool().n_unowned(), core.windows().n_unowned()), (n_page, n_window_page));
         for ((request, _), (stream, dropped)) in work.iter().zip(streams.into_iter().zip(dropped)) {
             let Some(stream) = stream else {
                 prop_assert!(dropped);

@@ -60,6 +60,12 @@ impl Architecture {
         self.mixers.iter().take(source).filter_map(Mixer::heads).filter(Heads::keeps).count()
     }
 
+    /// The widest window of the layers that have one.
+    #[must_use]
+    pub fn widest_window(&self) -> Option<usize> {
+        self.mixers.iter().filter_map(Mixer::heads).filter_map(|heads| heads.window).max()
+    }
+
     /// The heads of a layer that has attention.
     #[must_use]
     pub fn heads(&self, layer: usize) -> Option<Heads> {

@@ -1,7 +1,7 @@
 //! An executor without a model: the next token depends on every token before it, as the pages hold them, and on nothing else.
 //!
 //! It is strict. Each step is checked against the contract, so that a page written by two sequences, one that changes while it is
-//! shared, a gap, or a row that asks for a token that was never sampled is an error, not a quietly different answer. The tokens themselves
+//! shared, a window's page that lacks a position that a row sees, a gap, or a row that asks for a token that was never sampled is an error, not a quietly different answer. The tokens themselves
 //! live in the pages.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -39,6 +39,7 @@ pub enum Fault {
 pub const LIMITS: Limits = Limits {
     page_size: 4,
     n_page: 64,
+    window: None,
     n_slot: 4,
     n_row: 16,
     n_ctx: 64,
@@ -60,6 +61,8 @@ pub struct Fake {
     /// Rows computed.
     pub rows: Arc<AtomicUsize>,
     pages: Vec<Vec<Option<u32>>>,
+    /// Those of windows.
+    windows: Vec<Vec<Option<u32>>>,
     slots: HashMap<SlotId, Slot>,
     /// Which slot may write to a page.
     owners: HashMap<PageId, SlotId>,
@@ -84,6 +87,7 @@ impl Fake {
     pub fn new(limits: Limits) -> Fake {
         Fake {
             pages: vec![vec![None; limits.page_size]; limits.n_page],
+            windows: vec![vec![None; limits.page_size]; limits.window.map_or(0, |window| window.n_page)],
             limits,
             fault: None,
             latency: Duration::ZERO,
@@ -176,6 +180,8 @@ impl Fake {
         if let Some(id) = span.save {
             self.snapshots.insert(id, slot.hash);
         }
+        self.write_window(span, end)?;
+        let slot = self.slots.entry(span.slot).or_default();
         let Want::Sample { params, mask } = &span.want else { return Ok(None) };
         let mut hash = 0;
         for position in 0..end {
@@ -193,6 +199,26 @@ impl Fake {
         let row = Row { logits: &logits, params, mask: mask.as_deref(), position: end };
         let sampled = self.sampler.sample(row, &mut slot.state);
         Ok(Some(Picked { slot: span.slot, output: Output::Token(sampled) }))
+    }
+
+    /// Writes a span's tokens to its window's pages too, which must hold what its rows see.
+    fn write_window(&mut self, span: &Span, end: usize) -> Result<(), String> {
+        let Limits { page_size, window: Some(window), .. } = self.limits else { return Ok(()) };
+        for position in (span.start + 1).saturating_sub(window.n_position)..end {
+            let number = position / page_size;
+            let id = number.checked_sub(span.window.first).and_then(|i| span.window.ids.get(i));
+            let page = id.and_then(|&id| self.windows.get_mut(id as usize)).ok_or("a window's page lacks")?;
+            let token = self.pages[span.pages[number] as usize][position % page_size];
+            if position >= span.start {
+                if position % page_size == 0 {
+                    page.fill(None);
+                }
+                page[position % page_size] = token;
+            } else if page[position % page_size] != token {
+                return Err("a window's page with other tokens".to_owned());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -244,6 +270,17 @@ impl Executor for Fake {
             .for_each(|&page| *n_use.entry(page).or_default() += 1);
         if batch.spans.iter().flat_map(written).any(|page| n_use.get(&page) != Some(&1)) {
             return Err(error(0, "a page twice"));
+        }
+        let windows = |s: &Span, from: usize| {
+            s.window.ids.iter().skip(from.saturating_sub(s.window.first)).copied().collect::<Vec<PageId>>()
+        };
+        let mut n_use: HashMap<PageId, usize> = HashMap::new();
+        for page in batch.spans.iter().flat_map(|s| windows(s, 0)) {
+            *n_use.entry(page).or_default() += 1;
+        }
+        let written = |s: &Span| windows(s, s.start / self.limits.page_size);
+        if batch.spans.iter().flat_map(written).any(|page| n_use.get(&page) != Some(&1)) {
+            return Err(error(0, "a window's page twice"));
         }
         if batch.n_row() > self.limits.n_row || batch.n_row() == 0 {
             return Err(error(0, "a number of rows outside the limits"));

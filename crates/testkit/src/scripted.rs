@@ -27,6 +27,7 @@ impl Scripted {
         let limits = Limits {
             page_size: 16,
             n_page: 256,
+            window: None,
             n_slot: 4,
             n_row: 64,
             n_ctx: 1000,

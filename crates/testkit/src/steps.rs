@@ -14,14 +14,21 @@ pub fn pages(executor: &dyn Executor, slot: usize) -> Arc<[u32]> {
 }
 
 /// A span of prompt tokens in a slot.
+///
+/// # Panics
+/// If a slot's part of the windows' pages is too small for them.
 #[must_use]
 pub fn prompt(executor: &dyn Executor, slot: usize, start: usize, tokens: &[u32], want: Want) -> Span {
+    let limits = executor.limits();
+    let window = limits.own_window(slot, start..start + tokens.len().max(1));
+    assert!(limits.window.is_none_or(|own| window.ids.len() <= own.n_page / limits.n_slot), "too long");
     Span {
         slot: slot as u32,
         begin: (start == 0).then(|| tokens.into()),
         start,
         input: Input::Tokens(tokens.into()),
         pages: pages(executor, slot),
+        window,
         load: None,
         save: None,
         role: Role::Prompt,

@@ -304,22 +304,31 @@ impl Opened {
     /// has room for. Never less than one full context, which is then for loading to refuse.
     pub(crate) fn fit(&self, shape: Shape, kv_bytes: Option<u64>) -> anyhow::Result<Shape> {
         let pages = |n_page| Shape { n_page: Some(n_page), ..shape };
-        let page_bytes = self.needed(pages(1))?.kv_cache.max(1);
-        let n_full = self.needed(shape)?.kv_cache / page_bytes;
-        let n_least = (self.needed(Shape { n_slot: 1, ..shape })?.kv_cache / page_bytes).max(1);
-        let n_page = match kv_bytes {
-            Some(bytes) => bytes / page_bytes,
-            None => {
-                let free = match &self.chosen {
-                    // The rest of the machine wants to live too.
-                    Chosen::Cpu => machine::memory_free().map_or(u64::MAX, |free| free / 2),
-                    Chosen::Cuda(gpu) => gpu.device.memory().map_err(|error| gpu.failure(error))?.free,
-                };
-                let room = free.saturating_sub(self.needed(pages(0))?.in_all());
-                n_full.min(room / page_bytes)
+        let n_full = self.needed(shape)?.pages.pages;
+        let n_least = self.needed(Shape { n_slot: 1, ..shape })?.pages.pages.max(1);
+        let n_most = match kv_bytes {
+            Some(bytes) => {
+                let of_one = self.needed(pages(1))?.kv_cache.max(1);
+                n_full.max(usize::try_from(bytes / of_one).unwrap_or(usize::MAX))
             }
+            None => n_full,
         };
-        Ok(pages(usize::try_from(n_page.max(n_least)).unwrap_or(usize::MAX)))
+        let free = match &self.chosen {
+            // The rest of the machine wants to live too.
+            Chosen::Cpu => machine::memory_free().map_or(u64::MAX, |free| free / 2),
+            Chosen::Cuda(gpu) => gpu.device.memory().map_err(|error| gpu.failure(error))?.free,
+        };
+        let has_room = |needed: Needed| match kv_bytes {
+            Some(bytes) => needed.kv_cache <= bytes,
+            None => needed.in_all() <= free,
+        };
+        // The most pages that there is room for: the more pages the more bytes, though not evenly where layers have windows.
+        let (mut fits, mut too_many) = (0, n_most.saturating_add(1));
+        while fits + 1 < too_many {
+            let middle = fits + (too_many - fits) / 2;
+            *(if has_room(self.needed(pages(middle))?) { &mut fits } else { &mut too_many }) = middle;
+        }
+        Ok(pages(fits.max(n_least)))
     }
 
     fn needed(&self, shape: Shape) -> anyhow::Result<Needed> {

@@ -23,7 +23,8 @@ struct Group<'a> {
     cache: &'a Cache,
     layer: usize,
     kv_head: usize,
-    pages: &'a [u32],
+    /// Of one of the rows: their sequence's pages.
+    place: Place<'a>,
     scale: f32,
     score_cap: Option<f32>,
     /// First and last position that each query sees.
@@ -85,7 +86,7 @@ pub(crate) fn attend(
                 cache,
                 layer: queries.cache,
                 kv_head,
-                pages: queries.places[first].pages,
+                place: queries.places[first],
                 scale,
                 score_cap,
                 seen,
@@ -129,7 +130,8 @@ impl Group<'_> {
         let first = seen.iter().map(|s| s.0).min().unwrap_or(0) / PAGE;
         let last = seen.iter().map(|s| s.1).max().unwrap_or(0) / PAGE;
         for index in first..=last {
-            let kept = self.cache.page(self.layer, self.pages[index], self.kv_head);
+            let page = self.cache.shape.page_of(self.layer, self.place, index);
+            let kept = self.cache.page(self.layer, page, self.kv_head);
             self.page_on(isa, &Page { kept, start: index * PAGE }, scratch);
         }
     }

@@ -110,7 +110,8 @@ impl Cache {
             }
         }
         for (r, place) in places.iter().enumerate() {
-            let (page, at) = (place.pages[place.position / PAGE], place.position % PAGE);
+            let (number, at) = (place.position / PAGE, place.position % PAGE);
+            let page = self.shape.page_of(layer, *place, number);
             for head in 0..n_kv_head {
                 let from = (r * n_kv_head + head) * head_dim..(r * n_kv_head + head + 1) * head_dim;
                 let start = self.shape.page_at(layer, page, head);

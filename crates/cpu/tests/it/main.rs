@@ -9,3 +9,4 @@ mod invariance;
 mod latent;
 mod mixtures;
 mod support;
+mod windows;

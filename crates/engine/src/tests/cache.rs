@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use device::{Limits, SamplingParams};
+use device::{Limits, SamplingParams, Window};
 use testkit::fake::{Fake, LIMITS};
 
 use super::{alone, drain, enqueue, reason, run_until_idle, tokens};
@@ -189,4 +189,63 @@ fn who_follows_begins_with_the_state_of_the_one_ahead() {
             streams.into_iter().zip(&requests).map(|(stream, request)| n_cached(stream, request)).collect();
         assert_eq!(found, [0, 16, 12, 12]);
     }
+}
+
+/// Windows of 9 positions, which are 2 pages behind, with as many pages as slots and steps need and `spare` more.
+fn windowed(spare: usize) -> Limits {
+    let window = Window { n_page: 0, n_position: 9 };
+    let n_page = window.least(LIMITS.page_size, [LIMITS.n_slot, LIMITS.n_row]) + spare;
+    Limits { window: Some(Window { n_page, ..window }), ..LIMITS }
+}
+
+#[test]
+fn a_prompt_goes_on_where_the_windows_before_it_are_kept() {
+    let (mut core, _) = counted(windowed(8), EngineOptions::default());
+    assert_eq!(one_by_one(&mut core, &in_common(&[18, 18, 9, 9, 10, 5])), [0, 16, 8, 8, 8, 4]);
+    // Prompts that fill the pool with pages of their own: the first one's end is gone, though its pages are there, and is computed again.
+    let others: Vec<EngineRequest> = (0..6).map(|i| scoped(1, &[30 + i; 34])).collect();
+    one_by_one(&mut core, &others);
+    assert_eq!(one_by_one(&mut core, &in_common(&[18, 18])), [0, 16]);
+    assert_eq!(core.windows().n_free(), windowed(8).window.unwrap().n_page);
+    core.fail(&crate::EngineError::Stopped);
+    assert_eq!(core.windows().n_unowned(), windowed(8).window.unwrap().n_page);
+}
+
+#[test]
+fn who_follows_begins_with_the_windows_of_the_one_ahead() {
+    for n_in_flight in [1, 2] {
+        let (mut core, _) = counted(Limits { n_in_flight, ..windowed(8) }, EngineOptions::default());
+        let requests = in_common(&[18, 18, 13, 13]);
+        let streams: Vec<Stream> =
+            requests.iter().map(|request| enqueue(&mut core, request.clone())).collect();
+        run_until_idle(&mut core);
+        let found: Vec<usize> =
+            streams.into_iter().zip(&requests).map(|(stream, request)| n_cached(stream, request)).collect();
+        assert_eq!(found, [0, 16, 12, 12]);
+    }
+}
+
+#[test]
+fn a_sequence_gives_the_pages_that_its_window_left_back() {
+    let (mut core, _) = counted(windowed(0), EngineOptions::default());
+    let n_page = windowed(0).window.unwrap().n_page;
+    let request = EngineRequest { max_tokens: 40, ..scoped(1, &(0..20).collect::<Vec<_>>()) };
+    let stream = enqueue(&mut core, request.clone());
+    let mut most = 0;
+    while !core.is_idle() {
+        core.step().unwrap();
+        most = most.max(n_page - core.windows().n_free());
+    }
+    // 60 positions are 15 pages.
+    assert_eq!(most, 3);
+    n_cached(stream, &request);
+}
+
+#[test]
+fn an_executor_with_too_few_pages_of_windows_is_given_up() {
+    let window = Some(Window { n_page: 1, n_position: 9 });
+    let (mut core, _) = counted(Limits { window, ..LIMITS }, EngineOptions::default());
+    let _stream = enqueue(&mut core, EngineRequest::greedy([1; 8], 2));
+    let expected = "the engine failed: expected 2 free pages of windows, found 1";
+    assert_eq!(core.step().unwrap_err().to_string(), expected);
 }

@@ -173,6 +173,7 @@ fn a_full_queue_is_told_before_the_body() {
     let limits = device::Limits {
         page_size: 16,
         n_page: 256,
+        window: None,
         n_slot: 2,
         n_row: 64,
         n_ctx: 1000,

@@ -17,6 +17,7 @@ use crate::served::Running;
 const LIMITS: Limits = Limits {
     page_size: 16,
     n_page: 256,
+    window: None,
     n_slot: 4,
     n_row: 64,
     n_ctx: 1000,

@@ -96,8 +96,9 @@ fn prefill(executor: &mut dyn Executor, n_prompt: usize) -> anyhow::Result<f64> 
 
 /// Computes a sequence's prompt and samples the token after it.
 fn prompt(executor: &mut dyn Executor, slot: u32, ids: &[u32], pages: &Arc<[PageId]>) -> anyhow::Result<()> {
+    let limits = executor.limits();
     let mut start = 0;
-    for tokens in ids.chunks(executor.limits().n_row.max(1)) {
+    for tokens in ids.chunks(limits.own_window_rows()) {
         let last = start + tokens.len() == ids.len();
         let span = Span {
             slot,
@@ -105,6 +106,7 @@ fn prompt(executor: &mut dyn Executor, slot: u32, ids: &[u32], pages: &Arc<[Page
             start,
             input: Input::Tokens(tokens.into()),
             pages: pages.clone(),
+            window: limits.own_window(slot as usize, start..start + tokens.len()),
             load: None,
             save: None,
             role: Role::Prompt,
@@ -132,6 +134,7 @@ fn decode(executor: &mut dyn Executor, n_gen: usize, batch: usize, depth: usize)
             start,
             input: Input::Last,
             pages: pages.clone(),
+            window: limits.own_window(slot as usize, start..start + 1),
             load: None,
             save: None,
             role: Role::Generated,

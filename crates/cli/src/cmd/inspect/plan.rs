@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::device::{self, Chosen, Device, DeviceArgs, Shape};
 use crate::exit::Failure;
-use crate::memory::Needed;
+use crate::memory::{Needed, Pages};
 use crate::units::Bytes;
 use crate::{cmd, machine};
 
@@ -68,7 +68,8 @@ pub(super) fn run(model: &Model, shape: Shape, device: &DeviceArgs, json: bool) 
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Needed { n_ctx, sequences, weights, kv_cache, state, activations, reserve, .. } = self.memory;
+        let Needed { n_ctx, sequences, weights, kv_cache, pages, state, activations, reserve, .. } =
+            self.memory;
         let line = |f: &mut fmt::Formatter<'_>, label: &str, n: u64| {
             writeln!(f, "{label:<14} {n:>15} bytes {:>10}", Bytes(n).to_string())
         };
@@ -77,6 +78,12 @@ impl fmt::Display for Plan {
         writeln!(f, "{:<14} {each} of {n_ctx} tokens", "context")?;
         line(f, "weights", weights)?;
         line(f, "KV cache", kv_cache)?;
+        let Pages { page_size, pages, window } = pages;
+        writeln!(f, "{:<14} {pages:>15} of {page_size} positions", "  pages")?;
+        if let Some(window) = window {
+            let seen = format!("where tokens see {}", window.positions);
+            writeln!(f, "{:<14} {:>15} of {page_size} positions, {seen}", "  windows", window.pages)?;
+        }
         if state > 0 {
             line(f, "state", state)?;
         }
@@ -103,6 +110,7 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
+    use crate::memory::WindowPages;
 
     #[test]
     fn a_plan_reads_as_a_sum() {
@@ -111,18 +119,23 @@ mod tests {
             sequences: 4,
             weights: 5_000_000_000,
             kv_cache: 4 << 30,
+            pages: Pages { page_size: 64, pages: 512, window: None },
             state: 0,
             activations: 700_000_000,
             total: 5_700_000_000 + (4 << 30),
             reserve: 352 << 20,
         };
         let on_gpu = Plan::new("cuda:0".to_owned(), memory, Some(11_000_000_000));
-        let unknown = Plan::new("cuda:1".to_owned(), Needed { sequences: 1, reserve: 0, ..memory }, None);
+        let window = Some(WindowPages { positions: 1024, pages: 304 });
+        let pages = Pages { window, ..memory.pages };
+        let memory = Needed { sequences: 1, state: 1 << 20, pages, reserve: 0, ..memory };
+        let unknown = Plan::new("cuda:1".to_owned(), memory, None);
         expect![[r#"
             device         cuda:0
             context        4 sequences of 8192 tokens
             weights             5000000000 bytes    4.7 GiB
             KV cache            4294967296 bytes    4.0 GiB
+              pages                    512 of 64 positions
             activations          700000000 bytes  667.6 MiB
             kept free            369098752 bytes  352.0 MiB
             needed             10364066048 bytes    9.7 GiB
@@ -133,6 +146,9 @@ mod tests {
             context        1 sequence of 8192 tokens
             weights             5000000000 bytes    4.7 GiB
             KV cache            4294967296 bytes    4.0 GiB
+              pages                    512 of 64 positions
+              windows                  304 of 64 positions, where tokens see 1024
+            state                  1048576 bytes    1.0 MiB
             activations          700000000 bytes  667.6 MiB
             needed              9994967296 bytes    9.3 GiB
             free           not known
