@@ -25,6 +25,8 @@ pub(crate) struct Needed {
     pub(crate) pages: Pages,
     /// What sequences keep beside it, in models with recurrent layers.
     pub(crate) state: u64,
+    /// Copies of that which are kept for later prompts, in all; the sequences have one more each.
+    pub(crate) snapshots: usize,
     pub(crate) activations: u64,
     /// The four together.
     pub(crate) total: u64,
@@ -69,8 +71,19 @@ impl Needed {
         let cpu::MemoryPlan { weights, kv_cache, pages, state, activations } = plan;
         let pages = pages.into();
         let total = [kv_cache, state, activations].iter().fold(weights, |sum, &n| sum.saturating_add(n));
-        let (n_ctx, sequences) = (options.n_ctx, options.n_slot);
-        Needed { n_ctx, sequences, weights, kv_cache, pages, state, activations, total, reserve: 0 }
+        let (n_ctx, sequences, snapshots) = (options.n_ctx, options.n_slot, options.n_snapshot);
+        Needed {
+            n_ctx,
+            sequences,
+            weights,
+            kv_cache,
+            pages,
+            state,
+            snapshots,
+            activations,
+            total,
+            reserve: 0,
+        }
     }
 
     /// From the plan of a GPU's executor.
@@ -80,8 +93,19 @@ impl Needed {
         let pages = pages.into();
         let total = plan.total();
         let reserve = options.needed(&plan).saturating_sub(total);
-        let (n_ctx, sequences) = (options.n_ctx, options.n_slot);
-        Ok(Needed { n_ctx, sequences, weights, kv_cache, pages, state, activations, total, reserve })
+        let (n_ctx, sequences, snapshots) = (options.n_ctx, options.n_slot, options.n_snapshot);
+        Ok(Needed {
+            n_ctx,
+            sequences,
+            weights,
+            kv_cache,
+            pages,
+            state,
+            snapshots,
+            activations,
+            total,
+            reserve,
+        })
     }
 
     /// What is to be said where a server's KV cache is most of what it takes: that follows from defaults that can be changed.

@@ -122,7 +122,7 @@ impl Options {
             n_slot,
             n_row,
             n_page: self.n_page,
-            window: None,
+            window: arch.widest_window(),
         });
         Sizes {
             n_ctx,

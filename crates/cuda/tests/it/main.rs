@@ -12,3 +12,4 @@ mod memory;
 mod models;
 mod sampling;
 mod upload;
+mod windows;

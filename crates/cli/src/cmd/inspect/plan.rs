@@ -86,6 +86,7 @@ impl fmt::Display for Plan {
         }
         if state > 0 {
             line(f, "state", state)?;
+            writeln!(f, "{:<14} {sequences:>15} and {} snapshots", "  states", self.memory.snapshots)?;
         }
         line(f, "activations", activations)?;
         if reserve > 0 {
@@ -121,6 +122,7 @@ mod tests {
             kv_cache: 4 << 30,
             pages: Pages { page_size: 64, pages: 512, window: None },
             state: 0,
+            snapshots: 2,
             activations: 700_000_000,
             total: 5_700_000_000 + (4 << 30),
             reserve: 352 << 20,
@@ -149,6 +151,7 @@ mod tests {
               pages                    512 of 64 positions
               windows                  304 of 64 positions, where tokens see 1024
             state                  1048576 bytes    1.0 MiB
+              states                     1 and 2 snapshots
             activations          700000000 bytes  667.6 MiB
             needed              9994967296 bytes    9.3 GiB
             free           not known
