@@ -8,6 +8,7 @@ pub mod chat;
 mod error;
 mod generate;
 pub mod grammar;
+pub mod integers;
 mod pump;
 pub mod receipt;
 mod request;

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Chat, MAX_MESSAGES, MAX_TOOLS, ToolChoice};
-use crate::WorkerError;
+use crate::{WorkerError, integers};
 
 /// How a template wants what may be written in several ways.
 #[derive(Clone, Copy, Debug, Default)]
@@ -227,6 +227,10 @@ fn calls(message: &mut Map<String, Value>, at: &str, shape: Shape) -> Result<boo
             Some(Value::String(text)) if !shape.text_arguments => {
                 let text = if text.trim().is_empty() { "{}" } else { text };
                 if let Ok(parsed @ Value::Object(_)) = serde_json::from_str(text) {
+                    if let Some(path) = integers::beyond_64_bits(text.as_bytes(), None) {
+                        let at = format!("{at}.function.arguments.{path}");
+                        return Err(wrong(at, integers::EXPECTED, "a larger number"));
+                    }
                     function.insert("arguments".to_owned(), parsed);
                 }
             }

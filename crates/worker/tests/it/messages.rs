@@ -76,6 +76,23 @@ fn arguments_become_objects_unless_the_template_joins_text() {
 }
 
 #[test]
+fn whole_numbers_of_arguments_are_exact_or_refused() {
+    let call = |n: &str| json!([{ "role": "assistant", "tool_calls": [{ "function": { "name": "f", "arguments": format!("{{\"a\": [{{\"n\": {n}}}]}}") } }] }]);
+    check(
+        call("[18446744073709551615, -9223372036854775808, 1e30]"),
+        &expect![[r#"
+            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": [{"n": [18446744073709551615, -9223372036854775808, 1e+30]}]}}}], "content": null}
+        "#]],
+    );
+    check(
+        call("18446744073709551616"),
+        &expect![
+            "messages[0].tool_calls[0].function.arguments.a[0].n: expected whole numbers from -2^63 to 2^64 - 1, found a larger number"
+        ],
+    );
+}
+
+#[test]
 fn objects_of_arguments_are_given_as_text_to_a_template_that_joins_text() {
     let call = json!({ "type": "function", "function": { "name": "f", "arguments": { "a": [1, "é"] } } });
     let chat = Chat::new(vec![json!({ "role": "assistant", "tool_calls": [call] })]);

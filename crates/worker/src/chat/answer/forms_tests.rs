@@ -213,6 +213,12 @@ fn what_only_looks_like_a_call_is_content() {
         "<function_calls> are written so",
         "<fun",
         "\n [",
+        // Numbers that would be other ones in the call.
+        "<tool_call>\n<function=f>\n<parameter=days>\n99999999999999999999\n</parameter>\n</function>\n</tool_call>",
+        "<tool_call>f\n<arg_key>at</arg_key>\n<arg_value>[1, 99999999999999999999]</arg_value>\n</tool_call>",
+        "<|tool_call>call:f{days:99999999999999999999}<tool_call|>",
+        "<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"days\": 99999999999999999999}}]",
+        "<|tool_call_start|>[f(days=-99999999999999999999)]<|tool_call_end|>",
     ] {
         for form in FORMS {
             check(form, text, text, &[]);

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Number, Value};
 
+use crate::integers;
+
 /// Lists and objects in one another.
 const MAX_DEPTH: usize = 64;
 
@@ -85,6 +87,7 @@ impl<'a> Reader<'a> {
             ("True" | "true", _) => Some(Value::Bool(true)),
             ("False" | "false", _) => Some(Value::Bool(false)),
             ("None" | "null", _) => Some(Value::Null),
+            (word, _) if is_rounded(word) => None,
             (word, Dialect::Gemma) => Some(number(word).unwrap_or_else(|| Value::String(word.to_owned()))),
             (word, Dialect::Python) => number(word),
         }
@@ -153,6 +156,11 @@ fn escape(chars: &mut std::str::Chars<'_>, value: &mut String) -> Option<()> {
         c => value.extend(['\\', c]),
     }
     Some(())
+}
+
+/// Would this number be another one?
+fn is_rounded(word: &str) -> bool {
+    integers::beyond_64_bits(word.as_bytes(), None).is_some() && number(word).is_some()
 }
 
 fn number(word: &str) -> Option<Value> {

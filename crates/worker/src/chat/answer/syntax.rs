@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::literal::{Dialect, Reader};
 use super::typed::{Tool, argument};
 use crate::chat::CallForm;
+use crate::integers;
 
 /// A call's name and its arguments as JSON.
 pub(super) type Call = (String, String);
@@ -192,8 +193,11 @@ fn named(name: &str, arguments: &str) -> Option<Vec<Call>> {
     (is_name(name) && is_object).then(|| vec![(name.to_owned(), arguments.to_owned())])
 }
 
-/// One object with a name and arguments, or a list of them.
+/// One object with a name and arguments, or a list of them; none where a number in it would be another one.
 fn json(text: &str) -> Option<Vec<Call>> {
+    if integers::beyond_64_bits(text.as_bytes(), None).is_some() {
+        return None;
+    }
     let calls = match serde_json::from_str(text.trim()).ok()? {
         Value::Array(calls) => calls,
         call => vec![call],
@@ -229,7 +233,7 @@ fn xml(text: &str, tools: &[Tool]) -> Option<Vec<Call>> {
         // One line break at each end belongs to the form.
         let value = value.strip_prefix('\n').unwrap_or(value);
         let value = value.strip_suffix('\n').unwrap_or(value);
-        arguments.insert(key.trim().to_owned(), argument(tools, name, key.trim(), value));
+        arguments.insert(key.trim().to_owned(), argument(tools, name, key.trim(), value)?);
         rest = after;
     }
     is_name(name).then(|| vec![(name.to_owned(), text_of(arguments))])
@@ -245,7 +249,7 @@ fn arg_keys(text: &str, tools: &[Tool]) -> Option<Vec<Call>> {
     while !rest.trim().is_empty() {
         let (key, after) = rest.trim_start().strip_prefix("<arg_key>")?.split_once("</arg_key>")?;
         let (value, after) = after.trim_start().strip_prefix("<arg_value>")?.split_once("</arg_value>")?;
-        arguments.insert(key.trim().to_owned(), argument(tools, name, key.trim(), value));
+        arguments.insert(key.trim().to_owned(), argument(tools, name, key.trim(), value)?);
         rest = after;
     }
     is_name(name).then(|| vec![(name.to_owned(), text_of(arguments))])

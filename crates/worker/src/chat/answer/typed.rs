@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::integers;
+
 /// A tool that an answer may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tool {
@@ -13,8 +15,9 @@ pub(crate) struct Tool {
 /// Schemas within one another that are looked at.
 const MAX_DEPTH: usize = 8;
 
-/// The value of a tool's argument. A text is one where the schema wants it, or where it is nothing else that the schema wants.
-pub(super) fn argument(tools: &[Tool], tool: &str, key: &str, text: &str) -> Value {
+/// The value of a tool's argument. A text is one where the schema wants it, or where it is nothing else that the schema wants. `None` where the value
+/// has a number that would be another one.
+pub(super) fn argument(tools: &[Tool], tool: &str, key: &str, text: &str) -> Option<Value> {
     let schema = tools.iter().find(|known| known.name == tool);
     let schema = schema.map_or(&Value::Null, |tool| &tool.parameters["properties"][key]);
     let mut kinds = Vec::new();
@@ -25,12 +28,14 @@ pub(super) fn argument(tools: &[Tool], tool: &str, key: &str, text: &str) -> Val
         "None" => Some(Value::Null),
         text => serde_json::from_str(text).ok(),
     };
-    match written {
+    let value = match written {
         Some(value) if !value.is_string() && (kinds.is_empty() || kinds.contains(&kind(&value))) => value,
         // Where no text is wanted the value stands as it was written, for the tool to judge.
         Some(value) if !kinds.is_empty() && !kinds.contains(&"string") => value,
         _ => Value::String(text.to_owned()),
-    }
+    };
+    let is_exact = value.is_string() || integers::beyond_64_bits(text.as_bytes(), None).is_none();
+    is_exact.then_some(value)
 }
 
 /// The types that a schema allows; none where it does not say. `integer` counts as `number` too.
