@@ -2,6 +2,7 @@
 
 mod company;
 mod constrained;
+mod corpus;
 mod messages;
 mod receipts;
 
