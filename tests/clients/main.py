@@ -2,7 +2,7 @@
 
     main.py --worker PROGRAM --model GGUF --installed FOLDER [--soak-seconds S] [NAME ...]
 
-The programs print a line a check (checks.py). FOLDER holds `python/`, `litellm/` (two environments: litellm wants an older `openai`) and `node_modules/`.
+The programs print a line a check (checks.py). FOLDER holds `python/`, `litellm/`, `typed/` (three environments: litellm and instructor want an older `openai`) and `node_modules/`.
 """
 
 import argparse
@@ -21,6 +21,7 @@ CLIENTS = [
     ("langchain", "python", "langchain_client.py", False),
     ("litellm", "litellm", "litellm_client.py", False),
     ("llm", "python", "llm_client.py", False),
+    ("typed", "typed", "typed_clients.py", False),
     ("utf8", "python", "utf8.py", False),
     ("openapi", "litellm", "document.py", True),
     ("faults", "python", "faults.py", True),
