@@ -56,7 +56,8 @@ impl FromRequest<App> for Admitted {
         let Ok(context) = Context::from_request_parts(&mut parts, app).await;
         let length = read::length(&parts.headers, app.options().limits.body_bytes)?;
         let load = served.worker.engine().load();
-        let is_answered = matches!(parts.uri.path(), "/execute" | "/v1/chat/completions" | "/v1/completions");
+        let answered = ["/execute", "/v1/chat/completions", "/v1/completions", "/v1/responses"];
+        let is_answered = answered.contains(&parts.uri.path());
         let (limit, n_elsewhere) = match is_answered {
             true => (load.max_unfinished, load.n_unfinished),
             false => (load.max_unfinished.max(N_OTHER), 0),
@@ -90,8 +91,12 @@ impl Admitted {
 impl Held {
     /// The body as JSON.
     pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
-        let bytes = std::mem::take(&mut self.bytes);
-        body::parse(&bytes)
+        body::parse(&self.bytes())
+    }
+
+    /// The body's bytes, once.
+    pub(crate) fn bytes(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
     }
 
     /// Until when it is prepared: to its deadline, and as long as its client waits.

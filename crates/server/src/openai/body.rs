@@ -2,10 +2,15 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use worker::integers;
 
 use crate::admission::Held;
+use crate::body::parse;
 use crate::error::ApiError;
 use crate::openapi;
+
+/// Fields whose numbers a template may write into a prompt.
+const IN_PROMPT: [&str; 4] = ["messages", "input", "tools", "chat_template_kwargs"];
 
 /// The body of a route.
 pub(crate) trait Body: DeserializeOwned {
@@ -25,7 +30,13 @@ pub(crate) struct Checked<T> {
 impl<T: Body> Checked<T> {
     /// Reads what was let in.
     pub(crate) fn of(held: &mut Held) -> Result<Checked<T>, ApiError> {
-        let mut value: Value = held.json()?;
+        let bytes = held.bytes();
+        let mut value: Value = parse(&bytes)?;
+        if let Some(path) = integers::beyond_64_bits(&bytes, Some(&IN_PROMPT)) {
+            let message = format!("expected {}, found a larger number", integers::EXPECTED);
+            return Err(ApiError::invalid(path, message));
+        }
+        drop(bytes);
         let ignored = openapi::check(T::SCHEMA, &mut value).map_err(|mismatch| {
             let openapi::Mismatch { path, expected, found } = mismatch;
             let path = if path.is_empty() { "body".to_owned() } else { path };

@@ -255,6 +255,22 @@ fn what_is_not_used_is_named_and_what_is_not_known_refused() {
             400
             {"error":{"message":"messages: expected 1 to 999 tokens, found 5015","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#]],
     );
+    // What a template would write, and what nobody reads as a number of the prompt.
+    let large = "99999999999999999999";
+    let tool = |more: &str| {
+        format!(
+            r#"{{"messages": [{{"role": "user", "content": "a"}}], "tools": [{{"type": "function", "function": {{"name": "f", "parameters": {{"maximum": {more}}}}}}}]}}"#
+        )
+    };
+    let (status, text) = server.call("POST", PATH, &tool(large));
+    expect![[r#"
+        400
+        {"error":{"message":"tools[0].function.parameters.maximum: expected whole numbers from -2^63 to 2^64 - 1, found a larger number","type":"invalid_request_error","param":"tools[0].function.parameters.maximum","code":null}}"#]].assert_eq(&format!("{status}\n{text}"));
+    assert_eq!(server.call("POST", PATH, &tool("1e30")).0, 200);
+    let format = format!(
+        r#"{{"messages": [{{"role": "user", "content": "a"}}], "response_format": {{"type": "json_schema", "json_schema": {{"schema": {{"type": "number", "maximum": {large}}}}}}}}}"#
+    );
+    assert_eq!(says("7").call("POST", PATH, &format).0, 200);
     let (status, text) = server.call("POST", PATH, "{\"messages\": [");
     expect![[r#"
         400
