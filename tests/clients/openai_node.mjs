@@ -57,6 +57,20 @@ const checks = {
     assert.equal(choice.finish_reason, "tool_calls");
     assert.equal(typeof JSON.parse(choice.message.tool_calls[0].function.arguments).city, "string");
   },
+  async "a response streams, calls and goes on"() {
+    const tools = [{ type: "function", strict: true, ...weather.function }];
+    const fields = { model, input: "Why is the sky blue?", temperature: 0, tools, tool_choice: "required", parallel_tool_calls: false };
+    const stream = client.responses.stream({ ...fields, max_output_tokens: 100 });
+    let n = 0;
+    for await (const event of stream) assert.equal(event.sequence_number, n++);
+    const first = await stream.finalResponse();
+    const call = first.output.at(-1);
+    assert.equal(typeof JSON.parse(call.arguments).city, "string");
+    const input = [{ type: "function_call_output", call_id: call.call_id, output: "sunny" }];
+    const next = await client.responses.create({ model, input, previous_response_id: first.id, temperature: 0, max_output_tokens: 16 });
+    assert.ok(next.output_text);
+    assert.equal(next.status, "incomplete");
+  },
   async "a schema is held"() {
     const json_schema = { name: "answer", strict: true, schema: schema({ ok: { type: "boolean" } }) };
     const response_format = { type: "json_schema", json_schema };

@@ -160,6 +160,67 @@ def completions_continue_text():
     assert pieces == [choice.text for choice in whole.choices]
 
 
+def respond(**fields):
+    fields = {"model": MODEL, "input": "Why is the sky blue?", "max_output_tokens": 16, "temperature": 0, **fields}
+    return client.responses.create(**fields)
+
+
+FUNCTION = {"type": "function", "strict": True, **WEATHER["function"]}
+
+
+@check
+def a_response_is_a_chat_in_another_form():
+    response = respond(instructions="You are brief.")
+    messages = [{"role": "developer", "content": "You are brief."}, *ASK[1:]]
+    assert response.output_text == chat(messages=messages).choices[0].message.content
+    assert response.status == "incomplete" and response.incomplete_details.reason == "max_output_tokens"
+    count = client.responses.input_tokens.count(model=MODEL, input="Why is the sky blue?", instructions="You are brief.")
+    assert response.usage.output_tokens == 16 and response.usage.input_tokens == count.input_tokens
+
+
+@check
+def a_response_streams_by_named_events():
+    whole = respond().output_text
+    events = list(respond(stream=True))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == whole
+    assert events[0].type == "response.created" and events[-1].type == "response.incomplete"
+    assert events[-1].response.output_text == whole
+    with client.responses.stream(model=MODEL, input="Why is the sky blue?", max_output_tokens=16, temperature=0) as stream:
+        kinds = {event.type for event in stream}
+        assert "response.output_text.delta" in kinds and stream.get_final_response().output_text == whole
+
+
+@check
+def a_response_calls_a_function_and_the_next_takes_its_result():
+    first = respond(tools=[FUNCTION], tool_choice="required", parallel_tool_calls=False, max_output_tokens=100, seed=1)
+    call = first.output[-1]
+    assert call.type == "function_call" and call.name == "get_weather", first
+    Arguments.model_validate_json(call.arguments)
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    next_ = respond(previous_response_id=first.id, input=[result], tools=[FUNCTION], tool_choice="none")
+    again = respond(input=[{"role": "user", "content": "Why is the sky blue?"}, *first.output, result], tools=[FUNCTION], tool_choice="none")
+    assert next_.output_text and next_.output_text == again.output_text
+    assert next_.usage.input_tokens == again.usage.input_tokens
+
+
+@check
+def a_response_is_parsed():
+    for seed in range(3):
+        response = client.responses.parse(
+            model=MODEL, input="Who?", text_format=Person, temperature=1.2, max_output_tokens=400, extra_body={"seed": seed}
+        )
+        assert response.status == "incomplete" or isinstance(response.output_parsed, Person), response
+
+
+@check
+def a_response_that_cannot_be_has_an_error():
+    missing = raises(openai.BadRequestError, lambda: respond(previous_response_id="resp_0"))
+    assert missing.code == "previous_response_not_found" and missing.param == "previous_response_id"
+    assert raises(openai.BadRequestError, lambda: respond(tools=[{"type": "web_search"}])).param == "tools[0].type"
+    assert raises(openai.BadRequestError, lambda: respond(background=True)).param == "background"
+
+
 @check
 def receipts_come_with_their_choices():
     def streamed(chunks):

@@ -47,6 +47,11 @@ pub enum ApiError {
     /// Another model than the one that is served.
     #[error("the model `{0}` is not served here; GET /v1/models names the one that is")]
     ModelNotFound(String),
+    /// No such response is kept for this client.
+    #[error(
+        "no response with the id {0:?} is kept: it was not stored, is not this client's, or was forgotten for newer ones"
+    )]
+    ResponseNotFound(String),
     /// The body is too large.
     #[error("the body is too large: expected at most {limit} bytes")]
     TooLarge {
@@ -206,6 +211,13 @@ impl ApiError {
                 Some("model_not_found"),
                 false,
             ),
+            ApiError::ResponseNotFound(_) => (
+                StatusCode::BAD_REQUEST,
+                "INVALID_REQUEST",
+                "invalid_request_error",
+                Some("previous_response_not_found"),
+                false,
+            ),
             ApiError::TooLarge { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "INVALID_REQUEST", "invalid_request_error", None, false)
             }
@@ -272,6 +284,7 @@ impl ApiError {
             ApiError::Invalid { param, .. } => param.as_deref(),
             ApiError::ContextLength { param, .. } => Some(param.as_str()),
             ApiError::ModelNotFound(_) => Some("model"),
+            ApiError::ResponseNotFound(_) => Some("previous_response_id"),
             _ => None,
         };
         let param = param.map(|param| bounded(param, MAX_PARAM));

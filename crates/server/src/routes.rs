@@ -19,6 +19,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/shutdown", post(jobs::shutdown)),
         ("/v1/chat/completions", post(openai::chat_completions)),
         ("/v1/completions", post(openai::completions)),
+        ("/v1/responses", post(openai::responses)),
+        ("/v1/responses/input_tokens", post(openai::count_response)),
         ("/v1/models", get(openai::list_models)),
         // Names of models may hold slashes.
         ("/v1/models/{*model}", get(openai::get_model)),

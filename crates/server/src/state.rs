@@ -17,6 +17,7 @@ use crate::error::ApiError;
 use crate::host::Hosts;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
+use crate::openai::Store;
 use crate::options::ServerOptions;
 
 /// How far the process is.
@@ -43,6 +44,7 @@ struct Inner {
     is_file_replaced: AtomicBool,
     served: OnceLock<Arc<Served>>,
     jobs: Jobs,
+    responses: Store,
     keys: RwLock<Arc<Keys>>,
     hosts: Hosts,
     metrics: Metrics,
@@ -109,6 +111,7 @@ impl App {
             is_file_replaced: AtomicBool::new(false),
             served: OnceLock::new(),
             jobs: Jobs::default(),
+            responses: Store::default(),
             began: Instant::now(),
         }))
     }
@@ -209,6 +212,11 @@ impl App {
     /// The jobs under way.
     pub(crate) fn jobs(&self) -> &Jobs {
         &self.0.jobs
+    }
+
+    /// The conversations that are kept.
+    pub(crate) fn responses(&self) -> &Store {
+        &self.0.responses
     }
 
     /// The keys that are accepted.

@@ -27,6 +27,11 @@ use crate::state::App;
 /// How long headers wait for the first event.
 const HEADERS_WAIT: Duration = Duration::from_secs(1);
 
+/// An error within a stream of chunks, and the stream's end.
+pub(super) fn failed(error: &ApiError) -> Vec<Bytes> {
+    vec![sse::data(&error.openai()), sse::DONE]
+}
+
 /// What happens to a choice.
 pub(super) trait Step: Sized + Send + 'static {
     /// Is this the news that it runs, and no more?
@@ -183,8 +188,11 @@ pub(super) trait Answer: Send + 'static {
     /// Takes an event in, and gives the frames that it becomes.
     fn take(&mut self, index: usize, told: Told<Self::Event>) -> Vec<Bytes>;
 
-    /// The frames after the last event.
+    /// The frames after the last event, the stream's end among them.
     fn finish(&mut self) -> Vec<Bytes>;
+
+    /// The frames of an error, the last that there are.
+    fn fail(&mut self, error: &ApiError) -> Vec<Bytes>;
 
     /// Whether the client wants it as a stream.
     fn is_stream(&self) -> bool;
@@ -261,12 +269,11 @@ impl<A: Answer> Streaming<A> {
                 Some(Ok((index, told))) => self.frames.extend(self.answer.take(index, told)),
                 Some(Err(error)) => {
                     self.choices = None;
-                    self.frames.extend([sse::data(&error.openai()), sse::DONE]);
+                    self.frames.extend(self.answer.fail(&error));
                 }
                 None => {
                     self.choices = None;
                     self.frames.extend(self.answer.finish());
-                    self.frames.push_back(sse::DONE);
                 }
             }
         }

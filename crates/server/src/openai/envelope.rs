@@ -20,17 +20,26 @@ pub(super) struct Envelope {
 impl Envelope {
     /// Of a new response; ids begin with `prefix`.
     pub(super) fn new(served: &Served, prefix: &str, object: &'static str) -> Envelope {
-        // The standard library seeds a RandomState from the operating system.
-        let [a, b] = [0, 1].map(|n: u64| RandomState::new().hash_one(n));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Envelope {
-            id: format!("{prefix}-{a:016x}{b:016x}"),
+            id: new_id(&format!("{prefix}-")),
             object,
-            created: now.as_secs(),
+            created: now(),
             model: served.info.id.clone(),
             system_fingerprint: fingerprint(&served.info.id),
         }
     }
+}
+
+/// An id that no other has.
+pub(super) fn new_id(prefix: &str) -> String {
+    // The standard library seeds a RandomState from the operating system.
+    let [a, b] = [0, 1].map(|n: u64| RandomState::new().hash_one(n));
+    format!("{prefix}{a:016x}{b:016x}")
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Program and model: with both, a seed means the same.

@@ -21,7 +21,7 @@ pub(super) struct ChatLogprobs {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct TokenLogprob {
+pub(super) struct TokenLogprob {
     token: String,
     logprob: f32,
     bytes: Vec<u8>,
@@ -56,6 +56,11 @@ impl ChatLogprobs {
 
     pub(super) fn is_empty(&self) -> bool {
         self.content.is_empty()
+    }
+
+    /// Each token's.
+    pub(super) fn tokens(&self) -> &[TokenLogprob] {
+        &self.content
     }
 
     pub(super) fn append(&mut self, mut more: ChatLogprobs) {

@@ -12,6 +12,7 @@ mod envelope;
 mod format;
 mod logprobs;
 mod models;
+mod responses;
 mod sampling;
 mod usage;
 
@@ -20,6 +21,7 @@ pub(crate) use chat::{TemplateRequest, create as chat_completions};
 pub(crate) use completions::create as completions;
 use envelope::Envelope;
 pub(crate) use models::{check as check_model, list as list_models, one as get_model};
+pub(crate) use responses::{Store, count as count_response, create as responses};
 pub(crate) use sampling::refused;
 
 use worker::{Request, ValidRequest, Work};

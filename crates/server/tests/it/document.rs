@@ -43,6 +43,12 @@ fn answers_are_as_the_document_says() {
             json!({"prompt": "a", "logprobs": 2, "user": "me", "receipt": {"prompt": "hash"}}),
             "Completion",
         ),
+        (
+            "/v1/responses",
+            json!({"input": "Hello", "include": ["message.output_text.logprobs"], "receipt": true, "user": "me", "metadata": {"a": "b"}}),
+            "Response",
+        ),
+        ("/v1/responses/input_tokens", json!({"input": "Hello"}), "InputTokens"),
         ("/tokenize", json!({"content": "a€", "with_pieces": true}), "Tokens"),
         ("/tokenize", json!({"messages": message, "return_token_strs": true}), "Tokens"),
         ("/detokenize", json!({"tokens": [70]}), "Text"),

@@ -11,6 +11,7 @@ mod faults;
 mod grammars;
 mod numbers;
 mod receipts;
+mod responses;
 mod served;
 mod slow;
 mod text;

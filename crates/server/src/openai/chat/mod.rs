@@ -3,17 +3,20 @@
 mod answer;
 mod request;
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::Response;
-use worker::ChatEvent;
+use worker::{ChatEvent, ChatGeneration, ValidRequest};
 
 use super::body::Checked;
-use super::choices::{self, Choices};
+use super::choices::{self, Begun, Choices};
 use super::{Envelope, Shape, check, check_model};
 use crate::admission::{Admitted, Held};
 use crate::context::Context;
 use crate::error::ApiError;
-use crate::state::App;
+use crate::receipts::Wanted;
+use crate::state::{App, Served};
 
 use answer::ChatAnswer;
 pub(crate) use request::{ChatRequest, TemplateRequest};
@@ -46,15 +49,25 @@ fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Choices<ChatEv
     let request = check(&served, &app.options().limits, request, "messages")?;
     shape.ignored.extend(ignored);
     held.leave();
-    let generations = (0..shape.n as u64)
-        .map(|i| {
-            let request = request.with_seed(request.seed().wrapping_add(i));
-            let noted = wanted.begin(&served, &request);
-            let generation = served.worker.chat(request)?;
-            Ok((generation, app.record(context, &served, "/v1/chat/completions"), noted))
-        })
-        .collect::<Result<Vec<_>, ApiError>>()?;
+    let choices = under_way(app, context, &served, &request, (shape.n, wanted, "/v1/chat/completions"))?;
     let object = if shape.is_stream { "chat.completion.chunk" } else { "chat.completion" };
     let envelope = Envelope::new(&served, "chatcmpl", object);
-    Ok((Choices::chat(generations), ChatAnswer::new(served, envelope, shape)))
+    Ok((choices, ChatAnswer::new(served, envelope, shape)))
+}
+
+/// Starts so many answers to a request that came by this route, each with a seed of its own.
+pub(in crate::openai) fn under_way(
+    app: &App,
+    context: &Context,
+    served: &Arc<Served>,
+    request: &ValidRequest,
+    (n, wanted, route): (usize, Wanted, &'static str),
+) -> Result<Choices<ChatEvent>, ApiError> {
+    let start = |i: u64| -> Result<Begun<ChatGeneration>, ApiError> {
+        let request = request.with_seed(request.seed().wrapping_add(i));
+        let noted = wanted.begin(served, &request);
+        let generation = served.worker.chat(request)?;
+        Ok((generation, app.record(context, served, route), noted))
+    };
+    Ok(Choices::chat((0..n as u64).map(start).collect::<Result<_, _>>()?))
 }

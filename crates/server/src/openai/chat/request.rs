@@ -92,12 +92,12 @@ impl TemplateRequest {
 
 impl ChatRequest {
     /// Does the answer say how likely its tokens were?
-    pub(super) fn wants_logprobs(&self) -> bool {
+    pub(in crate::openai) fn wants_logprobs(&self) -> bool {
         self.logprobs == Some(true)
     }
 
     /// The worker's request, and the fields that cannot change its answer.
-    pub(super) fn into_request(
+    pub(in crate::openai) fn into_request(
         self,
         served: &Served,
         context: &Context,

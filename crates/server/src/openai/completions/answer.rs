@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use worker::receipt::Receipt;
 use worker::{Event, Sampled, StopReason};
 
-use crate::openai::choices::{Answer, Told};
+use crate::error::ApiError;
+use crate::openai::choices::{self, Answer, Told};
 use crate::openai::envelope::Message;
 use crate::openai::logprobs::CompletionLogprobs;
 use crate::openai::usage::{Costs, Report, SoFar, Timings, Usage, Wish};
@@ -146,15 +147,20 @@ impl Answer for CompletionAnswer {
 
     fn finish(&mut self) -> Vec<Bytes> {
         if self.shape.usage == Wish::Never {
-            return Vec::new();
+            return vec![sse::DONE];
         }
-        vec![sse::data(&Message::<Choice> {
+        let usage = sse::data(&Message::<Choice> {
             envelope: &self.envelope,
             choices: &[],
             usage: Some(Some(Report::Whole(self.usage))),
             timings: self.timings,
             ignored_parameters: &[],
-        })]
+        });
+        vec![usage, sse::DONE]
+    }
+
+    fn fail(&mut self, error: &ApiError) -> Vec<Bytes> {
+        choices::failed(error)
     }
 
     fn is_stream(&self) -> bool {
