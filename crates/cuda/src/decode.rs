@@ -30,10 +30,10 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// The bucket for this many rows of sequences up to this long.
+    /// The bucket for this many rows of sequences up to this long. A product takes 8 columns as one, and below that 4, 2 and 1 are cheaper.
     pub(crate) fn bucket(n_row: usize, n_position: usize, n_ctx: usize) -> Shape {
         Shape {
-            n_row: n_row.next_power_of_two(),
+            n_row: if n_row > 8 { n_row.next_multiple_of(8) } else { n_row.next_power_of_two() },
             n_position: n_position.next_power_of_two().max(256).min(n_ctx),
         }
     }
@@ -367,7 +367,9 @@ impl<'a> Decode<'a> {
             scale: network.arch.attention.scale,
             fresh: network.fresh(),
         };
-        let launch = attend::decode_launch(heads.head_dim, self.shape.n_row, self.shape.n_position, &args);
+        let n_sm = network.kernels.device().n_sm() as usize;
+        let bounds = [self.shape.n_row, self.shape.n_position];
+        let launch = attend::decode_launch(heads.head_dim, bounds, n_sm, &args);
         network.kernels.launch(self.stream, &launch, &args)?;
         floats.map_or(Ok(()), |rows| self.open((rows, heads.n_q()), place, out))
     }
@@ -440,5 +442,17 @@ impl Network {
             ld_out: self.arch.n_vocab as i32,
             ..self.product(&self.output, input, Epilogue::Store)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_pays_for_few_rows_that_it_has_not() {
+        let rows = |n_row| Shape::bucket(n_row, 1, 4096).n_row;
+        let counts = [1, 2, 3, 5, 8, 9, 17, 33, 64, 65, 128];
+        assert_eq!(counts.map(rows), [1, 2, 4, 8, 8, 16, 24, 40, 64, 72, 128]);
     }
 }

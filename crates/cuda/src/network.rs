@@ -285,6 +285,7 @@ impl Network {
             n_col,
             needs_groups: [Epilogue::Gated as i32, Epilogue::Plain as i32].contains(&args.epilogue),
             max_shared_bytes: self.kernels.device().max_shared_bytes(),
+            n_sm: self.kernels.device().n_sm() as usize,
         }
     }
 }

@@ -101,8 +101,8 @@ const ALONE: usize = 2 * PART;
 /// From here on, splits have two parts or more.
 const SHORT: usize = 8 * PART;
 
-/// Blocks of `attend_decode` that a large device runs at once, about.
-const BLOCKS: usize = 264;
+/// Blocks of `attend_decode` that a multiprocessor runs at once, about.
+const BLOCKS: usize = 2;
 
 /// Whether both kernels do all that a model with such heads asks of them.
 pub(crate) fn has_kernels(head_dim: usize) -> bool {
@@ -135,11 +135,12 @@ pub(crate) fn part_bytes(n_row: usize, n_head: usize, n_kv_head: usize, head_dim
     n_split * (n_place * head_dim + 2 * HEADS) * 4
 }
 
-/// `n_row` rows at up to `n_position` positions. The bound only sizes the grid: longer rows are computed as well.
+/// `n_row` rows at up to `n_position` positions, on a device of `n_sm` multiprocessors. The bound only sizes the grid: longer rows are
+/// computed as well.
 pub(crate) fn decode_launch(
     head_dim: usize,
-    n_row: usize,
-    n_position: usize,
+    [n_row, n_position]: [usize; 2],
+    n_sm: usize,
     args: &AttendDecodeArgs,
 ) -> Launch {
     let n_chunk = n_chunk(args.n_head as usize, args.n_kv_head as usize);
@@ -153,7 +154,7 @@ pub(crate) fn decode_launch(
         _ => seen.div_ceil(2 * PART).max(SHORT / PART),
     };
     let n_split = n_split.min(1 << args.split_shift);
-    let n_useful = BLOCKS.div_ceil(n_row.max(1) * n_chunk);
+    let n_useful = (BLOCKS * n_sm).div_ceil(n_row.max(1) * n_chunk);
     let kind = if args.fresh == DevicePtr(0) { "" } else { "_q8" };
     Launch {
         name: format!("attend_decode{kind}_{head_dim}"),
@@ -216,11 +217,12 @@ mod tests {
     fn a_grid_is_no_larger_than_the_splits() {
         let args =
             AttendDecodeArgs { n_head: 14, n_kv_head: 2, group: 7, split_shift: 6, ..Default::default() };
-        assert_eq!(decode_launch(64, 1, 256, &args).grid, [1, 2, 1]);
-        assert_eq!(decode_launch(64, 1, 1000, &args).grid, [8, 2, 1]);
-        assert_eq!(decode_launch(64, 1, 32768, &args).grid, [64, 2, 1]);
-        assert_eq!(decode_launch(64, 64, 32768, &args).grid, [3, 2, 64]);
+        assert_eq!(decode_launch(64, [1, 256], 132, &args).grid, [1, 2, 1]);
+        assert_eq!(decode_launch(64, [1, 1000], 132, &args).grid, [8, 2, 1]);
+        assert_eq!(decode_launch(64, [1, 32768], 132, &args).grid, [64, 2, 1]);
+        assert_eq!(decode_launch(64, [64, 32768], 132, &args).grid, [3, 2, 64]);
+        assert_eq!(decode_launch(64, [64, 32768], 264, &args).grid, [5, 2, 64]);
         let windowed = AttendDecodeArgs { window: 128, ..args };
-        assert_eq!(decode_launch(64, 1, 32768, &windowed).grid, [1, 2, 1]);
+        assert_eq!(decode_launch(64, [1, 32768], 132, &windowed).grid, [1, 2, 1]);
     }
 }

@@ -25,9 +25,9 @@ pub(crate) struct Variant {
 
 impl Variant {
     /// With so much shared memory that `n_block` blocks spread over all multiprocessors.
-    fn spread(mut self, n_block: usize, max_shared_bytes: u32) -> Variant {
-        if max_shared_bytes >= HOPPER_SHARED_BYTES {
-            self.shared_bytes = self.shared_bytes.max(spread_bytes(n_block));
+    fn spread(mut self, n_block: usize, wanted: &Wanted) -> Variant {
+        if wanted.max_shared_bytes >= HOPPER_SHARED_BYTES {
+            self.shared_bytes = self.shared_bytes.max(spread_bytes(n_block, wanted.n_sm));
         }
         self
     }
@@ -59,11 +59,13 @@ pub(crate) struct Wanted {
     pub(crate) needs_groups: bool,
     /// Shared memory that the device gives a block.
     pub(crate) max_shared_bytes: u32,
+    /// Multiprocessors of the device.
+    pub(crate) n_sm: usize,
 }
 
 /// The kernel for a product. Every format has one for every device of at least 99 KiB of shared memory a block (compute capability 8.6).
 pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
-    let Wanted { n_tile, n_unit, n_matrix, n_col, needs_groups, max_shared_bytes } = wanted;
+    let Wanted { n_tile, n_unit, n_matrix, n_col, needs_groups, max_shared_bytes, n_sm } = wanted;
     let name = suffix(format);
     if is_float(format) {
         let (n, few) = match n_col {
@@ -72,7 +74,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
             _ => (8, 2),
         };
         // Four tiles share the activations' traffic, if enough blocks are left for all processors.
-        let m = if needs_groups || n_tile >= 1024 { 4 } else { few };
+        let m = if needs_groups || n_tile >= many_tiles(n_sm) { 4 } else { few };
         return Variant {
             name: format!("product_{name}_n{n}_m{m}"),
             n_column: 8 * n,
@@ -89,7 +91,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
         shared_bytes: narrow_bytes(format, p, (m, n_unit)) as u32,
     };
     let wide = |n: usize| {
-        let w = if has_many(MANY_TILES) { WARPS } else { 2 };
+        let w = if has_many(many_tiles(n_sm)) { WARPS } else { 2 };
         Variant {
             name: format!("product_{name}_n{n}_w{w}"),
             n_column: 8 * n,
@@ -97,12 +99,13 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
             shared_bytes: wide_bytes(format, n, w) as u32,
         }
     };
-    let m = if has_many(MANY_NARROW_TILES) { 4 } else { 1 };
+    let m = if has_many(many_narrow_tiles(n_sm)) { 4 } else { 1 };
     let best = match n_col {
         0..=1 => narrow(1, m),
         2..=4 => narrow(4, m),
         5..=8 => narrow(8, m),
-        9..=16 => wide(2),
+        // Columns that nobody has cost as much as the others, and 16 at a time cost more a column.
+        _ if n_col.div_ceil(16) * WIDE_16_TIME < n_col.div_ceil(32) * WIDE_32_TIME => wide(2),
         _ => wide(4),
     };
     // Where the best has no room: fewer columns at a time, then fewer buffers for more tiles.
@@ -114,12 +117,12 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
         return chosen;
     }
     let n_block = n_tile.div_ceil(chosen.n_tile) * n_matrix;
-    chosen.spread(n_block, max_shared_bytes)
+    chosen.spread(n_block, &wanted)
 }
 
 /// The kernel for products with matrices of two formats at once, and its columns; none where two launches do it.
 pub(crate) fn pair(formats: [Format; 2], wanted: Wanted) -> Option<Variant> {
-    let Wanted { n_tile, n_unit, n_col, max_shared_bytes, .. } = wanted;
+    let Wanted { n_tile, n_unit, n_col, max_shared_bytes, n_sm, .. } = wanted;
     let columns = match n_col {
         0..=1 => 1,
         2..=4 => 4,
@@ -128,7 +131,7 @@ pub(crate) fn pair(formats: [Format; 2], wanted: Wanted) -> Option<Variant> {
     };
     let name = format!("product_pair_{}_{}", suffix(formats[0]), suffix(formats[1]));
     let has_kernel = crate::MODULES.iter().any(|(module, _)| *module == name);
-    if !has_kernel || n_tile >= MANY_NARROW_TILES {
+    if !has_kernel || n_tile >= many_narrow_tiles(n_sm) {
         return None;
     }
     let bytes = formats.map(|format| narrow_bytes(format, columns, (1, n_unit)) as u32);
@@ -138,25 +141,35 @@ pub(crate) fn pair(formats: [Format; 2], wanted: Wanted) -> Option<Variant> {
         n_tile: 1,
         shared_bytes: bytes[0].max(bytes[1]),
     };
-    (variant.shared_bytes <= max_shared_bytes).then(|| variant.spread(n_tile, max_shared_bytes))
+    (variant.shared_bytes <= max_shared_bytes).then(|| variant.spread(n_tile, &wanted))
 }
 
 /// Shared memory that Hopper gives a block.
 const HOPPER_SHARED_BYTES: u32 = 227 << 10;
 
-/// From how many tiles on a block computes several.
-const MANY_TILES: usize = 1024;
+/// Time that a product takes for 16 and for 32 columns at once, in arbitrary units; measured on an H200.
+const WIDE_16_TIME: usize = 38;
+const WIDE_32_TIME: usize = 68;
+
+/// From how many tiles on a block computes several: all multiprocessors then have a block of eight.
+fn many_tiles(n_sm: usize) -> usize {
+    WARPS * n_sm
+}
 
 /// Likewise for few columns: more blocks of one tile than three a multiprocessor would come in turns.
-const MANY_NARROW_TILES: usize = 400;
+fn many_narrow_tiles(n_sm: usize) -> usize {
+    3 * n_sm + 1
+}
 
 /// Shared memory that keeps so few blocks from being put on few multiprocessors: while the kernel before still runs on some, the others
-/// would take as many blocks as fit. For the 132 multiprocessors of a Hopper GPU, of 228 KiB each, of which a block takes one for itself.
-fn spread_bytes(n_block: usize) -> u32 {
-    match n_block {
-        0..=264 => 77 << 10, // two fit
-        265..=396 => 57 << 10,
-        _ => 0,
+/// would take as many blocks as fit. For multiprocessors of 228 KiB, of which a block takes one for itself.
+fn spread_bytes(n_block: usize, n_sm: usize) -> u32 {
+    if n_block <= 2 * n_sm {
+        77 << 10 // two fit
+    } else if n_block <= 3 * n_sm {
+        57 << 10
+    } else {
+        0
     }
 }
 
@@ -188,6 +201,33 @@ fn wide_bytes(format: Format, n: usize, w: usize) -> usize {
 mod tests {
     use super::*;
 
+    const WANTED: Wanted = Wanted {
+        n_tile: 256,
+        n_unit: 64,
+        n_matrix: 1,
+        n_col: 1,
+        needs_groups: false,
+        max_shared_bytes: HOPPER_SHARED_BYTES,
+        n_sm: 132,
+    };
+
+    #[test]
+    fn columns_are_taken_as_they_come() {
+        let columns = |n_col| variant(Format::Q4_K, Wanted { n_col, ..WANTED }).n_column;
+        let counts = [1, 8, 16, 24, 32, 40, 48, 56, 64, 72, 128];
+        assert_eq!(counts.map(columns), [1, 8, 16, 32, 32, 16, 16, 32, 32, 16, 32]);
+    }
+
+    #[test]
+    fn blocks_fill_the_device_whatever_its_size() {
+        let tiles = |n_tile, n_sm| variant(Format::Q4_K, Wanted { n_tile, n_sm, ..WANTED }).n_tile;
+        assert_eq!([tiles(396, 132), tiles(397, 132)], [1, 4]);
+        assert_eq!([tiles(324, 108), tiles(325, 108)], [1, 4]);
+        let shared = |n_sm| variant(Format::Q4_K, Wanted { n_sm, ..WANTED }).shared_bytes;
+        // 256 blocks: two on each of 132 multiprocessors, but three on some of 114.
+        assert!(shared(132) >= 77 << 10 && shared(114) < 77 << 10);
+    }
+
     #[test]
     fn every_product_has_a_kernel_that_fits() {
         // Compute capability 8.6, 8.9 and 12.0; 8.0; 9.0.
@@ -197,8 +237,8 @@ mod tests {
                     for (n_tile, n_unit, n_matrix, needs_groups) in
                         [(16, 64, 1, false), (16, 4, 1, true), (180, 45, 32, false), (4096, 64, 1, false)]
                     {
-                        let wanted =
-                            Wanted { n_tile, n_unit, n_matrix, n_col, needs_groups, max_shared_bytes };
+                        let shape = Wanted { n_tile, n_unit, n_matrix, n_col, ..WANTED };
+                        let wanted = Wanted { needs_groups, max_shared_bytes, ..shape };
                         let variant = variant(format, wanted);
                         assert!(variant.shared_bytes <= max_shared_bytes, "{wanted:?}: {variant:?}");
                         assert!(!needs_groups || variant.n_tile.is_multiple_of(4), "{wanted:?}: {variant:?}");
