@@ -9,6 +9,10 @@ use std::ops::Range;
 use crate::batch::{PageId, WindowPages};
 use crate::executor::Limits;
 
+/// The most pages beside which windows have their own. More are a mistake, which is to show in the bytes that a plan asks for, and not in what an
+/// engine sets aside to count them.
+const MAX_PAGES: usize = 1 << 22;
+
 /// The pages of a KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvPages {
@@ -51,7 +55,8 @@ impl KvPages {
             let kept = n_slot.saturating_add(1).saturating_mul(n_behind);
             Window { n_page: window.least(page_size, [n_slot, n_row]).saturating_add(kept), n_position }
         });
-        KvPages { page_size, n_page, window: window.filter(|window| window.n_page < n_page) }
+        let pays = |window: &Window| window.n_page < n_page && n_page <= MAX_PAGES;
+        KvPages { page_size, n_page, window: window.filter(pays) }
     }
 }
 
@@ -141,6 +146,8 @@ mod tests {
         for window in [32_768, usize::MAX] {
             assert_eq!(pages(KvSizes { window: Some(window), ..SIZES }), (512, None));
         }
+        assert_eq!(pages(KvSizes { n_ctx: 64 << 22, ..narrow }), (1 << 22, Some(40)));
+        assert_eq!(pages(KvSizes { n_ctx: (64 << 22) + 1, ..narrow }), ((1 << 22) + 1, None));
         let absurd = KvSizes { n_ctx: usize::MAX, n_slot: usize::MAX, n_row: usize::MAX, ..narrow };
         assert_eq!(pages(absurd), (usize::MAX, None));
     }

@@ -213,6 +213,7 @@ fn a_plan_is_a_sum_and_its_exit_code_says_whether_it_fits() {
         context        2 sequences of 128 tokens
         weights                 824192 bytes  804.9 KiB
         KV cache                262144 bytes  256.0 KiB
+          pages                      8 of 32 positions
         activations           13636608 bytes   13.0 MiB
         needed                14722944 bytes   14.0 MiB
         free
@@ -225,6 +226,7 @@ fn a_plan_is_a_sum_and_its_exit_code_says_whether_it_fits() {
         context        1 sequence of 1000000000000 tokens
         weights                 824192 bytes  804.9 KiB
         KV cache       2048000000000000 bytes    1.8 PiB
+          pages            31250000000 of 32 positions
         activations           13634048 bytes   13.0 MiB
         needed         2048000014458240 bytes    1.8 PiB
         free
@@ -241,6 +243,7 @@ fn a_plan_for_a_gpu_that_is_not_there_has_its_sum_and_is_7() {
         context        4 sequences of 256 tokens
         weights
         KV cache               1048576 bytes    1.0 MiB
+          pages                     16 of 64 positions
         activations
         kept free
         needed
