@@ -1,6 +1,8 @@
 //! Lines of text as a model file: keys of any type, tensors of any shape and format. What loads runs a step, exact or fast.
 //!
-//!     u KEY NUMBER..    f KEY NUMBER    b KEY 0|1..    s KEY TEXT    t TENSOR FORMAT SIZE..
+//! ```text
+//! u KEY NUMBER..    f KEY NUMBER    b KEY 0|1..    s KEY TEXT    t TENSOR FORMAT SIZE..
+//! ```
 //!
 //! Lines that are none of these are left out; more than one number is a list. Properties: no panic; a model that fits the limits below runs.
 
