@@ -12,6 +12,7 @@ use device::batch::PageId;
 use device::{Batch, Executor, Input, Role, SamplingParams, Span, Want};
 use serde::Serialize;
 
+use super::random::Random;
 use crate::single;
 
 /// One thing to time.
@@ -61,23 +62,10 @@ impl Test {
     }
 }
 
-/// SplitMix64 (Steele et al. 2014): the same ids in every run.
-struct Ids {
-    state: u64,
-    n_vocab: usize,
-}
-
-impl Iterator for Ids {
-    type Item = u32;
-
-    fn next(&mut self) -> Option<u32> {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        u32::try_from(z % self.n_vocab.max(1) as u64).ok()
-    }
+/// Random ids.
+fn ids(random: &mut Random, n_vocab: usize, n: usize) -> Vec<u32> {
+    // Vocabularies are far below 2^32.
+    (0..n).map(|_| random.below(n_vocab) as u32).collect()
 }
 
 fn greedy() -> Want {
@@ -87,7 +75,7 @@ fn greedy() -> Want {
 
 fn prefill(executor: &mut dyn Executor, n_prompt: usize) -> anyhow::Result<f64> {
     let limits = executor.limits();
-    let ids: Vec<u32> = Ids { state: 1, n_vocab: limits.n_vocab }.take(n_prompt).collect();
+    let ids = ids(&mut Random(1), limits.n_vocab, n_prompt);
     let pages = single::pages(limits, 0, n_prompt);
     let began = Instant::now();
     prompt(executor, 0, &ids, &pages)?;
@@ -120,10 +108,10 @@ fn prompt(executor: &mut dyn Executor, slot: u32, ids: &[u32], pages: &Arc<[Page
 
 fn decode(executor: &mut dyn Executor, n_gen: usize, batch: usize, depth: usize) -> anyhow::Result<f64> {
     let limits = executor.limits();
-    let mut ids = Ids { state: 2, n_vocab: limits.n_vocab };
+    let mut random = Random(2);
     let pages: Vec<_> = (0..batch).map(|slot| single::pages(limits, slot, depth + n_gen)).collect();
     for (slot, pages) in (0..).zip(&pages) {
-        let ids: Vec<u32> = ids.by_ref().take(depth).collect();
+        let ids = ids(&mut random, limits.n_vocab, depth);
         prompt(executor, slot, &ids, pages)?;
     }
     let want = greedy();

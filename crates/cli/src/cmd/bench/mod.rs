@@ -5,6 +5,7 @@
 
 mod measure;
 mod peer;
+mod random;
 mod report;
 mod samples;
 mod serve;

@@ -4,16 +4,18 @@
 //! replaced by BOS where the file asks for one. The rows `n_ctx/2 .. n_ctx-1` predict their next token.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use ::device::Executor;
 use anyhow::Context;
-use device::Executor;
 use tokenizer::{EncodeOptions, Tokenizer};
 
 use super::Soundness;
-use crate::device::ModelArgs;
+use crate::device::{self, ModelArgs, Opened, Shape};
 use crate::exit::Failure;
+use crate::log::LogArgs;
 use crate::single;
 
 /// The default context of a chunk, in tokens.
@@ -39,20 +41,32 @@ pub(super) struct Chunks {
     pub(super) bos: Option<u32>,
 }
 
-/// The tokens of a chunk: `--ctx`, or 512.
+/// Opens a model, and cuts the text into chunks of its tokens: `--ctx` of them each, or 512.
 ///
 /// # Errors
-/// Fewer than 4.
-pub(super) fn n_ctx(args: &ModelArgs) -> Result<usize, Failure> {
-    match args.ctx.map_or(DEFAULT_CTX, std::num::NonZeroUsize::get) {
-        n_ctx @ ..4 => Err(Failure::Usage(format!("--ctx: expected at least 4 tokens, found {n_ctx}"))),
-        n_ctx => Ok(n_ctx),
+/// Chunks of fewer than 4 tokens, and those of the model and the text.
+pub(super) fn open(args: &ModelArgs, text: &TextArgs, log: &LogArgs) -> anyhow::Result<(Opened, Chunks)> {
+    let n_ctx = args.ctx.map_or(DEFAULT_CTX, NonZeroUsize::get);
+    if n_ctx < 4 {
+        return Err(Failure::Usage(format!("--ctx: expected at least 4 tokens, found {n_ctx}")).into());
     }
+    let (opened, tokenizer) = device::open_with_tokenizer(args, log)?;
+    Ok((opened, Chunks::read(text, n_ctx, &tokenizer)?))
+}
+
+/// Loads a model for chunks of these.
+pub(super) fn load(
+    opened: Opened,
+    args: &ModelArgs,
+    chunks: &Chunks,
+    log: &LogArgs,
+) -> anyhow::Result<Box<dyn Executor>> {
+    Ok(opened.load(Shape { n_ctx: Some(chunks.n_ctx), ..args.shape() }, log)?.executor)
 }
 
 impl Chunks {
     /// Reads the text and cuts it.
-    pub(super) fn read(args: &TextArgs, n_ctx: usize, tokenizer: &Tokenizer) -> anyhow::Result<Chunks> {
+    fn read(args: &TextArgs, n_ctx: usize, tokenizer: &Tokenizer) -> anyhow::Result<Chunks> {
         let text = fs::read(&args.file).with_context(|| args.file.display().to_string())?;
         let text = String::from_utf8(text)
             .map_err(|e| Failure::Request(format!("{}: expected UTF-8: {e}", args.file.display())))?;

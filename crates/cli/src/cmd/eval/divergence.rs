@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use device::Executor;
 use hub::ModelRef;
 use serde::Serialize;
 
@@ -16,7 +17,7 @@ use super::chunks::{self, Chunks, TextArgs};
 use super::save::log_probabilities;
 use super::score::Score;
 use crate::cmd;
-use crate::device::{self, Loaded, ModelArgs, Shape};
+use crate::device::ModelArgs;
 use crate::exit::Failure;
 use crate::fetch;
 use crate::log::LogArgs;
@@ -68,7 +69,7 @@ impl BaseArgs {
 
 /// The other predictions.
 enum Base {
-    Model(Box<Loaded>),
+    Model(Box<dyn Executor>),
     Saved(Reader),
 }
 
@@ -85,19 +86,18 @@ impl Base {
             (None, Some(path)) => return Ok(Base::Saved(Reader::open(path, chunks)?)),
             (None, None) => return Err(Failure::Usage("expected --base or --saved".to_owned()).into()),
         };
-        let (opened, tokenizer) = device::open_with_tokenizer(&model, log)?;
-        if Chunks::read(text, chunks.n_ctx, &tokenizer)? != *chunks {
+        let (opened, theirs) = chunks::open(&model, text, log)?;
+        if theirs != *chunks {
             let text = "expected one vocabulary, found two: the models make other tokens of the text";
             return Err(Failure::Request(text.to_owned()).into());
         }
-        let loaded = opened.load(Shape { n_ctx: Some(chunks.n_ctx), ..model.shape() }, log)?;
-        Ok(Base::Model(Box::new(loaded)))
+        Ok(Base::Model(chunks::load(opened, &model, chunks, log)?))
     }
 
     /// Ids of the vocabulary.
     fn n_vocab(&self) -> usize {
         match self {
-            Base::Model(loaded) => loaded.executor.limits().n_vocab,
+            Base::Model(executor) => executor.limits().n_vocab,
             Base::Saved(reader) => reader.n_vocab(),
         }
     }
@@ -106,9 +106,9 @@ impl Base {
     fn chunk(&mut self, chunks: &Chunks, n: usize, soundness: &mut Soundness) -> anyhow::Result<Vec<f32>> {
         match self {
             Base::Saved(reader) => reader.chunk(chunks, n),
-            Base::Model(loaded) => {
+            Base::Model(executor) => {
                 let (mut all, mut row) = (Vec::new(), Vec::new());
-                chunks.predict(loaded.executor.as_mut(), n, soundness, |logits, _| {
+                chunks.predict(executor.as_mut(), n, soundness, |logits, _| {
                     log_probabilities(logits, &mut row);
                     all.extend_from_slice(&row);
                 })?;
@@ -134,10 +134,8 @@ pub(super) fn measure(
     base: &BaseArgs,
     log: &LogArgs,
 ) -> anyhow::Result<(Report, Soundness)> {
-    let n_ctx = chunks::n_ctx(model)?;
-    let (opened, tokenizer) = device::open_with_tokenizer(model, log)?;
-    let chunks = Chunks::read(text, n_ctx, &tokenizer)?;
-    let mut executor = opened.load(Shape { n_ctx: Some(n_ctx), ..model.shape() }, log)?.executor;
+    let (opened, chunks) = chunks::open(model, text, log)?;
+    let mut executor = chunks::load(opened, model, &chunks, log)?;
     let n_vocab = executor.limits().n_vocab;
     let mut base = Base::open(model, text, base, &chunks, log)?;
     if base.n_vocab() != n_vocab {

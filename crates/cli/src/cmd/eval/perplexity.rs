@@ -3,13 +3,15 @@
 //! Over the rows that [`chunks`](super::chunks) names the result is `exp(mean(-ln p))`, and its error bar is the standard error of that
 //! mean times the perplexity.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::Soundness;
 use super::chunks::{self, Chunks, TextArgs};
 use super::score::{Score, negative_log_likelihood};
 use crate::cmd;
-use crate::device::{self, ModelArgs, Shape};
+use crate::device::ModelArgs;
 use crate::log::LogArgs;
 use crate::progress::Progress;
 
@@ -48,11 +50,7 @@ pub(super) struct Report {
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let (report, soundness) = measure(&args.model, &args.text, log)?;
-    if args.json {
-        cmd::print_json(&report)?;
-    } else {
-        cmd::print(&format!("{}\n", report.summary()))?;
-    }
+    cmd::print_report(&report, args.json)?;
     soundness.check()?;
     super::at_most("perplexity", report.perplexity, args.max_perplexity)
 }
@@ -63,10 +61,8 @@ pub(super) fn measure(
     text: &TextArgs,
     log: &LogArgs,
 ) -> anyhow::Result<(Report, Soundness)> {
-    let n_ctx = chunks::n_ctx(model)?;
-    let (opened, tokenizer) = device::open_with_tokenizer(model, log)?;
-    let chunks = Chunks::read(text, n_ctx, &tokenizer)?;
-    let mut executor = opened.load(Shape { n_ctx: Some(n_ctx), ..model.shape() }, log)?.executor;
+    let (opened, chunks) = chunks::open(model, text, log)?;
+    let mut executor = chunks::load(opened, model, &chunks, log)?;
     let (mut score, mut soundness) = (Score::default(), Soundness::default());
     let mut progress = Progress::count("predicting", log);
     for n in 0..chunks.len() {
@@ -92,8 +88,15 @@ impl Report {
             exact,
         }
     }
+
     /// The result in a few words.
     pub(super) fn summary(&self) -> String {
         format!("perplexity {:.4} +/- {:.5}", self.perplexity, self.error)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.summary())
     }
 }

@@ -7,11 +7,11 @@ use worker::receipt::FileHashes;
 
 use super::Soundness;
 use super::base::{Header, Writer};
-use super::chunks::{self, Chunks, TextArgs};
+use super::chunks::{self, TextArgs};
 use super::score::log_sum;
 use crate::cmd;
 use crate::cmd::verify::of_receipt;
-use crate::device::{self, ModelArgs, Shape};
+use crate::device::ModelArgs;
 use crate::log::LogArgs;
 use crate::progress::Progress;
 
@@ -34,13 +34,10 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
-    let n_ctx = chunks::n_ctx(&args.model)?;
-    let (opened, tokenizer) = device::open_with_tokenizer(&args.model, log)?;
-    let chunks = Chunks::read(&args.text, n_ctx, &tokenizer)?;
+    let (opened, chunks) = chunks::open(&args.model, &args.text, log)?;
     let hashes = FileHashes::open(opened.gguf.paths());
-    let shape = Shape { n_ctx: Some(n_ctx), ..args.model.shape() };
-    let mut executor = opened.load(shape, log)?.executor;
-    let header = Header::new(hashes.wait().map_err(of_receipt)?, n_ctx, executor.limits().n_vocab);
+    let mut executor = chunks::load(opened, &args.model, &chunks, log)?;
+    let header = Header::new(hashes.wait().map_err(of_receipt)?, chunks.n_ctx, executor.limits().n_vocab);
     let mut writer = Writer::open(&args.out, &header, &chunks)?;
     let place = || args.out.display().to_string();
     let (n_there, mut soundness) = (writer.n_there, Soundness::default());
@@ -61,7 +58,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         progress.step(n, chunks.len(), || "saved".to_owned());
     }
     progress.finish();
-    cmd::print(&format!("{}: {} chunks of {n_ctx} tokens\n", args.out.display(), chunks.len()))?;
+    cmd::print(&format!("{}: {} chunks of {} tokens\n", args.out.display(), chunks.len(), chunks.n_ctx))?;
     soundness.check()
 }
 

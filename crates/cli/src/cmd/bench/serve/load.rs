@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::super::random::Random;
 use super::ask::{Seen, Target};
 
 const WORDS: [&str; 24] = [
@@ -102,6 +103,7 @@ fn closed(clients: usize, n_request: usize, one: &(impl Fn(usize) + Sync)) {
 }
 
 fn open(rate: f64, asked: Asked, one: &(impl Fn(usize) + Sync)) {
+    let mut random = Random(asked.seed);
     thread::scope(|scope| {
         let (began, mut at) = (Instant::now(), 0.0);
         for n in 0..asked.n_request {
@@ -109,7 +111,7 @@ fn open(rate: f64, asked: Asked, one: &(impl Fn(usize) + Sync)) {
             thread::sleep(due.saturating_sub(began.elapsed()));
             spawn(scope, move || one(n));
             // The gaps of a Poisson process are exponential; the draw is above 0 and at most 1.
-            let draw = (random(asked.seed ^ 0xA5A5, n as u64) >> 11) as f64 + 1.0;
+            let draw = (random.next() >> 11) as f64 + 1.0;
             at -= (draw / (1u64 << 53) as f64).ln() / rate;
         }
     });
@@ -123,22 +125,16 @@ fn spawn<'scope>(scope: &'scope thread::Scope<'scope, '_>, run: impl FnOnce() + 
     }
 }
 
-/// SplitMix64 (Steele et al. 2014) of a place in a sequence.
-fn random(seed: u64, n: u64) -> u64 {
-    let mut z = seed
-        .wrapping_mul(0xD134_2543_DE82_EF95)
-        .wrapping_add(n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+/// The numbers of request `n` in a round.
+fn random(seed: u64, n: usize) -> Random {
+    Random(Random(seed).next() ^ n as u64)
 }
 
-/// Words of the prompt of request `n`; its number stands first.
+/// Words of the prompt of request `n`, after a number that no other has.
 fn prompt(seed: u64, n: usize, n_word: usize) -> String {
-    let seed = random(seed, n as u64);
-    let words =
-        (0..n_word.saturating_sub(1)).map(|k| WORDS[(random(seed, k as u64) % WORDS.len() as u64) as usize]);
-    let first = format!("{:x}", seed >> 32);
+    let mut random = random(seed, n);
+    let first = format!("{:x}", random.next() >> 32);
+    let words = (1..n_word).map(|_| WORDS[random.below(WORDS.len())]);
     std::iter::once(first.as_str()).chain(words).collect::<Vec<_>>().join(" ")
 }
 

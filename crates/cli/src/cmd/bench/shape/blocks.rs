@@ -4,6 +4,8 @@
 
 use quant::Format;
 
+use super::super::random::Random;
+
 /// The formats that can be made up, with their names, and llama.cpp's mixtures of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
@@ -66,30 +68,17 @@ impl Scheme {
     }
 }
 
-/// SplitMix64 (Steele et al. 2014).
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// About normal, variance 1: the sum of the four 16-bit parts of a draw.
-    fn normal(&mut self) -> f32 {
-        let z = self.next();
-        let sum: u64 = (0..4).map(|part| (z >> (16 * part)) & 0xFFFF).sum();
-        // Each has mean 32767.5 and variance 65536² / 12.
-        (sum as f32 - 131_070.0) / 37_837.2
-    }
+/// About normal, variance 1: the sum of the four 16-bit parts of a draw.
+fn normal(random: &mut Random) -> f32 {
+    let z = random.next();
+    let sum: u64 = (0..4).map(|part| (z >> (16 * part)) & 0xFFFF).sum();
+    // Each has mean 32767.5 and variance 65536² / 12.
+    (sum as f32 - 131_070.0) / 37_837.2
 }
 
 /// `n` values around `mean`, as bytes of float32.
 pub(super) fn floats(random: &mut Random, n: usize, mean: f32, deviation: f32) -> Vec<u8> {
-    (0..n).flat_map(|_| (mean + deviation * random.normal()).to_le_bytes()).collect()
+    (0..n).flat_map(|_| (mean + deviation * normal(random)).to_le_bytes()).collect()
 }
 
 /// The bytes of `n` weights of a format, of about this standard deviation.
@@ -101,7 +90,7 @@ pub(super) fn weights(random: &mut Random, format: Format, n: usize, deviation: 
                 Format::F16 => half::f16::from_f32(x).to_bits(),
                 _ => half::bf16::from_f32(x).to_bits(),
             };
-            return (0..n).flat_map(|_| bits(deviation * random.normal()).to_le_bytes()).collect();
+            return (0..n).flat_map(|_| bits(deviation * normal(random)).to_le_bytes()).collect();
         }
         _ => {}
     }

@@ -19,8 +19,9 @@ use gguf::{TensorBytes, Value, Writer};
 use quant::Format;
 use rustix::fs::MemfdFlags;
 
-use self::blocks::{Random, SCHEMES, Scheme};
+use self::blocks::{SCHEMES, Scheme};
 use self::presets::{ALL, Preset};
+use super::random::Random;
 
 /// A model to make up: `NAME` or `NAME:FORMAT`.
 #[derive(Clone, Debug)]
