@@ -165,6 +165,9 @@ def respond(**fields):
     return client.responses.create(**fields)
 
 
+FUNCTION = {"type": "function", "strict": True, **WEATHER["function"]}
+
+
 @check
 def a_response_is_a_chat_in_another_form():
     response = respond(instructions="You are brief.")
@@ -186,6 +189,19 @@ def a_response_streams_by_named_events():
     with client.responses.stream(model=MODEL, input="Why is the sky blue?", max_output_tokens=16, temperature=0) as stream:
         kinds = {event.type for event in stream}
         assert "response.output_text.delta" in kinds and "response.incomplete" in kinds
+
+
+@check
+def a_response_calls_a_function_and_the_next_takes_its_result():
+    first = respond(tools=[FUNCTION], tool_choice="required", parallel_tool_calls=False, max_output_tokens=100)
+    call = first.output[-1]
+    assert call.type == "function_call" and call.name == "get_weather", first
+    Arguments.model_validate_json(call.arguments)
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    next_ = respond(previous_response_id=first.id, input=[result], tools=[FUNCTION], tool_choice="none")
+    again = respond(input=[{"role": "user", "content": "Why is the sky blue?"}, *first.output, result], tools=[FUNCTION], tool_choice="none")
+    assert next_.output_text and next_.output_text == again.output_text
+    assert next_.usage.input_tokens == again.usage.input_tokens
 
 
 @check
