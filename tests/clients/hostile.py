@@ -140,7 +140,7 @@ def stream(address, n_token):
                 else:
                     gaps.append(now - last)
                 last = now
-    assert answer.startswith(b"HTTP/1.1 200 ") and b"[DONE]" in answer, answer[:200]
+    assert answer.startswith(b"HTTP/1.1 200 ") and b"[DONE]" in answer, answer[:20] + answer[-400:]
     return first, gaps
 
 
@@ -230,7 +230,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--health-p99", type=float, default=0.5, help="seconds; bounds for machines that do nothing else are 0.05")
-    parser.add_argument("--schemas", type=int, default=0, help="clients that send schemas; masks are computed between steps, so these delay tokens")
+    parser.add_argument("--schemas", type=int, default=0, help="clients that send schemas, each a new one")
     parser.add_argument("--running", type=int, default=0, help="requests for 128 answers at a time")
     parser.add_argument("--slower", type=float, default=3, help="times; 1.5 on machines that do nothing else")
     ARGS = parser.parse_args()

@@ -189,6 +189,13 @@ impl EngineHandle {
         }
     }
 
+    /// Places for unfinished requests that this client can take now, however many the others have taken.
+    #[must_use]
+    pub fn n_own_place(&self, client: u64) -> usize {
+        let (n, own) = self.shared.open.of(client);
+        own.saturating_sub(n)
+    }
+
     /// Takes no more requests, lets the engine end as told and waits until it has released the device, or is given up because it
     /// hangs. May be called again, to turn a drain that another thread waits for into an abort.
     pub fn shutdown(&self, how: Shutdown) {

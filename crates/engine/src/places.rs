@@ -66,6 +66,16 @@ impl Places {
         }
     }
 
+    /// How many a client has to itself.
+    pub(crate) fn n_own(&self) -> usize {
+        self.own
+    }
+
+    /// How many this client holds.
+    pub(crate) fn n_of(&self, client: u64) -> usize {
+        self.clients.get(&client).map_or(0, |held| held.n)
+    }
+
     /// How many clients hold one.
     pub(crate) fn n_client(&self) -> usize {
         self.clients.values().filter(|held| held.n > 0).count()

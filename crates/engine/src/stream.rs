@@ -196,6 +196,12 @@ impl OpenRequests {
         self.lock().events.len()
     }
 
+    /// How many are this client's, and how many any client may have whatever the others have.
+    pub(crate) fn of(&self, client: u64) -> (usize, usize) {
+        let open = self.lock();
+        (open.places.n_of(client), open.places.n_own())
+    }
+
     /// How many clients have one.
     pub(crate) fn n_client(&self) -> usize {
         self.lock().places.n_client()

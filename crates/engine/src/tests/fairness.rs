@@ -244,6 +244,7 @@ fn a_client_that_comes_is_accepted_though_another_has_every_place() {
     let engine = spawn(fake, 3);
     let flood: Vec<Stream> = (0..5).map(|_| engine.submit(ask(1, &[1], 60)).unwrap()).collect();
     assert_eq!(engine.submit(ask(1, &[1], 60)).unwrap_err(), EngineError::Busy { limit: 5 });
+    assert_eq!((engine.n_own_place(1), engine.n_own_place(2)), (0, 2));
     let others: Vec<Stream> = (0..2).map(|_| engine.submit(ask(2, &[1], 3)).unwrap()).collect();
     assert_eq!(engine.submit(ask(2, &[1], 3)).unwrap_err(), EngineError::Busy { limit: 2 });
     let load = engine.load();

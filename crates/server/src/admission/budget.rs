@@ -41,6 +41,8 @@ pub(super) struct Asked {
     pub(super) limit: usize,
     /// Places that are taken beyond those of this table.
     pub(super) n_elsewhere: usize,
+    /// Places that this client may have whatever the others have, in this table and elsewhere.
+    pub(super) n_own: usize,
 }
 
 /// A request's place and bytes; dropping it gives them back.
@@ -66,11 +68,11 @@ impl Budget {
 
     /// A place.
     pub(super) fn enter(self: &Arc<Self>, asked: Asked) -> Result<Permit, ApiError> {
-        let Asked { client, has_others, limit, n_elsewhere } = asked;
+        let Asked { client, has_others, limit, n_elsewhere, n_own } = asked;
         let mut held = self.lock();
         let own = held.clients.get(&client).map_or(0, |share| share.n);
-        let is_over = has_others && own >= most(limit);
-        if is_over || held.all.n.saturating_add(n_elsewhere) >= limit {
+        let is_over = has_others && own >= most(limit) || held.all.n.saturating_add(n_elsewhere) >= limit;
+        if is_over && own >= n_own {
             return Err(ApiError::Busy { limit });
         }
         held.all.n += 1;
@@ -128,7 +130,7 @@ mod tests {
     use super::*;
 
     fn asked(client: u64, has_others: bool) -> Asked {
-        Asked { client, has_others, limit: 8, n_elsewhere: 0 }
+        Asked { client, has_others, limit: 8, n_elsewhere: 0, n_own: 0 }
     }
 
     #[test]
@@ -140,6 +142,17 @@ mod tests {
         drop(permit);
         assert!(budget.enter(full).is_ok());
         assert_eq!(budget.held(), (0, 0));
+    }
+
+    #[test]
+    fn a_client_has_its_own_places_though_others_have_taken_all() {
+        let budget = Arc::new(Budget::new(100));
+        let full = Asked { n_elsewhere: 8, n_own: 2, ..asked(1, true) };
+        let permits: Vec<Permit> = (0..2).map(|_| budget.enter(full).unwrap()).collect();
+        assert_eq!(budget.enter(full).unwrap_err(), ApiError::Busy { limit: 8 });
+        assert!(budget.enter(Asked { client: 2, ..full }).is_ok());
+        drop(permits);
+        assert_eq!(budget.enter(Asked { n_own: 0, ..full }).unwrap_err(), ApiError::Busy { limit: 8 });
     }
 
     #[test]

@@ -58,12 +58,13 @@ impl FromRequest<App> for Admitted {
         let load = served.worker.engine().load();
         let answered = ["/execute", "/v1/chat/completions", "/v1/completions", "/v1/responses"];
         let is_answered = answered.contains(&parts.uri.path());
-        let (limit, n_elsewhere) = match is_answered {
-            true => (load.max_unfinished, load.n_unfinished),
-            false => (load.max_unfinished.max(N_OTHER), 0),
+        let client = context.client.id;
+        let (limit, n_elsewhere, n_own) = match is_answered {
+            true => (load.max_unfinished, load.n_unfinished, served.worker.engine().n_own_place(client)),
+            false => (load.max_unfinished.max(N_OTHER), 0, 0),
         };
         let has_others = app.keys().len() > 1;
-        let asked = Asked { client: context.client.id, has_others, limit, n_elsewhere };
+        let asked = Asked { client, has_others, limit, n_elsewhere, n_own };
         let mut permit = app.budget().enter(asked)?;
         let bytes = read::body(body, length, &app.options().limits, &mut permit).await?;
         Ok(Admitted { context, app: app.clone(), bytes, permit })
