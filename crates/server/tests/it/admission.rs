@@ -169,7 +169,7 @@ fn a_body_that_hardly_comes_is_given_up() {
 }
 
 #[test]
-fn a_full_queue_is_told_before_the_body() {
+fn a_full_queue_is_told_before_the_body_and_leaves_other_clients_their_places() {
     let limits = device::Limits {
         page_size: 16,
         n_page: 256,
@@ -185,19 +185,38 @@ fn a_full_queue_is_told_before_the_body() {
     let gate = std::sync::Arc::clone(&fake.gate);
     let engine = Engine::spawn(Box::new(fake), EngineOptions { n_waiting: 1, ..EngineOptions::default() });
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/SHA256SUMS");
-    let server = Running::over(engine.unwrap(), ServerOptions::default(), &file);
+    let keys = Keys::parse("a:the-first-long-key\nb:the-second-long-key").unwrap();
+    let security = Security { keys, ..Security::default() };
+    let server =
+        Running::over(engine.unwrap(), ServerOptions { security, ..ServerOptions::default() }, &file);
     let held = gate.lock().unwrap();
-    let body = json!({"prompt": "ab", "max_tokens": 4, "ignore_eos": true}).to_string();
-    let running: Vec<TcpStream> = (0..3).map(|_| server.open("POST", "/v1/completions", &body)).collect();
+    let head = |key: &str, length: usize| format!("X-Api-Key: {key}\r\nContent-Length: {length}");
+    let ask = |key: &str, path: &str, body: &Value| {
+        let body = body.to_string();
+        let mut stream = begun(&server, path, &head(key, body.len()));
+        stream.write_all(body.as_bytes()).unwrap();
+        stream
+    };
+    let body = json!({"prompt": "ab", "max_tokens": 4, "ignore_eos": true});
+    let mut running: Vec<TcpStream> =
+        (0..3).map(|_| ask("the-first-long-key", "/v1/completions", &body)).collect();
     while server.n_unfinished() < 3 {
         thread::sleep(Duration::from_millis(1));
     }
-    for path in ["/execute", "/v1/chat/completions", "/v1/completions"] {
-        let refused = answer(begun(&server, path, "Content-Length: 4000000"));
+    for path in ["/execute", "/v1/chat/completions", "/v1/completions", "/v1/responses"] {
+        let refused = answer(begun(&server, path, &head("the-first-long-key", 4_000_000)));
         assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("3 requests"), "{refused}");
     }
     // What needs no place of the engine has one.
-    assert_eq!(server.post("/tokenize", &json!({"content": "a"})).0, 200);
+    let tokens = answer(ask("the-first-long-key", "/tokenize", &json!({"content": "a"})));
+    assert!(tokens.starts_with("HTTP/1.1 200 "), "{tokens}");
+    // Another client has places of its own, as many as there are slots.
+    running.extend((0..2).map(|_| ask("the-second-long-key", "/v1/completions", &body)));
+    while server.n_unfinished() < 5 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let refused = answer(begun(&server, "/v1/completions", &head("the-second-long-key", 4_000_000)));
+    assert!(refused.starts_with("HTTP/1.1 429 "), "{refused}");
     drop(held);
     for stream in running {
         assert!(answer(stream).starts_with("HTTP/1.1 200 "));
