@@ -72,5 +72,5 @@ def row(model):
 
 
 if __name__ == "__main__":
-    print("\n".join(["| model | billion parameters | " + " | ".join(FORMATS) + " | KV, 4,096 tokens | KV, 32,768 tokens |", "|---|" + "---:|" * 7]))
+    print("\n".join(["| model | parameters, 10⁹ | " + " | ".join(FORMATS) + " | KV 4k | KV 32k |", "|---|" + "---:|" * 7]))
     print("\n".join(map(row, MODELS)))
