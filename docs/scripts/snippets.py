@@ -37,16 +37,16 @@ LIMIT = 60
 
 # Values that flags get, by subcommand, in place of a line's own.
 CHEAP = {
-    "run": {"--device": "cpu", "--max-tokens": "8", "--ctx": "512"},
-    "serve": {"--device": "cpu", "--port": "PORT", "--slots": "2", "--ctx": "1024", "--max-tokens-out": "16"},
+    "run": {"--device": "cpu", "--max-tokens": "3", "--ctx": "512"},
+    "serve": {"--device": "cpu", "--port": "PORT", "--slots": "2", "--ctx": "1024", "--max-tokens-out": "4"},
     "verify": {"--device": "cpu"},
     "bench": {"--device": "cpu", "--prompt": "8", "--gen": "2", "--reps": "1", "--batch": "1", "--depth": "0", "--roofline": "10"},
     "bench serve": {"--clients": "1", "--requests": "2", "--tokens": "2", "--words": "4"},
-    "eval perplexity": {"--device": "cpu", "--ctx": "32", "--chunks": "2"},
-    "eval save": {"--device": "cpu", "--ctx": "32", "--chunks": "2"},
-    "eval divergence": {"--device": "cpu", "--ctx": "32", "--chunks": "2"},
+    "eval perplexity": {"--device": "cpu", "--ctx": "16", "--chunks": "1"},
+    "eval save": {"--device": "cpu", "--ctx": "16", "--chunks": "1"},
+    "eval divergence": {"--device": "cpu", "--ctx": "16", "--chunks": "1"},
     "eval reproducibility": {"--device": "cpu", "--requests": "2", "--tokens": "2", "--prompts": "short.txt"},
-    "eval all": {"--device": "cpu", "--ctx": "64", "--chunks": "1", "--requests": "2", "--tokens": "2", "--prompts": "short.txt"},
+    "eval all": {"--device": "cpu", "--ctx": "48", "--chunks": "1", "--requests": "2", "--tokens": "2", "--prompts": "short.txt"},
     "eval logits": {"--device": "cpu"},
 }
 # The same for flags that a line has.
@@ -311,7 +311,7 @@ class Runs:
             "HF_HUB_OFFLINE": "1",
         }
         serve = [self.binary, "--quiet", "serve", "--model", model, "--device", "cpu", "--port", str(self.port)]
-        self.server = served([*serve, "--ctx", "1024", "--slots", "2", "--max-tokens-out", "16"], self.port)
+        self.server = served([*serve, "--ctx", "1024", "--slots", "2", "--max-tokens-out", "4"], self.port)
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/openapi.json", timeout=LIMIT) as answer:
             self.document = json.load(answer)
         self.run("worker-orcd run --model m.gguf --prompt Hello --receipt answer.json")
