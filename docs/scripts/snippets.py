@@ -4,7 +4,7 @@
 
 Looked up in every block (```sh, ```bash, ```console):
 
-- worker-orcd: the subcommand, every flag and whether it takes a value, from the subcommand's --help
+- worker-orcd, within texts as well: the subcommand, every flag and whether it takes a value, from the subcommand's --help
 - cargo xtask: the chore, from xtask's list
 - curl: method and path, from the OpenAPI document of a server
 - paths of this repository (docs/, deploy/, .ci/): whether they are there
@@ -88,6 +88,16 @@ def joined(lines):
         if command and not command.startswith("#"):
             yield start, command
         start, command = None, ""
+
+
+def mentions(path):
+    """(line number, command) of each `worker-orcd ...` within a text; where the command is a placeholder there is nothing to look up."""
+    fence = False
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        fence ^= line.lstrip().startswith("```")
+        if not fence:
+            commands = re.findall(r"`(worker-orcd [^`]+)`", line)
+            yield from ((number, command) for command in commands if " COMMAND" not in command)
 
 
 def simple(command):
@@ -352,10 +362,11 @@ def documents():
 def check(worker, runs):
     """A line for each fault, all printed; commands with the same words run once."""
     faults, results = [], {}
-    commands = [(path, number, command) for path in documents() for number, command in blocks(path)]
-    for path, number, command in commands:
+    commands = [(path, *found, True) for path in documents() for found in blocks(path)]
+    commands += [(path, *found, False) for path in documents() for found in mentions(path)]
+    for path, number, command, is_run in commands:
         found = [wrong for words in simple(command) if (wrong := fault(words, worker, runs and runs.document))]
-        if not found and runs and runnable(command):
+        if not found and is_run and runs and runnable(command):
             key = str([*simple(command)])
             if key not in results:
                 results[key] = runs.run(command)
