@@ -2,7 +2,7 @@
 //! library multiplies out: each alternative of one part with each of another, property by property, and what a reference names is copied each
 //! time. Nothing in the library bounds what is copied, so it is counted here before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ptr;
 
 use serde_json::{Map, Value};
@@ -19,6 +19,9 @@ const MAX_LEVELS: usize = 128;
 
 /// The most properties of a schema's objects together, and the most names that they require: for each the library goes through all that follow.
 const MAX_PROPERTIES: usize = 2_500;
+
+/// The most properties of one object that it need not have: after each, the parser considers all that follow, in one row of its items.
+const MAX_OPTIONAL: usize = 200;
 
 /// The most properties of an object in a schema that counts properties: each choice of them is written out.
 const MAX_COUNTED: usize = 50;
@@ -38,11 +41,42 @@ fn properties(root: &Value) -> Result<(), String> {
             return Err(format!("{key} with more than {MAX_PROPERTIES} names in the whole schema"));
         }
     }
+    if most_optional(root) > MAX_OPTIONAL {
+        return Err(format!(
+            "properties with more than {MAX_OPTIONAL} names of one object that are not required"
+        ));
+    }
     match ["minProperties", "maxProperties"].into_iter().find(|key| has_key(root, key)) {
         Some(key) if sizes_of(root, "properties").any(|n| n > MAX_COUNTED) => {
             Err(format!("{key} in a schema with more than {MAX_COUNTED} properties of one object"))
         }
         _ => Ok(()),
+    }
+}
+
+/// The most properties that any one object need not have.
+fn most_optional(schema: &Value) -> usize {
+    let below = |items: &mut dyn Iterator<Item = &Value>| items.map(most_optional).max().unwrap_or_default();
+    match schema {
+        Value::Array(items) => below(&mut items.iter()),
+        Value::Object(node) => {
+            let required: HashSet<&str> = node
+                .get("required")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            let named = node.get("properties").and_then(Value::as_object);
+            let own = named
+                .into_iter()
+                .flat_map(Map::keys)
+                .filter(|name| !required.contains(name.as_str()))
+                .count();
+            let rest = node.iter().filter(|(key, _)| !DATA.contains(&key.as_str()));
+            own.max(below(&mut rest.map(|(_, value)| value)))
+        }
+        _ => 0,
     }
 }
 

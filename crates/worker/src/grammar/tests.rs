@@ -128,7 +128,7 @@ fn hostile_schemas_come_back() {
         (schema(doubled(40, &json!({ "const": "a" }))), "that combines more than"),
         (schema(doubled(40, &json!({ "type": "string", "pattern": "a" }))), "that combines more than"),
         (schema(trees()), "allOf that combines more than"),
-        (schema(optional(2000)), "Current row has"),
+        (schema(optional(201)), "properties with more than 200 names of one object that are not required"),
         (schema(optional(3000)), "properties with more than 2500 names in the whole schema"),
         (
             schema(json!({ "required": (0..3000).map(|i| format!("p{i}")).collect::<Vec<_>>() })),
@@ -217,6 +217,22 @@ fn hostile_expressions_and_grammars_come_back() {
         lark("start: /[^&~]+/ \"&\" ~ 2"),
         lark("start: \"a ::= b\" /::=/"),
     ]);
+}
+
+#[test]
+fn an_object_of_as_many_optional_properties_as_there_may_be_is_answered() {
+    let grammars = grammars();
+    let member = |i: usize| format!("\"p{i}\":1");
+    let all: Vec<String> = (0..200).map(member).collect();
+    for names in [&all[..], &all[199..], &[]] {
+        assert!(takes(&grammars, optional(200), &format!("{{{}}}", names.join(","))), "{names:?}");
+    }
+    // Required ones cost nothing of the kind.
+    let mut schema = optional(900);
+    let names: Vec<String> = (0..900).map(|i| format!("p{i}")).collect();
+    schema["required"] = json!(names);
+    let all: Vec<String> = (0..900).map(member).collect();
+    assert!(takes(&grammars, schema, &format!("{{{}}}", all.join(","))));
 }
 
 /// Is a text a whole answer?
