@@ -1,20 +1,20 @@
 //! What happens to every request, whatever its route? Who asks is found out, what must not pass is refused, and each response is counted
 //! and gets the headers that all have.
 //!
-//! In order: the Host that is meant, the origin of the page that asks, the key. A refusal says so in OpenAI's form.
+//! In order: the Host that is meant, the origin of the page that asks, the key. A refusal has the form of its path's errors.
 
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use crate::connections::Reserved;
 use crate::context::{Arrived, Client};
 use crate::correlation::CorrelationId;
 use crate::cors::{self, Crossing};
-use crate::error::{ApiError, Refused};
+use crate::error::{ApiError, Form, Refused};
 use crate::state::App;
 
 /// What a page of this server may do: run its own scripts and styles, and talk to its own server.
@@ -38,13 +38,14 @@ pub(crate) async fn around(State(app): State<App>, mut request: Request, next: N
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);
     let mut crossing = HeaderMap::new();
+    let form = Form::of(request.uri().path());
     let is_reserved = request.extensions().get::<Reserved>().is_some();
     let mut response = match admit(&app, &mut request, &mut crossing) {
         Ok(None) => next.run(request).await,
         Ok(Some(response)) => response,
         Err(error) => {
             tracing::debug!(%correlation, route, "refused: {error}");
-            error.into_response()
+            error.response(form)
         }
     };
     app.metrics().responded(route, response.status().as_u16());

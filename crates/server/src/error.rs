@@ -1,7 +1,9 @@
 //! Which HTTP status, which code? The one place that decides.
 //!
-//! The OpenAI routes answer `{"error":{message,type,param,code}}`, the job API `{code,message,retriable}`. Messages name fields, what was
+//! Each group of routes has a form of its own ([`Form`]). Messages name fields, what was
 //! expected and what was found; they hold no paths, no addresses, no prompts, and of the inside of the process nothing but the kind of failure.
+
+mod form;
 
 use std::borrow::Cow;
 
@@ -12,6 +14,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 use worker::{EngineError, Stopped, WorkerError};
+
+pub(crate) use form::Form;
 
 /// Why a request is not answered.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -103,9 +107,6 @@ pub enum ApiError {
     /// The model gives no token a probability.
     #[error("the model's logits are not numbers")]
     NotNumbers,
-    /// The memory of the device is used up.
-    #[error("the device has no memory for this request")]
-    OutOfMemory,
     /// The answer is complete, and its receipt cannot be made.
     #[error("the answer is complete, but the model's file could not be read again for its receipt")]
     Receipt,
@@ -247,9 +248,6 @@ impl ApiError {
             }
             ApiError::NotNumbers => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "server_error", Some("not_numbers"), false)
-            }
-            ApiError::OutOfMemory => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "VRAM_OOM", "server_error", Some("out_of_memory"), true)
             }
             ApiError::Receipt => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "server_error", Some("receipt_failed"), false)

@@ -1,9 +1,10 @@
 //! Which path leads where? All routes of the server, and what stands around each of them.
 
+use axum::http::Uri;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Router, middleware};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, Form};
 use crate::state::App;
 use crate::{around, health, jobs, metrics, openai, openapi, page, text, version};
 
@@ -21,6 +22,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/v1/completions", post(openai::completions)),
         ("/v1/responses", post(openai::responses)),
         ("/v1/responses/input_tokens", post(openai::count_response)),
+        ("/v1/messages", post(openai::messages)),
+        ("/v1/messages/count_tokens", post(openai::count_message)),
         ("/v1/models", get(openai::list_models)),
         // Names of models may hold slashes.
         ("/v1/models/{*model}", get(openai::get_model)),
@@ -44,8 +47,10 @@ pub(crate) fn health_router(app: App) -> Router {
 /// What stands around all routes.
 fn finish(router: Router<App>, app: App) -> Router {
     router
-        .fallback(|| async { ApiError::NotFound })
-        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .fallback(|uri: Uri| async move { ApiError::NotFound.response(Form::of(uri.path())) })
+        .method_not_allowed_fallback(|uri: Uri| async move {
+            ApiError::MethodNotAllowed.response(Form::of(uri.path()))
+        })
         .layer(middleware::from_fn_with_state(app.clone(), around::around))
         .with_state(app)
 }

@@ -56,7 +56,8 @@ impl FromRequest<App> for Admitted {
         let Ok(context) = Context::from_request_parts(&mut parts, app).await;
         let length = read::length(&parts.headers, app.options().limits.body_bytes)?;
         let load = served.worker.engine().load();
-        let answered = ["/execute", "/v1/chat/completions", "/v1/completions", "/v1/responses"];
+        let answered =
+            ["/execute", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"];
         let is_answered = answered.contains(&parts.uri.path());
         let client = context.client.id;
         let (limit, n_elsewhere, n_own) = match is_answered {

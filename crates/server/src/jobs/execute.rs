@@ -41,8 +41,7 @@ pub(crate) struct Execute {
     top_k: Option<u32>,
     min_p: Option<f32>,
     repetition_penalty: Option<f32>,
-    #[serde(default)]
-    stop: Vec<String>,
+    stop: Option<Vec<String>>,
     seed: Option<u64>,
     #[serde(default)]
     receipt: Wanted,
@@ -52,6 +51,7 @@ pub(crate) struct Execute {
 #[derive(Debug, Serialize)]
 struct End {
     tokens_out: usize,
+    /// From the first token to the last: the prompt's time is not in it.
     decode_time_ms: u64,
     stop_reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,7 +102,8 @@ fn start(app: &App, context: &Context, mut held: Held) -> Result<Running, ApiErr
         let message = format!("expected 1 to {} characters, found {n_char}", limits.prompt_chars);
         return Err(ApiError::invalid("prompt", message));
     }
-    check_stops(&served, &execute.stop)?;
+    let stop = execute.stop.unwrap_or_default();
+    check_stops(&served, &stop)?;
     if let Some(n) = execute.max_tokens.filter(|&n| n > limits.max_tokens) {
         let message = format!("expected at most {}, found {n}", limits.max_tokens);
         return Err(ApiError::invalid("max_tokens", message));
@@ -121,7 +122,7 @@ fn start(app: &App, context: &Context, mut held: Held) -> Result<Running, ApiErr
         max_tokens: Some(execute.max_tokens.unwrap_or(limits.max_tokens)),
         sampling,
         seed: execute.seed,
-        stop: execute.stop,
+        stop,
         timeout: Some(context.left()?),
         client: context.client.id,
         weight: context.client.weight,
@@ -187,7 +188,7 @@ impl Running {
                 sse::event("token", &json!({"t": text, "i": self.n_token.saturating_sub(1)}))
             }
             Event::End { reason, usage, timings } => {
-                let decode_time_ms = (timings.prompt + timings.decode).as_millis() as u64;
+                let decode_time_ms = timings.decode.as_millis() as u64;
                 match self.end(&reason).await {
                     Ok((stop_reason, receipt)) => {
                         let tokens_out = usage.n_generated;

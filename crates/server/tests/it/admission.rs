@@ -203,7 +203,7 @@ fn a_full_queue_is_told_before_the_body_and_leaves_other_clients_their_places() 
     while server.n_unfinished() < 3 {
         thread::sleep(Duration::from_millis(1));
     }
-    for path in ["/execute", "/v1/chat/completions", "/v1/completions", "/v1/responses"] {
+    for path in ["/execute", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"] {
         let refused = answer(begun(&server, path, &head("the-first-long-key", 4_000_000)));
         assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("3 requests"), "{refused}");
     }

@@ -49,6 +49,12 @@ fn answers_are_as_the_document_says() {
             "Response",
         ),
         ("/v1/responses/input_tokens", json!({"input": "Hello"}), "InputTokens"),
+        (
+            "/v1/messages",
+            json!({"model": "", "max_tokens": 9, "messages": message, "receipt": true, "metadata": {}}),
+            "AnswerMessage",
+        ),
+        ("/v1/messages/count_tokens", json!({"model": "", "messages": message}), "MessageTokens"),
         ("/tokenize", json!({"content": "a€", "with_pieces": true}), "Tokens"),
         ("/tokenize", json!({"messages": message, "return_token_strs": true}), "Tokens"),
         ("/detokenize", json!({"tokens": [70]}), "Text"),

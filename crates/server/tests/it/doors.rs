@@ -1,6 +1,6 @@
 //! Who is let in? Keys, hosts and origins, seen from outside.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use server::{Keys, Security, Server, ServerError, ServerOptions};
 
 use crate::served::{Running, ids, says};
@@ -32,10 +32,7 @@ fn every_route_wants_a_key_but_for_health_version_and_page() {
             n_closed += 1;
             assert_eq!(status, 401, "{path}");
             assert!(head.contains("\r\nwww-authenticate: bearer"), "{head}");
-            let body: Value = serde_json::from_str(&body).unwrap();
-            let expected = json!({"message": "expected an API key: send Authorization: Bearer KEY",
-                "type": "authentication_error", "param": null, "code": "invalid_api_key"});
-            assert_eq!(body["error"], expected, "{path}");
+            assert!(body.contains("expected an API key: send Authorization: Bearer KEY"), "{path}: {body}");
         }
     }
     assert!(n_closed > 10);
