@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 CLIENTS = [
     ("curl", "python", "curl.py", False),
     ("openai-python", "python", "openai_python.py", False),
+    ("anthropic-python", "python", "anthropic_python.py", False),
     ("openai-node", "node", "openai_node.mjs", False),
     ("ai-sdk", "node", "ai_sdk.mjs", False),
     ("langchain", "python", "langchain_client.py", False),
