@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use device::batch::SlotId;
+use device::sampling::Sampler;
 use device::{Batch, Executor, Limits, MemoryReport, Output, Picked, Role, Ticket, Want};
 
 use self::admission::Blocked;
@@ -101,6 +102,8 @@ pub(crate) struct Core {
     /// How long a step is held up for masks.
     grace: Duration,
     pace: Pace,
+    /// Scores prompts.
+    sampler: Sampler,
     /// When a step was last collected.
     collected: Option<Instant>,
 }
@@ -108,10 +111,18 @@ pub(crate) struct Core {
 /// A submitted step.
 struct Step {
     ticket: Ticket,
-    /// The sequences that wait for a token, in the order of the spans.
-    wants: Vec<(u64, SlotId)>,
+    /// Who waits for what, in the order of the spans.
+    wants: Vec<Awaited>,
     n_prompt_row: usize,
     submitted: Instant,
+}
+
+/// What a sequence waits for.
+struct Awaited {
+    id: u64,
+    slot: SlotId,
+    /// How many logits; none for a token.
+    n_logit: Option<usize>,
 }
 
 impl Core {
@@ -140,6 +151,7 @@ impl Core {
             clock,
             grace: MAX_GRACE,
             pace: Pace::new(options.step_target, limits.n_row),
+            sampler: Sampler::default(),
             collected: None,
         })
     }
@@ -261,8 +273,12 @@ impl Core {
 
     fn schedule(&mut self) -> Vec<Grant> {
         self.follow();
-        let demands: Vec<Demand> =
-            self.running.iter().filter_map(|(&id, sequence)| sequence.demand(id)).collect();
+        // Logits are large: one sequence's in a step.
+        let scored = self.running.iter().filter(|(_, sequence)| sequence.n_to_score().is_some());
+        let scored = scored.min_by_key(|&(&id, sequence)| (sequence.served, id)).map(|(&id, _)| id);
+        let may_run = |id: u64, sequence: &Sequence| Some(id) == scored || sequence.n_to_score().is_none();
+        let running = self.running.iter().filter(|&(&id, sequence)| may_run(id, sequence));
+        let demands: Vec<Demand> = running.filter_map(|(&id, sequence)| sequence.demand(id)).collect();
         scheduler::schedule(&demands, self.limits.n_row, self.pace.n_row())
     }
 
@@ -296,8 +312,12 @@ impl Core {
                     continue;
                 }
             };
+            let n_logit = match span.want {
+                Want::Logits => Some(span.input.len() * self.limits.n_vocab),
+                _ => None,
+            };
             if !matches!(span.want, Want::Nothing) {
-                wants.push((grant.id, span.slot));
+                wants.push(Awaited { id: grant.id, slot: span.slot, n_logit });
             }
             batch.spans.push(span);
         }
@@ -324,21 +344,36 @@ impl Core {
         Ok(n_failed)
     }
 
-    /// Gives each token to its sequence, unless that has ended meanwhile.
+    /// Gives each token, or logits, to its sequence, unless that has ended meanwhile.
     fn commit(&mut self, step: &Step, picked: Vec<Picked>) -> Result<(), EngineError> {
         let now = Instant::now();
         let slots: Vec<SlotId> = picked.iter().map(|p| p.slot).collect();
-        if !slots.iter().eq(step.wants.iter().map(|(_, slot)| slot)) {
-            let expected: Vec<SlotId> = step.wants.iter().map(|&(_, slot)| slot).collect();
+        if !slots.iter().eq(step.wants.iter().map(|awaited| &awaited.slot)) {
+            let expected: Vec<SlotId> = step.wants.iter().map(|awaited| awaited.slot).collect();
             return Err(EngineError::Failed(format!(
                 "expected tokens for slots {expected:?}, found {slots:?}"
             )));
         }
-        for (&(id, slot), picked) in step.wants.iter().zip(picked) {
-            let Output::Token(sampled) = picked.output else {
-                return Err(EngineError::Failed(format!("expected a token for slot {slot}, found logits")));
+        for (&Awaited { id, slot, n_logit }, picked) in step.wants.iter().zip(picked) {
+            let n_found = match &picked.output {
+                Output::Token(_) => None,
+                Output::Logits(logits) => Some(logits.len()),
             };
+            if n_found != n_logit {
+                let say = |n: Option<usize>| n.map_or("a token".to_owned(), |n| format!("{n} logits"));
+                let (expected, found) = (say(n_logit), say(n_found));
+                return Err(EngineError::Failed(format!(
+                    "expected {expected} for slot {slot}, found {found}"
+                )));
+            }
             let Some(sequence) = self.running.get_mut(&id) else { continue };
+            let sampled = match picked.output {
+                Output::Token(sampled) => sampled,
+                Output::Logits(logits) => {
+                    sequence.score(&logits, &mut self.sampler);
+                    continue;
+                }
+            };
             if sequence.is_replaying() {
                 self.counters.n_replayed_token.fetch_add(1, Ordering::Relaxed);
             }

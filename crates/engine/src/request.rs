@@ -29,6 +29,9 @@ pub struct EngineRequest {
     pub weight: u32,
     /// Computed pages of the prompt are shared among requests of the same scope; without one they are neither read nor kept.
     pub cache_scope: Option<u64>,
+    /// Tell how likely each token of the prompt is after those before it, beside `params.n_alternatives` others, before the answer. All
+    /// rows of the prompt are computed for that: pages of other requests are not read, nor are this one's kept, whatever the scope.
+    pub scores_prompt: bool,
     /// What restricts the answer, such as a grammar. `end_ids` that it does not allow end nothing.
     pub constraint: Option<Box<dyn Constraint>>,
 }
@@ -47,6 +50,7 @@ impl EngineRequest {
             client: 0,
             weight: 1,
             cache_scope: None,
+            scores_prompt: false,
             constraint: None,
         }
     }
@@ -91,6 +95,7 @@ impl EngineRequest {
             return Err(error("logit_bias", expected, n_bias));
         }
         self.max_tokens = self.max_tokens.min(capacity - n_prompt);
+        self.cache_scope = self.cache_scope.filter(|_| !self.scores_prompt);
         Ok(self)
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use device::batch::SlotId;
-use device::sampling::TokenMask;
+use device::sampling::{Sampler, TokenMask};
 use device::{Input, Limits, Role, Sampled, SamplingParams, Span, Want};
 
 use crate::constraint::{self, Constrained};
@@ -56,6 +56,8 @@ pub(crate) struct Sequence {
     n_submitted: usize,
     /// Tokens collected since it started, those that it had before among them.
     n_collected: usize,
+    /// Rows of its prompt whose logits were collected since it started.
+    n_scored: usize,
     /// Tokens that it had when it started.
     n_replay: usize,
     n_vocab: usize,
@@ -120,6 +122,7 @@ impl Sequence {
             order,
             n_submitted: 0,
             n_collected: 0,
+            n_scored: 0,
             n_replay: answer.tokens.len(),
             n_vocab,
             served: 0,
@@ -328,6 +331,12 @@ impl Sequence {
         (self.n_submitted + 1).saturating_sub(self.request.prompt.len())
     }
 
+    /// Rows of its prompt whose logits are wanted, from the next one on: all but the last, which chooses the answer's first token.
+    pub(crate) fn n_to_score(&self) -> Option<usize> {
+        let left = (self.request.prompt.len() - 1).checked_sub(self.n_submitted)?;
+        (self.request.scores_prompt && left > 0).then_some(left)
+    }
+
     /// The rows it could use; none once every token it may have is asked for, or while its next token's mask is computed or another
     /// sequence computes the start of its prompt.
     pub(crate) fn demand(&self, id: u64) -> Option<Demand> {
@@ -342,6 +351,7 @@ impl Sequence {
         // A span ends where a state is to be kept.
         let next_save = self.saves.range(self.n_submitted + 1..).next();
         let up_to = next_save.map_or(left, |save| save - self.n_submitted);
+        let up_to = self.n_to_score().map_or(up_to, |n| up_to.min(n).min(scored_rows(self.n_vocab)));
         let need = if left > 0 { Need::Prompt(up_to) } else { Need::Generated };
         (left > 0 || may_ask).then_some(Demand {
             id,
@@ -363,9 +373,13 @@ impl Sequence {
             None => (Input::Last, Role::Generated),
         };
         let begin = self.is_fresh().then(|| Arc::clone(prompt));
-        let n_asked = self.n_asked();
+        let (n_asked, scores) = (self.n_asked(), self.n_to_score().is_some());
         self.n_submitted += input.len();
-        let want = if self.n_asked() > n_asked { self.want(n_asked)? } else { Want::Nothing };
+        let want = match self.n_asked() > n_asked {
+            true => self.want(n_asked)?,
+            false if scores => Want::Logits,
+            false => Want::Nothing,
+        };
         let (pages, window) = (self.pages.ids(), self.window.pages());
         let load = self.load.as_ref().filter(|_| begin.is_some()).map(|snapshot| snapshot.id);
         let save = self.saving.as_ref().map(|snapshot| snapshot.id);
@@ -384,6 +398,22 @@ impl Sequence {
             index < self.request.min_tokens && mask.as_ref().is_none_or(|mask| leaves_a_choice(mask, early))
         });
         Ok(Want::Sample { params: Arc::clone(early.unwrap_or(&self.params)), mask })
+    }
+
+    /// Takes the logits of the prompt's next rows, `[rows, n_vocab]`, and sends how likely the tokens after them were, unless that was done
+    /// before.
+    pub(crate) fn score(&mut self, logits: &[f32], sampler: &mut Sampler) {
+        let first = self.n_scored + 1;
+        let rows = logits.chunks_exact(self.n_vocab);
+        self.n_scored += rows.len();
+        let rows = rows.zip(first..).filter(|&(_, position)| position > self.answer.n_scored);
+        let n = self.params.n_alternatives;
+        let tokens = rows.filter_map(|(row, at)| Some(sampler.score(row, *self.request.prompt.get(at)?, n)));
+        let tokens: Vec<Sampled> = tokens.collect();
+        if !tokens.is_empty() {
+            self.answer.n_scored = self.n_scored;
+            self.outbox.send(Event::Prompt(tokens));
+        }
     }
 
     /// Takes the next token of the answer and sends it on, unless that was done before; the terminal event, if it was the last.
@@ -442,6 +472,11 @@ impl Sequence {
         drop((pages, window));
         outbox.finish(event);
     }
+}
+
+/// The most rows of a step whose logits are wanted, so that these take 32 MiB at most, or one row.
+fn scored_rows(n_vocab: usize) -> usize {
+    ((8 << 20) / n_vocab.max(1)).max(1)
 }
 
 /// Whether a mask allows a token that these parameters do not ban.

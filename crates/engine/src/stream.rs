@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::EngineError;
 use crate::places::Places;
 
-/// What happens to a request, in order: at most one `Started`, any number of `Token`, one `End` or `Error`.
+/// What happens to a request, in order: at most one `Started`, any number of `Prompt`, any number of `Token`, one `End` or `Error`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// It has its slot and pages, and runs from now on. It may be stopped for another client's and go on later, which is not told.
@@ -22,6 +22,8 @@ pub enum Event {
         /// How long it waited.
         queue: Duration,
     },
+    /// Tokens of the prompt with their log probabilities, where these are wanted: in order from the second on, since nothing is before the first.
+    Prompt(Vec<Sampled>),
     /// The next token of the answer.
     Token(Sampled),
     /// It is over. Terminal.

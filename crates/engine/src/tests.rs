@@ -4,6 +4,7 @@ mod cache;
 mod constraints;
 mod fairness;
 mod hangs;
+mod scores;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -25,6 +25,8 @@ pub(crate) struct Waiting {
 pub(crate) struct Answer {
     /// Sampled, the end id among them.
     pub(crate) tokens: Vec<u32>,
+    /// Tokens of the prompt whose log probabilities were sent.
+    pub(crate) n_scored: usize,
     /// Positions of the prompt whose pages were there when it first ran.
     pub(crate) n_cached: Option<usize>,
     submitted: Instant,
@@ -59,6 +61,7 @@ impl Waiting {
         let constraint = request.constraint.take().map(|inner| Constrained::new(inner, limits.n_vocab));
         let answer = Answer {
             tokens: Vec::new(),
+            n_scored: 0,
             n_cached: None,
             submitted: Instant::now(),
             started: None,

@@ -181,24 +181,38 @@ impl Fake {
             self.snapshots.insert(id, slot.hash);
         }
         self.write_window(span, end)?;
+        let Want::Sample { params, mask } = &span.want else {
+            let rows = (span.start..end).map(|position| self.logits(span, position + 1));
+            return match span.want {
+                Want::Logits => {
+                    let rows: Vec<Vec<f32>> = rows.collect::<Result<_, _>>()?;
+                    Ok(Some(Picked { slot: span.slot, output: Output::Logits(rows.concat()) }))
+                }
+                _ => Ok(None),
+            };
+        };
+        let logits = self.logits(span, end)?;
         let slot = self.slots.entry(span.slot).or_default();
-        let Want::Sample { params, mask } = &span.want else { return Ok(None) };
+        let row = Row { logits: &logits, params, mask: mask.as_deref(), position: end };
+        let sampled = self.sampler.sample(row, &mut slot.state);
+        Ok(Some(Picked { slot: span.slot, output: Output::Token(sampled) }))
+    }
+
+    /// The logits after the first `end` tokens of a span's sequence, `[n_vocab]`.
+    fn logits(&self, span: &Span, end: usize) -> Result<Vec<f32>, String> {
         let mut hash = 0;
         for position in 0..end {
             let page = &self.pages[span.pages[position / self.limits.page_size] as usize];
             let token = page[position % self.limits.page_size].ok_or("a position that was never written")?;
             hash = philox::token_bits(hash, u64::from(token));
         }
-        if self.limits.n_snapshot.is_some() && slot.hash != hash {
+        let slot = self.slots.get(&span.slot).filter(|slot| slot.n_token == end);
+        if self.limits.n_snapshot.is_some() && slot.is_some_and(|slot| slot.hash != hash) {
             return Err("a state of other tokens".to_owned());
         }
         let broken = matches!(self.fault, Some(Fault::Broken(n)) if n == self.n_step);
-        let logits: Vec<f32> = (0..self.limits.n_vocab as u64)
-            .map(|id| if broken { f32::NAN } else { (philox::token_bits(hash, id) >> 61) as f32 })
-            .collect();
-        let row = Row { logits: &logits, params, mask: mask.as_deref(), position: end };
-        let sampled = self.sampler.sample(row, &mut slot.state);
-        Ok(Some(Picked { slot: span.slot, output: Output::Token(sampled) }))
+        let logit = |id| if broken { f32::NAN } else { (philox::token_bits(hash, id) >> 61) as f32 };
+        Ok((0..self.limits.n_vocab as u64).map(logit).collect())
     }
 
     /// Writes a span's tokens to its window's pages too, which must hold what its rows see.

@@ -71,7 +71,15 @@ impl Scripted {
         if span.begin.is_some() {
             self.n_sampled.insert(span.slot, 0);
         }
-        let Want::Sample { params, .. } = &span.want else { return None };
+        let params = match &span.want {
+            Want::Nothing => return None,
+            Want::Logits => {
+                // Every token is as likely as any other.
+                let logits = vec![0.0; span.input.len() * self.limits().n_vocab];
+                return Some(Picked { slot: span.slot, output: Output::Logits(logits) });
+            }
+            Want::Sample { params, .. } => params,
+        };
         let n = self.n_sampled.entry(span.slot).or_default();
         let token = self.answer[*n % self.answer.len()];
         *n += 1;

@@ -15,7 +15,7 @@ use crate::stop::StopMatcher;
 use crate::text::AnswerText;
 use crate::{ValidRequest, Worker, WorkerError};
 
-/// What happens to a request, in order: at most one `Started`, any number of `Delta`, one `End` or `Error`.
+/// What happens to a request, in order: at most one `Started`, any number of `Prompt`, any number of `Delta`, one `End` or `Error`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// It runs from now on.
@@ -25,6 +25,8 @@ pub enum Event {
         /// The seed that was given or drawn.
         seed: u64,
     },
+    /// Tokens of the prompt with their log probabilities, where these are wanted: in order from the second on.
+    Prompt(Vec<Sampled>),
     /// More of the answer.
     Delta {
         /// Whole characters; empty only in a last delta that brings tokens without text.
@@ -111,6 +113,10 @@ impl Answer for Plain {
 
     fn started(n_prompt: usize, seed: u64) -> Event {
         Event::Started { n_prompt, seed }
+    }
+
+    fn scored(tokens: Vec<Sampled>) -> Option<Event> {
+        Some(Event::Prompt(tokens))
     }
 
     fn token(&mut self, sampled: Sampled, events: &mut VecDeque<Event>) -> bool {

@@ -14,6 +14,9 @@ pub trait Answer {
     /// The request runs from now on.
     fn started(n_prompt: usize, seed: u64) -> Self::Event;
 
+    /// Tokens of the prompt from the second on, where their log probabilities are wanted; nothing where this kind of answer asks for none.
+    fn scored(tokens: Vec<Sampled>) -> Option<Self::Event>;
+
     /// One more token; what is decided goes to `events`. Returns whether the answer is complete, whatever the engine still sends.
     fn token(&mut self, sampled: Sampled, events: &mut VecDeque<Self::Event>) -> bool;
 
@@ -87,6 +90,7 @@ impl<A: Answer> Pump<A> {
     fn take(&mut self, event: engine::Event) {
         match event {
             engine::Event::Started { .. } => self.ready.push_back(A::started(self.n_prompt, self.seed)),
+            engine::Event::Prompt(tokens) => self.ready.extend(A::scored(tokens)),
             engine::Event::Token(sampled) => self.token(sampled),
             engine::Event::End { reason, usage, timings } => self.end(reason, usage, timings),
             // The answer was complete before the engine failed.

@@ -88,6 +88,8 @@ pub struct Request {
     pub weight: u32,
     /// Requests of one scope share the computation of prompts that start alike; without one nothing is shared.
     pub cache_scope: Option<u64>,
+    /// Tell how likely the prompt's tokens are, beside `sampling.n_alternatives` others. The computation of such a prompt is not shared.
+    pub scores_prompt: bool,
 }
 
 impl Request {
@@ -109,6 +111,7 @@ impl Request {
             client: 0,
             weight: 1,
             cache_scope: None,
+            scores_prompt: false,
         }
     }
 }
@@ -259,6 +262,7 @@ fn checked(
             client: request.client,
             weight: request.weight,
             cache_scope: request.cache_scope,
+            scores_prompt: request.scores_prompt,
             constraint,
         },
         stop: StopMatcher::new(request.stop),

@@ -44,24 +44,37 @@ impl Sampler {
         sampled
     }
 
+    /// How likely a given token is after these logits, `[n_vocab]`, and the likeliest `n` beside it: the numbers that
+    /// [`Sampler::sample`] gives where it chooses that token. Logits that are no distribution (all −∞ or NaN) give −∞ and none beside it.
+    pub fn score(&mut self, logits: &[f32], token: u32, n: u32) -> Sampled {
+        let max = self.blocks.find_max(logits);
+        if max == f32::INFINITY {
+            return self.score(&without_infinity(logits), token, n);
+        }
+        if max == f32::NEG_INFINITY {
+            return Sampled { token, ..Sampled::nothing() };
+        }
+        let (score, _) = self.scores(logits, max, n);
+        score.of(token)
+    }
+
+    /// The log probabilities of a row with this largest logit, and the sum of its weights.
+    fn scores<'a>(&mut self, logits: &'a [f32], max: f32, n: u32) -> (Scores<'a>, u64) {
+        let total = self.blocks.find_sums(logits, max, weight::scale(1.0));
+        let best = if n == 0 { Vec::new() } else { self.blocks.best(logits, n as usize) };
+        (Scores { logits, softmax: LogSoftmax::new(max, total), best }, total)
+    }
+
     fn choose(&mut self, row: Row<'_>, slot: &mut SlotState) -> Option<Sampled> {
         let max = self.blocks.find_max(row.logits);
         if max == f32::INFINITY {
             // Only a broken model gives +∞, so this may cost an allocation.
-            let below = |&l: &f32| if l < f32::INFINITY { l } else { f32::NEG_INFINITY };
-            let logits: Vec<f32> = row.logits.iter().map(below).collect();
-            return self.choose(Row { logits: &logits, ..row }, slot);
+            return self.choose(Row { logits: &without_infinity(row.logits), ..row }, slot);
         }
         if max == f32::NEG_INFINITY {
             return None;
         }
-        let total = self.blocks.find_sums(row.logits, max, weight::scale(1.0));
-        let softmax = LogSoftmax::new(max, total);
-        let logprob = |id: u32| softmax.of(row.logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY));
-        let alternatives = match row.params.n_alternatives as usize {
-            0 => Vec::new(),
-            n => self.blocks.best(row.logits, n).into_iter().map(|id| (id, logprob(id))).collect(),
-        };
+        let (scores, total) = self.scores(row.logits, max, row.params.n_alternatives);
         let token = if edits(row) {
             let mut z = std::mem::take(&mut self.edited);
             edit(&mut z, row, slot);
@@ -73,7 +86,7 @@ impl Sampler {
         } else {
             self.pick(row, max, Some(total))?
         };
-        Some(Sampled { token, logprob: logprob(token), alternatives })
+        Some(scores.of(token))
     }
 
     /// Steps 5 to 11 for edited logits with this maximum. `total` is given where the blocks hold the sums of temperature 1.
@@ -128,6 +141,29 @@ impl Sampler {
             }
         }
     }
+}
+
+/// A row's own distribution, before any step changes it.
+struct Scores<'a> {
+    logits: &'a [f32],
+    softmax: LogSoftmax,
+    /// The likeliest ids.
+    best: Vec<u32>,
+}
+
+impl Scores<'_> {
+    /// A token with its log probability, beside the likeliest.
+    fn of(self, token: u32) -> Sampled {
+        let logit = |id: u32| self.logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
+        let logprob = |id| self.softmax.of(logit(id));
+        let alternatives = self.best.iter().map(|&id| (id, logprob(id))).collect();
+        Sampled { token, logprob: logprob(token), alternatives }
+    }
+}
+
+/// +∞ and NaN as −∞.
+fn without_infinity(logits: &[f32]) -> Vec<f32> {
+    logits.iter().map(|&l| if l < f32::INFINITY { l } else { f32::NEG_INFINITY }).collect()
 }
 
 /// Whether steps 1 to 4 change any logit.

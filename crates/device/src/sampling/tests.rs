@@ -180,6 +180,9 @@ fn log_probabilities_are_the_models_own() {
     let sampled = Sampler::default().sample(row, &mut SlotState::default());
     let log_sum = [1f64, 3.0, 3.0, -2.0].iter().map(|l| l.exp()).sum::<f64>().ln();
     assert_eq!(sampled.token, 4);
+    assert_eq!(Sampler::default().score(&logits, 4, 20), sampled);
+    let nothing = Sampler::default().score(&[f32::NAN; 3], 1, 20);
+    assert_eq!((nothing.token, nothing.is_choice(), nothing.alternatives), (1, false, vec![]));
     assert!((f64::from(sampled.logprob) - (-2.0 - log_sum)).abs() < 1e-6);
     assert_eq!(sampled.alternatives.iter().map(|a| a.0).collect::<Vec<_>>(), [1, 3, 0, 4]);
     for (id, logprob) in sampled.alternatives {

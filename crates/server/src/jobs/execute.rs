@@ -180,6 +180,8 @@ impl Running {
                 });
                 sse::event("started", &value)
             }
+            // No job asks for its prompt's log probabilities.
+            Event::Prompt(_) => Bytes::new(),
             Event::Delta { text, tokens } => {
                 self.n_token += tokens.len();
                 if let Some(noted) = &mut self.noted {

@@ -146,6 +146,7 @@ impl Recorder {
     pub fn event(&mut self, event: &Event) {
         match event {
             Event::Started { n_prompt, .. } => self.started(*n_prompt),
+            Event::Prompt(_) => {}
             Event::Delta { tokens, .. } => self.tokens(tokens.len()),
             Event::End { reason, .. } => self.end(reason.into()),
             Event::Error(error) => self.fail(&error.clone().into()),

@@ -72,8 +72,9 @@ impl ChatLogprobs {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct CompletionLogprobs {
     tokens: Vec<String>,
-    token_logprobs: Vec<f32>,
-    top_logprobs: Vec<Map<String, Value>>,
+    /// None for a prompt's first token, which nothing is before.
+    token_logprobs: Vec<Option<f32>>,
+    top_logprobs: Vec<Option<Map<String, Value>>>,
     text_offset: Vec<usize>,
 }
 
@@ -82,24 +83,42 @@ impl CompletionLogprobs {
     pub(super) fn new(worker: &Worker, tokens: &[Sampled], offset: &mut usize) -> CompletionLogprobs {
         let mut all = CompletionLogprobs::default();
         for sampled in tokens {
-            let bytes = bytes_of(worker, sampled.token);
             let mut top = Map::new();
             // The likeliest of several that are written alike.
             for &(id, logprob) in &sampled.alternatives {
                 top.entry(written(bytes_of(worker, id))).or_insert_with(|| number(logprob));
             }
-            let token = written(bytes);
-            top.entry(token.clone()).or_insert_with(|| number(sampled.logprob));
-            all.tokens.push(token);
-            all.token_logprobs.push(finite(sampled.logprob));
-            all.top_logprobs.push(top);
+            top.entry(written(bytes_of(worker, sampled.token))).or_insert_with(|| number(sampled.logprob));
+            all.push(worker, sampled.token, Some((finite(sampled.logprob), top)));
             all.text_offset.push(*offset);
             let (tokenizer, id) = (worker.tokenizer(), sampled.token);
             if !tokenizer.is_special(id) && !tokenizer.is_unused(id) {
-                *offset += bytes.iter().filter(|&&byte| starts_character(byte)).count();
+                *offset += n_character(bytes_of(worker, id));
             }
         }
         all
+    }
+
+    /// Of a prompt's first token, which nothing is before.
+    pub(super) fn first(worker: &Worker, token: u32) -> CompletionLogprobs {
+        let mut all = CompletionLogprobs::default();
+        all.push(worker, token, None);
+        all.text_offset.push(0);
+        all
+    }
+
+    /// Without where it begins.
+    fn push(&mut self, worker: &Worker, token: u32, likely: Option<(f32, Map<String, Value>)>) {
+        let (logprob, top) = likely.unzip();
+        self.tokens.push(written(bytes_of(worker, token)));
+        self.token_logprobs.push(logprob);
+        self.top_logprobs.push(top);
+    }
+
+    /// Says where each of a prompt's tokens begins.
+    pub(super) fn at(mut self, offsets: &[usize]) -> CompletionLogprobs {
+        self.text_offset = offsets.to_vec();
+        self
     }
 
     pub(super) fn append(&mut self, mut more: CompletionLogprobs) {
@@ -108,6 +127,29 @@ impl CompletionLogprobs {
         self.top_logprobs.append(&mut more.top_logprobs);
         self.text_offset.append(&mut more.text_offset);
     }
+}
+
+/// Where each token of a prompt begins in its text, in characters, and as the last the text's end. A token that is not written there, such
+/// as a begin token that was put first or the space that SentencePiece does, takes no room.
+pub(super) fn prompt_offsets(worker: &Worker, tokens: &[u32], text: &str) -> Vec<usize> {
+    let (mut rest, mut offset) = (text.as_bytes(), 0);
+    let mut offsets = Vec::with_capacity(tokens.len() + 1);
+    for &id in tokens {
+        offsets.push(offset);
+        let bytes = bytes_of(worker, id);
+        let bytes =
+            if rest.starts_with(bytes) { bytes } else { bytes.strip_prefix(b" ").unwrap_or_default() };
+        if let Some(after) = rest.strip_prefix(bytes) {
+            offset += n_character(bytes);
+            rest = after;
+        }
+    }
+    offsets.push(text.chars().count());
+    offsets
+}
+
+fn n_character(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|&&byte| starts_character(byte)).count()
 }
 
 /// Not a continuation byte of UTF-8.

@@ -102,13 +102,6 @@ fn what_cannot_be_done_is_refused_by_name() {
     );
     check(
         &server,
-        &json!({"prompt": "a", "echo": true, "logprobs": 1}),
-        &expect![[r#"
-            400
-            {"error":{"message":"echo: expected no echo beside logprobs: prompts' log probabilities are not computed","type":"invalid_request_error","param":"echo","code":null}}"#]],
-    );
-    check(
-        &server,
         &json!({"prompt": "a", "best_of": 2}),
         &expect![[r#"
             400
@@ -158,4 +151,36 @@ fn what_cannot_be_done_is_refused_by_name() {
         429
         {"error":{"message":"busy: 68 requests of this client are unfinished, and no more are accepted now","type":"rate_limit_error","param":null,"code":"busy"}}"#]],
     );
+}
+
+#[test]
+fn an_echo_with_log_probabilities_begins_with_the_prompts() {
+    let server = says("ab");
+    let body = json!({"prompt": ids("x€"), "echo": true, "logprobs": 0});
+    let choice = server.json(PATH, &body)["choices"][0].clone();
+    assert_eq!(choice["text"], "x€ab");
+    let logprobs = &choice["logprobs"];
+    let tokens = json!(["x", r"bytes:\xe2", r"bytes:\x82", r"bytes:\xac", "a", "b"]);
+    assert_eq!((&logprobs["tokens"], &logprobs["text_offset"]), (&tokens, &json!([0, 1, 2, 2, 2, 3])));
+    assert_eq!((&logprobs["token_logprobs"][0], &logprobs["top_logprobs"][0]), (&Value::Null, &Value::Null));
+    // The device says that all of 320 tokens are alike.
+    let likely = |i: usize| logprobs["token_logprobs"][i].as_f64().unwrap();
+    assert!((1..4).all(|i| (likely(i) + 320f64.ln()).abs() < 1e-5), "{logprobs}");
+    assert!((4..6).all(|i| likely(i) == -1.0), "{logprobs}");
+
+    let mut stream = body;
+    stream["stream"] = json!(true);
+    for field in ["tokens", "token_logprobs", "text_offset"] {
+        let events = server.events(PATH, &stream);
+        let parts = events.iter().filter_map(|event| event["choices"][0]["logprobs"][field].as_array());
+        assert_eq!(json!(parts.flatten().collect::<Vec<_>>()), logprobs[field], "{field}");
+    }
+    // A begin token that was put first takes no room in the text.
+    let text = json!({"prompt": ["x", "yz"], "echo": true, "logprobs": 1, "n": 2});
+    for choice in server.json(PATH, &text)["choices"].as_array().unwrap() {
+        let n_own = choice["text"].as_str().unwrap().len();
+        let offsets = choice["logprobs"]["text_offset"].as_array().unwrap();
+        assert_eq!(offsets.last().unwrap().as_u64(), Some(n_own as u64 - 1), "{choice}");
+        assert_eq!(choice["logprobs"]["tokens"].as_array().unwrap().len(), offsets.len());
+    }
 }

@@ -72,6 +72,10 @@ impl Answer for Conversation {
         ChatEvent::Started { n_prompt, seed }
     }
 
+    fn scored(_tokens: Vec<Sampled>) -> Option<ChatEvent> {
+        None
+    }
+
     fn token(&mut self, sampled: Sampled, events: &mut VecDeque<ChatEvent>) -> bool {
         let id = sampled.token;
         if self.tokenizer.is_special(id) {

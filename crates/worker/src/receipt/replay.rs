@@ -56,7 +56,7 @@ impl Replay {
         let reason = match self {
             Replay::Plain(mut generation) => loop {
                 match generation.next_blocking() {
-                    Some(Event::Started { .. }) => {}
+                    Some(Event::Started { .. } | Event::Prompt(_)) => {}
                     Some(Event::Delta { tokens, .. }) => add(&tokens),
                     Some(Event::End { reason, .. }) => break reason,
                     Some(Event::Error(error)) => return Err(error),

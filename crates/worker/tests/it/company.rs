@@ -53,7 +53,7 @@ fn tokens(mut generation: Generation) -> Vec<(u32, u32)> {
     let mut found = Vec::new();
     loop {
         match generation.next_blocking().expect("a terminal event") {
-            Event::Started { .. } => {}
+            Event::Started { .. } | Event::Prompt(_) => {}
             Event::Delta { tokens, .. } => {
                 found.extend(tokens.iter().map(|t| (t.token, t.logprob.to_bits())));
             }

@@ -50,7 +50,7 @@ fn answers(worker: &Worker, format: Format, n: u64) -> Vec<(String, StopReason)>
                 Event::Delta { text: more, .. } => text.push_str(&more),
                 Event::End { reason, .. } => return (text, reason),
                 Event::Error(error) => panic!("{error}"),
-                Event::Started { .. } => {}
+                Event::Started { .. } | Event::Prompt(_) => {}
             }
         }
     };

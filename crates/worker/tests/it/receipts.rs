@@ -39,7 +39,7 @@ fn receipt(worker: &Worker, request: Request, keep: KeepPrompt) -> Receipt {
             match generation.next_blocking().unwrap() {
                 Event::Delta { tokens, .. } => draft.add(&tokens),
                 Event::End { reason, .. } => break reason,
-                Event::Started { .. } => {}
+                Event::Started { .. } | Event::Prompt(_) => {}
                 Event::Error(error) => panic!("{error}"),
             }
         }
@@ -194,7 +194,7 @@ fn what_was_interrupted_is_verified_as_far_as_it_goes() {
                 generation.cancel();
             }
             Event::End { reason, .. } => break reason,
-            Event::Started { .. } => {}
+            Event::Started { .. } | Event::Prompt(_) => {}
             Event::Error(error) => panic!("{error}"),
         }
     };

@@ -179,7 +179,7 @@ fn wait(mut generation: Generation) -> anyhow::Result<Answer> {
     let mut answer = Answer { tokens: Vec::new(), text: String::new() };
     loop {
         match generation.next_blocking().context("the answer has no end")? {
-            Event::Started { .. } => {}
+            Event::Started { .. } | Event::Prompt(_) => {}
             Event::Delta { text, tokens } => {
                 answer.text.push_str(&text);
                 answer.tokens.extend(tokens.iter().map(|sampled| sampled.token));

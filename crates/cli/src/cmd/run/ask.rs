@@ -88,6 +88,7 @@ impl Answering {
             Answering::Plain(generation) => generation.next_blocking().map(|event| match event {
                 Event::Started { seed, .. } => Ok(Step::Started { seed }),
                 Event::Delta { text, tokens } => Ok(Step::More(Piece { text, ..Piece::default() }, tokens)),
+                Event::Prompt(_) => Ok(Step::More(Piece::default(), Vec::new())),
                 Event::End { reason, usage, timings } => Ok(Step::End { reason, usage, timings }),
                 Event::Error(error) => Err(error),
             }),

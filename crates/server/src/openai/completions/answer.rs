@@ -1,5 +1,6 @@
 //! Continuations as JSON: chunk by chunk, or whole. Of prompt p, answer a of n has the index p * n + a.
 
+use std::iter;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,14 +24,24 @@ pub(super) struct CompletionAnswer {
     envelope: Envelope,
     shape: Shape,
     /// What each prompt's answers begin with.
-    echoes: Vec<String>,
+    echoes: Vec<Echo>,
     choices: Vec<Choice>,
     /// Where the next token of each choice begins, in characters.
     offsets: Vec<usize>,
+    /// How many tokens of each choice's prompt were told.
+    scored: Vec<usize>,
     seeds: Vec<Option<u64>>,
     costs: Costs,
     usage: Usage,
     timings: Option<Timings>,
+}
+
+/// What a prompt's answers begin with.
+pub(super) struct Echo {
+    /// The prompt, or nothing.
+    pub(super) text: String,
+    /// Where its log probabilities are wanted, the first token and where each begins in the text.
+    pub(super) scored: Option<(u32, Vec<usize>)>,
 }
 
 /// A choice, of a chunk or of all.
@@ -47,12 +58,17 @@ struct Choice {
     receipt: Option<Receipt>,
 }
 
+/// Where each choice's own text begins, in characters.
+fn echoes_end(echoes: &[Echo], n: usize) -> Vec<usize> {
+    echoes.iter().flat_map(|echo| iter::repeat_n(echo.text.chars().count(), n)).collect()
+}
+
 impl CompletionAnswer {
     pub(super) fn new(
         served: Arc<Served>,
         envelope: Envelope,
         shape: Shape,
-        echoes: Vec<String>,
+        echoes: Vec<Echo>,
     ) -> CompletionAnswer {
         let n_choice = echoes.len() * shape.n;
         let logprobs = shape.wants_logprobs.then(CompletionLogprobs::default);
@@ -60,13 +76,14 @@ impl CompletionAnswer {
         CompletionAnswer {
             served,
             envelope,
-            echoes,
             choices: (0..n_choice).map(choice).collect(),
-            offsets: vec![0; n_choice],
+            offsets: echoes_end(&echoes, shape.n),
+            scored: vec![1; n_choice],
             seeds: vec![None; n_choice],
             costs: Costs::new(shape.usage, n_choice),
             usage: Usage::default(),
             timings: None,
+            echoes,
             shape,
         }
     }
@@ -102,6 +119,15 @@ impl CompletionAnswer {
         vec![frame]
     }
 
+    /// Of the next tokens of a choice's prompt.
+    fn scored(&mut self, index: usize, tokens: &[Sampled]) -> Option<CompletionLogprobs> {
+        let (_, offsets) = self.echoes.get(index / self.shape.n)?.scored.as_ref()?;
+        let at = self.scored.get_mut(index)?;
+        let offsets = offsets.get(*at..*at + tokens.len())?;
+        *at += tokens.len();
+        Some(CompletionLogprobs::new(&self.served.worker, tokens, &mut 0).at(offsets))
+    }
+
     fn logprobs(&mut self, index: usize, tokens: &[Sampled]) -> Option<CompletionLogprobs> {
         let offset = self.offsets.get_mut(index)?;
         self.shape.wants_logprobs.then(|| CompletionLogprobs::new(&self.served.worker, tokens, offset))
@@ -118,11 +144,19 @@ impl Answer for CompletionAnswer {
                     *place = Some(seed);
                 }
                 self.costs.set(index, SoFar::new(n_prompt, 0));
-                let text = self.echoes.get(index / self.shape.n).cloned().unwrap_or_default();
-                if text.is_empty() {
+                let Some(Echo { text, scored }) = self.echoes.get(index / self.shape.n) else {
+                    return Vec::new();
+                };
+                if text.is_empty() && scored.is_none() {
                     return Vec::new();
                 }
-                self.pass(Choice { index, text, ..Choice::default() }, None)
+                let first = |&(token, _): &(u32, _)| CompletionLogprobs::first(&self.served.worker, token);
+                let (text, logprobs) = (text.clone(), scored.as_ref().map(first));
+                self.pass(Choice { index, text, logprobs, ..Choice::default() }, None)
+            }
+            Event::Prompt(tokens) => {
+                let logprobs = self.scored(index, &tokens);
+                self.pass(Choice { index, logprobs, ..Choice::default() }, None)
             }
             Event::Delta { text, tokens } => {
                 self.costs.add(index, tokens.len());

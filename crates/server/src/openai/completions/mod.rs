@@ -11,6 +11,7 @@ use worker::{Event, ValidRequest, Work};
 
 use super::body::Checked;
 use super::choices::{self, Choices};
+use super::logprobs::prompt_offsets;
 use super::{Envelope, Shape, check, check_model};
 use crate::admission::{Admitted, Held};
 use crate::context::Context;
@@ -18,7 +19,7 @@ use crate::error::ApiError;
 use crate::options::Limits;
 use crate::state::{App, Served};
 
-use answer::CompletionAnswer;
+use answer::{CompletionAnswer, Echo};
 use request::CompletionRequest;
 
 /// The most answers of a request.
@@ -72,7 +73,7 @@ struct Prepared {
     /// One for each prompt.
     requests: Vec<ValidRequest>,
     /// What each prompt's answers begin with.
-    echoes: Vec<String>,
+    echoes: Vec<Echo>,
 }
 
 fn prepare(
@@ -82,6 +83,7 @@ fn prepare(
     context: &Context,
 ) -> Result<Prepared, ApiError> {
     body.check()?;
+    let scores_prompt = body.scores_prompt();
     let n = body.sampling.n();
     let echo = body.echo == Some(true);
     let (request, prompts) = body.into_request(context)?;
@@ -92,9 +94,13 @@ fn prepare(
     }
     let mut prepared = Prepared { requests: Vec::new(), echoes: Vec::new() };
     for prompt in prompts {
-        prepared.echoes.push(if echo { prompt.text(served) } else { String::new() });
-        let request = worker::Request { prompt: prompt.into_worker(), ..request.clone() };
-        prepared.requests.push(check(served, limits, (request, work), "prompt")?);
+        let text = if echo { prompt.text(served) } else { String::new() };
+        let request = worker::Request { prompt: prompt.into_worker(), scores_prompt, ..request.clone() };
+        let request = check(served, limits, (request, work), "prompt")?;
+        let first = request.prompt().first().filter(|_| scores_prompt);
+        let scored = first.map(|&first| (first, prompt_offsets(&served.worker, request.prompt(), &text)));
+        prepared.echoes.push(Echo { text, scored });
+        prepared.requests.push(request);
     }
     Ok(prepared)
 }

@@ -43,10 +43,6 @@ impl Body for CompletionRequest {
 impl CompletionRequest {
     /// Checks what fields say together.
     pub(super) fn check(&self) -> Result<(), ApiError> {
-        if self.echo == Some(true) && self.logprobs.is_some() {
-            let message = "expected no echo beside logprobs: prompts' log probabilities are not computed";
-            return Err(ApiError::invalid("echo", message));
-        }
         match self.best_of {
             Some(best_of) if best_of != self.sampling.n() => {
                 let message = format!("expected n, {}, found {best_of}", self.sampling.n());
@@ -54,6 +50,11 @@ impl CompletionRequest {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the log probabilities of the prompt's own tokens are wanted.
+    pub(super) fn scores_prompt(&self) -> bool {
+        self.echo == Some(true) && self.logprobs.is_some()
     }
 
     /// The prompts, and the request for each of them.
