@@ -25,7 +25,8 @@ fn running(n_waiting: usize, limits: Limits) -> Running {
 fn dear(number: usize) -> Value {
     let properties: serde_json::Map<String, Value> =
         (0..2_400).map(|i| (format!("{number}.{i}"), json!({}))).collect();
-    let schema = json!({ "type": "object", "properties": properties });
+    let names: Vec<&String> = properties.keys().collect();
+    let schema = json!({ "type": "object", "required": names, "properties": properties });
     let format = json!({ "type": "json_schema", "json_schema": { "name": "dear", "schema": schema } });
     json!({ "messages": [{ "role": "user", "content": "a" }], "response_format": format, "max_tokens": 1 })
 }
