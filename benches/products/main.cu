@@ -1,10 +1,10 @@
-// Products of generated rows in float16 beside the worker's kernels: exactness, bits, time. One program for a Hopper GPU, random Q4_K weights:
+// Products of generated rows, float16 beside 8 bits: exactness, bits, time. One program for a Hopper GPU, random weights:
 //
 //     nvcc -gencode=arch=compute_90a,code=sm_90a -O3 -std=c++17 -I crates/cuda/kernels -o products benches/products/main.cu && ./products
 //
-// Prints for each matrix of Llama-3-8B and each number of columns: microseconds a launch (a graph of launches with programmatic dependent
-// launch over copies that exceed the L2 cache, best of six), NMSE against float64, and how many values differ from those of other numbers of
-// columns, which must be 0 for the float16 kernels. docs/src/performance.md has what it said.
+// Prints for each format, each matrix of Llama-3-8B and each number of columns every kernel that can do it: microseconds a launch (a graph of
+// launches with programmatic dependent launch over copies that exceed the L2 cache, best of six), NMSE against float64, and how many values
+// differ from those of other kernels and numbers of columns, which must be 0 for the float16 kernels. docs/src/performance.md has what it said.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -12,13 +12,13 @@
 #include <functional>
 #include <vector>
 
-#include "narrow.cuh"
+#include "product_half_kernels.cuh"
 #include "product_kernels.cuh"
-#include "wide.cuh"
 
 PRODUCTS(Q4_K, q4_k)
-
-using L = Layout<Q4_K>;
+PRODUCTS(Q6_K, q6_k)
+HALF_PRODUCTS(Q4_K, q4_k)
+HALF_PRODUCTS(Q6_K, q6_k)
 
 #define CHECK(call) check(call, #call)
 static void check(cudaError_t error, const char* what) {
@@ -33,17 +33,19 @@ __device__ uint32_t random_bits(uint64_t x) {
     return (uint32_t)(x ^ x >> 33);
 }
 
-// Random nibbles and 6-bit scales; blocks' own scales such that the minimums lie in the middle of the values.
+// Random integers and scales; blocks' own scales such that minimums, where there are some, lie in the middle of the values.
+template <int F>
 __global__ void fill_weights(uint8_t* w, int n_unit, uint64_t seed) {
+    using L = Layout<F>;
     const size_t tile = blockIdx.x;
     uint8_t* at = w + tile * L::tile_bytes(n_unit);
     for (int i = threadIdx.x; i < L::tile_bytes(n_unit) / 4; i += blockDim.x) ((uint32_t*)at)[i] = random_bits(seed + (tile << 20) + i);
     __syncthreads();
     for (int u = threadIdx.x; u < n_unit; u += blockDim.x) {
-        for (int i = 0; i < 64; i++) at[L::unit_at(u) + L::AT_SCALES + i] &= 63;
+        for (int i = 0; i < 64 && L::HAS_MIN; i++) at[L::unit_at(u) + L::AT_SCALES + i] &= 63;
         if (u % 4 != 0) continue;
         __half* d = (__half*)(at + L::tail_at(u));
-        for (int i = 0; i < 32; i++) d[i] = __float2half(6e-5f * (1 + i / 2 % 16 / 8.0f) * (i & 1 ? 7.5f : 1.0f));
+        for (int i = 0; i < L::TAIL / 2; i++) d[i] = __float2half(6e-5f * (1 + i / 2 % 16 / 8.0f) * (L::HAS_MIN && (i & 1) ? 7.5f : 1.0f));
     }
 }
 
@@ -55,24 +57,23 @@ __global__ void fill_activations(float* x, size_t n) {
     }
 }
 
-// A warp a block of 32 of a column: as float16 and as 8-bit integers.
-__global__ void store_activations(__half* h, ActOut ints, const float* x) {
+// A warp a block of 32 of a column.
+__global__ void store_activations(ActOut out, const float* x) {
     const int kb = blockIdx.x, column = blockIdx.y;
-    const float value = x[(size_t)column * ints.k_pad + kb * 32 + threadIdx.x];
-    h[half_at_place(ints.n_col, column, kb, threadIdx.x)] = act_half(value);
-    store_act_block(ints, column, kb, value);
+    store_act_block(out, column, kb, x[(size_t)column * out.k_pad + kb * 32 + threadIdx.x]);
 }
 
 // Every `step`-th tile in float64, a warp a tile and column: [tile][column][16].
+template <int F>
 __global__ void multiply_exactly(double* out, const uint8_t* w, int n_unit, const float* x, int step) {
     const int lane = threadIdx.x, g = lane >> 2, t = lane & 3;
     double sum[2] = {};
     for (int u = 0; u < n_unit; u++) {
-        Unit<Q4_K> unit;
-        load_unit<Q4_K>(unit, w + (size_t)blockIdx.x * step * L::tile_bytes(n_unit), u, lane);
+        Unit<F> unit;
+        load_unit<F>(unit, w + (size_t)blockIdx.x * step * Layout<F>::tile_bytes(n_unit), u, lane);
         for (int i = 0; i < 8; i++) {
             const int kb = i >> 2, r = i >> 1 & 1, h = i & 1;
-            const float4 v = weights<Q4_K>(unit, kb, r, h);
+            const float4 v = weights<F>(unit, kb, r, h);
             const float* at = x + (size_t)blockIdx.y * n_unit * 64 + u * 64 + kb * 32 + h * 16 + 4 * t;
             sum[r] += (double)v.x * at[0] + (double)v.y * at[1] + (double)v.z * at[2] + (double)v.w * at[3];
         }
@@ -85,6 +86,7 @@ __global__ void multiply_exactly(double* out, const uint8_t* w, int n_unit, cons
 }
 
 struct Kernel {
+    const char* name;
     const void* function;
     dim3 grid;
     int n_thread, shared, cluster;
@@ -129,78 +131,102 @@ static double microseconds(int n_launch, const std::function<void(int)>& queue, 
 // As src/launch/product.rs, for 132 multiprocessors: shared memory that spreads few blocks over all of them.
 static int spread(int n_block) { return n_block <= 264 ? 77 << 10 : n_block <= 396 ? 57 << 10 : 0; }
 
-static Kernel workers(int n_tile, int n_unit, int n_col) {
+#define INT_NARROW(P, M) (F == Q4_K ? (const void*)product_q4_k_c##P##_m##M : (const void*)product_q6_k_c##P##_m##M)
+#define INT_WIDE(N, W) (F == Q4_K ? (const void*)product_q4_k_n##N##_w##W : (const void*)product_q6_k_n##N##_w##W)
+#define NARROW_OF(P, M) (F == Q4_K ? (const void*)product_half_q4_k_c##P##_m##M : (const void*)product_half_q6_k_c##P##_m##M)
+#define WIDE_OF(N) (F == Q4_K ? (const void*)product_half_q4_k_n##N : (const void*)product_half_q6_k_n##N)
+
+template <int F>
+static Kernel in_8_bits(int n_tile, int n_unit, int n_col) {
+    using L = Layout<F>;
     if (n_col <= 8) {
-        const int p = n_col == 1 ? 1 : 8, m = n_tile >= 400 ? 4 : 1, stages = m == 1 ? std::min(((n_unit + 3) / 4 + 7) / 8, 3) : 2;
+        const int p = n_col == 1 ? 1 : 8, m = n_tile >= 397 ? 4 : 1, stages = m == 1 ? std::min(((n_unit + 3) / 4 + 7) / 8, 3) : 2;
         const int early = m == 1 ? 192 + 288 * p : 4 * (32 * m + 16 * m * p + 4 * p);
         const int shared = 8 * (stages * (4 * L::UNIT + L::TAIL + 8 * p * 40) + m * 16 * (p + 1) * 4) + early;
-        const void* f = p == 1 ? (m == 1 ? (void*)product_q4_k_c1_m1 : (void*)product_q4_k_c1_m4)
-                               : (m == 1 ? (void*)product_q4_k_c8_m1 : (void*)product_q4_k_c8_m4);
-        return {f, dim3(n_tile / m), 256, std::max(shared, spread(n_tile / m)), 1};
+        const void* f = p == 1 ? (m == 1 ? INT_NARROW(1, 1) : INT_NARROW(1, 4)) : (m == 1 ? INT_NARROW(8, 1) : INT_NARROW(8, 4));
+        return {"8 bits", f, dim3(n_tile / m), 256, std::max(shared, spread(n_tile / m)), 1};
     }
-    const int w = n_tile >= 1024 ? 8 : 2;
+    const int w = n_tile >= 1056 ? 8 : 2;
     const bool two = n_col <= 16;
-    const void* f = two ? (w == 8 ? (void*)product_q4_k_n2_w8 : (void*)product_q4_k_n2_w2)
-                        : (w == 8 ? (void*)product_q4_k_n4_w8 : (void*)product_q4_k_n4_w2);
-    const int shared = two ? (w == 8 ? wide_bytes<Q4_K, 2, 8>() : wide_bytes<Q4_K, 2, 2>())
-                           : (w == 8 ? wide_bytes<Q4_K, 4, 8>() : wide_bytes<Q4_K, 4, 2>());
-    return {f, dim3(n_tile / w, (n_col + (two ? 15 : 31)) / (two ? 16 : 32)), 256, shared, 1};
+    const void* f = two ? (w == 8 ? INT_WIDE(2, 8) : INT_WIDE(2, 2)) : (w == 8 ? INT_WIDE(4, 8) : INT_WIDE(4, 2));
+    const int shared = two ? (w == 8 ? wide_bytes<F, 2, 8>() : wide_bytes<F, 2, 2>()) : (w == 8 ? wide_bytes<F, 4, 8>() : wide_bytes<F, 4, 2>());
+    return {"8 bits", f, dim3(n_tile / w, (n_col + (two ? 15 : 31)) / (two ? 16 : 32)), 256, shared, 1};
 }
 
-template <int NT>
-static Kernel wide_kernel(int n_tile, int n_col) {
-    // Where blocks alone would be fewer than multiprocessors.
-    const int cluster = n_tile < 1024 ? 8 : 1;
-    return {(void*)wide<Q4_K, NT>, dim3(n_tile / 8 * cluster, (n_col + 8 * NT - 1) / (8 * NT)), 288, Stage<Q4_K, NT>::SHARED, cluster};
+template <int F, int P, int M>
+static Kernel half_narrow(const void* f, int n_tile, int n_unit) {
+    const int room = M > 1 ? half_stages<P, M>() : std::min(half_stages<P, M>(), ((n_unit + 3) / 4 + WARPS - 1) / WARPS);
+    const int shared = WARPS * (room * HalfQuad<F, P>::BYTES + M * 16 * (P + 1) * 4) + (int)sizeof(EarlyArea<M, P>);
+    return {M == 1 ? "float16, a tile" : "float16, 4 tiles", f, dim3(n_tile / M), 256, std::max(shared, spread(n_tile / M)), 1};
 }
 
-static std::vector<Kernel> new_ones(int n_tile, int n_col) {
-    const auto shared = [&](int bytes) { return std::max(bytes, spread(n_tile)); };
-    if (n_col == 1) return {{(void*)narrow<Q4_K, 1>, dim3(n_tile), 256, shared(NarrowQuad<Q4_K, 1>::SHARED), 1}};
-    if (n_col <= 8) return {{(void*)narrow<Q4_K, 8>, dim3(n_tile), 256, shared(NarrowQuad<Q4_K, 8>::SHARED), 1}, wide_kernel<1>(n_tile, n_col)};
-    return {n_col <= 16 ? wide_kernel<2>(n_tile, n_col) : n_col <= 32 ? wide_kernel<4>(n_tile, n_col) : wide_kernel<8>(n_tile, n_col)};
+template <int F, int N>
+static void add_wide(std::vector<Kernel>& to, const void* f, int n_tile, int n_col) {
+    for (const int cluster : {1, 8})
+        to.push_back({cluster == 1 ? "float16, wgmma" : "float16, clusters", f, dim3(n_tile / 8 * cluster, (n_col + 8 * N - 1) / (8 * N)), 288,
+                      HalfWideStage<F, N>::SHARED, cluster});
 }
 
+template <int F>
+static std::vector<Kernel> in_float16(int n_tile, int n_unit, int n_col) {
+    std::vector<Kernel> all;
+    if (n_col == 1) {
+        all.push_back(half_narrow<F, 1, 1>(NARROW_OF(1, 1), n_tile, n_unit));
+        all.push_back(half_narrow<F, 1, 4>(NARROW_OF(1, 4), n_tile, n_unit));
+    } else if (n_col <= 8) {
+        all.push_back(half_narrow<F, 8, 1>(NARROW_OF(8, 1), n_tile, n_unit));
+        add_wide<F, 1>(all, WIDE_OF(1), n_tile, n_col);
+    } else if (n_col <= 16) {
+        add_wide<F, 2>(all, WIDE_OF(2), n_tile, n_col);
+    } else if (n_col <= 32) {
+        add_wide<F, 4>(all, WIDE_OF(4), n_tile, n_col);
+    } else {
+        if (n_col == 64) add_wide<F, 4>(all, WIDE_OF(4), n_tile, n_col);
+        add_wide<F, 8>(all, WIDE_OF(8), n_tile, n_col);
+    }
+    return all;
+}
+
+template <int F>
 static void measure(const char* name, int n_row, int n_in, cudaStream_t stream) {
     constexpr int MOST = 128;
+    using L = Layout<F>;
     const int n_tile = n_row / 16, n_unit = n_in / 64, step = std::max(1, n_tile / 64), n_checked = n_tile / step;
     const size_t bytes = n_tile * L::tile_bytes(n_unit);
     const int n_copy = (300 << 20) / bytes + 1;
     uint8_t* w;
     float *x, *out;
-    __half* h;
     double* exact;
-    ActOut ints = {};
-    ints.k_pad = n_in;
+    ActOut acts = {};
+    acts.k_pad = n_in;
     CHECK(cudaMalloc(&w, bytes * n_copy));
     CHECK(cudaMalloc(&x, (size_t)MOST * n_in * 4));
-    CHECK(cudaMalloc(&h, (size_t)MOST * n_in * 2));
-    CHECK(cudaMalloc(&ints.q, (size_t)MOST * n_in));
-    CHECK(cudaMalloc(&ints.s, (size_t)MOST * n_in / 4));
+    CHECK(cudaMalloc(&acts.h, (size_t)MOST * n_in * 2));
+    CHECK(cudaMalloc(&acts.q, (size_t)MOST * n_in));
+    CHECK(cudaMalloc(&acts.s, (size_t)MOST * n_in / 4));
     CHECK(cudaMalloc(&out, (size_t)MOST * n_row * 4));
     CHECK(cudaMalloc(&exact, (size_t)n_checked * MOST * 16 * 8));
-    for (int i = 0; i < n_copy; i++) fill_weights<<<n_tile, 128>>>(w + i * bytes, n_unit, (uint64_t)i << 50);
+    for (int i = 0; i < n_copy; i++) fill_weights<F><<<n_tile, 128>>>(w + i * bytes, n_unit, (uint64_t)i << 50);
     fill_activations<<<512, 256>>>(x, (size_t)MOST * n_in);
-    multiply_exactly<<<dim3(n_checked, MOST), 32>>>(exact, w, n_unit, x, step);
+    multiply_exactly<F><<<dim3(n_checked, MOST), 32>>>(exact, w, n_unit, x, step);
     std::vector<double> wanted((size_t)n_checked * MOST * 16);
     CHECK(cudaMemcpy(wanted.data(), exact, wanted.size() * 8, cudaMemcpyDeviceToHost));
     std::vector<float> found((size_t)MOST * n_row), first((size_t)MOST * n_row);
     int n_known = 0;  // columns of `first`
     printf("%s, %d x %d, %.1f MB, at 4.3 TB/s %.1f us\n", name, n_row, n_in, bytes / 1e6, bytes / 4.3e6);
     for (const int n_col : {1, 8, 16, 32, 64, 128}) {
-        ints.n_col = n_col;
-        CHECK(cudaMemset(h, 0, (size_t)MOST * n_in * 2));
-        store_activations<<<dim3(n_in / 32, n_col), 32>>>(h, ints, x);
-        ProductArgs old = {};
-        old.n_tile = n_tile, old.n_unit = n_unit, old.n_row = n_row, old.epilogue = EPILOGUE_STORE, old.x = ints, old.out = out, old.ld_out = n_row;
-        Args args = {w, h, out, n_tile, n_unit, n_col};
-        std::vector<Kernel> kernels = new_ones(n_tile, n_col);
-        kernels.push_back(workers(n_tile, n_unit, n_col));
+        acts.n_col = n_col;
+        CHECK(cudaMemset(acts.h, 0, (size_t)MOST * n_in * 2));
+        store_activations<<<dim3(n_in / 32, n_col), 32>>>(acts, x);
+        ProductArgs args = {};
+        args.n_tile = n_tile, args.n_unit = n_unit, args.n_row = n_row, args.epilogue = EPILOGUE_STORE, args.x = acts, args.out = out, args.ld_out = n_row;
+        std::vector<Kernel> kernels = in_float16<F>(n_tile, n_unit, n_col);
+        kernels.push_back(in_8_bits<F>(n_tile, n_unit, n_col));
         for (size_t k = 0; k < kernels.size(); k++) {
             const bool is_old = k + 1 == kernels.size();
             const auto queue = [&](int i) {
-                old.w = args.w = w + i % n_copy * bytes;
-                launch(kernels[k], is_old ? (void*)&old : (void*)&args, stream);
+                args.w = w + i % n_copy * bytes;
+                launch(kernels[k], &args, stream);
             };
             CHECK(cudaMemset(out, 0xff, (size_t)MOST * n_row * 4));
             queue(0);
@@ -218,13 +244,21 @@ static void measure(const char* name, int n_row, int n_in, cudaStream_t stream) 
                 if (n_known < n_col) first = found, n_known = n_col;
             }
             const double us = microseconds(std::min(std::max(20, 2 * n_copy), 80), queue, stream);
-            const char* wide_name = kernels[k].cluster > 1 ? "float16, clusters" : "float16, wgmma";
-            const char* kernel_name = is_old ? "8-bit, the worker's" : kernels[k].n_thread == 256 ? "float16, mma.sync" : wide_name;
-            printf("  %3d columns  %-20s %8.2f us  %5.1f %% of 4.3 TB/s  %6.1f TFLOP/s  NMSE %.1e  %zu differ\n", n_col, kernel_name, us,
+            printf("  %3d columns  %-20s %8.2f us  %5.1f %% of 4.3 TB/s  %6.1f TFLOP/s  NMSE %.1e  %zu differ\n", n_col, kernels[k].name, us,
                    100 * bytes / 4.3e6 / us, 2e-6 * n_row * n_in * n_col / us, error / power, n_different);
         }
     }
-    for (void* p : {(void*)w, (void*)x, (void*)h, (void*)ints.q, (void*)ints.s, (void*)out, (void*)exact}) CHECK(cudaFree(p));
+    for (void* p : {(void*)w, (void*)x, (void*)acts.h, (void*)acts.q, (void*)acts.s, (void*)out, (void*)exact}) CHECK(cudaFree(p));
+}
+
+template <int F>
+static void measure_all(const char* format, cudaStream_t stream) {
+    printf("%s\n", format);
+    measure<F>("attn_output", 4096, 4096, stream);
+    measure<F>("qkv", 6144, 4096, stream);
+    measure<F>("gate_up", 28672, 4096, stream);
+    measure<F>("down", 4096, 14336, stream);
+    measure<F>("output", 128256, 4096, stream);
 }
 
 int main() {
@@ -233,9 +267,6 @@ int main() {
     printf("%s, %d multiprocessors\n", device.name, device.multiProcessorCount);
     cudaStream_t stream;
     CHECK(cudaStreamCreate(&stream));
-    measure("attn_output", 4096, 4096, stream);
-    measure("qkv", 6144, 4096, stream);
-    measure("gate_up", 28672, 4096, stream);
-    measure("down", 4096, 14336, stream);
-    measure("output", 128256, 4096, stream);
+    measure_all<Q4_K>("Q4_K", stream);
+    measure_all<Q6_K>("Q6_K", stream);
 }

@@ -33,7 +33,7 @@ struct AttendDecodeArgs {
     uint8_t* v_cache;
     const Row* rows;        // [n_row]
     const uint32_t* page_tables;
-    ActOut out;             // of width n_head * head_dim, column = row; q must be null unless head_dim is a multiple of 32
+    ActOut out;             // of width n_head * head_dim, column = row; f alone unless head_dim is a multiple of 32
     float* part;            // sums [n_row][chunks][splits][head_dim / 2][1, 2 or 4][4], then [same][same][splits][HEADS][2] maximum, total
     uint32_t* counters;     // [n_row][chunks], 0; left 0
     const float* sinks;     // [n_head] or null
@@ -47,7 +47,7 @@ struct AttendDecodeArgs {
     float scale;
     const float* fresh;     // [n_row][keys, values][n_kv_head * head_dim], of the rows themselves; or null: they are in the cache
 };
-static_assert(sizeof(AttendDecodeArgs) == 136, "as in src/launch/attend.rs");
+static_assert(sizeof(AttendDecodeArgs) == 144, "as in src/launch/attend.rs");
 
 // How a row's positions are cut.
 struct Splits {
@@ -398,6 +398,11 @@ __device__ __forceinline__ void combine(Shared<T>& sm, const AttendDecodeArgs& a
 __device__ __forceinline__ void store_act_blocks(const ActOut& out, int column, int kb, float4 v) {
     const int lane = threadIdx.x & 31, e = lane & 7;
     if (out.f) *(float4*)&out.f[(size_t)column * out.k_pad + kb * 32 + e * 4] = v;
+    if (out.h) {
+        const auto at = [&](int i) { return (__half2*)&out.h[half_place(out.n_col, column, kb, e * 4 + i)]; };
+        *at(0) = __halves2half2(act_half(v.x), act_half(v.z));
+        *at(1) = __halves2half2(act_half(v.y), act_half(v.w));
+    }
     if (!out.q) return;
     const unsigned together = 0xffu << (lane & 24);
     float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));

@@ -32,7 +32,11 @@ struct ActScale {
 };
 static_assert(sizeof(ActScale) == 8, "as in src/args.rs");
 
-// Where activations for the decode products go, in one or both of two forms (null: not wanted).
+// Float16 activations are values divided by this, and products multiply their sums by it: rows that are yet to be normed outgrow float16.
+constexpr int ACT_SHIFT = 4;
+constexpr float ACT_DIVISOR = 1 << ACT_SHIFT;
+
+// Where activations for the decode products go, in any of three forms (null: not wanted).
 // k_pad is n_in rounded up to 64 (the rest is 0).
 struct ActOut {
     // [k_pad/32][n_col][4][8] bytes: the eight of t are integers 4t..4t+3 and 16+4t..16+4t+3 of the block, in this order: what a
@@ -40,10 +44,29 @@ struct ActOut {
     int8_t* q;
     ActScale* s;  // [k_pad/32][n_col]
     float* f;     // [n_col][k_pad]
+    __half* h;    // see `half_place`
     int32_t n_col;
     int32_t k_pad;
+
+    __device__ __forceinline__ bool is_wanted() const { return q || f || h; }
 };
-static_assert(sizeof(ActOut) == 32, "as in src/args.rs");
+static_assert(sizeof(ActOut) == 40, "as in src/args.rs");
+
+// Where the float16 of value `i` of block `kb` of a column stands. A block of 32 has four parts of 8 values: part 2h + p has of each four
+// values 16h + 4t.. (t = 0 to 3) those at p and p + 2. One column: [kb][t][part][2]; else, as the tensor cores read them,
+// [kb][columns/8, rounded up][part][8 columns][8].
+__device__ __forceinline__ size_t half_place(int n_col, int column, int kb, int i) {
+    const int part = (i >> 4) * 2 + (i & 1), t = i >> 2 & 3, second = i >> 1 & 1;
+    if (n_col == 1) return (size_t)kb * 32 + (t * 4 + part) * 2 + second;
+    const size_t group = (size_t)kb * ((n_col + 7) / 8) + column / 8;
+    return ((group * 4 + part) * 8 + column % 8) * 8 + t * 2 + second;
+}
+
+// Too large a value becomes the largest, a NaN stays one.
+__device__ __forceinline__ __half act_half(float v) {
+    constexpr float TOP = 65504.0f * ACT_DIVISOR;
+    return __float2half_rn((v > TOP ? TOP : v < -TOP ? -TOP : v) * (1.0f / ACT_DIVISOR));
+}
 
 // Blocks until all earlier kernels of the stream have completed and their writes are visible (programmatic dependent launch; does
 // nothing in a kernel launched without that attribute).
@@ -79,6 +102,28 @@ __device__ __forceinline__ void cluster_wait() {
 #endif
 }
 
+// How many blocks a cluster has: 1 in a kernel launched without.
+__device__ __forceinline__ int cluster_size() {
+#if __CUDA_ARCH__ >= 900
+    int n;
+    asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(n));
+    return n;
+#else
+    return 1;
+#endif
+}
+
+// What block `rank` of the cluster has where this block has `own` in its shared memory.
+__device__ __forceinline__ float4 load_from(const float4* own, int rank) {
+    float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#if __CUDA_ARCH__ >= 900
+    uint32_t at;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(at) : "r"((uint32_t)__cvta_generic_to_shared(own)), "r"(rank));
+    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(at) : "memory");
+#endif
+    return v;
+}
+
 // Writes to the shared memory of the cluster's first block, where that block has `own`.
 __device__ __forceinline__ void store_to_first(float* own, float value) {
 #if __CUDA_ARCH__ >= 900
@@ -101,10 +146,11 @@ __device__ __forceinline__ float warp_sum(float v) {
     return v;
 }
 
-// Quantises a block of 32 values of one column; called by a whole warp, lane i gives value i of block kb.
+// Stores a block of 32 values of one column; called by a whole warp, lane i gives value i of block kb.
 __device__ __forceinline__ void store_act_block(const ActOut& out, int column, int kb, float value) {
     const int lane = threadIdx.x & 31;
     if (out.f) out.f[(size_t)column * out.k_pad + kb * 32 + lane] = value;
+    if (out.h) out.h[half_place(out.n_col, column, kb, lane)] = act_half(value);
     if (!out.q) return;
     // As integers, floats that are not negative are in the same order.
     const float largest = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(fabsf(value))));

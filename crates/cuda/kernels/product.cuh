@@ -1,7 +1,7 @@
 // y = W x for the generated rows of a step: all columns of the activations at once, tensor cores in the decode path. What all kernels
-// of products share; product_narrow.cuh and product_wide.cuh multiply integers, product_float.cuh floats.
+// of products share; product_narrow.cuh and product_wide.cuh multiply integers, product_half.cuh float16, product_float.cuh floats.
 //
-// An element's bits are the same from every kernel that can compute it. n_in is cut into 8 ranges of units, a range into 4 stripes: every
+// Of integers and floats an element's bits are the same from every kernel that can compute it. n_in is cut into 8 ranges of units, a range into 4 stripes: every
 // fourth unit. A stripe's sum takes its blocks in order: mma.s8 gives a block's dot product exactly, and the float part is one multiply and
 // one or two fused multiply-adds. A range is the sum of its stripes in order, an element the sum of its ranges in order.
 #pragma once
@@ -29,7 +29,7 @@ struct ProductArgs {
     int32_t n_unit;
     int32_t n_row;          // rows that are stored: the last tile's others are padding
     int32_t epilogue;
-    ActOut x;               // the activations (f for float weights, q and s otherwise)
+    ActOut x;               // the activations (h for products in float16, f for float weights, q and s otherwise)
     float* out;             // [column][ld_out]
     int32_t ld_out;
     int32_t first_row;      // in `out`
@@ -65,7 +65,7 @@ struct ProductArgs {
     const float* next_weight;   // [n_row], with EPILOGUE_RESIDUAL: of the norm that follows, whose input goes to `act`; or null
     float* next_squares;        // [column][n_row / 32]
 };
-static_assert(sizeof(ProductArgs) == 280, "as in src/args.rs");
+static_assert(sizeof(ProductArgs) == 296, "as in src/args.rs");
 
 __device__ __forceinline__ float activate(int kind, float g, float u, float alpha, float limit) {
     if (kind == ACTIVATION_SILU) return g / (1.0f + expf(-g)) * u;

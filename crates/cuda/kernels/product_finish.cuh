@@ -113,9 +113,9 @@ __device__ __forceinline__ void store_next(const ProductArgs& args, int column, 
     if ((threadIdx.x & 31) == 0) args.next_squares[(size_t)column * (args.n_row / 32) + block] = square;
 }
 
-// Adds the PARTS of each sum, and does what the epilogue says with the block's rows and columns. PAIRED: the parts of odd ranges come first.
+// Adds the PARTS of each sum, divides by 2^SHIFT, and does what the epilogue says with the block's rows and columns. PAIRED: the parts of odd ranges come first.
 // `exchange`, where a block is one tile: room for 32 rows of each column.
-template <int F, int PARTS, int ROWS, int LD, bool PAIRED = false, class Source>
+template <int SHIFT, int PARTS, int ROWS, int LD, bool PAIRED = false, class Source>
 __device__ __forceinline__ void finish(const ProductArgs& args, const float (*sums)[ROWS][LD], const Source& source, int n_here, int tile0,
                                        float* exchange = nullptr) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row0 = tile0 * 16;
@@ -123,7 +123,7 @@ __device__ __forceinline__ void finish(const ProductArgs& args, const float (*su
         float y = sums[PAIRED ? 4 : 0][row][c];
 #pragma unroll
         for (int i = 1; i < PARTS; i++) y = __fadd_rn(y, sums[PAIRED ? (i >> 1) + (i & 1 ? 0 : 4) : i][row][c]);
-        if (Layout<F>::SHIFT > 0) y = __fmul_rn(y, 1.0f / (1 << Layout<F>::SHIFT));
+        if (SHIFT != 0) y = __fmul_rn(y, SHIFT > 0 ? 1.0f / (1 << SHIFT) : 1 << -SHIFT);
         if (args.squares) y = __fmul_rn(y, source.scale(c));
         return source.has_bias() ? __fadd_rn(y, source.bias(row)) : y;
     };
@@ -133,11 +133,20 @@ __device__ __forceinline__ void finish(const ProductArgs& args, const float (*su
         for (int group = 0; group < (gated ? ROWS / 64 : ROWS / 32); group++) {
             const int row = gated ? group * 64 + lane : group * 32 + lane;
             if (row0 + row - lane >= args.n_tile * 16) break;
-            for (int c = warp; c < n_here; c += WARPS) {
-                const float y = sum_of(row, c);
-                const float up = gated ? sum_of(row + 32, c) : 1.0f;
-                const float h = activate(args.activation, y, up, args.alpha, args.limit);
-                store_act_block(args.act, source.target(c), (gated ? row0 / 64 : row0 / 32) + group, h);
+            // Several columns at once: a store would hold up the loads after it.
+            constexpr int EACH = PARTS == 1 ? 4 : 1;
+            for (int first = warp; first < n_here; first += WARPS * EACH) {
+                float h[EACH];
+#pragma unroll
+                for (int k = 0; k < EACH; k++) {
+                    const int c = min(first + k * WARPS, n_here - 1);
+                    h[k] = activate(args.activation, sum_of(row, c), gated ? sum_of(row + 32, c) : 1.0f, args.alpha, args.limit);
+                }
+#pragma unroll
+                for (int k = 0; k < EACH; k++) {
+                    const int c = first + k * WARPS;
+                    if (c < n_here) store_act_block(args.act, source.target(c), (gated ? row0 / 64 : row0 / 32) + group, h[k]);
+                }
             }
         }
     } else if (args.epilogue == EPILOGUE_QKV) {

@@ -129,7 +129,7 @@ __device__ __forceinline__ void product_float(const ProductArgs& args) {
                 }
             __syncthreads();
             const Late source{args, columns, c0, tile0 * 16, bias, scales};
-            finish<F, WARPS, MT * 16, LD>(args, sums, source, min(n_column - c0, RC), tile0, scales + 8 * NT);
+            finish<Layout<F>::SHIFT, WARPS, MT * 16, LD>(args, sums, source, min(n_column - c0, RC), tile0, scales + 8 * NT);
         }
         if (is_dense) break;
         __syncthreads();

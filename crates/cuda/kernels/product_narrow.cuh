@@ -272,7 +272,7 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args, int bloc
         wait_copies<0>();
         __syncthreads();
         const Early<MT, P> source{args, columns, area, tile0, bias != nullptr};
-        finish<F, WARPS, MT * 16, LD>(args, sums, source, min(columns.end - columns.first, P), tile0, area.exchange());
+        finish<Layout<F>::SHIFT, WARPS, MT * 16, LD>(args, sums, source, min(columns.end - columns.first, P), tile0, area.exchange());
         if (is_dense) break;
         __syncthreads();
     }

@@ -2,12 +2,13 @@
 // a format of their own, and too few rows to be worth a launch.
 #pragma once
 
+#include "product_half_narrow.cuh"
 #include "product_narrow.cuh"
 
 struct PairArgs {
     ProductArgs first, second;
 };
-static_assert(sizeof(PairArgs) == 560, "as in src/args.rs");
+static_assert(sizeof(PairArgs) == 592, "as in src/args.rs");
 
 // The blocks of the first matrix, then those of the second, one tile each.
 template <int A, int B, int P>
@@ -17,11 +18,19 @@ __device__ __forceinline__ void product_pair(const PairArgs& args) {
     else product_narrow<B, P, 1>(args.second, x - n);
 }
 
-#define PAIR(A, B, SUFFIX, P) \
-    extern "C" __global__ void __launch_bounds__(WARPS * 32, 3) product_pair_##SUFFIX##_c##P(const __grid_constant__ PairArgs args) { \
-        product_pair<A, B, P>(args); \
-    }
+template <int A, int B, int P>
+__device__ __forceinline__ void product_half_pair(const PairArgs& args) {
+    const int x = blockIdx.x, n = args.first.n_tile;
+    if (x < n) product_half_narrow<A, P, 1>(args.first, x);
+    else product_half_narrow<B, P, 1>(args.second, x - n);
+}
+
+#define PAIR(KIND, A, B, SUFFIX, P) \
+    extern "C" __global__ void __launch_bounds__(WARPS * 32, 3) KIND##_##SUFFIX##_c##P(const __grid_constant__ PairArgs args) { KIND<A, B, P>(args); }
 #define PAIRS(A, B, SUFFIX) \
-    PAIR(A, B, SUFFIX, 1) \
-    PAIR(A, B, SUFFIX, 4) \
-    PAIR(A, B, SUFFIX, 8)
+    PAIR(product_pair, A, B, SUFFIX, 1) \
+    PAIR(product_pair, A, B, SUFFIX, 4) \
+    PAIR(product_pair, A, B, SUFFIX, 8)
+#define HALF_PAIRS(A, B, SUFFIX) \
+    PAIR(product_half_pair, A, B, SUFFIX, 1) \
+    PAIR(product_half_pair, A, B, SUFFIX, 8)

@@ -179,7 +179,7 @@ __device__ __forceinline__ void product_wide(const ProductArgs& args) {
             __syncthreads();
         }
         const Late source{args, columns, 0, tile0 * 16, bias, scales};
-        finish<F, PARTS, WT * 16, LD, (PARTS > 1)>(args, sums, source, n_column, tile0);
+        finish<Layout<F>::SHIFT, PARTS, WT * 16, LD, (PARTS > 1)>(args, sums, source, n_column, tile0);
         if (is_dense) break;
         __syncthreads();
     }

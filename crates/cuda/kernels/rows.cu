@@ -20,7 +20,7 @@ struct NormArgs {
     int32_t out_terms;      // 2: after the float16 of a row what they leave of its values, as float16
     float residual;
 };
-static_assert(sizeof(NormArgs) == 120, "as in src/args.rs");
+static_assert(sizeof(NormArgs) == 128, "as in src/args.rs");
 
 // BLOCKS blocks of activations at a time, `store_act_block` of each: their chains of shuffles overlap.
 template <int BLOCKS>
@@ -32,6 +32,7 @@ __device__ __forceinline__ void store_act_blocks(const ActOut& out, int column, 
         const int at = kb + b * step;
         if (at >= n_kb) continue;
         if (out.f) out.f[(size_t)column * out.k_pad + at * 32 + lane] = v[b];
+        if (out.h) out.h[half_place(out.n_col, column, at, lane)] = act_half(v[b]);
         if (!out.q) continue;
         // Magnitudes compare as their bits do.
         const float largest = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(fabsf(v[b]))));
@@ -95,7 +96,7 @@ __device__ __forceinline__ void norm_row(const NormArgs& args) {
         for (int i = tid + HELD * N; i < n; i += N) sum += term(is_first ? value_at(i) : x[i]);
         return block_sum<N>(sum);
     };
-    if (!args.out && !args.act.q && !args.act.f) {
+    if (!args.out && !args.act.is_wanted()) {
         for (int i = tid + HELD * N; i < n; i += N) value_at(i);
         return;
     }
@@ -122,7 +123,7 @@ __device__ __forceinline__ void norm_row(const NormArgs& args) {
             if (tid + j * N < n) put(tid + j * N, first[j]);
         for (int i = tid + HELD * N; i < n; i += N) put(i, normed_at(i));
     }
-    if (args.act.q || args.act.f) {
+    if (args.act.is_wanted()) {
         // The blocks of a warp are N values apart, as its values are.
         constexpr int STEP = N / 32;
         store_act_blocks<HELD>(args.act, blockIdx.x, tid >> 5, STEP, first);

@@ -44,11 +44,12 @@ pub(crate) struct ActOut {
     pub(crate) q: DevicePtr,
     pub(crate) s: DevicePtr,
     pub(crate) f: DevicePtr,
+    pub(crate) h: DevicePtr,
     pub(crate) n_col: i32,
     pub(crate) k_pad: i32,
 }
 
-assert_size!(ActOut, 32);
+assert_size!(ActOut, 40);
 
 /// What a product does with its sums (`Epilogue` in product.cuh).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +108,7 @@ pub(crate) struct ProductArgs {
     pub(crate) next_squares: DevicePtr,
 }
 
-assert_size!(ProductArgs, 280);
+assert_size!(ProductArgs, 296);
 
 /// Of product_pair.cuh.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -117,7 +118,7 @@ pub(crate) struct PairArgs {
     pub(crate) second: ProductArgs,
 }
 
-assert_size!(PairArgs, 560);
+assert_size!(PairArgs, 592);
 
 /// Of repack.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -198,7 +199,7 @@ pub(crate) struct NormArgs {
     pub(crate) residual: f32,
 }
 
-assert_size!(NormArgs, 120);
+assert_size!(NormArgs, 128);
 
 /// Of rows.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

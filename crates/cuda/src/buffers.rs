@@ -47,7 +47,7 @@ impl Taker {
     }
 }
 
-/// Activations for the decode products in both forms, for up to `n_col` columns of `width` values.
+/// Activations for the decode products in all forms, for up to `n_col` columns of `width` values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Act {
     full: ActOut,
@@ -61,6 +61,8 @@ impl Act {
             q: taker.take(n_col * k_pad, 1),
             s: taker.take(n_col * k_pad / 32, 8),
             f: taker.take(n_col * k_pad, 4),
+            // Whole groups of 8 columns.
+            h: taker.take(n_col.next_multiple_of(8) * k_pad, 2),
             n_col: n_col as i32,
             k_pad: k_pad as i32,
         };
@@ -74,6 +76,7 @@ impl Act {
             q: if forms.ints { self.full.q } else { none },
             s: if forms.ints { self.full.s } else { none },
             f: if forms.floats { self.full.f } else { none },
+            h: if forms.halves { self.full.h } else { none },
             n_col: n_col as i32,
             k_pad: self.full.k_pad,
         }
@@ -110,6 +113,12 @@ impl From<ActOut> for Input {
 pub(crate) struct Forms {
     pub(crate) ints: bool,
     pub(crate) floats: bool,
+    pub(crate) halves: bool,
+}
+
+impl Forms {
+    /// Float32 alone.
+    pub(crate) const FLOATS: Forms = Forms { ints: false, floats: true, halves: false };
 }
 
 /// Buffers of the experts' choice.

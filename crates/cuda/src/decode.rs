@@ -13,7 +13,7 @@ use crate::error::CudaError;
 use crate::heads;
 use crate::kernels::Launch;
 use crate::launch::attend;
-use crate::network::{Network, forms};
+use crate::network::Network;
 use crate::observe::{Observer, Rows};
 use crate::place::{AttentionPlace, ExpertsPlace, FfnPlace, LayerPlace, MixerPlace, NormPlace, Tiles};
 
@@ -84,14 +84,14 @@ impl<'a> Decode<'a> {
         network.finish_logits(self.stream, network.buffers.shared.logits, self.shape.n_row)
     }
 
-    /// Which forms an activation is written in; both where a stage is observed.
+    /// Which forms an activation is written in; float32 as well where a stage is observed.
     fn act<'t>(
         &self,
         act: &Act,
         readers: impl IntoIterator<Item = &'t Tiles>,
         observer: &Observer<'_>,
     ) -> ActOut {
-        let read = forms(readers);
+        let read = self.network.forms(readers);
         act.of(self.shape.n_row, Forms { floats: read.floats || observer.is_watching(), ..read })
     }
 
@@ -170,7 +170,7 @@ impl<'a> Decode<'a> {
 
     fn mixer_act(&self, layer: &LayerPlace, observer: &Observer<'_>) -> ActOut {
         let normed = &self.network.buffers.decode.normed;
-        let read = forms(layer.mixer.readers());
+        let read = self.network.forms(layer.mixer.readers());
         let floats = read.floats || layer.mixer.reads_floats() || observer.is_watching();
         normed.of(self.shape.n_row, Forms { floats, ..read })
     }
@@ -323,7 +323,7 @@ impl<'a> Decode<'a> {
             FfnPlace::Experts(place) => {
                 let ExpertsPlace { input, shared, .. } = &**place;
                 let readers = shared.iter().map(|shared| &shared.input).chain([input]);
-                normed.of(self.shape.n_row, Forms { floats: true, ..forms(readers) })
+                normed.of(self.shape.n_row, Forms { floats: true, ..self.network.forms(readers) })
             }
         }
     }
@@ -427,7 +427,7 @@ impl Network {
         n_row: usize,
     ) -> Result<(), CudaError> {
         let shared = &self.buffers.shared;
-        let input = shared.head_input.of(n_row, forms([&self.output]));
+        let input = shared.head_input.of(n_row, self.forms([&self.output]));
         let mut norm = self.norm(self.output_norm, x);
         (norm.source, norm.act) = (heads, input);
         self.launch_norm_few(stream, n_row, &norm)?;

@@ -93,8 +93,8 @@ impl Network {
         let expected = (2 * n_entry / n_expert).clamp(1, n_entry);
         let n_matrix = n_entry.min(n_expert);
         let variant = variant(tiles.format, self.wanted(tiles, (expected, n_matrix), args));
-        let grid = [tiles.n_tile.div_ceil(variant.n_tile) as u32, n_matrix as u32];
-        self.kernels.launch(stream, &variant.launch(grid), args)
+        let n_block = tiles.n_tile.div_ceil(variant.n_tile);
+        self.kernels.launch(stream, &variant.launch([n_block, n_matrix]), args)
     }
 
     /// Adds to `x` what a layer's experts left, where that is normalised first: `term` is `[n_row, n_embd]`.

@@ -8,8 +8,9 @@ use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::heads;
 use crate::kernels::{Kernels, Launch};
-use crate::launch::product::{Wanted, pair, variant};
-use crate::layout::{UNIT, is_float, suffix};
+use crate::launch::product::{Arithmetic, Wanted, pair, variant};
+use crate::launch::prompt_gemm::Instruction;
+use crate::layout::{UNIT, suffix};
 use crate::options::Sizes;
 use crate::place::{
     AttentionPlace, HeadShape, LayerPlace, MixerPlace, NormPlace, PerLayerInputsPlace, Placement, Tiles,
@@ -250,10 +251,12 @@ impl Network {
     ) -> Result<(), CudaError> {
         let n_col = args.x.n_col as usize;
         let variant = variant(tiles.format, self.wanted(tiles, (n_col, 1), args));
-        let grid = [tiles.n_tile.div_ceil(variant.n_tile) as u32, n_col.div_ceil(variant.n_column) as u32];
+        let n_block = tiles.n_tile.div_ceil(variant.n_tile);
         // What a norm wants are blocks of 32 rows: of two blocks of one tile.
-        let cluster = if args.next_weight != DevicePtr(0) && variant.n_tile == 1 { 2 } else { 1 };
-        self.kernels.launch(stream, &Launch { cluster, ..variant.launch(grid) }, args)
+        let cluster =
+            if args.next_weight != DevicePtr(0) && variant.n_tile == 1 { 2 } else { variant.n_part };
+        let n_pass = n_col.div_ceil(variant.n_column);
+        self.kernels.launch(stream, &Launch { cluster, ..variant.launch([n_block, n_pass]) }, args)
     }
 
     /// Launches two products with the same activations as one, if there is a kernel for that.
@@ -266,9 +269,12 @@ impl Network {
         let n_col = args.first.x.n_col as usize;
         let n_tile = tiles[0].n_tile + tiles[1].n_tile;
         let wanted = Wanted { n_tile, ..self.wanted(tiles[0], (n_col, 1), &args.first) };
+        if self.arithmetic(tiles[1]) != wanted.arithmetic {
+            return Ok(false);
+        }
         let Some(variant) = pair(tiles.map(|tiles| tiles.format), wanted) else { return Ok(false) };
-        let grid = [n_tile as u32, n_col.div_ceil(variant.n_column) as u32];
-        self.kernels.launch(stream, &variant.launch(grid), args)?;
+        let n_column = variant.n_column;
+        self.kernels.launch(stream, &variant.launch([n_tile, n_col.div_ceil(n_column)]), args)?;
         Ok(true)
     }
 
@@ -279,6 +285,7 @@ impl Network {
         args: &ProductArgs,
     ) -> Wanted {
         Wanted {
+            arithmetic: self.arithmetic(tiles),
             n_tile: tiles.n_tile,
             n_unit: tiles.n_unit,
             n_matrix,
@@ -288,12 +295,19 @@ impl Network {
             n_sm: self.kernels.device().n_sm() as usize,
         }
     }
-}
 
-/// The forms of activations that matrices of these formats read.
-pub(crate) fn forms<'a>(tiles: impl IntoIterator<Item = &'a Tiles>) -> Forms {
-    tiles.into_iter().fold(Forms::default(), |forms, tiles| Forms {
-        ints: forms.ints || !is_float(tiles.format),
-        floats: forms.floats || is_float(tiles.format),
-    })
+    /// The arithmetic of a matrix's generated rows: it follows from the matrix and the device alone.
+    pub(crate) fn arithmetic(&self, tiles: &Tiles) -> Arithmetic {
+        let instruction = Instruction::of(self.kernels.device().compute_capability(), crate::targets());
+        Arithmetic::of(tiles.format, tiles.of_experts, instruction)
+    }
+
+    /// The forms of activations that these matrices read.
+    pub(crate) fn forms<'a>(&self, tiles: impl IntoIterator<Item = &'a Tiles>) -> Forms {
+        tiles.into_iter().fold(Forms::default(), |forms, tiles| match self.arithmetic(tiles) {
+            Arithmetic::Ints => Forms { ints: true, ..forms },
+            Arithmetic::Floats => Forms { floats: true, ..forms },
+            Arithmetic::Halves => Forms { halves: true, ..forms },
+        })
+    }
 }

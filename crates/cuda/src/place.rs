@@ -68,6 +68,8 @@ pub(crate) struct Tiles {
     pub(crate) bias: Option<u64>,
     /// Bytes from one expert to the next.
     pub(crate) expert_bytes: u64,
+    /// Of the experts of a mixture, of which each row has its own.
+    pub(crate) of_experts: bool,
 }
 
 /// A norm's vectors.
@@ -361,7 +363,17 @@ impl<'m> Placer<'m> {
         let (n_in, format, at) = (matrix.n_cols, matrix.format, self.n_bytes);
         self.n_bytes += matrix_bytes(format, n_row, n_in) as u64;
         let n_tile = n_row.div_ceil(TILE);
-        Tiles { format, at, n_tile, n_row, n_in, n_unit: n_unit(n_in), bias: None, expert_bytes: 0 }
+        Tiles {
+            format,
+            at,
+            n_tile,
+            n_row,
+            n_in,
+            n_unit: n_unit(n_in),
+            bias: None,
+            expert_bytes: 0,
+            of_experts: false,
+        }
     }
 
     fn reserve(&mut self, n_bytes: u64) -> u64 {

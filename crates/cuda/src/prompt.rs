@@ -130,8 +130,7 @@ impl Prompt<'_> {
         let (network, buffers) = (self.network, &self.network.buffers.prompt);
         let (of_normed, of_mixed) = (n_term(layer.mixer.readers()), n_term([&layer.attn_output]));
         let floats = buffers.floats.filter(|_| layer.mixer.reads_floats());
-        let act =
-            floats.map_or(ActOut::default(), |act| act.of(self.n_row, Forms { floats: true, ints: false }));
+        let act = floats.map_or(ActOut::default(), |act| act.of(self.n_row, Forms::FLOATS));
         let mut norm = network.norm(layer.attn_norm, buffers.x);
         (norm.out, norm.out_terms, norm.act) = (buffers.normed, of_normed as i32, act);
         network.launch_norm(self.stream, self.n_row, &norm)?;

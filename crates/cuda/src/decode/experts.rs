@@ -5,7 +5,6 @@ use crate::args::{ActOut, Epilogue, NormArgs, ProductArgs};
 use crate::buffers::{Forms, Input, Routing};
 use crate::error::CudaError;
 use crate::launch::route::RouteArgs;
-use crate::network::forms;
 use crate::observe::{Observer, Rows};
 use crate::place::{ExpertsPlace, SharedPlace, Tiles};
 
@@ -49,7 +48,7 @@ impl Decode<'_> {
 
         let n_entry = n_row * n_used;
         let hidden_rows = buffers.hidden.narrow(place.down.n_in);
-        let hidden = hidden_rows.of(n_entry, hidden_forms(&place.down, observer));
+        let hidden = hidden_rows.of(n_entry, self.hidden_forms(&place.down, observer));
         let args = ProductArgs { act: hidden, ..self.hidden_product(n, &place.input, to_experts) };
         let args = chosen(&routing, args, (&place.input, n_used));
         network.launch_experts(self.stream, &place.input, (&args, n_entry, n_expert))?;
@@ -96,8 +95,8 @@ impl Decode<'_> {
         let (Some(norms), Some([to_router, to_experts])) = (&place.norms, buffers.branches) else {
             return Ok([normed; 2]);
         };
-        let to_router = to_router.of(n_row, Forms { floats: true, ints: false });
-        let to_experts = to_experts.of(n_row, forms([&place.input]));
+        let to_router = to_router.of(n_row, Forms::FLOATS);
+        let to_experts = to_experts.of(n_row, network.forms([&place.input]));
         for (norm, act) in [(norms.router, to_router), (norms.experts, to_experts)] {
             let args = NormArgs { act, ..network.norm(norm, buffers.x) };
             network.launch_norm_few(self.stream, n_row, &args)?;
@@ -121,17 +120,17 @@ impl Decode<'_> {
         if let Some(gate) = &place.gate {
             network.launch_map(self.stream, gate, (normed, buffers.gate, n_row))?;
         }
-        let hidden = rows.of(n_row, hidden_forms(&place.down, observer));
+        let hidden = rows.of(n_row, self.hidden_forms(&place.down, observer));
         let args = ProductArgs { act: hidden, ..self.hidden_product(n, &place.input, normed) };
         network.launch_product(self.stream, &place.input, &args)?;
         Ok(Some((Rows::act(&rows, n_row), hidden)))
     }
-}
 
-/// Which forms hidden rows are written in.
-fn hidden_forms(down: &Tiles, observer: &Observer<'_>) -> Forms {
-    let forms = forms([down]);
-    Forms { floats: forms.floats || observer.is_watching(), ..forms }
+    /// Which forms hidden rows are written in.
+    fn hidden_forms(&self, down: &Tiles, observer: &Observer<'_>) -> Forms {
+        let forms = self.network.forms([down]);
+        Forms { floats: forms.floats || observer.is_watching(), ..forms }
+    }
 }
 
 /// A product with the chosen experts' matrices: of every `divisor` entries one column.

@@ -18,7 +18,7 @@ pub(crate) struct AttendDecodeArgs {
     pub(crate) v_cache: DevicePtr,
     pub(crate) rows: DevicePtr,
     pub(crate) page_tables: DevicePtr,
-    /// Without `q` and `s` if [`has_float_output_only`].
+    /// `f` alone if [`has_float_output_only`].
     pub(crate) out: ActOut,
     /// [`part_bytes`].
     pub(crate) part: DevicePtr,
@@ -43,7 +43,7 @@ pub(crate) struct AttendDecodeArgs {
     pub(crate) fresh: DevicePtr,
 }
 
-assert_size!(AttendDecodeArgs, 136);
+assert_size!(AttendDecodeArgs, 144);
 
 /// Rows of one sequence that follow each other; see attend.cuh.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -109,7 +109,7 @@ pub(crate) fn has_kernels(head_dim: usize) -> bool {
     HEAD_DIMS.contains(&head_dim) && !has_float_output_only(head_dim)
 }
 
-/// Whether `attend_decode` cannot write quantised blocks, because a head is no multiple of them.
+/// Whether `attend_decode` cannot write blocks of 32, because a head is no multiple of them.
 pub(crate) fn has_float_output_only(head_dim: usize) -> bool {
     !head_dim.is_multiple_of(32)
 }

@@ -4,6 +4,7 @@ pub(crate) mod attend;
 pub(crate) mod attend_rows;
 pub(crate) mod kv;
 pub(crate) mod product;
+pub(crate) mod product_half;
 pub(crate) mod prompt_gemm;
 pub(crate) mod recurrence;
 pub(crate) mod route;

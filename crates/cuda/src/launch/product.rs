@@ -5,10 +5,12 @@
 use quant::Format;
 
 use crate::kernels::Launch;
+use crate::launch::product_half;
+use crate::launch::prompt_gemm::Instruction;
 use crate::layout::{is_float, suffix, unit_bytes};
 
 /// Warps of a block.
-const WARPS: usize = 8;
+pub(crate) const WARPS: usize = 8;
 
 /// A kernel for products.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,27 +21,55 @@ pub(crate) struct Variant {
     pub(crate) n_column: usize,
     /// Tiles that a block computes.
     pub(crate) n_tile: usize,
+    /// Blocks, a cluster, that share these; 1 for none.
+    pub(crate) n_part: u32,
+    /// Threads of a block.
+    pub(crate) n_thread: u32,
     /// Dynamic shared memory.
     pub(crate) shared_bytes: u32,
 }
 
 impl Variant {
     /// With so much shared memory that `n_block` blocks spread over all multiprocessors.
-    fn spread(mut self, n_block: usize, wanted: &Wanted) -> Variant {
+    pub(crate) fn spread(mut self, n_block: usize, wanted: &Wanted) -> Variant {
         if wanted.max_shared_bytes >= HOPPER_SHARED_BYTES {
             self.shared_bytes = self.shared_bytes.max(spread_bytes(n_block, wanted.n_sm));
         }
         self
     }
 
-    /// Over this grid.
-    pub(crate) fn launch(self, [x, y]: [u32; 2]) -> Launch {
+    /// For so many times `n_tile` tiles, and times `n_column` columns or matrices.
+    pub(crate) fn launch(self, [n_block, y]: [usize; 2]) -> Launch {
         Launch {
             name: self.name,
-            grid: [x, y, 1],
-            n_thread: 32 * WARPS as u32,
+            grid: [n_block as u32 * self.n_part, y as u32, 1],
+            n_thread: self.n_thread,
             shared_bytes: self.shared_bytes,
-            cluster: 1,
+            cluster: self.n_part,
+        }
+    }
+}
+
+/// How products with a matrix are computed. One for all numbers of columns, as their sums are rounded differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arithmetic {
+    /// Integers of weights and of activations: product_integer.cuh.
+    Ints,
+    /// Float32 activations: product_float.cuh.
+    Floats,
+    /// Float16 of both: product_half.cuh.
+    Halves,
+}
+
+impl Arithmetic {
+    /// Of a matrix, or of experts' matrices, on a device with these instructions.
+    pub(crate) fn of(format: Format, is_of_experts: bool, instruction: Instruction) -> Arithmetic {
+        if is_float(format) {
+            Arithmetic::Floats
+        } else if !is_of_experts && instruction == Instruction::Wgmma && product_half::has(format) {
+            Arithmetic::Halves
+        } else {
+            Arithmetic::Ints
         }
     }
 }
@@ -47,6 +77,7 @@ impl Variant {
 /// What a product must do, and where.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
+    pub(crate) arithmetic: Arithmetic,
     /// Tiles of the matrix.
     pub(crate) n_tile: usize,
     /// Units of a tile.
@@ -65,9 +96,12 @@ pub(crate) struct Wanted {
 
 /// The kernel for a product. Every format has one for every device of at least 99 KiB of shared memory a block (compute capability 8.6).
 pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
-    let Wanted { n_tile, n_unit, n_matrix, n_col, needs_groups, max_shared_bytes, n_sm } = wanted;
+    let Wanted { arithmetic, n_tile, n_unit, n_matrix, n_col, needs_groups, max_shared_bytes, n_sm } = wanted;
     let name = suffix(format);
-    if is_float(format) {
+    if arithmetic == Arithmetic::Halves {
+        return product_half::variant(format, wanted);
+    }
+    if arithmetic == Arithmetic::Floats {
         let (n, few) = match n_col {
             0..=8 => (1, 1),
             9..=32 => (4, 2),
@@ -79,6 +113,8 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
             name: format!("product_{name}_n{n}_m{m}"),
             n_column: 8 * n,
             n_tile: m,
+            n_part: 1,
+            n_thread: THREADS,
             shared_bytes: float_bytes(n, m) as u32,
         };
     }
@@ -88,6 +124,8 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
         name: format!("product_{name}_c{p}_m{m}"),
         n_column: p,
         n_tile: m,
+        n_part: 1,
+        n_thread: THREADS,
         shared_bytes: narrow_bytes(format, p, (m, n_unit)) as u32,
     };
     let wide = |n: usize| {
@@ -96,6 +134,8 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
             name: format!("product_{name}_n{n}_w{w}"),
             n_column: 8 * n,
             n_tile: w,
+            n_part: 1,
+            n_thread: THREADS,
             shared_bytes: wide_bytes(format, n, w) as u32,
         }
     };
@@ -123,26 +163,34 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
 /// The kernel for products with matrices of two formats at once, and its columns; none where two launches do it.
 pub(crate) fn pair(formats: [Format; 2], wanted: Wanted) -> Option<Variant> {
     let Wanted { n_tile, n_unit, n_col, max_shared_bytes, n_sm, .. } = wanted;
+    let is_half = wanted.arithmetic == Arithmetic::Halves;
     let columns = match n_col {
         0..=1 => 1,
-        2..=4 => 4,
-        5..=8 => 8,
+        2..=4 if !is_half => 4,
+        2..=8 => 8,
         _ => return None,
     };
-    let name = format!("product_pair_{}_{}", suffix(formats[0]), suffix(formats[1]));
+    let kind = if is_half { "product_half_pair" } else { "product_pair" };
+    let name = format!("{kind}_{}_{}", suffix(formats[0]), suffix(formats[1]));
     let has_kernel = crate::MODULES.iter().any(|(module, _)| *module == name);
     if !has_kernel || n_tile >= many_narrow_tiles(n_sm) {
         return None;
     }
-    let bytes = formats.map(|format| narrow_bytes(format, columns, (1, n_unit)) as u32);
+    let bytes_of = if is_half { product_half::narrow_bytes } else { narrow_bytes };
+    let bytes = formats.map(|format| bytes_of(format, columns, (1, n_unit)) as u32);
     let variant = Variant {
         name: format!("{name}_c{columns}"),
         n_column: columns,
         n_tile: 1,
+        n_part: 1,
+        n_thread: THREADS,
         shared_bytes: bytes[0].max(bytes[1]),
     };
     (variant.shared_bytes <= max_shared_bytes).then(|| variant.spread(n_tile, &wanted))
 }
+
+/// Threads of a block.
+const THREADS: u32 = 32 * WARPS as u32;
 
 /// Shared memory that Hopper gives a block.
 const HOPPER_SHARED_BYTES: u32 = 227 << 10;
@@ -157,7 +205,7 @@ fn many_tiles(n_sm: usize) -> usize {
 }
 
 /// Likewise for few columns: more blocks of one tile than three a multiprocessor would come in turns.
-fn many_narrow_tiles(n_sm: usize) -> usize {
+pub(crate) fn many_narrow_tiles(n_sm: usize) -> usize {
     3 * n_sm + 1
 }
 
@@ -183,9 +231,12 @@ fn float_bytes(n: usize, m: usize) -> usize {
 fn narrow_bytes(format: Format, p: usize, (m, n_unit): (usize, usize)) -> usize {
     let (unit, tail) = unit_bytes(format);
     let n_stage = if m == 1 { n_unit.div_ceil(4).div_ceil(WARPS).min(3) } else { 2 };
-    // `EarlyArea` of product_early.cuh.
-    let early = if m == 1 { 192 + 288 * p } else { 4 * (32 * m + 16 * m * p + 4 * p) };
-    WARPS * (n_stage * (4 * unit + tail + 8 * p * (32 + 8)) + m * 16 * (p + 1) * 4) + early
+    WARPS * (n_stage * (4 * unit + tail + 8 * p * (32 + 8)) + m * 16 * (p + 1) * 4) + early_bytes(p, m)
+}
+
+/// `EarlyArea` of product_early.cuh.
+pub(crate) fn early_bytes(p: usize, m: usize) -> usize {
+    if m == 1 { 192 + 288 * p } else { 4 * (32 * m + 16 * m * p + 4 * p) }
 }
 
 /// `wide_bytes` of product_wide.cuh.
@@ -202,6 +253,7 @@ mod tests {
     use super::*;
 
     const WANTED: Wanted = Wanted {
+        arithmetic: Arithmetic::Ints,
         n_tile: 256,
         n_unit: 64,
         n_matrix: 1,
@@ -238,7 +290,8 @@ mod tests {
                         [(16, 64, 1, false), (16, 4, 1, true), (180, 45, 32, false), (4096, 64, 1, false)]
                     {
                         let shape = Wanted { n_tile, n_unit, n_matrix, n_col, ..WANTED };
-                        let wanted = Wanted { needs_groups, max_shared_bytes, ..shape };
+                        let arithmetic = Arithmetic::of(format, n_matrix > 1, Instruction::Mma);
+                        let wanted = Wanted { arithmetic, needs_groups, max_shared_bytes, ..shape };
                         let variant = variant(format, wanted);
                         assert!(variant.shared_bytes <= max_shared_bytes, "{wanted:?}: {variant:?}");
                         assert!(!needs_groups || variant.n_tile.is_multiple_of(4), "{wanted:?}: {variant:?}");

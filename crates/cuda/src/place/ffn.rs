@@ -103,7 +103,7 @@ impl<'m> Placer<'m> {
                         choice_bias: self.maybe_vector(choice_bias.as_deref()),
                         factors: self.maybe_vector(scale.as_deref()),
                     },
-                    input: self.gate_and_up(gate, up)?,
+                    input: Tiles { of_experts: true, ..self.gate_and_up(gate, up)? },
                     down: self.stacked(down),
                     shared: shared.as_ref().map(|shared| self.shared(shared)).transpose()?,
                     norms: norms.as_ref().map(|norms| self.branch_norms(norms)),
@@ -167,7 +167,18 @@ impl<'m> Placer<'m> {
             }))
         });
         let format = first.format;
-        Ok(Tiles { format, at, n_tile, n_row: 2 * n_ff, n_in, n_unit: n_unit(n_in), bias, expert_bytes })
+        let n_row = 2 * n_ff;
+        Ok(Tiles {
+            format,
+            at,
+            n_tile,
+            n_row,
+            n_in,
+            n_unit: n_unit(n_in),
+            bias,
+            expert_bytes,
+            of_experts: false,
+        })
     }
 
     /// The matrices of all experts, one after another.
@@ -187,6 +198,7 @@ impl<'m> Placer<'m> {
             }))
         });
         let (n_row, n_in) = (first.n_rows, first.n_cols);
-        Tiles { format: first.format, at, n_tile, n_row, n_in, n_unit: n_unit(n_in), bias, expert_bytes }
+        let (format, n_unit) = (first.format, n_unit(n_in));
+        Tiles { format, at, n_tile, n_row, n_in, n_unit, bias, expert_bytes, of_experts: true }
     }
 }

@@ -125,7 +125,7 @@ impl Prompt<'_> {
 
         let hidden = Half { at: buffers.hidden, n_term: n_term([down]) };
         // The router decides, so it reads float32 as it does for generated rows: near ties should fall the same way.
-        let act = floats.of(self.n_row, Forms { floats: true, ints: false });
+        let act = floats.of(self.n_row, Forms::FLOATS);
         let [normed, to_experts] = self.expert_inputs(layer, place, act)?;
         network.launch_map(self.stream, &router.map, (act.into(), routing.logits, self.n_row))?;
         self.route(&routing, rule, to_experts)?;

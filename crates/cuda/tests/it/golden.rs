@@ -47,14 +47,21 @@ fn generated(executor: &mut dyn Executor, tokens: &[u32]) -> Vec<f32> {
     all
 }
 
+/// Likewise of generated rows, which Hopper computes in float16 where all of a model's matrices are of formats that have such products.
+fn bound_of_generated(model: &Golden, is_hopper: bool) -> f64 {
+    let in_float16 = ["gpt2-q4_k_m", "llama-q4_k_m", "llama-q6_k", "phi3-q4_k_m"];
+    if is_hopper && in_float16.contains(&model.name.as_str()) { 1e-5 } else { bound(model) }
+}
+
 #[test]
 fn generated_rows_are_close_to_the_reference() {
-    let Some(_gpu) = gpu() else { return };
+    let Some(gpu) = gpu() else { return };
+    let is_hopper = gpu.device.compute_capability() == (9, 0);
     for model in golden_on_gpu() {
         for (tokens, expected) in &model.cases {
             let error = nmse(&generated(&mut executor(&model.path, tokens.len(), 1), tokens), expected);
             println!("{:24} generated {error:.2e}", model.name);
-            assert!(error <= bound(&model), "{}: {error:e}", model.name);
+            assert!(error <= bound_of_generated(&model, is_hopper), "{}: {error:e}", model.name);
         }
     }
 }

@@ -1,38 +1,34 @@
-// 8 NT columns: a block computes 8 tiles of 16 rows, a warp one of them, on wgmma with the weights as operand A from registers.
+// Products in float16 for more columns, on wgmma with the weights as operand A from registers: for sm_90a.
 //
-// The four warps of a warpgroup share what is read of the activations. A ninth warp keeps stages of four units on their way to shared memory
-// with the copy engine. A block takes all ranges one after the other; or 8 blocks form a cluster, a range each, and each of them adds and stores
-// NT of the columns. Below 8 ranges' worth of units some blocks have none.
+// A block computes 8 tiles of 16 rows for 8 NT columns, a warp one of the tiles. The four warps of a warpgroup share what is read of the
+// activations. A ninth warp keeps stages of some units on their way to shared memory with the copy engine: a barrier `full` a stage counts the
+// bytes that arrived, a barrier `empty` the warps that have read them. A block takes all ranges one after the other; or 8 blocks form a cluster,
+// a range each, and each of them adds and finishes NT of the columns.
 #pragma once
 
-#include "half.cuh"
-#include "prompt_gemm_sm90.cuh"
+#include "product_half.cuh"
 
 template <int F, int NT>
-struct Stage {
+struct HalfWideStage {
     using L = Layout<F>;
-    static constexpr int UNITS = 4;
-    static constexpr int WEIGHTS = UNITS * L::UNIT + L::TAIL, AT_ACTIVATIONS = WARPS * WEIGHTS;
+    static constexpr int ROOM = 104 << 10;  // two blocks a multiprocessor
+    // Four, or where two stages of so many have no room, two.
+    static constexpr int UNITS = 2 * (WARPS * (4 * L::UNIT + L::TAIL) + 8 * NT * 512) <= ROOM ? 4 : 2;
+    static constexpr int WEIGHTS = UNITS * L::UNIT + L::TAIL;  // of a tile
+    static constexpr int AT_ACTIVATIONS = WARPS * WEIGHTS;     // [block of 32][8 columns][part][column][8]
     static constexpr int BYTES = AT_ACTIVATIONS + UNITS * 2 * NT * 512;
-    static constexpr int FIT = (104 << 10) / BYTES, COUNT = FIT < 8 ? FIT : 8;
-    static constexpr int SUMS = 8 * NT * WARPS * 16 * 4, AT_BARRIERS = COUNT * BYTES > SUMS ? COUNT * BYTES : SUMS;
+    static constexpr int COUNT = ROOM / BYTES < 8 ? ROOM / BYTES : 8;
+    static_assert(COUNT >= 2, "a stage is given back when the next one is there");
+    // Dynamic shared memory: the stages, whose place the sums take; what a block of a cluster finishes; the columns' scales; the barriers.
+    static constexpr int SUMS = WARPS * 16 * (8 * NT + 1) * 4;
+    static constexpr int AT_MINE = COUNT * BYTES > SUMS ? COUNT * BYTES : SUMS;
+    static constexpr int AT_SCALES = AT_MINE + WARPS * 16 * (NT + 1) * 4;
+    static constexpr int AT_BARRIERS = AT_SCALES + 8 * NT * 4;
     static constexpr int SHARED = AT_BARRIERS + COUNT * 16;
 };
 
-__device__ __forceinline__ int cluster_size() {
-    int n;
-    asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(n));
-    return n;
-}
-
-// What block `rank` of the cluster has where this block has `own` in its shared memory.
-__device__ __forceinline__ float4 load_from(const float4* own, int rank) {
-    float4 v;
-    uint32_t at;
-    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(at) : "r"((uint32_t)__cvta_generic_to_shared(own)), "r"(rank));
-    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(at) : "memory");
-    return v;
-}
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#include "prompt_gemm_sm90.cuh"
 
 __device__ __forceinline__ void copy_bulk(uint32_t to, const void* from, int bytes, uint32_t barrier) {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes),
@@ -67,6 +63,13 @@ __device__ __forceinline__ void wgmma_step(float (&c)[4 * NT], const uint32_t (&
                      : WEIGHTS_AND_COLUMNS(a, b));
 }
 
+// After a wait: the sums are read only now. The compiler takes them for complete as soon as they are asked for.
+template <int N>
+__device__ __forceinline__ void sums_are_there(float (&c)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; i++) asm volatile("" : "+f"(c[i])::"memory");
+}
+
 // A block of 32. Activations are core matrices of 8 columns and 8 values: 128 bytes to the next values, 512 to the next columns.
 template <int NT>
 __device__ __forceinline__ void wgmma_block(float (&c)[4 * NT], const uint32_t (&a)[2][4], uint32_t act) {
@@ -79,13 +82,13 @@ __device__ __forceinline__ void wgmma_block(float (&c)[4 * NT], const uint32_t (
 
 // What the copying warp and the multiplying ones agree on.
 template <int F, int NT>
-struct Part {
-    using S = Stage<F, NT>;
-    const Args& args;
-    uint32_t stages, full, empty;  // in shared memory; barriers: bytes that arrived, warps that have read
+struct HalfPart {
+    using S = HalfWideStage<F, NT>;
+    const ProductArgs& args;
+    uint32_t stages, full, empty;  // in shared memory
     int tile0, column0, range, end_range, u_begin, u_end;
 
-    __device__ Part(const Args& args, uint8_t* shared) : args(args) {
+    __device__ HalfPart(const ProductArgs& args, uint8_t* shared) : args(args) {
         stages = (uint32_t)__cvta_generic_to_shared(shared), full = stages + S::AT_BARRIERS, empty = full + 8 * S::COUNT;
         const int n_rank = cluster_size(), rank = blockIdx.x % n_rank;
         // Blocks of the same tiles and other columns come one after the other, so that the second finds the weights in L2.
@@ -99,24 +102,28 @@ struct Part {
 };
 
 template <int F, int NT>
-__device__ __forceinline__ void copy_stages(const Part<F, NT>& part) {
+__device__ __forceinline__ void copy_stages(const HalfPart<F, NT>& part) {
     using L = Layout<F>;
-    using S = Stage<F, NT>;
-    const Args& args = part.args;
-    const int lane = threadIdx.x & 31, n_all = (args.n_col + 7) / 8, n_group = min(n_all - part.column0 / 8, NT);
+    using S = HalfWideStage<F, NT>;
+    const ProductArgs& args = part.args;
+    const int lane = threadIdx.x & 31, n_all = (args.x.n_col + 7) / 8, n_group = min(n_all - part.column0 / 8, NT);
     // A tile of weights, and a block of activations, a lane.
     const uint8_t* w = args.w + min(part.tile0 + (lane & 7), args.n_tile - 1) * L::tile_bytes(args.n_unit);
-    const __half* x = args.x + ((2 * part.u_begin + (lane & 7)) * (size_t)n_all + part.column0 / 8) * 256;
+    const __half* x = args.x.h + ((2 * part.u_begin + (lane & 7)) * (size_t)n_all + part.column0 / 8) * 256;
     const auto copy_weights_of = [&](int stage, int step) {
-        const int n = part.units_of(step), bytes = n * L::UNIT + L::TAIL;
-        if (lane == 0) barrier_expect(part.full + 8 * stage, WARPS * bytes + 2 * n * n_group * 512);
+        // A quad's tail follows its last unit.
+        constexpr bool IS_QUAD = S::UNITS == 4;
+        const int n = part.units_of(step), u = part.u_begin + step * S::UNITS;
+        if (lane == 0) barrier_expect(part.full + 8 * stage, WARPS * (n * L::UNIT + L::TAIL) + 2 * n * n_group * 512);
         __syncwarp();
         const uint32_t to = part.stages + stage * S::BYTES + (lane & 7) * S::WEIGHTS;
-        if (lane < 8) copy_bulk(to, w + L::unit_at(part.u_begin + step * S::UNITS), bytes, part.full + 8 * stage);
+        if (lane < 8) copy_bulk(to, w + L::unit_at(u), n * L::UNIT + (IS_QUAD ? L::TAIL : 0), part.full + 8 * stage);
+        if (!IS_QUAD && L::TAIL > 0 && lane >= 8 && lane < 16) copy_bulk(to + S::UNITS * L::UNIT, w + L::tail_at(u), L::TAIL, part.full + 8 * stage);
     };
     const auto copy_act_of = [&](int stage, int step) {
         const uint32_t to = part.stages + stage * S::BYTES + S::AT_ACTIVATIONS + (lane & 7) * NT * 512;
-        if (lane < 2 * part.units_of(step)) copy_bulk(to, x + (size_t)2 * S::UNITS * step * n_all * 256, n_group * 512, part.full + 8 * stage);
+        if (lane < 2 * part.units_of(step))
+            copy_bulk(to, x + (size_t)2 * S::UNITS * step * n_all * 256, n_group * 512, part.full + 8 * stage);
     };
     const int n_step = part.n_step(), n_first = min(S::COUNT, n_step);
     for (int s = 0; s < n_first; s++) copy_weights_of(s, s);
@@ -134,9 +141,9 @@ __device__ __forceinline__ void copy_stages(const Part<F, NT>& part) {
 }
 
 template <int F, int NT>
-__device__ __forceinline__ void multiply_stages(float (&acc)[4 * NT], const Part<F, NT>& part, const uint8_t* shared) {
+__device__ __forceinline__ void multiply_stages(float (&acc)[4 * NT], const HalfPart<F, NT>& part, const uint8_t* shared) {
     using L = Layout<F>;
-    using S = Stage<F, NT>;
+    using S = HalfWideStage<F, NT>;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_step = part.n_step();
     float total[4 * NT];
     uint32_t a[2][2][4];
@@ -155,6 +162,7 @@ __device__ __forceinline__ void multiply_stages(float (&acc)[4 * NT], const Part
         const int u = part.u_begin + step * S::UNITS;
         while (range + 1 < part.end_range && range_start<F>(part.args.n_unit, range + 1) <= u) {
             wgmma_wait<0>();
+            sums_are_there(acc);
             end_range();
         }
         barrier_wait(part.full + 8 * stage, parity);
@@ -183,20 +191,66 @@ __device__ __forceinline__ void multiply_stages(float (&acc)[4 * NT], const Part
         if (stage == 0) parity ^= 1;
     }
     wgmma_wait<0>();
+    sums_are_there(acc);
     if (range == part.range) return;
     end_range();
 #pragma unroll
     for (int i = 0; i < 4 * NT; i++) acc[i] = total[i];
 }
 
+// Adds the ranges of a cluster's blocks, of which each then finishes NT columns; a block alone has the whole sums.
 template <int F, int NT>
-__global__ void __launch_bounds__((WARPS + 1) * 32, 2) wide(const __grid_constant__ Args args) {
-    using S = Stage<F, NT>;
-    constexpr int ROWS = WARPS * 16;
+__device__ __forceinline__ void finish_tiles(const float (&acc)[4 * NT], const HalfPart<F, NT>& part, uint8_t* shared) {
+    using S = HalfWideStage<F, NT>;
+    constexpr int ROWS = WARPS * 16, LD = 8 * NT + 1, THREADS = WARPS * 32;
+    const ProductArgs& args = part.args;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row0 = warp * 16 + (lane >> 2), t = lane & 3;
+    const int n_rank = cluster_size(), c0 = blockIdx.x % n_rank * NT, n_column = min(args.x.n_col - part.column0, 8 * NT);
+    const Columns columns{nullptr, 1, part.column0, args.x.n_col};
+    const float* scales = (const float*)(shared + S::AT_SCALES);
+    __syncthreads();
+    if (n_rank == 1) {
+        float(*sums)[ROWS][LD] = (float(*)[ROWS][LD])shared;
+        if (warp < WARPS)
+#pragma unroll
+            for (int i = 0; i < 4 * NT; i++) sums[0][row0 + (i & 2) * 4][i / 4 * 8 + 2 * t + (i & 1)] = acc[i];
+        __syncthreads();
+        const Late source{args, columns, 0, part.tile0 * 16, args.bias, scales};
+        if (warp < WARPS) finish<-ACT_SHIFT - WEIGHT_SHIFT<F>, 1, ROWS, LD>(args, sums, source, n_column, part.tile0);
+        return;
+    }
+    // [column][row]: what a block reads of another one is in one piece.
+    float(*parts)[ROWS] = (float(*)[ROWS])shared;
+    float(*mine)[ROWS][NT + 1] = (float(*)[ROWS][NT + 1])(shared + S::AT_MINE);
+    if (warp < WARPS)
+#pragma unroll
+        for (int i = 0; i < 4 * NT; i++) parts[i / 4 * 8 + 2 * t + (i & 1)][row0 + (i & 2) * 4] = acc[i];
+    cluster_arrive();
+    cluster_wait();
+    for (int i = threadIdx.x; i < ROWS / 4 * NT && warp < WARPS; i += THREADS) {
+        const int row = i % (ROWS / 4) * 4, c = i / (ROWS / 4);
+        float4 from[WARPS];
+#pragma unroll
+        for (int r = 0; r < WARPS; r++) from[r] = load_from((const float4*)&parts[c0 + c][row], r);
+        float4 y = from[0];
+#pragma unroll
+        for (int r = 1; r < WARPS; r++)
+            y = make_float4(__fadd_rn(y.x, from[r].x), __fadd_rn(y.y, from[r].y), __fadd_rn(y.z, from[r].z), __fadd_rn(y.w, from[r].w));
+        mine[0][row][c] = y.x, mine[0][row + 1][c] = y.y, mine[0][row + 2][c] = y.z, mine[0][row + 3][c] = y.w;
+    }
+    cluster_join();
+    __syncthreads();
+    const Late source{args, columns, c0, part.tile0 * 16, args.bias, scales};
+    if (n_column > c0 && warp < WARPS) finish<-ACT_SHIFT - WEIGHT_SHIFT<F>, 1, ROWS, NT + 1>(args, mine, source, min(n_column - c0, NT), part.tile0);
+    cluster_wait();
+}
+
+template <int F, int NT>
+__device__ __forceinline__ void product_half_wide(const ProductArgs& args) {
+    using S = HalfWideStage<F, NT>;
     extern __shared__ __align__(128) uint8_t shared[];
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     let_next_start();
-    const Part<F, NT> part(args, shared);
+    const HalfPart<F, NT> part(args, shared);
     if (threadIdx.x == 0) {
         for (int s = 0; s < S::COUNT; s++) {
             barrier_init(part.full + 8 * s, 1);
@@ -206,36 +260,20 @@ __global__ void __launch_bounds__((WARPS + 1) * 32, 2) wide(const __grid_constan
     }
     __syncthreads();
     float acc[4 * NT] = {};
-    if (warp == WARPS) {
+    if (threadIdx.x / 32 == WARPS) {
         copy_stages<F, NT>(part);
     } else {
         wait_for_previous();
+        const Columns columns{nullptr, 1, part.column0, args.x.n_col};
+        if (args.squares) store_scales<8 * NT>(args, columns, (float*)(shared + S::AT_SCALES));
         multiply_stages<F, NT>(acc, part, shared);
     }
-    __syncthreads();
-    // [column][row]: what a block reads of another one is in one piece.
-    float(*sums)[ROWS] = (float(*)[ROWS])shared;
-    if (warp < WARPS)
-#pragma unroll
-        for (int i = 0; i < 4 * NT; i++) sums[i / 4 * 8 + 2 * t + (i & 1)][warp * 16 + g + (i & 2) * 4] = acc[i];
-    const int n_rank = cluster_size(), n_mine = 8 * NT / n_rank, c0 = blockIdx.x % n_rank * n_mine;
-    cluster_arrive();
-    cluster_wait();
-    for (int i = threadIdx.x; i < ROWS / 4 * n_mine; i += (WARPS + 1) * 32) {
-        const int row = i % (ROWS / 4) * 4, c = c0 + i / (ROWS / 4);
-        float4 parts[WARPS];
-#pragma unroll
-        for (int r = 0; r < WARPS; r++)
-            if (r < n_rank) parts[r] = load_from((const float4*)&sums[c][row], r);
-        float4 y = parts[0];
-#pragma unroll
-        for (int r = 1; r < WARPS; r++)
-            if (r < n_rank)
-                y = make_float4(__fadd_rn(y.x, parts[r].x), __fadd_rn(y.y, parts[r].y), __fadd_rn(y.z, parts[r].z), __fadd_rn(y.w, parts[r].w));
-        if (part.column0 + c < args.n_col && part.tile0 * 16 + row < args.n_tile * 16)
-            *(float4*)&args.out[(size_t)(part.column0 + c) * args.n_tile * 16 + part.tile0 * 16 + row] =
-                make_float4(y.x * DIVISOR, y.y * DIVISOR, y.z * DIVISOR, y.w * DIVISOR);
-    }
-    cluster_arrive();
-    cluster_wait();
+    finish_tiles<F, NT>(acc, part, shared);
 }
+#else
+// Never launched: the host asks for these kernels on Hopper alone.
+template <int F, int NT>
+__device__ __forceinline__ void product_half_wide(const ProductArgs&) {
+    __trap();
+}
+#endif

@@ -1,0 +1,145 @@
+// The arithmetic of products in float16, the same for every kernel: weights of integers unpacked in registers, tensor cores, float32 sums.
+//
+// A weight is its integer times its scale, and with the minimum added where there is one, divided by 2^WEIGHT_SHIFT and rounded to float16, as
+// the scale and the minimum are. n_in is cut into 8 ranges of whole quads of units. A range is one chain of steps of 16 in ascending order of k, begun at zero, and an
+// element the sum of its ranges in order. The chains of mma.sync and of wgmma have the same bits (seen, not documented).
+#pragma once
+
+#include "product_finish.cuh"
+
+__device__ __forceinline__ uint32_t bits_of(__half2 v) { return *(const uint32_t*)&v; }
+__device__ __forceinline__ __half2 halves_of(uint32_t bits) { return *(const __half2*)&bits; }
+__device__ __forceinline__ __half2 twice(float v) { return __float2half2_rn(v); }
+
+// Half i of a word, twice.
+__device__ __forceinline__ __half2 half_twice(uint32_t word, int i) { return halves_of(__byte_perm(word, 0, i == 0 ? 0x1010 : 0x3232)); }
+
+// 0x6400 is 1024, and bytes and nibbles in its mantissa are added to that.
+constexpr uint32_t HALF_MAGIC = 0x64006400u;
+
+// What is unpacked is weights divided by 2^WEIGHT_SHIFT: where that is more than 0, nibbles need no conversion (see `half_weights_fast`).
+template <int F>
+constexpr int WEIGHT_SHIFT = F == Q4_K ? 6 : 0;
+
+// Their scales are kept times 2^SCALE_SHIFT, so that what is left to make up for is a float16.
+template <int F>
+constexpr int SCALE_SHIFT = WEIGHT_SHIFT<F> > 0 ? 4 : 0;
+
+// Bytes i and i + 1 of a word, less `offset`, times a power of two.
+__device__ __forceinline__ __half2 two_bytes(uint32_t word, int i, float offset, float times = 1.0f) {
+    const __half2 bytes = halves_of(__byte_perm(word, HALF_MAGIC, 0x5150 + i * 0x0101));
+    return times == 1.0f ? __hadd2_rn(bytes, twice(-1024.0f - offset)) : __hfma2(bytes, twice(times), twice((-1024.0f - offset) * times));
+}
+
+// Of two groups each, a value for each of them: those of both blocks, or of both halves of block kb.
+struct HalfScales {
+    __half2 factor, added;
+};
+
+// What multiplies weights of row r, times 2^SCALE_SHIFT, and what is added to each, divided by 2^WEIGHT_SHIFT.
+template <int F>
+__device__ __forceinline__ HalfScales half_scales(const Unit<F>& unit, int kb, int r) {
+    using L = Layout<F>;
+    HalfScales s{};
+    if constexpr (L::SCALES == SCALES_U8_MIN) {
+        constexpr float UP = 1 << SCALE_SHIFT<F>, DOWN = 1.0f / (1 << WEIGHT_SHIFT<F>);
+        const uint32_t d = r == 0 ? unit.tail.x : unit.tail.y;
+        s.factor = __hmul2_rn(half_twice(d, 0), two_bytes(unit.scales.x, 2 * r, 0.0f, UP));
+        s.added = __hmul2_rn(half_twice(d ^ 0x80000000u, 1), two_bytes(unit.scales.y, 2 * r, 0.0f, DOWN));
+    } else {
+        static_assert(L::SCALES == SCALES_I8_16, "the only other scales that are multiplied in float16");
+        const uint32_t bytes = (r == 0 ? unit.scales.x : unit.scales.y) ^ 0x80808080u;
+        s.factor = __hmul2_rn(half_twice(unit.tail.x, r), two_bytes(bytes, 2 * kb, 128.0f));
+    }
+    return s;
+}
+
+// (w & mask) | HALF_MAGIC in one, which the compiler makes two of.
+template <uint32_t MASK>
+__device__ __forceinline__ __half2 magic_bits(uint32_t w) {
+    uint32_t q;
+    asm("lop3.b32 %0, %1, %2, 0x64006400, 0xEA;" : "=r"(q) : "r"(w), "n"(MASK));
+    return halves_of(q);
+}
+
+template <int F>
+__device__ __forceinline__ uint32_t nibbles_of(const Unit<F>& unit, int kb, int r) {
+    return kb == 0 ? (r == 0 ? unit.nibbles.x : unit.nibbles.y) : (r == 0 ? unit.nibbles.z : unit.nibbles.w);
+}
+
+// The integers of (kb, r, h), exactly, divided by 2^(SCALE_SHIFT + WEIGHT_SHIFT): of slots p and p + 2.
+template <int F>
+__device__ __forceinline__ __half2 half_integers(const Unit<F>& unit, int kb, int r, int h, int p) {
+    using L = Layout<F>;
+    constexpr float DOWN = 1.0f / (1 << (SCALE_SHIFT<F> + WEIGHT_SHIFT<F>));
+    if constexpr (L::NIBBLES && !L::TABLE && !L::TWO_BITS && !L::ONE_BIT) {
+        const uint32_t w = nibbles_of<F>(unit, kb, r) >> 8 * p;
+        if (h == 0) return __hfma2(magic_bits<0x000F000Fu>(w), twice(DOWN), twice(-1024.0f * DOWN));
+        return __hfma2(magic_bits<0x00F000F0u>(w), twice(DOWN / 16.0f), twice(-64.0f * DOWN));
+    } else {
+        // What `integers` gives is signed, unless there are minimums.
+        constexpr float OFFSET = L::HAS_MIN ? 0.0f : 128.0f, UNIT_OF = DOWN / (1 << L::SHIFT);
+        const uint32_t q = integers<F>(unit, kb, r, h) ^ (L::HAS_MIN ? 0 : 0x80808080u);
+        const __half2 v = halves_of(__byte_perm(q, HALF_MAGIC, p == 0 ? 0x5250 : 0x5351));
+        return __hfma2(v, twice(UNIT_OF), twice((-1024.0f - OFFSET) * UNIT_OF));
+    }
+}
+
+// A lane's weights of block kb as the A fragments of two steps of 16 (h), in which columns 4t and 4t + 2 of the block's half stand at k = 2t
+// and the next, and columns 4t + 1 and 4t + 3 eight later. `q(r, h, p)` are integers, to be multiplied by `factor` times `times(h)`.
+template <int F, class Integers, class Times>
+__device__ __forceinline__ void scale_half(uint32_t (&a)[2][4], const Unit<F>& unit, int kb, const Integers& q, const Times& times) {
+    using L = Layout<F>;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const HalfScales both = half_scales<F>(unit, kb, r);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const bool is_second = (L::GROUPS_OF_16 ? h : kb) == 1;
+            const __half2 scale = times(both.factor, h);
+            const __half2 factor = is_second ? __high2half2(scale) : __low2half2(scale);
+            const __half2 added = is_second ? __high2half2(both.added) : __low2half2(both.added);
+#pragma unroll
+            for (int p = 0; p < 2; p++) a[h][r + 2 * p] = bits_of(L::HAS_MIN ? __hfma2(q(r, h, p), factor, added) : __hmul2_rn(q(r, h, p), factor));
+        }
+    }
+}
+
+template <int F>
+__device__ __forceinline__ void half_weights(uint32_t (&a)[2][4], const Unit<F>& unit, int kb) {
+    scale_half<F>(a, unit, kb, [&](int r, int h, int p) { return half_integers<F>(unit, kb, r, h, p); }, [](__half2 factor, int) { return factor; });
+}
+
+// The same bits with fewer instructions, unless a scale is too large: nibbles are float16 as they stand, q 2^-24 or q 2^-20, and the scales
+// make up for that.
+template <int F>
+__device__ __forceinline__ void half_weights_fast(uint32_t (&a)[2][4], const Unit<F>& unit, int kb) {
+    constexpr int LOW = 24 - SCALE_SHIFT<F> - WEIGHT_SHIFT<F>;
+    const auto nibbles = [&](int r, int h, int p) {
+        return halves_of(nibbles_of<F>(unit, kb, r) >> 8 * p & (h == 0 ? 0x000F000Fu : 0x00F000F0u));
+    };
+    scale_half<F>(a, unit, kb, nibbles, [](__half2 factor, int h) { return __hmul2_rn(factor, twice(1 << (h == 0 ? LOW : LOW - 4))); });
+}
+
+// Whether the scales of a lane's quad are small enough for that: 6-bit numbers times these are below 1 / 4.
+template <int F>
+__device__ __forceinline__ bool is_fast(uint2 tail) {
+    static_assert(WEIGHT_SHIFT<F> == 6, "2^(WEIGHT_SHIFT - 8), as a float16 is below 2^16");
+    constexpr uint32_t LIMIT = 0x1C00;  // 2^-8
+    return (tail.x & 0x7FFF) < LIMIT && (tail.y & 0x7FFF) < LIMIT;
+}
+
+// Of 8 columns, the four parts of a block: lane 8 i + c gives where part i of column c is.
+__device__ __forceinline__ void load_parts(uint32_t (&b)[4], uint32_t from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(b[0]), "=r"(b[1]), "=r"(b[2]), "=r"(b[3])
+                 : "r"(from)
+                 : "memory");
+}
+
+// A lane has rows g and g + 8 of columns 2t and 2t + 1.
+__device__ __forceinline__ void mma_f16(float* c, const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}

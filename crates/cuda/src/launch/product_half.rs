@@ -1,0 +1,117 @@
+//! Which kernel of product_half.cuh computes a product, as `product` says for the others.
+
+use quant::Format;
+
+use super::product::{Variant, WARPS, Wanted, early_bytes, many_narrow_tiles};
+use crate::layout::{suffix, unit_bytes};
+
+/// Whether a format has these kernels.
+pub(crate) fn has(format: Format) -> bool {
+    matches!(format, Format::Q4_K | Format::Q6_K)
+}
+
+/// The kernel for a product on a device with `wgmma`, and so with the shared memory of Hopper.
+pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
+    let Wanted { n_tile, n_unit, n_col, needs_groups, n_sm, .. } = wanted;
+    let name = format!("product_half_{}", suffix(format));
+    let narrow = |p: usize, m: usize| {
+        let narrow = Variant {
+            name: format!("{name}_c{p}_m{m}"),
+            n_column: p,
+            n_tile: m,
+            n_part: 1,
+            n_thread: 32 * WARPS as u32,
+            shared_bytes: narrow_bytes(format, p, (m, n_unit)) as u32,
+        };
+        narrow.spread(n_tile.div_ceil(m), &wanted)
+    };
+    let has_many = n_tile >= many_wide_tiles(n_sm);
+    let wide = |n: usize| Variant {
+        name: format!("{name}_n{n}"),
+        n_column: 8 * n,
+        n_tile: WARPS,
+        n_part: if has_many { 1 } else { WARPS as u32 },
+        // One warp copies.
+        n_thread: 32 * (WARPS as u32 + 1),
+        shared_bytes: wide_bytes(format, n) as u32,
+    };
+    match n_col {
+        0..=1 => narrow(1, if needs_groups || n_tile >= many_narrow_tiles(n_sm) { 4 } else { 1 }),
+        2..=8 if needs_groups || has_many => wide(1),
+        2..=8 => narrow(8, 1),
+        9..=16 => wide(2),
+        17..=32 => wide(4),
+        _ => wide(8),
+    }
+}
+
+/// From how many tiles on blocks that take the whole width are enough: three quarters of the multiprocessors have one.
+fn many_wide_tiles(n_sm: usize) -> usize {
+    WARPS * n_sm * 3 / 4
+}
+
+/// Of product_half_narrow.cuh.
+pub(crate) fn narrow_bytes(format: Format, p: usize, (m, n_unit): (usize, usize)) -> usize {
+    let (unit, tail) = unit_bytes(format);
+    let most = if p == 1 && m == 1 { 3 } else { 2 };
+    let n_stage = if m == 1 { n_unit.div_ceil(4).div_ceil(WARPS).min(most) } else { most };
+    WARPS * (n_stage * (4 * unit + tail + 8 * p * 64) + m * 16 * (p + 1) * 4) + early_bytes(p, m)
+}
+
+/// `HalfWideStage` of product_half_wide.cuh.
+fn wide_bytes(format: Format, n: usize) -> usize {
+    const ROOM: usize = 104 << 10;
+    let (unit, tail) = unit_bytes(format);
+    let stage = |n_unit: usize| WARPS * (n_unit * unit + tail) + n_unit * 2 * n * 512;
+    let bytes = if 2 * stage(4) <= ROOM { stage(4) } else { stage(2) };
+    let n_stage = (ROOM / bytes).min(8);
+    let sums = WARPS * 16 * (8 * n + 1) * 4;
+    (n_stage * bytes).max(sums) + WARPS * 16 * (n + 1) * 4 + 8 * n * 4 + 16 * n_stage
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::product::Arithmetic;
+    use super::*;
+
+    const WANTED: Wanted = Wanted {
+        arithmetic: Arithmetic::Halves,
+        n_tile: 256,
+        n_unit: 64,
+        n_matrix: 1,
+        n_col: 1,
+        needs_groups: false,
+        max_shared_bytes: 227 << 10,
+        n_sm: 132,
+    };
+
+    #[test]
+    fn kernels_follow_columns_and_tiles() {
+        let name = |n_tile, n_col| {
+            let variant = variant(Format::Q4_K, Wanted { n_tile, n_col, ..WANTED });
+            format!("{} {}", variant.name, variant.n_part)
+        };
+        assert_eq!(name(256, 1), "product_half_q4_k_c1_m1 1");
+        assert_eq!(name(1792, 1), "product_half_q4_k_c1_m4 1");
+        assert_eq!(name(256, 5), "product_half_q4_k_c8_m1 1");
+        assert_eq!(name(1792, 8), "product_half_q4_k_n1 1");
+        assert_eq!(name(256, 40), "product_half_q4_k_n8 8");
+        assert_eq!(name(1792, 128), "product_half_q4_k_n8 1");
+    }
+
+    #[test]
+    fn every_kernel_fits_and_groups_stay_together() {
+        for format in Format::ALL.into_iter().filter(|format| has(*format)) {
+            for n_col in [1, 2, 8, 9, 32, 64, 128] {
+                for (n_tile, n_unit, needs_groups) in [(16, 4, true), (256, 224, false), (8016, 64, false)] {
+                    let wanted = Wanted { n_tile, n_unit, n_col, needs_groups, ..WANTED };
+                    let variant = variant(format, wanted);
+                    assert!(variant.shared_bytes <= wanted.max_shared_bytes, "{wanted:?}: {variant:?}");
+                    assert!(!needs_groups || variant.n_tile.is_multiple_of(4), "{wanted:?}: {variant:?}");
+                    // Two blocks on a multiprocessor of 228 KiB, a KiB of each its own.
+                    assert!(variant.n_tile < WARPS || variant.shared_bytes <= 113 << 10, "{variant:?}");
+                }
+            }
+        }
+    }
+}
