@@ -83,95 +83,159 @@ struct DeltaArgs {
 };
 static_assert(sizeof(DeltaArgs) == 104, "as in src/launch/recurrence.rs");
 
-// What a thread reads of a row: one value of each vector of its head.
+// A matrix's columns are independent of each other: a block has DELTA_COLUMNS of them, a warp a quarter of these. Four lanes share a column,
+// each with a quarter of its rows in registers from the sequence's first row to its last, so that warps wait for no other warp.
+constexpr int DELTA_COLUMNS = 32, DELTA_WARPS = 4, DELTA_PARTS = 4;
+
+// What a lane reads of a token: some values of the key head's vectors, one of its column, and its value head's.
+template <int S>
 struct Token {
-    float q, k, v, gate, alpha, beta;
+    float q[S / 32], k[S / 32], v, alpha, beta;
 };
 
-// The sum over a block of S threads of each of N values, the same bits in every thread. `sums` is not used again before all have read it.
-template <int S, int N>
-__device__ __forceinline__ void block_sums(float (&v)[N], float (&sums)[N][S / 32]) {
+// The key head's vectors at unit length, a part of the rows after the other; parts begin in different banks of shared memory.
+template <int S>
+struct UnitVectors {
+    static constexpr int PART = S / DELTA_PARTS, STEP = PART + 4;
+    float q[DELTA_PARTS * STEP], k[DELTA_PARTS * STEP];
+};
+
+// Of a whole warp.
+template <int S>
+__device__ __forceinline__ void make_units(UnitVectors<S>& units, const Token<S>& token, float eps) {
+    float of_q = 0.0f, of_k = 0.0f;
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-        v[i] = warp_sum(v[i]);
-        if ((threadIdx.x & 31) == 0) sums[i][threadIdx.x >> 5] = v[i];
+    for (int i = 0; i < S / 32; i++) {
+        of_q = fmaf(token.q[i], token.q[i], of_q);
+        of_k = fmaf(token.k[i], token.k[i], of_k);
     }
-    __syncthreads();
+    of_q = 1.0f / (sqrtf((float)S) * sqrtf(warp_sum(of_q) + eps));
+    of_k = 1.0f / sqrtf(warp_sum(of_k) + eps);
+    __syncwarp();  // the token before has been read
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-        v[i] = 0.0f;
-#pragma unroll
-        for (int w = 0; w < S / 32; w++) v[i] += sums[i][w];
+    for (int i = 0; i < S / 32; i++) {
+        const int at = i * 32 + (threadIdx.x & 31), to = at / UnitVectors<S>::PART * UnitVectors<S>::STEP + at % UnitVectors<S>::PART;
+        units.q[to] = token.q[i] * of_q;
+        units.k[to] = token.k[i] * of_k;
     }
+    __syncwarp();
 }
 
-// Keeps the compiler from loading all of a vector in shared memory before it uses any: registers are for the matrix.
-__device__ __forceinline__ void load_no_further(int i) {
-    if (i % 16 == 15) asm volatile("" ::: "memory");
+// The sum of a column's four lanes, the same bits in each.
+__device__ __forceinline__ float column_sum(float v) {
+    v += __shfl_xor_sync(~0u, v, 8);
+    return v + __shfl_xor_sync(~0u, v, 16);
 }
 
-// A block a value head of a sequence's rows, in order; a thread a column of its matrix, in registers from the first row to the last.
+// One token: `m *= forget; d = (v - k m) * write; m += k d;` gives `q m`.
+template <int S>
+__device__ __forceinline__ float delta_step(float (&m)[S / DELTA_PARTS], const UnitVectors<S>& units, const Token<S>& token, float forget) {
+    constexpr int PART = UnitVectors<S>::PART;
+    const int begin = (threadIdx.x >> 3 & 3) * UnitVectors<S>::STEP;
+    const float4* k = reinterpret_cast<const float4*>(units.k + begin);
+    const float4* q = reinterpret_cast<const float4*>(units.q + begin);
+    // Four chains for each sum: one would wait for itself.
+    float d[4] = {}, o[4] = {};
+#pragma unroll
+    for (int i = 0; i < PART; i += 4) {
+        const float4 by = k[i / 4];
+        const float of[4] = {by.x, by.y, by.z, by.w};
+#pragma unroll
+        for (int c = 0; c < 4; c++) {
+            m[i + c] *= forget;
+            d[c] = fmaf(of[c], m[i + c], d[c]);
+        }
+    }
+    const float write = 1.0f / (1.0f + expf(-token.beta));
+    const float delta = (token.v - column_sum((d[0] + d[1]) + (d[2] + d[3]))) * write;
+#pragma unroll
+    for (int i = 0; i < PART; i += 4) {
+        const float4 by = k[i / 4], to = q[i / 4];
+        const float of[4] = {by.x, by.y, by.z, by.w}, out[4] = {to.x, to.y, to.z, to.w};
+#pragma unroll
+        for (int c = 0; c < 4; c++) {
+            m[i + c] = fmaf(of[c], delta, m[i + c]);
+            o[c] = fmaf(out[c], m[i + c], o[c]);
+        }
+    }
+    return column_sum((o[0] + o[1]) + (o[2] + o[3]));
+}
+
+// A block some columns of a value head and a sequence's rows, in order; `out` before its norm.
 template <int S>
 __device__ __forceinline__ void delta_rule(const DeltaArgs& args) {
-    __shared__ __align__(16) float q[S], k[S];
-    __shared__ float units[2][S / 32], squares[1][S / 32];
+    constexpr int BLOCKS = S / DELTA_COLUMNS, PART = S / DELTA_PARTS;
+    __shared__ __align__(16) UnitVectors<S> shared[DELTA_WARPS];
     let_next_start();
     wait_for_previous();
-    const int first = blockIdx.x, head = blockIdx.y, j = threadIdx.x, slot = args.rows[first].slot;
-    const int n_k = args.n_k_head * S, n_v = args.n_v_head * S, of_k = head % args.n_k_head * S + j, of_v = head * S + j;
-    if (slot < 0) args.out[(size_t)first * n_v + of_v] = 0.0f;
+    const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, part = lane >> 3;
+    const int first = blockIdx.y, head = blockIdx.x / BLOCKS, j = blockIdx.x % BLOCKS * DELTA_COLUMNS + warp * 8 + (lane & 7);
+    const int slot = args.rows[first].slot, n_k = args.n_k_head * S, n_v = args.n_v_head * S;
+    if (slot < 0 && part == 0) args.out[(size_t)first * n_v + head * S + j] = 0.0f;
     if (slot < 0 || rows_before(args.rows, first, 1) > 0) return;
     const auto is_ours = [&](int row) { return row < args.n_row && args.rows[row].slot == slot; };
     const auto load = [&](int row) {
         const float* x = args.qkv + (size_t)row * (2 * n_k + n_v);
+        const float* of_k = x + head % args.n_k_head * S + lane;
         const size_t of_head = (size_t)row * args.n_v_head + head;
-        return Token{x[of_k], x[n_k + of_k], x[2 * n_k + of_v], args.gate[(size_t)row * n_v + of_v], args.alpha[of_head], args.beta[of_head]};
-    };
-    float* state = args.state + slot * args.stride + (size_t)head * S * S + j;
-    const float a = args.a[head], dt = args.dt[head], weight = args.norm[j];
-    float m[S];
+        Token<S> token;
 #pragma unroll
-    for (int i = 0; i < S; i++) m[i] = state[i * S];
-    Token next = load(first);
+        for (int i = 0; i < S / 32; i++) {
+            token.q[i] = of_k[i * 32];
+            token.k[i] = of_k[n_k + i * 32];
+        }
+        token.v = x[2 * n_k + head * S + j];
+        token.alpha = args.alpha[of_head];
+        token.beta = args.beta[of_head];
+        return token;
+    };
+    float* state = args.state + slot * args.stride + (size_t)head * S * S + (size_t)part * PART * S + j;
+    const float a = args.a[head], dt = args.dt[head];
+    float m[PART];
+#pragma unroll
+    for (int i = 0; i < PART; i++) m[i] = state[i * S];
+    Token<S> next = load(first);
     for (int row = first; is_ours(row); row++) {
-        const Token token = next;
+        const Token<S> token = next;
         if (is_ours(row + 1)) next = load(row + 1);
-        float sums[2] = {token.q * token.q, token.k * token.k};
-        block_sums<S, 2>(sums, units);
-        q[j] = token.q * (1.0f / (sqrtf((float)S) * sqrtf(sums[0] + args.eps)));
-        k[j] = token.k * (1.0f / sqrtf(sums[1] + args.eps));
+        make_units<S>(shared[warp], token, args.eps);
         const float rate = token.alpha + dt;
         const float forget = expf(a * (rate > 20.0f ? rate : log1pf(expf(rate))));
-        const float write = 1.0f / (1.0f + expf(-token.beta));
-        __syncthreads();
-        // Four chains for each sum: one would wait for itself.
-        float d[4] = {}, o[4] = {};
-#pragma unroll
-        for (int i = 0; i < S; i++) {
-            m[i] *= forget;
-            d[i % 4] = fmaf(k[i], m[i], d[i % 4]);
-            load_no_further(i);
-        }
-        const float delta = (token.v - ((d[0] + d[1]) + (d[2] + d[3]))) * write;
-#pragma unroll
-        for (int i = 0; i < S; i++) {
-            m[i] = fmaf(k[i], delta, m[i]);
-            o[i % 4] = fmaf(q[i], m[i], o[i % 4]);
-            load_no_further(i);
-        }
-        const float out = (o[0] + o[1]) + (o[2] + o[3]);
-        float square[1] = {out * out};
-        block_sums<S, 1>(square, squares);
-        const float normed = out * (1.0f / sqrtf(square[0] / S + args.eps)) * weight;
-        args.out[(size_t)row * n_v + of_v] = token.gate / (1.0f + expf(-token.gate)) * normed;
+        const float out = delta_step<S>(m, shared[warp], token, forget);
+        if (part == 0) args.out[(size_t)row * n_v + head * S + j] = out;
     }
 #pragma unroll
-    for (int i = 0; i < S; i++) state[i * S] = m[i];
+    for (int i = 0; i < PART; i++) state[i * S] = m[i];
 }
 
-extern "C" __global__ void __launch_bounds__(32) delta_rule_32(const __grid_constant__ DeltaArgs args) { delta_rule<32>(args); }
-extern "C" __global__ void __launch_bounds__(64) delta_rule_64(const __grid_constant__ DeltaArgs args) { delta_rule<64>(args); }
-extern "C" __global__ void __launch_bounds__(128) delta_rule_128(const __grid_constant__ DeltaArgs args) { delta_rule<128>(args); }
+// What follows: the norm of a value head of a row, and its gate. A warp each.
+template <int S>
+__device__ __forceinline__ void delta_gate(const DeltaArgs& args) {
+    let_next_start();
+    wait_for_previous();
+    const int row = blockIdx.x, head = blockIdx.y * DELTA_WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+    if (head >= args.n_v_head || args.rows[row].slot < 0) return;
+    const size_t at = ((size_t)row * args.n_v_head + head) * S + lane;
+    float out[S / 32], square = 0.0f;
+#pragma unroll
+    for (int i = 0; i < S / 32; i++) {
+        out[i] = args.out[at + i * 32];
+        square = fmaf(out[i], out[i], square);
+    }
+    const float scale = 1.0f / sqrtf(warp_sum(square) / S + args.eps);
+#pragma unroll
+    for (int i = 0; i < S / 32; i++) {
+        const float gate = args.gate[at + i * 32];
+        args.out[at + i * 32] = gate / (1.0f + expf(-gate)) * (out[i] * scale * args.norm[i * 32 + lane]);
+    }
+}
+
+#define DELTA(S)                                                                                                                      \
+    extern "C" __global__ void __launch_bounds__(32 * DELTA_WARPS) delta_rule_##S(const __grid_constant__ DeltaArgs args) { delta_rule<S>(args); } \
+    extern "C" __global__ void __launch_bounds__(32 * DELTA_WARPS) delta_gate_##S(const __grid_constant__ DeltaArgs args) { delta_gate<S>(args); }
+DELTA(32)
+DELTA(64)
+DELTA(128)
 
 struct GateArgs {
     const float* x;     // [n_row, ld]

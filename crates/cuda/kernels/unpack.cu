@@ -2,8 +2,9 @@
 #include "format_table.cuh"
 
 struct UnpackArgs {
-    const uint8_t* w;   // the matrix's first tile
-    __half* out;        // [n_tile * 16][n_copy][n_in], the rows in the tiles' order, or their natural order for heads
+    const uint8_t* w;   // the first matrix's first tile
+    __half* out;        // [gridDim.z][n_tile * 16][n_copy][n_in], the rows in the tiles' order, or their natural order for heads
+    uint64_t stride;    // from a matrix to the next, bytes
     int32_t first_tile;
     int32_t n_in;
     int32_t n_unit;
@@ -13,20 +14,21 @@ struct UnpackArgs {
     int32_t n_copy;
     int32_t reserved;
 };
-static_assert(sizeof(UnpackArgs) == 48, "as in src/args.rs");
+static_assert(sizeof(UnpackArgs) == 56, "as in src/args.rs");
 
 __device__ __forceinline__ uint2 to_half4(float4 v) {
     const __half2 a = __floats2half2_rn(v.x, v.y), b = __floats2half2_rn(v.z, v.w);
     return make_uint2(*(const uint32_t*)&a, *(const uint32_t*)&b);
 }
 
+// A block some units of a tile of a matrix.
 template <int F>
 __device__ __forceinline__ void unpack(const UnpackArgs& args) {
     using L = Layout<F>;
     const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
     let_next_start();
     wait_for_previous();
-    const uint8_t* tile = args.w + (size_t)(args.first_tile + blockIdx.x) * L::tile_bytes(args.n_unit);
+    const uint8_t* tile = args.w + blockIdx.z * args.stride + (size_t)(args.first_tile + blockIdx.x) * L::tile_bytes(args.n_unit);
     for (int u = blockIdx.y * (blockDim.x >> 5) + (threadIdx.x >> 5); u < args.n_unit; u += gridDim.y * (blockDim.x >> 5)) {
         Unit<F> unit;
         load_unit<F>(unit, tile, u, lane);
@@ -38,7 +40,7 @@ __device__ __forceinline__ void unpack(const UnpackArgs& args) {
                 if ((within >> 4) * 8 < args.half_rot)
                     row = blockIdx.x * 16 - within + (args.adjacent ? 2 * pair + r : pair + r * args.half_rot);
             }
-            __half* out = args.out + (size_t)row * args.n_in * args.n_copy + u * 64 + 4 * t;
+            __half* out = args.out + ((size_t)blockIdx.z * gridDim.x * 16 + row) * args.n_in * args.n_copy + u * 64 + 4 * t;
 #pragma unroll
             for (int kb = 0; kb < 2; kb++)
 #pragma unroll

@@ -147,6 +147,7 @@ assert_size!(RepackArgs, 80);
 pub(crate) struct UnpackArgs {
     pub(crate) w: DevicePtr,
     pub(crate) out: DevicePtr,
+    pub(crate) stride: u64,
     pub(crate) first_tile: i32,
     pub(crate) n_in: i32,
     pub(crate) n_unit: i32,
@@ -158,7 +159,7 @@ pub(crate) struct UnpackArgs {
     pub(crate) reserved: i32,
 }
 
-assert_size!(UnpackArgs, 48);
+assert_size!(UnpackArgs, 56);
 
 /// Of unpack.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

@@ -63,7 +63,7 @@ fn module_of(name: &str) -> Option<&'static str> {
         "gather_prompt" => "route_prompt",
         "conv_rows" | "conv_keep" | "gate_rows" | "gate_halves" => "recurrence",
         "per_layer_inputs" | "per_layer_gate" => "per_layer",
-        _ if name.starts_with("delta_rule_") => "recurrence",
+        _ if name.starts_with("delta_") => "recurrence",
         _ if name.starts_with("embed_") => "unpack",
         _ => {
             let stem = |module: &&str| name.starts_with(*module);

@@ -402,20 +402,21 @@ impl Prompt<'_> {
     }
 
     fn unpack(&self, slice: Slice<'_>, first: usize, n_tile: usize) -> Result<(), CudaError> {
-        self.unpack_to(slice, first, n_tile, self.network.buffers.prompt.slab)
+        self.unpack_all(slice, [first, n_tile], 1)
     }
 
-    fn unpack_to(
+    /// So many tiles from `first` on of each of `n_matrix` matrices that follow each other like a layer's experts.
+    fn unpack_all(
         &self,
         slice: Slice<'_>,
-        first: usize,
-        n_tile: usize,
-        out: DevicePtr,
+        [first, n_tile]: [usize; 2],
+        n_matrix: usize,
     ) -> Result<(), CudaError> {
         let network = self.network;
         let args = UnpackArgs {
             w: network.at(slice.tiles.at),
-            out,
+            out: network.buffers.prompt.slab,
+            stride: slice.tiles.expert_bytes,
             first_tile: first as i32,
             n_in: slice.tiles.n_in as i32,
             n_unit: slice.tiles.n_unit as i32,
@@ -426,8 +427,9 @@ impl Prompt<'_> {
             reserved: 0,
         };
         let name = format!("unpack_{}", suffix(slice.tiles.format));
-        let grid = [n_tile as u32, slice.tiles.n_unit.div_ceil(8) as u32];
-        network.kernels.launch(self.stream, &Launch::new(name, grid, 128), &args)
+        let grid = [n_tile, slice.tiles.n_unit.div_ceil(8), n_matrix].map(|n| n as u32);
+        let launch = Launch { grid, ..Launch::new(name, [1, 1], 128) };
+        network.kernels.launch(self.stream, &launch, &args)
     }
 
     /// Logits of the first `n` rows that the list of heads names, into the prompt's own buffer.

@@ -69,7 +69,8 @@ impl Network {
             n_v_head: rule.n_v_head as i32,
             eps: self.arch.norm.eps,
         };
-        self.kernels.launch(stream, &recurrence::delta_rule(rule.head_dim, &args), &args)
+        let launches = recurrence::delta_rule(rule.head_dim, &args);
+        launches.iter().try_for_each(|launch| self.kernels.launch(stream, launch, &args))
     }
 
     /// The gated inputs of a short convolution, from what its product left in `wide` to `inputs`.

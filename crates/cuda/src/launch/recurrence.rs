@@ -11,6 +11,10 @@ pub(crate) const HEAD_DIMS: [usize; 3] = [32, 64, 128];
 
 const THREADS: usize = 256;
 
+/// As in recurrence.cu: columns of a head's matrix in a block, and its warps.
+const DELTA_COLUMNS: usize = 32;
+const DELTA_WARPS: u32 = 4;
+
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct ConvArgs {
@@ -84,10 +88,16 @@ pub(crate) fn convolve(args: &ConvArgs) -> [Launch; 2] {
     ["conv_rows", "conv_keep"].map(|name| Launch::new(name, grid, THREADS as u32))
 }
 
-/// The delta rule with heads of one of [`HEAD_DIMS`].
-pub(crate) fn delta_rule(head_dim: usize, args: &DeltaArgs) -> Launch {
-    let grid = [args.n_row as u32, args.n_v_head as u32];
-    Launch::new(format!("delta_rule_{head_dim}"), grid, head_dim as u32)
+/// The delta rule with heads of one of [`HEAD_DIMS`], and then the norm and the gate of what it gives.
+pub(crate) fn delta_rule(head_dim: usize, args: &DeltaArgs) -> [Launch; 2] {
+    let (n_row, n_head) = (args.n_row as u32, args.n_v_head as u32);
+    let n_thread = 32 * DELTA_WARPS;
+    // The blocks of a sequence's first row do all of its work: they come first.
+    let columns = [n_head * (head_dim / DELTA_COLUMNS) as u32, n_row];
+    [
+        Launch::new(format!("delta_rule_{head_dim}"), columns, n_thread),
+        Launch::new(format!("delta_gate_{head_dim}"), [n_row, n_head.div_ceil(DELTA_WARPS)], n_thread),
+    ]
 }
 
 /// Rows times gates.

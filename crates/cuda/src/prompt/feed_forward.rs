@@ -235,11 +235,8 @@ impl Prompt<'_> {
         let per_slab = most / n;
         for first in (0..n_expert).step_by(per_slab) {
             let n_here = per_slab.min(n_expert - first);
-            for e in 0..n_here {
-                let expert = Tiles { at: tiles.at + (first + e) as u64 * tiles.expert_bytes, ..*tiles };
-                let to = DevicePtr(self.network.buffers.prompt.slab.0 + (e * n * w_k * 2) as u64);
-                self.unpack_to(whole(&expert, all.n_term), 0, tiles.n_tile, to)?;
-            }
+            let here = Tiles { at: tiles.at + first as u64 * tiles.expert_bytes, ..*tiles };
+            self.unpack_all(whole(&here, all.n_term), [0, tiles.n_tile], n_here)?;
             let args = PromptGemmArgs {
                 w: self.network.buffers.prompt.slab,
                 bias: offset(args.bias, 4 * first * n),
