@@ -12,8 +12,11 @@
 //! - Clients share slots and pages by weight; a client's own requests start in the order in which they came.
 //! - At most `n_slot + n_waiting` requests are accepted and unfinished, and `n_slot` for each client beyond; what comes on top is refused at once.
 //!
-//! An evaluation that needs every row's logits ([`device::Want::Logits`]) runs alone and drives the executor itself: here it would
-//! only pass through, and its rows of `n_vocab` floats have no place in a stream of tokens.
+//! - Where a prompt's own tokens are scored, the logits of its rows ([`device::Want::Logits`]) come to the host, one sequence's in a step
+//!   and 32 MiB at most; the stream carries the log probabilities alone.
+//!
+//! An evaluation that needs every row's logits runs alone and drives the executor itself: rows of `n_vocab` floats have no place in a
+//! stream of tokens.
 
 mod constraint;
 mod engine;
