@@ -23,7 +23,7 @@ pub(super) struct ChatLogprobs {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct TokenLogprob {
     token: String,
-    logprob: f32,
+    logprob: Value,
     bytes: Vec<u8>,
     top_logprobs: Vec<TopLogprob>,
 }
@@ -31,7 +31,7 @@ pub(super) struct TokenLogprob {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct TopLogprob {
     token: String,
-    logprob: f32,
+    logprob: Value,
     bytes: Vec<u8>,
 }
 
@@ -40,13 +40,13 @@ impl ChatLogprobs {
     pub(super) fn new<'a>(worker: &Worker, tokens: impl Iterator<Item = &'a Sampled>) -> ChatLogprobs {
         let top = |&(id, logprob): &(u32, f32)| {
             let bytes = bytes_of(worker, id);
-            TopLogprob { token: lossy(bytes), logprob: finite(logprob), bytes: bytes.to_vec() }
+            TopLogprob { token: lossy(bytes), logprob: number(logprob), bytes: bytes.to_vec() }
         };
         let one = |sampled: &Sampled| {
             let bytes = bytes_of(worker, sampled.token);
             TokenLogprob {
                 token: lossy(bytes),
-                logprob: finite(sampled.logprob),
+                logprob: number(sampled.logprob),
                 bytes: bytes.to_vec(),
                 top_logprobs: sampled.alternatives.iter().map(top).collect(),
             }
@@ -72,8 +72,8 @@ impl ChatLogprobs {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct CompletionLogprobs {
     tokens: Vec<String>,
-    /// None for a prompt's first token, which nothing is before.
-    token_logprobs: Vec<Option<f32>>,
+    /// Null for a prompt's first token, which nothing is before.
+    token_logprobs: Vec<Value>,
     top_logprobs: Vec<Option<Map<String, Value>>>,
     text_offset: Vec<usize>,
 }
@@ -89,7 +89,7 @@ impl CompletionLogprobs {
                 top.entry(written(bytes_of(worker, id))).or_insert_with(|| number(logprob));
             }
             top.entry(written(bytes_of(worker, sampled.token))).or_insert_with(|| number(sampled.logprob));
-            all.push(worker, sampled.token, Some((finite(sampled.logprob), top)));
+            all.push(worker, sampled.token, Some((number(sampled.logprob), top)));
             all.text_offset.push(*offset);
             let (tokenizer, id) = (worker.tokenizer(), sampled.token);
             if !tokenizer.is_special(id) && !tokenizer.is_unused(id) {
@@ -108,10 +108,10 @@ impl CompletionLogprobs {
     }
 
     /// Without where it begins.
-    fn push(&mut self, worker: &Worker, token: u32, likely: Option<(f32, Map<String, Value>)>) {
+    fn push(&mut self, worker: &Worker, token: u32, likely: Option<(Value, Map<String, Value>)>) {
         let (logprob, top) = likely.unzip();
         self.tokens.push(written(bytes_of(worker, token)));
-        self.token_logprobs.push(logprob);
+        self.token_logprobs.push(logprob.unwrap_or_default());
         self.top_logprobs.push(top);
     }
 

@@ -29,19 +29,6 @@ fn settled(mut message: Value) -> Value {
     message
 }
 
-/// The named events of a stream.
-fn events(server: &Running, body: &Value) -> Vec<Value> {
-    let (status, text) = server.raw("POST", PATH, &body.to_string());
-    assert_eq!(status, 200, "{text}");
-    let event = |text: &str| {
-        let (name, data) = text.split_once('\n').unwrap();
-        let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
-        assert_eq!(data["type"], name.strip_prefix("event: ").unwrap());
-        data
-    };
-    text.split_terminator("\n\n").map(event).collect()
-}
-
 #[test]
 fn an_answer_comes_whole() {
     let more = json!({"system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
@@ -66,7 +53,7 @@ fn thinking_text_and_calls_are_blocks_and_a_stream_tells_the_same() {
     let whole = server.json(PATH, &body);
     expect![[r#"{"id":"msg","type":"message","role":"assistant","model":"org/tiny","content":[{"type":"thinking","thinking":"hm","signature":""},{"type":"text","text":"I look."},{"type":"tool_use","id":"ID","name":"f","input":{"a":"€"}},{"type":"tool_use","id":"ID","name":"g","input":{"a":"€"}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":28,"cache_read_input_tokens":0,"cache_creation_input_tokens":0,"output_tokens":141},"seed":"N"}"#]].assert_eq(&settled(whole.clone()).to_string());
     body["stream"] = true.into();
-    let events = events(&server, &body);
+    let events = server.named_events(PATH, &body);
     let mut told = String::new();
     for event in &events {
         let kind = event["delta"]["type"].as_str().or(event["content_block"]["type"].as_str());
@@ -244,7 +231,7 @@ fn a_failure_before_the_first_token_is_a_status_and_later_an_event() {
     let body = body(&json!({"stream": true}));
     let (status, text) = Running::start(Scripted::new(ids("abc")).fails_at(1)).post(PATH, &body);
     assert!(status == 500 && text.contains("\"type\":\"api_error\""), "{text}");
-    let events = events(&Running::start(Scripted::new(ids("abc")).fails_at(5)), &body);
+    let events = Running::start(Scripted::new(ids("abc")).fails_at(5)).named_events(PATH, &body);
     let last = events.last().unwrap();
     assert_eq!((&last["type"], &last["error"]["type"]), (&json!("error"), &json!("api_error")));
 }

@@ -29,17 +29,9 @@ fn settled(mut value: Value) -> Value {
     value
 }
 
-/// The named events of a stream.
+/// The named events of a stream, which are numbered.
 fn events(server: &Running, body: &Value) -> Vec<Value> {
-    let (status, text) = server.raw("POST", PATH, &body.to_string());
-    assert_eq!(status, 200, "{text}");
-    let event = |text: &str| {
-        let (name, data) = text.split_once('\n').unwrap();
-        let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
-        assert_eq!(data["type"], name.strip_prefix("event: ").unwrap());
-        data
-    };
-    let events: Vec<Value> = text.split_terminator("\n\n").map(event).collect();
+    let events = server.named_events(PATH, body);
     for (i, event) in events.iter().enumerate() {
         assert_eq!(event["sequence_number"], i, "{event}");
     }

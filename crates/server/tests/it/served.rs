@@ -181,6 +181,19 @@ impl Running {
         assert_eq!(events.pop(), Some("data: [DONE]"));
         events.iter().map(|e| serde_json::from_str(e.strip_prefix("data: ").unwrap()).unwrap()).collect()
     }
+
+    /// The events of a stream whose events have names, as JSON, which says the same name.
+    pub(crate) fn named_events(&self, path: &str, body: &Value) -> Vec<Value> {
+        let (status, text) = self.raw("POST", path, &body.to_string());
+        assert_eq!(status, 200, "{text}");
+        let event = |text: &str| {
+            let (name, data) = text.split_once('\n').unwrap();
+            let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+            assert_eq!(data["type"], name.strip_prefix("event: ").unwrap());
+            data
+        };
+        text.split_terminator("\n\n").map(event).collect()
+    }
 }
 
 /// The chunks of a body, joined.
