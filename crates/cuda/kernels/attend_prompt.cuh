@@ -166,9 +166,8 @@ __device__ __forceinline__ void attend_prompt(const AttendPromptArgs& args) {
                 for (int term = 0; term < TERMS; term++)
 #pragma unroll
                     for (int i = 0; i < MT; i++) {
-                        const uint32_t(&a)[4] = q[term][i];
-                        mma_f16(s[i][n], a[0], a[1], a[2], a[3], b[0], b[1]);
-                        mma_f16(s[i][n + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
+                        mma_f16(s[i][n], q[term][i], b[0], b[1]);
+                        mma_f16(s[i][n + 1], q[term][i], b[2], b[3]);
                     }
             }
         }
@@ -245,9 +244,8 @@ __device__ __forceinline__ void attend_prompt(const AttendPromptArgs& args) {
                 for (int term = 0; term < TERMS; term++)
 #pragma unroll
                     for (int i = 0; i < MT; i++) {
-                        const uint32_t(&a)[4] = p[term][i];
-                        mma_f16(acc[i][d], a[0], a[1], a[2], a[3], b[0], b[1]);
-                        mma_f16(acc[i][d + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
+                        mma_f16(acc[i][d], p[term][i], b[0], b[1]);
+                        mma_f16(acc[i][d + 1], p[term][i], b[2], b[3]);
                     }
             }
         }

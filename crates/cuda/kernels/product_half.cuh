@@ -6,6 +6,7 @@
 #pragma once
 
 #include "product_finish.cuh"
+#include "tensor_core.cuh"
 
 __device__ __forceinline__ uint32_t bits_of(__half2 v) { return *(const uint32_t*)&v; }
 __device__ __forceinline__ __half2 halves_of(uint32_t bits) { return *(const __half2*)&bits; }
@@ -127,19 +128,4 @@ __device__ __forceinline__ bool is_fast(uint2 tail) {
     static_assert(WEIGHT_SHIFT<F> == 6, "2^(WEIGHT_SHIFT - 8), as a float16 is below 2^16");
     constexpr uint32_t LIMIT = 0x1C00;  // 2^-8
     return (tail.x & 0x7FFF) < LIMIT && (tail.y & 0x7FFF) < LIMIT;
-}
-
-// Of 8 columns, the four parts of a block: lane 8 i + c gives where part i of column c is.
-__device__ __forceinline__ void load_parts(uint32_t (&b)[4], uint32_t from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(b[0]), "=r"(b[1]), "=r"(b[2]), "=r"(b[3])
-                 : "r"(from)
-                 : "memory");
-}
-
-// A lane has rows g and g + 8 of columns 2t and 2t + 1.
-__device__ __forceinline__ void mma_f16(float* c, const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }

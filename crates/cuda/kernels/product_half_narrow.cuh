@@ -133,7 +133,8 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
                 for (int kb = 0; kb < 2; kb++) {
                     __align__(16) uint32_t a[2][4], b[4];
                     if constexpr (P == 1) *(uint4*)b = *(const uint4*)(weights + Q::WEIGHTS + (2 * j + kb) * 64 + t * 16);
-                    else load_parts(b, act + (2 * j + kb) * P * 64);
+                    // Lane 8 i + c gives where part i of the block is in column c.
+                    else load_matrices(b, act + (2 * j + kb) * P * 64);
                     unpack(a, unit, kb);
                     mma_f16(acc, a[0], b[0], b[1]);
                     mma_f16(acc, a[1], b[2], b[3]);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "prompt_gemm.cuh"
+#include "tensor_core.cuh"
 
 constexpr int MMA_BN = 128;
 constexpr int MMA_BK = 64;
@@ -13,13 +14,6 @@ constexpr int MMA_BK = 64;
 __device__ __forceinline__ void copy_chunk(uint32_t to, const __half* from, bool present) {
     // With a source size of zero nothing is read, and 16 zero bytes are written.
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(present ? 16 : 0) : "memory");
-}
-
-__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(from)
-                 : "memory");
 }
 
 __device__ __forceinline__ void mma_k16(float* c, const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {

@@ -72,6 +72,24 @@ pub(crate) struct Tiles {
     pub(crate) of_experts: bool,
 }
 
+impl Tiles {
+    /// So many rows like a matrix's, from there on, without a bias.
+    fn at(at: u64, like: &Matrix, n_row: usize) -> Tiles {
+        let (format, n_in) = (like.format, like.n_cols);
+        Tiles {
+            format,
+            at,
+            n_tile: n_row.div_ceil(TILE),
+            n_row,
+            n_in,
+            n_unit: n_unit(n_in),
+            bias: None,
+            expert_bytes: 0,
+            of_experts: false,
+        }
+    }
+}
+
 /// A norm's vectors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NormPlace {
@@ -360,20 +378,9 @@ impl<'m> Placer<'m> {
 
     /// Room for so many rows like a matrix's.
     fn room(&mut self, matrix: &Matrix, n_row: usize) -> Tiles {
-        let (n_in, format, at) = (matrix.n_cols, matrix.format, self.n_bytes);
-        self.n_bytes += matrix_bytes(format, n_row, n_in) as u64;
-        let n_tile = n_row.div_ceil(TILE);
-        Tiles {
-            format,
-            at,
-            n_tile,
-            n_row,
-            n_in,
-            n_unit: n_unit(n_in),
-            bias: None,
-            expert_bytes: 0,
-            of_experts: false,
-        }
+        let tiles = Tiles::at(self.n_bytes, matrix, n_row);
+        self.n_bytes += matrix_bytes(matrix.format, n_row, matrix.n_cols) as u64;
+        tiles
     }
 
     fn reserve(&mut self, n_bytes: u64) -> u64 {

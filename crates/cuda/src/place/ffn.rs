@@ -3,7 +3,7 @@
 use model::weights::{BranchNorms, Experts, Ffn, Gated, Linear, SharedExpert};
 
 use super::{FloatMap, NormPlace, Order, Placer, Tiles, Unsupported};
-use crate::layout::{TILE, is_shared, matrix_bytes, n_unit};
+use crate::layout::{TILE, is_shared, matrix_bytes};
 
 /// A feed-forward's matrices.
 #[derive(Clone, Debug)]
@@ -146,9 +146,8 @@ impl<'m> Placer<'m> {
                 });
             }
         }
-        let (n_ff, n_in) = (first.n_rows, first.n_cols);
-        let n_tile = 2 * n_ff / TILE;
-        let expert_bytes = matrix_bytes(first.format, 2 * n_ff, n_in) as u64;
+        let n_ff = first.n_rows;
+        let expert_bytes = matrix_bytes(first.format, 2 * n_ff, first.n_cols) as u64;
         let at = self.reserve(expert_bytes * n_expert as u64);
         for (e, pair) in gate.iter().zip(up).enumerate() {
             let at = at + e as u64 * expert_bytes;
@@ -166,19 +165,7 @@ impl<'m> Placer<'m> {
                 })
             }))
         });
-        let format = first.format;
-        let n_row = 2 * n_ff;
-        Ok(Tiles {
-            format,
-            at,
-            n_tile,
-            n_row,
-            n_in,
-            n_unit: n_unit(n_in),
-            bias,
-            expert_bytes,
-            of_experts: false,
-        })
+        Ok(Tiles { bias, expert_bytes, ..Tiles::at(at, first, 2 * n_ff) })
     }
 
     /// The matrices of all experts, one after another.
@@ -189,16 +176,14 @@ impl<'m> Placer<'m> {
         for (e, expert) in experts.iter().enumerate() {
             self.cut(&expert.weight, at + e as u64 * expert_bytes, Order::Plain);
         }
-        let n_tile = first.n_rows.div_ceil(TILE);
+        let tiles = Tiles::at(at, first, first.n_rows);
         let has_bias = experts.iter().any(|linear| linear.bias.is_some());
         let bias = has_bias.then(|| {
             self.vector(experts.iter().flat_map(|expert| {
-                (0..n_tile * TILE)
+                (0..tiles.n_tile * TILE)
                     .map(move |row| expert.bias.as_ref().and_then(|b| b.get(row)).copied().unwrap_or(0.0))
             }))
         });
-        let (n_row, n_in) = (first.n_rows, first.n_cols);
-        let (format, n_unit) = (first.format, n_unit(n_in));
-        Tiles { format, at, n_tile, n_row, n_in, n_unit, bias, expert_bytes, of_experts: true }
+        Tiles { bias, expert_bytes, of_experts: true, ..tiles }
     }
 }
