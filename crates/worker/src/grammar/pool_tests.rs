@@ -3,6 +3,7 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use device::TokenMask;
 use engine::Constraint;
@@ -94,9 +95,20 @@ fn those_that_wait_are_bounded_and_leave_when_they_are_not_wanted() {
     (0..=MAX_COMPILING).for_each(|_| slow.release.send(()).unwrap());
     let later = slow.get("later", &Work::default()).map(drop).unwrap_err();
     assert!(later.to_string().contains("on purpose"), "{later}");
-    let late = Work::until(std::time::Instant::now());
+    let late = Work::until(Instant::now());
     let ended = slow.get("late", &late).map(drop);
     assert!(matches!(ended, Err(WorkerError::Stopped(Stopped::Deadline))), "{ended:?}");
+}
+
+#[test]
+fn a_request_s_time_runs_while_its_grammar_is_compiled() {
+    let slow = Slow::new();
+    // The compilation is not released before the time is up.
+    let work = Work::until(Instant::now() + Duration::from_secs(1));
+    let ended = slow.get("a", &work).map(drop);
+    assert!(matches!(ended, Err(WorkerError::Stopped(Stopped::Deadline))), "{ended:?}");
+    assert_eq!((slow.pool.load().n_waiting, slow.pool.load().n_compiled), (0, 1));
+    slow.release.send(()).unwrap();
 }
 
 #[test]
