@@ -490,3 +490,26 @@ fn what_is_not_safe_is_refused_before_anything_is_loaded() {
         "--api-key: line 1: expected visible ASCII characters, found another at column 2",
     );
 }
+
+/// Resident bytes of a process.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hundred_requests_leave_the_memory_as_it_was() {
+    let server = Server::ready(&golden("llama-q4_0.gguf"), &[]);
+    let hundred = || {
+        for seed in 0..100 {
+            let body = json!({ "prompt": format!("{seed}"), "seed": seed, "max_tokens": 8 });
+            assert_eq!(server.call("POST", "/v1/completions", Some(&body)).0, 200);
+        }
+        resident(server.child.id())
+    };
+    // The first ones fill the caches and the pages of the KV cache, which stay.
+    let (first, second) = (hundred(), hundred());
+    assert!(second <= first + (1 << 20), "{first} bytes after 100 requests, {second} after 200");
+}
