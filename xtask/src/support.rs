@@ -1,7 +1,7 @@
 //! What is supported, and what shows it: the tables of the book's page `support.md`, made from the code's own lists and the golden models.
 //!
-//! Families are those of `model`; their features are read off the architectures of their golden models; which of these a GPU runs is the list
-//! that the GPU's tests go by, one of which holds it to what a GPU refuses.
+//! Families are those of `model`; their features are read off the architectures of their golden models. The tests of both devices go through all of
+//! these, and one without a GPU holds that none is refused there.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,6 @@ struct Proof {
     name: String,
     architecture: Architecture,
     formats: Vec<Format>,
-    on_gpu: bool,
 }
 
 /// Writes the tables into the page.
@@ -57,14 +56,13 @@ fn proofs() -> Result<Vec<Proof>> {
 
 fn proof(path: &Path) -> Result<Proof> {
     let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let on_gpu = testkit::is_on_gpu(&name);
     let gguf = Gguf::open(path).with_context(|| format!("cannot read {name}"))?;
     let (_, architecture) =
         model::architectures::read(&gguf).with_context(|| format!("cannot read {name}"))?;
     let mut formats: Vec<Format> = gguf.tensors().iter().map(|info| info.format).collect();
     formats.sort_unstable();
     formats.dedup();
-    Ok(Proof { name, architecture, formats, on_gpu })
+    Ok(Proof { name, architecture, formats })
 }
 
 fn with_tables(text: &str, tables: &str) -> Result<String> {
@@ -80,8 +78,8 @@ fn tables(proofs: &[Proof]) -> String {
     for family in FAMILIES {
         let of_family: Vec<&Proof> =
             proofs.iter().filter(|proof| proof.architecture.family == family.name).collect();
-        let cpu = if of_family.is_empty() { "read, compared with nothing" } else { "yes" };
-        let row = [&features(&of_family), cpu, &gpu(&of_family), &names(&of_family)];
+        let runs = if of_family.is_empty() { "read, compared with nothing" } else { "yes" };
+        let row = [&features(&of_family), runs, runs, &names(&of_family)];
         text += &format!("| `{}` | {} |\n", family.name, row.join(" | "));
     }
     text += "\n| format | compared with the reference on |\n|---|---|\n";
@@ -99,15 +97,6 @@ fn tables(proofs: &[Proof]) -> String {
 
 fn names(proofs: &[&Proof]) -> String {
     proofs.iter().map(|proof| format!("`{}`", proof.name)).collect::<Vec<_>>().join(", ")
-}
-
-fn gpu(proofs: &[&Proof]) -> String {
-    let (on, off): (Vec<&Proof>, Vec<&Proof>) = proofs.iter().partition(|proof| proof.on_gpu);
-    match (on.is_empty(), off.is_empty()) {
-        (true, _) => "refused".to_owned(),
-        (false, true) => "yes".to_owned(),
-        (false, false) => format!("yes; models like {} are refused", names(&off)),
-    }
 }
 
 /// What the models of a family have, each named once.

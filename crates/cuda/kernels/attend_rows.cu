@@ -1,5 +1,5 @@
-// Attention row by row, for what the other attention kernels are not made for: heads of any multiple of 16 values up to MOST, and a cap of
-// the scores. Over a cache of float16 or of Q8_0, for generated rows and for prompts.
+// Attention row by row, for what the other attention kernels are not made for: heads of any multiple of 16 values up to MOST, a cap of
+// the scores, and values that are a part of the keys. Over a cache of float16 or of Q8_0, for generated rows and for prompts.
 //
 // A block computes up to HEADS query heads of one key head of one row, over the pages that the row sees, in ascending order (online
 // softmax, arXiv 1805.02867). A generated row's pages may be cut into splits, which `attend_rows_combine` adds in order; how they are cut
@@ -9,13 +9,15 @@
 #include "attend.cuh"
 #include "kv_q8.cuh"
 
-constexpr int HEADS = 8, THREADS = 256, MOST = 2 * THREADS;
+// Keys that values are a part of may have up to MOST_KEY values.
+constexpr int HEADS = 8, THREADS = 256, MOST = 2 * THREADS, MOST_KEY = MOST + 128;
 static_assert(THREADS == 32 * HEADS && THREADS % PAGE == 0 && HEADS % (THREADS / PAGE) == 0, "a warp a head, a thread a position");
 
 struct AttendRowsArgs {
-    float* x;                 // [n_row, n_head * head_dim]: queries after RoPE, which their results replace; zeros for padding
+    const float* x;           // [n_row, n_head * head_dim]: queries after RoPE
+    float* out;               // [n_row, n_head * n_value]: results, zeros for padding; may be where the queries are if there are as many
     const uint8_t* k_cache;   // this layer's, the step's own rows included
-    const uint8_t* v_cache;
+    const uint8_t* v_cache;   // that of the keys where they are the values too
     const Row* rows;          // [n_row]
     const uint32_t* page_tables;
     const float* sinks;       // [n_head] or null
@@ -27,9 +29,11 @@ struct AttendRowsArgs {
     float scale;
     float cap;                // scores become cap * tanh(score / cap); 0: they stay
     int32_t splits;           // not 0: rows are cut
-    float* part;              // [n_row][n_head][SPLITS][head_dim + 2]: of each split its sums, their maximum and their total
+    float* part;              // [n_row][n_head][SPLITS][n_value + 2]: of each split its sums, their maximum and their total
+    int32_t n_value;          // of a head of values, at most MOST
+    int32_t value_at;         // where they begin in what is kept of a position: not 0 where the values are a part of the keys
 };
-static_assert(sizeof(AttendRowsArgs) == 88, "as in src/launch/attend_rows.rs");
+static_assert(sizeof(AttendRowsArgs) == 104, "as in src/launch/attend_rows.rs");
 
 // At most so many splits, of at least so many pages.
 constexpr int SPLITS = 16, SPLIT_PAGES = 8;
@@ -103,20 +107,21 @@ struct PageQ8 {
 
 template <class Page>
 __device__ __forceinline__ void attend_rows(const AttendRowsArgs& args) {
-    __shared__ __align__(16) float memory[HEADS * MOST];  // queries [HEADS][head_dim]; at the end the threads' sums
+    __shared__ __align__(16) float memory[HEADS * MOST_KEY];  // queries [HEADS][head_dim]; at the end the threads' sums
     __shared__ float weights[HEADS][PAGE];
     __shared__ float shrinks[HEADS], factors[HEADS];
     let_next_start();
     wait_for_previous();
-    const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, n = args.head_dim, half = n / 2;
+    const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, n = args.head_dim, n_value = args.n_value, half = n_value / 2;
     const int group = args.n_head / args.n_kv_head, chunks = (group + HEADS - 1) / HEADS;
     const int kv_head = blockIdx.y / chunks, chunk = blockIdx.y - kv_head * chunks;
     const int first_head = kv_head * group + chunk * HEADS, n_head = min(HEADS, group - chunk * HEADS);
-    float* x = args.x + ((size_t)blockIdx.x * args.n_head + first_head) * n;
+    const float* x = args.x + ((size_t)blockIdx.x * args.n_head + first_head) * n;
+    float* out = args.out + ((size_t)blockIdx.x * args.n_head + first_head) * n_value;
     const Row row = args.rows[blockIdx.x];
     if (row.slot < 0) {
         if (blockIdx.z > 0) return;
-        for (int i = tid; i < n_head * n; i += THREADS) x[i] = 0.0f;
+        for (int i = tid; i < n_head * n_value; i += THREADS) out[i] = 0.0f;
         return;
     }
     const Seen seen_pages(args, row);
@@ -169,12 +174,12 @@ __device__ __forceinline__ void attend_rows(const AttendRowsArgs& args) {
         }
         __syncthreads();
         if (rank < ranks) {
-            const Page values(args.v_cache, at, n, true);
+            const Page values(args.v_cache, at, n, args.v_cache != args.k_cache);
 #pragma unroll
             for (int h = 0; h < HEADS; h++) sums[h].x *= shrinks[h], sums[h].y *= shrinks[h];
             // Positions that are not seen may hold anything, also what is not a number.
             for (int j = begin + (rank - begin % ranks + ranks) % ranks; j < end; j += ranks) {
-                const float2 v = values.load2(n, j, pair * 2);
+                const float2 v = values.load2(n, j, args.value_at + pair * 2);
 #pragma unroll
                 for (int h = 0; h < HEADS; h++) sums[h].x += weights[h][j] * v.x, sums[h].y += weights[h][j] * v.y;
             }
@@ -182,11 +187,11 @@ __device__ __forceinline__ void attend_rows(const AttendRowsArgs& args) {
         __syncthreads();
     }
     const bool is_cut = seen_pages.count > 1;
-    float* part = args.part + ((size_t)(blockIdx.x * args.n_head + first_head) * SPLITS + blockIdx.z) * (n + 2);
-    const size_t part_of_head = (size_t)SPLITS * (n + 2);
+    float* part = args.part + ((size_t)(blockIdx.x * args.n_head + first_head) * SPLITS + blockIdx.z) * (n_value + 2);
+    const size_t part_of_head = (size_t)SPLITS * (n_value + 2);
     if (lane == 0 && warp < n_head) {
         factors[warp] = is_cut ? 1.0f : divisor(args.sinks ? args.sinks[first_head + warp] : -INFINITY, top, total);
-        if (is_cut) part[warp * part_of_head + n] = top, part[warp * part_of_head + n + 1] = total;
+        if (is_cut) part[warp * part_of_head + n_value] = top, part[warp * part_of_head + n_value + 1] = total;
     }
     float2* shared = (float2*)memory;  // [HEADS][ranks][half]
     if (rank < ranks) {
@@ -199,7 +204,7 @@ __device__ __forceinline__ void attend_rows(const AttendRowsArgs& args) {
         const float2* parts = shared + h * ranks * half + (i - h * half);
         float2 sum = parts[0];
         for (int r = 1; r < ranks; r++) sum.x += parts[r * half].x, sum.y += parts[r * half].y;
-        float2* to = is_cut ? (float2*)(part + h * part_of_head) + (i - h * half) : (float2*)x + i;
+        float2* to = is_cut ? (float2*)(part + h * part_of_head) + (i - h * half) : (float2*)out + i;
         *to = make_float2(sum.x * factors[h], sum.y * factors[h]);
     }
 }
@@ -212,7 +217,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attend_rows_combine(const 
     if (row.slot < 0) return;
     const Seen seen_pages(args, row);
     if (seen_pages.count == 1) return;
-    const int n = args.head_dim, head = blockIdx.y;
+    const int n = args.n_value, head = blockIdx.y;
     const size_t index = (size_t)blockIdx.x * args.n_head + head;
     const float* part = args.part + index * SPLITS * (n + 2);
     float top = -INFINITY, total = 0.0f;
@@ -222,7 +227,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attend_rows_combine(const 
     for (int i = threadIdx.x; i < n; i += THREADS) {
         float sum = 0.0f;
         for (int s = 0; s < seen_pages.count; s++) sum += expf(part[s * (n + 2) + n] - top) * part[s * (n + 2) + i];
-        args.x[index * n + i] = sum * factor;
+        args.out[index * n + i] = sum * factor;
     }
 }
 

@@ -5,9 +5,9 @@
 #include "attend.cuh"
 
 struct KvStoreArgs {
-    const float* qkv;      // [n_row, n_q + 2 n_kv], keys after RoPE
+    const float* qkv;      // [n_row, n_q + 2 n_kv], keys after RoPE; [n_row, n_q + n_kv] without values
     uint8_t* k_cache;
-    uint8_t* v_cache;
+    uint8_t* v_cache;      // or null
     const Row* rows;
     const uint32_t* page_tables;
     int32_t n_q;
@@ -24,10 +24,11 @@ extern "C" __global__ void __launch_bounds__(256) kv_q8_store(const __grid_const
     const Row row = args.rows[blockIdx.x];
     if (row.slot < 0) return;
     const int lane = threadIdx.x & 31, n_kv = args.n_kv_head * args.head_dim, n_block = n_kv / 32, blocks = args.head_dim / 32;
-    const float* in = args.qkv + (size_t)blockIdx.x * (args.n_q + 2 * n_kv) + args.n_q;
+    const int n_plane = args.v_cache ? 2 : 1;
+    const float* in = args.qkv + (size_t)blockIdx.x * (args.n_q + n_plane * n_kv) + args.n_q;
     const size_t page = args.page_tables[(size_t)row.slot * args.max_pages + row.position / PAGE];
     const int within = row.position % PAGE;
-    for (int i = threadIdx.x >> 5; i < 2 * n_block; i += blockDim.x >> 5) {
+    for (int i = threadIdx.x >> 5; i < n_plane * n_block; i += blockDim.x >> 5) {
         const bool is_value = i >= n_block;
         const int head = i % n_block / blocks, block = i % blocks;
         const KvBlock kept = quantize_kv(in[i * 32 + lane]);

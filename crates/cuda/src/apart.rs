@@ -37,9 +37,9 @@ pub(crate) fn heads(arch: &Architecture) -> bool {
 }
 
 /// Whether attention is computed row by row, since the other kernels for it lack its head size or its cap, or take a row's keys and values for
-/// the layer's own.
+/// the layer's own and for two.
 pub(crate) fn attention(arch: &Architecture) -> bool {
-    let lacks = |heads: Heads| !attend::has_kernels(heads.head_dim) || !heads.keeps();
+    let lacks = |heads: Heads| !attend::has_kernels(heads.head_dim) || !heads.keeps() || !heads.has_values();
     arch.attention.score_cap.is_some() || heads::all(arch).any(lacks)
 }
 
@@ -129,47 +129,82 @@ impl Network {
         (qkv, x, rows): (DevicePtr, DevicePtr, DevicePtr),
         (n_row, n_position): (usize, Option<usize>),
     ) -> Result<(), CudaError> {
-        let (attention, heads) = (&self.arch.attention, self.heads_of(layer));
-        let (n_head, n_kv_head) = (heads.n_head as i32, heads.n_kv_head as i32);
-        let (head_dim, max_pages) = (heads.head_dim as i32, self.max_pages() as i32);
-        let page_tables = self.page_tables_of(layer);
-        let (k_cache, v_cache) = self.kv(layer);
-        let is_q8 = self.sizes.kv_type == KvType::Q8_0;
-        if is_q8 && heads.keeps() {
-            let n_q = heads.n_q() as i32;
-            let args = kv::KvStoreArgs {
-                qkv,
-                k_cache,
-                v_cache,
-                rows,
-                page_tables,
-                n_q,
-                n_kv_head,
-                head_dim,
-                max_pages,
-            };
-            self.kernels.launch(stream, &kv::store_launch(n_row), &args)?;
+        let heads = self.heads_of(layer);
+        if heads.keeps() {
+            self.keep_q8(stream, layer, (qkv, heads.n_q()), (rows, n_row))?;
         }
         let args = AttendRowsArgs {
             x,
+            out: x,
+            sinks: self.at_maybe(self.attention_of(layer).sinks),
+            n_value: heads.head_dim as i32,
+            ..self.attending(layer, (rows, n_position))
+        };
+        self.launch_attend_rows(stream, &args, (n_row, n_position))
+    }
+
+    /// Puts rows' keys and values, which follow `n_q` values of each row of `qkv`, in a cache of Q8_0. Those of another are there already.
+    pub(crate) fn keep_q8(
+        &self,
+        stream: &Stream,
+        layer: usize,
+        (qkv, n_q): (DevicePtr, usize),
+        (rows, n_row): (DevicePtr, usize),
+    ) -> Result<(), CudaError> {
+        if self.sizes.kv_type != KvType::Q8_0 {
+            return Ok(());
+        }
+        let (heads, (k_cache, v_cache)) = (self.heads_of(layer), self.kv(layer));
+        let args = kv::KvStoreArgs {
+            qkv,
+            k_cache,
+            v_cache: if heads.has_values() { v_cache } else { DevicePtr(0) },
+            rows,
+            page_tables: self.page_tables_of(layer),
+            n_q: n_q as i32,
+            n_kv_head: heads.n_kv_head as i32,
+            head_dim: heads.head_dim as i32,
+            max_pages: self.max_pages() as i32,
+        };
+        self.kernels.launch(stream, &kv::store_launch(n_row), &args)
+    }
+
+    /// A layer's attention row by row; what is read and written is for the caller to say.
+    pub(crate) fn attending(
+        &self,
+        layer: usize,
+        (rows, n_position): (DevicePtr, Option<usize>),
+    ) -> AttendRowsArgs {
+        let (attention, heads) = (&self.arch.attention, self.heads_of(layer));
+        let (k_cache, v_cache) = self.kv(layer);
+        AttendRowsArgs {
             k_cache,
             v_cache,
             rows,
-            page_tables,
-            sinks: self.at_maybe(self.attention_of(layer).sinks),
-            n_head,
-            n_kv_head,
-            head_dim,
-            max_pages,
+            page_tables: self.page_tables_of(layer),
+            n_head: heads.n_head as i32,
+            n_kv_head: heads.n_kv_head as i32,
+            head_dim: heads.head_dim as i32,
+            max_pages: self.max_pages() as i32,
             window: self.window(layer),
             scale: attention.scale,
             cap: attention.score_cap.unwrap_or(0.0),
             splits: i32::from(n_position.is_some()),
             part: self.buffers.decode.attend_parts,
-        };
-        let (attend, combine) = attend_rows::launches((n_row, n_position), is_q8, &args);
-        self.kernels.launch(stream, &attend, &args)?;
-        combine.map_or(Ok(()), |combine| self.kernels.launch(stream, &combine, &args))
+            ..AttendRowsArgs::default()
+        }
+    }
+
+    pub(crate) fn launch_attend_rows(
+        &self,
+        stream: &Stream,
+        args: &AttendRowsArgs,
+        shape: (usize, Option<usize>),
+    ) -> Result<(), CudaError> {
+        let is_q8 = self.sizes.kv_type == KvType::Q8_0;
+        let (attend, combine) = attend_rows::launches(shape, is_q8, args);
+        self.kernels.launch(stream, &attend, args)?;
+        combine.map_or(Ok(()), |combine| self.kernels.launch(stream, &combine, args))
     }
 
     /// Rows of `n` values as they are, for a kernel that only rounds them; where the results go is for the caller to say.

@@ -9,6 +9,7 @@ use crate::apart;
 use crate::args::{ActOut, PAGE, Row};
 use crate::driver::DevicePtr;
 use crate::heads;
+use crate::latent::{LatentBuffers, Widths};
 use crate::launch::{attend, attend_rows};
 use crate::layout::UNIT;
 use crate::options::Sizes;
@@ -202,8 +203,7 @@ impl MixerBuffers {
         // Inputs, wide, gate, alpha or beta, result.
         let widths = |mixer: &Mixer| match mixer {
             Mixer::Attention(heads) if is_gated => [0, 0, heads.n_q(), 0, heads.n_q()],
-            Mixer::Attention(_) => [0; 5],
-            Mixer::Latent(_) => [0; 5],
+            Mixer::Attention(_) | Mixer::Latent(_) => [0; 5],
             Mixer::ShortConv(conv) => [conv.n_channel, 3 * conv.n_channel, 0, 0, conv.n_channel],
             Mixer::DeltaRule(rule) => {
                 let n = rule.conv().n_channel;
@@ -254,6 +254,11 @@ pub(crate) struct DecodeBuffers {
     /// `[n_col, n_q + 2 n_kv]`: where products leave queries, keys and values that kernels of their own go on with.
     pub(crate) qkv: Option<DevicePtr>,
     pub(crate) mixer: Option<MixerBuffers>,
+    pub(crate) latent: Option<LatentBuffers>,
+    /// `[n_col, q_rank]`: the row that queries of latent attention are made of.
+    pub(crate) q_row: Option<Act>,
+    /// `[n_col * n_head, n_plain or kv_rank]`: what products by head read.
+    pub(crate) by_head: Option<Act>,
     pub(crate) per_layer: Option<PerLayerBuffers>,
     /// `[n_col, n_embd]`: what is normalised or scaled before it is added to `x`.
     pub(crate) term: Option<DevicePtr>,
@@ -289,6 +294,7 @@ pub(crate) struct PromptBuffers {
     /// `[n_row, n_q + 2 n_kv]` float32.
     pub(crate) qkv: DevicePtr,
     pub(crate) mixer: Option<MixerBuffers>,
+    pub(crate) latent: Option<PromptLatent>,
     pub(crate) per_layer: Option<PerLayerBuffers>,
     /// `[n_row, n_embd]` float32: what is normalised or scaled before it is added to `x`.
     pub(crate) term: Option<DevicePtr>,
@@ -312,6 +318,16 @@ pub(crate) struct PromptBuffers {
     /// `[n_logits, n_vocab]`.
     pub(crate) logits: DevicePtr,
     pub(crate) n_logits: usize,
+}
+
+/// Buffers of latent attention in prompts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PromptLatent {
+    pub(crate) rows: LatentBuffers,
+    /// `[n_row, q_rank]` float16.
+    pub(crate) q_row: DevicePtr,
+    /// `[n_head, n_row, n_plain or kv_rank]` float16, always with room for a second term: a transposed matrix is of floats.
+    pub(crate) by_head: DevicePtr,
 }
 
 /// Everything that steps share.
@@ -353,7 +369,8 @@ impl Buffers {
         let mut mixtures = arch.feed_forward.iter().filter_map(FeedForward::mixture);
         let has_branches = mixtures.any(|mixture| mixture.has_branch_norms);
         let n_q = heads::most(arch, |heads| heads.n_q());
-        let n_qkv = heads::most(arch, heads::n_qkv);
+        let n_qkv = arch.mixers.iter().map(heads::n_qkv_of).max().unwrap_or(0);
+        let latent = Widths::of(arch);
         let n_mixed = arch.mixers.iter().map(heads::n_mixed).max().unwrap_or(0);
         let max_pages = sizes.n_ctx.div_ceil(PAGE);
         let is_q8 = sizes.kv_type == KvType::Q8_0;
@@ -369,6 +386,9 @@ impl Buffers {
             q: taker.take(n_col * n_q, 4),
             qkv: apart::heads(arch).then(|| taker.take(n_col * n_qkv, 4)),
             mixer: MixerBuffers::take(taker, n_col, arch),
+            latent: latent.map(|widths| LatentBuffers::take(taker, n_col, (widths, sizes))),
+            q_row: latent.map(|widths| Act::take(taker, n_col, widths.q_rank)),
+            by_head: latent.map(|Widths { n_head, by_head, .. }| Act::take(taker, n_col * n_head, by_head)),
             per_layer: PerLayerBuffers::take(taker, n_col, arch),
             term: apart::terms(arch).then(|| taker.take(n_col * arch.n_embd, 4)),
             fresh: (is_q8 && !attends_apart)
@@ -395,6 +415,11 @@ impl Buffers {
             normed: taker.take(n_row * arch.n_embd, half),
             qkv: taker.take(n_row * n_qkv, 4),
             mixer: MixerBuffers::take(taker, n_row, arch),
+            latent: latent.map(|widths| PromptLatent {
+                rows: LatentBuffers::take(taker, n_row, (widths, sizes)),
+                q_row: taker.take(n_row * widths.q_rank, half),
+                by_head: taker.take(n_row.saturating_mul(widths.n_head * widths.by_head), 2 * 2),
+            }),
             per_layer: PerLayerBuffers::take(taker, n_row, arch),
             term: apart::terms(arch).then(|| taker.take(n_row * arch.n_embd, 4)),
             q: taker.take(n_row * n_q, if attends_apart { 4 } else { half }),

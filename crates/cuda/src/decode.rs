@@ -18,6 +18,7 @@ use crate::observe::{Observer, Rows};
 use crate::place::{AttentionPlace, ExpertsPlace, FfnPlace, LayerPlace, MixerPlace, NormPlace, Tiles};
 
 mod experts;
+mod latent;
 mod recurrent;
 
 /// The shape of a step's generated rows: everything a captured graph depends on.
@@ -73,6 +74,7 @@ impl<'a> Decode<'a> {
         network.embed(self.stream, (buffers.rows, self.last, buffers.x), [self.shape.n_row, blocks])?;
         let x = Rows::float(network.buffers.decode.x, self.shape.n_row, network.arch.n_embd);
         self.per_layer_inputs(observer)?;
+        self.head_tables()?;
         observer.see(Stage::Embed, 0, x)?;
         let mut left = Left::default();
         for n in 0..network.layers.len() {
@@ -187,6 +189,7 @@ impl<'a> Decode<'a> {
         let mixed = self.act(&mixed_rows, [&layer.attn_output], observer);
         match &layer.mixer {
             MixerPlace::Attention(place) => self.attention((n, place), (normed, mixed), observer)?,
+            MixerPlace::Latent(place) => self.latent((n, place), (normed, mixed), observer)?,
             MixerPlace::ShortConv(place) => self.short_conv((n, place), (normed, mixed), observer)?,
             MixerPlace::DeltaRule(place) => self.delta_rule((n, place), (normed, mixed), observer)?,
         }

@@ -91,7 +91,16 @@ impl Network {
     ) -> Result<(), CudaError> {
         // Columns spread over the experts: about twice the mean fits one pass.
         let expected = (2 * n_entry / n_expert).clamp(1, n_entry);
-        let n_matrix = n_entry.min(n_expert);
+        self.launch_matrices(stream, tiles, (args, expected, n_entry.min(n_expert)))
+    }
+
+    /// Launches a product of each of `n_matrix` matrices with its own columns, about `expected` of them.
+    pub(crate) fn launch_matrices(
+        &self,
+        stream: &Stream,
+        tiles: &Tiles,
+        (args, expected, n_matrix): (&ProductArgs, usize, usize),
+    ) -> Result<(), CudaError> {
         let variant = variant(tiles.format, self.wanted(tiles, (expected, n_matrix), args));
         let n_block = tiles.n_tile.div_ceil(variant.n_tile);
         self.kernels.launch(stream, &variant.launch([n_block, n_matrix]), args)

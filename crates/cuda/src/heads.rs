@@ -42,6 +42,14 @@ pub(crate) fn n_qkv(heads: Heads) -> usize {
     heads.n_q() + 2 * n_own_kv(heads)
 }
 
+/// Likewise of any mixer, where products leave queries, keys and values side by side.
+pub(crate) fn n_qkv_of(mixer: &Mixer) -> usize {
+    match mixer {
+        Mixer::Attention(heads) => n_qkv(*heads),
+        Mixer::Latent(_) | Mixer::ShortConv(_) | Mixer::DeltaRule(_) => 0,
+    }
+}
+
 /// Pairs of a head that a kind of rotation turns, by kind.
 pub(crate) fn half_rots(arch: &Architecture) -> Vec<usize> {
     match &arch.position {
@@ -63,7 +71,9 @@ fn plane_values(heads: Heads, sizes: &Sizes) -> u64 {
 
 /// Bytes of the first `n` layers of the cache.
 pub(crate) fn first_planes(arch: &Architecture, sizes: &Sizes, n: usize) -> u64 {
-    let planes = arch.kv_layers().take(n).map(|heads| plane_bytes(heads, sizes).saturating_mul(2));
+    let n_plane = |heads: Heads| 1 + u64::from(heads.has_values());
+    let planes =
+        arch.kv_layers().take(n).map(|heads| plane_bytes(heads, sizes).saturating_mul(n_plane(heads)));
     planes.fold(0, u64::saturating_add)
 }
 

@@ -19,6 +19,7 @@ mod executor;
 mod experts;
 mod heads;
 mod kernels;
+mod latent;
 mod launch;
 mod layout;
 mod load;
@@ -34,6 +35,7 @@ pub mod sampling;
 mod staging;
 mod state;
 mod table;
+mod transpose;
 pub mod upload;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::layout::{TILE, n_unit};
 use crate::options::Options;
 use crate::place::{HeadShape, Order, Part, Placement};
 use crate::table;
+use crate::transpose::columns;
 use crate::upload::{self, Piece, upload};
 
 /// What loading took.
@@ -30,8 +31,20 @@ pub(crate) fn load(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<LoadStats, CudaError> {
     let began = std::time::Instant::now();
-    let pieces: Vec<Piece<'_>> =
-        placement.parts.iter().map(|part| Piece { src: part.matrix.row_range(part.rows.clone()) }).collect();
+    let transposed: Vec<Vec<u8>> = placement
+        .parts
+        .iter()
+        .map(|part| if part.order == Order::Transposed { columns(part.matrix) } else { Vec::new() })
+        .collect();
+    let pieces: Vec<Piece<'_>> = placement
+        .parts
+        .iter()
+        .zip(&transposed)
+        .map(|(part, columns)| match part.order {
+            Order::Transposed => Piece { src: columns },
+            _ => Piece { src: part.matrix.row_range(part.rows.clone()) },
+        })
+        .collect();
     let n_bytes = pieces.iter().map(|piece| piece.src.len() as u64).sum();
     let mut repack = Repack { placement, heads, weights, kernels, n_bytes, progress };
     // First the vectors, because repacking looks up the points of grids there.
@@ -53,7 +66,7 @@ struct Repack<'a, 'm> {
 impl upload::Placement for Repack<'_, '_> {
     fn place(&mut self, stream: &Stream, staged: DevicePtr, index: usize) -> Result<(), CudaError> {
         let part = &self.placement.parts[index];
-        let format = part.matrix.format;
+        let (format, _) = part.stored();
         let grid = self.placement.grids.iter().find(|(of, _)| *of == format);
         let points = grid.map_or(DevicePtr(0), |&(_, at)| self.weights.offset(at));
         launch_repack((part, points), self.heads, (self.weights, staged), (self.kernels, stream))
@@ -70,32 +83,32 @@ fn launch_repack(
     (weights, staging): (DevicePtr, DevicePtr),
     (kernels, stream): (&Kernels, &Stream),
 ) -> Result<(), CudaError> {
-    let matrix = part.matrix;
+    let (format, n_col) = part.stored();
     let (order, offset) = match part.order {
-        Order::Plain => (0, 0),
+        Order::Plain | Order::Transposed => (0, 0),
         Order::Interleaved(offset) => (1, offset),
         Order::Heads => (if heads.adjacent { 2 } else { 3 }, 0),
     };
-    let n_unit = n_unit(matrix.n_cols);
+    let n_unit = n_unit(n_col);
     let args = RepackArgs {
         src: staging,
         dst: weights.offset(part.at),
-        row_bytes: matrix.row_bytes() as u64,
+        row_bytes: (n_col / format.block_len() * format.block_bytes()) as u64,
         n_row: part.rows.len() as i32,
         first_row: part.to as i32,
-        n_in: matrix.n_cols as i32,
+        n_in: n_col as i32,
         n_unit: n_unit as i32,
         order,
         offset: offset as i32,
         head_dim: heads.head_dim as i32,
         half_rot: heads.half_rot as i32,
         points,
-        table: table::of(matrix.format).unwrap_or_default(),
+        table: table::of(format).unwrap_or_default(),
     };
     let grid = [part.rows.len().div_ceil(TILE) as u32, n_unit.div_ceil(4) as u32];
     kernels.launch(
         stream,
-        &Launch::new(format!("repack_{}", matrix.format.name().to_ascii_lowercase()), grid, 128),
+        &Launch::new(format!("repack_{}", format.name().to_ascii_lowercase()), grid, 128),
         &args,
     )
 }

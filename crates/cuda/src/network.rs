@@ -94,11 +94,13 @@ impl Network {
         }
     }
 
-    /// The keys and values that a layer reads.
+    /// The keys and values that a layer reads; the same where one row is both.
     pub(crate) fn kv(&self, layer: usize) -> (DevicePtr, DevicePtr) {
+        let heads = self.heads_of(layer);
         let before = heads::first_planes(&self.arch, &self.sizes, self.arch.cache_of(layer));
         let k = self.kv_cache.0 + before;
-        (DevicePtr(k), DevicePtr(k + heads::plane_bytes(self.heads_of(layer), &self.sizes)))
+        let of_keys = if heads.has_values() { heads::plane_bytes(heads, &self.sizes) } else { 0 };
+        (DevicePtr(k), DevicePtr(k + of_keys))
     }
 
     /// Where a layer's keys and values are float16 for a prompt, if the cache holds something else.

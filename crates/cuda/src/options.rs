@@ -230,8 +230,23 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_is_key_and_value_is_kept_once() {
+        let name = "deepseek2-v3-yarn-q8_0";
+        let golden = testkit::golden().into_iter().find(|golden| golden.name == name);
+        let file = gguf::Gguf::open(&golden.expect("a golden model").path).expect("a golden model");
+        let model = Model::load(&file).expect("a golden model");
+        for kv_type in KvType::ALL {
+            let options = Options { kv_type, n_ctx: 64, n_slot: 3, ..Options::default() };
+            let plan = options.plan(&model).expect("a plan");
+            // 32 values that are rotated, 64 that keys and values are made of.
+            let n_value = plan.pages.n_page * PAGE * 96 * model.architecture.n_layer;
+            assert_eq!(plan.kv_cache, kv_type.bytes(n_value as u64), "{kv_type}");
+        }
+    }
+
+    #[test]
     fn absurd_sizes_read_as_absurd() {
-        let golden = testkit::golden_on_gpu();
+        let golden = testkit::golden();
         for golden in &golden {
             let file = gguf::Gguf::open(&golden.path).expect("a golden model");
             let model = Model::load(&file).expect("a golden model");

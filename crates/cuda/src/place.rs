@@ -14,14 +14,17 @@ use thiserror::Error;
 use crate::apart;
 use crate::heads;
 use crate::layout::{TILE, matrix_bytes, n_unit, tile_bytes};
+use crate::transpose;
 
 mod check;
 mod ffn;
+mod latent;
 mod mixer;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use ffn::{ExpertsPlace, FfnPlace, RouterPlace, SharedPlace};
+pub(crate) use latent::{LatentPlace, QueryRowPlace};
 pub(crate) use mixer::{AttentionPlace, DeltaRulePlace, MixerPlace, ShortConvPlace};
 
 /// Every region of the device starts at, and every tensor in it is rounded up to, a multiple of this.
@@ -51,6 +54,8 @@ pub(crate) enum Order {
     Interleaved(usize),
     /// Within each head, pairs that RoPE turns together stand 8 rows apart.
     Heads,
+    /// The columns are the rows, of floats: the host turns the matrix round ([`crate::transpose`]).
+    Transposed,
 }
 
 /// A matrix in tiles, or several of the same format and width one after another.
@@ -75,7 +80,10 @@ pub(crate) struct Tiles {
 impl Tiles {
     /// So many rows like a matrix's, from there on, without a bias.
     fn at(at: u64, like: &Matrix, n_row: usize) -> Tiles {
-        let (format, n_in) = (like.format, like.n_cols);
+        Tiles::of(at, like.format, [n_row, like.n_cols])
+    }
+
+    fn of(at: u64, format: Format, [n_row, n_in]: [usize; 2]) -> Tiles {
         Tiles {
             format,
             at,
@@ -145,12 +153,23 @@ pub(crate) struct PerLayerInputsPlace {
 #[derive(Clone, Debug)]
 pub(crate) struct Part<'m> {
     pub(crate) matrix: &'m Matrix,
+    /// Columns, where these are the rows.
     pub(crate) rows: Range<usize>,
     /// Of the matrix's first tile (the first of the group of four it takes turns in).
     pub(crate) at: u64,
     /// The row of those tiles' matrix that the first of them becomes: their own, but for the heads of gated queries.
     pub(crate) to: usize,
     pub(crate) order: Order,
+}
+
+impl Part<'_> {
+    /// How its values are stored as they are copied, and how many a row has.
+    pub(crate) fn stored(&self) -> (Format, usize) {
+        match self.order {
+            Order::Transposed => (transpose::format(self.matrix.format), self.matrix.n_rows),
+            _ => (self.matrix.format, self.matrix.n_cols),
+        }
+    }
 }
 
 /// All of a model.

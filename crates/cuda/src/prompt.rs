@@ -25,6 +25,7 @@ use crate::observe::{Observer, Rows};
 use crate::place::{AttentionPlace, LayerPlace, MixerPlace, NormPlace, Tiles};
 
 mod feed_forward;
+mod latent;
 mod recurrent;
 
 /// Columns that a product multiplies at a time.
@@ -78,6 +79,7 @@ impl Prompt<'_> {
         network.embed(self.stream, (buffers.rows, last, buffers.x), [self.n_row, 1])?;
         let x = Rows::float(network.buffers.prompt.x, self.n_row, network.arch.n_embd);
         self.per_layer_inputs()?;
+        self.head_tables()?;
         observer.see(Stage::Embed, 0, x)?;
         for (n, layer) in network.layers.iter().enumerate() {
             self.mix(n, layer, observer)?;
@@ -137,6 +139,7 @@ impl Prompt<'_> {
         let terms = (of_normed, of_mixed);
         match &layer.mixer {
             MixerPlace::Attention(place) => self.attention((n, place), terms, observer)?,
+            MixerPlace::Latent(place) => self.latent((n, place), terms, observer)?,
             MixerPlace::ShortConv(place) => self.short_conv((n, place), terms, observer)?,
             MixerPlace::DeltaRule(place) => self.delta_rule((n, place, act.into()), terms, observer)?,
         }
@@ -156,8 +159,13 @@ impl Prompt<'_> {
 
     /// A product with the normalised rows as it is.
     fn store(&self, slice: Slice<'_>, out: DevicePtr) -> Result<(), CudaError> {
+        self.store_of(self.network.buffers.prompt.normed, slice, out)
+    }
+
+    /// A product with any rows as it is.
+    fn store_of(&self, a: DevicePtr, slice: Slice<'_>, out: DevicePtr) -> Result<(), CudaError> {
         let args = PromptGemmArgs {
-            a: self.network.buffers.prompt.normed,
+            a,
             bias: self.network.at_maybe(slice.tiles.bias),
             out,
             m: self.n_row as i32,

@@ -54,21 +54,6 @@ pub struct Golden {
     pub greedy: Vec<u32>,
 }
 
-/// Beginnings of the names of golden models that the GPU's kernels refuse.
-const NOT_ON_GPU: &[&str] = &["deepseek2-"];
-
-/// The golden models that a GPU runs.
-#[must_use]
-pub fn golden_on_gpu() -> Vec<Golden> {
-    golden().into_iter().filter(|model| is_on_gpu(&model.name)).collect()
-}
-
-/// Whether a GPU runs the golden model of this name.
-#[must_use]
-pub fn is_on_gpu(name: &str) -> bool {
-    !NOT_ON_GPU.iter().any(|beginning| name.starts_with(beginning))
-}
-
 impl Golden {
     /// How its keys and values can be kept: in 8 bits where heads are whole blocks of 32 values.
     #[must_use]

@@ -10,10 +10,13 @@ use crate::kernels::Launch;
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct AttendRowsArgs {
-    /// `[n_row, n_head * head_dim]` float32: queries after RoPE, which their results replace.
+    /// `[n_row, n_head * head_dim]` float32: queries after RoPE.
     pub(crate) x: DevicePtr,
+    /// `[n_row, n_head * n_value]` float32; may be where the queries are if there are as many.
+    pub(crate) out: DevicePtr,
     /// The rows' own keys and values included.
     pub(crate) k_cache: DevicePtr,
+    /// That of the keys where they are the values too.
     pub(crate) v_cache: DevicePtr,
     pub(crate) rows: DevicePtr,
     pub(crate) page_tables: DevicePtr,
@@ -32,12 +35,17 @@ pub(crate) struct AttendRowsArgs {
     pub(crate) splits: i32,
     /// [`part_bytes`], where they are.
     pub(crate) part: DevicePtr,
+    /// Of a head of values.
+    pub(crate) n_value: i32,
+    /// Where they begin in what is kept of a position.
+    pub(crate) value_at: i32,
 }
 
-assert_size!(AttendRowsArgs, 88);
+assert_size!(AttendRowsArgs, 104);
 
-/// Heads may have any multiple of [`STEP`] values up to this.
+/// Heads may have any multiple of [`STEP`] values up to this, and keys of which values are a part up to [`MAX_KEY`].
 pub(crate) const MAX_HEAD_DIM: usize = 512;
+pub(crate) const MAX_KEY: usize = 640;
 pub(crate) const STEP: usize = 16;
 
 /// Query heads that a block computes.

@@ -3,6 +3,7 @@
 pub(crate) mod attend;
 pub(crate) mod attend_rows;
 pub(crate) mod kv;
+pub(crate) mod latent;
 pub(crate) mod product;
 pub(crate) mod product_half;
 pub(crate) mod prompt_gemm;

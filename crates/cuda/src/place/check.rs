@@ -16,6 +16,8 @@ use crate::heads;
 use crate::launch::route::{MAX_EXPERTS, MAX_GROUPS, MAX_USED};
 use crate::launch::{attend_rows, recurrence};
 
+mod latent;
+
 /// A convolution's blocks look at so many rows before theirs, and a grid has so many blocks.
 const MOST_TAPS: usize = 64;
 const MOST_V_HEADS: usize = 4096;
@@ -109,8 +111,7 @@ fn feed_forward(layer: &FeedForward, widest: usize) -> Result<(), Unsupported> {
 fn mixer(mixer: &Mixer) -> Result<(), Unsupported> {
     let heads = match *mixer {
         Mixer::Attention(heads) => heads,
-        // Refused before.
-        Mixer::Latent(_) => return Ok(()),
+        Mixer::Latent(sizes) => return latent::sizes(sizes),
         Mixer::ShortConv(conv) => return convolution(conv),
         Mixer::DeltaRule(rule) => {
             let DeltaRule { n_k_head, n_v_head, head_dim, .. } = rule;
@@ -152,20 +153,12 @@ fn convolution(conv: Conv) -> Result<(), Unsupported> {
     }
 }
 
-/// That there are no kernels for it.
-pub(super) fn latent() -> Unsupported {
-    let expected = "attention with keys and values for each head".to_owned();
-    Unsupported { what: "layers", expected, found: "some with latent attention".to_owned() }
-}
-
 /// Choices that no kernel makes, or not together.
 fn choices(arch: &Architecture) -> Result<(), Unsupported> {
     if heads::all(arch).next().is_none() {
         return unsupported("layers", "attention in one of them at least", "recurrent ones alone");
     }
-    if arch.mixers.iter().any(|mixer| matches!(mixer, Mixer::Latent(_))) {
-        return Err(latent());
-    }
+    latent::choices(arch)?;
     if arch.attention.gated && heads::all(arch).any(|heads| heads.source != KvSource::Projections) {
         return unsupported(
             "gated attention",
@@ -268,6 +261,7 @@ fn layer(
     }
     match (&layer.mixer, *mixer) {
         (MixerWeights::Attention(weights), Mixer::Attention(heads)) => attention(arch, heads, weights)?,
+        (MixerWeights::Latent(weights), Mixer::Latent(sizes)) => latent::weights(n_embd, sizes, weights)?,
         (MixerWeights::ShortConv(weights), Mixer::ShortConv(conv)) => {
             linear(&weights.input, [3 * n_embd, n_embd])?;
             vector("taps of a convolution", Some(&weights.taps), n_embd * conv.n_tap)?;

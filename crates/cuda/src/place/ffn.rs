@@ -168,8 +168,8 @@ impl<'m> Placer<'m> {
         Ok(Tiles { bias, expert_bytes, ..Tiles::at(at, first, 2 * n_ff) })
     }
 
-    /// The matrices of all experts, one after another.
-    fn stacked(&mut self, experts: &'m [Linear]) -> Tiles {
+    /// The matrices of all experts, or of all heads, one after another.
+    pub(super) fn stacked(&mut self, experts: &'m [Linear]) -> Tiles {
         let first = &experts[0].weight;
         let expert_bytes = matrix_bytes(first.format, first.n_rows, first.n_cols) as u64;
         let at = self.reserve(expert_bytes * experts.len() as u64);

@@ -2,13 +2,14 @@
 
 use model::weights::{AttentionWeights, DeltaRuleWeights, Linear, MixerWeights, ShortConvWeights};
 
-use super::{ALIGN, FloatMap, Order, Placer, Tiles, Unsupported, check};
+use super::{ALIGN, FloatMap, LatentPlace, Order, Placer, Tiles, Unsupported};
 use crate::layout::is_shared;
 
 /// A mixer's tensors but for its output.
 #[derive(Clone, Debug)]
 pub(crate) enum MixerPlace {
     Attention(AttentionPlace),
+    Latent(Box<LatentPlace>),
     ShortConv(ShortConvPlace),
     DeltaRule(DeltaRulePlace),
 }
@@ -59,6 +60,7 @@ impl MixerPlace {
             MixerPlace::Attention(place) => {
                 place.qkv.runs.iter().map(|(_, tiles)| tiles).chain(&place.gate).collect()
             }
+            MixerPlace::Latent(place) => place.readers(),
             MixerPlace::ShortConv(place) => vec![&place.input],
             MixerPlace::DeltaRule(place) => vec![&place.qkv, &place.gate],
         }
@@ -75,6 +77,7 @@ impl MixerPlace {
             MixerPlace::Attention(place) => {
                 place.qkv.runs.iter_mut().map(|(_, tiles)| tiles).chain(&mut place.gate).collect()
             }
+            MixerPlace::Latent(place) => place.tiles(),
             MixerPlace::ShortConv(place) => vec![&mut place.input],
             MixerPlace::DeltaRule(place) => vec![&mut place.qkv, &mut place.gate],
         }
@@ -87,6 +90,7 @@ impl MixerPlace {
                 let all = q_norm.iter_mut().chain(k_norm).chain(sinks);
                 all.chain(&mut qkv.natural_bias).collect()
             }
+            MixerPlace::Latent(place) => place.vectors(),
             MixerPlace::ShortConv(place) => vec![&mut place.taps],
             MixerPlace::DeltaRule(DeltaRulePlace { alpha, beta, taps, a, dt, norm, .. }) => {
                 let maps = [alpha, beta].into_iter();
@@ -116,7 +120,9 @@ impl<'m> Placer<'m> {
                 };
                 (MixerPlace::Attention(place), &attention.output)
             }
-            MixerWeights::Latent(_) => return Err(check::latent()),
+            MixerWeights::Latent(weights) => {
+                (MixerPlace::Latent(Box::new(self.latent(weights))), &weights.output)
+            }
             MixerWeights::ShortConv(ShortConvWeights { input, taps, output }) => {
                 let input = self.linear(input, Order::Plain);
                 let taps = self.vector(taps.iter().copied());

@@ -131,7 +131,7 @@ impl Prompt<'_> {
         self.route(&routing, rule, to_experts)?;
 
         let args = self.hidden_args(n, (input, routing.gathered, n_use), (down, hidden));
-        let of_experts = (&routing, rule.n_expert as usize);
+        let of_experts = (routing.offsets, rule.n_expert as usize);
         self.expert_product(PromptEpilogue::Gated, whole(input, normed.n_term), of_experts, &args)?;
         let mut of_shared = None;
         if let (Some(place), Some(at), Some(of)) = (shared, buffers.shared_hidden, routing.shared) {
@@ -218,19 +218,19 @@ impl Prompt<'_> {
         kernels.launch(self.stream, &launch("gather_prompt", n_use, 128), &args)
     }
 
-    /// A product with the matrices of all experts; see [`Prompt::product`].
-    fn expert_product(
+    /// A product with the matrices of all experts, whose rows begin at `offsets`; see [`Prompt::product`].
+    pub(super) fn expert_product(
         &self,
         epilogue: PromptEpilogue,
         all: Slice<'_>,
-        (routing, n_expert): (&Routing, usize),
+        (offsets, n_expert): (DevicePtr, usize),
         args: &PromptGemmArgs,
     ) -> Result<(), CudaError> {
         let tiles = all.tiles;
         let (n, k, w_k) = (tiles.n_tile * TILE, all.n_term * tiles.n_in, all.w_k());
         let most = SLAB_BYTES / (2 * w_k);
         if n > most {
-            return self.large_expert_product(epilogue, all, (routing, n_expert), args);
+            return self.large_expert_product(epilogue, all, (offsets, n_expert), args);
         }
         let per_slab = most / n;
         for first in (0..n_expert).step_by(per_slab) {
@@ -240,7 +240,7 @@ impl Prompt<'_> {
             let args = PromptGemmArgs {
                 w: self.network.buffers.prompt.slab,
                 bias: offset(args.bias, 4 * first * n),
-                offsets: DevicePtr(routing.offsets.0 + 4 * first as u64),
+                offsets: offsets.offset(4 * first as u64),
                 n: n as i32,
                 k: k as i32,
                 w_k: w_k as i32,
@@ -257,7 +257,7 @@ impl Prompt<'_> {
         &self,
         epilogue: PromptEpilogue,
         all: Slice<'_>,
-        (routing, n_expert): (&Routing, usize),
+        (offsets, n_expert): (DevicePtr, usize),
         args: &PromptGemmArgs,
     ) -> Result<(), CudaError> {
         let tiles = all.tiles;
@@ -273,11 +273,11 @@ impl Prompt<'_> {
                 let args = PromptGemmArgs {
                     w: self.network.buffers.prompt.slab,
                     bias: offset(args.bias, 4 * (e * tiles.n_tile + first) * TILE),
-                    offsets: DevicePtr(routing.offsets.0 + 4 * e as u64),
+                    offsets: offsets.offset(4 * e as u64),
                     n: (n_tile * TILE) as i32,
                     k: k as i32,
                     w_k: w_k as i32,
-                    column: column as i32,
+                    column: args.column + column as i32,
                     n_expert: 1,
                     ..*args
                 };

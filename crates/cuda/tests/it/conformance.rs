@@ -11,7 +11,7 @@ use model::stage::Stage;
 use model::weights::Ffn;
 use model::{KvType, Model};
 use testkit::steps::{last, prompt};
-use testkit::{golden_on_gpu, nmse};
+use testkit::{golden, nmse};
 
 use crate::gpu::gpu;
 use crate::models::executor_with;
@@ -53,9 +53,8 @@ fn exact(model: &Model, tokens: &[u32], kv_type: KvType) -> Trace {
 fn every_stage_agrees_with_the_exact_executor() {
     let Some(_gpu) = gpu() else { return };
     let mut failures = Vec::new();
-    for (model, kv_type) in golden_on_gpu()
-        .iter()
-        .flat_map(|model| model.kv_types().into_iter().map(move |kv_type| (model, kv_type)))
+    for (model, kv_type) in
+        golden().iter().flat_map(|model| model.kv_types().into_iter().map(move |kv_type| (model, kv_type)))
     {
         let tokens = &model.cases[0].0;
         let expected = exact(&load(&model.path), tokens, kv_type);
@@ -98,9 +97,14 @@ fn long_rows_agree_with_the_exact_executor() {
     let Some(_gpu) = gpu() else { return };
     // Attention by rows cuts what is longer than 512 positions.
     let is_one = |model: &&testkit::Golden| {
-        ["gemma2-q4_0", "gemma3-q4_0", "gemma4-q4_0"].contains(&model.name.as_str())
+        ["gemma2-q4_0", "gemma3-q4_0", "gemma4-q4_0", "deepseek2-plain-q4_0", "deepseek2-v3-yarn-q8_0"]
+            .contains(&model.name.as_str())
     };
-    for (model, kv_type) in golden_on_gpu()
+    // Of a mixture what comes before the first choice of experts, which its second layer has.
+    let is_before_choices = |stage: Stage, layer: usize| {
+        layer == 0 || (layer == 1 && matches!(stage, Stage::Qkv | Stage::Attend | Stage::AttnOut))
+    };
+    for (model, kv_type) in golden()
         .iter()
         .filter(is_one)
         .flat_map(|model| model.kv_types().into_iter().map(move |kv_type| (model, kv_type)))
@@ -114,7 +118,10 @@ fn long_rows_agree_with_the_exact_executor() {
             let mut watch = |stage, layer, values: &[f32]| found.push((stage, layer, values.to_vec()));
             executor.run_observed(&batch, &mut watch).expect("a step");
         }
-        let errors = found.iter().zip(&expected).map(|(found, expected)| nmse(&found.2, &expected.2));
+        let pairs = found.iter().zip(&expected).filter(|((stage, layer, _), _)| {
+            !model.has_near_choices() || (*stage != Stage::Head && is_before_choices(*stage, *layer))
+        });
+        let errors = pairs.map(|(found, expected)| nmse(&found.2, &expected.2));
         let worst = errors.fold(0f64, |worst, error| if error.is_nan() { error } else { worst.max(error) });
         println!("{:24} {kv_type} worst stage at {} positions {worst:.1e}", model.name, tokens.len());
         assert!(worst <= BOUND && found.len() == expected.len(), "{} {kv_type}: {worst:e}", model.name);
@@ -124,7 +131,7 @@ fn long_rows_agree_with_the_exact_executor() {
 #[test]
 fn routers_of_every_kind_agree_with_the_exact_executor() {
     let Some(_gpu) = gpu() else { return };
-    let golden = golden_on_gpu().into_iter().find(|model| model.name == "glm4moe-q4_0");
+    let golden = golden().into_iter().find(|model| model.name == "glm4moe-q4_0");
     let golden = golden.expect("a golden model");
     // Of its 8 experts a row uses 3: of groups of one, two of which are kept, the third is any.
     let groups = |n_group, n_used| Some(Groups { n_group, n_used });

@@ -3,7 +3,7 @@
 use device::Executor;
 use device::batch::{Input, Output, Want};
 use testkit::steps::{greedy, last, logits, prompt, run, token};
-use testkit::{Golden, golden_on_gpu, nmse};
+use testkit::{Golden, golden, nmse};
 
 use crate::gpu::gpu;
 use crate::models::executor;
@@ -24,7 +24,7 @@ fn bound(model: &Golden) -> f64 {
 #[test]
 fn prompts_are_close_to_the_reference() {
     let Some(_gpu) = gpu() else { return };
-    for model in golden_on_gpu() {
+    for model in golden() {
         for (tokens, expected) in &model.cases {
             let error = nmse(&logits(&mut executor(&model.path, tokens.len(), 1), tokens), expected);
             println!("{:24} prompt {error:.2e}", model.name);
@@ -57,7 +57,7 @@ fn bound_of_generated(model: &Golden, is_hopper: bool) -> f64 {
 fn generated_rows_are_close_to_the_reference() {
     let Some(gpu) = gpu() else { return };
     let is_hopper = gpu.device.compute_capability() == (9, 0);
-    for model in golden_on_gpu() {
+    for model in golden() {
         for (tokens, expected) in &model.cases {
             let error = nmse(&generated(&mut executor(&model.path, tokens.len(), 1), tokens), expected);
             println!("{:24} generated {error:.2e}", model.name);
@@ -70,7 +70,7 @@ fn generated_rows_are_close_to_the_reference() {
 fn greedy_continuations_begin_like_the_reference() {
     let Some(_gpu) = gpu() else { return };
     // The reference changes LongRoPE's factors as the sequence grows; an executor chooses them once, by its context.
-    for model in golden_on_gpu().into_iter().filter(|model| !model.name.contains("longrope")) {
+    for model in golden().into_iter().filter(|model| !model.name.contains("longrope")) {
         let (tokens, n) = (&model.greedy_prompt, model.greedy.len());
         let mut executor = executor(&model.path, tokens.len() + n, 1);
         let span = prompt(&executor, 0, 0, tokens, greedy());

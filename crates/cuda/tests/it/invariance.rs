@@ -7,7 +7,7 @@ use device::Executor;
 use device::batch::{Input, Output, Span, Want};
 use model::KvType;
 use testkit::steps::{greedy, last, pages, prompt, run};
-use testkit::{Golden, golden_on_gpu};
+use testkit::{Golden, golden};
 
 use crate::gpu::gpu;
 use crate::models::executor_with;
@@ -19,7 +19,7 @@ const N_CTX: usize = 128;
 
 /// Every golden model with a cache of float16; one of each family and format of attention with each other type as well.
 fn kinds() -> impl Iterator<Item = (Golden, KvType)> {
-    golden_on_gpu().into_iter().flat_map(|model| {
+    golden().into_iter().flat_map(|model| {
         let is_one = !model.name.starts_with("llama-") || model.name == "llama-q4_0";
         let types = if is_one { model.kv_types() } else { vec![KvType::F16] };
         types.into_iter().map(move |kv_type| (model.clone(), kv_type))

@@ -6,7 +6,7 @@ use device::batch::{Output, Span, Want};
 use model::architecture::Mixer;
 use model::{KvType, Model};
 use testkit::steps::{greedy, last, prompt, run};
-use testkit::{Golden, golden_on_gpu};
+use testkit::{Golden, golden};
 
 use crate::gpu::gpu;
 
@@ -64,7 +64,7 @@ fn computed(executor: &mut CudaExecutor, prompts: &[Vec<u32>; 2], size: usize) -
 
 /// Every golden model that a GPU runs, with its windows and with wider ones, and each type of cache.
 fn kinds() -> impl Iterator<Item = (Golden, Option<usize>, KvType)> {
-    golden_on_gpu().into_iter().flat_map(|golden| {
+    golden().into_iter().flat_map(|golden| {
         let types = golden.kv_types().into_iter().flat_map(|kv_type| [(None, kv_type), (Some(70), kv_type)]);
         let kinds: Vec<_> = types.map(|(width, kv_type)| (golden.clone(), width, kv_type)).collect();
         kinds
