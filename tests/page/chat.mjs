@@ -125,6 +125,11 @@ check('settings are sent, kept and checked', { shot: 'settings' }, async (page) 
   let sent;
   await page.route(CHAT, (route) => { sent = route.request().postDataJSON(); return route.fulfill(whole('Yes.')); });
   await page.click('#tune');
+  const [{ defaults }] = (await (await fetch(`${server.url}v1/models`)).json()).data;
+  const { repetition_penalty, ...shown } = { ...defaults, seed: 'random' }; // The API has a field more than the page.
+  for (const field of Object.entries(shown)) {
+    await page.waitForFunction(([name, value]) => document.querySelector(`[name=${name}]`).placeholder === String(value), field);
+  }
   await page.fill('#system', 'Be brief.');
   const values = { temperature: 0.3, top_p: 0.9, top_k: 40, min_p: 0.05, max_tokens: 64, seed: 7 };
   for (const [name, value] of Object.entries(values)) await page.fill(`[name=${name}]`, String(value));

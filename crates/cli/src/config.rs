@@ -19,7 +19,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
 pub(crate) use self::file::read;
-pub(crate) use self::print::print;
+pub(crate) use self::print::{InEffect, print};
 use self::value::Raw;
 use crate::exit::Failure;
 
@@ -79,7 +79,12 @@ struct Setting {
 impl Layered {
     /// Whether the settings are all that is wanted.
     pub(crate) fn is_to_print(&self) -> bool {
-        self.matches.subcommand_matches(COMMAND).is_some_and(wants_print)
+        self.serve().is_some_and(wants_print)
+    }
+
+    /// The arguments of `serve`, where that is the command.
+    pub(crate) fn serve(&self) -> Option<&ArgMatches> {
+        self.matches.subcommand_matches(COMMAND)
     }
 
     /// Where the value of an argument came from.

@@ -16,6 +16,7 @@ mod memory;
 mod notify;
 mod npy;
 mod progress;
+mod sampling;
 mod single;
 mod units;
 mod version;
@@ -55,7 +56,8 @@ fn run() -> ExitCode {
         Err(config::Refusal::Setting(error)) => return exit::early(&error),
     };
     if layered.is_to_print() {
-        let printed = cmd::print(&config::print(&command, &layered));
+        let in_effect = layered.serve().map(sampling::in_effect).unwrap_or_default();
+        let printed = cmd::print(&config::print(&command, &layered, &in_effect));
         return printed.map_or_else(|error| exit::early(&error), |()| ExitCode::SUCCESS);
     }
     let cli = match Cli::from_arg_matches(&layered.matches) {

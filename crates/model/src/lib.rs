@@ -9,10 +9,12 @@ pub mod architectures;
 pub mod error;
 pub mod kv;
 pub mod rope;
+pub mod sampling;
 pub mod stage;
 pub mod weights;
 
 pub use architecture::Architecture;
 pub use error::ModelError;
 pub use kv::KvType;
+pub use sampling::SamplingAdvice;
 pub use weights::{Matrix, Model, Weights};

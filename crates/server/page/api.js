@@ -100,6 +100,16 @@ export async function health() {
   }
 }
 
+/** What an answer takes where no field is set, by the names of fields; null where the model cannot be read, as without a key. */
+export async function defaults() {
+  try {
+    const response = await ask('v1/models');
+    return response.ok ? (await response.json()).data[0].defaults : null;
+  } catch {
+    return null;
+  }
+}
+
 let refused = null; // {key, status} of metrics that were refused: asking again with the same key would only fill the console.
 
 /** Whether the server wants a key: `one` where there is none yet, `another` than the one that is here, or nothing. */

@@ -1,6 +1,6 @@
 // What happens when? Ties the page together: conversations, generations, composer, settings and dialogs.
 
-import { address, ApiError, chat } from './api.js';
+import { address, ApiError, chat, defaults } from './api.js';
 import { $, bytes, copyButton, count, el, iconButton, mark } from './dom.js';
 import { Status, modelFacts, modelName } from './status.js';
 import * as store from './store.js';
@@ -326,7 +326,16 @@ function buildFields() {
   $('fields').replaceChildren(...labels);
 }
 
+/** Empty fields show what is in effect. */
+async function showDefaults() {
+  const found = { seed: 'random', ...(await defaults()) };
+  for (const [key] of FIELDS) {
+    $('fields').querySelector(`[name=${key}]`).placeholder = found[key] ?? (key === 'max_tokens' ? 'the context' : 'default');
+  }
+}
+
 function openSettings() {
+  showDefaults();
   const n = store.conversations().length;
   $('kept').textContent = `${n ? `${count(n)}, ${bytes(store.size())},` : 'None. They are kept'} in this browser and nowhere else.`;
   $('clear').disabled = !n;
@@ -402,7 +411,7 @@ narrow.addEventListener('change', () => setSide(!narrow.matches));
 
 $('system').value = settings.system;
 on('system', 'input', () => { settings.system = $('system').value; changed(); });
-on('reset', 'click', () => { settings.sampling = {}; buildFields(); changed(); });
+on('reset', 'click', () => { settings.sampling = {}; buildFields(); showDefaults(); changed(); });
 on('forget', 'click', () => { store.setApiKey(''); $('key-set').hidden = true; });
 on('clear', 'click', async () => {
   if (!(await confirmed('Delete all conversations? They are kept nowhere else.'))) return;

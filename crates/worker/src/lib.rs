@@ -5,6 +5,7 @@
 //! Nothing here writes a prompt or an answer anywhere.
 
 pub mod chat;
+mod defaults;
 mod error;
 mod generate;
 pub mod grammar;
@@ -24,6 +25,7 @@ pub use grammar::GrammarLoad;
 use grammar::Grammars;
 
 pub use chat::{Chat, ChatDelta, ChatEvent, ChatGeneration, Finish, ToolCallDelta, ToolChoice};
+pub use defaults::Defaults;
 pub use device::{MemoryReport, Sampled, SamplingParams};
 pub use engine::{Canceller, EngineError, EngineHandle, Health, Load, Shutdown, Timings, Usage};
 pub use error::WorkerError;
@@ -40,6 +42,8 @@ pub struct WorkerOptions {
     /// `max_tokens` of a request that names none; the rest of the context where this does not either. A running request holds
     /// pages for its `max_tokens`, so a server with many clients wants a number here.
     pub default_max_tokens: Option<usize>,
+    /// How tokens are chosen where a request does not say. Whoever makes a [`Request`] fills them in: what the worker checks is complete.
+    pub defaults: Defaults,
 }
 
 /// One model that answers requests. Clones share it.
@@ -63,6 +67,12 @@ impl Worker {
     #[must_use]
     pub fn engine(&self) -> &EngineHandle {
         &self.engine
+    }
+
+    /// What holds for every request.
+    #[must_use]
+    pub fn options(&self) -> WorkerOptions {
+        self.options
     }
 
     /// The tokenizer of its model.

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokenizer::Tokenizer;
 
+pub(crate) use effective::short;
 pub use effective::{Effective, GrammarRecord};
 pub use files::FileHashes;
 pub use replay::Replay;

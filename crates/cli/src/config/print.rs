@@ -11,14 +11,23 @@ use clap::{ArgMatches, Command};
 use super::environment::variable;
 use super::{COMMAND, Layered, Origin, conflict, is_secret, long, settings};
 
-/// The settings of `serve`.
-pub(crate) fn print(command: &Command, layered: &Layered) -> String {
+/// What a setting that nobody set comes to.
+#[derive(Debug)]
+pub(crate) struct InEffect {
+    /// The argument's id.
+    pub(crate) id: String,
+    /// As TOML.
+    pub(crate) value: String,
+    /// Where it came from.
+    pub(crate) origin: &'static str,
+}
+
+/// The settings of `serve`; `in_effect` are those that start would choose.
+pub(crate) fn print(command: &Command, layered: &Layered, in_effect: &[InEffect]) -> String {
     let mut built = command.clone();
     built.build();
     let mut text = String::new();
-    let (Some(serve), Some(matches)) =
-        (built.find_subcommand(COMMAND), layered.matches.subcommand_matches(COMMAND))
-    else {
+    let (Some(serve), Some(matches)) = (built.find_subcommand(COMMAND), layered.serve()) else {
         return text;
     };
     for arg in settings(serve) {
@@ -33,8 +42,12 @@ pub(crate) fn print(command: &Command, layered: &Layered) -> String {
         let origin: String = origin.chars().filter(|c| !c.is_control()).collect();
         let is_said = |other: &&Arg| layered.origin(matches, other.get_id().as_str()) != Origin::Default;
         let excluded = settings(serve).filter(is_said).any(|other| conflict(&built, serve, arg, other));
+        let chosen_now = in_effect.iter().find(|found| arg.get_id() == found.id.as_str());
         let _ = match value(arg, matches) {
             Some(value) if excluded => writeln!(text, "# {name} = {value} is not in effect"),
+            None if let Some(InEffect { value, origin, .. }) = chosen_now => {
+                writeln!(text, "{name} = {value}  # {origin}")
+            }
             None => {
                 let what = chosen(arg).map_or_else(
                     || "is not set".to_owned(),

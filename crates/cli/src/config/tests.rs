@@ -27,7 +27,7 @@ fn set_up(line: &str, variables: &[(&str, &str)], file: &str) -> String {
     let variables: Vec<_> = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
     let args = line.split(' ').map(OsString::from).collect();
     match parse(&program, args, &variables, &|_| Ok(file.to_owned())) {
-        Ok(layered) => print(&program, &layered),
+        Ok(layered) => print(&program, &layered, &[]),
         Err(Refusal::Flags(refusal)) => format!("flags: {}", crate::exit::reason(&refusal)),
         Err(Refusal::Setting(error)) => format!("setting: {error:#}"),
     }

@@ -72,7 +72,11 @@ pub(crate) fn worker() -> &'static Worker {
         let tokenizer = Tokenizer::from_gguf(file.metadata(), None).expect("its vocabulary");
         let limits = device::Limits { n_ctx: 256, n_vocab: tokenizer.n_vocab(), n_page: 512, ..LIMITS };
         let engine = Engine::spawn(Box::new(Fake::new(limits)), EngineOptions::default()).expect("an engine");
-        Worker::new(engine, Arc::new(tokenizer), WorkerOptions { default_max_tokens: Some(8) })
+        Worker::new(
+            engine,
+            Arc::new(tokenizer),
+            WorkerOptions { default_max_tokens: Some(8), ..WorkerOptions::default() },
+        )
     })
 }
 

@@ -108,7 +108,7 @@ fn start(app: &App, context: &Context, mut held: Held) -> Result<Running, ApiErr
         let message = format!("expected at most {}, found {n}", limits.max_tokens);
         return Err(ApiError::invalid("max_tokens", message));
     }
-    let default = SamplingParams::default();
+    let default = served.worker.options().defaults.params();
     let sampling = SamplingParams {
         temperature: execute.temperature.unwrap_or(default.temperature),
         top_p: execute.top_p.unwrap_or(default.top_p),

@@ -40,7 +40,9 @@ pub(crate) fn check(name: Option<&str>, served: &Served) -> Result<(), ApiError>
 }
 
 fn entry(served: &Served) -> Value {
-    let info = &served.info;
+    let (info, options) = (&served.info, served.worker.options());
+    let mut defaults = json!(options.defaults);
+    defaults["max_tokens"] = json!(options.default_max_tokens);
     json!({
         "id": info.id,
         "object": "model",
@@ -48,6 +50,7 @@ fn entry(served: &Served) -> Value {
         "owned_by": "worker-orcd",
         "max_model_len": served.worker.engine().capacity(),
         "aliases": info.aliases,
+        "defaults": defaults,
         "meta": {
             "n_vocab": served.worker.engine().limits().n_vocab,
             "n_ctx_train": info.n_ctx_train,

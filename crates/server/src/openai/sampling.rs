@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Number, Value};
-use worker::{Prompt, Request, SamplingParams, WorkerError};
+use worker::{Defaults, Prompt, Request, SamplingParams, WorkerError};
 
 use super::format::{self, ResponseFormat, StructuredOutputs};
 use super::usage::Wish;
@@ -89,11 +89,12 @@ impl Sampling {
         ignored.extend(given.map(|(name, _)| format!("stream_options.{name}")));
     }
 
-    /// The request for this prompt. `n_alternatives` is how many alternatives to report for each token.
+    /// The request for this prompt; `defaults` holds for what is not said. `n_alternatives` is how many alternatives to report for each token.
     pub(super) fn request(
         self,
         prompt: Prompt,
         n_alternatives: u32,
+        defaults: Defaults,
         context: &Context,
     ) -> Result<Request, ApiError> {
         if let (Some(a), Some(b)) = (self.repetition_penalty, self.repeat_penalty)
@@ -106,7 +107,7 @@ impl Sampling {
             Some(n) => most("max_completion_tokens", n)?,
             None => self.max_tokens.map_or(Ok(None), |n| most("max_tokens", n))?,
         };
-        let default = SamplingParams::default();
+        let default = defaults.params();
         let sampling = SamplingParams {
             temperature: self.temperature.unwrap_or(default.temperature),
             top_k: self.top_k.map_or(default.top_k, |k| u32::try_from(k).unwrap_or(0)),

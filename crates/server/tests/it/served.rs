@@ -14,7 +14,7 @@ use tokenizer::{EncodeOptions, Tokenizer};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use worker::receipt::{FileHashes, Origin};
-use worker::{Worker, WorkerOptions};
+use worker::{Defaults, Worker, WorkerOptions};
 
 use testkit::scripted::Scripted;
 
@@ -23,6 +23,10 @@ const TEMPLATE: &str = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\
     {% for call in m.tool_calls %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}{% endfor %}\
     {% if tools %}[tools {{ tools | map(attribute='function.name') | join(' ') }}]{% endif %}{% if mood %}[{{ mood }}]{% endif %}\
     {# <think> #}{% if add_generation_prompt %}[assistant]{% endif %}";
+
+/// What the model's file advises.
+const DEFAULTS: Defaults =
+    Defaults { temperature: 0.6, top_k: 20, top_p: 0.9, min_p: 0.0, repetition_penalty: 1.05 };
 
 /// A running server; it ends with the value.
 pub(crate) struct Running {
@@ -79,7 +83,11 @@ impl Running {
         let options = ServerOptions { bind: ([127, 0, 0, 1], 0).into(), ..options };
         let server = runtime.block_on(Server::bind(options)).unwrap();
         let (app, address, health) = (server.app(), server.address(), server.health_address());
-        let worker = Worker::new(engine, tokenizer(), WorkerOptions { default_max_tokens: Some(64) });
+        let worker = Worker::new(
+            engine,
+            tokenizer(),
+            WorkerOptions { default_max_tokens: Some(64), defaults: DEFAULTS },
+        );
         let info = ModelInfo {
             id: "org/tiny".to_owned(),
             aliases: vec!["gpt-4o".to_owned()],

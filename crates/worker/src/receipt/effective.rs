@@ -195,7 +195,7 @@ fn rounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> 
 }
 
 /// The fewest digits that mean the number, also where it passes through a [`Value`], whose numbers have 64 bits.
-fn short<S: Serializer>(number: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn short<S: Serializer>(number: &f32, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(digits(*number))
 }
 

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use gguf::{Gguf, Metadata};
-use model::Model;
 use model::architecture::{Heads, Mixer, Position};
+use model::{Model, SamplingAdvice};
 use serde::Serialize;
+use worker::Defaults;
 
 use super::metadata::Entries;
 use crate::device::{Shape, default_ctx};
@@ -32,6 +33,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) sizes: Sizes,
     pub(crate) tokenizer: TokenizerFacts,
     pub(crate) chat_template: bool,
+    /// How tokens are chosen where nobody says, if the file advises on it.
+    pub(crate) sampling: Option<Defaults>,
     pub(crate) memory: Option<Needed>,
     pub(crate) notices: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,6 +118,9 @@ impl Facts<'_> {
             let n_ctx = n_ctx.unwrap_or_else(|| default_ctx(&model.architecture));
             Needed::of(model, Shape { n_ctx: Some(n_ctx), ..Shape::one_sequence() })
         });
+        let advice = SamplingAdvice::read(keys);
+        let has_advice = advice != SamplingAdvice::default();
+        let (defaults, not_followed) = Defaults::advised(&advice);
         let tensors = gguf.tensors().iter().map(|tensor| TensorFacts {
             name: tensor.name.clone(),
             format: tensor.format.name(),
@@ -139,8 +145,9 @@ impl Facts<'_> {
             sizes: Sizes::of(keys, model.as_ref().ok()),
             tokenizer: TokenizerFacts::of(keys),
             chat_template: keys.get("tokenizer.chat_template").is_some(),
+            sampling: has_advice.then_some(defaults),
             memory,
-            notices: notices(gguf, model.as_ref().ok()),
+            notices: [notices(gguf, model.as_ref().ok()), not_followed].concat(),
             metadata: with_metadata.then_some(Entries(keys)),
             tensors: with_tensors.then(|| tensors.collect()),
         }

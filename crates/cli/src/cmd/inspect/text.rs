@@ -91,7 +91,11 @@ impl Facts<'_> {
             let pre = t.pre.as_ref().map(|pre| format!(", pre-tokenizer {pre}")).unwrap_or_default();
             line(f, "tokenizer", &format!("{kind}{pre}"))?;
         }
-        line(f, "chat template", if self.chat_template { "yes" } else { "no" })
+        line(f, "chat template", if self.chat_template { "yes" } else { "no" })?;
+        match &self.sampling {
+            Some(defaults) => line(f, "sampling", &defaults.to_string()),
+            None => Ok(()),
+        }
     }
 }
 

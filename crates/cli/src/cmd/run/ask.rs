@@ -188,7 +188,7 @@ impl Asker<'_> {
         Request {
             max_tokens: sampling.max_tokens,
             min_tokens: sampling.min_tokens,
-            sampling: sampling.params(),
+            sampling: sampling.params(self.worker.options().defaults),
             seed: sampling.seed,
             stop: sampling.stop.clone(),
             ignore_eos: sampling.ignore_eos,

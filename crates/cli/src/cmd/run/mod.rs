@@ -80,6 +80,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         let text = "the file has no chat template; --raw continues the prompt as plain text";
         return Err(Failure::Request(text.to_owned()).into());
     }
+    let defaults = args.sampling.defaults.of(&opened.gguf);
     let path = args.receipt.clone().or_else(|| args.proof.as_ref().map(|folder| folder.join(RECEIPT)));
     let files = path.as_ref().map(|_| FileHashes::open(opened.gguf.paths()));
     let loaded = opened.load(args.model.shape(), log)?;
@@ -99,7 +100,8 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         keep: if args.receipt_hash_prompt { KeepPrompt::Hash } else { KeepPrompt::Ids },
     });
     let engine = Engine::spawn(loaded.executor, EngineOptions::default()).context("starting the engine")?;
-    let worker = Worker::new(engine.clone(), Arc::new(tokenizer), WorkerOptions::default());
+    let options = WorkerOptions { defaults, ..WorkerOptions::default() };
+    let worker = Worker::new(engine.clone(), Arc::new(tokenizer), options);
     let asker = Asker { worker: &worker, sampling: &args.sampling, receipts };
     let result = match prompt {
         Some(prompt) => answer(args, &asker, prompt),

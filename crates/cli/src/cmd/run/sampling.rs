@@ -1,34 +1,23 @@
 //! The flags that say how tokens are chosen, and how long for.
 //!
 //! Ranges are those of a request, so that a flag and a field of an API mean the same; what needs no model to be refused is refused before
-//! one is loaded. The defaults are those that people know from llama.cpp.
+//! one is loaded. Those that `serve` has as well are in [`crate::sampling`].
 
 use device::SamplingParams;
+use worker::Defaults;
 
 use crate::exit::Failure;
+use crate::sampling::DefaultArgs;
 
 /// Flags of sampling.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
-    /// Divides the logits; 0 always picks the likeliest token (greedy)
-    #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
-    temperature: f32,
-    /// Keep the K likeliest tokens; 0 keeps all
-    #[arg(long, value_name = "K", default_value_t = 40)]
-    top_k: u32,
-    /// Keep the likeliest tokens whose probabilities add up to P; 1 keeps all
-    #[arg(long, value_name = "P", default_value_t = 0.95, allow_negative_numbers = true)]
-    top_p: f32,
-    /// Drop tokens less likely than P times the likeliest; 0 drops none
-    #[arg(long, value_name = "P", default_value_t = 0.05, allow_negative_numbers = true)]
-    min_p: f32,
+    #[command(flatten)]
+    pub(crate) defaults: DefaultArgs,
     /// Keep the locally typical mass P; 1 keeps all
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     typical_p: f32,
-    /// Makes tokens of prompt and answer less likely; 1 does nothing
-    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
-    repetition_penalty: f32,
     /// Subtracted from the logits of tokens in the answer
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     presence_penalty: f32,
@@ -58,22 +47,20 @@ pub(crate) struct SamplingArgs {
 impl SamplingArgs {
     /// Refuses what is out of range with every model. Whether the vocabulary has the ids of --logit-bias is seen later.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        self.params().validate(usize::MAX).map_err(|error| Failure::Usage(error.to_string()))
+        self.defaults.check()?;
+        self.params(Defaults::default())
+            .validate(usize::MAX)
+            .map_err(|error| Failure::Usage(error.to_string()))
     }
 
-    /// The parameters, with this seed.
-    pub(crate) fn params(&self) -> SamplingParams {
+    /// The parameters; `defaults` are in effect for what the flags here do not name.
+    pub(crate) fn params(&self, defaults: Defaults) -> SamplingParams {
         SamplingParams {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
             typical_p: self.typical_p,
-            repetition_penalty: self.repetition_penalty,
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             logit_bias: self.logit_bias.clone(),
-            ..SamplingParams::default()
+            ..defaults.params()
         }
     }
 }

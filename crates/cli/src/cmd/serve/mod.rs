@@ -31,6 +31,7 @@ use crate::interrupt::{self, Watch};
 use crate::log::{self, LogArgs};
 use crate::machine;
 use crate::notify;
+use crate::sampling::DefaultArgs;
 
 /// For answers to be cut off and their last events to be sent, at a second Ctrl-C.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -101,6 +102,8 @@ pub(crate) struct Args {
     /// URL that gets one POST when this worker is ready
     #[arg(long, value_name = "URL", help_heading = "Server", requires = "worker_id")]
     callback_url: Option<String>,
+    #[command(flatten, next_help_heading = "Sampling where a request does not say")]
+    sampling: DefaultArgs,
     #[command(flatten)]
     security: security::SecurityArgs,
 }
@@ -115,6 +118,7 @@ fn host(text: &str) -> Result<IpAddr, String> {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
+    args.sampling.check()?;
     tracing::info!(event = "startup", version = crate::version::line(), worker_id = args.worker_id);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -207,6 +211,8 @@ fn load(args: Args, log: LogArgs, app: App) -> anyhow::Result<oneshot::Receiver<
 fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     tracing::info!(event = "model_load_start");
     let (opened, tokenizer) = device::open_with_tokenizer(&args.model, log)?;
+    let defaults = args.sampling.of(&opened.gguf);
+    tracing::info!("sampling where a request does not say: {defaults}");
     // The files are those that are loaded now, whatever the paths lead to when a receipt is wanted.
     let hashes = FileHashes::open(opened.gguf.paths());
     let n_slot = args.slots.map_or(if opened.is_on_gpu() { 64 } else { 8 }, NonZeroUsize::get);
@@ -217,7 +223,7 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     let origin = verify::origin(&loaded, &tokenizer, hashes, shape.kv_type);
     let options = EngineOptions { n_waiting: args.queue, ..EngineOptions::default() };
     let engine = Engine::spawn(loaded.executor, options).context("starting the engine")?;
-    let options = WorkerOptions { default_max_tokens: Some(args.max_tokens_out.get()) };
+    let options = WorkerOptions { default_max_tokens: Some(args.max_tokens_out.get()), defaults };
     let worker = Worker::new(engine, Arc::new(tokenizer), options);
     tracing::info!(event = "model_load_complete", model = info.id, seconds = loaded.load_time.as_secs_f64());
     app.set_ready(Served { worker, info, origin });

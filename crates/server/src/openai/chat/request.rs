@@ -126,7 +126,8 @@ impl ChatRequest {
             }
         }
         let n_alternatives = self.top_logprobs.unwrap_or(0);
-        let request = self.sampling.request(Prompt::Chat(chat), n_alternatives, context)?;
+        let defaults = served.worker.options().defaults;
+        let request = self.sampling.request(Prompt::Chat(chat), n_alternatives, defaults, context)?;
         Ok((request, ignored))
     }
 }

@@ -86,7 +86,7 @@ fn prepare(
     let scores_prompt = body.scores_prompt();
     let n = body.sampling.n();
     let echo = body.echo == Some(true);
-    let (request, prompts) = body.into_request(context)?;
+    let (request, prompts) = body.into_request(served.worker.options().defaults, context)?;
     if prompts.len() * n > MAX_CHOICES {
         let message =
             format!("expected at most {MAX_CHOICES} answers, found {} prompts times {n}", prompts.len());

@@ -1,7 +1,7 @@
 //! What does a completion's body say, and how does the worker put it?
 
 use serde::Deserialize;
-use worker::{Prompt, Request};
+use worker::{Defaults, Prompt, Request};
 
 use crate::context::Context;
 use crate::error::ApiError;
@@ -58,7 +58,11 @@ impl CompletionRequest {
     }
 
     /// The prompts, and the request for each of them.
-    pub(super) fn into_request(self, context: &Context) -> Result<(Request, Vec<OnePrompt>), ApiError> {
+    pub(super) fn into_request(
+        self,
+        defaults: Defaults,
+        context: &Context,
+    ) -> Result<(Request, Vec<OnePrompt>), ApiError> {
         let add_special = self.add_special_tokens.unwrap_or(true);
         let text = |text| OnePrompt::Text { text, add_special };
         let prompts = match self.prompt {
@@ -68,7 +72,8 @@ impl CompletionRequest {
             Prompts::TokenLists(lists) => lists.into_iter().map(OnePrompt::Tokens).collect(),
         };
         let empty = Prompt::Tokens(Vec::new());
-        Ok((self.sampling.request(empty, self.logprobs.unwrap_or(0), context)?, prompts))
+        let n_alternatives = self.logprobs.unwrap_or(0);
+        Ok((self.sampling.request(empty, n_alternatives, defaults, context)?, prompts))
     }
 }
 

@@ -95,5 +95,6 @@ fn begin(
     held.leave();
     let choices = under_way(app, context, &served, &request, (1, wanted, "/v1/responses"))?;
     let keep = body.is_stored().then(|| (app.clone(), context.client.id, items));
-    Ok((choices, ResponseAnswer::new(served, body.said(), shape, keep)))
+    let said = body.said(served.worker.options().defaults);
+    Ok((choices, ResponseAnswer::new(served, said, shape, keep)))
 }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use worker::Defaults;
 
 use super::items;
 use super::store::Store;
@@ -152,7 +153,8 @@ impl ResponseRequest {
     }
 
     /// What the response repeats of its request, defaults included.
-    pub(super) fn said(&self) -> Map<String, Value> {
+    pub(super) fn said(&self, defaults: Defaults) -> Map<String, Value> {
+        let defaults = json!(defaults);
         let or = |name: &str, default: Value| {
             let value = self.field(name);
             (name.to_owned(), if value.is_null() { default } else { value.clone() })
@@ -166,12 +168,12 @@ impl ResponseRequest {
             or("previous_response_id", null),
             ("reasoning".to_owned(), json!({"effort": self.field("reasoning")["effort"], "summary": null})),
             or("store", true.into()),
-            or("temperature", json!(1.0)),
+            or("temperature", defaults["temperature"].clone()),
             ("text".to_owned(), json!({"format": self.text_format()})),
             or("tool_choice", "auto".into()),
             or("tools", json!([])),
             or("top_logprobs", 0.into()),
-            or("top_p", json!(1.0)),
+            or("top_p", defaults["top_p"].clone()),
             ("truncation".to_owned(), "disabled".into()),
         ])
     }
