@@ -64,7 +64,7 @@ impl<'a> Schemas<'a> {
             make_integer(value);
         }
         if let Some(allowed) = schema["enum"].as_array()
-            && !allowed.contains(value)
+            && !allowed.iter().any(|allowed| is_same(allowed, value))
         {
             return Err(mismatch(path, &one_of(allowed.iter().map(Value::to_string)), &shown(value)));
         }
@@ -158,6 +158,14 @@ fn is_type(name: &str, value: &Value) -> bool {
 
 fn is_integer(number: &Number) -> bool {
     !number.is_f64() || number.as_f64().is_some_and(|n| n.fract() == 0.0 && n.abs() <= MAX_EXACT)
+}
+
+/// Numbers are the same by their value: 1 and 1.0.
+fn is_same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => !less(a, b) && !less(b, a),
+        _ => a == b,
+    }
 }
 
 fn make_integer(value: &mut Value) {

@@ -1,10 +1,12 @@
 //! What does the server accept and answer? The OpenAPI 3.1 document at GET /openapi.json.
 //!
-//! It is three files: `document.json` (routes), `requests.json` and `responses.json` (schemas). Two words of its own are resolved
-//! here: `x-merge` takes over the properties of another schema, and `x-ignored` marks a field that is accepted and not used,
-//! which answers name. Requests are held against the same schemas: see [`check`].
+//! It is four files: `document.json` (routes), `requests.json`, `fields.json` (what other servers' clients send) and `responses.json` (schemas). Two
+//! words of its own are resolved here: `x-merge` takes over the properties of other schemas, and `x-ignored` marks a field that is accepted
+//! and not used, which answers name. Requests are held against the same schemas: see [`check`].
 
 mod check;
+#[cfg(test)]
+mod fields_tests;
 
 use std::sync::LazyLock;
 
@@ -19,6 +21,10 @@ use check::Schemas;
 /// The document; a constant that takes a moment to make.
 static DOCUMENT: LazyLock<Document> = LazyLock::new(Document::new);
 
+/// The files of schemas.
+const FILES: [&str; 3] =
+    [include_str!("requests.json"), include_str!("fields.json"), include_str!("responses.json")];
+
 struct Document {
     value: Value,
     text: Bytes,
@@ -28,7 +34,7 @@ impl Document {
     fn new() -> Document {
         let mut value = embedded(include_str!("document.json"));
         let mut schemas = Map::new();
-        for text in [include_str!("requests.json"), include_str!("responses.json")] {
+        for text in FILES {
             if let Value::Object(more) = embedded(text) {
                 schemas.extend(more);
             }
@@ -46,15 +52,16 @@ fn embedded(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-/// Gives each schema the properties of the one that its `x-merge` names; its own come first.
+/// Gives each schema the properties of those that its `x-merge` names; of the same name the first wins, and its own before all.
 fn merge(schemas: &mut Map<String, Value>) {
     let others = schemas.clone();
     for schema in schemas.values_mut() {
         let Some(fields) = schema.as_object_mut() else { continue };
-        let Some(name) = fields.shift_remove("x-merge") else { continue };
-        let more = name.as_str().and_then(|name| others[name]["properties"].as_object());
-        if let (Some(own), Some(more)) = (fields["properties"].as_object_mut(), more) {
-            own.extend(more.clone());
+        let Some(Value::Array(names)) = fields.shift_remove("x-merge") else { continue };
+        let Some(own) = fields["properties"].as_object_mut() else { continue };
+        let more = names.iter().filter_map(|name| others[name.as_str()?]["properties"].as_object());
+        for (name, schema) in more.flatten() {
+            own.entry(name).or_insert_with(|| schema.clone());
         }
     }
 }
@@ -91,9 +98,7 @@ mod tests {
 
     #[test]
     fn the_files_are_json_and_every_reference_leads_somewhere() {
-        for text in
-            [include_str!("document.json"), include_str!("requests.json"), include_str!("responses.json")]
-        {
+        for text in FILES.into_iter().chain([include_str!("document.json")]) {
             serde_json::from_str::<Value>(text).unwrap();
         }
         let mut n_reference = 0;
@@ -119,10 +124,11 @@ mod tests {
     #[test]
     fn requests_use_no_keyword_that_is_not_checked() {
         let mut used = BTreeSet::new();
-        let schemas = embedded(include_str!("requests.json"));
-        for (name, schema) in schemas.as_object().unwrap() {
-            keywords(schema, &mut used);
-            assert!(schema["type"].is_string(), "{name}");
+        for text in [include_str!("requests.json"), include_str!("fields.json")] {
+            for (name, schema) in embedded(text).as_object().unwrap() {
+                keywords(schema, &mut used);
+                assert!(schema["type"].is_string(), "{name}");
+            }
         }
         expect![[r#"
             {"$ref", "additionalProperties", "anyOf", "default", "description", "enum", "items", "maxItems", "maxLength", "maxProperties", "maximum", "minItems", "minLength", "minProperties", "minimum", "properties", "required", "type", "x-ignored", "x-merge"}"#]]

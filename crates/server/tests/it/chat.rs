@@ -195,7 +195,7 @@ fn reasoning_and_calls_have_their_own_fields() {
     let next = json!({"messages": [{"role": "user", "content": "Hello"}, message,
         {"role": "tool", "tool_call_id": id, "content": [{"type": "text", "text": "3"}]}]});
     let prompt = server.json("/apply-template", &next)["prompt"].clone();
-    expect![[r#"[user]Hello[assistant]I look.<tool_call>{"name": "f", "arguments": {"a": "€"}}</tool_call><tool_call>{"name": "g", "arguments": {"a": "€"}}</tool_call>[tool]3[assistant]"#]].assert_eq(prompt.as_str().unwrap());
+    expect![[r#"[user]Hello[assistant](hm)I look.<tool_call>{"name": "f", "arguments": {"a": "€"}}</tool_call><tool_call>{"name": "g", "arguments": {"a": "€"}}</tool_call>[tool]3[assistant]"#]].assert_eq(prompt.as_str().unwrap());
 }
 
 #[test]

@@ -194,6 +194,86 @@ fn cache_control_is_taken_wherever_it_stands_and_shown_to_no_template() {
     assert_eq!(n_prompt(&marked), n_prompt(&plain));
 }
 
+/// Fields that vllm-router 0.1.17 adds to what its client sent.
+#[test]
+fn what_a_router_adds_changes_nothing() {
+    let server = says("Good day");
+    let both = json!({"no_stop_trim": false, "ignore_eos": false, "skip_special_tokens": true,
+        "return_hidden_states": false});
+    let mut chat = both.clone();
+    chat.as_object_mut().unwrap().extend(
+        json!({"logprobs": false, "continue_final_message": false, "separate_reasoning": true,
+            "stream_reasoning": true, "include_reasoning": true})
+        .as_object()
+        .unwrap()
+        .clone(),
+    );
+    for (path, more) in [(CHAT, chat), (COMPLETIONS, both)] {
+        let answer = |more: &Value| {
+            let answer = server.json(path, &body(path, more));
+            (answer["choices"][0].to_string(), answer["ignored_parameters"].clone())
+        };
+        let plain = answer(&json!({"seed": 1}));
+        let mut more = more;
+        more["seed"] = 1.into();
+        assert_eq!(answer(&more), plain, "{path}");
+    }
+    let message = "no_stop_trim: expected false or null, found true".to_owned();
+    assert_eq!(refusal(&server, CHAT, &json!({"no_stop_trim": true})), (message, "no_stop_trim".to_owned()));
+}
+
+#[test]
+fn what_clients_keep_of_a_message_is_shown_to_no_template() {
+    let server = says("Good day");
+    let call = json!({"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let mut plain = json!({"messages": [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "c"},
+    ], "tools": [tool("f")], "chat_template_kwargs": {"whole": true}});
+    let mut marked = plain.clone();
+    let said = &mut marked["messages"][1];
+    for (name, value) in [
+        ("id", json!("msg_1")),
+        ("annotations", json!([{"type": "url_citation"}])),
+        ("audio", Value::Null),
+        ("function_call", Value::Null),
+        ("refusal", Value::Null),
+        ("parsed", json!({"a": 1})),
+        ("extra_content", json!({"google": {"thought_signature": "x"}})),
+        ("provider_specific_fields", json!({"a": 1})),
+        ("reasoning_details", json!([])),
+    ] {
+        said[name] = value;
+    }
+    let call = &mut said["tool_calls"][0];
+    for name in ["extra_content", "provider_specific_fields"] {
+        call[name] = json!({"a": 1});
+    }
+    call["function"]["parsed_arguments"] = json!({});
+    for path in ["/apply-template", "/tokenize"] {
+        assert_eq!(server.json(path, &marked), server.json(path, &plain));
+    }
+
+    // Reasoning in this form is read, unless the message has it in another.
+    plain["messages"][1]["reasoning"] = "why".into();
+    let details = json!([{"type": "reasoning.text", "text": "w", "signature": null, "format": "unknown"},
+        {"type": "reasoning.summary", "summary": "hy"}]);
+    let mut detailed = marked.clone();
+    detailed["messages"][1]["reasoning_details"] = details;
+    let prompt = |body: &Value| server.json("/apply-template", body)["prompt"].clone();
+    assert_eq!(prompt(&detailed), prompt(&plain));
+    assert_ne!(prompt(&detailed), prompt(&marked));
+    detailed["messages"][1]["reasoning_content"] = "why".into();
+    assert_eq!(prompt(&detailed), prompt(&plain));
+    detailed["messages"][1]["reasoning_details"] = json!([{"type": "reasoning.encrypted", "data": "x"}]);
+    let field = "messages[1].reasoning_details[0].type";
+    let message = format!(
+        "{field}: expected \"reasoning.text\" or \"reasoning.summary\", found \"reasoning.encrypted\""
+    );
+    assert_eq!(refusal(&server, CHAT, &detailed), (message, field.to_owned()));
+}
+
 /// Clients show the message, and their code looks at the field and the code: all three are part of the interface.
 #[test]
 fn a_refusal_s_text_field_and_code_are_these() {

@@ -19,9 +19,10 @@ use worker::{Defaults, Worker, WorkerOptions};
 use testkit::scripted::Scripted;
 
 /// A template that shows what it was given, of a model that reasons and calls tools in tags.
-const TEMPLATE: &str = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\
+const TEMPLATE: &str = "{% for m in messages %}[{{ m.role }}]{% if m.reasoning_content %}({{ m.reasoning_content }}){% endif %}{{ m.content }}\
     {% for call in m.tool_calls %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}{% endfor %}\
     {% if tools %}[tools {{ tools | map(attribute='function.name') | join(' ') }}]{% endif %}{% if mood %}[{{ mood }}]{% endif %}\
+    {% if whole %}{{ messages | tojson }}{% endif %}\
     {# <think> #}{% if add_generation_prompt %}[assistant]{% endif %}";
 
 /// What the model's file advises.

@@ -74,12 +74,10 @@ impl TemplateRequest {
             return Err(ApiError::invalid("chat_template_kwargs", message));
         }
         let (mut messages, mut tools) = (self.messages, self.tools.unwrap_or_default());
-        messages.iter_mut().for_each(forget_cache_control);
+        messages.iter_mut().for_each(own_words);
         for tool in &mut tools {
-            forget_cache_control(tool);
-            if let Some(function) = tool.get_mut("function") {
-                forget_cache_control(function);
-            }
+            forget(tool);
+            tool.get_mut("function").map(forget);
         }
         Ok(Chat {
             tools,
@@ -152,9 +150,38 @@ fn keep(tools: &mut Vec<Value>, allowed: &[AllowedTool]) -> Result<(), ApiError>
     Ok(())
 }
 
-/// It speaks to the server: a template that writes a message or a tool as JSON would show it to the model.
-fn forget_cache_control(value: &mut Value) {
+/// Leaves of a message what the model is to hear.
+fn own_words(message: &mut Value) {
+    let details = message.get("reasoning_details").and_then(Value::as_array);
+    let said = |detail: &Value| detail["text"].as_str().or(detail["summary"].as_str()).map(str::to_owned);
+    let reasoning: String = details.into_iter().flatten().filter_map(said).collect();
+    forget(message);
+    let Some(fields) = message.as_object_mut() else { return };
+    fields.shift_remove("id");
+    let has_own =
+        ["reasoning_content", "reasoning"].iter().any(|&name| fields.get(name).is_some_and(Value::is_string));
+    if !reasoning.is_empty() && !has_own {
+        fields.insert("reasoning_content".to_owned(), reasoning.into());
+    }
+    for call in fields.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+        forget(call);
+        call.get_mut("function").map(forget);
+    }
+}
+
+/// Takes out what clients keep for themselves or say to a server: a template that writes a message or a tool as JSON would show it to the model.
+fn forget(value: &mut Value) {
+    const NAMES: [&str; 8] = [
+        "cache_control",
+        "annotations",
+        "audio",
+        "parsed",
+        "parsed_arguments",
+        "extra_content",
+        "provider_specific_fields",
+        "reasoning_details",
+    ];
     if let Some(fields) = value.as_object_mut() {
-        fields.shift_remove("cache_control");
+        fields.retain(|name, _| !NAMES.contains(&name.as_str()));
     }
 }

@@ -1,0 +1,61 @@
+//! POST /execute, beyond what other tests see of it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use server::{Limits, ServerOptions};
+
+use crate::served::{Running, ids, says};
+use testkit::scripted::Scripted;
+
+const PATH: &str = "/execute";
+
+/// The data of a job's last event.
+fn end(server: &Running, body: &Value) -> Value {
+    let (status, text) = server.raw("POST", PATH, &body.to_string());
+    assert_eq!(status, 200, "{text}");
+    let last = text.split_terminator("\n\n").last().unwrap();
+    serde_json::from_str(last.strip_prefix("event: end\ndata: ").unwrap()).unwrap()
+}
+
+#[test]
+fn a_body_that_is_too_large_is_refused_in_the_form_of_jobs() {
+    let limits = Limits { body_bytes: 1000, ..Limits::default() };
+    let server = Running::with(Scripted::new(ids("x")), ServerOptions { limits, ..ServerOptions::default() });
+    for path in [PATH, "/cancel"] {
+        let (status, text) = server.post(path, &json!({"job_id": "1", "prompt": "a".repeat(1000)}));
+        let error: Value = serde_json::from_str(&text).unwrap();
+        let message = "the body is too large: expected at most 1000 bytes";
+        let expected = json!({"code": "INVALID_REQUEST", "message": message, "retriable": false});
+        assert_eq!((status, error), (413, expected), "{path}");
+    }
+}
+
+#[test]
+fn null_is_as_good_as_absent() {
+    let server = says("Good day");
+    let plain = json!({"job_id": "1", "prompt": "a", "seed": 1});
+    let mut nulls = plain.clone();
+    for name in
+        ["stop", "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "receipt"]
+    {
+        nulls[name] = Value::Null;
+    }
+    for body in [plain, nulls] {
+        let end = end(&server, &body);
+        assert_eq!(
+            (&end["tokens_out"], &end["stop_reason"]),
+            (&json!(ids("Good day").len() + 1), &json!("stop"))
+        );
+    }
+}
+
+#[test]
+fn the_time_of_decoding_is_without_that_of_the_prompt() {
+    // The prompt takes ten steps of 64 tokens; its answer's first token is the last.
+    let server = Running::start(Scripted::new(ids("x")).latency(Duration::from_millis(20)));
+    let job = |max_tokens: usize| json!({"job_id": "1", "prompt": "a".repeat(640), "max_tokens": max_tokens});
+    assert_eq!(end(&server, &job(1))["decode_time_ms"], 0);
+    // Three more steps, two of which may be under way when the first token comes.
+    assert!(end(&server, &job(4))["decode_time_ms"].as_u64().unwrap() >= 20);
+}
