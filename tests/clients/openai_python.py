@@ -205,6 +205,21 @@ def a_response_calls_a_function_and_the_next_takes_its_result():
 
 
 @check
+def a_response_is_read_and_deleted():
+    first = respond()
+    second = respond(previous_response_id=first.id, input="And at night?")
+    for response in (first, second):
+        assert client.responses.retrieve(response.id) == response
+    items = list(client.responses.input_items.list(second.id, order="asc", limit=1))
+    assert [item.role for item in items] == ["user", "assistant", "user"], items
+    assert items[0].content[0].text == "Why is the sky blue?" and items[1].id == first.output[-1].id
+    client.responses.delete(first.id)
+    assert raises(openai.NotFoundError, lambda: client.responses.retrieve(first.id)).code == "not_found"
+    raises(openai.NotFoundError, lambda: client.responses.delete(first.id))
+    assert respond(previous_response_id=second.id, input="Why?").output_text
+
+
+@check
 def a_response_is_parsed():
     for seed in range(3):
         response = client.responses.parse(

@@ -96,7 +96,7 @@ pub(crate) fn check(method: &Method, headers: &HeaderMap, allowed: &[Origin]) ->
         answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         return Ok(Crossing::Allowed(answer));
     }
-    answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+    answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
     answer.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     // The origin is trusted with whatever headers its clients send; OpenAI's send a dozen of their own.
     if let Some(wanted) = wanted(headers) {
@@ -201,7 +201,7 @@ mod tests {
                 204 No Content
                 access-control-allow-origin: https://chat.example
                 vary: Origin
-                access-control-allow-methods: GET, POST
+                access-control-allow-methods: GET, POST, DELETE
                 access-control-max-age: 600
                 access-control-allow-headers: authorization,x-stainless-os
             "#]],

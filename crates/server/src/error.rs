@@ -53,9 +53,14 @@ pub enum ApiError {
     ModelNotFound(String),
     /// No such response is kept for this client.
     #[error(
-        "no response with the id {0:?} is kept: it was not stored, is not this client's, or was forgotten for newer ones"
+        "no response with the id {id:?} is kept: it was not stored, is not this client's, or was forgotten for newer ones"
     )]
-    ResponseNotFound(String),
+    ResponseNotFound {
+        /// What was looked for.
+        id: String,
+        /// Whether another was to go on from it; else it was to be read or deleted.
+        is_previous: bool,
+    },
     /// The body is too large.
     #[error("the body is too large: expected at most {limit} bytes")]
     TooLarge {
@@ -212,7 +217,10 @@ impl ApiError {
                 Some("model_not_found"),
                 false,
             ),
-            ApiError::ResponseNotFound(_) => (
+            ApiError::ResponseNotFound { is_previous: false, .. } => {
+                (StatusCode::NOT_FOUND, "INVALID_REQUEST", "invalid_request_error", Some("not_found"), false)
+            }
+            ApiError::ResponseNotFound { is_previous: true, .. } => (
                 StatusCode::BAD_REQUEST,
                 "INVALID_REQUEST",
                 "invalid_request_error",
@@ -282,7 +290,7 @@ impl ApiError {
             ApiError::Invalid { param, .. } => param.as_deref(),
             ApiError::ContextLength { param, .. } => Some(param.as_str()),
             ApiError::ModelNotFound(_) => Some("model"),
-            ApiError::ResponseNotFound(_) => Some("previous_response_id"),
+            ApiError::ResponseNotFound { is_previous: true, .. } => Some("previous_response_id"),
             _ => None,
         };
         let param = param.map(|param| bounded(param, MAX_PARAM));

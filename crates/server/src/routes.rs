@@ -22,6 +22,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/v1/completions", post(openai::completions)),
         ("/v1/responses", post(openai::responses)),
         ("/v1/responses/input_tokens", post(openai::count_response)),
+        ("/v1/responses/{id}", get(openai::get_response).delete(openai::delete_response)),
+        ("/v1/responses/{id}/input_items", get(openai::input_items)),
         ("/v1/messages", post(openai::messages)),
         ("/v1/messages/count_tokens", post(openai::count_message)),
         ("/v1/models", get(openai::list_models)),

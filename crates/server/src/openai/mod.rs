@@ -23,7 +23,10 @@ pub(crate) use completions::create as completions;
 use envelope::Envelope;
 pub(crate) use messages::{count as count_message, create as messages};
 pub(crate) use models::{check as check_model, list as list_models, one as get_model};
-pub(crate) use responses::{Store, count as count_response, create as responses};
+pub(crate) use responses::{
+    Store, count as count_response, create as responses, delete as delete_response, get as get_response,
+    input_items,
+};
 pub(crate) use sampling::refused;
 
 use worker::{Request, ValidRequest, Work};

@@ -16,11 +16,18 @@ fn every_route_of_the_document_is_there() {
     let document: Value = serde_json::from_str(&text).unwrap();
     let paths = document["paths"].as_object().unwrap();
     assert!(paths.len() > 10);
+    let mut ids: Vec<Value> = (0..3)
+        .map(|_| server.json("/v1/responses", &json!({"input": "a", "max_output_tokens": 1}))["id"].clone())
+        .collect();
     // After this one there is none.
     let (last, others): (Vec<_>, Vec<_>) = paths.iter().partition(|(path, _)| *path == "/shutdown");
     for (path, methods) in others.into_iter().chain(last) {
         for method in methods.as_object().unwrap().keys() {
-            let (status, text) = server.raw(&method.to_uppercase(), &path.replace("{model}", "gpt-4o"), "[]");
+            let mut path = path.replace("{model}", "gpt-4o");
+            if path.contains("{id}") {
+                path = path.replace("{id}", ids.pop().unwrap().as_str().unwrap());
+            }
+            let (status, text) = server.raw(&method.to_uppercase(), &path, "[]");
             assert!(status == 200 || status == 400 || status == 202, "{method} {path}: {status} {text}");
         }
     }

@@ -4,6 +4,7 @@ use expect_test::expect;
 use serde_json::{Value, json};
 
 use crate::served::{Running, ids, says};
+use server::{Keys, Security, ServerOptions};
 use testkit::scripted::Scripted;
 
 const PATH: &str = "/v1/responses";
@@ -262,4 +263,82 @@ fn a_failure_before_the_first_token_is_a_status_and_later_an_event() {
     let last = events.last().unwrap();
     assert_eq!((&last["type"], &last["response"]["status"]), (&json!("response.failed"), &json!("failed")));
     assert_eq!(last["response"]["error"]["code"], "device_error");
+}
+
+#[test]
+fn a_response_that_is_kept_can_be_read_and_deleted() {
+    let (server, body) = thinks_and_calls();
+    let mut body = body;
+    body["metadata"] = json!({"a": "b"});
+    let first = server.json(PATH, &body);
+    let get = |path: &str| -> (u16, Value) {
+        let (status, text) = server.raw("GET", &format!("{PATH}/{path}"), "");
+        (status, serde_json::from_str(&text).unwrap())
+    };
+    let id = first["id"].as_str().unwrap();
+    assert_eq!(get(id), (200, first.clone()));
+    let query =
+        "?include[]=message.output_text.logprobs&include%5B%5D=reasoning.encrypted_content&stream=false";
+    assert_eq!(get(&format!("{id}{query}")), (200, first.clone()));
+
+    // A conversation of six items: a question, four of the first response, a result.
+    let result =
+        json!({"type": "function_call_output", "call_id": first["output"][2]["call_id"], "output": "1"});
+    let second =
+        json!({"input": [result], "previous_response_id": id, "tools": body["tools"], "stream": true});
+    let events = events(&server, &second);
+    let second = &events.last().unwrap()["response"];
+    let next = second["id"].as_str().unwrap();
+    assert_eq!(get(next), (200, second.clone()));
+    let (_, items) = get(&format!("{next}/input_items?order=asc"));
+    assert!(items["has_more"] == false && items["first_id"] == items["data"][0]["id"], "{items}");
+    let items = items["data"].as_array().unwrap();
+    expect![[r#"{"type":"message","role":"user","content":[{"type":"input_text","text":"Hello"}],"id":"msg","status":"completed"}"#]]
+        .assert_eq(&settled(items[0].clone()).to_string());
+    assert_eq!((&items[1..5], items.len()), (first["output"].as_array().unwrap().as_slice(), 6));
+    assert_eq!(items[5]["output"], "1");
+    let (_, newest) = get(&format!("{next}/input_items?limit=1"));
+    assert!(newest["data"][0] == items[5] && newest["has_more"] == true, "{newest}");
+
+    let (status, text) = server.raw("DELETE", &format!("{PATH}/{id}"), "");
+    assert_eq!((status, text), (200, json!({"id": id, "object": "response", "deleted": true}).to_string()));
+    let message = format!(
+        "no response with the id {id:?} is kept: it was not stored, is not this client's, or was forgotten for newer ones"
+    );
+    let error =
+        json!({"message": message, "type": "invalid_request_error", "param": null, "code": "not_found"});
+    for path in [id.to_owned(), format!("{id}/input_items")] {
+        assert_eq!(get(&path), (404, json!({ "error": error })));
+    }
+    assert_eq!(server.raw("DELETE", &format!("{PATH}/{id}"), "").0, 404);
+    // What went on from it is whole.
+    assert_eq!(get(next).0, 200);
+    let third = server.json(PATH, &json!({"input": "b", "previous_response_id": next}));
+    assert_eq!(third["previous_response_id"], next);
+    for (query, param) in
+        [("?stream=true", "stream"), ("?starting_after=3", "query"), ("/input_items?limit=0", "limit")]
+    {
+        let (status, error) = get(&format!("{next}{query}"));
+        assert_eq!((status, &error["error"]["param"]), (400, &json!(param)));
+    }
+}
+
+#[test]
+fn a_response_is_its_client_s_alone() {
+    let keys = Keys::parse("alice:alice's-long-secret\nbob:bob's-long-secret").unwrap();
+    let security = Security { keys, ..Security::default() };
+    let server =
+        Running::with(Scripted::new(ids("x")), ServerOptions { security, ..ServerOptions::default() });
+    let ask = |method: &str, path: &str, who: &str, body: &str| {
+        let key = format!("X-Api-Key: {who}'s-long-secret");
+        let length = format!("Content-Length: {}", body.len());
+        server.ask_with(method, path, &[&key, "Content-Type: application/json", &length], body)
+    };
+    let (_, _, text) = ask("POST", PATH, "alice", r#"{"input": "a", "max_output_tokens": 1}"#);
+    let response: Value = serde_json::from_str(&text).unwrap();
+    let path = format!("{PATH}/{}", response["id"].as_str().unwrap());
+    for (method, path) in [("GET", &path), ("GET", &format!("{path}/input_items")), ("DELETE", &path)] {
+        assert_eq!(ask(method, path, "bob", "").0, 404, "{method} {path}");
+        assert_eq!(ask(method, path, "alice", "").0, 200, "{method} {path}");
+    }
 }

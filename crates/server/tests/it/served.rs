@@ -125,10 +125,21 @@ impl Running {
 
     /// The status, the headers in lower case and the body of an answer to a request with these further headers.
     pub(crate) fn ask(&self, method: &str, path: &str, headers: &[&str]) -> (u16, String, String) {
+        self.ask_with(method, path, headers, "")
+    }
+
+    /// The same, with a body after the headers.
+    pub(crate) fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: &str,
+    ) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         let more: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
         let host = if more.to_ascii_lowercase().contains("host:") { "" } else { "Host: localhost\r\n" };
-        write!(stream, "{method} {path} HTTP/1.1\r\n{host}{more}Connection: close\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\n{host}{more}Connection: close\r\n\r\n{body}").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -128,9 +128,9 @@ impl ResponseAnswer {
 
     /// Keeps the conversation with what was said now.
     fn keep(&mut self) {
-        let Some((app, client, mut items)) = self.keep.take() else { return };
-        items.extend_from_slice(self.output.items());
-        if !app.responses().keep(client, &self.id, &items) {
+        let Some((app, client, input)) = self.keep.take() else { return };
+        let input = input.into_iter().map(with_id).collect();
+        if !app.responses().keep(client, &self.id, self.object(), input) {
             self.said.insert("store".to_owned(), false.into());
         }
     }
@@ -155,6 +155,20 @@ impl ResponseAnswer {
         let name = if finish == Finish::Length { "response.incomplete" } else { "response.completed" };
         events.push(self.whole_event(name));
     }
+}
+
+/// An item of input under an id, by which it can be found.
+fn with_id(mut item: Value) -> Value {
+    let prefix = match item["type"].as_str() {
+        Some("reasoning") => "rs_",
+        Some("function_call") => "fc_",
+        Some("function_call_output") => "fco_",
+        _ => "msg_",
+    };
+    if item["id"].is_null() {
+        item["id"] = new_id(prefix).into();
+    }
+    item
 }
 
 impl Answer for ResponseAnswer {

@@ -1,10 +1,11 @@
 //! POST /v1/responses: OpenAI's Responses API, as a translation to and from a chat.
 //!
 //! A body becomes a chat's body (`request`, `items`), which takes the way of every chat; its events become items of output (`answer`, `output`). A
-//! conversation may be named by its last response's id, as long as it is kept (`store`). Source: OpenAI's API reference, "Responses".
+//! conversation may be named by its last response's id, as long as it is kept (`store`, `kept`). Source: OpenAI's API reference, "Responses".
 
 mod answer;
 mod items;
+mod kept;
 mod output;
 mod request;
 mod store;
@@ -25,6 +26,7 @@ use crate::error::ApiError;
 use crate::state::{App, Served};
 
 use answer::ResponseAnswer;
+pub(crate) use kept::{delete, get, input_items};
 use request::{ResponseRequest, in_our_words};
 pub(crate) use store::Store;
 

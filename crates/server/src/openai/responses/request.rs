@@ -49,6 +49,7 @@ const NAMES: [(&str, &str); 6] = [
 ];
 
 /// What may be included.
+pub(super) const INCLUDED: [&str; 2] = [LOGPROBS, ENCRYPTED];
 const LOGPROBS: &str = "message.output_text.logprobs";
 const ENCRYPTED: &str = "reasoning.encrypted_content";
 
@@ -89,7 +90,9 @@ impl ResponseRequest {
     /// The conversation: what is kept of it, and what is new.
     pub(super) fn items(&self, store: &Store, client: u64) -> Result<Vec<Value>, ApiError> {
         let mut items = match self.field("previous_response_id").as_str() {
-            Some(id) => store.find(client, id).ok_or_else(|| ApiError::ResponseNotFound(id.to_owned()))?,
+            Some(id) => store
+                .find(client, id)
+                .ok_or_else(|| ApiError::ResponseNotFound { id: id.to_owned(), is_previous: true })?,
             None => Vec::new(),
         };
         match self.field("input") {
