@@ -9,6 +9,7 @@ use model::kv::{KV_BLOCK, kv_block};
 use quant::Block as _;
 
 use crate::kernels::{Kernels, KvLayer, KvShape, Place, Product, Queries, Rows};
+use crate::simd::isa::Isa;
 use crate::simd::pool::Pool;
 
 /// Weight rows in a parallel piece.
@@ -123,6 +124,10 @@ impl Kernels for Exact {
 
     fn kv_bytes(&self) -> u64 {
         4 * self.shape.n_kept()
+    }
+
+    fn isa(&self) -> Isa {
+        Isa::Scalar
     }
 
     fn name(&self) -> String {

@@ -9,6 +9,7 @@ use device::batch::{PageId, WindowPages};
 use model::Matrix;
 use model::architecture::{Activation, Attention, Heads};
 
+use crate::simd::isa::Isa;
 use crate::simd::pool::Pool;
 
 /// Rows of activations: those of prompts first, then the generated ones.
@@ -178,6 +179,9 @@ pub trait Kernels: Send {
 
     /// Bytes of the KV cache.
     fn kv_bytes(&self) -> u64;
+
+    /// The instruction set of what all kernels have in common.
+    fn isa(&self) -> Isa;
 
     /// The instruction set, for people.
     fn name(&self) -> String;

@@ -165,7 +165,8 @@ impl Forward<'_> {
         let heads = mixed.get(gate.len());
         let eps = self.model.architecture.norm.eps;
         let rows = DeltaRows { qkv, alpha, beta };
-        delta_rule(self.pool, (rule, weights, eps), (step.runs, &mut states), (&rows, heads));
+        let on = (self.kernels.isa(), self.pool);
+        delta_rule(on, (rule, weights, eps), (step.runs, &mut states), (&rows, heads));
         self.kernels.activate(self.pool, Activation::Silu, gate, Some(heads));
         observe(Stage::Attend, n, gate);
         self.linears(Rows { data: gate, n_cols: rule.n_v(), ..x }, [&weights.output], [out]);

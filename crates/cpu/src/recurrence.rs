@@ -1,4 +1,4 @@
-//! The recurrences: [`model::stage`] for a convolution and for the gated delta rule, in float32 for all kernels alike.
+//! The recurrences: [`model::stage`] for a convolution and for the gated delta rule, in float32.
 //!
 //! A sequence's rows are computed one after the other, and every sum has one order, so nothing depends on where a prompt is cut. Channels and
 //! heads are shared out among threads.
@@ -10,6 +10,8 @@ use model::weights::DeltaRuleWeights;
 
 use crate::exact::dot;
 use crate::simd::columns::Columns;
+use crate::simd::delta::{self, Token};
+use crate::simd::isa::Isa;
 use crate::simd::pool::Pool;
 
 /// Consecutive rows of one sequence, in the order of their positions.
@@ -23,6 +25,9 @@ pub(crate) struct Run {
 
 /// Channels in a parallel piece of a convolution.
 const PIECE: usize = 256;
+
+/// Tokens that a part of a head's matrix meets while it is near.
+const TOKENS: usize = 16;
 
 /// Some channels of a run's outputs.
 struct Channels<'a> {
@@ -103,7 +108,7 @@ struct Head<'a> {
 
 /// The gated delta rule of all rows: `out` is `[n_row, n_v]`, normalised by head. `eps` is that of all norms of the model.
 pub(crate) fn delta_rule(
-    pool: &Pool,
+    (isa, pool): (Isa, &Pool),
     (rule, weights, eps): (DeltaRule, &DeltaRuleWeights, f32),
     (runs, states): (&[Run], &mut [&mut [f32]]),
     (x, out): (&DeltaRows<'_>, &mut [f32]),
@@ -124,46 +129,32 @@ pub(crate) fn delta_rule(
     pool.chunks(&mut pieces, 1, &|_, piece| {
         let Head { head, rows, matrix, out } = &mut piece[0];
         let at = *head % n_k_head * head_dim;
-        let (mut q, mut k, mut d) = (vec![0.0; head_dim], vec![0.0; head_dim], vec![0.0; head_dim]);
-        for (t, row) in rows.clone().enumerate() {
-            let qkv = &x.qkv[row * n_row_value..][..n_row_value];
-            unit(&qkv[at..][..head_dim], eps, 1.0 / (head_dim as f32).sqrt(), &mut q);
-            unit(&qkv[n_k + at..][..head_dim], eps, 1.0, &mut k);
-            let v = &qkv[2 * n_k + *head * head_dim..][..head_dim];
-            let of_head = row * n_v_head + *head;
-            let forget = (weights.a[*head] * softplus(x.alpha[of_head] + weights.dt[*head])).exp();
-            let write = sigmoid(x.beta[of_head]);
-            let out = out.row(t, 0..head_dim);
-            step(matrix, (&q, &k, v), (forget, write), (&mut d, out));
-            let scale = 1.0 / (dot(out, out) / head_dim as f32 + eps).sqrt();
-            out.iter_mut().zip(&weights.norm).for_each(|(o, w)| *o *= scale * w);
+        let mut units = vec![0.0; 2 * TOKENS * head_dim];
+        for first in (0..rows.len()).step_by(TOKENS) {
+            let some = first..rows.len().min(first + TOKENS);
+            let tokens: Vec<Token<'_>> = some
+                .clone()
+                .zip(units.chunks_exact_mut(2 * head_dim))
+                .map(|(t, units)| {
+                    let row = rows.start + t;
+                    let qkv = &x.qkv[row * n_row_value..][..n_row_value];
+                    let (q, k) = units.split_at_mut(head_dim);
+                    unit(&qkv[at..][..head_dim], eps, 1.0 / (head_dim as f32).sqrt(), q);
+                    unit(&qkv[n_k + at..][..head_dim], eps, 1.0, k);
+                    let of_head = row * n_v_head + *head;
+                    let forget = (weights.a[*head] * softplus(x.alpha[of_head] + weights.dt[*head])).exp();
+                    let v = &qkv[2 * n_k + *head * head_dim..][..head_dim];
+                    Token { q, k, v, forget, write: sigmoid(x.beta[of_head]) }
+                })
+                .collect();
+            delta::delta_rule(isa, matrix, &tokens, (&mut *out, first));
+            for t in some {
+                let out = out.row(t, 0..head_dim);
+                let scale = 1.0 / (dot(out, out) / head_dim as f32 + eps).sqrt();
+                out.iter_mut().zip(&weights.norm).for_each(|(o, w)| *o *= scale * w);
+            }
         }
     });
-}
-
-/// One token: `M *= forget; d = (v - k^T M) * write; M += k d^T; out = q^T M`.
-fn step(
-    matrix: &mut [f32],
-    (q, k, v): (&[f32], &[f32], &[f32]),
-    (forget, write): (f32, f32),
-    (d, out): (&mut [f32], &mut [f32]),
-) {
-    let n = v.len();
-    d.fill(0.0);
-    for (row, k) in matrix.chunks_exact_mut(n).zip(k) {
-        for (m, d) in row.iter_mut().zip(&mut *d) {
-            *m *= forget;
-            *d += k * *m;
-        }
-    }
-    d.iter_mut().zip(v).for_each(|(d, v)| *d = (v - *d) * write);
-    out.fill(0.0);
-    for ((row, k), q) in matrix.chunks_exact_mut(n).zip(k).zip(q) {
-        for ((m, d), out) in row.iter_mut().zip(&*d).zip(&mut *out) {
-            *m += k * d;
-            *out += q * *m;
-        }
-    }
 }
 
 /// `out = scale * x / sqrt(sum(x^2) + eps)`.

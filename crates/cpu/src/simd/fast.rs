@@ -153,6 +153,10 @@ impl Kernels for Fast {
         self.cache.n_bytes()
     }
 
+    fn isa(&self) -> Isa {
+        self.isa
+    }
+
     fn name(&self) -> String {
         self.isa.to_string()
     }

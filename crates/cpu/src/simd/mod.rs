@@ -6,6 +6,7 @@ mod amx;
 pub(crate) mod attend;
 mod cache;
 pub mod columns;
+pub mod delta;
 mod dequant;
 pub mod fast;
 pub mod gemm;
