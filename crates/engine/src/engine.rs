@@ -370,7 +370,9 @@ impl Core {
             let sampled = match picked.output {
                 Output::Token(sampled) => sampled,
                 Output::Logits(logits) => {
-                    sequence.score(&logits, &mut self.sampler);
+                    if let Some(event) = sequence.score(&logits, &mut self.sampler, now) {
+                        self.finish(id, event);
+                    }
                     continue;
                 }
             };

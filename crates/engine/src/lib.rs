@@ -46,4 +46,4 @@ pub use error::EngineError;
 pub use handle::{Engine, EngineHandle, Health, Shutdown};
 pub use load::Load;
 pub use request::EngineRequest;
-pub use stream::{Canceller, EndReason, Event, Stream, Timings, Usage};
+pub use stream::{Canceller, EndReason, Event, Scored, Stream, Timings, Usage};

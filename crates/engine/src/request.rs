@@ -30,7 +30,8 @@ pub struct EngineRequest {
     /// Computed pages of the prompt are shared among requests of the same scope; without one they are neither read nor kept.
     pub cache_scope: Option<u64>,
     /// Tell how likely each token of the prompt is after those before it, beside `params.n_alternatives` others, before the answer. All
-    /// rows of the prompt are computed for that: pages of other requests are not read, nor are this one's kept, whatever the scope.
+    /// rows of the prompt are computed for that: pages of other requests are not read, nor are this one's kept, whatever the scope. A prompt of two
+    /// tokens or more may then be scored alone, with 0 as `max_tokens`.
     pub scores_prompt: bool,
     /// What restricts the answer, such as a grammar. `end_ids` that it does not allow end nothing.
     pub constraint: Option<Box<dyn Constraint>>,
@@ -77,7 +78,7 @@ impl EngineRequest {
         if let Some(&id) = self.prompt.iter().find(|&&id| id as usize >= limits.n_vocab) {
             return Err(error("prompt", format!("ids below {}", limits.n_vocab), id as usize));
         }
-        if self.max_tokens == 0 {
+        if self.max_tokens == 0 && !(self.scores_prompt && n_prompt > 1) {
             return Err(error("max_tokens", "at least 1".to_owned(), 0));
         }
         self.params.validate(limits.n_vocab).map_err(|ParamError { field, expected, found }| {

@@ -22,7 +22,7 @@ use crate::scheduler::{Demand, Need};
 use crate::shares::Holding;
 use crate::snapshots::Snapshot;
 use crate::stall::CallClock;
-use crate::stream::{EndReason, Event, Outbox};
+use crate::stream::{EndReason, Event, Outbox, Scored};
 use crate::waiting::{Answer, Waiting, verdict};
 use crate::{EngineError, EngineRequest};
 
@@ -401,19 +401,26 @@ impl Sequence {
     }
 
     /// Takes the logits of the prompt's next rows, `[rows, n_vocab]`, and sends how likely the tokens after them were, unless that was done
-    /// before.
-    pub(crate) fn score(&mut self, logits: &[f32], sampler: &mut Sampler) {
+    /// before; the terminal event, if nothing else is wanted.
+    pub(crate) fn score(&mut self, logits: &[f32], sampler: &mut Sampler, now: Instant) -> Option<Event> {
         let first = self.n_scored + 1;
         let rows = logits.chunks_exact(self.n_vocab);
         self.n_scored += rows.len();
         let rows = rows.zip(first..).filter(|&(_, position)| position > self.answer.n_scored);
         let n = self.params.n_alternatives;
-        let tokens = rows.filter_map(|(row, at)| Some(sampler.score(row, *self.request.prompt.get(at)?, n)));
-        let tokens: Vec<Sampled> = tokens.collect();
+        let scored = |(row, at): (&[f32], usize)| {
+            let token = *self.request.prompt.get(at)?;
+            let own = row.get(token as usize)?;
+            let rank = 1 + row.iter().filter(|logit| *logit > own).count();
+            Some(Scored { sampled: sampler.score(row, token, n), rank })
+        };
+        let tokens: Vec<Scored> = rows.filter_map(scored).collect();
         if !tokens.is_empty() {
             self.answer.n_scored = self.n_scored;
             self.outbox.send(Event::Prompt(tokens));
         }
+        let is_over = self.request.max_tokens == 0 && self.n_scored + 1 == self.request.prompt.len();
+        is_over.then(|| self.end(EndReason::Length, now))
     }
 
     /// Takes the next token of the answer and sends it on, unless that was done before; the terminal event, if it was the last.

@@ -23,7 +23,7 @@ pub enum Event {
         queue: Duration,
     },
     /// Tokens of the prompt with their log probabilities, where these are wanted: in order from the second on, since nothing is before the first.
-    Prompt(Vec<Sampled>),
+    Prompt(Vec<Scored>),
     /// The next token of the answer.
     Token(Sampled),
     /// It is over. Terminal.
@@ -37,6 +37,15 @@ pub enum Event {
     },
     /// It failed. Terminal.
     Error(EngineError),
+}
+
+/// A token of a prompt, and how likely it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// The token, its log probability and those of others.
+    pub sampled: Sampled,
+    /// Its place among all tokens by their logits, from 1 on; equal ones share the first of their places.
+    pub rank: usize,
 }
 
 impl Event {

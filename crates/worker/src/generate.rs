@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use device::Sampled;
-use engine::{EndReason, EngineError, Stream, Timings, Usage};
+use engine::{EndReason, EngineError, Scored, Stream, Timings, Usage};
 
 use crate::chat::Reading;
 use crate::pump::{Answer, End, Pump};
@@ -26,7 +26,7 @@ pub enum Event {
         seed: u64,
     },
     /// Tokens of the prompt with their log probabilities, where these are wanted: in order from the second on.
-    Prompt(Vec<Sampled>),
+    Prompt(Vec<Scored>),
     /// More of the answer.
     Delta {
         /// Whole characters; empty only in a last delta that brings tokens without text.
@@ -115,7 +115,7 @@ impl Answer for Plain {
         Event::Started { n_prompt, seed }
     }
 
-    fn scored(tokens: Vec<Sampled>) -> Option<Event> {
+    fn scored(tokens: Vec<Scored>) -> Option<Event> {
         Some(Event::Prompt(tokens))
     }
 

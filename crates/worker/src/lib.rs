@@ -27,7 +27,7 @@ use grammar::Grammars;
 pub use chat::{Chat, ChatDelta, ChatEvent, ChatGeneration, Finish, ToolCallDelta, ToolChoice};
 pub use defaults::Defaults;
 pub use device::{MemoryReport, Sampled, SamplingParams};
-pub use engine::{Canceller, EngineError, EngineHandle, Health, Load, Shutdown, Timings, Usage};
+pub use engine::{Canceller, EngineError, EngineHandle, Health, Load, Scored, Shutdown, Timings, Usage};
 pub use error::WorkerError;
 pub use generate::{Event, Generation, StopReason};
 pub use request::{

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use device::Sampled;
-use engine::{Canceller, EndReason, EngineError, Stream, Timings, Usage};
+use engine::{Canceller, EndReason, EngineError, Scored, Stream, Timings, Usage};
 
 /// What an answer's tokens become.
 pub trait Answer {
@@ -15,7 +15,7 @@ pub trait Answer {
     fn started(n_prompt: usize, seed: u64) -> Self::Event;
 
     /// Tokens of the prompt from the second on, where their log probabilities are wanted; nothing where this kind of answer asks for none.
-    fn scored(tokens: Vec<Sampled>) -> Option<Self::Event>;
+    fn scored(tokens: Vec<Scored>) -> Option<Self::Event>;
 
     /// One more token; what is decided goes to `events`. Returns whether the answer is complete, whatever the engine still sends.
     fn token(&mut self, sampled: Sampled, events: &mut VecDeque<Self::Event>) -> bool;

@@ -88,7 +88,8 @@ pub struct Request {
     pub weight: u32,
     /// Requests of one scope share the computation of prompts that start alike; without one nothing is shared.
     pub cache_scope: Option<u64>,
-    /// Tell how likely the prompt's tokens are, beside `sampling.n_alternatives` others. The computation of such a prompt is not shared.
+    /// Tell how likely the prompt's tokens are, beside `sampling.n_alternatives` others. The computation of such a prompt is not shared. If it has
+    /// two tokens or more, `max_tokens` may be 0.
     pub scores_prompt: bool,
 }
 
@@ -211,7 +212,7 @@ fn checked(
         return Err(invalid("prompt", format!("ids below {n_vocab}"), id));
     }
     let max_tokens = request.max_tokens.or(worker.options.default_max_tokens).unwrap_or(usize::MAX);
-    if max_tokens == 0 {
+    if max_tokens == 0 && !(request.scores_prompt && n_prompt > 1) {
         return Err(invalid("max_tokens", "at least 1", 0));
     }
     if request.min_tokens > max_tokens {

@@ -13,7 +13,11 @@ fn scores(events: &[Event]) -> Vec<(u32, u32, usize)> {
         Event::Prompt(tokens) => Some(tokens),
         _ => None,
     });
-    prompts.flatten().map(|t| (t.token, t.logprob.to_bits(), t.alternatives.len())).collect()
+    prompts
+        .flatten()
+        .map(|t| &t.sampled)
+        .map(|t| (t.token, t.logprob.to_bits(), t.alternatives.len()))
+        .collect()
 }
 
 #[test]
@@ -70,4 +74,48 @@ fn a_request_that_starts_again_scores_each_token_once() {
     let events = drain(stream);
     assert_eq!(scores(&events).iter().map(|score| score.0).collect::<Vec<_>>(), prompt[1..]);
     assert_eq!(tokens(&events).len(), 8);
+}
+
+#[test]
+fn a_prompt_may_be_scored_without_an_answer() {
+    let mut core = core(Fake::new(LIMITS));
+    let prompts: Vec<Vec<u32>> = [2, 3, 20].map(|n| (0..n).map(|t| t * 3 % 8).collect()).into();
+    let streams: Vec<Stream> = prompts
+        .iter()
+        .map(|prompt| enqueue(&mut core, EngineRequest { max_tokens: 0, ..scored(prompt) }))
+        .collect();
+    // Others run beside it as they do without.
+    let other = enqueue(&mut core, EngineRequest::greedy([1, 2], 4));
+    run_until_idle(&mut core);
+    for (stream, prompt) in streams.into_iter().zip(&prompts) {
+        let events = drain(stream);
+        assert_eq!(scores(&events).iter().map(|score| score.0).collect::<Vec<_>>(), prompt[1..]);
+        let Some(Event::End { reason, usage, .. }) = events.last() else { panic!("{events:?}") };
+        assert_eq!((*reason, usage.n_prompt, usage.n_generated), (EndReason::Length, prompt.len(), 0));
+    }
+    assert_eq!(tokens(&drain(other)).len(), 4);
+    // With nothing to score there is nothing to do.
+    for request in [EngineRequest { max_tokens: 0, ..scored(&[1]) }, EngineRequest::greedy([1, 2], 0)] {
+        let error = request.check(&LIMITS).unwrap_err();
+        assert_eq!(error.to_string(), "max_tokens: expected at least 1, found 0");
+    }
+}
+
+#[test]
+fn a_rank_counts_the_likelier_tokens() {
+    let mut core = core(Fake::new(LIMITS));
+    let stream = enqueue(&mut core, scored(&[1, 2, 3, 4, 5, 6, 7]));
+    run_until_idle(&mut core);
+    let events = drain(stream);
+    let found = events.iter().filter_map(|event| match event {
+        Event::Prompt(tokens) => Some(tokens),
+        _ => None,
+    });
+    for scored in found.flatten() {
+        let at = scored.sampled.alternatives.iter().position(|&(token, _)| token == scored.sampled.token);
+        match at {
+            Some(at) => assert_eq!(scored.rank, at + 1),
+            None => assert!(scored.rank > scored.sampled.alternatives.len()),
+        }
+    }
 }

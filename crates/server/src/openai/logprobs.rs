@@ -6,8 +6,8 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use serde_json::{Map, Number, Value};
-use worker::{Sampled, Worker};
+use serde_json::{Map, Number, Value, json};
+use worker::{Sampled, Scored, Worker};
 
 /// Stands for minus infinity, which JSON cannot write.
 const LEAST: f32 = -9999.0;
@@ -127,6 +127,18 @@ impl CompletionLogprobs {
         self.top_logprobs.append(&mut more.top_logprobs);
         self.text_offset.append(&mut more.text_offset);
     }
+}
+
+/// A prompt's token in vLLM's form: by their ids, it and the likeliest others, each with its rank. A token that is not UTF-8 by itself has
+/// replacement characters in its text.
+pub(super) fn by_id(worker: &Worker, Scored { sampled, rank }: &Scored) -> Value {
+    let entry = |id: u32, logprob: f32, rank: usize| json!({"logprob": number(logprob), "rank": rank, "decoded_token": lossy(bytes_of(worker, id))});
+    let mut all = Map::new();
+    all.insert(sampled.token.to_string(), entry(sampled.token, sampled.logprob, *rank));
+    for (&(id, logprob), rank) in sampled.alternatives.iter().zip(1..) {
+        all.entry(id.to_string()).or_insert_with(|| entry(id, logprob, rank));
+    }
+    all.into()
 }
 
 /// Where each token of a prompt begins in its text, in characters, and as the last the text's end. A token that is not written there, such

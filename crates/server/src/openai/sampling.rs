@@ -59,6 +59,15 @@ enum Stop {
     Several(Vec<String>),
 }
 
+/// What is told of how likely tokens are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Likely {
+    /// How many alternatives to each.
+    pub(super) n_alternatives: u32,
+    /// Also of the prompt's own tokens.
+    pub(super) of_prompt: bool,
+}
+
 impl Sampling {
     /// Answers to each prompt.
     pub(super) fn n(&self) -> usize {
@@ -89,11 +98,16 @@ impl Sampling {
         ignored.extend(given.map(|(name, _)| format!("stream_options.{name}")));
     }
 
-    /// The request for this prompt; `defaults` holds for what is not said. `n_alternatives` is how many alternatives to report for each token.
+    /// Whether no answer is wanted.
+    pub(super) fn is_without_answer(&self) -> bool {
+        self.max_completion_tokens.or(self.max_tokens) == Some(0)
+    }
+
+    /// The request for this prompt; `defaults` holds for what is not said.
     pub(super) fn request(
         self,
         prompt: Prompt,
-        n_alternatives: u32,
+        likely: Likely,
         defaults: Defaults,
         context: &Context,
     ) -> Result<Request, ApiError> {
@@ -104,8 +118,8 @@ impl Sampling {
             return Err(ApiError::invalid("repeat_penalty", message));
         }
         let max_tokens = match self.max_completion_tokens {
-            Some(n) => most("max_completion_tokens", n)?,
-            None => self.max_tokens.map_or(Ok(None), |n| most("max_tokens", n))?,
+            Some(n) => most("max_completion_tokens", n, likely)?,
+            None => self.max_tokens.map_or(Ok(None), |n| most("max_tokens", n, likely))?,
         };
         let default = defaults.params();
         let sampling = SamplingParams {
@@ -121,7 +135,7 @@ impl Sampling {
             presence_penalty: self.presence_penalty.unwrap_or(default.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(default.frequency_penalty),
             logit_bias: logit_bias(&self.logit_bias.unwrap_or_default())?,
-            n_alternatives,
+            n_alternatives: likely.n_alternatives,
             ..default
         };
         Ok(Request {
@@ -145,15 +159,18 @@ impl Sampling {
             client: context.client.id,
             weight: context.client.weight,
             cache_scope: context.client.cache_scope,
+            scores_prompt: likely.of_prompt,
             ..Request::new(prompt)
         })
     }
 }
 
-/// The most tokens of an answer; -1, llama-server's word for no limit, is none. The engine has no answer without a token.
-fn most(name: &str, n: i64) -> Result<Option<usize>, ApiError> {
+/// The most tokens of an answer; -1, llama-server's word for no limit, is none. There is none without a token, unless the prompt is scored.
+fn most(name: &str, n: i64, likely: Likely) -> Result<Option<usize>, ApiError> {
     match usize::try_from(n) {
-        Ok(0) => Err(ApiError::invalid(name, "expected at least 1, or -1 for no limit, found 0")),
+        Ok(0) if !likely.of_prompt => {
+            Err(ApiError::invalid(name, "expected at least 1, or -1 for no limit, found 0"))
+        }
         n => Ok(n.ok()),
     }
 }

@@ -27,6 +27,7 @@ pub(crate) struct Tokenize {
     tools: Option<Vec<Value>>,
     chat_template_kwargs: Option<Map<String, Value>>,
     add_generation_prompt: Option<bool>,
+    continue_final_message: Option<bool>,
 }
 
 impl Body for Tokenize {
@@ -79,6 +80,12 @@ impl Tokenize {
                 self.messages.is_some(),
                 "messages",
             ),
+            (
+                "continue_final_message",
+                self.continue_final_message.is_some(),
+                self.messages.is_some(),
+                "messages",
+            ),
         ];
         match given.iter().find(|(_, is_given, has_place, _)| *is_given && !has_place) {
             Some((name, _, _, place)) => {
@@ -118,6 +125,7 @@ impl Tokenize {
                     tools: self.tools,
                     chat_template_kwargs: self.chat_template_kwargs,
                     add_generation_prompt: self.add_generation_prompt,
+                    continue_final_message: self.continue_final_message,
                 };
                 (Prompt::Chat(template.into_chat()?), "messages")
             }

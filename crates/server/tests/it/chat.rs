@@ -360,3 +360,63 @@ fn what_clients_send_beside_the_plain_form_is_taken() {
         assert!(!text.contains("ephemeral"), "{text}");
     }
 }
+
+#[test]
+fn the_last_message_is_continued_where_that_is_asked_for() {
+    let server = says(" day");
+    let said =
+        |text: &str| json!([{"role": "user", "content": "Hello"}, {"role": "assistant", "content": text}]);
+    let body = |text: &str| json!({"messages": said(text), "continue_final_message": true});
+    let prompt = |body: &Value| server.json("/apply-template", body)["prompt"].clone();
+    // White space at its end stays, and what a template would write after it does not come.
+    for text in ["Good", "Good ", "[assistant]", "a\n\n"] {
+        assert_eq!(prompt(&body(text)), format!("[user]Hello[assistant]{text}"));
+    }
+    let count = |body: &Value| server.json("/tokenize", body)["count"].clone();
+    let mut asked = body("Good");
+    assert_eq!(count(&asked), ids("[user]Hello[assistant]Good").len());
+    asked["seed"] = 1.into();
+    let answer = server.json(PATH, &asked);
+    assert_eq!(answer["choices"][0]["message"]["content"], " day");
+    assert_eq!(answer["usage"]["prompt_tokens"], count(&body("Good")));
+
+    // Reasoning that is open is gone on with as reasoning.
+    let server = says("m</think>Yes");
+    let message = server.json(PATH, &body("<think>h"))["choices"][0]["message"].clone();
+    assert_eq!((&message["reasoning_content"], &message["content"]), (&json!("m"), &json!("Yes")));
+
+    let call = json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    for (more, expected) in [
+        (
+            json!({"add_generation_prompt": true}),
+            "continue_final_message: expected false where add_generation_prompt is true",
+        ),
+        // This template writes the tools after the messages.
+        (
+            json!({"tools": [{"type": "function", "function": {"name": "f"}}]}),
+            "tools[0]: expected what the model's chat template writes into the prompt, found a tool that it leaves out",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": "a"}]}),
+            "messages[0]: expected an assistant's message of text where continue_final_message is true, found another role's",
+        ),
+        (
+            json!({"messages": [{"role": "assistant", "content": " "}]}),
+            "messages[0]: expected an assistant's message of text where continue_final_message is true, found one without text",
+        ),
+        (
+            json!({"messages": [{"role": "assistant", "content": "a", "tool_calls": [call]}]}),
+            "messages[0]: expected an assistant's message of text where continue_final_message is true, found one with calls",
+        ),
+        (
+            json!({"response_format": {"type": "json_object"}}),
+            "response_format: expected none where continue_final_message is true: it would begin anew, found one",
+        ),
+    ] {
+        let mut body = body("a");
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (status, text) = server.post(PATH, &body);
+        let error: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((status, &error["error"]["message"]), (400, &json!(expected)));
+    }
+}

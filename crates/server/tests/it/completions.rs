@@ -184,3 +184,78 @@ fn an_echo_with_log_probabilities_begins_with_the_prompts() {
         assert_eq!(choice["logprobs"]["tokens"].as_array().unwrap().len(), offsets.len());
     }
 }
+
+#[test]
+fn a_prompt_s_log_probabilities_come_by_id_as_well() {
+    let server = says("ab");
+    let prompt = ids("x€");
+    let body = json!({"prompt": [prompt, [70, 71]], "n": 2, "prompt_logprobs": 1, "max_tokens": 2});
+    let choices = server.json(PATH, &body)["choices"].as_array().unwrap().clone();
+    assert_eq!(choices.len(), 4);
+    for choice in &choices[..2] {
+        let list = choice["prompt_logprobs"].as_array().unwrap();
+        assert_eq!((choice["text"].as_str(), list.len(), &list[0]), (Some("ab"), prompt.len(), &Value::Null));
+        for (entry, id) in list.iter().zip(&prompt).skip(1) {
+            // The device says that all of 320 tokens are alike, so the likeliest is the first.
+            let own = &entry[id.to_string()];
+            assert!((own["logprob"].as_f64().unwrap() + 320f64.ln()).abs() < 1e-5, "{entry}");
+            assert_eq!((&own["rank"], entry.as_object().unwrap().len()), (&json!(1), 2));
+            assert_eq!(entry["0"]["rank"], 1);
+        }
+        assert_eq!(list[1][prompt[1].to_string()]["decoded_token"], "\u{fffd}");
+        assert_eq!(choice["logprobs"], Value::Null);
+    }
+    assert_eq!(choices[3]["prompt_logprobs"].as_array().unwrap().len(), 2);
+    let plain = json!({"prompt": "a", "max_tokens": 1});
+    assert_eq!(server.json(PATH, &plain)["choices"][0].get("prompt_logprobs"), None);
+}
+
+#[test]
+fn a_prompt_is_scored_without_an_answer() {
+    let server = says("ab");
+    for scores in [json!({"echo": true, "logprobs": 1}), json!({"prompt_logprobs": 1})] {
+        let mut body = json!({"prompt": "xyz", "max_tokens": 0});
+        body.as_object_mut().unwrap().extend(scores.as_object().unwrap().clone());
+        let answer = server.json(PATH, &body);
+        let choice = &answer["choices"][0];
+        let echo = if scores["echo"] == true { "xyz" } else { "" };
+        assert_eq!((&choice["text"], &choice["finish_reason"]), (&json!(echo), &json!("length")));
+        assert_eq!(answer["usage"]["completion_tokens"], 0);
+        let n_prompt = answer["usage"]["prompt_tokens"].as_u64().unwrap() as usize;
+        let list = if echo.is_empty() { &choice["prompt_logprobs"] } else { &choice["logprobs"]["tokens"] };
+        assert_eq!(list.as_array().unwrap().len(), n_prompt);
+    }
+    let stream = json!({"prompt": "xyz", "max_tokens": 0, "echo": true, "logprobs": 1, "stream": true});
+    let events = server.events(PATH, &stream);
+    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "length");
+    for (more, expected) in [
+        (json!({"max_tokens": 0}), "max_tokens: expected at least 1, or -1 for no limit, found 0"),
+        (
+            json!({"max_tokens": 0, "echo": true}),
+            "max_tokens: expected at least 1, or -1 for no limit, found 0",
+        ),
+        (
+            json!({"max_tokens": 0, "prompt": [70], "prompt_logprobs": 0}),
+            "max_tokens: expected at least 1, found 0",
+        ),
+        (
+            json!({"max_tokens": 0, "prompt_logprobs": 0, "receipt": true}),
+            "receipt: expected false where max_tokens is 0: there is no answer",
+        ),
+        (
+            json!({"logprobs": 1, "prompt_logprobs": 2}),
+            "prompt_logprobs: expected as many as logprobs, 1, found 2",
+        ),
+        (
+            json!({"stream": true, "prompt_logprobs": 2}),
+            "prompt_logprobs: expected no stream beside it: it comes with the whole answer",
+        ),
+        (json!({"prompt_logprobs": -1}), "prompt_logprobs: expected 0 to 20, found -1"),
+    ] {
+        let mut body = json!({"prompt": "xyz"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (status, text) = server.post(PATH, &body);
+        let error: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((status, &error["error"]["message"]), (400, &json!(expected)));
+    }
+}

@@ -283,3 +283,13 @@ fn refusals_have_the_form_of_their_path() {
         server.ask("POST", PATH, &["x-api-key: a-key-that-is-long-enough", "anthropic-version: 2023-06-01"]);
     assert_eq!(status, 415, "{text}");
 }
+
+#[test]
+fn a_last_message_of_the_assistant_s_is_continued() {
+    let server = says(" day");
+    let messages = json!([{"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": [{"type": "text", "text": "Good"}]}]);
+    let answer = server.json(PATH, &json!({"model": "", "max_tokens": 9, "messages": messages}));
+    assert_eq!(answer["content"], json!([{"type": "text", "text": " day"}]));
+    assert_eq!(answer["usage"]["input_tokens"], ids("[user]Hello[assistant]Good").len());
+}

@@ -58,6 +58,13 @@ impl RenderedChat {
     pub fn text(&self) -> String {
         unmarked(&self.0).into_owned()
     }
+
+    /// What stands before the last place of `text`, and after it `end`, in which a control token's name is text. `None` where `text` is nowhere.
+    #[must_use]
+    pub fn ended_at(&self, text: &str, end: &str) -> Option<RenderedChat> {
+        let at = self.0.rfind(text)?;
+        Some(RenderedChat(format!("{}{}", self.0.get(..at)?, unmarked(end))))
+    }
 }
 
 /// A chat template.

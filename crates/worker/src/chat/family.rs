@@ -82,7 +82,7 @@ impl Family {
         };
         ChatForm {
             calls,
-            thinking: self.think_start(prompt),
+            thinking: self.think_start(prompt, chat),
             tags: self.thinks.unwrap_or_default(),
             tools: names(chat),
             schemas: chat.offered().iter().map(|tool| tool["function"]["parameters"].clone()).collect(),
@@ -91,8 +91,14 @@ impl Family {
     }
 
     /// How an answer to this prompt starts.
-    pub(crate) fn think_start(&self, prompt: &str) -> ThinkStart {
+    pub(crate) fn think_start(&self, prompt: &str, chat: &Chat) -> ThinkStart {
         let prompt = prompt.trim_end();
+        if chat.continue_final_message {
+            // The answer begins in the middle of a message: in its reasoning if that is open there.
+            let last = |tags: &[&str]| tags.iter().filter_map(|tag| prompt.rfind(tag)).max();
+            let is_open = self.thinks.is_some_and(|tags| last(tags.open()) > last(tags.close()));
+            return if is_open { ThinkStart::Inside } else { ThinkStart::None };
+        }
         let ends_with = |tag: &[&str]| tag.iter().any(|tag| prompt.ends_with(tag));
         match self.thinks {
             Some(tags) if ends_with(tags.open()) => ThinkStart::Inside,

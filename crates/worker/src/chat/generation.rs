@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use device::Sampled;
-use engine::EngineError;
+use engine::{EngineError, Scored};
 use tokenizer::Tokenizer;
 
 use super::answer::{Out, Part};
@@ -72,7 +72,7 @@ impl Answer for Conversation {
         ChatEvent::Started { n_prompt, seed }
     }
 
-    fn scored(_tokens: Vec<Sampled>) -> Option<ChatEvent> {
+    fn scored(_tokens: Vec<Scored>) -> Option<ChatEvent> {
         None
     }
 

@@ -38,6 +38,19 @@ pub(super) fn without_system(mut messages: Vec<Value>) -> Option<Vec<Value>> {
     Some(messages)
 }
 
+/// The last message is to be continued: `mark` stands where its text ends. Gives the white space that its text ended with, which many
+/// templates would leave out.
+pub(super) fn mark_end(messages: &mut [Value], mark: &str) -> String {
+    let Some(content) = messages.last_mut().and_then(|last| last.get_mut("content")) else {
+        return String::new();
+    };
+    let text = content.as_str().unwrap_or_default();
+    let kept = text.trim_end();
+    let (marked, space) = (format!("{kept}{mark}"), text.get(kept.len()..).unwrap_or_default().to_owned());
+    *content = marked.into();
+    space
+}
+
 /// For templates that loop over a content's parts: each text is a list of one part.
 pub(super) fn in_parts(mut messages: Vec<Value>) -> Vec<Value> {
     for message in &mut messages {

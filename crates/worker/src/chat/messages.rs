@@ -32,6 +32,9 @@ pub(super) fn check(chat: &Chat) -> Result<(), WorkerError> {
             found: chat.messages.len().to_string(),
         });
     }
+    if chat.continue_final_message {
+        check_continued(chat)?;
+    }
     if chat.tools.len() > MAX_TOOLS {
         return Err(WorkerError::Invalid {
             field: "tools",
@@ -61,6 +64,20 @@ pub(super) fn check(chat: &Chat) -> Result<(), WorkerError> {
         ToolChoice::Named(name) if !names.contains(&name.as_str()) => Err(missing("another name")),
         _ => Ok(()),
     }
+}
+
+/// Is the last message one that an answer can go on with?
+fn check_continued(chat: &Chat) -> Result<(), WorkerError> {
+    let at = chat.messages.len() - 1;
+    let last = &chat.messages[at];
+    let found = match (&last["role"], content(last.get("content"), &format!("messages[{at}]"))?) {
+        (role, _) if role != "assistant" => "another role's",
+        _ if last["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty()) => "one with calls",
+        (_, Some(text)) if !text.trim().is_empty() => return Ok(()),
+        _ => "one without text",
+    };
+    let expected = "an assistant's message of text where continue_final_message is true";
+    Err(wrong(format!("messages[{at}]"), expected, found))
 }
 
 /// Names are what every format of calls can hold, and what functions are called in practice.

@@ -51,6 +51,9 @@ pub struct Chat {
     pub extra: Vec<(String, Value)>,
     /// Does the prompt end with the start of an answer? Without it the last message is continued as the template leaves it.
     pub add_generation_prompt: bool,
+    /// Does the prompt end with the text of the last message, an assistant's, so that the answer goes on with it? Then no start of an answer
+    /// follows.
+    pub continue_final_message: bool,
 }
 
 impl Chat {
@@ -64,6 +67,7 @@ impl Chat {
             parallel_tool_calls: true,
             extra: Vec::new(),
             add_generation_prompt: true,
+            continue_final_message: false,
         }
     }
 

@@ -7,7 +7,7 @@ use tokenizer::{ChatInput, ChatTemplate, Tokenizer};
 use super::{Chat, history, message};
 use crate::Work;
 
-const WORD: &str = "qzxvkwjyqzxvkwjy";
+pub(super) const WORD: &str = "qzxvkwjyqzxvkwjy";
 
 /// What a template was found to read.
 #[derive(Clone, Copy, Debug)]

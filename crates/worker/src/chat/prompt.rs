@@ -5,7 +5,7 @@ use tokenizer::{ChatInput, ChatTemplate, RenderedChat, Stop, Tokenizer, Tokenize
 
 use super::family::{Family, Form};
 use super::messages::{self, Shape};
-use super::probe::{Reads, is_printed};
+use super::probe::{Reads, WORD, is_printed};
 use super::{Chat, history};
 use crate::{Work, WorkerError};
 
@@ -29,15 +29,32 @@ pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat, work: &Work) -> Result<
         Form::Harmony(_) => history::described(chat.offered()),
         _ => chat.offered().to_vec(),
     };
+    if chat.continue_final_message && matches!(family.form, Form::Harmony(_)) {
+        return Err(WorkerError::Invalid {
+            field: "continue_final_message",
+            expected: "false for a model whose answers are divided into channels".to_owned(),
+            found: "true".to_owned(),
+        });
+    }
     let mut complaint = None;
     let reads = Reads::of(tokenizer, template, chat, work);
     let usual = Shape { parts: reads.parts, system_in_user: !reads.system, ..shape_of(template) };
     for shape in shapes(usual, chat) {
-        let messages = messages::normalise(&chat.messages, shape)?;
+        let mut messages = messages::normalise(&chat.messages, shape)?;
+        let space = chat.continue_final_message.then(|| history::mark_end(&mut messages, WORD));
         let Some(messages) = shaped(history::adapt(messages, &tools, &family), shape) else { continue };
         let input = ChatInput { stop: work.stop(), ..input(chat, &messages, &tools, &family) };
         let wrong = match tokenizer.render_chat(template, &input) {
             Ok(rendered) => {
+                let rendered = match space {
+                    Some(space) => rendered.ended_at(WORD, &space),
+                    None => Some(rendered),
+                };
+                let Some(rendered) = rendered else {
+                    let at = format!("messages[{}].content", chat.messages.len() - 1);
+                    complaint.get_or_insert(messages::wrong(at, WRITTEN, "text that it leaves out"));
+                    continue;
+                };
                 let text = rendered.text();
                 if shape.parts && !reads.parts && is_printed(&text) {
                     continue;
@@ -82,11 +99,12 @@ fn shaped(messages: Vec<Value>, shape: Shape) -> Option<Vec<Value>> {
     Some(if shape.parts { history::in_parts(messages) } else { messages })
 }
 
+const WRITTEN: &str = "what the model's chat template writes into the prompt";
+
 /// What should be in the prompt and is not: a user's or system's text, or a tool. Templates trim and escape, so a text is looked for by its
 /// words.
 fn left_out(chat: &Chat, prompt: &str) -> Option<WorkerError> {
-    const EXPECTED: &str = "what the model's chat template writes into the prompt";
-    let wrong = |path: String, found| Some(messages::wrong(path, EXPECTED, found));
+    let wrong = |path: String, found| Some(messages::wrong(path, WRITTEN, found));
     for (i, message) in chat.messages.iter().enumerate() {
         let is_told = ["user", "system", "developer"].into_iter().any(|role| message["role"] == role);
         let texts: Vec<&str> = match &message["content"] {
@@ -139,7 +157,7 @@ fn input<'a>(chat: &'a Chat, messages: &'a [Value], tools: &'a [Value], family: 
     let tools = if family.template_has_tools { tools } else { &[] };
     ChatInput {
         messages,
-        add_generation_prompt: chat.add_generation_prompt,
+        add_generation_prompt: chat.add_generation_prompt && !chat.continue_final_message,
         tools: (!tools.is_empty()).then_some(tools),
         extra: &chat.extra,
         now: None,

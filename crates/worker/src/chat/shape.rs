@@ -45,9 +45,16 @@ pub(crate) fn grammar(
     if let Form::Whole(form) = family.form {
         calls::check(form, &tools)?;
     }
-    let start = family.think_start(prompt);
+    let start = family.think_start(prompt, chat);
     let is_plain = start == ThinkStart::None && !matches!(family.form, Form::Harmony(_));
     if let Some(content) = content {
+        if chat.continue_final_message {
+            return Err(WorkerError::Invalid {
+                field: content.field(),
+                expected: "none where continue_final_message is true: it would begin anew".to_owned(),
+                found: "one".to_owned(),
+            });
+        }
         // An answer that the prompt has begun already is only its content.
         if (tools.is_empty() && is_plain) || !chat.add_generation_prompt {
             return Ok(Some(content));

@@ -5,6 +5,7 @@ mod constrained;
 mod corpus;
 mod messages;
 mod receipts;
+mod scores;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -7,11 +7,11 @@ use worker::{Chat, Prompt, Request, ToolChoice};
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::openai::body::Body;
-use crate::openai::sampling::Sampling;
+use crate::openai::sampling::{Likely, Sampling};
 use crate::state::Served;
 
 /// The variables of templates that have fields of their own.
-const TAKEN: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
+const TAKEN: [&str; 4] = ["messages", "tools", "add_generation_prompt", "continue_final_message"];
 
 /// The schema `ChatRequest`.
 #[derive(Debug, Deserialize)]
@@ -34,6 +34,7 @@ pub(crate) struct TemplateRequest {
     pub(crate) tools: Option<Vec<Value>>,
     pub(crate) chat_template_kwargs: Option<Map<String, Value>>,
     pub(crate) add_generation_prompt: Option<bool>,
+    pub(crate) continue_final_message: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,6 +74,11 @@ impl TemplateRequest {
             let message = format!("expected no {name} here, which is a field of its own");
             return Err(ApiError::invalid("chat_template_kwargs", message));
         }
+        let continues = self.continue_final_message == Some(true);
+        if continues && self.add_generation_prompt == Some(true) {
+            let message = "expected false where add_generation_prompt is true";
+            return Err(ApiError::invalid("continue_final_message", message));
+        }
         let (mut messages, mut tools) = (self.messages, self.tools.unwrap_or_default());
         messages.iter_mut().for_each(own_words);
         for tool in &mut tools {
@@ -82,7 +88,8 @@ impl TemplateRequest {
         Ok(Chat {
             tools,
             extra: extra.into_iter().collect(),
-            add_generation_prompt: self.add_generation_prompt.unwrap_or(true),
+            add_generation_prompt: self.add_generation_prompt.unwrap_or(!continues),
+            continue_final_message: continues,
             ..Chat::new(messages)
         })
     }
@@ -123,9 +130,9 @@ impl ChatRequest {
                 ignored.push("reasoning_effort".to_owned());
             }
         }
-        let n_alternatives = self.top_logprobs.unwrap_or(0);
+        let likely = Likely { n_alternatives: self.top_logprobs.unwrap_or(0), ..Likely::default() };
         let defaults = served.worker.options().defaults;
-        let request = self.sampling.request(Prompt::Chat(chat), n_alternatives, defaults, context)?;
+        let request = self.sampling.request(Prompt::Chat(chat), likely, defaults, context)?;
         Ok((request, ignored))
     }
 }

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use worker::receipt::Receipt;
-use worker::{Event, Sampled, StopReason};
+use worker::{Event, Sampled, Scored, StopReason};
 
 use crate::error::ApiError;
 use crate::openai::choices::{self, Answer, Told};
 use crate::openai::envelope::Message;
-use crate::openai::logprobs::CompletionLogprobs;
+use crate::openai::logprobs::{CompletionLogprobs, by_id};
 use crate::openai::usage::{Costs, Report, SoFar, Timings, Usage, Wish};
 use crate::openai::{Envelope, Shape};
 use crate::sse;
@@ -42,6 +42,8 @@ pub(super) struct Echo {
     pub(super) text: String,
     /// Where its log probabilities are wanted, the first token and where each begins in the text.
     pub(super) scored: Option<(u32, Vec<usize>)>,
+    /// Whether its log probabilities are wanted in a list of their own, by token id.
+    pub(super) by_id: bool,
 }
 
 /// A choice, of a chunk or of all.
@@ -50,6 +52,9 @@ struct Choice {
     index: usize,
     text: String,
     logprobs: Option<CompletionLogprobs>,
+    /// Of each token of the prompt, in vLLM's form; null for the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_logprobs: Option<Vec<Value>>,
     /// Once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
@@ -72,7 +77,16 @@ impl CompletionAnswer {
     ) -> CompletionAnswer {
         let n_choice = echoes.len() * shape.n;
         let logprobs = shape.wants_logprobs.then(CompletionLogprobs::default);
-        let choice = |index| Choice { index, logprobs: logprobs.clone(), ..Choice::default() };
+        let prompt_logprobs = |index: usize| {
+            let by_id = echoes.get(index / shape.n).is_some_and(|echo| echo.by_id);
+            by_id.then(|| vec![Value::Null])
+        };
+        let choice = |index| Choice {
+            index,
+            logprobs: logprobs.clone(),
+            prompt_logprobs: prompt_logprobs(index),
+            ..Choice::default()
+        };
         CompletionAnswer {
             served,
             envelope,
@@ -119,6 +133,20 @@ impl CompletionAnswer {
         vec![frame]
     }
 
+    /// How likely the next tokens of a choice's prompt were.
+    fn prompt(&mut self, index: usize, tokens: Vec<Scored>) -> Vec<Bytes> {
+        if let Some(list) = self.choices.get_mut(index).and_then(|choice| choice.prompt_logprobs.as_mut()) {
+            list.extend(tokens.iter().map(|token| by_id(&self.served.worker, token)));
+        }
+        let tokens: Vec<Sampled> = tokens.into_iter().map(|token| token.sampled).collect();
+        match self.scored(index, &tokens) {
+            Some(logprobs) => {
+                self.pass(Choice { index, logprobs: Some(logprobs), ..Choice::default() }, None)
+            }
+            None => Vec::new(),
+        }
+    }
+
     /// Of the next tokens of a choice's prompt.
     fn scored(&mut self, index: usize, tokens: &[Sampled]) -> Option<CompletionLogprobs> {
         let (_, offsets) = self.echoes.get(index / self.shape.n)?.scored.as_ref()?;
@@ -144,7 +172,7 @@ impl Answer for CompletionAnswer {
                     *place = Some(seed);
                 }
                 self.costs.set(index, SoFar::new(n_prompt, 0));
-                let Some(Echo { text, scored }) = self.echoes.get(index / self.shape.n) else {
+                let Some(Echo { text, scored, .. }) = self.echoes.get(index / self.shape.n) else {
                     return Vec::new();
                 };
                 if text.is_empty() && scored.is_none() {
@@ -154,10 +182,7 @@ impl Answer for CompletionAnswer {
                 let (text, logprobs) = (text.clone(), scored.as_ref().map(first));
                 self.pass(Choice { index, text, logprobs, ..Choice::default() }, None)
             }
-            Event::Prompt(tokens) => {
-                let logprobs = self.scored(index, &tokens);
-                self.pass(Choice { index, logprobs, ..Choice::default() }, None)
-            }
+            Event::Prompt(tokens) => self.prompt(index, tokens),
             Event::Delta { text, tokens } => {
                 self.costs.add(index, tokens.len());
                 let logprobs = self.logprobs(index, &tokens);

@@ -83,7 +83,7 @@ fn prepare(
     context: &Context,
 ) -> Result<Prepared, ApiError> {
     body.check()?;
-    let scores_prompt = body.scores_prompt();
+    let (echoes_logprobs, by_id) = (body.echoes_logprobs(), body.prompt_logprobs.is_some());
     let n = body.sampling.n();
     let echo = body.echo == Some(true);
     let (request, prompts) = body.into_request(served.worker.options().defaults, context)?;
@@ -95,11 +95,11 @@ fn prepare(
     let mut prepared = Prepared { requests: Vec::new(), echoes: Vec::new() };
     for prompt in prompts {
         let text = if echo { prompt.text(served) } else { String::new() };
-        let request = worker::Request { prompt: prompt.into_worker(), scores_prompt, ..request.clone() };
+        let request = worker::Request { prompt: prompt.into_worker(), ..request.clone() };
         let request = check(served, limits, (request, work), "prompt")?;
-        let first = request.prompt().first().filter(|_| scores_prompt);
+        let first = request.prompt().first().filter(|_| echoes_logprobs);
         let scored = first.map(|&first| (first, prompt_offsets(&served.worker, request.prompt(), &text)));
-        prepared.echoes.push(Echo { text, scored });
+        prepared.echoes.push(Echo { text, scored, by_id });
         prepared.requests.push(request);
     }
     Ok(prepared)

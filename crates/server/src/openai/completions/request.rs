@@ -6,7 +6,8 @@ use worker::{Defaults, Prompt, Request};
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::openai::body::Body;
-use crate::openai::sampling::Sampling;
+use crate::openai::sampling::{Likely, Sampling};
+use crate::receipts::Wanted;
 use crate::state::Served;
 
 /// The schema `CompletionRequest`.
@@ -17,6 +18,7 @@ pub(crate) struct CompletionRequest {
     prompt: Prompts,
     pub(super) logprobs: Option<u32>,
     pub(super) echo: Option<bool>,
+    pub(super) prompt_logprobs: Option<u32>,
     best_of: Option<usize>,
     add_special_tokens: Option<bool>,
 }
@@ -43,17 +45,31 @@ impl Body for CompletionRequest {
 impl CompletionRequest {
     /// Checks what fields say together.
     pub(super) fn check(&self) -> Result<(), ApiError> {
-        match self.best_of {
-            Some(best_of) if best_of != self.sampling.n() => {
-                let message = format!("expected n, {}, found {best_of}", self.sampling.n());
-                Err(ApiError::invalid("best_of", message))
-            }
-            _ => Ok(()),
+        if let Some(best_of) = self.best_of.filter(|&n| n != self.sampling.n()) {
+            let message = format!("expected n, {}, found {best_of}", self.sampling.n());
+            return Err(ApiError::invalid("best_of", message));
         }
+        if let (Some(n), Some(found)) = (self.logprobs, self.prompt_logprobs)
+            && n != found
+        {
+            let message = format!("expected as many as logprobs, {n}, found {found}");
+            return Err(ApiError::invalid("prompt_logprobs", message));
+        }
+        if self.prompt_logprobs.is_some() && self.sampling.stream == Some(true) {
+            let message = "expected no stream beside it: it comes with the whole answer";
+            return Err(ApiError::invalid("prompt_logprobs", message));
+        }
+        if self.sampling.is_without_answer() && self.sampling.receipt != Wanted::default() {
+            return Err(ApiError::invalid(
+                "receipt",
+                "expected false where max_tokens is 0: there is no answer",
+            ));
+        }
+        Ok(())
     }
 
-    /// Whether the log probabilities of the prompt's own tokens are wanted.
-    pub(super) fn scores_prompt(&self) -> bool {
+    /// Whether an answer's log probabilities begin with those of its prompt.
+    pub(super) fn echoes_logprobs(&self) -> bool {
         self.echo == Some(true) && self.logprobs.is_some()
     }
 
@@ -63,6 +79,10 @@ impl CompletionRequest {
         defaults: Defaults,
         context: &Context,
     ) -> Result<(Request, Vec<OnePrompt>), ApiError> {
+        let likely = Likely {
+            n_alternatives: self.logprobs.or(self.prompt_logprobs).unwrap_or(0),
+            of_prompt: self.echoes_logprobs() || self.prompt_logprobs.is_some(),
+        };
         let add_special = self.add_special_tokens.unwrap_or(true);
         let text = |text| OnePrompt::Text { text, add_special };
         let prompts = match self.prompt {
@@ -72,8 +92,7 @@ impl CompletionRequest {
             Prompts::TokenLists(lists) => lists.into_iter().map(OnePrompt::Tokens).collect(),
         };
         let empty = Prompt::Tokens(Vec::new());
-        let n_alternatives = self.logprobs.unwrap_or(0);
-        Ok((self.sampling.request(empty, n_alternatives, defaults, context)?, prompts))
+        Ok((self.sampling.request(empty, likely, defaults, context)?, prompts))
     }
 }
 

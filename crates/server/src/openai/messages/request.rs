@@ -102,6 +102,10 @@ impl MessageRequest {
             "stop": self.field("stop_sequences"),
             "response_format": format(&self.field("output_config")["format"]),
         });
+        let messages = self.field("messages").as_array();
+        if messages.and_then(|messages| messages.last()).is_some_and(|last| last["role"] == "assistant") {
+            chat["continue_final_message"] = true.into();
+        }
         for name in SAME {
             if let Some(value) = self.0.get(name) {
                 chat[name] = value.clone();
