@@ -57,15 +57,29 @@ impl RepoCache {
         self.folder.join("snapshots").join(commit).join(path)
     }
 
+    /// Where the commits' files are.
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.folder.join("snapshots")
+    }
+
+    /// Takes away the folders of a commit that have nothing in them, the revisions that were this commit if none of its files is left, and the
+    /// repository's folder if that was all. What cannot be removed stays: it is empty.
+    pub(crate) fn prune(&self, commit: &str) {
+        remove_empty(&self.snapshot(commit, ""));
+        if !self.snapshot(commit, "").exists() {
+            remove_refs(&self.folder.join("refs"), commit);
+        }
+        for folder in [self.snapshots(), self.blobs(), self.folder.join("refs"), self.folder.clone()] {
+            remove_empty(&folder);
+        }
+    }
+
     /// The commit that a revision was when it was last looked up; a commit is its own.
     pub(crate) fn commit_of(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.to_owned());
         }
-        let mut text = String::new();
-        let file = File::open(self.folder.join("refs").join(revision)).ok()?;
-        file.take(MAX_REF_BYTES).read_to_string(&mut text).ok()?;
-        Some(text.trim()).filter(|commit| is_name(commit)).map(str::to_owned)
+        read_ref(&self.folder.join("refs").join(revision))
     }
 
     /// Remembers which commit a revision is.
@@ -106,6 +120,37 @@ impl RepoCache {
             Err(TryLockError::Error(error)) => Err(io(error)),
         }
     }
+}
+
+/// Removes a folder with the folders in it, as far as they are empty.
+fn remove_empty(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    // It fails where something is left.
+    let _ = fs::remove_dir(folder);
+}
+
+/// Removes the files under `refs` that name this commit.
+fn remove_refs(folder: &Path, commit: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => remove_refs(&entry.path(), commit),
+            Ok(_) if read_ref(&entry.path()).as_deref() == Some(commit) => {
+                drop(fs::remove_file(entry.path()))
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a file under `refs` says.
+fn read_ref(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(MAX_REF_BYTES).read_to_string(&mut text).ok()?;
+    Some(text.trim()).filter(|commit| is_name(commit)).map(str::to_owned)
 }
 
 /// Whether a revision is a commit, which never changes.

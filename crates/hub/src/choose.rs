@@ -54,7 +54,7 @@ pub(crate) fn choose(repo: &HubRepo, files: &[Entry]) -> Result<Chosen, HubError
 }
 
 /// The models among files, by the first of their parts, with the sizes of all.
-fn models(files: &[Entry]) -> Vec<Entry> {
+pub(crate) fn models(files: &[Entry]) -> Vec<Entry> {
     let size = |path: &str| files.iter().find(|(found, _)| found == path).and_then(|(_, size)| *size);
     let is_model = |path: &str| {
         let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
@@ -74,7 +74,7 @@ fn models(files: &[Entry]) -> Vec<Entry> {
 }
 
 /// Whether a quantization stands in a file's name as a word of its own, in any case: `Q4_K` does not stand in `m-Q4_K_M.gguf`.
-fn has_tag(path: &str, tag: &str) -> bool {
+pub(crate) fn has_tag(path: &str, tag: &str) -> bool {
     let (name, tag) =
         (path.rsplit('/').next().unwrap_or(path).to_ascii_uppercase(), tag.to_ascii_uppercase());
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';

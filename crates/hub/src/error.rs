@@ -20,6 +20,14 @@ pub enum HubError {
         /// What was given.
         found: String,
     },
+    /// Neither a file here nor the name of a model.
+    #[error("{found}: neither a file here nor the name of a model{}", did_you_mean(nearest))]
+    Name {
+        /// What was given.
+        found: String,
+        /// What may have been meant.
+        nearest: Vec<String>,
+    },
     /// A variable of the environment, or a file it names, makes no sense. Its value is not repeated.
     #[error("{name}: expected {expected}")]
     Environment {
@@ -29,7 +37,10 @@ pub enum HubError {
         expected: &'static str,
     },
     /// Not in the cache, and nothing may be fetched.
-    #[error("{file} is not in the cache {}, and HF_HUB_OFFLINE forbids fetching it", cache.display())]
+    #[error(
+        "{file} is not in the cache {}, and nothing may be fetched (--offline or HF_HUB_OFFLINE)",
+        cache.display()
+    )]
     Offline {
         /// The reference.
         file: String,
@@ -114,6 +125,18 @@ pub enum HubError {
         /// Where it is known.
         free: Option<u64>,
     },
+    /// It would not fit where it is to be used, so it was not fetched.
+    #[error("{file} takes {n_bytes} bytes, and {place} has {free} bytes free: it was not fetched")]
+    NoRoom {
+        /// The reference.
+        file: String,
+        /// Of all its parts.
+        n_bytes: u64,
+        /// Such as a device.
+        place: String,
+        /// Bytes.
+        free: u64,
+    },
     /// The cache cannot be read or written.
     #[error("{}: {error}", path.display())]
     Io {
@@ -152,12 +175,20 @@ impl HubError {
     }
 
     /// Whether the hub was out of reach, so that an older copy may do.
-    pub(crate) fn is_unreachable(&self) -> bool {
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
         match self {
             HubError::Network { .. } => true,
             HubError::Status { status, .. } => *status == 429 || *status >= 500,
             _ => false,
         }
+    }
+}
+
+fn did_you_mean(nearest: &[String]) -> String {
+    match nearest {
+        [] => String::new(),
+        nearest => format!("; did you mean {}?", nearest.join(", ")),
     }
 }
 

@@ -26,9 +26,30 @@ pub struct Hub {
     client: Option<Client>,
 }
 
+/// Where a model is to be used, beside the disk: its file is not fetched if it has more bytes than that place has free. Weights take at least about
+/// what the file does.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// For messages, such as `cuda:0`.
+    pub place: String,
+    /// Bytes.
+    pub free: u64,
+}
+
 /// What there is to say while a file comes.
 #[derive(Debug)]
 pub enum Progress<'a> {
+    /// The file is not here; it fits, and fetching begins.
+    Begin {
+        /// The file, or the part that was named.
+        file: &'a HubFile,
+        /// Bytes still to come.
+        needed: u64,
+        /// Bytes of all parts.
+        total: u64,
+        /// Bytes free in the cache, where the system says.
+        free: Option<u64>,
+    },
     /// Another process fetches the same file and is waited for.
     Locked(&'a HubFile),
     /// So many bytes of all parts are here.
@@ -57,11 +78,21 @@ impl Hub {
         Hub { settings, client }
     }
 
-    /// The path of a file in the cache, after fetching it and the other parts of its model if they are not there.
+    /// The cache's folder.
+    pub(crate) fn cache(&self) -> &Path {
+        &self.settings.cache
+    }
+
+    /// The path of a file in the cache, after fetching it and the other parts of its model if they are not there and fit.
     ///
     /// # Errors
     /// Every [`HubError`] but those of parsing.
-    pub fn fetch(&self, file: &HubFile, watch: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf, HubError> {
+    pub fn fetch(
+        &self,
+        file: &HubFile,
+        room: Option<&Room>,
+        watch: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<PathBuf, HubError> {
         let cache = RepoCache::new(&self.settings.cache, file.repo());
         let files: Vec<HubFile> = parts(file.path()).into_iter().map(|path| file.sibling(path)).collect();
         let here = found(&cache, file, &files);
@@ -86,7 +117,7 @@ impl Hub {
                 _ => return Err(error),
             },
         };
-        self.download(client, &cache, &facts, watch)?;
+        self.download(client, &cache, &facts, room, watch)?;
         let commit = facts[0].1.commit.as_str();
         for (part, facts) in &facts {
             cache.link(commit, part.path(), &facts.etag)?;
@@ -102,7 +133,11 @@ impl Hub {
     /// [`HubError::Choice`] where none or several fit, and those of asking the hub.
     pub fn choose(&self, repo: &HubRepo, watch: &mut dyn FnMut(Progress<'_>)) -> Result<Chosen, HubError> {
         let here = || list::cached(&RepoCache::new(&self.settings.cache, repo.repo()), repo.revision());
-        let Some(client) = &self.client else { return choose(repo, &here()) };
+        let Some(client) = &self.client else {
+            let (file, cache) = (repo.to_string(), self.settings.cache.clone());
+            let here = Some(here()).filter(|here| !here.is_empty());
+            return here.map_or(Err(HubError::Offline { file, cache }), |here| choose(repo, &here));
+        };
         let mut tries = Tries::new(self.settings.patience);
         let failed = loop {
             match client.list(repo) {
@@ -130,6 +165,7 @@ impl Hub {
         client: &Client,
         cache: &RepoCache,
         files: &[(HubFile, Facts)],
+        room: Option<&Room>,
         watch: &mut dyn FnMut(Progress<'_>),
     ) -> Result<(), HubError> {
         let patience = self.settings.patience;
@@ -139,8 +175,14 @@ impl Hub {
         if jobs.iter().all(Download::is_here) {
             return Ok(());
         }
-        check_space(&cache.blobs(), needed)?;
         let total = files.iter().map(|(_, facts)| facts.size).fold(0, u64::saturating_add);
+        let file = &files[0].0;
+        if let Some(Room { place, free }) = room.filter(|room| room.free < total) {
+            let (file, place) = (file.to_string(), place.clone());
+            return Err(HubError::NoRoom { file, n_bytes: total, place, free: *free });
+        }
+        let free = check_space(&cache.blobs(), needed)?;
+        watch(Progress::Begin { file, needed, total, free });
         let mut before = 0;
         for job in &jobs {
             job.run(&mut |step| {
@@ -190,13 +232,13 @@ fn ask(
     Ok(known)
 }
 
-/// Refuses before the first byte what cannot be kept. Where the system does not say, writing will.
-fn check_space(folder: &Path, needed: u64) -> Result<(), HubError> {
+/// Refuses before the first byte what cannot be kept; the bytes that are free. Where the system does not say, writing will.
+fn check_space(folder: &Path, needed: u64) -> Result<Option<u64>, HubError> {
     let there = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(folder);
     match free_bytes(there) {
         Some(free) if free < needed => {
             Err(HubError::DiskFull { path: folder.to_owned(), needed, free: Some(free) })
         }
-        _ => Ok(()),
+        free => Ok(free),
     }
 }

@@ -41,10 +41,13 @@ pub(crate) fn next(link: &str) -> Option<&str> {
 
 /// The files of a revision that are here, as it was last looked up.
 pub(crate) fn cached(cache: &RepoCache, revision: &str) -> Vec<Entry> {
+    cache.commit_of(revision).map(|commit| walk_snapshot(cache, &commit)).unwrap_or_default()
+}
+
+/// The files of a commit that are here.
+pub(crate) fn walk_snapshot(cache: &RepoCache, commit: &str) -> Vec<Entry> {
     let mut files = Vec::new();
-    if let Some(commit) = cache.commit_of(revision) {
-        walk(&cache.snapshot(&commit, ""), "", MAX_DEPTH, &mut files);
-    }
+    walk(&cache.snapshot(commit, ""), "", MAX_DEPTH, &mut files);
     files
 }
 

@@ -1,5 +1,6 @@
 //! How is a model named? By a path, as `file:PATH`, as `hf:ORG/REPO[@REVISION]::file=PATH` for a file of a
-//! hub's repository, or as `hf:ORG/REPO[@REVISION][:QUANTIZATION]`, which leaves the file to be chosen.
+//! hub's repository, as `hf:ORG/REPO[@REVISION][:QUANTIZATION]`, which leaves the file to be chosen, or by a short name of
+//! [`NAMES`](crate::NAMES), which means such a repository. A file with the name of a short name is `./NAME` or `file:NAME`.
 //!
 //! The parts of a hub's name become folders of the cache and pieces of addresses, so each is checked here once: none is empty, too
 //! long or able to leave its folder.
@@ -9,15 +10,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::HubError;
+use crate::{HubError, names};
 
 /// The most bytes of a part of a name.
 const MAX_PART: usize = 255;
 /// The most bytes of a path in a repository.
 const MAX_PATH: usize = 1024;
 /// What a reference may be.
-const FORMS: &str =
-    "a path, file:PATH, hf:ORG/REPO[@REVISION][:QUANTIZATION] or hf:ORG/REPO[@REVISION]::file=PATH";
+const FORMS: &str = "a path, file:PATH, a name such as qwen3:0.6b, hf:ORG/REPO[@REVISION][:QUANTIZATION] or hf:ORG/REPO[@REVISION]::file=PATH";
 
 /// A model by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +98,11 @@ impl HubFile {
 }
 
 impl HubRepo {
+    /// A repository whose name is checked, at its branch `main`.
+    pub(crate) fn main(repo: &str, quantization: Option<String>) -> HubRepo {
+        HubRepo { repo: repo.to_owned(), revision: "main".to_owned(), quantization }
+    }
+
     fn parse(text: &str) -> Result<HubRepo, HubError> {
         let (place, tag) = text.split_once(':').map_or((text, None), |(place, tag)| (place, Some(tag)));
         let (repo, revision) = place.split_once('@').unwrap_or((place, "main"));
@@ -149,6 +154,9 @@ impl FromStr for ModelRef {
                 Some((place, path)) => HubFile::parse(place, path).map(ModelRef::Hub),
                 None => HubRepo::parse(name).map(ModelRef::Repo),
             };
+        }
+        if let Some(repo) = names::find(text) {
+            return Ok(ModelRef::Repo(repo));
         }
         let path = text.strip_prefix("file:").unwrap_or(text);
         // The form of an address, as in file:///models/m.gguf.
@@ -223,6 +231,9 @@ mod tests {
     fn references_are_told_apart() {
         check("models/m.gguf", &expect!["path models/m.gguf"]);
         check("file:hf:m.gguf", &expect!["path hf:m.gguf"]);
+        check("qwen3:0.6b", &expect!["hf:Qwen/Qwen3-0.6B-GGUF@main:Q8_0"]);
+        check("file:qwen3:0.6b", &expect!["path qwen3:0.6b"]);
+        check("./qwen3:0.6b", &expect!["path ./qwen3:0.6b"]);
         check("file:///models/m.gguf", &expect!["path /models/m.gguf"]);
         check("hf:org/repo-GGUF::file=m.Q4_K_M.gguf", &expect!["hf:org/repo-GGUF@main::file=m.Q4_K_M.gguf"]);
         check("hf:org/repo", &expect!["hf:org/repo@main"]);
@@ -255,7 +266,7 @@ mod tests {
         check(
             "file:",
             &expect![[
-                r#"model reference: expected a path, file:PATH, hf:ORG/REPO[@REVISION][:QUANTIZATION] or hf:ORG/REPO[@REVISION]::file=PATH, found "file:""#
+                r#"model reference: expected a path, file:PATH, a name such as qwen3:0.6b, hf:ORG/REPO[@REVISION][:QUANTIZATION] or hf:ORG/REPO[@REVISION]::file=PATH, found "file:""#
             ]],
         );
     }

@@ -33,7 +33,7 @@ fn what_is_here_needs_no_network() {
     let mut client = Client::of(&server);
     client.settings.offline = true;
     expect![
-        "hf:org/repo@main::file=m.gguf is not in the cache CACHE, and HF_HUB_OFFLINE forbids fetching it"
+        "hf:org/repo@main::file=m.gguf is not in the cache CACHE, and nothing may be fetched (--offline or HF_HUB_OFFLINE)"
     ]
     .assert_eq(&client.refusal("main", "m.gguf"));
     assert!(server.seen().is_empty());
@@ -100,7 +100,7 @@ fn another_process_that_fetches_it_is_waited_for() {
     let blobs = client.folder.path().join("models--org--repo/blobs");
     let file = hub::HubFile::new("org/repo", "main", "m.gguf").unwrap();
     let mut lock = Some(lock);
-    let found = hub::Hub::new(client.settings.clone()).fetch(&file, &mut |progress| {
+    let found = hub::Hub::new(client.settings.clone()).fetch(&file, None, &mut |progress| {
         // The other is done and lets go as soon as it is waited for.
         if matches!(progress, hub::Progress::Locked(_)) {
             fs::create_dir_all(&blobs).unwrap();
@@ -131,4 +131,7 @@ fn a_repository_and_a_quantization_are_a_file() {
     client.settings.offline = true;
     assert_eq!(client.choice("hf:org/repo:q8_0").unwrap().0, "m-Q8_0.gguf");
     assert!(client.choice("hf:org/repo:f16").is_err());
+    // Of a repository that was never asked for, offline is the reason.
+    let said = client.choice("hf:org/never:Q8_0").unwrap_err();
+    assert!(said.contains("hf:org/never@main:Q8_0 is not in the cache"), "{said}");
 }

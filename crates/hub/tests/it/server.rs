@@ -253,8 +253,9 @@ impl Client {
     pub(crate) fn fetch(&self, revision: &str, path: &str) -> (Result<Vec<u8>, HubError>, Vec<String>) {
         let file = HubFile::new("org/repo", revision, path).unwrap();
         let mut said = Vec::new();
-        let found = Hub::new(self.settings.clone()).fetch(&file, &mut |progress| {
+        let found = Hub::new(self.settings.clone()).fetch(&file, None, &mut |progress| {
             said.push(match progress {
+                Progress::Begin { needed, total, .. } => format!("begin {needed}/{total}"),
                 Progress::Locked(_) => "locked".to_owned(),
                 Progress::At { done, total } => format!("{done}/{total}"),
                 Progress::Again { wait, .. } => format!("again in {} ms", wait.as_millis()),
