@@ -57,6 +57,9 @@ IN_PLACE = {
 }
 
 
+# The name of a model on a hub: a reference, or a short name such as qwen3:0.6b.
+ON_A_HUB = re.compile(r"\bhf:|\b[\w.-]+:[\d.]+[bm]\b")
+
 # What the documents say.
 
 
@@ -350,7 +353,7 @@ class Runs:
 def runnable(command):
     """Whether a command is the worker's or curl's, needs no download, and only programs that are here."""
     programs = [words[0].rsplit("/", 1)[-1] for words in simple(command) if words]
-    if not {"worker-orcd", "curl"} & set(programs[:-1] + programs[-1:]) or "hf:" in command:
+    if not {"worker-orcd", "curl"} & set(programs[:-1] + programs[-1:]) or ON_A_HUB.search(command):
         return False
     return programs[0] not in ("cargo", "docker", "kubectl") and (" jq " not in command or shutil.which("jq"))
 

@@ -259,7 +259,9 @@ fn of_hub(error: &HubError) -> u8 {
         | HubError::NotFound { .. }
         | HubError::Choice { .. }
         | HubError::DiskFull { .. }
+        | HubError::Name { .. }
         | HubError::Io { .. } => 3,
+        HubError::NoRoom { .. } => 6,
         HubError::Refused { .. }
         | HubError::Network { .. }
         | HubError::Status { .. }

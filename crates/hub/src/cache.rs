@@ -139,7 +139,7 @@ fn remove_refs(folder: &Path, commit: &str) {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => remove_refs(&entry.path(), commit),
             Ok(_) if read_ref(&entry.path()).as_deref() == Some(commit) => {
-                drop(fs::remove_file(entry.path()))
+                let _ = fs::remove_file(entry.path());
             }
             _ => {}
         }

@@ -117,7 +117,15 @@ impl Hub {
                 _ => return Err(error),
             },
         };
-        self.download(client, &cache, &facts, room, watch)?;
+        let patience = self.settings.patience;
+        let jobs: Vec<Download<'_>> = facts
+            .iter()
+            .map(|(file, facts)| Download { client, cache: &cache, file, facts, patience })
+            .collect();
+        if !jobs.iter().all(Download::is_here) {
+            begin(&jobs, room, watch)?;
+            download(&jobs, watch)?;
+        }
         let commit = facts[0].1.commit.as_str();
         for (part, facts) in &facts {
             cache.link(commit, part.path(), &facts.etag)?;
@@ -159,43 +167,45 @@ impl Hub {
             _ => Err(failed),
         }
     }
+}
 
-    fn download(
-        &self,
-        client: &Client,
-        cache: &RepoCache,
-        files: &[(HubFile, Facts)],
-        room: Option<&Room>,
-        watch: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<(), HubError> {
-        let patience = self.settings.patience;
-        let jobs: Vec<Download<'_>> =
-            files.iter().map(|(file, facts)| Download { client, cache, file, facts, patience }).collect();
-        let needed = jobs.iter().map(Download::n_missing).fold(0, u64::saturating_add);
-        if jobs.iter().all(Download::is_here) {
-            return Ok(());
-        }
-        let total = files.iter().map(|(_, facts)| facts.size).fold(0, u64::saturating_add);
-        let file = &files[0].0;
-        if let Some(Room { place, free }) = room.filter(|room| room.free < total) {
-            let (file, place) = (file.to_string(), place.clone());
-            return Err(HubError::NoRoom { file, n_bytes: total, place, free: *free });
-        }
-        let free = check_space(&cache.blobs(), needed)?;
-        watch(Progress::Begin { file, needed, total, free });
-        let mut before = 0;
-        for job in &jobs {
-            job.run(&mut |step| {
-                watch(match step {
-                    Step::Locked => Progress::Locked(job.file),
-                    Step::At(done) => Progress::At { done: before + done, total },
-                    Step::Again { reason, wait } => Progress::Again { reason, wait },
-                });
-            })?;
-            before += job.facts.size;
-        }
-        Ok(())
+/// Refuses what has no room where it is kept or used, else says what is to come.
+fn begin(
+    jobs: &[Download<'_>],
+    room: Option<&Room>,
+    watch: &mut dyn FnMut(Progress<'_>),
+) -> Result<(), HubError> {
+    let (file, total) = (jobs[0].file, total(jobs));
+    if let Some(Room { place, free }) = room.filter(|room| room.free < total) {
+        let (file, place) = (file.to_string(), place.clone());
+        return Err(HubError::NoRoom { file, n_bytes: total, place, free: *free });
     }
+    let needed = jobs.iter().map(Download::n_missing).fold(0, u64::saturating_add);
+    let free = check_space(&jobs[0].cache.blobs(), needed)?;
+    watch(Progress::Begin { file, needed, total, free });
+    Ok(())
+}
+
+/// Fetches one part after the other.
+fn download(jobs: &[Download<'_>], watch: &mut dyn FnMut(Progress<'_>)) -> Result<(), HubError> {
+    let total = total(jobs);
+    let mut before = 0;
+    for job in jobs {
+        job.run(&mut |step| {
+            watch(match step {
+                Step::Locked => Progress::Locked(job.file),
+                Step::At(done) => Progress::At { done: before + done, total },
+                Step::Again { reason, wait } => Progress::Again { reason, wait },
+            });
+        })?;
+        before += job.facts.size;
+    }
+    Ok(())
+}
+
+/// Bytes of all parts.
+fn total(jobs: &[Download<'_>]) -> u64 {
+    jobs.iter().map(|job| job.facts.size).fold(0, u64::saturating_add)
 }
 
 /// The path of a file whose parts are all here, at the commit that its revision was last.

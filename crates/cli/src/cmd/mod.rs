@@ -6,9 +6,12 @@
 mod bench;
 mod eval;
 mod inspect;
+mod models;
 mod pull;
+mod rm;
 mod run;
 mod serve;
+mod show;
 mod tokenize;
 mod verify;
 
@@ -32,6 +35,12 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// Download a model and print the path of its file
     Pull(pull::Args),
+    /// List the models in the cache, or the short names of models
+    Models(models::Args),
+    /// Show what a name means, and the model if it is in the cache
+    Show(show::Args),
+    /// Remove a model from the cache
+    Rm(rm::Args),
     /// Compute the answer of a receipt again and compare
     Verify(verify::Args),
     /// Convert text on stdin to token ids
@@ -51,6 +60,9 @@ pub(crate) fn dispatch(command: &Command, log: &LogArgs) -> anyhow::Result<()> {
         Command::Serve(args) => serve::run(args, log),
         Command::Inspect(args) => inspect::run(args, log),
         Command::Pull(args) => pull::run(args, log),
+        Command::Models(args) => models::run(args),
+        Command::Show(args) => show::run(args, log),
+        Command::Rm(args) => rm::run(args),
         Command::Verify(args) => verify::run(args, log),
         Command::Tokenize(args) => tokenize::tokenize(args, log),
         Command::Detokenize(args) => tokenize::detokenize(args, log),

@@ -15,20 +15,23 @@ use crate::log::LogArgs;
 /// `worker-orcd pull`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  \
+    worker-orcd pull qwen3:0.6b\n  \
     worker-orcd pull hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M\n  \
     worker-orcd pull hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF::file=qwen2.5-0.5b-instruct-q4_k_m.gguf\n  \
     worker-orcd run --model \"$(worker-orcd pull hf:ORG/REPO@REVISION::file=PATH)\"\n\n\
     All parts of a split model are fetched. Read from the environment: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN,\n\
     HF_TOKEN_PATH, HF_HUB_OFFLINE, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE.")]
 pub(crate) struct Args {
-    /// hf:ORG/REPO[:QUANTIZATION] of a hub, or a path
+    /// A name such as qwen3:0.6b, hf:ORG/REPO[:QUANTIZATION] of a hub, or a path
     #[arg(value_name = "MODEL", value_parser = fetch::reference())]
     model: ModelRef,
+    #[command(flatten)]
+    fetch: fetch::FetchArgs,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
-    let path = fetch::path_of(&args.model, log)?;
+    let path = fetch::path_of(&args.model, args.fetch, log)?;
     File::open(&path).with_context(|| path.display().to_string())?;
     let mut out = std::io::stdout().lock();
     out.write_all(path.as_os_str().as_bytes())?;

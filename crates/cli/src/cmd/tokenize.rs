@@ -26,9 +26,11 @@ const MAX_INPUT_BYTES: usize = 12 * MAX_TEXT_BYTES;
     worker-orcd tokenize --model m.gguf --jsonl < texts.jsonl   ->  one array a line"
 )]
 pub(crate) struct TokenizeArgs {
-    /// The GGUF file: a path, or hf:ORG/REPO[:QUANTIZATION] of a hub
+    /// The GGUF file: a path, a name such as qwen3:0.6b, or hf:ORG/REPO[:QUANTIZATION] of a hub
     #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
     model: ModelRef,
+    #[command(flatten)]
+    fetch: fetch::FetchArgs,
     /// Turn the names of special tokens, such as <|im_start|>, into their ids
     #[arg(long)]
     special: bool,
@@ -44,9 +46,11 @@ pub(crate) struct TokenizeArgs {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example: echo '[9707]' | worker-orcd detokenize --model m.gguf")]
 pub(crate) struct DetokenizeArgs {
-    /// The GGUF file: a path, or hf:ORG/REPO[:QUANTIZATION] of a hub
+    /// The GGUF file: a path, a name such as qwen3:0.6b, or hf:ORG/REPO[:QUANTIZATION] of a hub
     #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
     model: ModelRef,
+    #[command(flatten)]
+    fetch: fetch::FetchArgs,
     /// Write special tokens by their names; otherwise they are left out
     #[arg(long)]
     special: bool,
@@ -57,7 +61,7 @@ pub(crate) struct DetokenizeArgs {
 
 /// Text to ids.
 pub(crate) fn tokenize(args: &TokenizeArgs, log: &LogArgs) -> anyhow::Result<()> {
-    let tokenizer = open(&args.model, log)?;
+    let tokenizer = open(&args.model, args.fetch, log)?;
     let options = EncodeOptions { add_special: args.bos, parse_special: args.special };
     let mut out = BufWriter::new(io::stdout().lock());
     each_input(args.jsonl, &mut |place, input| {
@@ -75,7 +79,7 @@ pub(crate) fn tokenize(args: &TokenizeArgs, log: &LogArgs) -> anyhow::Result<()>
 
 /// Ids to text.
 pub(crate) fn detokenize(args: &DetokenizeArgs, log: &LogArgs) -> anyhow::Result<()> {
-    let tokenizer = open(&args.model, log)?;
+    let tokenizer = open(&args.model, args.fetch, log)?;
     let mut out = BufWriter::new(io::stdout().lock());
     each_input(args.jsonl, &mut |place, input| {
         let refuse = |reason: String| Failure::Request(format!("{place}: {reason}"));
@@ -94,8 +98,8 @@ pub(crate) fn detokenize(args: &DetokenizeArgs, log: &LogArgs) -> anyhow::Result
     Ok(out.flush()?)
 }
 
-fn open(model: &ModelRef, log: &LogArgs) -> anyhow::Result<Tokenizer> {
-    device::open_tokenizer(&Gguf::open(&fetch::path_of(model, log)?)?)
+fn open(model: &ModelRef, args: fetch::FetchArgs, log: &LogArgs) -> anyhow::Result<Tokenizer> {
+    device::open_tokenizer(&Gguf::open(&fetch::path_of(model, args, log)?)?)
 }
 
 /// Hands over stdin whole, or line by line, with the name of the place for errors. No input is longer than the bound.

@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let prompt = receipt.prompt_ids(given).map_err(|e| Failure::Request(format!("{place}: {e}")))?;
     let kv_type = device::kv_type(&receipt.kv_type)
         .map_err(|reason| Failure::Request(format!("{place}: kv_type: {reason}")))?;
-    let path = fetch::path_of(&args.model.model, log)?;
+    let path = fetch::path_of(&args.model.model, args.model.fetch, log)?;
     let hashes = FileHashes::open(Gguf::open(&path)?.paths());
     let found = hashes.wait().map_err(of_receipt)?;
     if found != receipt.model {

@@ -6,9 +6,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use cpu::simd::isa::Isa;
+use hub::Room;
 
 use super::gpu::{Gpu, NoGpu};
 use crate::exit::Failure;
+use crate::machine;
 
 /// The flags that choose a device.
 #[derive(clap::Args, Clone, Debug)]
@@ -65,6 +67,17 @@ pub(crate) enum Chosen {
     Cpu,
     /// An NVIDIA GPU.
     Cuda(Gpu),
+}
+
+impl Chosen {
+    /// What is free on the device, where that is known.
+    pub(crate) fn room(&self) -> Option<Room> {
+        let (place, free) = match self {
+            Chosen::Cpu => ("cpu".to_owned(), machine::memory_free()?),
+            Chosen::Cuda(gpu) => (gpu.id(), gpu.device.memory().ok()?.free),
+        };
+        Some(Room { place, free })
+    }
 }
 
 impl DeviceArgs {

@@ -39,9 +39,11 @@ use crate::progress::{Copied, Progress};
 /// The flags of every command that computes with a model.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
-    /// The GGUF file (any part of a split one): a path, or hf:ORG/REPO[:QUANTIZATION] of a hub
+    /// The GGUF file (any part of a split one): a path, a name such as qwen3:0.6b, or hf:ORG/REPO[:QUANTIZATION] of a hub
     #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
     pub(crate) model: ModelRef,
+    #[command(flatten)]
+    pub(crate) fetch: fetch::FetchArgs,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     /// Threads that compute on the CPU, or copy weights to a GPU [default: the physical cores this process may use]
@@ -249,7 +251,7 @@ fn open_and<T: Send>(
     let mut began = Instant::now();
     let threads = args.threads.map_or_else(machine::default_threads, NonZeroUsize::get);
     let read_file = |path: &Path| -> anyhow::Result<_> {
-        let gguf = Gguf::open(path)?;
+        let gguf = Gguf::open(fetch::there(path)?)?;
         let model = Model::load(&gguf)?;
         let read = read(&gguf)?;
         Ok((gguf, Arc::new(model), read))
@@ -266,7 +268,7 @@ fn open_and<T: Send>(
         // Nothing is fetched for a device that is not there, and what fetching takes is not loading.
         hub @ (ModelRef::Hub(_) | ModelRef::Repo(_)) => {
             let chosen = choose(&args.device, threads)?;
-            let path = fetch::path_of(hub, log)?;
+            let path = fetch::path_with_room(hub, args.fetch, chosen.room().as_ref(), log)?;
             began = Instant::now();
             (chosen, read_file(&path)?)
         }

@@ -1,61 +1,15 @@
 //! Is a model found by its name on a hub, fetched once, and used by every command?
 //!
-//! The hub is a server of this test that knows one repository; what can go wrong with hubs is tested in the `hub` crate.
+//! The hub is a server of these tests; what can go wrong with hubs is tested in the `hub` crate.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Stdio;
-use std::thread;
 
 use expect_test::expect;
 
-use crate::program::{Done, command, done, golden};
+use crate::hub::{COMMIT, hub, run};
+use crate::program::golden;
 
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const NAME: &str = "hf:org/repo::file=llama-q4_0.gguf";
-
-/// Serves the golden file at any path of `org/repo` that ends with its name; its address.
-fn hub() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    thread::spawn(move || listener.incoming().for_each(|stream| serve(&stream.unwrap())));
-    address
-}
-
-fn serve(mut stream: &TcpStream) {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let first = lines.next().unwrap_or_default();
-    lines.find(String::is_empty);
-    let found = first.starts_with("HEAD /org/repo/") || first.starts_with("GET /org/repo/");
-    let reply = match found && first.contains("/llama-q4_0.gguf ") {
-        true => {
-            let bytes = std::fs::read(golden("llama-q4_0.gguf")).unwrap();
-            let facts =
-                format!("X-Repo-Commit: {COMMIT}\r\nETag: \"abc\"\r\nContent-Length: {}", bytes.len());
-            let body = if first.starts_with("GET") { bytes } else { Vec::new() };
-            [format!("HTTP/1.1 200 OK\r\n{facts}\r\nConnection: close\r\n\r\n").into_bytes(), body].concat()
-        }
-        false => {
-            b"HTTP/1.1 404 X\r\nX-Error-Code: EntryNotFound\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-                .to_vec()
-        }
-    };
-    // A client that hangs up is no failure of the server.
-    let _ = stream.write_all(&reply);
-}
-
-/// Runs the binary with this hub and a cache in this folder.
-fn run(args: &[&str], endpoint: &str, cache: &Path) -> Done {
-    let mut command = command(args);
-    for name in
-        ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "HF_TOKEN"]
-    {
-        command.env_remove(name);
-    }
-    command.env("HF_ENDPOINT", endpoint).env("HF_HUB_CACHE", cache).env("HF_HOME", cache);
-    done(command.stdin(Stdio::null()).output().unwrap())
-}
 
 #[test]
 fn a_model_on_a_hub_is_fetched_once_and_used_by_its_name() {
@@ -105,7 +59,12 @@ fn what_cannot_be_fetched_has_its_exit_code() {
         .assert_eq(&said(&["pull", NAME], "ftp://hub"));
     // This hub closes every connection: TLS is not what it speaks.
     let line = said(&["tokenize", "--model", NAME], &hub.replace("http:", "https:"));
-    assert!(line.starts_with("10: error: 127.0.0.1:"), "{line}");
+    assert!(
+        line.starts_with(
+            "10: error: the model is not in the cache, and the hub cannot be reached: 127.0.0.1:"
+        ),
+        "{line}"
+    );
     // A device that is not there is said before anything is fetched.
     let line =
         said(&["run", "--model", "hf:org/repo::file=x.gguf", "--gpu-device", "63", "--prompt", "x"], &hub);

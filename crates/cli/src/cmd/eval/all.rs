@@ -47,7 +47,7 @@ struct Report {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
-    let path = fetch::path_of(&args.model.model, log)?;
+    let path = fetch::path_of(&args.model.model, args.model.fetch, log)?;
     let tokenizer = tokens::Report::of(&device::open_tokenizer(&gguf::Gguf::open(&path)?)?)?;
     let (perplexity, soundness) = perplexity::measure(&args.model, &args.text, log)?;
     let compared =

@@ -33,9 +33,11 @@ const PLAIN: EncodeOptions = EncodeOptions { add_special: false, parse_special: 
     of X.out. The exit code is 13 if a text does not come back or has other ids."
 )]
 pub(crate) struct Args {
-    /// The GGUF file: a path, or hf:ORG/REPO[:QUANTIZATION] of a hub
+    /// The GGUF file: a path, a name such as qwen3:0.6b, or hf:ORG/REPO[:QUANTIZATION] of a hub
     #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
     model: ModelRef,
+    #[command(flatten)]
+    fetch: fetch::FetchArgs,
     /// Texts with their ids beside them, X.inp and X.out
     #[arg(long, value_name = "X.inp")]
     vectors: Option<PathBuf>,
@@ -63,7 +65,7 @@ pub(super) struct Report {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
-    let gguf = Gguf::open(&fetch::path_of(&args.model, log)?)?;
+    let gguf = Gguf::open(&fetch::path_of(&args.model, args.fetch, log)?)?;
     let tokenizer = device::open_tokenizer(&gguf)?;
     let mut report = Report::of(&tokenizer)?;
     if let Some(path) = &args.vectors {

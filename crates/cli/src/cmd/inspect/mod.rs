@@ -9,6 +9,7 @@ mod plan;
 mod text;
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use gguf::Gguf;
 use hub::ModelRef;
@@ -28,9 +29,11 @@ use crate::log::LogArgs;
     worker-orcd inspect m.gguf --plan --device cuda:0 --ctx 8192 --slots 16\n\n\
     With --plan the exit code is 0 if the model fits, 6 if it does not, and 7 if the device is not available.")]
 pub(crate) struct Args {
-    /// The GGUF file (any part of a split one): a path, or hf:ORG/REPO[:QUANTIZATION] of a hub
+    /// The GGUF file (any part of a split one): a path, a name such as qwen3:0.6b, or hf:ORG/REPO[:QUANTIZATION] of a hub
     #[arg(value_name = "MODEL", value_parser = fetch::reference())]
     file: ModelRef,
+    #[command(flatten)]
+    fetch: fetch::FetchArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -59,7 +62,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let n_ctx = args.ctx.map(NonZeroUsize::get);
     if args.plan {
-        let gguf = Gguf::open(&fetch::path_of(&args.file, log)?)?;
+        let gguf = Gguf::open(&fetch::path_of(&args.file, args.fetch, log)?)?;
         let n_slot = args.slots.map_or(1, NonZeroUsize::get);
         let shape = Shape { n_ctx, n_slot, n_page: None, kv_type: args.kv.kv_type };
         return plan::run(&Model::load(&gguf)?, shape, &args.device, args.json);
@@ -69,7 +72,12 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
             Failure::Usage("--device, --gpu-device, --exact and --kv-type need --plan".to_owned()).into()
         );
     }
-    let gguf = Gguf::open(&fetch::path_of(&args.file, log)?)?;
+    let gguf = Gguf::open(&fetch::path_of(&args.file, args.fetch, log)?)?;
     let facts = Facts::of(&gguf, n_ctx, args.metadata, args.tensors);
     if args.json { cmd::print_json(&facts) } else { cmd::print(&facts.to_string()) }
+}
+
+/// What is said about a file without any flags.
+pub(crate) fn summary(path: &Path) -> anyhow::Result<String> {
+    Ok(Facts::of(&Gguf::open(path)?, None, false, false).to_string())
 }
