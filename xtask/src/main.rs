@@ -9,6 +9,7 @@ mod audit;
 mod clients;
 mod cuda_toolkit;
 mod demo;
+mod dist;
 mod download;
 mod fixtures;
 mod fuzz;
@@ -39,6 +40,9 @@ Usage: cargo xtask <chore>
   gpu-bundle FOLDER [--release] [--without-golden]
                            build the GPU tests and the worker and copy them, with what they need and a run.sh, for a
                            machine that has a GPU and no cargo
+  dist [--binary FILE] [--out FOLDER] [--try]
+                           make a release in target/dist: archive, Python wheel, Debian package, SBOM, hashes, install.sh; of FILE, or of a
+                           binary that is built for it; --try installs each and asks it for an answer
   fuzz [NAMES] [--seconds S] [--seed N]
                            try each reader of hostile input with mutated seeds for S (20) seconds; NAMES choose among them
   support                  write the tables of what is supported into docs/src/support.md
@@ -67,6 +71,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         ["fixtures", "--with-qwen"] => fixtures::fetch_all().and_then(|()| fixtures::fetch_qwen()),
         ["cuda-toolkit"] => cuda_toolkit::install(),
         ["gpu-bundle", folder, options @ ..] => gpu_bundle::make(folder, options),
+        ["dist", rest @ ..] => dist::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["support"] => support::run(),
         ["tidy"] => tidy::run(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::program::{command, done, golden};
 
 const CONTAINER: &str = include_str!("../../../../deploy/Containerfile");
+const RELEASE: &str = include_str!("../../../../deploy/Containerfile.release");
 const KUBERNETES: &str = include_str!("../../../../deploy/kubernetes.yaml");
 const SERVICE: &str = include_str!("../../../../deploy/worker-orcd.service");
 const SETTINGS: &str = include_str!("../../../../deploy/worker-orcd.toml");
@@ -109,6 +110,15 @@ fn the_container_sets_variables_that_there_are_and_is_built_with_the_pinned_comp
     }
     assert!(CONTAINER.contains("WORKER_ORCD_HOST=0.0.0.0"));
     assert_eq!(after(CONTAINER, "EXPOSE ").parse(), Ok(number(&settings, "port")));
+}
+
+#[test]
+fn the_image_of_a_release_is_set_up_as_the_one_that_is_built() {
+    let set_up = |text: &'static str| {
+        let (_, rest) = text.rsplit_once("\nCOPY --from=").unwrap();
+        rest.lines().skip(1).filter(|line| !line.starts_with('#')).collect::<Vec<_>>()
+    };
+    assert_eq!(set_up(RELEASE), set_up(CONTAINER));
 }
 
 /// The next thing that a server says to its manager.

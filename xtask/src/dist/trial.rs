@@ -1,0 +1,115 @@
+//! Does a release work where it is installed? Each way in is taken in a folder of its own, and the worker that it gives is asked.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::fixtures;
+use crate::process::{self, output, python, works};
+
+const PROMPT: [&str; 7] =
+    ["--prompt", "Name three colours.", "--temperature", "0", "--max-tokens", "8", "-q"];
+
+/// Tries a release that was made of a binary.
+pub(super) fn run(binary: &Path, out: &Path) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let folder = |name: &str| scratch.path().join(name);
+    let again = folder("again");
+    super::make(binary, &again)?;
+    let sums = |out: &Path| fs::read_to_string(out.join("SHA256SUMS")).context("SHA256SUMS");
+    ensure!(sums(out)? == sums(&again)?, "the same binary gave other bytes the second time");
+
+    let expected = Asked::of(binary)?;
+    for (way, worker) in [
+        ("the wheel", wheel(out, &folder("venv"))?),
+        ("install.sh", script(out, &folder("prefix"))?),
+        ("the Debian package", debian(out, &folder("debian"))?),
+    ] {
+        ensure!(Asked::of(&worker)? == expected, "{way} gives another worker");
+        println!("{way}: {}", expected.version);
+    }
+    refuses_what_is_changed(&again, &folder("changed"))
+}
+
+/// What a worker says.
+#[derive(PartialEq)]
+struct Asked {
+    version: String,
+    answer: String,
+}
+
+impl Asked {
+    fn of(worker: &Path) -> Result<Asked> {
+        let version = output(Command::new(worker).arg("--version"))?.trim().to_owned();
+        let model = fixtures::fetch_smollm2()?;
+        let mut run = Command::new(worker);
+        let answer = output(run.args(["run", "--device", "cpu", "--model"]).arg(model).args(PROMPT))?;
+        ensure!(!answer.trim().is_empty(), "{} gives no answer", worker.display());
+        Ok(Asked { version, answer })
+    }
+}
+
+/// The only file of a release whose name ends like this.
+fn only(out: &Path, end: &str) -> Result<PathBuf> {
+    let paths = fs::read_dir(out)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    let found = paths.into_iter().find(|path| path.to_string_lossy().ends_with(end));
+    found.with_context(|| format!("there is no {end} in {}", out.display()))
+}
+
+fn wheel(out: &Path, venv: &Path) -> Result<PathBuf> {
+    process::run(Command::new(python()?).args(["-m", "venv"]).arg(venv))
+        .context("cannot make a Python environment (on Debian and Ubuntu: apt install python3-venv)")?;
+    let mut pip = Command::new(venv.join("bin/pip"));
+    pip.args(["install", "--quiet", "--no-index", "--disable-pip-version-check"]).arg(only(out, ".whl")?);
+    process::run(&mut pip)?;
+    Ok(venv.join("bin/worker-orcd"))
+}
+
+fn script(out: &Path, prefix: &Path) -> Result<PathBuf> {
+    process::run(Command::new("sh").arg(out.join("install.sh")).arg("--prefix").arg(prefix))?;
+    Ok(prefix.join("bin/worker-orcd"))
+}
+
+/// The package, unpacked by dpkg; without dpkg the archive's binary.
+fn debian(out: &Path, folder: &Path) -> Result<PathBuf> {
+    let package = only(out, ".deb")?;
+    if !works(Command::new("dpkg-deb").arg("--version")) {
+        eprintln!("warning: the Debian package is not tried: there is no dpkg-deb");
+        fs::create_dir_all(folder)?;
+        process::run(
+            Command::new("tar")
+                .arg("-xzf")
+                .arg(only(out, ".tar.gz")?)
+                .arg("-C")
+                .arg(folder)
+                .arg("--strip-components=1"),
+        )?;
+        return Ok(folder.join("worker-orcd"));
+    }
+    let field = |name: &str| output(Command::new("dpkg-deb").arg("--field").arg(&package).arg(name));
+    ensure!(field("Package")?.trim() == "worker-orcd", "the package has another name");
+    ensure!(field("Depends")?.starts_with("libc6 (>= 2."), "the package does not say which libc it needs");
+    let list = output(Command::new("dpkg-deb").arg("--contents").arg(&package))?;
+    for line in ["-rwxr-xr-x root/root", "./usr/bin/worker-orcd", "./usr/share/doc/worker-orcd/copyright"] {
+        ensure!(list.contains(line), "the package lacks {line}:\n{list}");
+    }
+    process::run(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(folder))?;
+    Ok(folder.join("usr/bin/worker-orcd"))
+}
+
+fn refuses_what_is_changed(out: &Path, prefix: &Path) -> Result<()> {
+    let archive = only(out, ".tar.gz")?;
+    let mut bytes = fs::read(&archive)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&archive, bytes)?;
+    let mut install = Command::new("sh");
+    ensure!(
+        !works(install.arg(out.join("install.sh")).arg("--prefix").arg(prefix)),
+        "install.sh takes an archive whose hash is wrong"
+    );
+    ensure!(!prefix.join("bin/worker-orcd").exists(), "install.sh leaves a file whose hash is wrong");
+    Ok(())
+}
