@@ -64,13 +64,15 @@ fn describe(metadata: &Value, checksums: &BTreeMap<(String, String), String>) ->
         needed.sort();
         json!({ "ref": purl(&packages[id]), "dependsOn": needed })
     };
+    let ids = [first].into_iter().chain(parts.iter().map(|(_, id)| id));
+    let references: Vec<Value> = ids.map(reference).collect();
     let document = json!({
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
         "version": 1,
         "metadata": { "component": component("application", worker, checksums) },
         "components": parts.iter().map(part).collect::<Vec<_>>(),
-        "dependencies": [first].into_iter().chain(parts.iter().map(|(_, id)| id)).map(reference).collect::<Vec<_>>(),
+        "dependencies": references,
     });
     Ok(Sbom { version: text(&worker["version"]), text: serde_json::to_string_pretty(&document)? + "\n" })
 }
@@ -119,8 +121,9 @@ mod tests {
         let package =
             |name: &str| json!({ "id": name, "name": name, "version": "1.0.0", "license": "MIT/Apache-2.0" });
         let dep = |name: &str, kind: Value| json!({ "pkg": name, "dep_kinds": [{ "kind": kind }] });
+        let packages = ["worker-orcd", "a", "b", "builds", "tests"].map(package);
         let metadata = json!({
-            "packages": ["worker-orcd", "a", "b", "builds", "tests"].map(package),
+            "packages": packages,
             "resolve": { "nodes": [
                 { "id": "worker-orcd", "deps": [dep("a", Value::Null), dep("tests", json!("dev"))] },
                 { "id": "a", "deps": [dep("b", Value::Null), dep("builds", json!("build"))] },

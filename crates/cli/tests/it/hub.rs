@@ -27,7 +27,8 @@ pub(crate) fn hub() -> String {
 
 fn serve(mut stream: &TcpStream) {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let first = lines.next().unwrap_or_default();
+    // A client that speaks TLS sends no lines, and is not waited for.
+    let Some(first) = lines.next() else { return };
     lines.find(String::is_empty);
     // A client that hangs up is no failure of the server.
     let _ = stream.write_all(&reply(&first).unwrap_or_else(|| {
