@@ -55,6 +55,7 @@ fn the_perplexity_of_a_speech_is_the_references() {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "the reason for skipping")]
 fn the_perplexity_of_wikitext_is_the_references() {
     // Its licence asks for the same of what contains it, so it is no part of this repository.
     let Some(text) = env::var_os("WORKER_ORCD_WIKITEXT") else {
