@@ -18,6 +18,7 @@ mod npy;
 mod progress;
 mod sampling;
 mod single;
+mod speculate;
 mod units;
 mod version;
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use device::batch::{Progress, SlotId};
 use device::sampling::{Row, Sampler, SlotState};
 use device::{
-    Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Output, Picked, Role, Span, Ticket, Want,
+    Batch, Choice, Executor, ExecutorError, Input, Limits, MemoryReport, Output, Picked, Role, Sampled, Span,
+    Ticket, Want,
 };
 use model::Model;
 use model::architecture::Position;
@@ -106,6 +107,7 @@ impl CpuExecutor {
             n_ctx,
             n_vocab: arch.n_vocab,
             n_snapshot: (arch.n_state() > 0).then_some(options.n_snapshot),
+            n_guess: options.n_guess(&model),
             n_in_flight: 1,
         };
         Ok(CpuExecutor {
@@ -185,27 +187,48 @@ impl CpuExecutor {
         observe(model::stage::Stage::Head, 0, &logits);
         let n_vocab = self.limits.n_vocab;
         for (index, span) in batch.spans.iter().enumerate() {
-            let mut mine =
-                heads.iter().enumerate().filter(|&(_, &r)| rows[r].span == index).map(|(at, _)| at);
+            let mine = heads.iter().enumerate().filter(|&(_, &r)| rows[r].span == index);
+            let mut mine = mine.map(|(at, _)| &logits[at * n_vocab..][..n_vocab]);
             let output = match &span.want {
                 Want::Nothing => continue,
-                Want::Logits => {
-                    Output::Logits(mine.flat_map(|at| &logits[at * n_vocab..][..n_vocab]).copied().collect())
+                Want::Logits => Output::Logits(mine.flatten().copied().collect()),
+                Want::Sample(choice) => {
+                    let Some(logits) = mine.next() else { continue };
+                    Output::Token(self.sample(span, span.input.len(), (choice, logits)))
                 }
-                Want::Sample { params, mask } => {
-                    let Some(at) = mine.next() else { continue };
-                    let row = Row {
-                        logits: &logits[at * n_vocab..][..n_vocab],
-                        params,
-                        mask: mask.as_deref(),
-                        position: span.start + span.input.len(),
-                    };
-                    Output::Token(self.sampler.sample(row, &mut self.slots[span.slot as usize].sampling))
-                }
+                Want::Check(choices) => Output::Tokens(self.check(span, choices.iter().zip(mine))),
             };
             picked.push(Picked { slot: span.slot, output });
         }
         Ok(picked)
+    }
+
+    /// The token after the first `n` rows of a span, from the logits of the last of them.
+    fn sample(&mut self, span: &Span, n: usize, (choice, logits): (&Choice, &[f32])) -> Sampled {
+        let Choice { params, mask } = choice;
+        let row = Row { logits, params, mask: mask.as_deref(), position: span.start + n };
+        self.sampler.sample(row, &mut self.slots[span.slot as usize].sampling)
+    }
+
+    /// The tokens after a span's rows, up to and with the first that is not the guess after its row. Rows beyond it leave keys and values
+    /// that later rows overwrite before any reads them.
+    fn check<'a>(
+        &mut self,
+        span: &Span,
+        rows: impl Iterator<Item = (&'a Choice, &'a [f32])>,
+    ) -> Vec<Sampled> {
+        let Input::Guess(guesses) = &span.input else { unreachable!("a checked batch") };
+        let mut tokens = Vec::with_capacity(span.input.len());
+        for (i, row) in rows.enumerate() {
+            let sampled = self.sample(span, i + 1, row);
+            let is_right = guesses.get(i) == Some(&sampled.token) && sampled.is_choice();
+            tokens.push(sampled);
+            if !is_right {
+                break;
+            }
+        }
+        self.slots[span.slot as usize].position = span.start + tokens.len();
+        tokens
     }
 
     /// The rows in the order of computation, prompts first, and how many those are.
@@ -218,6 +241,10 @@ impl CpuExecutor {
                 match &span.input {
                     Input::Tokens(ids) => rows.extend(ids.iter().enumerate().map(|(i, &id)| source(i, id))),
                     Input::Last => rows.extend(self.last(span.slot).map(|id| source(0, id))),
+                    Input::Guess(guesses) => {
+                        let ids = self.last(span.slot).into_iter().chain(guesses.iter().copied());
+                        rows.extend(ids.enumerate().map(|(i, id)| source(i, id)));
+                    }
                 }
             }
             if role == Role::Prompt {
@@ -253,7 +280,11 @@ fn wanted(batch: &Batch, rows: &[RowSource], n_prompt: usize) -> (Vec<usize>, us
     let want = |r: usize| &batch.spans[rows[r].span].want;
     let is_last = |r: usize| rows.get(r + 1).is_none_or(|next| next.span != rows[r].span);
     let logits = |range: std::ops::Range<usize>| range.filter(|&r| matches!(want(r), Want::Logits));
-    let sampled = (0..rows.len()).filter(|&r| matches!(want(r), Want::Sample { .. }) && is_last(r));
+    let sampled = (0..rows.len()).filter(|&r| match want(r) {
+        Want::Sample(_) => is_last(r),
+        Want::Check(_) => true,
+        Want::Nothing | Want::Logits => false,
+    });
     let mut heads: Vec<usize> = logits(0..n_prompt).collect();
     let n_head_prompt = heads.len();
     heads.extend(logits(n_prompt..rows.len()));

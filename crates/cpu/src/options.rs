@@ -8,6 +8,9 @@ use crate::kernels::KvShape;
 use crate::simd::attend::PAGE;
 use crate::simd::isa::Isa;
 
+/// The most guessed tokens of a step: about as many rows more as are nearly free.
+const MAX_GUESSES: usize = 16;
+
 /// How a model is put on the CPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -63,6 +66,12 @@ pub struct MemoryPlan {
 }
 
 impl Options {
+    /// Guessed tokens of a step, for a model. A state would have to be taken back with a wrong one, and is not kept from before it.
+    #[must_use]
+    pub fn n_guess(&self, model: &Model) -> usize {
+        if model.architecture.n_state() > 0 { 0 } else { MAX_GUESSES.min(self.n_row.saturating_sub(1)) }
+    }
+
     /// The KV cache's pages for a model.
     #[must_use]
     pub fn kv_pages(&self, model: &Model) -> KvPages {
@@ -101,7 +110,8 @@ impl Options {
             + 4 * used * (arch.widest_ff() + arch.n_embd)
             + 2 * arch.n_layer * arch.n_per_layer.unwrap_or(0);
         let row_bytes = (per_row as u64).saturating_mul(4).saturating_mul(self.n_row as u64);
-        let logits = (arch.n_vocab as u64).saturating_mul(4 * 2).saturating_mul(self.n_slot as u64);
+        let n_head = (self.n_slot as u64).saturating_add(self.n_guess(model) as u64);
+        let logits = (arch.n_vocab as u64).saturating_mul(4 * 2).saturating_mul(n_head);
         let n_entry = (self.n_slot as u64).saturating_add(self.n_snapshot as u64);
         MemoryPlan {
             weights: model.weights.n_bytes(),

@@ -139,7 +139,7 @@ impl StepRows {
             for i in 0..span.input.len() {
                 let token = match &span.input {
                     Input::Tokens(ids) => ids[i] as i32,
-                    Input::Last => -1,
+                    Input::Last | Input::Guess(_) => -1,
                 };
                 step.rows.push(Row {
                     slot: span.slot as i32,
@@ -213,6 +213,8 @@ impl CudaExecutor {
             n_ctx: sizes.n_ctx,
             n_vocab: arch.n_vocab,
             n_snapshot: (arch.n_state() > 0).then_some(sizes.n_snapshot),
+            // Rows of one sequence would be sampled at once, each with the counts before the step.
+            n_guess: 0,
             n_in_flight: N_IN_FLIGHT,
         };
         let sample_limits = SampleLimits { n_slot: sizes.n_slot, n_vocab: arch.n_vocab, n_row: sizes.n_col };
@@ -324,7 +326,7 @@ impl CudaExecutor {
             self.network.states.save(&self.stream, span)?;
             let progress = &mut self.slots[span.slot as usize].progress;
             progress.position = span.start + span.input.len();
-            progress.has_last |= matches!(span.want, Want::Sample { .. });
+            progress.has_last |= matches!(span.want, Want::Sample(_));
         }
         self.lanes[lane].done.record(&self.stream)?;
         let spans = batch.spans.iter().enumerate();
@@ -384,7 +386,7 @@ impl CudaExecutor {
         let rows_where = |wanted: &dyn Fn(usize) -> bool| -> Vec<i32> {
             (0..step.rows.len()).filter(|&row| wanted(row)).map(|row| row as i32).collect()
         };
-        let is_sampled = |row| matches!(want(row), Want::Sample { .. }) && step.is_last_of_span(row);
+        let is_sampled = |row| matches!(want(row), Want::Sample(_)) && step.is_last_of_span(row);
         let sampled = rows_where(&is_sampled);
         let choices = choices(batch, sampled.iter().map(|&row| step.span_of[row as usize]), sampled.len());
         inputs.send(stream, shared.heads, &sampled)?;
@@ -474,8 +476,9 @@ impl CudaExecutor {
         self.fetch(lane, first, shared.sample_generated.out, n)?;
         for (row, &span) in step.span_of.iter().enumerate() {
             match &batch.spans[span].want {
-                Want::Nothing => {}
-                Want::Sample { .. } => {
+                // The limits allow no guesses.
+                Want::Nothing | Want::Check(_) => {}
+                Want::Sample(_) => {
                     // Only a span's last row is sampled.
                     wants.insert(span, Pending::Sampled(first + row));
                 }
@@ -520,7 +523,7 @@ fn choices(batch: &Batch, spans: impl Iterator<Item = usize>, n_row: usize) -> S
     for index in spans {
         let span = &batch.spans[index];
         match &span.want {
-            Want::Sample { params, mask } => rows.push(Choice {
+            Want::Sample(device::Choice { params, mask }) => rows.push(Choice {
                 slot: span.slot,
                 params,
                 mask: mask.as_deref(),

@@ -79,8 +79,8 @@ impl Batch {
             if let Some((expected, found)) = span.wrong_window(limits, end) {
                 return wrong(expected, found);
             }
-            if span.role == Role::Generated && span.input.len() != 1 {
-                return wrong("one token in a generated span".to_owned(), span.input.len().to_string());
+            if let Some((expected, found)) = span.wrong_guesses(limits) {
+                return wrong(expected, found);
             }
             let prompt = span.begin.as_deref().unwrap_or_default();
             if prompt.len() > limits.n_ctx {
@@ -89,10 +89,11 @@ impl Batch {
             }
             let ids: &[u32] = match &span.input {
                 Input::Tokens(ids) => ids,
-                Input::Last if span.begin.is_some() || !progress(span.slot).has_last => {
+                Input::Last | Input::Guess(_) if span.begin.is_some() || !progress(span.slot).has_last => {
                     return wrong("a token sampled in this slot".to_owned(), "none yet".to_owned());
                 }
                 Input::Last => &[],
+                Input::Guess(guesses) => guesses,
             };
             if let Some(id) = ids.iter().chain(prompt).find(|&&id| id as usize >= limits.n_vocab) {
                 return wrong(format!("token ids below {}", limits.n_vocab), id.to_string());
@@ -104,15 +105,20 @@ impl Batch {
             if let Some(id) = span.save.filter(saved_twice) {
                 return wrong("a snapshot of no other span's".to_owned(), format!("snapshot {id}"));
             }
-            let Want::Sample { params, mask } = &span.want else { continue };
-            if let Err(ParamError { field, expected, found }) = params.validate(limits.n_vocab) {
-                return wrong(format!("{field}: {expected}"), found);
+            let choices = match &span.want {
+                Want::Sample(choice) => std::slice::from_ref(choice),
+                Want::Check(choices) => choices,
+                Want::Nothing | Want::Logits => &[],
+            };
+            if let Some((expected, found)) = choices.iter().find_map(|choice| choice.wrong(limits.n_vocab)) {
+                return wrong(expected, found);
             }
-            let n_word = limits.n_vocab.div_ceil(32);
-            if let Some(mask) = mask.as_deref().filter(|mask| mask.words().len() != n_word) {
-                let found = format!("{} words", mask.words().len());
-                return wrong(format!("a mask of {n_word} words"), found);
-            }
+        }
+        let n_guess: usize = self.spans.iter().map(|span| span.input.n_guess()).sum();
+        if n_guess > limits.n_guess {
+            let (span, expected) =
+                (self.spans.len() - 1, format!("at most {} guesses in all", limits.n_guess));
+            return Err(ExecutorError::Batch { span, expected, found: n_guess.to_string() });
         }
         let n_row = self.n_row();
         if n_row > limits.n_row {
@@ -168,6 +174,30 @@ impl WindowPages {
 }
 
 impl Span {
+    /// What is wrong with how many tokens it has for its role and what it wants of them, as what was expected and found.
+    fn wrong_guesses(&self, limits: &Limits) -> Option<(String, String)> {
+        let n = self.input.len();
+        match (&self.input, &self.want) {
+            (Input::Guess(guesses), _) if guesses.is_empty() || limits.n_guess == 0 => {
+                let most = limits.n_guess;
+                Some((format!("a number of guesses from 1 to {most}"), guesses.len().to_string()))
+            }
+            (Input::Guess(_), _) if self.role != Role::Generated => {
+                Some(("guesses in a generated span".to_owned(), "a prompt's".to_owned()))
+            }
+            (Input::Guess(_), Want::Check(choices)) if choices.len() != n => {
+                Some((format!("{n} choices, one for each row"), choices.len().to_string()))
+            }
+            (Input::Guess(_), Want::Check(_)) => None,
+            (Input::Guess(_), _) => Some(("guesses that are checked".to_owned(), "others".to_owned())),
+            (_, Want::Check(_)) => Some(("guesses to check".to_owned(), "none".to_owned())),
+            _ if self.role == Role::Generated && n != 1 => {
+                Some(("one token in a generated span".to_owned(), n.to_string()))
+            }
+            _ => None,
+        }
+    }
+
     /// What is wrong with its window's pages, as what was expected and found.
     fn wrong_window(&self, limits: &Limits, end: usize) -> Option<(String, String)> {
         let WindowPages { first, ids } = &self.window;
@@ -213,6 +243,9 @@ pub enum Input {
     Tokens(Arc<[u32]>),
     /// One token: the one last sampled in this slot, which the host may not know yet.
     Last,
+    /// The same, and guesses of the tokens after it, at least one: each is computed as if it had been sampled, after the rows before it. Only in a
+    /// generated span that wants [`Want::Check`].
+    Guess(Arc<[u32]>),
 }
 
 impl Input {
@@ -222,6 +255,16 @@ impl Input {
         match self {
             Input::Tokens(ids) => ids.len(),
             Input::Last => 1,
+            Input::Guess(guesses) => guesses.len().saturating_add(1),
+        }
+    }
+
+    /// How many of them are guesses.
+    #[must_use]
+    pub fn n_guess(&self) -> usize {
+        match self {
+            Input::Guess(guesses) => guesses.len(),
+            Input::Tokens(_) | Input::Last => 0,
         }
     }
 
@@ -237,7 +280,7 @@ impl Input {
 pub enum Role {
     /// The sequence's prompt: the kernels for many rows, even for one.
     Prompt,
-    /// A sampled token: the kernels for one row a sequence, however many sequences. A span of this role has one token.
+    /// A sampled token: the kernels for few rows, however many sequences. A span of this role has one token, and guesses if it says so.
     Generated,
 }
 
@@ -247,14 +290,33 @@ pub enum Want {
     /// Only the KV cache is filled.
     Nothing,
     /// The next token, sampled from the logits of the span's last row.
-    Sample {
-        /// How it is chosen.
-        params: Arc<SamplingParams>,
-        /// Tokens that may be chosen; all where absent.
-        mask: Option<Arc<TokenMask>>,
-    },
+    Sample(Choice),
+    /// Of [`Input::Guess`]: the tokens after its rows, each sampled with the choice of its row as if the rows before it had been steps of their own, up to and with
+    /// the first that is not the guess after its row. The slot is then as after as many steps: the rows of wrong guesses count for nothing, and the
+    /// sequence goes on at the position after the last row that was right.
+    Check(Arc<[Choice]>),
     /// The logits of every row of the span.
     Logits,
+}
+
+/// How a token is chosen.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// The sampler's parameters.
+    pub params: Arc<SamplingParams>,
+    /// Tokens that may be chosen; all where absent.
+    pub mask: Option<Arc<TokenMask>>,
+}
+
+impl Choice {
+    /// What is wrong with it for a vocabulary of so many ids, as what was expected and found.
+    fn wrong(&self, n_vocab: usize) -> Option<(String, String)> {
+        if let Err(ParamError { field, expected, found }) = self.params.validate(n_vocab) {
+            return Some((format!("{field}: {expected}"), found));
+        }
+        let (n_word, n_found) = (n_vocab.div_ceil(32), self.mask.as_ref()?.words().len());
+        (n_found != n_word).then(|| (format!("a mask of {n_word} words"), format!("{n_found} words")))
+    }
 }
 
 /// What a span that wanted something gave.
@@ -271,6 +333,8 @@ pub struct Picked {
 pub enum Output {
     /// For [`Want::Sample`].
     Token(Sampled),
+    /// For [`Want::Check`]: at least one, at most as many as the span's rows.
+    Tokens(Vec<Sampled>),
     /// For [`Want::Logits`]: `[rows of the span, n_vocab]`.
     Logits(Vec<f32>),
 }
@@ -301,6 +365,7 @@ mod tests {
         n_ctx: 8,
         n_vocab: 40,
         n_snapshot: None,
+        n_guess: 3,
         n_in_flight: 2,
     };
 
@@ -331,7 +396,7 @@ mod tests {
     }
 
     fn sample(params: SamplingParams, mask: Option<TokenMask>) -> Want {
-        Want::Sample { params: Arc::new(params), mask: mask.map(Arc::new) }
+        Want::Sample(Choice { params: Arc::new(params), mask: mask.map(Arc::new) })
     }
 
     #[test]
@@ -378,6 +443,41 @@ mod tests {
         ] {
             assert_eq!(check(vec![good(), span]), format!("invalid batch: span 1: expected {expected}"));
         }
+    }
+
+    #[test]
+    fn guesses_are_checked_row_by_row_in_a_generated_span() {
+        let choice = |params| Choice { params: Arc::new(params), mask: None };
+        let check_of = |n| Want::Check(vec![choice(SamplingParams::default()); n].into());
+        let guess = |slot, ids: &[u32], want| Span {
+            begin: None,
+            input: Input::Guess(ids.into()),
+            role: Role::Generated,
+            want,
+            ..prompt(slot, &[])
+        };
+        let good = || guess(0, &[1, 39], check_of(3));
+        assert_eq!(check(vec![good()]), "");
+        let unfit = SamplingParams { temperature: -1.0, ..SamplingParams::default() };
+        for (span, expected) in [
+            (guess(0, &[], check_of(1)), "a number of guesses from 1 to 3, found 0"),
+            (Span { role: Role::Prompt, ..good() }, "guesses in a generated span, found a prompt's"),
+            (guess(0, &[1], check_of(1)), "2 choices, one for each row, found 1"),
+            (guess(0, &[1], Want::Nothing), "guesses that are checked, found others"),
+            (Span { input: Input::Last, ..good() }, "guesses to check, found none"),
+            (guess(1, &[1], check_of(2)), "a token sampled in this slot, found none yet"),
+            (guess(0, &[40], check_of(2)), "token ids below 40, found 40"),
+            (
+                guess(0, &[1], Want::Check([choice(SamplingParams::default()), choice(unfit)].into())),
+                "temperature: 0 to 100, found -1",
+            ),
+            (guess(0, &[1; 4], check_of(5)), "at most 3 guesses in all, found 4"),
+        ] {
+            assert_eq!(check(vec![span]), format!("invalid batch: span 0: expected {expected}"));
+        }
+        let none = Limits { n_guess: 0, ..LIMITS };
+        let expected = "invalid batch: span 0: expected a number of guesses from 1 to 0, found 2";
+        assert_eq!(check_in(&none, vec![good()]), expected);
     }
 
     #[test]

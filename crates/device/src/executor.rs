@@ -58,6 +58,8 @@ pub struct Limits {
     /// Where sequences have a state beside their pages (recurrent layers): copies of it that can be kept ([`crate::Span::save`]). `None`
     /// where pages are all that a sequence has.
     pub n_snapshot: Option<usize>,
+    /// Guesses ([`crate::Input::Guess`]) that a step may have in all; 0 where the device takes none, as where a wrong one would have changed a state for good.
+    pub n_guess: usize,
     /// How many steps may be submitted before the first is collected; 1 where running ahead gains nothing.
     pub n_in_flight: usize,
 }

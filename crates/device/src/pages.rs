@@ -185,6 +185,7 @@ mod tests {
             n_ctx: 64,
             n_vocab: 1,
             n_snapshot: None,
+            n_guess: 0,
             n_in_flight: 1,
         };
         // 6 pages each, of which 3 are held.

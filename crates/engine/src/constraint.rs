@@ -11,7 +11,7 @@ use device::sampling::TokenMask;
 
 use crate::EngineError;
 use crate::error::panic_message;
-use crate::masks::{Mask, Pending};
+use crate::masks::{Mask, Masked, Pending};
 
 /// Ends a call of [`Constraint::mask`], from another thread.
 pub type Interrupt = Arc<dyn Fn() + Send + Sync>;
@@ -34,6 +34,12 @@ pub trait Constraint: Send + Sync + Debug {
     /// # Errors
     /// Ends the request with [`EngineError::Constraint`].
     fn accept(&mut self, token: u32) -> Result<(), String>;
+
+    /// Another one in the same state, to compute masks after tokens that were only guessed: whatever it does, this one gives the masks that it gives without. `None`
+    /// where such a one is not cheap; then no token is guessed.
+    fn ahead(&self) -> Option<Box<dyn Constraint>> {
+        None
+    }
 
     /// What ends a call of [`Constraint::mask`] that nobody wants any more, or the next one; `None` where nothing does.
     fn interrupt(&self) -> Option<Interrupt> {
@@ -76,6 +82,13 @@ impl Guarded {
         self.call(|inner| inner.accept(token))
     }
 
+    /// One to look ahead with.
+    pub(crate) fn ahead(&self) -> Option<Guarded> {
+        let inner = self.inner.as_deref()?;
+        let ahead = catch_unwind(AssertUnwindSafe(|| inner.ahead())).ok().flatten();
+        ahead.map(|inner| Guarded::new(inner, self.n_vocab))
+    }
+
     pub(crate) fn interrupt(&self) -> Option<Interrupt> {
         self.inner.as_ref()?.interrupt()
     }
@@ -106,7 +119,7 @@ impl Drop for Guarded {
 #[derive(Debug)]
 pub(crate) enum Constrained {
     /// Here; with the mask, once that is computed.
-    Here(Guarded, Option<Mask>),
+    Here(Guarded, Option<Masked>),
     /// Where its mask is computed.
     Away(Pending),
 }
@@ -119,25 +132,33 @@ impl Constrained {
     /// The mask, once it is computed.
     pub(crate) fn mask(&self) -> Option<&Mask> {
         match self {
-            Constrained::Here(_, mask) => mask.as_ref(),
+            Constrained::Here(_, masked) => masked.as_ref().map(|masked| &masked.mask),
             Constrained::Away(_) => None,
+        }
+    }
+
+    /// Tokens that may come next, one after the other, and the mask after each, as far as these are computed.
+    pub(crate) fn ahead(&self) -> &[(u32, Arc<TokenMask>)] {
+        match self {
+            Constrained::Here(_, Some(masked)) => &masked.ahead,
+            Constrained::Here(_, None) | Constrained::Away(_) => &[],
         }
     }
 
     /// Takes the mask, if it is computed.
     pub(crate) fn look(&mut self) {
         if let Constrained::Away(pending) = self
-            && let Some((constraint, mask)) = pending.take()
+            && let Some((constraint, masked)) = pending.take()
         {
-            *self = Constrained::Here(constraint, Some(mask));
+            *self = Constrained::Here(constraint, Some(masked));
         }
     }
 
     /// This token came next.
     pub(crate) fn accept(&mut self, token: u32) -> Result<(), EngineError> {
         match self {
-            Constrained::Here(constraint, mask) => {
-                *mask = None;
+            Constrained::Here(constraint, masked) => {
+                *masked = None;
                 constraint.accept(token)
             }
             Constrained::Away(_) => Err(EngineError::Failed("a token came before its mask".to_owned())),

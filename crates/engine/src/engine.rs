@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use device::batch::SlotId;
 use device::sampling::Sampler;
-use device::{Batch, Executor, Limits, MemoryReport, Output, Picked, Role, Ticket, Want};
+use device::{Batch, Executor, Limits, MemoryReport, Output, Picked, Role, Sampled, Span, Ticket, Want};
 
 use self::admission::Blocked;
 use crate::EngineError;
@@ -26,6 +26,7 @@ use crate::prefix_cache::PrefixCache;
 use crate::queue::Queue;
 use crate::scheduler::{self, Demand, Grant};
 use crate::sequence::Sequence;
+use crate::speculate::{self, Candidate, Extent, RowCost, Speculation};
 use crate::stall::{Call, CallClock};
 use crate::stream::Event;
 use crate::waiting::Waiting;
@@ -48,13 +49,15 @@ pub struct EngineOptions {
     pub mask_within: Duration,
     /// How often the executor is asked for its memory, at most once a millisecond.
     pub memory_every: Duration,
+    /// How tokens are guessed; `None` to guess none, as on an executor that takes no guesses.
+    pub speculation: Option<Speculation>,
     /// About how long a step may last: cancelling is seen between steps. It bounds the prompt rows of a step, not below 32; `None` for
     /// as many as the executor takes.
     pub step_target: Option<Duration>,
 }
 
 impl Default for EngineOptions {
-    /// 64 may wait, a turn has 64 tokens, pages are kept, a call may last a minute and a mask 30 seconds, memory is looked at every 10 seconds, steps
+    /// 64 may wait, a turn has 64 tokens, pages are kept, nothing is guessed, a call may last a minute and a mask 30 seconds, memory is looked at every 10 seconds, steps
     /// take about 0.1 seconds.
     fn default() -> Self {
         EngineOptions {
@@ -64,6 +67,7 @@ impl Default for EngineOptions {
             stall_after: Some(Duration::from_secs(60)),
             mask_within: Duration::from_secs(30),
             memory_every: Duration::from_secs(10),
+            speculation: None,
             step_target: Some(Duration::from_millis(100)),
         }
     }
@@ -102,6 +106,7 @@ pub(crate) struct Core {
     /// How long a step is held up for masks.
     grace: Duration,
     pace: Pace,
+    cost: RowCost,
     /// Scores prompts.
     sampler: Sampler,
     /// When a step was last collected.
@@ -114,6 +119,7 @@ struct Step {
     /// Who waits for what, in the order of the spans.
     wants: Vec<Awaited>,
     n_prompt_row: usize,
+    n_row: usize,
     submitted: Instant,
 }
 
@@ -121,8 +127,51 @@ struct Step {
 struct Awaited {
     id: u64,
     slot: SlotId,
-    /// How many logits; none for a token.
-    n_logit: Option<usize>,
+    gives: Gives,
+}
+
+/// What a span gives back.
+#[derive(Clone, Copy, Debug)]
+enum Gives {
+    Token,
+    /// One more than it has guesses, at most.
+    Tokens {
+        n_guess: usize,
+    },
+    Logits(usize),
+}
+
+impl Gives {
+    /// What a span gives that is about to be submitted, if anything.
+    fn of(span: &Span, n_vocab: usize) -> Option<Gives> {
+        match span.want {
+            Want::Nothing => None,
+            Want::Sample(_) => Some(Gives::Token),
+            Want::Check(_) => Some(Gives::Tokens { n_guess: span.input.n_guess() }),
+            Want::Logits => Some(Gives::Logits(span.input.len() * n_vocab)),
+        }
+    }
+
+    /// What is wrong with what it gave.
+    fn wrong(self, output: &Output) -> Option<String> {
+        let found = match output {
+            Output::Token(_) => "a token".to_owned(),
+            Output::Tokens(tokens) => format!("{} tokens", tokens.len()),
+            Output::Logits(logits) => format!("{} logits", logits.len()),
+        };
+        let (expected, fits) = match self {
+            Gives::Token => ("a token".to_owned(), matches!(output, Output::Token(_))),
+            Gives::Tokens { n_guess } => {
+                let fits = |tokens: &[Sampled]| (1..=n_guess + 1).contains(&tokens.len());
+                let fits = matches!(output, Output::Tokens(tokens) if fits(tokens));
+                (format!("1 to {} tokens", n_guess + 1), fits)
+            }
+            Gives::Logits(n) => {
+                (format!("{n} logits"), matches!(output, Output::Logits(logits) if logits.len() == n))
+            }
+        };
+        (!fits).then(|| format!("expected {expected}, found {found}"))
+    }
 }
 
 impl Core {
@@ -130,6 +179,7 @@ impl Core {
         let limits = executor.limits();
         // Pages without the state after them are of no use where none is kept.
         options.prefix_cache &= limits.n_snapshot != Some(0);
+        options.speculation = options.speculation.filter(|_| limits.n_guess > 0);
         let clock = Arc::new(CallClock::new(options.stall_after));
         Ok(Core {
             options,
@@ -151,6 +201,7 @@ impl Core {
             clock,
             grace: MAX_GRACE,
             pace: Pace::new(options.step_target, limits.n_row),
+            cost: RowCost::default(),
             sampler: Sampler::default(),
             collected: None,
         })
@@ -215,6 +266,9 @@ impl Core {
                 let now = Instant::now();
                 let began = self.collected.map_or(step.submitted, |before| before.max(step.submitted));
                 self.pace.measured(step.n_prompt_row, now - began);
+                if step.n_prompt_row == 0 {
+                    self.cost.measured(step.n_row, now - began);
+                }
                 self.grace = ((now - began) / GRACE_PART).min(MAX_GRACE);
                 self.collected = Some(now);
                 self.commit(&step, picked)
@@ -232,9 +286,11 @@ impl Core {
     /// its answer no step, and a slow one no other answer much.
     fn make_masks(&mut self) -> Result<(), EngineError> {
         let mut asked: Vec<u64> = Vec::new();
+        let guessing =
+            self.options.speculation.as_ref().map(|speculation| (speculation, self.limits.n_guess));
         for (&id, sequence) in &mut self.running {
             sequence.look_for_mask();
-            asked.extend(sequence.ask_for_mask(&self.masks).then_some(id));
+            asked.extend(sequence.ask_for_mask(&self.masks, guessing).then_some(id));
         }
         let until = Instant::now() + self.grace;
         while !asked.is_empty() && self.masks.wait(until.saturating_duration_since(Instant::now())) {
@@ -244,6 +300,10 @@ impl Core {
                     sequence.mask_lasts(&self.clock).is_some()
                 })
             });
+        }
+        // Those after guesses are not waited for any longer.
+        for id in asked {
+            self.running.get_mut(&id).into_iter().for_each(Sequence::look_for_mask);
         }
         match self.options.stall_after {
             Some(after) if self.masks.are_stuck(after) => Err(self.clock.error(Call::Mask)),
@@ -279,7 +339,32 @@ impl Core {
         let may_run = |id: u64, sequence: &Sequence| Some(id) == scored || sequence.n_to_score().is_none();
         let running = self.running.iter().filter(|&(&id, sequence)| may_run(id, sequence));
         let demands: Vec<Demand> = running.filter_map(|(&id, sequence)| sequence.demand(id)).collect();
-        scheduler::schedule(&demands, self.limits.n_row, self.pace.n_row())
+        let mut grants = scheduler::schedule(&demands, self.limits.n_row, self.pace.n_row());
+        self.guess(&mut grants);
+        grants
+    }
+
+    /// Gives sequences rows for guesses beside those that they have, as far as there is room for them and they pay.
+    fn guess(&mut self, grants: &mut [Grant]) {
+        let Some(speculation) = self.options.speculation else { return };
+        let n_row: usize = grants.iter().map(|grant| grant.n_token).sum();
+        let room = self.limits.n_guess.min(self.limits.n_row.saturating_sub(n_row));
+        let cost = (speculation.extent == Extent::Paying).then_some(&self.cost);
+        if room == 0 || cost.is_some_and(|cost| !cost.is_known()) {
+            return;
+        }
+        let generating =
+            |grant: &&mut Grant| self.running.get(&grant.id).is_some_and(Sequence::is_generating);
+        let mut grants: Vec<&mut Grant> = grants.iter_mut().filter(generating).collect();
+        let candidates = grants.iter().enumerate().filter_map(|(i, grant)| {
+            let sequence = self.running.get_mut(&grant.id)?;
+            Some((i, sequence.guess(&speculation, room)?))
+        });
+        let (which, candidates): (Vec<usize>, Vec<Candidate>) = candidates.unzip();
+        let counts = speculate::share(&candidates, (grants.len(), room), cost);
+        for (i, n_guess) in which.into_iter().zip(counts) {
+            grants[i].n_token += n_guess;
+        }
     }
 
     /// Submits what is scheduled; how many sequences failed and are not part of it.
@@ -312,13 +397,8 @@ impl Core {
                     continue;
                 }
             };
-            let n_logit = match span.want {
-                Want::Logits => Some(span.input.len() * self.limits.n_vocab),
-                _ => None,
-            };
-            if !matches!(span.want, Want::Nothing) {
-                wants.push(Awaited { id: grant.id, slot: span.slot, n_logit });
-            }
+            let gives = Gives::of(&span, self.limits.n_vocab);
+            wants.extend(gives.map(|gives| Awaited { id: grant.id, slot: span.slot, gives }));
             batch.spans.push(span);
         }
         let n_failed = failed.len();
@@ -331,7 +411,8 @@ impl Core {
             let submitted = Instant::now();
             let ticket = self.clock.call(Call::Submit, || self.executor.submit(&batch))??;
             self.counters.n_step.fetch_add(1, Ordering::Relaxed);
-            self.in_flight.push_back(Step { ticket, wants, n_prompt_row, submitted });
+            let n_row = batch.n_row();
+            self.in_flight.push_back(Step { ticket, wants, n_prompt_row, n_row, submitted });
             for grant in schedule {
                 if let Some(sequence) = self.running.get_mut(&grant.id) {
                     sequence.mark(self.limits.page_size);
@@ -354,39 +435,47 @@ impl Core {
                 "expected tokens for slots {expected:?}, found {slots:?}"
             )));
         }
-        for (&Awaited { id, slot, n_logit }, picked) in step.wants.iter().zip(picked) {
-            let n_found = match &picked.output {
-                Output::Token(_) => None,
-                Output::Logits(logits) => Some(logits.len()),
-            };
-            if n_found != n_logit {
-                let say = |n: Option<usize>| n.map_or("a token".to_owned(), |n| format!("{n} logits"));
-                let (expected, found) = (say(n_logit), say(n_found));
-                return Err(EngineError::Failed(format!(
-                    "expected {expected} for slot {slot}, found {found}"
-                )));
+        for (&Awaited { id, slot, gives }, picked) in step.wants.iter().zip(picked) {
+            if let Some(wrong) = gives.wrong(&picked.output) {
+                return Err(EngineError::Failed(format!("slot {slot}: {wrong}")));
             }
-            let Some(sequence) = self.running.get_mut(&id) else { continue };
-            let sampled = match picked.output {
-                Output::Token(sampled) => sampled,
+            if let (Gives::Tokens { n_guess }, Output::Tokens(tokens)) = (gives, &picked.output) {
+                self.counters.count_draft(n_guess, tokens.len() - 1);
+                if let Some(sequence) = self.running.get_mut(&id) {
+                    sequence.settle(n_guess, tokens.len(), &self.limits);
+                }
+            }
+            let tokens = match picked.output {
+                Output::Token(sampled) => vec![sampled],
+                Output::Tokens(tokens) => tokens,
                 Output::Logits(logits) => {
+                    let Some(sequence) = self.running.get_mut(&id) else { continue };
                     if let Some(event) = sequence.score(&logits, &mut self.sampler, now) {
                         self.finish(id, event);
                     }
                     continue;
                 }
             };
-            if sequence.is_replaying() {
-                self.counters.n_replayed_token.fetch_add(1, Ordering::Relaxed);
+            for sampled in tokens {
+                self.take(id, sampled, now)?;
             }
-            let event = if sequence.is_constrained() {
-                self.clock.call(Call::Constraint, || sequence.take(sampled, now))?
-            } else {
-                sequence.take(sampled, now)
-            };
-            if let Some(event) = event {
-                self.finish(id, event);
-            }
+        }
+        Ok(())
+    }
+
+    /// Gives a token to its sequence, unless that has ended.
+    fn take(&mut self, id: u64, sampled: Sampled, now: Instant) -> Result<(), EngineError> {
+        let Some(sequence) = self.running.get_mut(&id) else { return Ok(()) };
+        if sequence.is_replaying() {
+            self.counters.n_replayed_token.fetch_add(1, Ordering::Relaxed);
+        }
+        let event = if sequence.is_constrained() {
+            self.clock.call(Call::Constraint, || sequence.take(sampled, now))?
+        } else {
+            sequence.take(sampled, now)
+        };
+        if let Some(event) = event {
+            self.finish(id, event);
         }
         Ok(())
     }

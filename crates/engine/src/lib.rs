@@ -34,6 +34,7 @@ mod scheduler;
 mod sequence;
 mod shares;
 mod snapshots;
+mod speculate;
 mod stall;
 mod stream;
 #[cfg(test)]
@@ -46,4 +47,5 @@ pub use error::EngineError;
 pub use handle::{Engine, EngineHandle, Health, Shutdown};
 pub use load::Load;
 pub use request::EngineRequest;
+pub use speculate::{Extent, Guesser, Lookup, Speculation};
 pub use stream::{Canceller, EndReason, Event, Scored, Stream, Timings, Usage};

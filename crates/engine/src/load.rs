@@ -30,6 +30,12 @@ pub struct Load {
     pub n_prefix_hit_token: u64,
     /// Steps submitted since the engine started.
     pub n_step: u64,
+    /// Spans with guesses that were collected since the engine started.
+    pub n_draft: u64,
+    /// Tokens guessed in them.
+    pub n_draft_token: u64,
+    /// Of these, those that were the tokens chosen.
+    pub n_accepted_token: u64,
     /// Clients that have unfinished requests.
     pub n_client: usize,
     /// How often a running request was stopped for another client's, to go on later.
@@ -46,11 +52,21 @@ pub(crate) struct Counters {
     pub(crate) n_prefix_query_token: AtomicU64,
     pub(crate) n_prefix_hit_token: AtomicU64,
     pub(crate) n_step: AtomicU64,
+    pub(crate) n_draft: AtomicU64,
+    pub(crate) n_draft_token: AtomicU64,
+    pub(crate) n_accepted_token: AtomicU64,
     pub(crate) n_preempted: AtomicU64,
     pub(crate) n_replayed_token: AtomicU64,
 }
 
 impl Counters {
+    /// A span with so many guesses was collected, of which so many were right.
+    pub(crate) fn count_draft(&self, n_guess: usize, n_accepted: usize) {
+        self.n_draft.fetch_add(1, Ordering::Relaxed);
+        self.n_draft_token.fetch_add(n_guess as u64, Ordering::Relaxed);
+        self.n_accepted_token.fetch_add(n_accepted as u64, Ordering::Relaxed);
+    }
+
     /// These numbers; the others are left at 0.
     pub(crate) fn load(&self) -> Load {
         Load {
@@ -59,6 +75,9 @@ impl Counters {
             n_prefix_query_token: self.n_prefix_query_token.load(Ordering::Relaxed),
             n_prefix_hit_token: self.n_prefix_hit_token.load(Ordering::Relaxed),
             n_step: self.n_step.load(Ordering::Relaxed),
+            n_draft: self.n_draft.load(Ordering::Relaxed),
+            n_draft_token: self.n_draft_token.load(Ordering::Relaxed),
+            n_accepted_token: self.n_accepted_token.load(Ordering::Relaxed),
             n_preempted: self.n_preempted.load(Ordering::Relaxed),
             n_replayed_token: self.n_replayed_token.load(Ordering::Relaxed),
             ..Load::default()

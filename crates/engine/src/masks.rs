@@ -26,6 +26,14 @@ const NICE: i32 = 10;
 /// A mask, or why there is none.
 pub(crate) type Mask = Result<Arc<TokenMask>, EngineError>;
 
+/// A mask, and what may come after it.
+#[derive(Debug)]
+pub(crate) struct Masked {
+    pub(crate) mask: Mask,
+    /// Guesses of the next tokens, one after the other, each allowed by the mask before it, and the mask after each.
+    pub(crate) ahead: Vec<(u32, Arc<TokenMask>)>,
+}
+
 /// The threads; they end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Masks(Arc<Shared>);
@@ -60,6 +68,8 @@ struct Line {
 
 struct Job {
     constraint: Guarded,
+    /// Of the tokens after the mask.
+    guesses: Vec<u32>,
     weight: u32,
     place: Arc<Place>,
 }
@@ -74,7 +84,12 @@ enum Progress {
     Waits,
     /// Since when.
     Runs(Duration),
-    Done(Guarded, Mask),
+    Done {
+        constraint: Guarded,
+        masked: Masked,
+        /// What ends the look ahead that is still under way.
+        looking: Option<Interrupt>,
+    },
     /// Taken, or not wanted any more.
     Over,
 }
@@ -98,11 +113,15 @@ impl Masks {
         Ok(masks)
     }
 
-    /// Has a constraint's next mask computed.
-    pub(crate) fn ask(&self, constraint: Guarded, client: u64, weight: u32) -> Pending {
+    /// Has a constraint's next mask computed, and then those after guesses of the next tokens, until the mask is taken.
+    pub(crate) fn ask(
+        &self,
+        (constraint, guesses): (Guarded, Vec<u32>),
+        (client, weight): (u64, u32),
+    ) -> Pending {
         let interrupt = constraint.interrupt();
         let place = Arc::new(Place { progress: Mutex::new(Progress::Waits), interrupt });
-        lock(&self.0.state).push(client, Job { constraint, weight, place: Arc::clone(&place) });
+        lock(&self.0.state).push(client, Job { constraint, guesses, weight, place: Arc::clone(&place) });
         self.0.asked.notify_one();
         Pending(place)
     }
@@ -136,10 +155,14 @@ impl Drop for Masks {
 
 impl Pending {
     /// The constraint and its mask, once that is computed.
-    pub(crate) fn take(&self) -> Option<(Guarded, Mask)> {
+    pub(crate) fn take(&self) -> Option<(Guarded, Masked)> {
         let mut progress = lock(&self.0.progress);
         match std::mem::replace(&mut *progress, Progress::Over) {
-            Progress::Done(constraint, mask) => Some((constraint, mask)),
+            Progress::Done { constraint, masked, looking } => {
+                drop(progress);
+                looking.iter().for_each(|interrupt| interrupt());
+                Some((constraint, masked))
+            }
             other => {
                 *progress = other;
                 None
@@ -159,8 +182,10 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         let last = std::mem::replace(&mut *lock(&self.0.progress), Progress::Over);
-        if let (Progress::Runs(_), Some(interrupt)) = (last, &self.0.interrupt) {
-            interrupt();
+        match (last, &self.0.interrupt) {
+            (Progress::Runs(_), Some(interrupt)) => interrupt(),
+            (Progress::Done { looking: Some(interrupt), .. }, _) => interrupt(),
+            _ => {}
         }
     }
 }
@@ -215,7 +240,7 @@ impl State {
 
 impl Job {
     fn compute(self, now: Duration) {
-        let Job { mut constraint, place, .. } = self;
+        let Job { mut constraint, guesses, place, .. } = self;
         {
             let mut progress = lock(&place.progress);
             if matches!(*progress, Progress::Over) {
@@ -224,9 +249,40 @@ impl Job {
             *progress = Progress::Runs(now);
         }
         let mask = constraint.mask();
-        let mut progress = lock(&place.progress);
-        if matches!(*progress, Progress::Runs(_)) {
-            *progress = Progress::Done(constraint, mask);
+        let looker = match (&mask, guesses.first()) {
+            (Ok(mask), Some(&id)) if mask.allows(id) => constraint.ahead().zip(Some(Arc::clone(mask))),
+            _ => None,
+        };
+        {
+            let mut progress = lock(&place.progress);
+            if !matches!(*progress, Progress::Runs(_)) {
+                return;
+            }
+            let looking = looker.as_ref().and_then(|(looker, _)| looker.interrupt());
+            *progress = Progress::Done { constraint, masked: Masked { mask, ahead: Vec::new() }, looking };
+        }
+        if let Some((looker, mask)) = looker {
+            place.look_ahead(looker, mask, guesses);
+        }
+    }
+}
+
+impl Place {
+    /// Adds the masks after guesses to the mask that is there, as long as each allows the next guess and that mask is not taken.
+    fn look_ahead(&self, mut looker: Guarded, mut mask: Arc<TokenMask>, guesses: Vec<u32>) {
+        for id in guesses {
+            if !mask.allows(id) {
+                break;
+            }
+            let Ok(next) = looker.accept(id).and_then(|()| looker.mask()) else { break };
+            match &mut *lock(&self.progress) {
+                Progress::Done { masked, .. } => masked.ahead.push((id, Arc::clone(&next))),
+                _ => return,
+            }
+            mask = next;
+        }
+        if let Progress::Done { looking, .. } = &mut *lock(&self.progress) {
+            *looking = None;
         }
     }
 }
@@ -276,7 +332,8 @@ mod tests {
         let mut state = State::default();
         let push = |state: &mut State, client| {
             let place = Arc::new(Place { progress: Mutex::new(Progress::Waits), interrupt: None });
-            state.push(client, Job { constraint: Guarded::new(Box::new(Free), 64), weight: 1, place });
+            let constraint = Guarded::new(Box::new(Free), 64);
+            state.push(client, Job { constraint, guesses: Vec::new(), weight: 1, place });
         };
         let mut order = Vec::new();
         let mut run = |state: &mut State, n: usize| {

@@ -211,6 +211,15 @@ impl WindowHeld {
         }
     }
 
+    /// Gives back those from the one with this number on.
+    pub(crate) fn give_back(&mut self, end: usize) {
+        let n = end.saturating_sub(self.pages.first);
+        if n < self.held.len() {
+            self.held.truncate(n);
+            self.note(self.pages.first);
+        }
+    }
+
     fn note(&mut self, first: usize) {
         self.pages = WindowPages { first, ids: self.held.iter().map(|held| held.page.id).collect() };
     }

@@ -33,6 +33,8 @@ pub struct EngineRequest {
     /// rows of the prompt are computed for that: pages of other requests are not read, nor are this one's kept, whatever the scope. A prompt of two
     /// tokens or more may then be scored alone, with 0 as `max_tokens`.
     pub scores_prompt: bool,
+    /// Whether tokens may be guessed, where the engine guesses any. That changes no token.
+    pub speculate: bool,
     /// What restricts the answer, such as a grammar. `end_ids` that it does not allow end nothing.
     pub constraint: Option<Box<dyn Constraint>>,
 }
@@ -52,6 +54,7 @@ impl EngineRequest {
             weight: 1,
             cache_scope: None,
             scores_prompt: false,
+            speculate: true,
             constraint: None,
         }
     }

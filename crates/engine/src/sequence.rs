@@ -6,14 +6,17 @@
 //! A request that gave its slot and pages up starts again from its prompt. The tokens that it has are chosen again, each from a mask that allows
 //! nothing else: so they are generated rows with the bits that they had, and the slot's history is what it was, whatever the device keeps there.
 
+mod guesses;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use device::batch::SlotId;
 use device::sampling::{Sampler, TokenMask};
-use device::{Input, Limits, Role, Sampled, SamplingParams, Span, Want};
+use device::{Choice, Input, Limits, Role, Sampled, SamplingParams, Span, Want};
 
+use self::guesses::Guesses;
 use crate::constraint::{self, Constrained};
 use crate::masks::Masks;
 use crate::pages::{Held, Pages, WindowHeld};
@@ -21,6 +24,7 @@ use crate::prefix_cache::{NodeId, Prefix, PrefixCache};
 use crate::scheduler::{Demand, Need};
 use crate::shares::Holding;
 use crate::snapshots::Snapshot;
+use crate::speculate::Speculation;
 use crate::stall::CallClock;
 use crate::stream::{EndReason, Event, Outbox, Scored};
 use crate::waiting::{Answer, Waiting, verdict};
@@ -60,6 +64,9 @@ pub(crate) struct Sequence {
     n_scored: usize,
     /// Tokens that it had when it started.
     n_replay: usize,
+    guesses: Option<Guesses>,
+    /// Guesses that are submitted and not collected.
+    n_guess: usize,
     n_vocab: usize,
     /// The last step in which it got a row.
     pub(crate) served: u64,
@@ -124,6 +131,8 @@ impl Sequence {
             n_collected: 0,
             n_scored: 0,
             n_replay: answer.tokens.len(),
+            guesses: None,
+            n_guess: 0,
             n_vocab,
             served: 0,
             answer,
@@ -178,12 +187,13 @@ impl Sequence {
         self.constraint.iter_mut().for_each(Constrained::look);
     }
 
-    /// Has the mask before its next token computed, unless there is one; whether that was begun.
-    pub(crate) fn ask_for_mask(&mut self, masks: &Masks) -> bool {
+    /// Has the mask before its next token computed, unless there is one, and those after guesses; whether that was begun.
+    pub(crate) fn ask_for_mask(&mut self, masks: &Masks, guessing: Option<(&Speculation, usize)>) -> bool {
         match self.constraint.take() {
             Some(Constrained::Here(constraint, None)) => {
-                let pending = masks.ask(constraint, self.request.client, self.request.weight);
-                self.constraint = Some(Constrained::Away(pending));
+                let guesses = guessing.map_or_else(Vec::new, |guessing| self.worth_masks(guessing));
+                let whose = (self.request.client, self.request.weight);
+                self.constraint = Some(Constrained::Away(masks.ask((constraint, guesses), whose)));
                 true
             }
             other => {
@@ -262,7 +272,9 @@ impl Sequence {
     /// Gives back the pages of windows of which its next token sees nothing: later steps may write to them, since steps are computed in order.
     pub(crate) fn leave_behind(&mut self, limits: &Limits) {
         if let Some(window) = limits.window {
-            self.window.leave_behind(window.first_page(self.n_submitted, limits.page_size));
+            // Guesses may be taken back.
+            let next = self.n_submitted - self.n_guess;
+            self.window.leave_behind(window.first_page(next, limits.page_size));
         }
     }
 
@@ -337,10 +349,10 @@ impl Sequence {
         (self.request.scores_prompt && left > 0).then_some(left)
     }
 
-    /// The rows it could use; none once every token it may have is asked for, or while its next token's mask is computed or another
-    /// sequence computes the start of its prompt.
+    /// The rows it could use; none once every token it may have is asked for, or while its next token's mask is computed, another
+    /// sequence computes the start of its prompt, or guesses are under way.
     pub(crate) fn demand(&self, id: u64) -> Option<Demand> {
-        if self.follows.is_some() {
+        if self.follows.is_some() || self.n_guess > 0 {
             return None;
         }
         let n_asked = self.n_asked();
@@ -366,17 +378,23 @@ impl Sequence {
     /// sequence's alone, and its end.
     pub(crate) fn next_span(&mut self, n_token: usize) -> Result<Span, EngineError> {
         let start = self.n_submitted;
+        let guesses = self.take_guesses(n_token - 1);
         let prompt = &self.request.prompt;
         let chunk = prompt.get(start..prompt.len().min(start + n_token)).filter(|chunk| !chunk.is_empty());
         let (input, role) = match chunk {
             Some(chunk) => (Input::Tokens(chunk.into()), Role::Prompt),
-            None => (Input::Last, Role::Generated),
+            None if guesses.is_empty() => (Input::Last, Role::Generated),
+            None => (Input::Guess(guesses.into()), Role::Generated),
         };
         let begin = self.is_fresh().then(|| Arc::clone(prompt));
         let (n_asked, scores) = (self.n_asked(), self.n_to_score().is_some());
         self.n_submitted += input.len();
         let want = match self.n_asked() > n_asked {
-            true => self.want(n_asked)?,
+            true if self.n_guess > 0 => {
+                let choices = (n_asked..self.n_asked()).map(|index| self.choice(index));
+                Want::Check(choices.collect::<Result<_, _>>()?)
+            }
+            true => Want::Sample(self.choice(n_asked)?),
             false if scores => Want::Logits,
             false => Want::Nothing,
         };
@@ -387,17 +405,21 @@ impl Sequence {
     }
 
     /// How the token with this index in the answer is chosen.
-    fn want(&mut self, index: usize) -> Result<Want, EngineError> {
+    fn choice(&self, index: usize) -> Result<Choice, EngineError> {
         if let Some(&token) = self.answer.tokens.get(index) {
             let mut mask = TokenMask::none(self.n_vocab);
             mask.allow(token);
-            return Ok(Want::Sample { params: Arc::clone(&self.params), mask: Some(Arc::new(mask)) });
+            return Ok(Choice { params: Arc::clone(&self.params), mask: Some(Arc::new(mask)) });
         }
-        let mask = self.constraint.as_ref().and_then(Constrained::mask).cloned().transpose()?;
+        let mask = match (&self.constraint, index - self.answer.tokens.len()) {
+            (None, _) => None,
+            (Some(constraint), 0) => constraint.mask().cloned().transpose()?,
+            (Some(constraint), n) => constraint.ahead().get(n - 1).map(|(_, mask)| Arc::clone(mask)),
+        };
         let early = self.params_before_min.as_ref().filter(|early| {
             index < self.request.min_tokens && mask.as_ref().is_none_or(|mask| leaves_a_choice(mask, early))
         });
-        Ok(Want::Sample { params: Arc::clone(early.unwrap_or(&self.params)), mask })
+        Ok(Choice { params: Arc::clone(early.unwrap_or(&self.params)), mask })
     }
 
     /// Takes the logits of the prompt's next rows, `[rows, n_vocab]`, and sends how likely the tokens after them were, unless that was done

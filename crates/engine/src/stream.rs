@@ -80,7 +80,7 @@ pub struct Usage {
     pub n_generated: usize,
 }
 
-/// Where the time went; a part that was never reached is 0.
+/// Where the time went, and what saved some; a part that was never reached is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
     /// From submission until it had its slot and pages.
@@ -89,6 +89,10 @@ pub struct Timings {
     pub prompt: Duration,
     /// From the first token until the end, times without a slot among it.
     pub decode: Duration,
+    /// Tokens of the answer that were guessed.
+    pub n_guessed: usize,
+    /// Guesses that were the tokens chosen.
+    pub n_accepted: usize,
 }
 
 /// A request's events. Dropping it cancels the request.

@@ -3,6 +3,7 @@
 mod cache;
 mod constraints;
 mod fairness;
+mod guesses;
 mod hangs;
 mod scores;
 
@@ -121,13 +122,14 @@ fn plans() -> impl Strategy<Value = (usize, GiveUp)> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever shares the steps, whoever gives up or is stopped for another and whatever the limits: each request's tokens are those it gets alone, it ends once, and
+    /// Whatever shares the steps, whoever gives up or is stopped for another, whatever is guessed and whatever the limits: each request's tokens are those it gets alone, it ends once, and
     /// every page comes back. The fake holds the batches to the contract.
     #[test]
     fn a_request_is_alone_in_the_world(
         (page_size, n_slot, n_row, n_in_flight) in (1..9usize, 1..6usize, 1..20usize, 1..4usize),
         window in proptest::option::of((1..40usize, 0..20usize)),
         (spare, turn, n_snapshot) in (0..20usize, 0..9usize, proptest::option::of(0..5usize)),
+        (n_guess, extent) in (0..7usize, prop_oneof![3 => Just(Extent::Most), 1 => Just(Extent::Paying)]),
         work in proptest::collection::vec((requests(), plans()), 1..12),
     ) {
         let n_page = 64usize.div_ceil(page_size) + spare;
@@ -135,8 +137,10 @@ proptest! {
             let window = Window { n_page: 0, n_position };
             Window { n_page: window.least(page_size, [n_slot, n_row]) + spare, n_position }
         });
-        let limits = Limits { page_size, n_page, window, n_slot, n_row, n_in_flight, n_snapshot, ..LIMITS };
-        let options = EngineOptions { turn, ..EngineOptions::default() };
+        let n_guess = if n_snapshot.is_some() { 0 } else { n_guess };
+        let limits = Limits { page_size, n_page, window, n_slot, n_row, n_in_flight, n_snapshot, n_guess, ..LIMITS };
+        let speculation = Some(Speculation { extent, ..guesses::SEER });
+        let options = EngineOptions { turn, speculation, ..EngineOptions::default() };
         let mut core = Core::new(Box::new(Fake::new(limits)), options).unwrap();
         let mut streams: Vec<Option<Stream>> = work.iter().map(|_| None).collect();
         let mut dropped = vec![false; work.len()];

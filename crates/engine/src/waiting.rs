@@ -29,6 +29,9 @@ pub(crate) struct Answer {
     pub(crate) n_scored: usize,
     /// Positions of the prompt whose pages were there when it first ran.
     pub(crate) n_cached: Option<usize>,
+    /// Tokens that were guessed before they were chosen, and those of them that were chosen.
+    pub(crate) n_guessed: usize,
+    pub(crate) n_accepted: usize,
     submitted: Instant,
     pub(crate) started: Option<Instant>,
     pub(crate) first_token: Option<Instant>,
@@ -45,6 +48,8 @@ impl Answer {
             queue: started - self.submitted,
             prompt: first_token - started,
             decode: now - first_token,
+            n_guessed: self.n_guessed,
+            n_accepted: self.n_accepted,
         };
         Event::End { reason, usage, timings }
     }
@@ -63,6 +68,8 @@ impl Waiting {
             tokens: Vec::new(),
             n_scored: 0,
             n_cached: None,
+            n_guessed: 0,
+            n_accepted: 0,
             submitted: Instant::now(),
             started: None,
             first_token: None,

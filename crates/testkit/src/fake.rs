@@ -13,7 +13,8 @@ use std::time::Duration;
 use device::batch::{PageId, SlotId, SnapshotId};
 use device::sampling::{Row, Sampler, SlotState, philox};
 use device::{
-    Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Output, Picked, Role, Span, Ticket, Want,
+    Batch, Choice, Executor, ExecutorError, Input, Limits, MemoryReport, Output, Picked, Role, Sampled, Span,
+    Ticket, Want,
 };
 
 /// What goes wrong, at the step with this number (from 0).
@@ -45,6 +46,7 @@ pub const LIMITS: Limits = Limits {
     n_ctx: 64,
     n_vocab: 40,
     n_snapshot: None,
+    n_guess: 0,
     n_in_flight: 1,
 };
 
@@ -161,7 +163,12 @@ impl Fake {
                     .all(|page| self.owners.get(page) == Some(&span.slot)),
                 "another sequence's page",
             ),
-            (span.input != Input::Last || slot.state.last().is_some(), "no last token"),
+            (matches!(span.input, Input::Tokens(_)) || slot.state.last().is_some(), "no last token"),
+            (
+                matches!(span.input, Input::Guess(_)) == matches!(span.want, Want::Check(_)),
+                "guesses unchecked",
+            ),
+            (span.input.n_guess() == 0 || self.limits.n_snapshot.is_none(), "guesses beside a state"),
         ] {
             if !holds {
                 return Err(otherwise.to_owned());
@@ -170,6 +177,7 @@ impl Fake {
         let tokens = match &span.input {
             Input::Tokens(tokens) => tokens.to_vec(),
             Input::Last => slot.state.last().into_iter().collect(),
+            Input::Guess(guesses) => slot.state.last().into_iter().chain(guesses.iter().copied()).collect(),
         };
         for (position, token) in (span.start..).zip(tokens) {
             slot.hash = philox::token_bits(slot.hash, u64::from(token));
@@ -181,21 +189,41 @@ impl Fake {
             self.snapshots.insert(id, slot.hash);
         }
         self.write_window(span, end)?;
-        let Want::Sample { params, mask } = &span.want else {
-            let rows = (span.start..end).map(|position| self.logits(span, position + 1));
-            return match span.want {
-                Want::Logits => {
-                    let rows: Vec<Vec<f32>> = rows.collect::<Result<_, _>>()?;
-                    Ok(Some(Picked { slot: span.slot, output: Output::Logits(rows.concat()) }))
-                }
-                _ => Ok(None),
-            };
+        let output = match &span.want {
+            Want::Nothing => return Ok(None),
+            Want::Logits => {
+                let rows = (span.start..end).map(|position| self.logits(span, position + 1));
+                Output::Logits(rows.collect::<Result<Vec<Vec<f32>>, _>>()?.concat())
+            }
+            Want::Sample(choice) => Output::Token(self.sample(span, end, choice)?),
+            Want::Check(choices) => Output::Tokens(self.check(span, choices)?),
         };
+        Ok(Some(Picked { slot: span.slot, output }))
+    }
+
+    /// The token after the first `end` of a span's sequence.
+    fn sample(&mut self, span: &Span, end: usize, choice: &Choice) -> Result<Sampled, String> {
         let logits = self.logits(span, end)?;
         let slot = self.slots.entry(span.slot).or_default();
+        let Choice { params, mask } = choice;
         let row = Row { logits: &logits, params, mask: mask.as_deref(), position: end };
-        let sampled = self.sampler.sample(row, &mut slot.state);
-        Ok(Some(Picked { slot: span.slot, output: Output::Token(sampled) }))
+        Ok(self.sampler.sample(row, &mut slot.state))
+    }
+
+    /// The tokens after a span's rows, up to the first wrong guess.
+    fn check(&mut self, span: &Span, choices: &[Choice]) -> Result<Vec<Sampled>, String> {
+        let Input::Guess(guesses) = &span.input else { return Err("no guesses".to_owned()) };
+        let mut tokens = Vec::new();
+        for (i, choice) in choices.iter().enumerate() {
+            let sampled = self.sample(span, span.start + i + 1, choice)?;
+            let is_right = guesses.get(i) == Some(&sampled.token) && sampled.is_choice();
+            tokens.push(sampled);
+            if !is_right {
+                break;
+            }
+        }
+        self.slots.entry(span.slot).or_default().n_token = span.start + tokens.len();
+        Ok(tokens)
     }
 
     /// The logits after the first `end` tokens of a span's sequence, `[n_vocab]`.
@@ -295,6 +323,9 @@ impl Executor for Fake {
         let written = |s: &Span| windows(s, s.start / self.limits.page_size);
         if batch.spans.iter().flat_map(written).any(|page| n_use.get(&page) != Some(&1)) {
             return Err(error(0, "a window's page twice"));
+        }
+        if batch.spans.iter().map(|span| span.input.n_guess()).sum::<usize>() > self.limits.n_guess {
+            return Err(error(0, "too many guesses"));
         }
         if batch.n_row() > self.limits.n_row || batch.n_row() == 0 {
             return Err(error(0, "a number of rows outside the limits"));

@@ -33,6 +33,7 @@ impl Scripted {
             n_ctx: 1000,
             n_vocab: 320,
             n_snapshot: None,
+            n_guess: 0,
             n_in_flight: 2,
         };
         let latency = Duration::ZERO;
@@ -78,7 +79,8 @@ impl Scripted {
                 let logits = vec![0.0; span.input.len() * self.limits().n_vocab];
                 return Some(Picked { slot: span.slot, output: Output::Logits(logits) });
             }
-            Want::Sample { params, .. } => params,
+            Want::Sample(choice) => &choice.params,
+            Want::Check(_) => unreachable!("its limits allow no guesses"),
         };
         let n = self.n_sampled.entry(span.slot).or_default();
         let token = self.answer[*n % self.answer.len()];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use device::batch::{Input, Output, Role, Span, Want};
+use device::batch::{Choice, Input, Output, Role, Span, Want};
 use device::{Batch, Executor, SamplingParams};
 
 /// The pages of a slot, where each slot has its own consecutive ones.
@@ -46,7 +46,8 @@ pub fn last(executor: &dyn Executor, slot: usize, start: usize, want: Want) -> S
 /// Greedy sampling.
 #[must_use]
 pub fn greedy() -> Want {
-    Want::Sample { params: Arc::new(SamplingParams { temperature: 0.0, ..Default::default() }), mask: None }
+    let params = SamplingParams { temperature: 0.0, ..Default::default() };
+    Want::Sample(Choice { params: Arc::new(params), mask: None })
 }
 
 /// Runs one step.

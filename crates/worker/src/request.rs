@@ -91,6 +91,8 @@ pub struct Request {
     /// Tell how likely the prompt's tokens are, beside `sampling.n_alternatives` others. The computation of such a prompt is not shared. If it has
     /// two tokens or more, `max_tokens` may be 0.
     pub scores_prompt: bool,
+    /// Whether tokens may be guessed before they are chosen, where the engine does that. It changes no token.
+    pub speculate: bool,
 }
 
 impl Request {
@@ -113,6 +115,7 @@ impl Request {
             weight: 1,
             cache_scope: None,
             scores_prompt: false,
+            speculate: true,
         }
     }
 }
@@ -264,6 +267,7 @@ fn checked(
             weight: request.weight,
             cache_scope: request.cache_scope,
             scores_prompt: request.scores_prompt,
+            speculate: request.speculate,
             constraint,
         },
         stop: StopMatcher::new(request.stop),

@@ -214,8 +214,8 @@ fn a_plan_is_a_sum_and_its_exit_code_says_whether_it_fits() {
         weights                 824192 bytes  804.9 KiB
         KV cache                262144 bytes  256.0 KiB
           pages                      8 of 32 positions
-        activations           13636608 bytes   13.0 MiB
-        needed                14722944 bytes   14.0 MiB
+        activations           13677568 bytes   13.0 MiB
+        needed                14763904 bytes   14.1 MiB
         free
         fits           yes
         exit code 0
@@ -227,8 +227,8 @@ fn a_plan_is_a_sum_and_its_exit_code_says_whether_it_fits() {
         weights                 824192 bytes  804.9 KiB
         KV cache       2048000000000000 bytes    1.8 PiB
           pages            31250000000 of 32 positions
-        activations           13634048 bytes   13.0 MiB
-        needed         2048000014458240 bytes    1.8 PiB
+        activations           13675008 bytes   13.0 MiB
+        needed         2048000014499200 bytes    1.8 PiB
         free
         fits           no
         exit code 6

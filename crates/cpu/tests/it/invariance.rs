@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cpu::Options;
-use device::batch::{Output, Span, Want};
+use device::batch::{Choice, Output, Span, Want};
 use device::{Executor, SamplingParams};
 use model::KvType;
 use testkit::golden;
@@ -23,7 +23,7 @@ fn prompts(n_vocab: usize) -> Vec<Vec<u32>> {
 
 /// Whether exact, and how keys and values are kept. The exact kernels and the caches are the same for every format, so one model of each
 /// architecture is enough for them.
-fn kernels(model: &testkit::Golden) -> Vec<(bool, KvType)> {
+pub(crate) fn kernels(model: &testkit::Golden) -> Vec<(bool, KvType)> {
     let fast = (false, KvType::F16);
     let is_one = !model.name.starts_with("llama-") || model.name == "llama-q4_0";
     if is_one {
@@ -131,7 +131,7 @@ fn after_a_hit(
         presence_penalty: 0.5,
         ..SamplingParams::default()
     };
-    let sample = || Want::Sample { params: Arc::new(params.clone()), mask: None };
+    let sample = || Want::Sample(Choice { params: Arc::new(params.clone()), mask: None });
     let (mut bits, mut answer) = (Vec::new(), Vec::new());
     // Once for the logits, once for an answer: the second begins the slot anew, on the same pages.
     for wants_logits in [true, false] {

@@ -4,6 +4,7 @@
 
 mod conformance;
 mod golden;
+mod guesses;
 mod hostile;
 mod invariance;
 mod latent;

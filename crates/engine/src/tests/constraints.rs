@@ -57,6 +57,10 @@ impl Constraint for Picky {
         Ok(Arc::new(mask))
     }
 
+    fn ahead(&self) -> Option<Box<dyn Constraint>> {
+        Some(self.boxed_clone())
+    }
+
     fn accept(&mut self, token: u32) -> Result<(), String> {
         let n = self.so_far.len();
         match self.flaw {

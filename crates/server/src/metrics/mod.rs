@@ -4,6 +4,7 @@
 //! [`Recorder`] what happens to a request; what engine and device know is asked for when somebody reads. Times are in seconds unless a name
 //! says otherwise. Source: Prometheus, "Exposition formats", text format 0.0.4.
 
+mod drafts;
 mod grammars;
 mod recorder;
 mod vllm;
@@ -23,6 +24,7 @@ use prometheus::{
 
 pub use recorder::{Outcome, Recorder};
 
+use self::drafts::Drafts;
 use self::grammars::Grammars;
 use self::vllm::Vllm;
 use crate::connections::Closed;
@@ -61,6 +63,7 @@ struct Inner {
     clients: IntGauge,
     preemptions: IntCounter,
     replayed: IntCounter,
+    drafts: Drafts,
     pages: IntGauge,
     used_pages: IntGauge,
     reserved_pages: IntGauge,
@@ -132,6 +135,7 @@ impl Inner {
                     "Generated tokens recomputed after preemptions",
                 )?,
             )?,
+            drafts: Drafts::new(r)?,
             pages: gauge("worker_kv_cache_pages", "Pages of the KV cache")?,
             used_pages: gauge("worker_kv_cache_used_pages", "Pages that have tokens of running requests")?,
             reserved_pages: gauge(
@@ -236,6 +240,7 @@ impl Inner {
         self.clients.set(signed(load.n_client as u64));
         vllm::catch_up(&self.preemptions, load.n_preempted);
         vllm::catch_up(&self.replayed, load.n_replayed_token);
+        self.drafts.look(&load);
         self.pages.set(signed(load.n_page as u64));
         self.used_pages.set(signed(load.n_used_page as u64));
         self.reserved_pages.set(signed(load.n_page.saturating_sub(load.n_free_page) as u64));

@@ -31,6 +31,9 @@ pub(super) struct Vllm {
     preemptions: IntCounter,
     prefix_queries: IntCounter,
     prefix_hits: IntCounter,
+    drafts: IntCounter,
+    draft_tokens: IntCounter,
+    accepted_tokens: IntCounter,
     pub(super) prompt_tokens: IntCounter,
     pub(super) generation_tokens: IntCounter,
     pub(super) success: IntCounterVec,
@@ -72,6 +75,15 @@ impl Vllm {
                 "Prompt tokens looked up in the prefix cache",
             )?,
             prefix_hits: counter("vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache")?,
+            drafts: counter(
+                "vllm:spec_decode_num_drafts_total",
+                "Times that tokens of an answer were guessed for a step",
+            )?,
+            draft_tokens: counter("vllm:spec_decode_num_draft_tokens_total", "Guessed tokens")?,
+            accepted_tokens: counter(
+                "vllm:spec_decode_num_accepted_tokens_total",
+                "Guessed tokens that were the tokens chosen",
+            )?,
             prompt_tokens: counter("vllm:prompt_tokens_total", "Prompt tokens of requests that started")?,
             generation_tokens: counter("vllm:generation_tokens_total", "Generated tokens")?,
             success: add(r, IntCounterVec::new(success, &["finished_reason"])?)?,
@@ -112,6 +124,9 @@ impl Vllm {
         catch_up(&self.preemptions, load.n_preempted);
         catch_up(&self.prefix_queries, load.n_prefix_query_token);
         catch_up(&self.prefix_hits, load.n_prefix_hit_token);
+        catch_up(&self.drafts, load.n_draft);
+        catch_up(&self.draft_tokens, load.n_draft_token);
+        catch_up(&self.accepted_tokens, load.n_accepted_token);
     }
 }
 

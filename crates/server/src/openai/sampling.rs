@@ -38,6 +38,7 @@ pub(crate) struct Sampling {
     stop_token_ids: Option<Vec<u32>>,
     ignore_eos: Option<bool>,
     skip_special_tokens: Option<bool>,
+    speculate: Option<bool>,
     response_format: Option<ResponseFormat>,
     grammar: Option<String>,
     structured_outputs: Option<StructuredOutputs>,
@@ -160,6 +161,7 @@ impl Sampling {
             weight: context.client.weight,
             cache_scope: context.client.cache_scope,
             scores_prompt: likely.of_prompt,
+            speculate: self.speculate.unwrap_or(true),
             ..Request::new(prompt)
         })
     }

@@ -138,6 +138,10 @@ pub(super) struct Timings {
     predicted_n: usize,
     predicted_ms: f64,
     predicted_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    draft_n: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    draft_n_accepted: Option<usize>,
 }
 
 impl Timings {
@@ -154,6 +158,8 @@ impl Timings {
             predicted_n: usage.n_generated,
             predicted_ms: millis(timings.decode),
             predicted_per_second: rate(n_decoded, timings.decode),
+            draft_n: (timings.n_guessed > 0).then_some(timings.n_guessed),
+            draft_n_accepted: (timings.n_guessed > 0).then_some(timings.n_accepted),
         }
     }
 }

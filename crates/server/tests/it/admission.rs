@@ -179,6 +179,7 @@ fn a_full_queue_is_told_before_the_body_and_leaves_other_clients_their_places() 
         n_ctx: 1000,
         n_vocab: 320,
         n_snapshot: None,
+        n_guess: 0,
         n_in_flight: 2,
     };
     let fake = Fake::new(limits).latency(Duration::from_millis(1));

@@ -69,6 +69,9 @@ fn answers_are_counted_under_both_names() {
         "gpu_cache_usage_perc",
         "prefix_cache_queries_total",
         "prefix_cache_hits_total",
+        "spec_decode_num_drafts_total",
+        "spec_decode_num_draft_tokens_total",
+        "spec_decode_num_accepted_tokens_total",
     ] {
         assert!(after.contains_key(&format!("vllm:{name}{{{model}}}")), "{name}");
     }
@@ -80,6 +83,9 @@ fn answers_are_counted_under_both_names() {
         "worker_clients",
         "worker_preemptions_total",
         "worker_replayed_tokens_total",
+        "worker_drafts_total",
+        "worker_draft_tokens_total",
+        "worker_accepted_draft_tokens_total",
     ] {
         assert!(after.contains_key(name), "{name}");
     }

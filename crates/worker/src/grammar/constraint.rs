@@ -293,6 +293,13 @@ impl Constraint for GrammarConstraint {
         Ok(())
     }
 
+    /// Where it shares its lexer anyway: what that has of others changes no mask. One of its own would have to be copied, and what no grammar can say
+    /// with it.
+    fn ahead(&self) -> Option<Box<dyn Constraint>> {
+        let shares = self.place.as_ref().is_some_and(|place| place.shares.is_some());
+        (shares && self.watch.is_none()).then(|| self.boxed_clone())
+    }
+
     fn interrupt(&self) -> Option<Interrupt> {
         let halt = Arc::clone(&self.halt);
         Some(Arc::new(move || halt.set()))

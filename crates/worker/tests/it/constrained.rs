@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cpu::{CpuExecutor, Options};
 use device::SamplingParams;
-use engine::{Engine, EngineOptions};
+use engine::{Engine, EngineOptions, Speculation};
 use model::Model;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
@@ -15,6 +15,11 @@ use worker::{
 
 /// A worker on the processor; its template is SmolLM2's, without tools.
 pub(crate) fn worker() -> Worker {
+    guessing(None)
+}
+
+/// The same, with guesses.
+pub(crate) fn guessing(speculation: Option<Speculation>) -> Worker {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-q4_k_m.gguf");
     let file = gguf::Gguf::open(&path).unwrap();
     let template = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}\
@@ -26,7 +31,8 @@ pub(crate) fn worker() -> Worker {
     let model = Arc::new(Model::load(&file).unwrap());
     let options = Options { threads: 2, n_ctx: 1024, n_slot: 4, ..Options::default() };
     let executor = CpuExecutor::new(model, &options).unwrap();
-    let engine = Engine::spawn(Box::new(executor), EngineOptions::default()).unwrap();
+    let options = EngineOptions { speculation, ..EngineOptions::default() };
+    let engine = Engine::spawn(Box::new(executor), options).unwrap();
     Worker::new(engine, tokenizer, WorkerOptions::default())
 }
 

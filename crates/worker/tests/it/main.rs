@@ -3,6 +3,7 @@
 mod company;
 mod constrained;
 mod corpus;
+mod guessed;
 mod messages;
 mod receipts;
 mod scores;

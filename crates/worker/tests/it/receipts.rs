@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use engine::{Extent, Speculation};
 use model::KvType;
 use serde_json::{Value, json};
 use worker::receipt::{
@@ -10,7 +11,7 @@ use worker::receipt::{
 };
 use worker::{Chat, ChatEvent, Event, Format, Prompt, Request, StopReason, ToolChoice, Worker};
 
-use crate::constrained::{chat, text, wild, worker};
+use crate::constrained::{chat, guessing, text, wild, worker};
 
 fn origin(worker: &Worker) -> Origin {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/SHA256SUMS");
@@ -99,6 +100,25 @@ fn a_receipt_holds_the_form_of_an_answer() {
     // What stands around the content is part of the grammar: this answer may call as well.
     let receipt = check(&worker, conversation(chat(ToolChoice::Auto), Some(Format::JsonSchema(schema))));
     assert_eq!(receipt.parameters.constraint.unwrap().len(), 4);
+}
+
+#[test]
+fn a_receipt_of_guessed_tokens_verifies_without_guesses_and_the_other_way_round() {
+    let workers = [worker(), guessing(Some(Speculation::lookup(Extent::Most)))];
+    let schema =
+        json!({ "type": "array", "items": { "enum": [true, false] }, "minItems": 30, "maxItems": 40 });
+    let plain = Request { max_tokens: Some(120), ..wild(text(), None) };
+    let formed = wild(text(), Some(Format::JsonSchema(schema)));
+    for request in [plain, formed] {
+        let receipts = workers.each_ref().map(|worker| receipt(worker, request.clone(), KeepPrompt::Ids));
+        assert_eq!(receipts[0].answer, receipts[1].answer);
+        for (receipt, other) in receipts.iter().zip(workers.iter().rev()) {
+            let prompt = receipt.prompt_ids(None).unwrap();
+            assert_eq!(again(other, receipt, prompt), Comparison::Equal);
+        }
+    }
+    let counted = workers.each_ref().map(|worker| worker.engine().load().n_accepted_token);
+    assert!(counted[0] == 0 && counted[1] > 0, "{counted:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use device::batch::PageId;
-use device::{Batch, Executor, Input, Role, SamplingParams, Span, Want};
+use device::{Batch, Choice, Executor, Input, Role, SamplingParams, Span, Want};
 use serde::Serialize;
 
 use super::random::Random;
@@ -70,7 +70,7 @@ fn ids(random: &mut Random, n_vocab: usize, n: usize) -> Vec<u32> {
 
 fn greedy() -> Want {
     let params = Arc::new(SamplingParams { temperature: 0.0, ..SamplingParams::default() });
-    Want::Sample { params, mask: None }
+    Want::Sample(Choice { params, mask: None })
 }
 
 fn prefill(executor: &mut dyn Executor, n_prompt: usize) -> anyhow::Result<f64> {

@@ -29,6 +29,7 @@ use crate::cmd::{self, verify};
 use crate::device::{self, ModelArgs};
 use crate::exit::Failure;
 use crate::log::LogArgs;
+use crate::speculate::SpeculateArgs;
 
 /// `worker-orcd run`.
 #[derive(clap::Args, Debug)]
@@ -68,6 +69,8 @@ pub(crate) struct Args {
     #[arg(long, requires = "kept")]
     receipt_hash_prompt: bool,
     #[command(flatten)]
+    speculate: SpeculateArgs,
+    #[command(flatten)]
     sampling: sampling::SamplingArgs,
 }
 
@@ -99,7 +102,9 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         },
         keep: if args.receipt_hash_prompt { KeepPrompt::Hash } else { KeepPrompt::Ids },
     });
-    let engine = Engine::spawn(loaded.executor, EngineOptions::default()).context("starting the engine")?;
+    let speculation = args.speculate.speculation(&loaded.executor.limits())?;
+    let options = EngineOptions { speculation, ..EngineOptions::default() };
+    let engine = Engine::spawn(loaded.executor, options).context("starting the engine")?;
     let options = WorkerOptions { defaults, ..WorkerOptions::default() };
     let worker = Worker::new(engine.clone(), Arc::new(tokenizer), options);
     let asker = Asker { worker: &worker, sampling: &args.sampling, receipts };

@@ -32,6 +32,7 @@ use crate::log::{self, LogArgs};
 use crate::machine;
 use crate::notify;
 use crate::sampling::DefaultArgs;
+use crate::speculate::SpeculateArgs;
 
 /// For answers to be cut off and their last events to be sent, at a second Ctrl-C.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -63,6 +64,8 @@ pub(crate) struct Args {
     /// Requests that may wait for a slot; further requests get 429
     #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Server")]
     queue: usize,
+    #[command(flatten)]
+    speculate: SpeculateArgs,
     /// Size of the KV cache in MiB [default: a full context for each slot, or what fits]
     #[arg(long, value_name = "MB", value_parser = at_least_one, help_heading = "Server")]
     kv_cache_size_mb: Option<NonZeroUsize>,
@@ -221,7 +224,8 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     let loaded = opened.load(shape, log)?;
     let info = info::of(&loaded, &tokenizer, &args.served_model_name, &args.model.model);
     let origin = verify::origin(&loaded, &tokenizer, hashes, shape.kv_type);
-    let options = EngineOptions { n_waiting: args.queue, ..EngineOptions::default() };
+    let speculation = args.speculate.speculation(&loaded.executor.limits())?;
+    let options = EngineOptions { n_waiting: args.queue, speculation, ..EngineOptions::default() };
     let engine = Engine::spawn(loaded.executor, options).context("starting the engine")?;
     let options = WorkerOptions { default_max_tokens: Some(args.max_tokens_out.get()), defaults };
     let worker = Worker::new(engine, Arc::new(tokenizer), options);
