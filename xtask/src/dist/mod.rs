@@ -24,41 +24,58 @@ use crate::process::{self, cargo, output, python, root};
 const INSTALL: &str = include_str!("../../../deploy/install.sh");
 
 /// What the command line asks for.
-#[derive(Default)]
 struct Options {
     binary: Option<PathBuf>,
     out: Option<PathBuf>,
+    /// Of compression, 1 (fast) to 9 (small).
+    level: u32,
     is_tried: bool,
 }
 
 /// Makes a release of the given binary, or of one that is built now; with `--try` installs it in each way and asks for an answer.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let options = Options::parse(words)?;
-    let out =
-        options.out.map_or_else(|| Ok(process::target_folder()?.join("dist")), Ok::<_, anyhow::Error>)?;
+    let out = match options.out {
+        Some(out) => out,
+        None => emptied(process::target_folder()?.join("dist"))?,
+    };
     let binary = options.binary.map_or_else(build, |path| Ok(std::path::absolute(path)?))?;
-    let made = make(&binary, &out)?;
+    let made = make(&binary, &out, options.level)?;
     for path in &made {
         println!("{:>12} bytes  {}", fs::metadata(path)?.len(), path.display());
     }
     if options.is_tried {
-        trial::run(&binary, &out)?;
+        trial::run(&binary, &out, options.level)?;
     }
     Ok(())
 }
 
+/// The project's own folder for releases, without the one before. A folder that somebody names is never emptied.
+fn emptied(out: PathBuf) -> Result<PathBuf> {
+    if out.exists() {
+        fs::remove_dir_all(&out).with_context(|| out.display().to_string())?;
+    }
+    Ok(out)
+}
+
 impl Options {
     fn parse(words: &[&str]) -> Result<Options> {
-        let mut options = Options::default();
+        let mut options = Options { binary: None, out: None, level: 6, is_tried: false };
         let mut words = words.iter();
         while let Some(word) = words.next() {
-            let mut path =
-                || Ok::<_, anyhow::Error>(PathBuf::from(words.next().context("a path is missing")?));
+            let mut value = || words.next().with_context(|| format!("{word} has no value"));
             match *word {
-                "--binary" => options.binary = Some(path()?),
-                "--out" => options.out = Some(path()?),
+                "--binary" => options.binary = Some(PathBuf::from(value()?)),
+                "--out" => options.out = Some(PathBuf::from(value()?)),
+                "--level" => {
+                    options.level = value()?
+                        .parse()
+                        .ok()
+                        .filter(|level| (1..=9).contains(level))
+                        .context("--level: expected 1 (fast) to 9 (small)")?;
+                }
                 "--try" => options.is_tried = true,
-                other => bail!("expected --binary FILE, --out FOLDER or --try, found {other}"),
+                other => bail!("expected --binary FILE, --out FOLDER, --level N or --try, found {other}"),
             }
         }
         Ok(options)
@@ -89,11 +106,9 @@ fn build() -> Result<PathBuf> {
 }
 
 /// Makes all files of a release in a new folder; their paths.
-fn make(binary: &Path, out: &Path) -> Result<Vec<PathBuf>> {
+fn make(binary: &Path, out: &Path, level: u32) -> Result<Vec<PathBuf>> {
     ensure!(cfg!(all(target_os = "linux", target_arch = "x86_64")), "a release is made on Linux on x86-64");
-    if out.exists() {
-        fs::remove_dir_all(out).with_context(|| out.display().to_string())?;
-    }
+    ensure!(!out.exists(), "expected a folder that is not there yet, found {}", out.display());
     fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     let stripped = tempfile::Builder::new().prefix("worker-orcd-").tempdir()?;
     let worker = stripped.path().join("worker-orcd");
@@ -106,6 +121,7 @@ fn make(binary: &Path, out: &Path) -> Result<Vec<PathBuf>> {
         worker,
         sbom: sbom.text,
         epoch: epoch()?,
+        level,
     };
     pack(&release.plan(out)?)?;
     write(&out.join(release.sbom_name()), &release.sbom)?;

@@ -21,6 +21,8 @@ pub(super) struct Release {
     pub(super) sbom: String,
     /// Seconds since 1970.
     pub(super) epoch: u64,
+    /// Of compression, 1 to 9.
+    pub(super) level: u32,
 }
 
 impl Release {
@@ -52,7 +54,7 @@ impl Release {
                 "entries": self.debian()?,
             },
         ]);
-        Ok(json!({ "epoch": self.epoch, "archives": archives }))
+        Ok(json!({ "epoch": self.epoch, "level": self.level, "archives": archives }))
     }
 
     fn archive(&self, folder: &str) -> Result<Vec<Value>> {

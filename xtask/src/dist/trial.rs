@@ -13,11 +13,11 @@ const PROMPT: [&str; 7] =
     ["--prompt", "Name three colours.", "--temperature", "0", "--max-tokens", "8", "-q"];
 
 /// Tries a release that was made of a binary.
-pub(super) fn run(binary: &Path, out: &Path) -> Result<()> {
+pub(super) fn run(binary: &Path, out: &Path, level: u32) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let folder = |name: &str| scratch.path().join(name);
     let again = folder("again");
-    super::make(binary, &again)?;
+    super::make(binary, &again, level)?;
     let sums = |out: &Path| fs::read_to_string(out.join("SHA256SUMS")).context("SHA256SUMS");
     ensure!(sums(out)? == sums(&again)?, "the same binary gave other bytes the second time");
 
