@@ -123,7 +123,8 @@ pub(crate) fn parse(
         None => Vec::new(),
     };
     let is_given = |arg: &&Arg| given.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
-    let mut taken: Vec<&Arg> = known.iter().copied().filter(is_given).collect();
+    // A word of the command line may exclude a setting, too.
+    let mut taken: Vec<&Arg> = serve.get_arguments().filter(is_given).collect();
     let mut args = args;
     let mut origins = HashMap::new();
     for layer in [settings, from_file] {
@@ -142,13 +143,20 @@ pub(crate) fn parse(
     }
     // What must be given to serve need not be there to be looked at.
     let command = match wants_print(given) {
-        true => command.clone().mut_subcommand(COMMAND, |serve| serve.mut_args(|arg| arg.required(false))),
+        true => command.clone().mut_subcommand(COMMAND, without_duties),
         false => command.clone(),
     };
     match command.try_get_matches_from(args) {
         Ok(matches) => Ok(Layered { matches, origins }),
         Err(refusal) => Err(blame(refusal, &known, &origins)),
     }
+}
+
+/// A command that needs no argument.
+fn without_duties(command: Command) -> Command {
+    let groups: Vec<_> = command.get_groups().map(|group| group.get_id().clone()).collect();
+    let command = command.mut_args(|arg| arg.required(false));
+    groups.into_iter().fold(command, |command, id| command.mut_group(id, |group| group.required(false)))
 }
 
 /// Whether `--print-config` is given.
@@ -229,11 +237,9 @@ fn flags(arg: &Arg, raw: Raw) -> Result<Vec<OsString>, &'static str> {
     }
 }
 
-/// An error over a name that is none, with the one that is most like it.
+/// An error over a name that is none, with the one that may have been meant.
 fn unknown<'a>(place: &str, name: &str, known: impl Iterator<Item = &'a str>) -> anyhow::Error {
-    let nearest =
-        known.max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-    let hint = nearest.map(|nearest| format!("; the nearest known one is {nearest}")).unwrap_or_default();
+    let hint = server::nearest::suggestion(name, known);
     Failure::Usage(format!("{place}: no setting is called {name}{hint}")).into()
 }
 

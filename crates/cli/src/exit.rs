@@ -21,7 +21,6 @@
 use std::io;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use device::ExecutorError;
 use gguf::GgufError;
 use hub::HubError;
@@ -34,8 +33,14 @@ use worker::{EngineError, WorkerError};
 use crate::log::{self, LogArgs};
 use crate::memory::Needed;
 
-/// What `--help` says about exit codes.
-pub(crate) const HELP: &str = "Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 file not found or unreadable, \
+/// What stands below the list of commands.
+pub(crate) const HELP: &str = "Examples:\n  \
+    worker-orcd run m.gguf                       chat in the terminal\n  \
+    worker-orcd run m.gguf -p 'Why is the sky blue?'\n  \
+    worker-orcd serve m.gguf                     a page and OpenAI's routes on http://127.0.0.1:8080\n  \
+    worker-orcd inspect m.gguf                   what is in the file, and the memory that it needs\n  \
+    worker-orcd pull hf:ORG/REPO:Q4_K_M          fetch a model; hf:... is a name for each command\n\n\
+    Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 file not found or unreadable, \
     4 invalid model file, 5 unsupported model or tokenizer, 6 insufficient memory, 7 device not available, \
     8 invalid request, 9 GPU failure, 10 download failed, 11 receipt does not match, 12 model file changed in use, 13 measurement out of bounds, 130 interrupted.";
 
@@ -123,16 +128,15 @@ pub(crate) fn usage(refusal: &clap::Error) -> ExitCode {
         let _ = refusal.print();
         return ExitCode::SUCCESS;
     }
-    log::line(&format!("error: {}", reason(refusal)));
+    // Its own lines: the reason, the usage, and what may have been meant.
+    let text = refusal.render();
+    let text = if log::has_colour() { text.ansi().to_string() } else { text.to_string() };
+    log::line(text.trim_end());
     ExitCode::from(2)
 }
 
-/// Why a command line is refused, on one line.
+/// Why a value is refused, on one line.
 pub(crate) fn reason(refusal: &clap::Error) -> String {
-    if refusal.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        // What would be rendered is the help, whose first line is no reason.
-        return "expected a command or arguments; --help lists them".to_owned();
-    }
     let text = refusal.render().to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let reason: Vec<&str> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
@@ -291,6 +295,7 @@ fn of_model(error: &ModelError) -> u8 {
 fn of_worker(error: &WorkerError) -> u8 {
     match error {
         WorkerError::Invalid { .. }
+        | WorkerError::TooLong { .. }
         | WorkerError::Message { .. }
         | WorkerError::NoChatTemplate
         | WorkerError::Overloaded { .. }

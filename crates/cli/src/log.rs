@@ -52,6 +52,7 @@ pub(crate) fn n_lost() -> Arc<AtomicU64> {
 
 /// The flags every command takes.
 #[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Messages")]
 pub(crate) struct LogArgs {
     /// Format of the messages on stderr
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text", global = true)]
@@ -67,10 +68,20 @@ pub(crate) struct LogArgs {
 /// How messages are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// One line a message: LEVEL message field=value.
+    /// One line a message: LEVEL message field=value, with `serve` after the time.
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Whether stderr shows colour: on a terminal, unless NO_COLOR says otherwise (https://no-color.org).
+pub(crate) fn has_colour() -> bool {
+    std::io::stderr().is_terminal() && !is_plain()
+}
+
+/// Whether the environment asks for no colour.
+pub(crate) fn is_plain() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 impl LogArgs {
@@ -79,13 +90,19 @@ impl LogArgs {
         self.log == LogFormat::Json
     }
 
+    /// Whether fewer messages are wanted.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet > 0
+    }
+
     /// Whether a progress bar would be welcome: a person watches, and did not ask for silence or JSON.
     pub(crate) fn wants_progress_bar(&self) -> bool {
         !self.is_json() && self.quiet == 0 && std::io::stderr().is_terminal()
     }
 
-    /// Starts the log for this process. What a panic says goes there too.
-    pub(crate) fn start(&self) {
+    /// Starts the log for this process. What a panic says goes there too. Lines of a service have their time; a person who waits for a
+    /// command knows what time it is.
+    pub(crate) fn start(&self, is_service: bool) {
         std::panic::set_hook(Box::new(|panic| line(&panic.to_string())));
         let level = match (self.quiet, self.verbose) {
             (0, 0) => LevelFilter::INFO,
@@ -97,7 +114,8 @@ impl LogArgs {
         let log = tracing_subscriber::fmt().with_writer(|| sink().clone()).with_max_level(level);
         match self.log {
             LogFormat::Text => {
-                log.with_ansi(std::io::stderr().is_terminal()).without_time().with_target(false).init();
+                let log = log.with_ansi(has_colour()).with_target(false);
+                if is_service { log.init() } else { log.without_time().init() }
             }
             LogFormat::Json => log.json().flatten_event(true).init(),
         }

@@ -13,12 +13,14 @@ mod interrupt;
 mod log;
 mod machine;
 mod memory;
+mod named;
 mod notify;
 mod npy;
 mod progress;
 mod sampling;
 mod single;
 mod speculate;
+mod typing;
 mod units;
 mod version;
 
@@ -57,7 +59,11 @@ fn run() -> ExitCode {
         Err(config::Refusal::Setting(error)) => return exit::early(&error),
     };
     if layered.is_to_print() {
-        let in_effect = layered.serve().map(sampling::in_effect).unwrap_or_default();
+        let mut in_effect = Vec::new();
+        if let Some(serve) = layered.serve() {
+            in_effect.extend(named::in_effect(serve));
+            in_effect.extend(sampling::in_effect(serve));
+        }
         let printed = cmd::print(&config::print(&command, &layered, &in_effect));
         return printed.map_or_else(|error| exit::early(&error), |()| ExitCode::SUCCESS);
     }
@@ -65,7 +71,7 @@ fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(refusal) => return exit::usage(&refusal),
     };
-    cli.log.start();
+    cli.log.start(matches!(cli.command, cmd::Command::Serve(_)));
     let result = interrupt::install().and_then(|()| cmd::dispatch(&cli.command, &cli.log));
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,25 +11,26 @@ use worker::Defaults;
 
 use crate::config::InEffect;
 use crate::exit::Failure;
+use crate::named::Named;
 
 /// Flags that stand over the file's advice.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(crate) struct DefaultArgs {
     /// Divides the logits; 0 always picks the likeliest token (greedy) [default: the model file's, else 0.8]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
-    temperature: Option<f32>,
+    pub(crate) temperature: Option<f32>,
     /// Keep the K likeliest tokens; 0 keeps all [default: the model file's, else 40]
     #[arg(long, value_name = "K")]
-    top_k: Option<u32>,
+    pub(crate) top_k: Option<u32>,
     /// Keep the likeliest tokens whose probabilities add up to P; 1 keeps all [default: the model file's, else 0.95]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    top_p: Option<f32>,
+    pub(crate) top_p: Option<f32>,
     /// Drop tokens less likely than P times the likeliest; 0 drops none [default: the model file's, else 0.05]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    min_p: Option<f32>,
+    pub(crate) min_p: Option<f32>,
     /// Makes tokens of prompt and answer less likely; 1 does nothing [default: the model file's, else 1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    repetition_penalty: Option<f32>,
+    pub(crate) repetition_penalty: Option<f32>,
 }
 
 impl DefaultArgs {
@@ -46,7 +47,8 @@ impl DefaultArgs {
         self.over(defaults)
     }
 
-    fn over(&self, defaults: Defaults) -> Defaults {
+    /// What was given, over these.
+    pub(crate) fn over(&self, defaults: Defaults) -> Defaults {
         Defaults {
             temperature: self.temperature.unwrap_or(defaults.temperature),
             top_k: self.top_k.unwrap_or(defaults.top_k),
@@ -60,7 +62,7 @@ impl DefaultArgs {
 /// For settings that nobody set and that the model's file decides: what is in effect, by the ids of their arguments. Nothing where the model
 /// is not a file that can be read here and now.
 pub(crate) fn in_effect(serve: &ArgMatches) -> Vec<InEffect> {
-    let Ok(Some(ModelRef::Path(path))) = serve.try_get_one::<ModelRef>("model") else { return Vec::new() };
+    let Some(ModelRef::Path(path)) = Named::find(serve) else { return Vec::new() };
     let Ok(gguf) = Gguf::open(path) else { return Vec::new() };
     let [advised, documented] = [advised(&gguf).0, Defaults::default()].map(|defaults| json!(defaults));
     let values = advised.as_object().into_iter().flatten();

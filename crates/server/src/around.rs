@@ -43,14 +43,18 @@ pub(crate) async fn around(State(app): State<App>, mut request: Request, next: N
     let mut response = match admit(&app, &mut request, &mut crossing) {
         Ok(None) => next.run(request).await,
         Ok(Some(response)) => response,
-        Err(error) => {
-            tracing::debug!(%correlation, route, "refused: {error}");
-            error.response(form)
-        }
+        Err(error) => error.response(form),
     };
-    app.metrics().responded(route, response.status().as_u16());
-    if let Some(&Refused(reason)) = response.extensions().get() {
-        app.metrics().refused(reason);
+    let status = response.status().as_u16();
+    app.metrics().responded(route, status);
+    if let Some(&Refused { code, reason }) = response.extensions().get() {
+        if let Some(reason) = reason {
+            app.metrics().refused(reason);
+        }
+        // Probes ask while there is nothing to say but that it loads.
+        if route != "/health" {
+            tracing::info!(event = "refused", status, code, route, %correlation, "request refused");
+        }
     }
     // A place for probes is not one to stay on.
     if is_reserved {

@@ -120,12 +120,17 @@ pub enum ApiError {
     Internal,
 }
 
-/// In the extensions of a response: why its request was not looked at.
+/// In the extensions of a response: that its request is refused, and how.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Refused(pub(crate) &'static str);
+pub(crate) struct Refused {
+    /// The code of the job API.
+    pub(crate) code: &'static str,
+    /// Where the request was not even looked at, why.
+    pub(crate) reason: Option<&'static str>,
+}
 
 impl Refused {
-    /// The values of the label `reason`.
+    /// The values of the metrics' label `reason`.
     pub(crate) const NAMES: [&'static str; 10] = [
         "queue",
         "memory",
@@ -178,6 +183,13 @@ impl ApiError {
     #[must_use]
     pub fn body(message: impl Into<String>) -> ApiError {
         ApiError::Invalid { param: None, message: message.into() }
+    }
+
+    /// A prompt that is longer than the context; `param` is where the route has it.
+    pub(crate) fn too_long(param: &str, error: &WorkerError) -> ApiError {
+        let said = error.to_string();
+        let message = said.strip_prefix("prompt: ").unwrap_or(&said).to_owned();
+        ApiError::ContextLength { param: param.to_owned(), message }
     }
 
     fn kind(&self) -> Kind {
@@ -360,9 +372,7 @@ impl ApiError {
         if matches!(self, ApiError::Unauthorized(_)) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(reason) = self.refusal() {
-            response.extensions_mut().insert(Refused(reason));
-        }
+        response.extensions_mut().insert(Refused { code: self.code(), reason: self.refusal() });
         response
     }
 }
@@ -393,6 +403,7 @@ impl From<WorkerError> for ApiError {
             WorkerError::Message { path, expected, found } => {
                 ApiError::invalid(path, format!("expected {expected}, found {found}"))
             }
+            WorkerError::TooLong { .. } => ApiError::too_long("prompt", &error),
             WorkerError::NoChatTemplate => ApiError::invalid("messages", error.to_string()),
             WorkerError::Tokenizer(error) => ApiError::body(error.to_string()),
             WorkerError::Overloaded { .. } => ApiError::Overloaded(error.to_string()),

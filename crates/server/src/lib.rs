@@ -18,6 +18,7 @@ mod host;
 mod jobs;
 mod listen;
 pub mod metrics;
+pub mod nearest;
 mod openai;
 mod openapi;
 pub mod options;

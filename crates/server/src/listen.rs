@@ -43,13 +43,26 @@ pub enum ServerError {
         address: SocketAddr,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: {source}{}", advice(source, flag))]
     Bind {
         /// Where.
         address: SocketAddr,
+        /// The flag that says so.
+        flag: &'static str,
         /// Why not.
         source: io::Error,
     },
+}
+
+/// What to do about an address that cannot be had.
+fn advice(error: &io::Error, flag: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("; another process has this port: give another {flag}, or {flag} 0 for a free one")
+        }
+        io::ErrorKind::PermissionDenied => format!("; ports below 1024 are reserved: give another {flag}"),
+        _ => String::new(),
+    }
 }
 
 /// How a server ended.
@@ -85,11 +98,14 @@ impl Server {
             return Err(ServerError::Open { address });
         }
         fit(&mut options.limits, open_files());
-        let fail = |source| ServerError::Bind { address, source };
+        let fail = |source| ServerError::Bind { address, flag: "--port", source };
         let listener = listen(address, options.limits.send_buffer).map_err(fail)?;
         let health = options.health.map(|address| {
-            listen(address, options.limits.send_buffer)
-                .map_err(|source| ServerError::Bind { address, source })
+            listen(address, options.limits.send_buffer).map_err(|source| ServerError::Bind {
+                address,
+                flag: "--health-port",
+                source,
+            })
         });
         let address = listener.local_addr().map_err(fail)?;
         Ok(Server { app: App::new(options), listener, address, health: health.transpose()? })

@@ -136,13 +136,22 @@ impl App {
 
     /// New requests are refused from now on; running ones finish.
     pub fn drain(&self) {
-        self.0.phase.send_if_modified(|phase| {
+        let is_first = self.0.phase.send_if_modified(|phase| {
             let is_next = matches!(phase, Phase::Loading | Phase::Ready);
             if is_next {
                 *phase = Phase::Draining;
             }
             is_next
         });
+        if is_first {
+            let n_unfinished = self.served().map_or(0, |served| served.worker.engine().load().n_unfinished);
+            let seconds = self.options().drain_timeout.as_secs_f64();
+            tracing::info!(
+                event = "draining",
+                n_unfinished,
+                "new requests are refused; waiting at most {seconds} s for {n_unfinished} running ones"
+            );
+        }
     }
 
     /// The same, and running requests get no more time: each ends now, with its last event.

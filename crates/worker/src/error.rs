@@ -15,6 +15,18 @@ pub enum WorkerError {
         /// What was given; never the text itself.
         found: String,
     },
+    /// The prompt is longer than the context.
+    #[error(
+        "prompt: expected at most {longest} tokens, found {n_prompt}, {} too many: shorten it, or start with a --ctx of at least {}",
+        n_prompt - longest,
+        n_prompt.saturating_add(1)
+    )]
+    TooLong {
+        /// Tokens.
+        n_prompt: usize,
+        /// The most tokens, which leave room for one more.
+        longest: usize,
+    },
     /// A part of a conversation is not acceptable.
     #[error("{path}: expected {expected}, found {found}")]
     Message {

@@ -208,8 +208,11 @@ fn checked(
     let n_vocab = worker.engine.limits().n_vocab;
     let n_prompt = prompt.len();
     let longest = worker.engine.capacity().saturating_sub(1);
-    if n_prompt == 0 || n_prompt > longest {
+    if n_prompt == 0 {
         return Err(invalid("prompt", format!("1 to {longest} tokens"), n_prompt));
+    }
+    if n_prompt > longest {
+        return Err(WorkerError::TooLong { n_prompt, longest });
     }
     if let Some(id) = prompt.iter().find(|&&id| id as usize >= n_vocab) {
         return Err(invalid("prompt", format!("ids below {n_vocab}"), id));

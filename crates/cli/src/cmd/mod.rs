@@ -4,6 +4,7 @@
 //! goes to the log. It returns its error and leaves the exit code to [`crate::exit`].
 
 mod bench;
+mod completions;
 mod eval;
 mod inspect;
 mod models;
@@ -51,6 +52,10 @@ pub(crate) enum Command {
     Eval(eval::Args),
     /// Measure the throughput of prefill and decode, or of a server
     Bench(Box<bench::Args>),
+    /// Print completions for a shell
+    Completions(completions::CompletionsArgs),
+    /// Print or write manual pages
+    Man(completions::ManArgs),
 }
 
 /// Runs the command.
@@ -68,6 +73,8 @@ pub(crate) fn dispatch(command: &Command, log: &LogArgs) -> anyhow::Result<()> {
         Command::Detokenize(args) => tokenize::detokenize(args, log),
         Command::Eval(args) => eval::run(args, log),
         Command::Bench(args) => bench::run(args, log),
+        Command::Completions(args) => completions::completions(args),
+        Command::Man(args) => completions::man(args),
     }
 }
 

@@ -7,7 +7,6 @@ use std::io::{self, BufRead, BufWriter, Read, Write};
 
 use anyhow::Context;
 use gguf::Gguf;
-use hub::ModelRef;
 use tokenizer::limits::MAX_TEXT_BYTES;
 use tokenizer::{EncodeOptions, Tokenizer};
 
@@ -15,20 +14,18 @@ use crate::device;
 use crate::exit::Failure;
 use crate::fetch;
 use crate::log::LogArgs;
+use crate::named::Named;
 
 /// Bytes of a line or of all of stdin: JSON writes a character in up to six bytes, and an id in up to eleven.
 const MAX_INPUT_BYTES: usize = 12 * MAX_TEXT_BYTES;
 
 /// `worker-orcd tokenize`.
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Examples:\n  printf 'Hello' | worker-orcd tokenize --model m.gguf        ->  [9707]\n  \
-    worker-orcd tokenize --model m.gguf --jsonl < texts.jsonl   ->  one array a line"
-)]
+#[command(after_help = "Examples:\n  printf 'Hello' | worker-orcd tokenize m.gguf        ->  [9707]\n  \
+    worker-orcd tokenize m.gguf --jsonl < texts.jsonl   ->  one array a line")]
 pub(crate) struct TokenizeArgs {
-    /// The GGUF file: a path, a name such as qwen3:0.6b, or hf:ORG/REPO[:QUANTIZATION] of a hub
-    #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
-    model: ModelRef,
+    #[command(flatten)]
+    model: Named,
     #[command(flatten)]
     fetch: fetch::FetchArgs,
     /// Turn the names of special tokens, such as <|im_start|>, into their ids
@@ -44,11 +41,10 @@ pub(crate) struct TokenizeArgs {
 
 /// `worker-orcd detokenize`.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example: echo '[9707]' | worker-orcd detokenize --model m.gguf")]
+#[command(after_help = "Example: echo '[9707]' | worker-orcd detokenize m.gguf")]
 pub(crate) struct DetokenizeArgs {
-    /// The GGUF file: a path, a name such as qwen3:0.6b, or hf:ORG/REPO[:QUANTIZATION] of a hub
-    #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
-    model: ModelRef,
+    #[command(flatten)]
+    model: Named,
     #[command(flatten)]
     fetch: fetch::FetchArgs,
     /// Write special tokens by their names; otherwise they are left out
@@ -98,7 +94,7 @@ pub(crate) fn detokenize(args: &DetokenizeArgs, log: &LogArgs) -> anyhow::Result
     Ok(out.flush()?)
 }
 
-fn open(model: &ModelRef, args: fetch::FetchArgs, log: &LogArgs) -> anyhow::Result<Tokenizer> {
+fn open(Named(model): &Named, args: fetch::FetchArgs, log: &LogArgs) -> anyhow::Result<Tokenizer> {
     device::open_tokenizer(&Gguf::open(&fetch::path_of(model, args, log)?)?)
 }
 

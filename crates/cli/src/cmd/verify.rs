@@ -31,17 +31,17 @@ const MAX_BYTES: u64 = 64 << 20;
 
 /// `worker-orcd verify`.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example: worker-orcd verify answer.json --model m.gguf\n\n\
+#[command(after_help = "Example: worker-orcd verify answer.json m.gguf\n\n\
     The exit code is 0 if every token and the end are the same, and 11 if not or if the model is another.")]
 pub(crate) struct Args {
     /// The receipt, or the folder that run --proof wrote
     #[arg(value_name = "RECEIPT")]
     receipt: PathBuf,
-    #[command(flatten)]
-    model: ModelArgs,
     /// A JSON array of the prompt's ids, for a receipt that holds only their hash
     #[arg(long, value_name = "FILE")]
     prompt_ids: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 /// What is known of a loaded model for its receipts.
@@ -86,14 +86,13 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let prompt = receipt.prompt_ids(given).map_err(|e| Failure::Request(format!("{place}: {e}")))?;
     let kv_type = device::kv_type(&receipt.kv_type)
         .map_err(|reason| Failure::Request(format!("{place}: kv_type: {reason}")))?;
-    let path = fetch::path_of(&args.model.model, args.model.fetch, log)?;
+    let path = fetch::path_of(&args.model.model.0, args.model.fetch, log)?;
     let hashes = FileHashes::open(Gguf::open(&path)?.paths());
     let found = hashes.wait().map_err(of_receipt)?;
     if found != receipt.model {
         return Err(different("model", &receipt.model.join(" "), &found.join(" ")));
     }
-    let mut model = args.model.clone();
-    model.model = ModelRef::Path(path);
+    let model = args.model.of(ModelRef::Path(path));
     let (opened, tokenizer) = device::open_with_tokenizer(&model, log)?;
     let shape = Shape { n_ctx: Some(receipt.n_ctx), kv_type, ..Shape::one_sequence() };
     let loaded = opened.load(shape, log)?;

@@ -95,14 +95,14 @@ fn what_is_unknown_or_wrong_is_named_with_its_place() {
         serve,
         &[],
         "port = 1\nserver-name = 'x'",
-        &expect!["setting: c.toml:2: no setting is called server-name; the nearest known one is served-name"],
+        &expect!["setting: c.toml:2: no setting is called server-name; did you mean served-name?"],
     );
     check(
         serve,
         &[("WORKER_ORCD_PROT", "1")],
         "",
         &expect![
-            "setting: environment: no setting is called WORKER_ORCD_PROT; the nearest known one is WORKER_ORCD_PORT"
+            "setting: environment: no setting is called WORKER_ORCD_PROT; did you mean WORKER_ORCD_PORT?"
         ],
     );
     check(serve, &[], "port = 1\nport = 2", &expect!["setting: c.toml:2: duplicate key"]);

@@ -34,14 +34,15 @@ use crate::fetch;
 use crate::log::LogArgs;
 use crate::machine;
 use crate::memory::Needed;
+use crate::named::Named;
 use crate::progress::{Copied, Progress};
 
 /// The flags of every command that computes with a model.
 #[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Model and device")]
 pub(crate) struct ModelArgs {
-    /// The GGUF file (any part of a split one): a path, a name such as qwen3:0.6b, or hf:ORG/REPO[:QUANTIZATION] of a hub
-    #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
-    pub(crate) model: ModelRef,
+    #[command(flatten)]
+    pub(crate) model: Named,
     #[command(flatten)]
     pub(crate) fetch: fetch::FetchArgs,
     #[command(flatten)]
@@ -92,7 +93,7 @@ pub(crate) fn kv_type(text: &str) -> Result<KvType, String> {
 impl ModelArgs {
     /// The same flags for another model.
     pub(crate) fn of(&self, model: ModelRef) -> ModelArgs {
-        ModelArgs { model, ..self.clone() }
+        ModelArgs { model: Named(model), ..self.clone() }
     }
 
     /// One sequence, as the flags have it.
@@ -256,7 +257,7 @@ fn open_and<T: Send>(
         let read = read(&gguf)?;
         Ok((gguf, Arc::new(model), read))
     };
-    let (chosen, (gguf, model, read)) = match &args.model {
+    let (chosen, (gguf, model, read)) = match &args.model.0 {
         ModelRef::Path(path) => {
             let (chosen, file) = thread::scope(|scope| {
                 let file = scope.spawn(|| read_file(path));

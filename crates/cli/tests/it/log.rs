@@ -1,4 +1,5 @@
-//! What does a stderr that cannot be written change? Neither answers nor exit codes: lines of the log are lost, and counted.
+//! What does the log say of refusals and of the end? And what does a stderr that cannot be written change? Neither answers nor exit codes: lines are
+//! lost, and counted.
 
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -7,7 +8,10 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::program::{command, golden, worker};
+use crate::serve::{ENDLESS, Server};
 
 /// For what should take a moment, on a machine that does a lot else.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -117,4 +121,31 @@ fn exit_codes_do_not_depend_on_stderr() {
         "{}",
         missing.stderr
     );
+}
+
+#[test]
+fn each_refusal_and_the_drain_are_a_line_with_its_time() {
+    let server = Server::ready(&golden(ENDLESS), &[]);
+    let ask = |path: &str, body: serde_json::Value| server.call("POST", path, Some(&body));
+    let (status, refused) = ask("/v1/completions", json!({"prompt": "zebra", "temprature": 1}));
+    let expected = "temprature: expected one of the fields that GET /openapi.json describes, found another; did you mean temperature?";
+    assert!(status == 400 && refused.contains(expected), "{refused}");
+    let (status, refused) = ask("/execute", json!({"job_id": "1", "prompt": "zebra", "maxtokens": 1}));
+    assert!(status == 400 && refused.contains("; did you mean max_tokens?"), "{refused}");
+    assert_eq!(ask("/nowhere", json!({})).0, 404);
+    server.signal("-TERM");
+    let (code, log) = server.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("zebra"), "{log}");
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("request refused")).collect();
+    let fields = [
+        "status=400 code=\"INVALID_REQUEST\" route=\"/v1/completions\" correlation=",
+        "status=400 code=\"INVALID_REQUEST\" route=\"/execute\" correlation=",
+        "status=404 code=\"INVALID_REQUEST\" route=\"none\" correlation=",
+    ];
+    assert_eq!(lines.len(), fields.len(), "{log}");
+    assert!(lines.iter().zip(fields).all(|(line, fields)| line.contains(fields)), "{log}");
+    assert!(log.contains("waiting at most 30 s for 0 running ones"), "{log}");
+    let has_time = |line: &str| line.as_bytes().get(10) == Some(&b'T') && line[..27].ends_with('Z');
+    assert!(log.lines().all(has_time), "{log}");
 }

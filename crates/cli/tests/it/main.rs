@@ -4,6 +4,7 @@
 //! the logits that the reference implementation computes from them. The tests in `smollm2` use a downloaded fixture.
 
 mod bench;
+mod completions;
 mod defaults;
 mod deploy;
 mod eval;

@@ -6,12 +6,15 @@ use expect_test::{Expect, expect};
 
 use crate::program::{golden, rewritten, worker, worker_reading};
 
-/// Runs a command that must fail: `code: the error line`, with folders cut out.
+/// Runs a command that must fail: `code: the error line`, with folders cut out. What clap refuses has its usage or a pointer to the help below.
 fn check(args: &[&str], stdin: &str, expected: &Expect) {
     let done = worker_reading(&[args, &["-q"]].concat(), stdin.as_bytes());
     assert_eq!(done.stdout, "", "{args:?}");
-    let lines: Vec<&str> = done.stderr.lines().collect();
-    let [line] = lines[..] else { panic!("one line for {args:?}, found {:?}", done.stderr) };
+    let (reason, rest) = done.stderr.split_once("\n\n").unwrap_or((&done.stderr, ""));
+    assert!(rest.is_empty() || rest.ends_with("For more information, try '--help'.\n"), "{args:?}: {rest}");
+    let lines: Vec<&str> = reason.lines().map(str::trim).collect();
+    assert!(lines.len() == 1 || !rest.is_empty(), "one line for {args:?}, found {:?}", done.stderr);
+    let line = lines.join(" ");
     let folder = golden("");
     expected.assert_eq(&format!("{}: {}", done.code, line.replace(&folder, "")));
 }
@@ -21,7 +24,7 @@ fn wrong_usage_is_2() {
     check(
         &["run"],
         "",
-        &expect!["2: error: the following required arguments were not provided: --model <MODEL>"],
+        &expect!["2: error: the following required arguments were not provided: <MODEL|--model <MODEL>>"],
     );
     check(
         &["run", "--model", "m", "--temperature", "hot"],
@@ -53,12 +56,74 @@ fn wrong_usage_is_2() {
 }
 
 #[test]
-fn no_command_is_2_with_a_reason() {
-    for args in [&[][..], &["eval"]] {
+fn no_command_is_2_with_usage_and_examples() {
+    for (args, usage, example) in [
+        (&[][..], "Usage: worker-orcd [OPTIONS] <COMMAND>\n", "\n  worker-orcd run m.gguf "),
+        (
+            &["eval"],
+            "Usage: worker-orcd eval [OPTIONS] <COMMAND>\n",
+            "\n  worker-orcd eval perplexity m.gguf ",
+        ),
+    ] {
         let done = worker(args);
         assert_eq!((done.code, done.stdout.as_str()), (2, ""));
-        assert_eq!(done.stderr, "error: expected a command or arguments; --help lists them\n");
+        assert!(done.stderr.contains(usage) && done.stderr.contains(example), "{}", done.stderr);
     }
+    check(&["bench"], "", &expect!["2: error: expected a model, --shape, or serve; --help says more"]);
+}
+
+#[test]
+fn a_model_is_a_word_or_a_flag_and_not_both() {
+    let model = golden("llama-q4_0.gguf");
+    let commands = [
+        (&["tokenize"][..], "the rain"),
+        (&["run", "--raw", "--prompt", "a", "-n", "1", "--seed", "1"], ""),
+        (&["eval", "tokenizer"], ""),
+        (&["inspect"], ""),
+    ];
+    for (command, stdin) in commands {
+        let said = |model: &[&str]| worker_reading(&[command, &["-q"], model].concat(), stdin.as_bytes());
+        let by_word = said(&[&model]);
+        assert_eq!(by_word.code, 0, "{}", by_word.stderr);
+        if command[0] != "inspect" {
+            assert_eq!(by_word.stdout, said(&["--model", &model]).stdout);
+            let both = said(&["m.gguf", "--model", "m.gguf"]);
+            assert_eq!((both.code, both.stdout.as_str()), (2, ""));
+            let reason = "error: the argument '[MODEL]' cannot be used with '--model <MODEL>'\n";
+            assert!(both.stderr.starts_with(reason), "{}", both.stderr);
+        }
+    }
+    let both = worker(&["bench", "m.gguf", "--shape", "llama-3-8b:q4_k_m"]);
+    assert!(both.code == 2 && both.stderr.contains("cannot be used with"), "{}", both.stderr);
+}
+
+#[test]
+fn own_flags_stand_before_those_that_all_commands_have() {
+    let help = worker(&["run", "-h"]).ok();
+    let at = |text: &str| help.find(text).unwrap_or_else(|| panic!("{text}: {help}"));
+    let order = [
+        "\nUsage:",
+        "\nOptions:",
+        "--prompt",
+        "\nModel and device:",
+        "--threads",
+        "\nSampling:",
+        "\nMessages:",
+        "--quiet",
+    ];
+    assert!(order.map(at).is_sorted(), "{help}");
+}
+
+#[test]
+fn a_port_in_use_is_named_with_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let done = worker(&["serve", "m.gguf", "--port", &port, "-q"]);
+    let line = format!(
+        "error: cannot listen on 127.0.0.1:{port}: Address already in use (os error 98); another process has this port: \
+         give another --port, or --port 0 for a free one\n"
+    );
+    assert_eq!((done.code, done.stderr), (3, line));
 }
 
 #[test]
@@ -266,7 +331,9 @@ fn an_invalid_request_is_8() {
     check(
         &["run", "--model", &model, "--raw"],
         &long,
-        &expect!["8: error: prompt: expected 1 to 255 tokens, found 1502"],
+        &expect![
+            "8: error: prompt: expected at most 255 tokens, found 1502, 1247 too many: shorten it, or start with a --ctx of at least 1503"
+        ],
     );
     check(
         &["detokenize", "--model", &model],

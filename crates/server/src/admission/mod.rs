@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use serde::de::DeserializeOwned;
 use worker::Work;
 
 pub(crate) use budget::Budget;
@@ -20,7 +19,6 @@ pub(crate) use pool::Pool;
 use pool::Task;
 pub(crate) use read::Small;
 
-use crate::body;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::state::App;
@@ -91,11 +89,6 @@ impl Admitted {
 }
 
 impl Held {
-    /// The body as JSON.
-    pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
-        body::parse(&self.bytes())
-    }
-
     /// The body's bytes, once.
     pub(crate) fn bytes(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)

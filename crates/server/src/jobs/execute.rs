@@ -20,6 +20,7 @@ use crate::admission::{Admitted, Held};
 use crate::context::Context;
 use crate::error::{ApiError, JobError};
 use crate::metrics::Recorder;
+use crate::openai::{Body, Checked};
 use crate::receipts::{Noted, Wanted};
 use crate::sse;
 use crate::state::{App, Served};
@@ -31,7 +32,6 @@ const MAX_STOP_TOKENS: usize = 32;
 
 /// The body of POST /execute.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Execute {
     job_id: String,
     prompt: String,
@@ -45,6 +45,10 @@ pub(crate) struct Execute {
     seed: Option<u64>,
     #[serde(default)]
     receipt: Wanted,
+}
+
+impl Body for Execute {
+    const SCHEMA: &'static str = "ExecuteRequest";
 }
 
 /// The event `end`.
@@ -93,7 +97,7 @@ struct Running {
 
 fn start(app: &App, context: &Context, mut held: Held) -> Result<Running, ApiError> {
     let served = app.ready()?;
-    let execute: Execute = held.json()?;
+    let Checked { body: execute, .. } = Checked::<Execute>::of(&mut held)?;
     let id = checked_id(execute.job_id)?;
     execute.receipt.check(&served)?;
     let limits = app.options().limits;

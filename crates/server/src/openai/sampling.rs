@@ -195,13 +195,9 @@ fn seed(number: &Number) -> Option<u64> {
 pub(crate) fn refused(error: WorkerError, prompt: &str) -> ApiError {
     match error {
         WorkerError::Invalid { field: "prompt", expected, found } => {
-            let message = format!("expected {expected}, found {found}");
-            if found.parse::<usize>().is_ok_and(|n| n > 0) && expected.ends_with("tokens") {
-                ApiError::ContextLength { param: prompt.to_owned(), message }
-            } else {
-                ApiError::invalid(prompt, message)
-            }
+            ApiError::invalid(prompt, format!("expected {expected}, found {found}"))
         }
+        WorkerError::TooLong { .. } => ApiError::too_long(prompt, &error),
         other => other.into(),
     }
 }

@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde_json::{Map, Number, Value};
 
+use crate::nearest::suggestion;
+
 /// Integers written as 1.0 are exact up to here.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
@@ -98,7 +100,9 @@ impl<'a> Schemas<'a> {
                 self.matches(known, value, &join(path, name))?;
             } else if others == false {
                 let expected = "one of the fields that GET /openapi.json describes";
-                return Err(mismatch(&join(path, &readable(name)), expected, "another"));
+                let known = schema["properties"].as_object().into_iter().flat_map(Map::keys);
+                let found = format!("another{}", suggestion(name, known.map(String::as_str)));
+                return Err(mismatch(&join(path, &readable(name)), expected, &found));
             } else if others.is_object() {
                 self.matches(others, value, &join(path, &readable(name)))?;
             }

@@ -185,7 +185,7 @@ mod tests {
         check_chat(
             json!({"temprature": 1}),
             &expect![
-                "temprature: expected one of the fields that GET /openapi.json describes, found another"
+                "temprature: expected one of the fields that GET /openapi.json describes, found another; did you mean temperature?"
             ],
         );
         check_chat(json!({"temperature": 2.5}), &expect!["temperature: expected 0 to 2, found 2.5"]);

@@ -253,7 +253,7 @@ fn what_is_not_used_is_named_and_what_is_not_known_refused() {
         &json!({"messages": [{"role": "user", "content": "a".repeat(5000)}]}),
         &expect![[r#"
             400
-            {"error":{"message":"messages: expected 1 to 999 tokens, found 5015","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#]],
+            {"error":{"message":"messages: expected at most 999 tokens, found 5015, 4016 too many: shorten it, or start with a --ctx of at least 5016","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#]],
     );
     // What a template would write, and what nobody reads as a number of the prompt.
     let large = "99999999999999999999";
@@ -274,7 +274,7 @@ fn what_is_not_used_is_named_and_what_is_not_known_refused() {
     let (status, text) = server.call("POST", PATH, "{\"messages\": [");
     expect![[r#"
         400
-        {"error":{"message":"messages: EOF while parsing a list at line 1 column 14","type":"invalid_request_error","param":"messages","code":null}}"#]].assert_eq(&format!("{status}\n{text}"));
+        {"error":{"message":"the body is not JSON: line 1, column 14: expected a comma or ], found the end","type":"invalid_request_error","param":null,"code":null}}"#]].assert_eq(&format!("{status}\n{text}"));
 }
 
 #[test]

@@ -282,8 +282,16 @@ fn a_refusal_s_text_field_and_code_are_these() {
     let long = json!([{"role": "user", "content": "a ".repeat(2000)}]);
     let g = tool("g");
     for (path, more, expected) in [
-        (COMPLETIONS, json!({"prompt": vec![70; 2000]}), "prompt: expected 1 to 999 tokens, found 2000"),
-        (CHAT, json!({ "messages": long }), "messages: expected 1 to 999 tokens, found 2016"),
+        (
+            COMPLETIONS,
+            json!({"prompt": vec![70; 2000]}),
+            "prompt: expected at most 999 tokens, found 2000, 1001 too many: shorten it, or start with a --ctx of at least 2001",
+        ),
+        (
+            CHAT,
+            json!({ "messages": long }),
+            "messages: expected at most 999 tokens, found 2016, 1017 too many: shorten it, or start with a --ctx of at least 2017",
+        ),
         (CHAT, json!({"stop": ["a".repeat(257)]}), "stop[0]: expected at most 256 characters, found 257"),
         (CHAT, json!({"stop": "€".repeat(100)}), "stop: expected strings of 1 to 256 bytes, found 300"),
         (CHAT, json!({ "stop": many }), "stop: expected at most 16 items, found 17"),
@@ -298,7 +306,7 @@ fn a_refusal_s_text_field_and_code_are_these() {
         (
             CHAT,
             json!({"temprature": 1}),
-            "temprature: expected one of the fields that GET /openapi.json describes, found another",
+            "temprature: expected one of the fields that GET /openapi.json describes, found another; did you mean temperature?",
         ),
         (CHAT, json!({"max_tokens": "9"}), "max_tokens: expected an integer or null, found a string"),
         (CHAT, json!({"logit_bias": {"x": 1}}), "logit_bias: expected token ids as field names"),

@@ -189,21 +189,21 @@ fn what_is_no_wish_for_a_receipt_is_refused_by_name() {
         COMPLETIONS,
         json!({"prompt": "a", "receipt": {"promt": "ids"}}),
         &expect![[
-            r#"400 {"error":{"message":"receipt.promt: expected one of the fields that GET /openapi.json describes, found another","type":"invalid_request_error","param":"receipt.promt","code":null}}"#
+            r#"400 {"error":{"message":"receipt.promt: expected one of the fields that GET /openapi.json describes, found another; did you mean prompt?","type":"invalid_request_error","param":"receipt.promt","code":null}}"#
         ]],
     );
     check(
         "/execute",
         json!({"job_id": "1", "prompt": "a", "receipt": []}),
         &expect![[
-            r#"400 {"code":"INVALID_REQUEST","message":"receipt: invalid type: sequence, expected true, false or an object with prompt at line 1 column 39","retriable":false}"#
+            r#"400 {"code":"INVALID_REQUEST","message":"receipt: expected a boolean, an object or null, found an array","retriable":false}"#
         ]],
     );
     check(
         "/execute",
         json!({"job_id": "1", "prompt": "a", "receipt": {"prompt": 1}}),
         &expect![[
-            r#"400 {"code":"INVALID_REQUEST","message":"receipt.prompt: invalid type: integer `1`, expected a string at line 1 column 48","retriable":false}"#
+            r#"400 {"code":"INVALID_REQUEST","message":"receipt.prompt: expected a string, found an integer","retriable":false}"#
         ]],
     );
 }

@@ -215,7 +215,7 @@ fn what_is_not_supported_is_refused_by_name_and_what_has_no_effect_named() {
         400 "input[1].id" "input[1].id: expected the id of an item that is kept"
         400 "input[0].content[0].type" "input[0].content[0].type: expected \"input_text\", \"output_text\", \"refusal\", \"reasoning_text\" or \"summary_text\", found \"input_image\""
         400 "input" "input: expected whole numbers from -2^63 to 2^64 - 1, found a larger number"
-        400 "input" "input: expected 1 to 999 tokens, found 5015"
+        400 "input" "input: expected at most 999 tokens, found 5015, 4016 too many: shorten it, or start with a --ctx of at least 5016"
         400 "text.format.schema" "text.format.schema: expected a JSON schema, found none"
         400 "text.format" "text.format: expected what can be enforced, found Invalid type: x"
         400 "top_logprobs" "top_logprobs: expected message.output_text.logprobs in include beside it"

@@ -160,7 +160,10 @@ fn what_is_not_acceptable_is_named() {
     };
     let prompt = |prompt| Request { prompt, ..request() };
     check(prompt(Prompt::Tokens(vec![])), "prompt: expected 1 to 999 tokens, found 0");
-    check(prompt(Prompt::Tokens(vec![1; 1000])), "prompt: expected 1 to 999 tokens, found 1000");
+    check(
+        prompt(Prompt::Tokens(vec![1; 1000])),
+        "prompt: expected at most 999 tokens, found 1000, 1 too many: shorten it, or start with a --ctx of at least 1001",
+    );
     check(prompt(Prompt::Tokens(vec![1, 320])), "prompt: expected ids below 320, found 320");
     let messages = vec![worker::chat::message("user", "hi")];
     check(

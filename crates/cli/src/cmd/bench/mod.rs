@@ -28,13 +28,14 @@ use crate::cmd;
 use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
 use crate::log::LogArgs;
+use crate::named;
 
 /// `worker-orcd bench`.
 #[derive(clap::Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-#[command(after_help = "Examples:\n  worker-orcd bench --model m.gguf -p 512,2048 -n 128 --batch 1,4\n  \
-    worker-orcd bench --model m.gguf --device cuda:0 -p 0 -n 64 --depth 8192\n  \
-    worker-orcd bench --model m.gguf --vs llama.cpp/build/bin/llama-bench --json\n  \
+#[command(after_help = "Examples:\n  worker-orcd bench m.gguf -p 512,2048 -n 128 --batch 1,4\n  \
+    worker-orcd bench m.gguf --device cuda:0 -p 0 -n 64 --depth 8192\n  \
+    worker-orcd bench m.gguf --vs llama.cpp/build/bin/llama-bench --json\n  \
     worker-orcd bench --shape llama-3-8b:q4_k_m --device cuda:0 --batch 1,8,64\n  \
     worker-orcd bench serve --url http://127.0.0.1:8080\n\n\
     Rates are in tokens per second: the median of --reps repetitions (and the slowest and fastest).\n\
@@ -54,17 +55,16 @@ enum What {
     Serve(serve::Args),
 }
 
-/// What stands for `--model` where it is not given; `bench serve` and `--shape` need none.
+/// What stands for a model where none is given; `bench serve` and `--shape` need none.
 const NO_MODEL: &str = "-";
 
 /// `worker-orcd bench --model`.
 #[derive(clap::Args, Debug)]
-#[command(mut_arg("model", |arg| arg.required(false).default_value(NO_MODEL).hide_default_value(true)))]
+#[command(mut_arg(named::FLAG, |arg| arg.default_value(NO_MODEL).hide_default_value(true)))]
+#[command(mut_group(named::GROUP, |group| group.required(false)))]
 pub(crate) struct LocalArgs {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// A published model's shapes with random weights in place of --model, as llama-3-8b:q4_k_m; needs no file
-    #[arg(long, value_name = "NAME[:FORMAT]", conflicts_with = "model")]
+    /// A published model's shapes with random weights in place of a model's, as llama-3-8b:q4_k_m; needs no file
+    #[arg(long, value_name = "NAME[:FORMAT]", conflicts_with = named::GROUP)]
     shape: Option<shape::Shape>,
     /// Tokens of the prompts to time, 0 for none
     #[arg(short = 'p', long = "prompt", value_name = "N,..", value_delimiter = ',', default_value = "512")]
@@ -93,6 +93,8 @@ pub(crate) struct LocalArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 impl LocalArgs {
@@ -135,10 +137,10 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
 fn of_device(args: &LocalArgs, log: &LogArgs) -> anyhow::Result<()> {
     let tests = args.tests()?;
     let made = args.shape.as_ref().map(shape::Shape::make).transpose()?;
-    let model = match (&made, &args.model.model) {
+    let model = match (&made, &args.model.model.0) {
         (Some(made), _) => args.model.of(ModelRef::Path(made.path.clone())),
         (None, ModelRef::Path(path)) if path.as_os_str() == NO_MODEL => {
-            let text = "expected --model, --shape, or serve; --help says more";
+            let text = "expected a model, --shape, or serve; --help says more";
             return Err(Failure::Usage(text.to_owned()).into());
         }
         (None, _) => args.model.clone(),

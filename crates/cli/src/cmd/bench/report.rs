@@ -114,7 +114,7 @@ impl Facts {
             model: args
                 .shape
                 .as_ref()
-                .map_or_else(|| args.model.model.to_string(), |shape| format!("random {shape}")),
+                .map_or_else(|| args.model.model.0.to_string(), |shape| format!("random {shape}")),
             parameters: tensors.iter().map(|tensor| tensor.n_values() as u64).sum(),
             weights_bytes: memory.weights,
             weights_bytes_per_token,

@@ -17,13 +17,11 @@ use crate::log::LogArgs;
 /// `worker-orcd eval all`.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example: worker-orcd eval all --model m-q4_k_m.gguf --file wiki.test.raw --chunks 20 --base m-f16.gguf\n\n\
+    after_help = "Example: worker-orcd eval all m-q4_k_m.gguf --file wiki.test.raw --chunks 20 --base m-f16.gguf\n\n\
     The vocabulary's round trip, perplexity, divergence where there is a --base or --saved, and reproducibility. The exit\n\
     code is 13 if texts of tokens do not come back or answers differ."
 )]
 pub(crate) struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
     #[command(flatten)]
     text: TextArgs,
     #[command(flatten)]
@@ -33,6 +31,8 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 /// The fields of `eval all --json`.
@@ -47,14 +47,14 @@ struct Report {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
-    let path = fetch::path_of(&args.model.model, args.model.fetch, log)?;
+    let path = fetch::path_of(&args.model.model.0, args.model.fetch, log)?;
     let tokenizer = tokens::Report::of(&device::open_tokenizer(&gguf::Gguf::open(&path)?)?)?;
     let (perplexity, soundness) = perplexity::measure(&args.model, &args.text, log)?;
     let compared =
         args.base.is_given().then(|| divergence::measure(&args.model, &args.text, &args.base, log));
     let (divergence, other) = compared.transpose()?.unzip();
     let reproducibility = reproducibility::measure(&args.model, &args.requests, log)?;
-    let model = args.model.model.to_string();
+    let model = args.model.model.0.to_string();
     let report = Report { model, tokenizer, perplexity, divergence, reproducibility };
     cmd::print_report(&report, args.json)?;
     soundness.check()?;

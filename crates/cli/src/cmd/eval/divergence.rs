@@ -26,13 +26,11 @@ use crate::progress::Progress;
 /// `worker-orcd eval divergence`.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  worker-orcd eval divergence --model m-q4_k_m.gguf --base m-f16.gguf --file wiki.test.raw --chunks 20\n  \
-    worker-orcd eval divergence --model m-q4_k_m.gguf --saved m-f16.predictions --file wiki.test.raw --chunks 20\n\n\
+    after_help = "Examples:\n  worker-orcd eval divergence m-q4_k_m.gguf --base m-f16.gguf --file wiki.test.raw --chunks 20\n  \
+    worker-orcd eval divergence m-q4_k_m.gguf --saved m-f16.predictions --file wiki.test.raw --chunks 20\n\n\
     With --base both models are on the device at once; eval save writes a --saved file."
 )]
 pub(crate) struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
     #[command(flatten)]
     text: TextArgs,
     #[command(flatten)]
@@ -46,6 +44,8 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 /// What the model is held against.

@@ -22,11 +22,9 @@ const MAX_IDS_BYTES: u64 = 64 << 20;
 /// `worker-orcd eval logits`.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example: worker-orcd eval logits --model m.gguf --tokens ids.json --key tokens.text --out x.npy"
+    after_help = "Example: worker-orcd eval logits m.gguf --tokens ids.json --key tokens.text --out x.npy"
 )]
 pub(crate) struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
     /// A JSON file: an array of token ids, or an object that holds one (see --key)
     #[arg(long, value_name = "IDS.json")]
     tokens: PathBuf,
@@ -36,6 +34,8 @@ pub(crate) struct Args {
     /// The NumPy file to write, float32 [n_tokens, n_vocab]
     #[arg(long, value_name = "X.npy")]
     out: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 /// Runs the command.

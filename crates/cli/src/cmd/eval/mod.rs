@@ -21,6 +21,11 @@ use crate::log::LogArgs;
 
 /// `worker-orcd eval`.
 #[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  worker-orcd eval perplexity m.gguf --file wiki.test.raw --chunks 20\n  \
+    worker-orcd eval divergence m.gguf --base m-f16.gguf --file wiki.test.raw --chunks 20\n  \
+    worker-orcd eval reproducibility m.gguf"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,

@@ -18,12 +18,10 @@ use crate::progress::Progress;
 /// `worker-orcd eval perplexity`.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example: worker-orcd eval perplexity --model m.gguf --file wiki.test.raw --ctx 512 --chunks 20\n\n\
+    after_help = "Example: worker-orcd eval perplexity m.gguf --file wiki.test.raw --ctx 512 --chunks 20\n\n\
     Chunks have --ctx tokens (512 where it is not given). Running values go to stderr, the result to stdout."
 )]
 pub(crate) struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
     #[command(flatten)]
     text: TextArgs,
     /// End with exit code 13 where the perplexity is above this
@@ -32,6 +30,8 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 /// The fields of `eval perplexity --json`.

@@ -32,18 +32,16 @@ const TEXT: &str = "A sequence of tokens is continued one token at a time. Each 
 
 /// `worker-orcd eval reproducibility`.
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Example: worker-orcd eval reproducibility --model m.gguf --device cuda:0 --requests 16\n\n\
-    The exit code is 13 if any answer differs."
-)]
+#[command(after_help = "Example: worker-orcd eval reproducibility m.gguf --device cuda:0 --requests 16\n\n\
+    The exit code is 13 if any answer differs.")]
 pub(crate) struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
     #[command(flatten)]
     what: RequestArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 /// Which answers are asked for.

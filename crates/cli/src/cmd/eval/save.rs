@@ -18,18 +18,18 @@ use crate::progress::Progress;
 /// `worker-orcd eval save`.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example: worker-orcd eval save --model m-f16.gguf --file wiki.test.raw --chunks 20 --out m-f16.predictions\n\n\
+    after_help = "Example: worker-orcd eval save m-f16.gguf --file wiki.test.raw --chunks 20 --out m-f16.predictions\n\n\
     The file takes 2 bytes for each id of the vocabulary and each scored token. If the command is stopped, the same\n\
     command goes on where it was."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
     text: TextArgs,
     /// The file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 /// Runs the command.

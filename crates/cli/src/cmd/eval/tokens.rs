@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use gguf::Gguf;
-use hub::ModelRef;
 use serde::Serialize;
 use tokenizer::{EncodeOptions, Tokenizer};
 
@@ -18,6 +17,7 @@ use crate::device;
 use crate::exit::Failure;
 use crate::fetch;
 use crate::log::LogArgs;
+use crate::named::Named;
 
 /// Between the texts of llama.cpp's vectors.
 const SEPARATOR: &str = "\n__ggml_vocab_test__\n";
@@ -27,15 +27,12 @@ const PLAIN: EncodeOptions = EncodeOptions { add_special: false, parse_special: 
 
 /// `worker-orcd eval tokenizer`.
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Example: worker-orcd eval tokenizer --model m.gguf --vectors ggml-vocab-qwen2.gguf.inp\n\n\
+#[command(after_help = "Example: worker-orcd eval tokenizer m.gguf --vectors ggml-vocab-qwen2.gguf.inp\n\n\
     Vectors are in llama.cpp's form: texts in X.inp between lines of __ggml_vocab_test__, and each text's ids on a line\n\
-    of X.out. The exit code is 13 if a text does not come back or has other ids."
-)]
+    of X.out. The exit code is 13 if a text does not come back or has other ids.")]
 pub(crate) struct Args {
-    /// The GGUF file: a path, a name such as qwen3:0.6b, or hf:ORG/REPO[:QUANTIZATION] of a hub
-    #[arg(long, short, value_name = "MODEL", value_parser = fetch::reference())]
-    model: ModelRef,
+    #[command(flatten)]
+    model: Named,
     #[command(flatten)]
     fetch: fetch::FetchArgs,
     /// Texts with their ids beside them, X.inp and X.out
@@ -65,7 +62,7 @@ pub(super) struct Report {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
-    let gguf = Gguf::open(&fetch::path_of(&args.model, args.fetch, log)?)?;
+    let gguf = Gguf::open(&fetch::path_of(&args.model.0, args.fetch, log)?)?;
     let tokenizer = device::open_tokenizer(&gguf)?;
     let mut report = Report::of(&tokenizer)?;
     if let Some(path) = &args.vectors {

@@ -20,13 +20,16 @@ use super::proof::Proof;
 use super::sampling::SamplingArgs;
 use super::show::Piece;
 use crate::cmd::verify::of_receipt;
-use crate::interrupt::Watch;
+use crate::interrupt::{self, Watch};
+use crate::typing::Hushed;
 
 /// Whom to ask, and how.
 pub(crate) struct Asker<'a> {
     pub(crate) worker: &'a Worker,
-    pub(crate) sampling: &'a SamplingArgs,
+    pub(crate) sampling: SamplingArgs,
     pub(crate) receipts: Option<Receipts>,
+    /// Whether somebody at a terminal types the prompts.
+    pub(crate) is_talk: bool,
 }
 
 /// Where the receipt of an answer goes, and what it needs.
@@ -113,11 +116,11 @@ pub(crate) struct Answer {
     /// What the model thought before it, where that can be told apart.
     reasoning: String,
     /// Ids of the answer; an end token is not among them.
-    tokens: Vec<u32>,
+    pub(crate) tokens: Vec<u32>,
     prompt_tokens: usize,
     seed: u64,
-    /// `end_token`, `stop_string`, `length` or `interrupted`.
-    stop_reason: &'static str,
+    /// `end_token`, `stop_string`, `length`, `interrupted` or `deadline`.
+    pub(crate) stop_reason: &'static str,
     /// Which end token it was.
     stop_token: Option<u32>,
     /// Which stop string it was.
@@ -154,7 +157,15 @@ impl Asker<'_> {
             false => Answering::Plain(self.worker.start(valid)?),
         };
         let canceller = answering.canceller();
-        let watch = Watch::start(move || canceller.cancel());
+        let cancel = move || canceller.cancel();
+        let hushed = self.is_talk.then(Hushed::start).flatten();
+        let watch = match hushed.as_ref().map(Hushed::before) {
+            None => Watch::start(cancel),
+            Some(typing) => Watch::start_twice(cancel, move || {
+                typing.restore();
+                interrupt::end();
+            }),
+        };
         let (mut all, mut ids, mut drawn) = (Piece::default(), Vec::new(), 0);
         loop {
             match answering.next()? {
@@ -184,7 +195,7 @@ impl Asker<'_> {
     }
 
     fn request(&self, prompt: Prompt) -> Request {
-        let sampling = self.sampling;
+        let sampling = &self.sampling;
         Request {
             max_tokens: sampling.max_tokens,
             min_tokens: sampling.min_tokens,
@@ -218,6 +229,19 @@ impl Answer {
             timings,
             interrupted: false,
         }
+    }
+
+    /// Tokens of prompt and answer together.
+    pub(crate) fn n_context(&self) -> usize {
+        self.prompt_tokens + self.tokens.len()
+    }
+
+    /// What somebody who waited wants to know.
+    pub(crate) fn figures(&self, capacity: usize) -> String {
+        let Times { queue_ms, prompt_ms, decode_tokens_per_second, .. } = &self.timings;
+        let rate = decode_tokens_per_second.map(|rate| format!(" at {rate:.1} tokens/s")).unwrap_or_default();
+        let (n, first) = (self.tokens.len(), queue_ms + prompt_ms);
+        format!("{n} tokens{rate}, the first after {first:.0} ms; context {} of {capacity}", self.n_context())
     }
 
     /// Lengths and rates, without the text.

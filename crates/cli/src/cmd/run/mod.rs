@@ -5,9 +5,9 @@
 
 mod ask;
 mod proof;
-mod repl;
 mod sampling;
 mod show;
+mod talk;
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Read};
@@ -25,6 +25,7 @@ use self::ask::{Asker, Receipts};
 use self::proof::Proof;
 pub(crate) use self::proof::RECEIPT;
 use self::show::{Reasoning, Shown};
+use self::talk::Talk;
 use crate::cmd::{self, verify};
 use crate::device::{self, ModelArgs};
 use crate::exit::Failure;
@@ -34,16 +35,14 @@ use crate::speculate::SpeculateArgs;
 /// `worker-orcd run`.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  worker-orcd run --model m.gguf                              chat in the terminal\n  \
-    worker-orcd run --model m.gguf --prompt 'Why is the sky blue?'\n  \
-    git diff | worker-orcd run --model m.gguf --system 'Write a commit message for this change'\n  \
-    worker-orcd run --model m.gguf --raw --prompt 'Once upon a time' --max-tokens 64 --temperature 0\n\n\
+    after_help = "Examples:\n  worker-orcd run m.gguf                                      chat in the terminal\n  \
+    worker-orcd run m.gguf --prompt 'Why is the sky blue?'\n  \
+    git diff | worker-orcd run m.gguf --system 'Write a commit message for this change'\n  \
+    worker-orcd run m.gguf --raw --prompt 'Once upon a time' --max-tokens 64 --temperature 0\n\n\
     The prompt is a user message, formatted by the file's chat template. With --raw it is plain text that the model\n\
     continues, and names of special tokens in it become those tokens."
 )]
 pub(crate) struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
     /// The prompt; - reads stdin (piped input is read without this flag, too)
     #[arg(long, short, value_name = "TEXT")]
     prompt: Option<String>,
@@ -70,6 +69,8 @@ pub(crate) struct Args {
     receipt_hash_prompt: bool,
     #[command(flatten)]
     speculate: SpeculateArgs,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     sampling: sampling::SamplingArgs,
 }
@@ -107,10 +108,11 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let engine = Engine::spawn(loaded.executor, options).context("starting the engine")?;
     let options = WorkerOptions { defaults, ..WorkerOptions::default() };
     let worker = Worker::new(engine.clone(), Arc::new(tokenizer), options);
-    let asker = Asker { worker: &worker, sampling: &args.sampling, receipts };
+    let asker =
+        Asker { worker: &worker, sampling: args.sampling.clone(), receipts, is_talk: prompt.is_none() };
     let result = match prompt {
         Some(prompt) => answer(args, &asker, prompt),
-        None => repl::talk(&asker, args.system.as_deref(), args.reasoning),
+        None => Talk::new(asker, args.system.as_deref(), args.reasoning, log.is_quiet()).run(),
     };
     engine.shutdown(Shutdown::Abort);
     result

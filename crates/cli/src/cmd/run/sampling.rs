@@ -10,20 +10,20 @@ use crate::exit::Failure;
 use crate::sampling::DefaultArgs;
 
 /// Flags of sampling.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
     #[command(flatten)]
     pub(crate) defaults: DefaultArgs,
     /// Keep the locally typical mass P; 1 keeps all
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
-    typical_p: f32,
+    pub(super) typical_p: f32,
     /// Subtracted from the logits of tokens in the answer
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
-    presence_penalty: f32,
+    pub(super) presence_penalty: f32,
     /// Subtracted from a token's logit for each time it is in the answer
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
-    frequency_penalty: f32,
+    pub(super) frequency_penalty: f32,
     /// Add BIAS to the logit of token ID (repeatable; -inf forbids it)
     #[arg(long, value_name = "ID=BIAS", value_parser = parse_bias)]
     logit_bias: Vec<(u32, f32)>,
@@ -60,7 +60,7 @@ impl SamplingArgs {
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             logit_bias: self.logit_bias.clone(),
-            ..defaults.params()
+            ..self.defaults.over(defaults).params()
         }
     }
 }

@@ -7,6 +7,8 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 
+use crate::log;
+
 /// Whether what the model thinks is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Reasoning {
@@ -33,6 +35,11 @@ enum Style {
     Dim,
 }
 
+/// What is said beside an answer, dimmed unless no colour is wanted.
+pub(crate) fn dim(text: &str) -> String {
+    if log::is_plain() { text.to_owned() } else { format!("\x1b[2m{text}\x1b[0m") }
+}
+
 /// Writes one answer.
 #[derive(Debug)]
 pub(crate) struct Shown<W> {
@@ -47,9 +54,7 @@ impl Shown<io::StdoutLock<'static>> {
     /// To stdout.
     pub(crate) fn stdout(reasoning: Reasoning) -> Self {
         let is_terminal = io::stdout().is_terminal();
-        // https://no-color.org
-        let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Shown::new(io::stdout().lock(), Style::of(reasoning, is_terminal, is_plain))
+        Shown::new(io::stdout().lock(), Style::of(reasoning, is_terminal, log::is_plain()))
     }
 }
 

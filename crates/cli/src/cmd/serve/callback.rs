@@ -34,7 +34,7 @@ pub(super) fn tell(args: &Args, app: &App, address: SocketAddr) {
     let bytes = memory.total();
     let ready = Ready {
         worker_id: worker_id.clone(),
-        model_ref: args.model.model.to_string(),
+        model_ref: args.model.model.0.to_string(),
         vram_bytes: if served.info.device == "cpu" { 0 } else { bytes },
         uri: format!("{}://{}", if args.security.is_tls() { "https" } else { "http" }, reachable(address)),
     };

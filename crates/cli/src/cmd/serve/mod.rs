@@ -39,8 +39,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// `worker-orcd serve`.
 #[derive(clap::Args, Clone, Debug)]
-#[command(after_help = "Examples:\n  worker-orcd serve --model m.gguf\n  \
-    worker-orcd serve --model m.gguf --device cuda:0 --port 9000 --slots 32 --ctx 8192\n  \
+#[command(after_help = "Examples:\n  worker-orcd serve m.gguf\n  \
+    worker-orcd serve m.gguf --device cuda:0 --port 9000 --slots 32 --ctx 8192\n  \
     curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n       \
     -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'\n\n\
     Without a command, --model starts serve: worker-orcd --worker-id ID --model PATH --gpu-device N --port PORT")]
@@ -222,7 +222,7 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     let kv_bytes = args.kv_cache_size_mb.map(|mb| (mb.get() as u64).saturating_mul(1 << 20));
     let shape = opened.fit(Shape { n_slot, ..args.model.shape() }, kv_bytes)?;
     let loaded = opened.load(shape, log)?;
-    let info = info::of(&loaded, &tokenizer, &args.served_model_name, &args.model.model);
+    let info = info::of(&loaded, &tokenizer, &args.served_model_name, &args.model.model.0);
     let origin = verify::origin(&loaded, &tokenizer, hashes, shape.kv_type);
     let speculation = args.speculate.speculation(&loaded.executor.limits())?;
     let options = EngineOptions { n_waiting: args.queue, speculation, ..EngineOptions::default() };
