@@ -35,7 +35,10 @@ fn choice(sequence: usize, index: usize, n_vocab: usize) -> Choice {
     Choice { params: Arc::new(params), mask }
 }
 
-fn bits(sampled: &Sampled) -> (u32, u32, Vec<(u32, u32)>) {
+/// A token, and the bits of its log probability and of the alternatives'.
+type Bits = (u32, u32, Vec<(u32, u32)>);
+
+fn bits(sampled: &Sampled) -> Bits {
     let alternatives = sampled.alternatives.iter().map(|&(id, logprob)| (id, logprob.to_bits()));
     (sampled.token, sampled.logprob.to_bits(), alternatives.collect())
 }
@@ -58,10 +61,7 @@ fn span(executor: &CpuExecutor, (s, tokens): (usize, &[u32]), n_done: usize, gue
 }
 
 /// What four sequences sample beside each other, where `guess` says what is guessed of the tokens after the first `n` of one.
-fn answers(
-    executor: &mut CpuExecutor,
-    guess: impl Fn(usize, usize) -> Vec<u32>,
-) -> Vec<Vec<(u32, u32, Vec<(u32, u32)>)>> {
+fn answers(executor: &mut CpuExecutor, guess: impl Fn(usize, usize) -> Vec<u32>) -> Vec<Vec<Bits>> {
     let n_vocab = executor.limits().n_vocab;
     let prompts: Vec<Vec<u32>> =
         (0..4).map(|s| (0..29 + s).map(|i| ((s * 7919 + i * i * 31) % n_vocab) as u32).collect()).collect();

@@ -36,13 +36,16 @@ use crate::speculate::SpeculateArgs;
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  worker-orcd run m.gguf                                      chat in the terminal\n  \
-    worker-orcd run m.gguf --prompt 'Why is the sky blue?'\n  \
+    worker-orcd run m.gguf 'Why is the sky blue?'\n  \
     git diff | worker-orcd run m.gguf --system 'Write a commit message for this change'\n  \
     worker-orcd run m.gguf --raw --prompt 'Once upon a time' --max-tokens 64 --temperature 0\n\n\
     The prompt is a user message, formatted by the file's chat template. With --raw it is plain text that the model\n\
     continues, and names of special tokens in it become those tokens."
 )]
 pub(crate) struct Args {
+    /// The prompt, as --prompt
+    #[arg(index = 2, value_name = "PROMPT", conflicts_with = "prompt")]
+    prompt_word: Option<String>,
     /// The prompt; - reads stdin (piped input is read without this flag, too)
     #[arg(long, short, value_name = "TEXT")]
     prompt: Option<String>,
@@ -120,7 +123,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
 
 /// The prompt's text; `None` for a conversation in the terminal.
 fn read_prompt(args: &Args) -> anyhow::Result<Option<String>> {
-    match args.prompt.as_deref() {
+    match args.prompt.as_deref().or(args.prompt_word.as_deref()) {
         Some("-") => {}
         Some(text) => return Ok(Some(text.to_owned())),
         None if io::stdin().is_terminal() => {
