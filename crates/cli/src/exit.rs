@@ -36,7 +36,7 @@ use crate::memory::Needed;
 /// What stands below the list of commands.
 pub(crate) const HELP: &str = "Examples:\n  \
     worker-orcd run m.gguf                       chat in the terminal\n  \
-    worker-orcd run m.gguf -p 'Why is the sky blue?'\n  \
+    worker-orcd run m.gguf 'Why is the sky blue?'\n  \
     worker-orcd serve m.gguf                     a page and OpenAI's routes on http://127.0.0.1:8080\n  \
     worker-orcd inspect m.gguf                   what is in the file, and the memory that it needs\n  \
     worker-orcd pull hf:ORG/REPO:Q4_K_M          fetch a model; hf:... is a name for each command\n\n\

@@ -16,7 +16,7 @@ pub(super) const COMMANDS: [(&str, &str, &str); 8] = [
 const QUOTES: &str = "\"\"\"";
 
 /// What a line asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     Nothing,
     Help,
