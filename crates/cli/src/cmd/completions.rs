@@ -51,8 +51,11 @@ pub(crate) fn man(args: &ManArgs) -> anyhow::Result<()> {
             clap_mangen::generate_to(Cli::command(), folder).with_context(place)
         }
         None => {
+            // As `generate_to` has it: `help` needs no page.
+            let mut command = Cli::command().disable_help_subcommand(true);
+            command.build();
             let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            clap_mangen::Man::new(command).render(&mut page)?;
             cmd::print(&String::from_utf8(page)?)
         }
     }

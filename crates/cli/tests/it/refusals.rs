@@ -104,7 +104,7 @@ fn own_flags_stand_before_those_that_all_commands_have() {
     let order = [
         "\nUsage:",
         "\nOptions:",
-        "--prompt",
+        "-p, --prompt",
         "\nModel and device:",
         "--threads",
         "\nSampling:",
