@@ -145,13 +145,15 @@ class Worker:
         """The subcommand that the words begin with, and the words after it; ValueError where there is none."""
         path = []
         while True:
-            _, names, _ = self.help(path)
+            _, names, has_operands = self.help(path)
             rest = words[len(path):]
             if not names or not rest or (rest[0].startswith("-") and path):
                 return path, rest
             if rest[0] not in names:
                 if not path and rest[0].startswith("-"):
                     return (["serve"], rest) if "--model" in rest else (path, rest)
+                if has_operands:
+                    return path, rest
                 raise ValueError(f"worker-orcd {' '.join(path)} has no subcommand {rest[0]}")
             path.append(rest[0])
 
@@ -315,8 +317,11 @@ class Runs:
             name.parent.mkdir(parents=True, exist_ok=True)
             name.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(__file__)} --in-place-of {name.name} "$@"\n')
             name.chmod(0o755)
+        home = self.folder / "home"
+        (home / ".local/share/bash-completion/completions").mkdir(parents=True)
         self.port = free_port()
         self.environment = os.environ | {
+            "HOME": str(home),
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "SNIPPETS_BINARY": str(self.binary),
             "SNIPPETS_CURL": shutil.which("curl") or "curl",
