@@ -1,6 +1,8 @@
-//! Which name may have been meant? The one place that compares names by how they are spelled.
+//! Which name of a field, a setting or a command may have been meant? By its spelling alone; names of models have families, which `hub`
+//! compares as well.
 
-/// The known name that is spelled most like this one, if it is alike enough to be meant: one edit for every three characters, and at least one.
+/// The known name that is spelled most like this one, if it is alike enough to be meant: one edit for every three characters, and at least
+/// one, but never all of them.
 #[must_use]
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Nobody misspells a name at this length, and the comparison takes the product of both.
@@ -10,7 +12,10 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     let distance =
         |other: &str| strsim::osa_distance(&name.to_ascii_lowercase(), &other.to_ascii_lowercase());
     let near = known.into_iter().map(|other| (distance(other), other));
-    let near = near.filter(|(edits, other)| *edits <= (other.chars().count() / 3).max(1));
+    let near = near.filter(|(edits, other)| {
+        let n_char = other.chars().count();
+        *edits <= (n_char / 3).max(1) && *edits < n_char
+    });
     near.min_by_key(|(edits, _)| *edits).map(|(_, other)| other)
 }
 
@@ -36,7 +41,9 @@ mod tests {
             ("topp", Some("top_p")),
             ("max_token", Some("max_tokens")),
             ("best_of", None),
-            ("", Some("n")),
+            ("N", Some("n")),
+            ("", None),
+            ("x", None),
             ("frequency", None),
         ] {
             assert_eq!(nearest(name, known), meant, "{name}");
