@@ -34,7 +34,7 @@ async function failure(response) {
   return new ApiError(sentence(message || `The server answered ${response.status} ${response.statusText}`.trim()), response.status);
 }
 
-/** Streams one answer as events of {content, reasoning, finish, usage, timings}. */
+/** Streams one answer as events of {content, reasoning, calls, finish, seed, receipt, usage, timings}. */
 export async function* chat(body, signal) {
   let whole = false;
   let met = false;
@@ -48,10 +48,10 @@ export async function* chat(body, signal) {
       if (data === '[DONE]') break;
       const { choices, usage, timings, error } = JSON.parse(data);
       if (error) throw new ApiError(sentence(error.message || 'The server reported an error'), Number(error.code) || 0);
-      const delta = choices?.[0]?.delta ?? {};
-      const finish = choices?.[0]?.finish_reason;
+      const { delta = {}, finish_reason: finish, seed, receipt } = choices?.[0] ?? {};
       whole ||= Boolean(finish);
-      yield { content: delta.content || '', reasoning: delta.reasoning_content || delta.reasoning || '', finish, usage, timings };
+      const reasoning = delta.reasoning_content || delta.reasoning || '';
+      yield { content: delta.content || '', reasoning, calls: delta.tool_calls, finish, seed, receipt, usage, timings };
     }
   } catch (error) {
     if (signal.aborted || error instanceof ApiError) throw error;
@@ -100,14 +100,21 @@ export async function health() {
   }
 }
 
-/** What an answer takes where no field is set, by the names of fields; null where the model cannot be read, as without a key. */
-export async function defaults() {
+/** The served model as GET /v1/models has it, with the defaults in effect; null where it cannot be read, as without a key. */
+export async function model() {
   try {
     const response = await ask('v1/models');
-    return response.ok ? (await response.json()).data[0].defaults : null;
+    return response.ok ? (await response.json()).data[0] : null;
   } catch {
     return null;
   }
+}
+
+/** The description of the API; throws. */
+export async function openapi() {
+  const response = await ask('openapi.json');
+  if (!response.ok) throw await failure(response);
+  return response.json();
 }
 
 let refused = null; // {key, status} of metrics that were refused: asking again with the same key would only fill the console.

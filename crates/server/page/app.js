@@ -1,73 +1,99 @@
-// What happens when? Ties the page together: conversations, generations, composer, settings and dialogs.
+// What happens when? Ties the page together: conversations and their branches, generations, composer, dialogs.
 
-import { address, ApiError, chat, defaults } from './api.js';
-import { $, bytes, copyButton, count, el, iconButton, mark } from './dom.js';
-import { Status, modelFacts, modelName } from './status.js';
+import { ApiError, chat } from './api.js';
+import { Clock } from './clock.js';
+import { $, count, el, mark } from './dom.js';
+import { keyForm, showCard, showEmpty } from './empty.js';
+import { download, fileName, json, markdown } from './export.js';
+import { Files } from './files.js';
+import { anySeed, asked, body as bodyOf, curl } from './request.js';
+import { openSettings, setUpSettings } from './settings.js';
+import { List } from './side.js';
+import { Status, modelName } from './status.js';
 import * as store from './store.js';
-import { AnswerView, Follow, UserView, fit, sends } from './view.js';
+import { add, before, choose, path, versions } from './tree.js';
+import { addCalls, verify } from './verify.js';
+import { AnswerView, Follow, ToolView, UserView, fit, sends } from './view.js';
 
 const ask = $('ask');
 const touch = matchMedia('(hover: none)').matches; // There focus would raise the keyboard.
-const { settings } = store;
-const status = new Status(() => { showEmpty(); showContext(); if (status.wantsKey !== asked) refocus(); asked = status.wantsKey; });
 const follow = new Follow($('scroll'), $('latest'));
-const running = new Map(); // Conversation id to {controller, conversation, message, live}.
+const running = new Map(); // Conversation id to {controller, conversation, message, clock}.
+const files = new Files(() => showSend());
+const list = new List({
+  open: (each) => { open(store.loadConversation(each.id) ?? each); closeSide(); ask.focus(); },
+  discard,
+  rename,
+  isCurrent: (id) => id === conversation.id,
+  isRunning: (id) => running.has(id),
+});
+const status = new Status({ changed: statusChanged, polled: () => showCard(status) });
 let conversation = store.loadConversation(store.openId()) ?? store.newConversation();
-let asked = ''; // Whether the empty page asked for a key.
-let views = []; // One for each message of the shown conversation.
+let wanted = ''; // Whether the empty page asked for a key.
+let views = []; // One for each message of the shown branch.
+
+function statusChanged() {
+  showBlank();
+  showContext();
+  if (status.wantsKey !== wanted) refocus();
+  wanted = status.wantsKey;
+}
 
 /* ---- Conversations ---- */
 
 function open(next) {
   conversation = running.get(next.id)?.conversation ?? next;
   store.setOpenId(next.id);
-  views = conversation.messages.map(viewOf);
-  $('log').replaceChildren(...views.map((view) => view.root));
+  for (const view of views.splice(0)) view.root.remove();
+  show();
   const run = running.get(next.id);
-  if (run) viewFor(run.message).refresh(run.live);
+  if (run) viewFor(run.message).refresh(run.clock.live);
   for (const view of views) view.news?.(Boolean(run)); // Old answers are not announced.
-  settle();
-  showList();
+  list.show();
   follow.toEnd();
 }
 
+/** Shows the branch that is chosen; views that it shares with the one before stay. */
+function show() {
+  const messages = path(conversation);
+  let same = 0;
+  while (same < views.length && views[same].message === messages[same]) same++;
+  for (const view of views.splice(same)) view.root.remove();
+  views.push(...messages.slice(same).map(viewOf));
+  $('log').append(...views.slice(same).map((view) => view.root));
+  settle();
+}
+
 function viewOf(message) {
-  if (message.role === 'user') return new UserView(message, (text) => resend(message, text));
-  const again = () => generate(conversation, message);
-  return new AnswerView(message, { again, keyForm: () => keyForm(again), curl: () => curl(message) });
+  const each = conversation;
+  const turnTo = (other) => { choose(each, other); save(each); show(); };
+  if (message.role === 'tool') return Object.assign(new ToolView(message), { message });
+  if (message.role === 'user') return new UserView(message, { choose: turnTo, resend: (text) => resend(message, text) });
+  const again = () => generate(each, message);
+  return new AnswerView(message, {
+    again,
+    choose: turnTo,
+    retry: () => retry(message),
+    results: (texts) => sendResults(message, texts),
+    verify: () => check(each, message),
+    receipt: () => showReceipt(each, message),
+    curl: () => curl(each, message),
+    keyForm: () => keyForm(() => { status.poll(); again(); }),
+  });
 }
 
 const viewFor = (message) => views.find((view) => view.message === message);
 const lastUser = () => views.findLast((view) => view instanceof UserView);
-
-function append(message) {
-  conversation.messages.push(message);
-  views.push(viewOf(message));
-  $('log').append(views.at(-1).root);
-}
+const last = () => views.at(-1)?.message ?? null;
 
 /** Shows what depends on which message is last and on whether it is being answered. */
 function settle() {
   const busy = running.has(conversation.id);
-  for (const view of views) {
-    if (view instanceof UserView) view.setEditable(view === lastUser() && !busy);
-    else view.again.hidden = view !== views.at(-1);
-  }
+  for (const view of views) view.settle(versions(conversation, view.message), busy, view === views.at(-1));
+  $('export').hidden = !conversation.messages.length;
   showSend();
-  showEmpty();
+  showBlank();
   showContext();
-}
-
-function showList() {
-  const items = store.conversations().map((each) => {
-    const current = each.id === conversation.id;
-    const click = () => { open(store.loadConversation(each.id) ?? each); closeSide(); ask.focus(); };
-    return el('div', { class: current ? 'item current' : 'item' },
-      el('button', { type: 'button', class: 'title', text: each.title, 'aria-current': current && 'true', on: { click } }),
-      running.has(each.id) ? el('i', { class: 'pulse', title: 'Answering' }) : null,
-      iconButton('bin', `Delete “${each.title}”`, () => discard(each)));
-  });
-  $('list').replaceChildren(...(items.length ? items : [el('p', { text: 'Conversations stay in this browser.' })]));
 }
 
 async function discard(each) {
@@ -75,7 +101,13 @@ async function discard(each) {
   drop(each.id);
   store.removeConversation(each.id);
   if (each.id === conversation.id) open(store.newConversation());
-  else showList();
+  else list.show();
+}
+
+function rename(each, title) {
+  const found = each.id === conversation.id ? conversation : running.get(each.id)?.conversation ?? store.loadConversation(each.id) ?? each;
+  Object.assign(found, { title, named: true });
+  store.saveConversation(found); // Its place in the list is by its last message.
 }
 
 function drop(id) {
@@ -94,59 +126,68 @@ function startNew() {
   ask.focus();
 }
 
-/* ---- Generations ---- */
+/* ---- Messages ---- */
 
-/** What the API is asked for `answer`. Two turns of one side in a row, as after an error, become one. */
-function request({ messages }, answer) {
-  const turns = settings.system.trim() ? [{ role: 'system', content: settings.system.trim() }] : [];
-  for (const { role, content } of messages.slice(0, messages.indexOf(answer))) {
-    if (turns.at(-1)?.role === role && content) turns.at(-1).content += `\n\n${content}`;
-    else if (content) turns.push({ role, content });
-  }
-  return { messages: turns, ...settings.sampling, stream: true, stream_options: { include_usage: true } };
+const answerTo = (after, more) => add(conversation, { role: 'assistant', content: '', reasoning: '', ...more }, after);
+
+function send(text, attached = [], after = last()) {
+  const named = text || attached.map(({ name }) => name).join(', ');
+  if (!conversation.title || (!after && !conversation.named)) conversation.title = named.replace(/\s+/g, ' ').slice(0, 80);
+  const message = add(conversation, { role: 'user', content: text, ...(attached.length && { files: attached }) }, after);
+  begin(answerTo(message));
 }
 
-function curl(answer) {
-  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  const key = store.apiKey() && ' -H "Authorization: Bearer $API_KEY"';
-  return `curl -N ${quoted(address('v1/chat/completions'))} -H 'Content-Type: application/json'${key} -d ${quoted(JSON.stringify(request(conversation, answer)))}`;
-}
-
-function send(text) {
-  conversation.title ||= text.replace(/\s+/g, ' ').slice(0, 80);
-  append({ role: 'user', content: text });
-  append({ role: 'assistant', content: '', reasoning: '' });
-  follow.toEnd();
-  generate(conversation, conversation.messages.at(-1));
-}
-
+/** Sends an edited message: a branch beside the one that it had. */
 function resend(message, text) {
   if (running.has(conversation.id)) return;
-  const at = conversation.messages.indexOf(message);
-  conversation.messages.splice(at);
-  for (const view of views.splice(at)) view.root.remove();
-  if (at === 0) conversation.title = '';
-  send(text);
+  send(text, message.files, before(conversation, message));
   ask.focus();
+}
+
+/** Another answer beside this one, with another seed. */
+function retry(message) {
+  if (running.has(conversation.id)) return;
+  begin(answerTo(before(conversation, message), { asked: asked({ seed: anySeed() }) }));
+}
+
+/** Goes on with what the calls of an answer gave. */
+function sendResults(message, texts) {
+  if (running.has(conversation.id)) return;
+  const results = message.calls.map(({ id, name }, n) => ({ role: 'tool', callId: id, name, content: texts[n] }));
+  begin(answerTo(results.reduce((after, result) => add(conversation, result, after), message)));
+}
+
+function begin(message) {
+  show();
+  follow.toEnd();
+  generate(conversation, message);
 }
 
 async function generate(each, message) {
   if (running.has(each.id)) return;
-  const before = { ...message };
-  const run = { controller: new AbortController(), conversation: each, message, live: { n: 0, rate: 0, since: 0 } };
-  Object.assign(message, { content: '', reasoning: '', thoughtMs: null, stats: null, stopped: false, finish: null, problem: null });
+  const old = { ...message };
+  const clock = new Clock(message);
+  const run = { controller: new AbortController(), conversation: each, message, clock };
+  const fresh = { content: '', reasoning: '', calls: [], thoughtMs: null, stats: null, stopped: false, finish: null, problem: null, seed: null, receipt: null, verified: null };
+  const isFirst = !message.stats && !message.problem;
+  Object.assign(message, fresh, { asked: isFirst && message.asked ? message.asked : asked(), model: modelName(status.health) });
   running.set(each.id, run);
-  if (!before.content) save(each);
-  if (each === conversation) { viewFor(message).refresh(run.live); settle(); refocus(); }
-  showList();
-  const clock = new Clock(run);
-  const ticking = setInterval(() => { clock.tick(); draw(run); }, 250);
+  if (!old.content) save(each);
+  if (each === conversation) { viewFor(message).refresh(clock.live); settle(); refocus(); }
+  list.show();
+  let ticks = 0;
+  const ticking = setInterval(() => {
+    clock.tick();
+    draw(run);
+    if (++ticks % 8 === 0 && running.has(each.id) && clock.live.n) save(each); // A closed tab keeps what it had.
+  }, 250);
   try {
-    for await (const event of chat(request(each, message), run.controller.signal)) {
+    for await (const event of chat(bodyOf(each, message), run.controller.signal)) {
       clock.count(event);
       message.content += event.content;
       message.reasoning += event.reasoning;
-      message.finish = event.finish ?? message.finish;
+      addCalls(message.calls, event.calls);
+      for (const name of ['finish', 'seed', 'receipt']) message[name] = event[name] ?? message[name];
       draw(run);
     }
   } catch (error) {
@@ -154,16 +195,16 @@ async function generate(each, message) {
     else message.problem = { message: error instanceof ApiError ? error.message : `This page failed: ${error.message}`, status: error.status };
   }
   clearInterval(ticking);
-  clock.finish();
-  if (!message.content && !message.reasoning && before.content) Object.assign(message, before, { problem: message.problem }); // Nothing came in its place.
+  message.stats = clock.stats();
+  if (!message.content && !message.reasoning && old.content) Object.assign(message, old, { problem: message.problem }); // Nothing came in its place.
   if (running.get(each.id) !== run) return; // Deleted meanwhile.
   running.delete(each.id);
   save(each);
-  showList();
+  list.show();
   if (each !== conversation) return;
   const view = viewFor(message);
   view.refresh();
-  announce([...view.news(), message.stopped && 'Stopped.']);
+  announce([...view.news(), ...message.calls.map(({ name }) => `Call of ${name}.`), message.stopped && 'Stopped.']);
   settle();
   refocus();
   follow.keep();
@@ -183,58 +224,10 @@ function draw(run) {
     run.frame = 0;
     if (running.get(conversation.id) !== run) return;
     const view = viewFor(run.message);
-    view.refresh(run.live);
+    view.refresh(run.clock.live);
     announce(view.news(true));
     follow.keep();
   });
-}
-
-/** Measures a generation. While it runs each event counts as a token; in the end the server's own count is taken. */
-class Clock {
-  start = performance.now();
-  ticks = 0;
-  marks = []; // {at, n} of the last two seconds, for the speed now.
-
-  constructor(run) {
-    this.run = run;
-  }
-
-  count({ content, reasoning, usage, timings }) {
-    const { live, message } = this.run;
-    if (content || reasoning) {
-      this.last = performance.now();
-      this.first ??= this.last;
-      live.n++;
-      live.ttft ??= this.last - this.start;
-      if (content && message.reasoning) message.thoughtMs ??= this.last - this.first;
-    }
-    this.usage = usage ?? this.usage;
-    this.timings = timings ?? this.timings;
-  }
-
-  tick() {
-    const { live, conversation: each } = this.run;
-    const at = performance.now();
-    live.since = at - this.start;
-    this.marks = [...this.marks.slice(-8), { at, n: live.n }];
-    this.ticks++;
-    const { at: oldest, n } = this.marks[0];
-    const ms = at - Math.max(oldest, this.first ?? at);
-    if (ms > 200) live.rate = ((live.n - n) * 1000) / ms;
-    if (this.ticks % 8 === 0 && running.has(each.id) && live.n) save(each); // A closed tab keeps what it had.
-  }
-
-  finish() {
-    const { message, live } = this.run;
-    const n = this.usage?.completion_tokens ?? live.n;
-    const ms = this.last - this.first;
-    if (!n) return;
-    if (message.reasoning) message.thoughtMs ??= ms;
-    message.stats = {
-      n, ttft: live.ttft, rate: this.timings?.predicted_per_second ?? (n > 4 && ms > 0 ? ((n - 1) * 1000) / ms : null),
-      prompt: this.usage?.prompt_tokens, cached: this.usage?.prompt_tokens_details?.cached_tokens,
-    };
-  }
 }
 
 const stop = () => running.get(conversation.id)?.controller.abort();
@@ -245,108 +238,62 @@ function announce(texts) {
   while ($('announce').children.length > 20) $('announce').firstChild.remove();
 }
 
+/* ---- Receipts ---- */
+
+async function check(each, message) {
+  const { signal } = new AbortController();
+  const shown = (progress) => viewFor(message)?.showBadge(progress);
+  viewFor(message).verify.disabled = true;
+  shown(0);
+  try {
+    message.verified = await verify(each, message, shown, signal);
+  } catch (error) {
+    message.verified = { same: false, n: 0, why: error.message, receipt: null };
+  }
+  if (!running.has(each.id)) save(each);
+  const view = viewFor(message);
+  if (!view) return;
+  view.verify.disabled = false;
+  settle();
+  announce([view.badge.textContent]);
+  view.badge.querySelector('button')?.focus();
+}
+
+function showReceipt(each, message) {
+  const { same, n, why, receipt } = message.verified;
+  const rows = receipt ? [
+    ['Model', `SHA-256 ${receipt.model.join(', ')}`], ['Device', receipt.device], ['Program', receipt.program], ['Seed', String(message.seed)],
+    ['Tokens', `${count(receipt.answer.length)} of answer${receipt.prompt.ids ? `, ${count(receipt.prompt.ids.length)} of prompt` : ''}`],
+  ] : [];
+  $('proof-title').textContent = same ? 'Verified' : 'Not the same';
+  $('proof-text').textContent = same
+    ? `The server computed this answer again, from the same request with the same seed: ${count(n)} tokens, the same ${message.receipt ? 'tokens' : 'text'}.` : why;
+  $('proof-rows').replaceChildren(...rows.map(([name, value]) => el('div', {}, el('dt', { text: name }), el('dd', { text: value }))));
+  $('proof-keep').hidden = !receipt;
+  $('proof-keep').onclick = () => download(fileName(`${each.title} receipt`, 'json'), 'application/json', `${JSON.stringify(message.receipt ?? receipt, null, 2)}\n`);
+  $('proof').showModal();
+}
+
 /* ---- Composer and empty page ---- */
 
 function showSend() {
   const busy = running.has(conversation.id);
   mark($('send'), busy ? 'stop' : 'send', busy ? 'Stop' : 'Send');
   $('send').classList.toggle('busy', busy);
-  $('send').disabled = !busy && !ask.value.trim();
+  $('send').disabled = !busy && !ask.value.trim() && !files.list.length;
 }
 
 function showContext() {
-  const stats = conversation.messages.at(-1)?.stats;
+  const stats = last()?.stats;
   const limit = status.health?.context_length;
   const used = stats?.prompt ? stats.prompt + stats.n : 0;
   $('context').textContent = used ? `${count(used)}${limit ? ` of ${count(limit)}` : ''} tokens` : '';
   $('context').classList.toggle('full', used > 0.85 * limit);
 }
 
-function showEmpty() {
+function showBlank() {
   $('empty').hidden = conversation.messages.length > 0;
-  if ($('empty').hidden) return;
-  const api = address('v1');
-  const shown = [
-    el('img', { src: 'page/icon.svg', alt: '', width: 44, height: 44 }),
-    el('h2', { text: modelName(status.health) || 'worker-orcd' }),
-    el('p', { text: modelFacts(status.health) }),
-    status.wantsKey ? el('p', { text: status.wantsKey === 'another' ? 'The server does not accept this API key.' : 'The server asks for an API key.' }) : null,
-    status.wantsKey ? keyForm(() => {}) : el('p', { class: 'api' }, 'OpenAI API', el('code', { text: api }), copyButton('Copy the address', () => api)),
-  ];
-  $('empty').replaceChildren(...shown.filter(Boolean));
-}
-
-function keyForm(then) {
-  const input = el('input', { type: 'password', autocomplete: 'off', 'aria-label': 'API key', placeholder: 'API key', required: true });
-  const remember = el('input', { type: 'checkbox' });
-  remember.checked = store.keyIsRemembered();
-  const submit = (event) => {
-    event.preventDefault();
-    store.setApiKey(input.value.trim(), remember.checked);
-    status.poll();
-    then();
-  };
-  return el('form', { class: 'key', on: { submit } }, input, el('button', { class: 'primary', text: 'Use key' }),
-    el('label', {}, remember, 'Remember in this browser'));
-}
-
-/* ---- Settings ---- */
-
-const FIELDS = [ // key, label, least, most, step, hint
-  ['temperature', 'Temperature', 0, 2, 'any', '0 takes the likeliest'],
-  ['top_p', 'Top-p', 0, 1, 'any', 'share of probability'],
-  ['top_k', 'Top-k', 0, 1e6, 1, 'likeliest k; 0 is all'],
-  ['min_p', 'Min-p', 0, 1, 'any', 'relative to the likeliest'],
-  ['max_tokens', 'Max tokens', 1, 1e7, 1, 'length of an answer'],
-  ['seed', 'Seed', 0, Number.MAX_SAFE_INTEGER, 1, 'same seed, same answer'],
-];
-
-function changed() {
-  store.saveSettings();
-  const parts = FIELDS.filter(([key]) => key in settings.sampling).map(([key, label]) => `${label.toLowerCase()} ${settings.sampling[key]}`);
-  if (settings.system.trim()) parts.unshift('system prompt');
-  $('active').hidden = !parts.length;
-  $('active').textContent = parts.join(', ');
-}
-
-function buildFields() {
-  const labels = FIELDS.map(([key, label, min, max, step, hint]) => {
-    const input = el('input', { type: 'number', name: key, inputmode: 'decimal', min, max, step, placeholder: 'default' });
-    const small = el('small', { text: hint });
-    input.value = settings.sampling[key] ?? '';
-    input.addEventListener('input', () => {
-      input.setAttribute('aria-invalid', !input.validity.valid);
-      small.textContent = input.validity.valid ? hint : `not sent: ${step === 1 ? 'whole, ' : ''}${min} ${key === 'seed' ? 'or more' : `to ${count(max)}`}`;
-      delete settings.sampling[key];
-      if (input.value && input.validity.valid) settings.sampling[key] = Number(input.value);
-      changed();
-    });
-    return el('label', { class: 'field' }, el('span', { text: label }), input, small);
-  });
-  $('fields').replaceChildren(...labels);
-}
-
-/** Empty fields show what is in effect. */
-async function showDefaults() {
-  const found = { seed: 'random', ...(await defaults()) };
-  for (const [key] of FIELDS) {
-    $('fields').querySelector(`[name=${key}]`).placeholder = found[key] ?? (key === 'max_tokens' ? 'the context' : 'default');
-  }
-}
-
-function openSettings() {
-  showDefaults();
-  const n = store.conversations().length;
-  $('kept').textContent = `${n ? `${count(n)}, ${bytes(store.size())},` : 'None. They are kept'} in this browser and nowhere else.`;
-  $('clear').disabled = !n;
-  $('key-set').hidden = !store.apiKey();
-  $('settings').showModal();
-}
-
-function setTheme(theme) {
-  settings.theme = theme;
-  document.documentElement.dataset.theme = theme;
-  changed();
+  if (!$('empty').hidden) showEmpty(status, (text) => { send(text); ask.focus(); });
 }
 
 function confirmed(text) {
@@ -383,17 +330,17 @@ on('composer', 'submit', (event) => {
   event.preventDefault();
   const text = ask.value.trim();
   if (running.has(conversation.id)) return stop();
-  if (!text) return;
+  if (!text && !files.list.length) return;
   ask.value = '';
   fit(ask);
-  send(text);
+  send(text, files.take());
 });
 on('ask', 'input', () => { fit(ask); showSend(); });
 on('ask', 'keydown', (event) => {
   if (sends(event)) {
     event.preventDefault();
     if (!running.has(conversation.id)) $('composer').requestSubmit();
-  } else if (event.key === 'ArrowUp' && !ask.value && lastUser()?.editable) {
+  } else if (event.key === 'ArrowUp' && !ask.value && !files.list.length && lastUser()?.editable) {
     event.preventDefault();
     lastUser().startEdit();
   }
@@ -404,15 +351,11 @@ document.addEventListener('keydown', (event) => {
   else stop();
 });
 for (const id of ['new', 'new-small']) on(id, 'click', startNew);
-for (const id of ['tune', 'active']) on(id, 'click', openSettings);
+for (const id of ['tune', 'active']) on(id, 'click', () => openSettings(status.health?.context_length));
 for (const id of ['side-close', 'scrim']) on(id, 'click', closeSide);
 on('side-toggle', 'click', () => setSide(document.body.dataset.side !== 'open'));
 narrow.addEventListener('change', () => setSide(!narrow.matches));
 
-$('system').value = settings.system;
-on('system', 'input', () => { settings.system = $('system').value; changed(); });
-on('reset', 'click', () => { settings.sampling = {}; buildFields(); showDefaults(); changed(); });
-on('forget', 'click', () => { store.setApiKey(''); $('key-set').hidden = true; });
 on('clear', 'click', async () => {
   if (!(await confirmed('Delete all conversations? They are kept nowhere else.'))) return;
   for (const id of running.keys()) drop(id);
@@ -420,9 +363,9 @@ on('clear', 'click', async () => {
   $('settings').close();
   open(store.newConversation());
 });
-for (const radio of $('theme').querySelectorAll('input')) {
-  radio.checked = radio.value === settings.theme;
-  radio.addEventListener('change', () => setTheme(radio.value));
+on('export', 'click', () => $('export-as').showModal());
+for (const [id, ending, type, write] of [['export-md', 'md', 'text/markdown', markdown], ['export-json', 'json', 'application/json', json]]) {
+  on(id, 'click', () => { download(fileName(conversation.title, ending), type, write(conversation)); $('export-as').close(); });
 }
 for (const dialog of document.querySelectorAll('dialog')) {
   dialog.addEventListener('click', ({ target }) => {
@@ -431,16 +374,15 @@ for (const dialog of document.querySelectorAll('dialog')) {
   });
 }
 
-store.whenNotKept(() => { $('note').hidden = false; });
+store.whenKept((all) => { $('note').hidden = all; });
 store.whenChanged(() => {
   const found = store.loadConversation(conversation.id);
   if (found && !running.has(found.id) && found.updated !== conversation.updated) open(found);
-  else showList();
+  else list.show();
 });
 addEventListener('pagehide', () => { for (const run of running.values()) { run.message.stopped = true; save(run.conversation); } });
 
-buildFields();
-changed();
+setUpSettings();
 setSide(!narrow.matches);
 open(conversation);
 status.poll();

@@ -23,9 +23,11 @@ export class Status {
   #timer = 0;
   #busy = false;
 
-  /** `changed` is called when the model, its state or whether it wants a key becomes another one. */
-  constructor(changed) {
-    this.changed = changed;
+  perAnswer = 0; // Tokens a second of an answer, on average; 0 before the first.
+
+  /** `changed` is called when the model, its state or whether it wants a key becomes another one, `polled` after each look. */
+  constructor({ changed, polled }) {
+    Object.assign(this, { changed, polled });
     document.addEventListener('visibilitychange', () => this.poll());
   }
 
@@ -40,10 +42,13 @@ export class Status {
     this.wantsKey = wantsKey();
     this.state = state;
     this.health = found ?? this.health;
+    const between = sums?.get('vllm:inter_token_latency_seconds_sum');
+    if (between) this.perAnswer = sums.get('vllm:inter_token_latency_seconds_count') / between;
     this.#showState(reason);
     this.#showFigures(sums);
     this.#showSpeed(sums?.get('worker_tokens_generated_total') ?? sums?.get('vllm:generation_tokens_total'));
     if (changed) this.changed();
+    this.polled();
   }
 
   #showState(reason) {
@@ -106,7 +111,3 @@ const set = (id, text) => { $(id).textContent = text || '–'; };
 
 /** A model's name without its folder and its file's ending. */
 export const modelName = (found) => String(found?.model ?? '').split(/[\\/]/).pop().replace(/\.gguf$/i, '');
-
-/** What is known of the model, in a few words. */
-export const modelFacts = (found) =>
-  [found?.quant_kind, found?.context_length && `${count(found.context_length)} tokens of context`, found?.device].filter(Boolean).join('  ·  ');

@@ -91,7 +91,7 @@ fn admit(app: &App, request: &mut Request, crossing: &mut HeaderMap) -> Result<O
 
 /// Whether a path needs no key: what probes ask, and the page, which asks for a key itself.
 fn is_open(path: &str) -> bool {
-    matches!(path, "/health" | "/version" | "/" | "/page") || path.starts_with("/page/")
+    matches!(path, "/health" | "/version" | "/" | "/docs" | "/page") || path.starts_with("/page/")
 }
 
 #[cfg(test)]
@@ -100,11 +100,11 @@ mod tests {
 
     #[test]
     fn little_is_open_and_whatever_is_new_is_not() {
-        for path in ["/health", "/version", "/", "/page/app.js"] {
+        for path in ["/health", "/version", "/", "/docs", "/page/app.js"] {
             assert!(is_open(path), "{path}");
         }
         for path in
-            ["/metrics", "/v1/models", "/execute", "/shutdown", "/health/", "//health", "/pages", "/x"]
+            ["/metrics", "/v1/models", "/execute", "/shutdown", "/health/", "//health", "/docs/", "/pages", "/x"]
         {
             assert!(!is_open(path), "{path}");
         }

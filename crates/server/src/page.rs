@@ -1,4 +1,4 @@
-//! The page at `/`: chat with the model, and see how it does. Files of `page/`, embedded as they are.
+//! The page at `/`: chat with the model, and see how it does; at `/docs`, the API's reference. Files of `page/`, embedded as they are.
 //!
 //! The page needs nothing from outside, and the content security policy of every response (`around.rs`) says so: scripts and styles are its own,
 //! and what a model writes cannot become either.
@@ -20,24 +20,40 @@ macro_rules! files {
     };
 }
 
-const FILES: [(&str, &[u8]); 12] = files![
+const FILES: [(&str, &[u8]); 25] = files![
     "index.html",
-    "app.css",
+    "docs.html",
     "api.js",
+    "app.css",
     "app.js",
+    "clock.js",
+    "docs.css",
+    "docs.js",
     "dom.js",
+    "empty.js",
+    "export.js",
+    "files.js",
     "highlight.js",
     "icon.svg",
     "markdown.js",
+    "request.js",
+    "sample.js",
+    "settings.js",
+    "side.js",
     "status.js",
     "store.js",
     "theme.js",
+    "tree.js",
+    "verify.js",
     "view.js",
 ];
 
 /// The page's routes.
 pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/", get(|| async { file("index.html") })).route("/page/{name}", get(page_file))
+    Router::new()
+        .route("/", get(|| async { file("index.html") }))
+        .route("/docs", get(|| async { file("docs.html") }))
+        .route("/page/{name}", get(page_file))
 }
 
 /// A name that is no text is that of no file.
