@@ -11,7 +11,8 @@ check('HTML, scripts and links in an answer are inert text', async (page) => {
     '```html"onload=alert(1)\n</code></pre><script>alert(1)</script>\n```',
     '&lt;b&gt; &amp; **<u>bold</u>**',
   ].join('\n\n');
-  await page.route(CHAT, (route) => route.fulfill(sse({ choices: [{ delta: { reasoning_content: '<img src=x onerror=alert(1)>' } }] }, delta(hostile), end)));
+  await page.route(CHAT, (route) => route.fulfill(sse({ choices: [{ delta: { reasoning_content: '<img src=x onerror=alert(1)>' } }] }, delta(hostile),
+    { choices: [{ delta: { tool_calls: [{ index: 0, id: '"><img src=x>', function: { name: '<img src=x onerror=alert(1)>', arguments: '"<img src=x onerror=alert(1)>"' } }] } }] }, end)));
   await say(page, '<img src=x onerror=alert(1)>');
   await idle(page);
   await page.waitForTimeout(200);
@@ -21,6 +22,8 @@ check('HTML, scripts and links in an answer are inert text', async (page) => {
   assert.match(await text(page), /<script>alert\(1\)<\/script> <img src=x/);
   assert.match(await text(page), /\[one\]\(javascript:alert\(1\)\)/);
   assert.equal(await page.locator('details[open]').count(), 0);
+  assert.equal(await page.innerText('.call .bar'), 'Call of <img src=x onerror=alert(1)>');
+  assert.equal(await page.innerText('.call code'), '"<img src=x onerror=alert(1)>"');
 });
 
 check('Markdown becomes what it means, whole or in pieces', async (page) => {

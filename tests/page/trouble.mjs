@@ -54,6 +54,27 @@ check('a key given before the first message is used, and kept where its owner wa
   assert.equal(await page.evaluate(() => localStorage.getItem('worker-orcd.key')), KEY);
 });
 
+check('the reference of a server with keys asks for one', { at: () => locked, expected: /401/ }, async (page) => {
+  await page.goto(`${locked.url}docs`);
+  await page.fill('[type=password]', KEY);
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('#post-v1-chat-completions');
+  assert.equal(await page.locator('.key').count(), 0);
+});
+
+check('a prompt longer than the context: the page says what the API says', { at: () => Server.start(['--ctx', '64']), expected: /400/ }, async (page, small) => {
+  await ready(page);
+  const content = 'word '.repeat(200).trim();
+  const response = await fetch(`${small.url}v1/chat/completions`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ messages: [{ role: 'user', content }] }) });
+  const { message } = (await response.json()).error;
+  assert.match(message, /\d+ too many: shorten it, or start with a --ctx of at least \d+/);
+  await say(page, content);
+  await page.waitForSelector('.problem:visible');
+  const shown = await problem(page).locator('p').innerText();
+  assert.equal(shown.toLowerCase(), `${message}.`.toLowerCase()); // A sentence: it begins large and ends.
+  await small.kill();
+});
+
 check('a server that is killed in the middle of an answer, and comes back', { expected: /503|ERR_/, sampling: { temperature: 0 }, at: () => Server.start() }, async (page, first) => {
   await say(page, LONG);
   await begun(page);

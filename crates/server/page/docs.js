@@ -64,7 +64,7 @@ function body(title, { description, content = {} }, document, isOpen) {
     const inner = isOpen ? fields(whole) : null;
     return el('div', {}, el('p', {}, code(kind), ': ', ...type(schema)), ...(inner ? [inner] : []));
   });
-  return el('section', {}, el('h4', { text: title }), ...(description ? [el('p', {}, ...prose(description))] : []), ...kinds);
+  return el('section', {}, el('h3', { text: title }), ...(description ? [el('p', {}, ...prose(description))] : []), ...kinds);
 }
 
 function route(document, path, method, operation) {
@@ -80,7 +80,7 @@ function route(document, path, method, operation) {
     ...(operation.description ? [el('p', {}, ...prose(operation.description))] : []),
     el('div', { class: 'code' }, el('div', { class: 'bar' }, el('span', { text: 'Example' }), copyButton('Copy example', () => command)),
       el('pre', { tabindex: 0, role: 'region', 'aria-label': `Example of ${method.toUpperCase()} ${path}` }, el('code', { text: command }))),
-    ...(rows.length ? [el('section', {}, el('h4', { text: 'Parameters' }), el('dl', {}, ...rows))] : []),
+    ...(rows.length ? [el('section', {}, el('h3', { text: 'Parameters' }), el('dl', {}, ...rows))] : []),
     ...(operation.requestBody ? [body('Request', operation.requestBody, document, true)] : []),
     ...Object.entries(operation.responses).map(([status, response]) => body(`Response ${status}`, response.$ref ? resolve(document, response) : response, document, false)));
 }

@@ -15,7 +15,8 @@ export function sample(document, schema, name = '', depth = 0) {
   if (kind === 'array') return depth < 6 && schema.items && schema.minItems ? [sample(document, schema.items, '', depth + 1)] : [];
   if (kind === 'object') {
     const must = [...(schema.required ?? []), ...(schema.properties?.role && schema.properties.content ? ['role', 'content'] : [])];
-    return Object.fromEntries([...new Set(must)].map((field) => [field, sample(document, schema.properties?.[field] ?? {}, field, depth + 1)]));
+    const one = ['content', 'tokens'].find((field) => schema.properties?.[field]); // Where one of several fields must be there.
+    return Object.fromEntries([...new Set(must.length || !one ? must : [one])].map((field) => [field, sample(document, schema.properties?.[field] ?? {}, field, depth + 1)]));
   }
   return { string: 'text', integer: schema.minimum ?? 1, number: schema.minimum ?? 1, boolean: true }[kind] ?? null;
 }

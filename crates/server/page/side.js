@@ -53,7 +53,7 @@ export class List {
       $('list').querySelector(`[aria-label="${CSS.escape(`Rename “${title || each.title}”`)}"]`)?.focus();
     };
     const keydown = (event) => {
-      if (event.key === 'Enter' && !event.isComposing) end(input.value.trim());
+      if (event.key === 'Enter' && !event.isComposing) { event.preventDefault(); end(input.value.trim()); }
       if (event.key === 'Escape') { event.stopPropagation(); end(''); }
     };
     this.#renaming = each.id;

@@ -103,9 +103,17 @@ mod tests {
         for path in ["/health", "/version", "/", "/docs", "/page/app.js"] {
             assert!(is_open(path), "{path}");
         }
-        for path in
-            ["/metrics", "/v1/models", "/execute", "/shutdown", "/health/", "//health", "/docs/", "/pages", "/x"]
-        {
+        for path in [
+            "/metrics",
+            "/v1/models",
+            "/execute",
+            "/shutdown",
+            "/health/",
+            "//health",
+            "/docs/",
+            "/pages",
+            "/x",
+        ] {
             assert!(!is_open(path), "{path}");
         }
     }

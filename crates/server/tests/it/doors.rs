@@ -38,6 +38,10 @@ fn every_route_wants_a_key_but_for_health_version_and_page() {
     assert!(n_closed > 10);
     assert_eq!(server.ask("GET", "/", &[]).0, 200);
     assert_eq!(server.ask("GET", "/page/app.js", &[]).0, 200);
+    let (status, head, page) = server.ask("GET", "/docs", &[]);
+    assert_eq!(status, 200);
+    assert!(head.contains("\r\ncontent-type: text/html; charset=utf-8"), "{head}");
+    assert!(page.contains("<h1>API reference</h1>") && page.contains("page/docs.js"), "{page}");
     // What is not there is not told to strangers.
     assert_eq!(server.ask("GET", "/nothing", &[]).0, 401);
     assert_eq!(server.ask("GET", "/nothing", &[KEY]).0, 404);

@@ -99,8 +99,8 @@ pub(crate) struct Args {
     /// Seconds that running requests may take to finish during a shutdown
     #[arg(long, value_name = "S", default_value_t = 30, help_heading = "Server")]
     drain_timeout_sec: u64,
-    /// Id of this worker, sent to --callback-url
-    #[arg(long, value_name = "UUID", help_heading = "Server")]
+    /// Id of this worker, in the log and for --callback-url: 1 to 128 letters, digits, `-`, `_`, `.` or `:`
+    #[arg(long, value_name = "ID", help_heading = "Server", value_parser = worker_id)]
     worker_id: Option<String>,
     /// URL that gets one POST when this worker is ready
     #[arg(long, value_name = "URL", help_heading = "Server", requires = "worker_id")]
@@ -117,6 +117,16 @@ fn host(text: &str) -> Result<IpAddr, String> {
         return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
     text.parse().map_err(|_| "expected an IP address or localhost".to_owned())
+}
+
+/// Reads the id of a worker: UUIDs and host names are, what could forge a line of a log or a path is not.
+fn worker_id(text: &str) -> Result<String, String> {
+    let found = match text.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
+        Some(other) => format!("{other:?}"),
+        None if (1..=128).contains(&text.len()) => return Ok(text.to_owned()),
+        None => format!("{} characters", text.len()),
+    };
+    Err(format!("expected 1 to 128 ASCII letters, digits, -, _, . or :, found {found}"))
 }
 
 /// Runs the command.
