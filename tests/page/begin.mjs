@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { CHAT, begun, check, idle, ready, server, text, until, whole } from './harness.mjs';
 
-const rows = (page) => page.locator('.card div').evaluateAll((all) => Object.fromEntries(all.map((row) => [row.querySelector('dt').textContent, row.querySelector('dd').textContent])));
+const rows = (page) => page.locator('.card div').evaluateAll((all) =>
+  Object.fromEntries(all.map((row) => [row.querySelector('dt').textContent, row.querySelector('dd').textContent])));
 
 check('the card has the model, its size, quantisation, context, device and speed, as the server says', { sampling: { temperature: 0, max_tokens: 12 } }, async (page) => {
   await ready(page);

@@ -64,7 +64,7 @@ check('another try has another seed, beside the first answer, and the server ans
   const first = await text(page);
   assert.match(await lastAnswer(page).locator('.stats').innerText(), /seed 7\b/);
   const asked = page.waitForRequest(CHAT);
-  await page.getByRole('button', { name: 'Try again with another seed' }).click();
+  await page.getByRole('button', { name: 'Retry with another seed' }).click();
   const body = (await asked).postDataJSON();
   await begun(page, 1);
   await idle(page);
@@ -100,9 +100,9 @@ check('while an answer comes nothing can be changed, and a failed try leaves the
   let refuse;
   const refused = new Promise((resolve) => { refuse = resolve; });
   answer = (route) => refused.then(() => route.fulfill({ status: 503, json: { error: { message: 'No room.' } } }));
-  await page.getByRole('button', { name: 'Try again with another seed' }).click();
+  await page.getByRole('button', { name: 'Retry with another seed' }).click();
   await page.waitForSelector('#send.busy');
-  const changing = /^(Edit and send again|Try again with another seed|Verify.*|Earlier version|Later version)$/;
+  const changing = /^(Edit and send again|Retry with another seed|Verify.*|Earlier version|Later version)$/;
   assert.equal(await page.getByRole('button', { name: changing }).count(), 0);
   refuse();
   await page.waitForSelector('.problem >> text=No room.');

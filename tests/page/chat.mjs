@@ -176,7 +176,7 @@ check('all of it can be done with a keyboard', async (page) => {
   await page.keyboard.press('Enter');
   await page.waitForSelector('.prose >> text=Yes.');
   for (const name of ['New conversation', 'Hello', 'Rename “Hello”', 'Delete “Hello”', 'Side bar', 'Export conversation', 'Settings', 'Copy message', 'Edit and send again', 'Copy answer',
-    'Try again with another seed', 'Attach a text file', 'Message']) await tabTo(name);
+    'Retry with another seed', 'Attach a text file', 'Message']) await tabTo(name);
   await page.focus('#tune');
   await page.keyboard.press('Enter');
   assert.equal(await page.evaluate(() => document.querySelector('#settings').contains(document.activeElement)), true);

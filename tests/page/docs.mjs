@@ -9,7 +9,8 @@ check('every route, field and schema of the document is there', async (page) => 
   const document = await (await fetch(`${server.url}openapi.json`)).json();
   await at(page);
   const routes = Object.entries(document.paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`));
-  const shown = await page.locator('.route > summary:has(.method)').evaluateAll((all) => all.map((each) => `${each.querySelector('.method').textContent} ${each.querySelector('code').textContent}`));
+  const shown = await page.locator('.route > summary:has(.method)').evaluateAll((all) =>
+    all.map((each) => `${each.querySelector('.method').textContent} ${each.querySelector('code').textContent}`));
   assert.deepEqual(shown.sort(), routes.sort());
   const schemas = await page.locator('[id^=schema-]').evaluateAll((all) => all.map((each) => each.id.slice(7)));
   assert.deepEqual(schemas, Object.keys(document.components.schemas));
@@ -43,8 +44,10 @@ check('every example is a request that the server takes', async (page) => {
     const data = /-d '([^]*)'$/.exec(example)?.[1];
     const method = /-X (\w+)/.exec(example)?.[1] ?? 'GET';
     if (url.endsWith('/shutdown')) continue;
-    const body = data && { ...JSON.parse(data), ...(/completions|responses$|messages$|execute/.test(url) && { [url.endsWith('responses') ? 'max_output_tokens' : 'max_tokens']: 1 }) };
-    const response = await fetch(url.replace('{model}', 'smollm2'), { method, headers: data ? { 'Content-Type': 'application/json' } : {}, body: body && JSON.stringify(body) });
+    const short = { [url.endsWith('responses') ? 'max_output_tokens' : 'max_tokens']: 1 };
+    const body = data && { ...JSON.parse(data), ...(/completions|responses$|messages$|execute/.test(url) && short) };
+    const headers = data ? { 'Content-Type': 'application/json' } : {};
+    const response = await fetch(url.replace('{model}', 'smollm2'), { method, headers, body: body && JSON.stringify(body) });
     const text = await response.text();
     assert.ok(response.ok || (response.status === 404 && url.includes('{id}')), `${example}: ${response.status} ${text}`);
   }

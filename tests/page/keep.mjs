@@ -50,7 +50,7 @@ check('a conversation is exported as Markdown, as it is shown, and as JSON with 
   let n = 0;
   await page.route(CHAT, (route) => route.fulfill(sse({ choices: [{ delta: { reasoning_content: 'Hm.\nSo:' } }] }, delta(`Answer **${++n}**.`), end)));
   await talk(page, 'Why: a/b?');
-  await page.getByRole('button', { name: 'Try again with another seed' }).click();
+  await page.getByRole('button', { name: 'Retry with another seed' }).click();
   await page.waitForSelector('text=2 of 2');
   await idle(page);
   const exported = async (name) => {

@@ -65,13 +65,15 @@ check('the reference of a server with keys asks for one', { at: () => locked, ex
 check('a prompt longer than the context: the page says what the API says', { at: () => Server.start(['--ctx', '64']), expected: /400/ }, async (page, small) => {
   await ready(page);
   const content = 'word '.repeat(200).trim();
-  const response = await fetch(`${small.url}v1/chat/completions`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ messages: [{ role: 'user', content }] }) });
+  const body = JSON.stringify({ messages: [{ role: 'user', content }] });
+  const response = await fetch(`${small.url}v1/chat/completions`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
   const { message } = (await response.json()).error;
   assert.match(message, /\d+ too many: shorten it, or start with a --ctx of at least \d+/);
   await say(page, content);
   await page.waitForSelector('.problem:visible');
   const shown = await problem(page).locator('p').innerText();
   assert.equal(shown.toLowerCase(), `${message}.`.toLowerCase()); // A sentence: it begins large and ends.
+  await page.goto('about:blank');
   await small.kill();
 });
 

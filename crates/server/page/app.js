@@ -168,7 +168,9 @@ async function generate(each, message) {
   const old = { ...message };
   const clock = new Clock(message);
   const run = { controller: new AbortController(), conversation: each, message, clock };
-  const fresh = { content: '', reasoning: '', calls: [], thoughtMs: null, stats: null, stopped: false, finish: null, problem: null, seed: null, receipt: null, verified: null };
+  const fresh = {
+    content: '', reasoning: '', calls: [], thoughtMs: null, stats: null, stopped: false, finish: null, problem: null, seed: null, receipt: null, verified: null,
+  };
   const isFirst = !message.stats && !message.problem;
   Object.assign(message, fresh, { asked: isFirst && message.asked ? message.asked : asked(), model: modelName(status.health) });
   running.set(each.id, run);
@@ -266,11 +268,12 @@ function showReceipt(each, message) {
     ['Tokens', `${count(receipt.answer.length)} of answer${receipt.prompt.ids ? `, ${count(receipt.prompt.ids.length)} of prompt` : ''}`],
   ] : [];
   $('proof-title').textContent = same ? 'Verified' : 'Not the same';
-  $('proof-text').textContent = same
-    ? `The server computed this answer again, from the same request with the same seed: ${count(n)} tokens, the same ${message.receipt ? 'tokens' : 'text'}.` : why;
+  const whole = `${count(n)} token${n === 1 ? '' : 's'}, the same ${message.receipt ? 'tokens' : 'text'}`;
+  $('proof-text').textContent = same ? `The server computed this answer again, from the same request with the same seed: ${whole}.` : why;
   $('proof-rows').replaceChildren(...rows.map(([name, value]) => el('div', {}, el('dt', { text: name }), el('dd', { text: value }))));
   $('proof-keep').hidden = !receipt;
-  $('proof-keep').onclick = () => download(fileName(`${each.title} receipt`, 'json'), 'application/json', `${JSON.stringify(message.receipt ?? receipt, null, 2)}\n`);
+  const file = `${JSON.stringify(message.receipt ?? receipt, null, 2)}\n`;
+  $('proof-keep').onclick = () => download(fileName(`${each.title} receipt`, 'json'), 'application/json', file);
   $('proof').showModal();
 }
 

@@ -1,7 +1,7 @@
 // What does the API take and give? A page of the OpenAPI document: routes by their tags, then schemas, linked by their names.
 
 import { address, openapi } from './api.js';
-import { $, copyButton, el, icon } from './dom.js';
+import { $, copyButton, el, icon, pre } from './dom.js';
 import { keyForm } from './empty.js';
 import { sample } from './sample.js';
 
@@ -25,7 +25,9 @@ function type(schema, depth = 0) {
   return [schema.properties ? 'object' : 'any'];
 }
 
-const BOUNDS = [['minimum', 'maximum', ''], ['minLength', 'maxLength', ' characters'], ['minItems', 'maxItems', ' items'], ['minProperties', 'maxProperties', ' fields']];
+const BOUNDS = [
+  ['minimum', 'maximum', ''], ['minLength', 'maxLength', ' characters'], ['minItems', 'maxItems', ' items'], ['minProperties', 'maxProperties', ' fields'],
+];
 
 function notes(schema) {
   const found = BOUNDS.filter((names) => names.slice(0, 2).some((name) => name in schema)).map(([least, most, unit]) =>
@@ -73,16 +75,18 @@ function route(document, path, method, operation) {
   const words = ['curl', ...(method === 'get' ? [] : [`-X ${method.toUpperCase()}`]), `'${address(path.slice(1)).replaceAll('%7B', '{').replaceAll('%7D', '}')}'`,
     ...(input ? [`-H 'Content-Type: application/json' -d '${JSON.stringify(sample(document, input))}'`] : [])];
   const command = words.join(' ');
-  const rows = parameters.map((each) => el('div', {}, el('dt', {}, code(each.name), el('span', { text: ` ${each.in}` }), ...(each.required ? [el('b', { text: 'required' })] : [])),
+  const must = (each) => (each.required ? [el('b', { text: 'required' })] : []);
+  const rows = parameters.map((each) => el('div', {}, el('dt', {}, code(each.name), el('span', { text: ` ${each.in}` }), ...must(each)),
     el('dd', {}, el('p', { class: 'type' }, ...type(each.schema)), ...described({ ...each.schema, description: each.description }))));
   return el('details', { id: anchorOf(method, path), class: 'route' },
     el('summary', {}, icon('right'), el('b', { class: 'method', text: method.toUpperCase() }), code(path), el('span', { text: operation.summary })),
     ...(operation.description ? [el('p', {}, ...prose(operation.description))] : []),
     el('div', { class: 'code' }, el('div', { class: 'bar' }, el('span', { text: 'Example' }), copyButton('Copy example', () => command)),
-      el('pre', { tabindex: 0, role: 'region', 'aria-label': `Example of ${method.toUpperCase()} ${path}` }, el('code', { text: command }))),
+      pre(`Example of ${method.toUpperCase()} ${path}`, code(command))),
     ...(rows.length ? [el('section', {}, el('h3', { text: 'Parameters' }), el('dl', {}, ...rows))] : []),
     ...(operation.requestBody ? [body('Request', operation.requestBody, document, true)] : []),
-    ...Object.entries(operation.responses).map(([status, response]) => body(`Response ${status}`, response.$ref ? resolve(document, response) : response, document, false)));
+    ...Object.entries(operation.responses).map(([status, each]) =>
+      body(`Response ${status}`, each.$ref ? resolve(document, each) : each, document, false)));
 }
 
 function show(document) {
@@ -92,15 +96,18 @@ function show(document) {
   for (const { name } of document.tags) {
     const own = routes.filter(({ operation }) => operation.tags?.includes(name));
     sections.push(el('h2', { text: name }), ...own.map(({ path, method, operation }) => route(document, path, method, operation)));
-    links.push(el('h2', { text: name }), ...own.map(({ path, method }) => el('a', { href: `#${anchorOf(method, path)}` }, el('b', { class: 'method', text: method.toUpperCase() }), path)));
+    const link = ({ path, method }) => el('a', { href: `#${anchorOf(method, path)}` }, el('b', { class: 'method', text: method.toUpperCase() }), path);
+    links.push(el('h2', { text: name }), ...own.map(link));
   }
   const schemas = Object.entries(document.components.schemas).map(([name, schema]) => {
     const inner = fields(schema);
-    return el('details', { id: `schema-${name}`, class: 'route' }, el('summary', {}, icon('right'), code(name)), ...described(schema), ...(inner ? [inner] : [el('p', { class: 'type' }, ...type(schema))]));
+    return el('details', { id: `schema-${name}`, class: 'route' }, el('summary', {}, icon('right'), code(name)), ...described(schema),
+      inner ?? el('p', { class: 'type' }, ...type(schema)));
   });
   links.push(el('h2', { text: 'Schemas' }), el('a', { href: '#schemas', text: `${schemas.length} schemas` }));
   $('content').replaceChildren(...sections, el('h2', { id: 'schemas', text: 'Schemas' }), ...schemas);
-  $('routes').replaceChildren(el('a', { class: 'brand', href: './' }, el('img', { src: 'page/icon.svg', alt: '', width: 22, height: 22 }), el('b', { text: 'worker-orcd' })), ...links);
+  const home = el('a', { class: 'brand', href: './' }, el('img', { src: 'page/icon.svg', alt: '', width: 22, height: 22 }), el('b', { text: 'worker-orcd' }));
+  $('routes').replaceChildren(home, ...links);
   $('about').replaceChildren(...prose(`Version ${document.info.version}. ${document.info.description}`));
   $('filter').hidden = false;
   follow();

@@ -36,6 +36,9 @@ export function mark(button, name, label) {
 export const iconButton = (name, label, click) =>
   el('button', { class: 'icon', type: 'button', 'aria-label': label, title: label, on: { click } }, icon(name));
 
+/** Code that may scroll, so that a keyboard must reach it; `label` is its name. */
+export const pre = (label, code) => el('pre', { tabindex: 0, role: 'region', 'aria-label': label }, code);
+
 /** A button that copies what `text()` gives, and shows for a moment that it did. */
 export function copyButton(label, text, name = 'copy') {
   const button = iconButton(name, label, async () => {

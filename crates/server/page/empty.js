@@ -23,11 +23,13 @@ export function showEmpty(status, begin) {
     health ? card(status) : null,
   ];
   if (wantsKey) {
-    shown.push(el('p', { text: wantsKey === 'another' ? 'The server does not accept this API key.' : 'The server asks for an API key.' }), keyForm(() => status.poll()));
+    const text = wantsKey === 'another' ? 'The server does not accept this API key.' : 'The server asks for an API key.';
+    shown.push(el('p', { text }), keyForm(() => status.poll()));
   } else {
     shown.push(el('ul', { class: 'starters', 'aria-label': 'Messages to begin with' },
       ...STARTERS.map((text) => el('li', {}, el('button', { type: 'button', text, on: { click: () => begin(text) } })))));
-    shown.push(el('p', { class: 'api' }, 'OpenAI API', el('code', { text: api }), copyButton('Copy the address', () => api), el('a', { href: 'docs', text: 'Reference' })));
+    shown.push(el('p', { class: 'api' }, 'OpenAI API', el('code', { text: api }), copyButton('Copy the address', () => api),
+      el('a', { href: 'docs', text: 'Reference' })));
   }
   $('empty').replaceChildren(...shown.filter(Boolean));
   if (!wantsKey && health && served?.name !== health.model) learn(status);

@@ -2,7 +2,7 @@
 // What it makes is built node by node from text, so HTML in an answer stays text; links go to http(s) alone; pictures are links.
 // While an answer grows only the blocks that changed are made anew, so a reader's selection in finished ones stays.
 
-import { copyButton, el } from './dom.js';
+import { copyButton, el, pre } from './dom.js';
 import { highlight } from './highlight.js';
 
 const MAX_DEPTH = 8;
@@ -129,7 +129,7 @@ function codeNode({ language, text, open }) {
   if (!open) highlight(code, language);
   return el('div', { class: 'code' },
     el('div', { class: 'bar' }, el('span', { text: language || 'text' }), copyButton('Copy code', () => code.textContent)),
-    el('pre', { tabindex: 0, role: 'region', 'aria-label': `Code${language ? `, ${language}` : ''}` }, code));
+    pre(`Code${language ? `, ${language}` : ''}`, code));
 }
 
 function tableNode({ rows: [head, ...body], align }) {

@@ -16,7 +16,8 @@ export function sample(document, schema, name = '', depth = 0) {
   if (kind === 'object') {
     const must = [...(schema.required ?? []), ...(schema.properties?.role && schema.properties.content ? ['role', 'content'] : [])];
     const one = ['content', 'tokens'].find((field) => schema.properties?.[field]); // Where one of several fields must be there.
-    return Object.fromEntries([...new Set(must.length || !one ? must : [one])].map((field) => [field, sample(document, schema.properties?.[field] ?? {}, field, depth + 1)]));
+    const value = (field) => sample(document, schema.properties?.[field] ?? {}, field, depth + 1);
+    return Object.fromEntries([...new Set(must.length || !one ? must : [one])].map((field) => [field, value(field)]));
   }
   return { string: 'text', integer: schema.minimum ?? 1, number: schema.minimum ?? 1, boolean: true }[kind] ?? null;
 }

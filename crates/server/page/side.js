@@ -33,7 +33,8 @@ export class List {
   #item(each) {
     const { open, discard, isCurrent, isRunning } = this.actions;
     const current = isCurrent(each.id);
-    const title = el('button', { type: 'button', class: 'title', text: each.title, title: each.title, 'aria-current': current && 'true', on: { click: () => open(each) } });
+    const title = el('button',
+      { type: 'button', class: 'title', text: each.title, title: each.title, 'aria-current': current && 'true', on: { click: () => open(each) } });
     const item = el('div', { class: current ? 'item current' : 'item' }, title,
       isRunning(each.id) ? el('i', { class: 'pulse', title: 'Answering' }) : null,
       iconButton('edit', `Rename “${each.title}”`, () => this.#rename(each, item)),

@@ -35,7 +35,8 @@ function retry() {
 }
 const chats = () => [...new Set([...memory.keys(), ...(attempt(() => Object.keys(localStorage)) ?? [])])].filter((name) => name.startsWith(CHAT));
 
-export const settings = { theme: 'system', system: '', tools: '', receipt: false, presets: [], sampling: {}, ...attempt(() => JSON.parse(read(`${PREFIX}settings`))) };
+const FRESH = { theme: 'system', system: '', tools: '', receipt: false, presets: [], sampling: {} };
+export const settings = { ...FRESH, ...attempt(() => JSON.parse(read(`${PREFIX}settings`))) };
 export const saveSettings = () => write(`${PREFIX}settings`, JSON.stringify(settings));
 
 /** A conversation's messages: {role: user, content, files}, {role: assistant, content, reasoning, calls, asked, stats, ...} and {role: tool, content,

@@ -15,8 +15,9 @@ export function addCalls(calls, deltas) {
 }
 
 const NAMES = {
-  version: 'the form of receipts', program: 'the program', model: "the model's file", tokenizer: 'the vocabulary', template: 'the chat template', device: 'the kind of device',
-  n_ctx: 'the context', kv_type: 'the KV type', parameters: 'the parameters', prompt: 'the prompt', answer: 'the tokens', stop: 'how it ended',
+  version: 'the form of receipts', program: 'the program', model: "the model's file", tokenizer: 'the vocabulary', template: 'the chat template',
+  device: 'the kind of device', n_ctx: 'the context', kv_type: 'the KV type', parameters: 'the parameters', prompt: 'the prompt',
+  answer: 'the tokens', stop: 'how it ended',
 };
 
 /** {same, n, why, receipt}; throws where the server cannot be asked. `progress(n)` hears of each token. */

@@ -1,7 +1,7 @@
 // How do messages look? A view shows what its message holds and calls back for what its buttons do. Also following: the log stays at
 // its end while an answer grows, unless the reader has scrolled up.
 
-import { bytes, copyButton, count, el, icon, iconButton, milliseconds, rate } from './dom.js';
+import { bytes, copyButton, count, el, icon, iconButton, milliseconds, pre, rate } from './dom.js';
 import { Markdown } from './markdown.js';
 
 /** Enter alone sends, but not the Enter that ends the composition of a character. */
@@ -29,7 +29,7 @@ function versionsNode({ message, all, choose }) {
 /** A file of a message: its name, and its text where it is asked for. */
 const fileNode = ({ name, text }) => el('details', { class: 'file' },
   el('summary', {}, icon('clip'), el('span', { text: name }), el('small', { text: bytes(new Blob([text]).size) })),
-  el('pre', { tabindex: 0, role: 'region', 'aria-label': `Text of ${name}` }, el('code', { text })));
+  pre(`Text of ${name}`, el('code', { text })));
 
 /** A reader's message. `actions`: resend(text) sends it anew on a branch of its own, choose(message) shows another branch. */
 export class UserView {
@@ -92,7 +92,8 @@ export class ToolView {
   constructor({ name, content }) {
     const title = `Result of ${name}`;
     this.root.setAttribute('aria-label', title);
-    this.root.append(el('div', { class: 'bar' }, el('span', { text: title }), copyButton('Copy result', () => content)), el('pre', { tabindex: 0, role: 'region', 'aria-label': title }, el('code', { text: content })));
+    this.root.append(el('div', { class: 'bar' }, el('span', { text: title }), copyButton('Copy result', () => content)),
+      pre(title, el('code', { text: content })));
   }
 
   settle() {}
@@ -117,7 +118,7 @@ export class AnswerView {
   constructor(message, actions) {
     this.message = message;
     this.actions = actions;
-    this.retry = iconButton('again', 'Try again with another seed', actions.retry);
+    this.retry = iconButton('again', 'Retry with another seed', actions.retry);
     this.verify = iconButton('seal', 'Verify: compute it again and compare', actions.verify);
     this.tools = el('div', { class: 'tools' }, this.versions, copyButton('Copy answer', () => message.content), this.retry, this.verify,
       copyButton('Copy the request as a curl command', actions.curl, 'code'));
@@ -171,8 +172,9 @@ export class AnswerView {
     while (this.calls.children.length > calls.length) this.calls.lastChild.remove();
     calls.forEach(({ name, arguments: words }, n) => {
       if (!this.calls.children[n]) {
-        this.calls.append(el('div', { class: 'code call' }, el('div', { class: 'bar' }, el('span'), copyButton('Copy arguments', () => this.calls.children[n].querySelector('code').textContent)),
-          el('pre', { tabindex: 0, role: 'region' }, el('code'))));
+        const code = el('code');
+        this.calls.append(el('div', { class: 'code call' },
+          el('div', { class: 'bar' }, el('span'), copyButton('Copy arguments', () => code.textContent)), pre('', code)));
       }
       const shown = this.calls.children[n];
       shown.querySelector('span').textContent = `Call of ${name}`;
@@ -182,10 +184,11 @@ export class AnswerView {
   }
 
   resultForm() {
-    const areas = this.message.calls.map(({ name }) => el('textarea', { rows: 1, 'aria-label': `Result of ${name}`, placeholder: `What ${name} gives`, required: true }));
-    for (const area of areas) area.addEventListener('input', () => fit(area));
+    const areas = this.message.calls.map(({ name }) => el('textarea',
+      { rows: 1, 'aria-label': `Result of ${name}`, placeholder: `What ${name} gives`, required: true, on: { input: ({ target }) => fit(target) } }));
     const submit = (event) => { event.preventDefault(); this.actions.results(areas.map((area) => area.value)); };
-    return el('form', { class: 'edit results', on: { submit } }, ...areas, el('div', { class: 'buttons' }, el('button', { class: 'primary', text: 'Send results' })));
+    return el('form', { class: 'edit results', on: { submit } }, ...areas,
+      el('div', { class: 'buttons' }, el('button', { class: 'primary', text: 'Send results' })));
   }
 
   running({ n, ttft, rate: now, since }) {
