@@ -28,6 +28,15 @@ check('a conversation is renamed, by pointer or keyboard, and keeps its name', a
   await idle(page);
   await page.reload();
   assert.deepEqual(await titles(page), ['<b>Greeting</b>']);
+  const other = await page.context().newPage();
+  await other.goto(page.url());
+  await other.locator('#list .item').hover();
+  await other.getByRole('button', { name: /^Rename/ }).click();
+  await other.fill('#list input', 'In another tab');
+  await other.press('#list input', 'Enter');
+  await page.waitForSelector('#list >> text=In another tab');
+  await talk(page, 'More');
+  assert.deepEqual(await titles(page), ['In another tab'], 'what another tab wrote is kept');
 });
 
 check('search finds words in titles and messages of any branch', async (page) => {

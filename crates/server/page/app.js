@@ -243,7 +243,7 @@ function announce(texts) {
 /* ---- Receipts ---- */
 
 async function check(each, message) {
-  const { signal } = new AbortController();
+  const { signal } = new AbortController(); // Nothing stops it: it is as long as the answer was.
   const shown = (progress) => viewFor(message)?.showBadge(progress);
   viewFor(message).verify.disabled = true;
   shown(0);
@@ -252,6 +252,7 @@ async function check(each, message) {
   } catch (error) {
     message.verified = { same: false, n: 0, why: error.message, receipt: null };
   }
+  if (!store.loadConversation(each.id)) return; // Deleted meanwhile.
   if (!running.has(each.id)) save(each);
   const view = viewFor(message);
   if (!view) return;
@@ -380,8 +381,9 @@ for (const dialog of document.querySelectorAll('dialog')) {
 store.whenKept((all) => { $('note').hidden = all; });
 store.whenChanged(() => {
   const found = store.loadConversation(conversation.id);
-  if (found && !running.has(found.id) && found.updated !== conversation.updated) open(found);
-  else list.show();
+  if (found && !running.has(found.id) && found.updated !== conversation.updated) return open(found);
+  if (found) Object.assign(conversation, { title: found.title, named: found.named });
+  list.show();
 });
 addEventListener('pagehide', () => { for (const run of running.values()) { run.message.stopped = true; save(run.conversation); } });
 

@@ -39,7 +39,6 @@ export class List {
       isRunning(each.id) ? el('i', { class: 'pulse', title: 'Answering' }) : null,
       iconButton('edit', `Rename “${each.title}”`, () => this.#rename(each, item)),
       iconButton('bin', `Delete “${each.title}”`, () => discard(each)));
-    title.addEventListener('dblclick', () => this.#rename(each, item));
     return item;
   }
 
