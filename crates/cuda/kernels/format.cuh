@@ -8,7 +8,8 @@
 //
 // Planes of a unit, in this order:
 //   nibbles  512 B   uint4 a lane: words (kb 0, r 0), (kb 0, r 1), (kb 1, r 0), (kb 1, r 1); byte j: slot j low, slot 4 + j high;
-//                    where nibbles index a table, slot s is nibble s, as a byte permutation takes its selectors
+//                    where nibbles index a table, slot s is nibble s, as a byte permutation takes its selectors; of MXFP4 slots 4h + p and
+//                    4h + p + 2 are nibbles 2h + p and 2h + p + 4, as float16 are taken in pairs
 //   2 bits   256 B   uint2 a lane: word kb; field 2r + h (2 bits) of byte j: slot 4h + j
 //   1 bit    128 B   word a lane; bit 4kb + 2r + h of byte j: slot 4h + j
 //   bytes   1024 B   for each kb a uint4 a lane: (r, h) = (0, 0), (1, 0), (0, 1), (1, 1)
@@ -191,8 +192,11 @@ __device__ __forceinline__ uint32_t integers(const Unit<F>& unit, int kb, int r,
     if constexpr (L::NIBBLES) {
         const uint32_t w = kb == 0 ? (r == 0 ? unit.nibbles.x : unit.nibbles.y) : (r == 0 ? unit.nibbles.z : unit.nibbles.w);
         if constexpr (L::TABLE && F != MXFP4) return iq4_values(w >> 16 * h);
-        if constexpr (F == MXFP4 && BIASED) return e2m1_biased(w >> 16 * h, (w ^ 0x88888888u) >> 16 * h);
-        if constexpr (F == MXFP4) return e2m1_times_4(w >> 16 * h);
+        if constexpr (F == MXFP4) {
+            const auto selector = [&](uint32_t word) { return __byte_perm(word, 0, h == 0 ? 0x4420 : 0x4431); };
+            if constexpr (BIASED) return e2m1_biased(selector(w), selector(w ^ 0x88888888u));
+            return e2m1_times_4(selector(w));
+        }
         q = moved(w, SHIFT - 4 * h) & 0x0F0F0F0Fu << SHIFT;
     }
     if constexpr (L::TWO_BITS) {

@@ -42,13 +42,24 @@ template <int F>
 __device__ __forceinline__ HalfScales half_scales(const Unit<F>& unit, int kb, int r) {
     using L = Layout<F>;
     HalfScales s{};
-    if constexpr (L::SCALES == SCALES_U8_MIN) {
+    if constexpr (L::SCALES == SCALES_HALF) {
+        s.factor = halves_of(r == 0 ? unit.scales.x : unit.scales.y);
+    } else if constexpr (L::SCALES == SCALES_HALF_MIN) {
+        s.factor = halves_of(r == 0 ? unit.scales.x : unit.scales.y);
+        s.added = halves_of(r == 0 ? unit.scales.z : unit.scales.w);
+    } else if constexpr (L::SCALES == SCALES_I8) {
+        s.factor = __hmul2_rn(half_twice(unit.tail.x, r), two_bytes(unit.scales.x ^ 0x80808080u, 2 * r, 128.0f));
+    } else if constexpr (L::SCALES == SCALES_U4_MIN16) {
+        const uint32_t d = r == 0 ? unit.tail.x : unit.tail.y, b = r == 0 ? unit.scales.x : unit.scales.y;
+        s.factor = __hmul2_rn(half_twice(d, 0), two_bytes(b & 0x0F0F0F0Fu, 2 * kb, 0.0f));
+        s.added = __hmul2_rn(half_twice(d ^ 0x80000000u, 1), two_bytes(b >> 4 & 0x0F0F0F0Fu, 2 * kb, 0.0f));
+    } else if constexpr (L::SCALES == SCALES_U8_MIN) {
         constexpr float UP = 1 << SCALE_SHIFT<F>, DOWN = 1.0f / (1 << WEIGHT_SHIFT<F>);
         const uint32_t d = r == 0 ? unit.tail.x : unit.tail.y;
         s.factor = __hmul2_rn(half_twice(d, 0), two_bytes(unit.scales.x, 2 * r, 0.0f, UP));
         s.added = __hmul2_rn(half_twice(d ^ 0x80000000u, 1), two_bytes(unit.scales.y, 2 * r, 0.0f, DOWN));
     } else {
-        static_assert(L::SCALES == SCALES_I8_16, "the only other scales that are multiplied in float16");
+        static_assert(L::SCALES == SCALES_I8_16, "E8M0 and E4M3 have functions of their own");
         const uint32_t bytes = (r == 0 ? unit.scales.x : unit.scales.y) ^ 0x80808080u;
         s.factor = __hmul2_rn(half_twice(unit.tail.x, r), two_bytes(bytes, 2 * kb, 128.0f));
     }
@@ -74,9 +85,10 @@ __device__ __forceinline__ __half2 half_integers(const Unit<F>& unit, int kb, in
     using L = Layout<F>;
     constexpr float DOWN = 1.0f / (1 << (SCALE_SHIFT<F> + WEIGHT_SHIFT<F>));
     if constexpr (L::NIBBLES && !L::TABLE && !L::TWO_BITS && !L::ONE_BIT) {
+        constexpr float OFFSET = L::HAS_MIN ? 0.0f : 8.0f;
         const uint32_t w = nibbles_of<F>(unit, kb, r) >> 8 * p;
-        if (h == 0) return __hfma2(magic_bits<0x000F000Fu>(w), twice(DOWN), twice(-1024.0f * DOWN));
-        return __hfma2(magic_bits<0x00F000F0u>(w), twice(DOWN / 16.0f), twice(-64.0f * DOWN));
+        if (h == 0) return __hfma2(magic_bits<0x000F000Fu>(w), twice(DOWN), twice((-1024.0f - OFFSET) * DOWN));
+        return __hfma2(magic_bits<0x00F000F0u>(w), twice(DOWN / 16.0f), twice((-64.0f - OFFSET) * DOWN));
     } else {
         // What `integers` gives is signed, unless there are minimums.
         constexpr float OFFSET = L::HAS_MIN ? 0.0f : 128.0f, UNIT_OF = DOWN / (1 << L::SHIFT);
@@ -106,9 +118,41 @@ __device__ __forceinline__ void scale_half(uint32_t (&a)[2][4], const Unit<F>& u
     }
 }
 
+// E2M1 is the top of a float16 divided by 2^14, and a scale of E8M0 an exponent that makes up for it; or, where LARGE, for scales that this
+// would be too much for, in two steps.
+template <bool LARGE>
+__device__ __forceinline__ void e2m1_weights(uint32_t (&a)[2][4], const Unit<MXFP4>& unit, int kb) {
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const uint32_t e = __byte_perm(unit.scales.x, 0, 0x4040 + (2 * r + kb) * 0x0101);
+        __half2 factor;
+        if (LARGE) {
+            const float scale = __uint_as_float((e & 0xFFu) << 23);
+            factor = __float2half2_rn(fminf(scale, 32768.0f));
+        } else {
+            // 2^(e - 113), whose exponent is stored plus 15; or 0, where all products are too small for a float16.
+            factor = halves_of((__vmaxu2(e, 98 * 0x10001u) - 98 * 0x10001u) * 1024);
+        }
+        const uint32_t w = nibbles_of<MXFP4>(unit, kb, r);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const uint32_t sign = w << (12 - 4 * i) & 0x80008000u, value = (i < 3 ? w << (i < 3 ? 9 - 4 * i : 0) : w >> 3) & 0x0E000E00u;
+            __half2 v = halves_of(sign | value);
+            if (LARGE) v = __hmul2_rn(v, twice(16384.0f));
+            a[i >> 1][r + 2 * (i & 1)] = bits_of(__hmul2_rn(v, factor));
+        }
+    }
+}
+
 template <int F>
 __device__ __forceinline__ void half_weights(uint32_t (&a)[2][4], const Unit<F>& unit, int kb) {
-    scale_half<F>(a, unit, kb, [&](int r, int h, int p) { return half_integers<F>(unit, kb, r, h, p); }, [](__half2 factor, int) { return factor; });
+    if constexpr (F == MXFP4) {
+        // Scales up to 1, as those of all weights that a model is likely to have, or larger ones.
+        if ((unit.scales.x & 0x80808080u) == 0) e2m1_weights<false>(a, unit, kb);
+        else e2m1_weights<true>(a, unit, kb);
+    } else {
+        scale_half<F>(a, unit, kb, [&](int r, int h, int p) { return half_integers<F>(unit, kb, r, h, p); }, [](__half2 factor, int) { return factor; });
+    }
 }
 
 // The same bits with fewer instructions, unless a scale is too large: nibbles are float16 as they stand, q 2^-24 or q 2^-20, and the scales
@@ -122,10 +166,52 @@ __device__ __forceinline__ void half_weights_fast(uint32_t (&a)[2][4], const Uni
     scale_half<F>(a, unit, kb, nibbles, [](__half2 factor, int h) { return __hmul2_rn(factor, twice(1 << (h == 0 ? LOW : LOW - 4))); });
 }
 
-// Whether the scales of a lane's quad are small enough for that: 6-bit numbers times these are below 1 / 4.
+// Whether the scales of a lane's units are small enough for the faster of two ways to the same weights, where a format has two.
 template <int F>
-__device__ __forceinline__ bool is_fast(uint2 tail) {
-    static_assert(WEIGHT_SHIFT<F> == 6, "2^(WEIGHT_SHIFT - 8), as a float16 is below 2^16");
-    constexpr uint32_t LIMIT = 0x1C00;  // 2^-8
-    return (tail.x & 0x7FFF) < LIMIT && (tail.y & 0x7FFF) < LIMIT;
+__device__ __forceinline__ bool is_fast(const uint8_t* weights, const uint8_t* tail, int n, int g) {
+    using L = Layout<F>;
+    if constexpr (F == MXFP4) {
+        // Up to 1, as those of all weights that a model is likely to have.
+        uint32_t all = 0;
+        for (int j = 0; j < n; j++) all |= *(const uint32_t*)(weights + j * L::UNIT + L::AT_SCALES + g * L::SCALE_STRIDE);
+        return (all & 0x80808080u) == 0;
+    } else if constexpr (WEIGHT_SHIFT<F> > 0) {
+        static_assert(WEIGHT_SHIFT<F> == 6, "2^(WEIGHT_SHIFT - 8), as a float16 is below 2^16");
+        constexpr uint32_t LIMIT = 0x1C00;  // 2^-8: 6-bit numbers times these are below 1 / 4
+        const uint2 own = *(const uint2*)(tail + g * L::TAIL_STRIDE);
+        return (own.x & 0x7FFF) < LIMIT && (own.y & 0x7FFF) < LIMIT;
+    } else {
+        return true;
+    }
+}
+
+// A warp's weights of the first `n` of UNITS units in shared memory, whose blocks' own scales are at `tail`: `with(i, a)` multiplies block i.
+template <int F, int UNITS, class With>
+__device__ __forceinline__ void each_block(const uint8_t* weights, const uint8_t* tail, int n, const With& with) {
+    using L = Layout<F>;
+    const int lane = threadIdx.x & 31, g = lane >> 2;
+    const auto unit_of = [&](int j, const auto& unpack) {
+        Unit<F> unit;
+        read_integers<F, false>(unit, weights + j * L::UNIT, lane);
+        read_scales<F>(unit, weights + j * L::UNIT, tail, g);
+#pragma unroll
+        for (int kb = 0; kb < 2; kb++) {
+            __align__(16) uint32_t a[2][4];
+            unpack(a, unit, kb);
+            with(2 * j + kb, a);
+        }
+    };
+    // Whole quads, nearly all, in one piece, so that the units overlap.
+    if ((L::TAIL > 0 || n == UNITS) && __all_sync(~0u, is_fast<F>(weights, tail, UNITS, g))) {
+#pragma unroll
+        for (int j = 0; j < UNITS; j++)
+            unit_of(j, [](uint32_t (&a)[2][4], const Unit<F>& unit, int kb) {
+                if constexpr (F == MXFP4) e2m1_weights<false>(a, unit, kb);
+                else if constexpr (WEIGHT_SHIFT<F> > 0) half_weights_fast<F>(a, unit, kb);
+                else half_weights<F>(a, unit, kb);
+            });
+    } else {
+#pragma unroll 1
+        for (int j = 0; j < n; j++) unit_of(j, [](uint32_t (&a)[2][4], const Unit<F>& unit, int kb) { half_weights<F>(a, unit, kb); });
+    }
 }

@@ -1,6 +1,7 @@
 // Products in float16 for up to P columns, 1 or 8, on mma.sync: as fast as the memory gives weights.
 //
 // A block computes MT tiles of 16 rows, a warp one range of units, or half of the tiles of two. A warp takes four units at a time, a "quad".
+// OF_EXPERTS: of one row, for which each chosen expert has one column: blockIdx.y counts them.
 #pragma once
 
 #include "product_early.cuh"
@@ -20,15 +21,17 @@ __host__ __device__ constexpr int half_stages() {
     return P == 1 && MT == 1 ? 3 : 2;
 }
 
-// How many it has room for: of one tile no more than there are.
+// How many quads the block has room for; of one tile no more than there are. Where all of them fit, each lies in its place of the row.
 template <int P, int MT>
-__device__ __forceinline__ int half_room(int n_unit) {
-    return MT == 1 ? min(half_stages<P, MT>(), ((n_unit + 3) / 4 + WARPS - 1) / WARPS) : half_stages<P, MT>();
+__host__ __device__ constexpr int half_room(int n_unit) {
+    const int n_quad = (n_unit + 3) / 4, most = WARPS * half_stages<P, MT>();
+    return MT == 1 && n_quad < most ? n_quad : most;
 }
 
 // `block` is which of the matrix's: blockIdx.x, unless a launch has several matrices.
-template <int F, int P, int MT>
+template <int F, int P, int MT, bool OF_EXPERTS = false>
 __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int block) {
+    static_assert(P == 1 || !OF_EXPERTS, "an expert's one column");
     using L = Layout<F>;
     using Q = HalfQuad<F, P>;
     constexpr int STAGES = half_stages<P, MT>(), LD = P + 1;
@@ -36,8 +39,9 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const int tile0 = block * MT;
     const size_t tile_bytes = L::tile_bytes(args.n_unit);
-    // Of short rows some ranges are empty: there two warps share two ranges, and each has half of the tiles.
-    const bool is_shared = MT == 4 && (args.n_unit + 3) / 4 <= WARPS / 2;
+    // Of short rows some ranges are empty, and of an expert's, which are read in one go, some are twice as long as others: there two warps
+    // share two ranges, and each has half of the tiles.
+    const bool is_shared = MT == 4 && ((args.n_unit + 3) / 4 <= WARPS / 2 || OF_EXPERTS);
     const int first_range = is_shared ? warp & ~1 : warp, end_range = first_range + (is_shared ? 2 : 1);
     const int u0 = range_start<F>(args.n_unit, first_range), u1 = range_start<F>(args.n_unit, end_range);
     const int first_m = is_shared && (warp & 1) ? MT / 2 : 0;
@@ -48,11 +52,11 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     let_next_start();
 
     // Dynamic shared memory: the stages, then the sums, then what the epilogue reads.
-    const int stages_bytes = half_room<P, MT>(args.n_unit) * Q::BYTES;
-    uint8_t* const stages = shared + warp * stages_bytes;
+    const int room = half_room<P, MT>(args.n_unit), stages_bytes = room * Q::BYTES;
+    uint8_t* const stages = shared + (room < WARPS * STAGES ? u0 / 4 : warp * STAGES) * Q::BYTES;
     const uint32_t stages_at = (uint32_t)__cvta_generic_to_shared(stages);
-    float(*sums)[MT * 16][LD] = (float(*)[MT * 16][LD])(shared + WARPS * stages_bytes);
-    EarlyArea<MT, P>& area = *(EarlyArea<MT, P>*)(shared + WARPS * (stages_bytes + MT * 16 * LD * 4));
+    float(*sums)[MT * 16][LD] = (float(*)[MT * 16][LD])(shared + stages_bytes);
+    EarlyArea<MT, P>& area = *(EarlyArea<MT, P>*)(shared + stages_bytes + WARPS * MT * 16 * LD * 4);
     const uint8_t* w = args.w + (tile0 + first_m) * tile_bytes + L::unit_at(u0) + lane * 16;
     // Steps go through the quads of a tile, then of the next.
     struct Step {
@@ -70,22 +74,47 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
             if (i + lane < n_chunk) copy_weights(stages_at + stage * Q::BYTES + (lane + i) * 16, step.from + i * 16);
     };
 
-    // The first weights do not depend on the previous kernel.
     Step fill{w, 0};
+    const auto begin_weights = [&](const float* biases) {
 #pragma unroll
-    for (int i = 0; i < STAGES; i++)
-        if (i < n_step) {
-            copy_quad(i, fill);
-            advance(fill);
-        }
-    area.copy_learned(args, args.bias, tile0);
-    if constexpr (MT == 1) area.copy_places(args, tile0, 0);
+        for (int i = 0; i < STAGES; i++)
+            if (i < n_step) {
+                copy_quad(i, fill);
+                advance(fill);
+            }
+        area.copy_learned(args, biases, tile0);
+    };
+    // The first weights do not depend on the previous kernel, unless experts are yet to be chosen.
+    if constexpr (!OF_EXPERTS) {
+        begin_weights(args.bias);
+        if constexpr (MT == 1) area.copy_places(args, tile0, 0);
+    }
     if (MT == 1 && args.next_weight) cluster_join();
     wait_for_previous();
 
-    const Columns columns{nullptr, 1, 0, args.x.n_col};
+    Columns columns{nullptr, 1, 0, args.x.n_col};
+    if constexpr (OF_EXPERTS) {
+        if ((int)blockIdx.y >= args.active[0]) return;
+        const int expert = args.active[1 + blockIdx.y];
+        columns = Columns{args.entries, args.column_divisor, args.offsets[expert], args.offsets[expert + 1]};
+        fill.from += expert * args.expert_bytes;
+        begin_weights(args.bias ? args.bias + (size_t)expert * args.n_tile * 16 : nullptr);
+    }
+    const bool is_one_of_many = OF_EXPERTS && args.x.n_col > 1;
     const __half* x = args.x.h + (size_t)u0 * 64 * P + lane * 8;
+    if (is_one_of_many) x = args.x.h + half_place(args.x.n_col, columns.source(0), 2 * u0, 0);
+    const size_t block_stride = (size_t)(args.x.n_col + 7) / 8 * 256;
     const auto copy_act = [&](int stage, int quad) {
+        if (is_one_of_many) {
+            // Word [t][part] of a block where a column alone has it.
+            const int n_block = 2 * min(4, u1 - u0 - 4 * quad);
+            const __half* from = x + (8 * quad + (lane >> 4)) * block_stride + (lane & 3) * 64 + (lane >> 2 & 3) * 2;
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                if (2 * i + (lane >> 4) < n_block)
+                    copy_activations<4>(stages_at + stage * Q::BYTES + Q::WEIGHTS + (lane + 32 * i) * 4, from + 2 * i * block_stride);
+            return;
+        }
         const int n_chunk = 8 * P * min(4, u1 - u0 - 4 * quad);
 #pragma unroll
         for (int i = 0; i < 32 * P; i += 32)
@@ -122,33 +151,14 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
         __syncwarp();
         const uint8_t* weights = stages + stage * Q::BYTES;
         const uint32_t act = stages_at + stage * Q::BYTES + Q::WEIGHTS + lane * 16;
-        const auto multiply_quad = [&](const auto& unpack) {
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                if (L::TAIL == 0 && j >= n) break;
-                Unit<F> unit;
-                read_integers<F, false>(unit, weights + j * L::UNIT, lane);
-                read_scales<F>(unit, weights + j * L::UNIT, weights + 4 * L::UNIT, g);
-#pragma unroll
-                for (int kb = 0; kb < 2; kb++) {
-                    __align__(16) uint32_t a[2][4], b[4];
-                    if constexpr (P == 1) *(uint4*)b = *(const uint4*)(weights + Q::WEIGHTS + (2 * j + kb) * 64 + t * 16);
-                    // Lane 8 i + c gives where part i of the block is in column c.
-                    else load_matrices(b, act + (2 * j + kb) * P * 64);
-                    unpack(a, unit, kb);
-                    mma_f16(acc, a[0], b[0], b[1]);
-                    mma_f16(acc, a[1], b[2], b[3]);
-                }
-            }
-        };
-        const auto slowly = [](uint32_t (&a)[2][4], const Unit<F>& unit, int kb) { half_weights<F>(a, unit, kb); };
-        if constexpr (WEIGHT_SHIFT<F> > 0) {
-            const auto fast = [](uint32_t (&a)[2][4], const Unit<F>& unit, int kb) { half_weights_fast<F>(a, unit, kb); };
-            if (__all_sync(~0u, is_fast<F>(*(const uint2*)(weights + 4 * L::UNIT + g * L::TAIL_STRIDE)))) multiply_quad(fast);
-            else multiply_quad(slowly);
-        } else {
-            multiply_quad(slowly);
-        }
+        each_block<F, 4>(weights, weights + 4 * L::UNIT, n, [&](int i, const uint32_t (&a)[2][4]) {
+            __align__(16) uint32_t b[4];
+            if constexpr (P == 1) *(uint4*)b = *(const uint4*)(weights + Q::WEIGHTS + i * 64 + t * 16);
+            // Lane 8 i + c gives where part i of the block is in column c.
+            else load_matrices(b, act + i * P * 64);
+            mma_f16(acc, a[0], b[0], b[1]);
+            mma_f16(acc, a[1], b[2], b[3]);
+        });
         __syncwarp();
         if (step + STAGES < n_step) {
             copy_quad(stage, fill);
@@ -166,5 +176,5 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     wait_copies<0>();
     __syncthreads();
     const Early<MT, P> source{args, columns, area, tile0, args.bias != nullptr};
-    finish<-ACT_SHIFT - WEIGHT_SHIFT<F>, WARPS, MT * 16, LD>(args, sums, source, min(args.x.n_col, P), tile0, area.exchange());
+    finish<-ACT_SHIFT - WEIGHT_SHIFT<F>, WARPS, MT * 16, LD>(args, sums, source, min(columns.end - columns.first, P), tile0, area.exchange());
 }

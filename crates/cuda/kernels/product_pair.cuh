@@ -2,8 +2,8 @@
 // a format of their own, and too few rows to be worth a launch.
 #pragma once
 
-#include "product_half_narrow.cuh"
-#include "product_narrow.cuh"
+#include "product_half_kernels.cuh"
+#include "product_kernels.cuh"
 
 struct PairArgs {
     ProductArgs first, second;
@@ -25,12 +25,14 @@ __device__ __forceinline__ void product_half_pair(const PairArgs& args) {
     else product_half_narrow<B, P, 1>(args.second, x - n);
 }
 
-#define PAIR(KIND, A, B, SUFFIX, P) \
-    extern "C" __global__ void __launch_bounds__(WARPS * 32, 3) KIND##_##SUFFIX##_c##P(const __grid_constant__ PairArgs args) { KIND<A, B, P>(args); }
+#define PAIR(WHERE, KIND, A, B, SUFFIX, P) \
+    extern "C" __global__ void __launch_bounds__(WARPS * 32, 3) KIND##_##SUFFIX##_c##P(const __grid_constant__ PairArgs args) { \
+        WHERE(KIND<A, B, P>(args)); \
+    }
 #define PAIRS(A, B, SUFFIX) \
-    PAIR(product_pair, A, B, SUFFIX, 1) \
-    PAIR(product_pair, A, B, SUFFIX, 4) \
-    PAIR(product_pair, A, B, SUFFIX, 8)
+    PAIR(IN_8_BITS, product_pair, A, B, SUFFIX, 1) \
+    PAIR(IN_8_BITS, product_pair, A, B, SUFFIX, 4) \
+    PAIR(IN_8_BITS, product_pair, A, B, SUFFIX, 8)
 #define HALF_PAIRS(A, B, SUFFIX) \
-    PAIR(product_half_pair, A, B, SUFFIX, 1) \
-    PAIR(product_half_pair, A, B, SUFFIX, 8)
+    PAIR(IN_FLOAT16, product_half_pair, A, B, SUFFIX, 1) \
+    PAIR(IN_FLOAT16, product_half_pair, A, B, SUFFIX, 8)

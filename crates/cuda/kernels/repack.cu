@@ -199,7 +199,8 @@ __device__ void repack(const RepackArgs& args) {
                     uint32_t q;
                     if constexpr (TO == TABLE16) q = B::code(b, i, args.points);
                     else q = B::code(b, i);
-                    if (L::NIBBLES) nibbles[2 * kb + r] |= (q & 15) << (L::TABLE ? 4 * s : 8 * j + 4 * h);
+                    constexpr bool IS_PAIRED = TO == MXFP4;
+                    if (L::NIBBLES) nibbles[2 * kb + r] |= (q & 15) << (IS_PAIRED ? 8 * h + 4 * (j & 1) + 16 * (j >> 1) : L::TABLE ? 4 * s : 8 * j + 4 * h);
                     const uint32_t above = L::NIBBLES ? q >> 4 : q;
                     if (L::TWO_BITS) two[kb] |= (above & 3) << (8 * j + 4 * r + 2 * h);
                     if (L::ONE_BIT) one |= ((L::TWO_BITS ? above >> 2 : above) & 1) << (8 * j + 4 * kb + 2 * r + h);

@@ -7,7 +7,7 @@ use crate::buffers::{Input, Routing};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::kernels::Launch;
-use crate::launch::product::variant;
+use crate::launch::product::{Wanted, variant};
 use crate::launch::route::{RouteArgs, RouteFewArgs, RouterArgs, RouterRule, gating};
 use crate::network::Network;
 use crate::place::{FfnPlace, FloatMap, NormPlace, RouterPlace, Tiles};
@@ -82,26 +82,28 @@ impl Network {
         self.kernels.launch(stream, &Launch::new("route_decode", [1, 1], 256), &route)
     }
 
-    /// Launches a product of each chosen expert with its own columns, `n_entry` in all.
+    /// Launches a product of each chosen expert with its own columns; a row has chosen `n_used`.
     pub(crate) fn launch_experts(
         &self,
         stream: &Stream,
         tiles: &Tiles,
-        (args, n_entry, n_expert): (&ProductArgs, usize, usize),
+        (args, n_row, [n_used, n_expert]): (&ProductArgs, usize, [usize; 2]),
     ) -> Result<(), CudaError> {
         // Columns spread over the experts: about twice the mean fits one pass.
+        let n_entry = n_row * n_used;
         let expected = (2 * n_entry / n_expert).clamp(1, n_entry);
-        self.launch_matrices(stream, tiles, (args, expected, n_entry.min(n_expert)))
+        self.launch_matrices(stream, tiles, (args, [expected, n_row], n_entry.min(n_expert)))
     }
 
-    /// Launches a product of each of `n_matrix` matrices with its own columns, about `expected` of them.
+    /// Launches a product of each of `n_matrix` matrices with its own columns, about `expected` of them and at most `most`.
     pub(crate) fn launch_matrices(
         &self,
         stream: &Stream,
         tiles: &Tiles,
-        (args, expected, n_matrix): (&ProductArgs, usize, usize),
+        (args, [expected, most], n_matrix): (&ProductArgs, [usize; 2], usize),
     ) -> Result<(), CudaError> {
-        let variant = variant(tiles.format, self.wanted(tiles, (expected, n_matrix), args));
+        let wanted = Wanted { n_expected: expected, ..self.wanted(tiles, (most, n_matrix), args) };
+        let variant = variant(tiles.format, wanted);
         let n_block = tiles.n_tile.div_ceil(variant.n_tile);
         self.kernels.launch(stream, &variant.launch([n_block, n_matrix]), args)
     }

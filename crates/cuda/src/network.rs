@@ -291,7 +291,9 @@ impl Network {
             n_tile: tiles.n_tile,
             n_unit: tiles.n_unit,
             n_matrix,
+            of_experts: tiles.of_experts,
             n_col,
+            n_expected: n_col,
             needs_groups: [Epilogue::Gated as i32, Epilogue::Plain as i32].contains(&args.epilogue),
             max_shared_bytes: self.kernels.device().max_shared_bytes(),
             n_sm: self.kernels.device().n_sm() as usize,
@@ -301,7 +303,7 @@ impl Network {
     /// The arithmetic of a matrix's generated rows: it follows from the matrix and the device alone.
     pub(crate) fn arithmetic(&self, tiles: &Tiles) -> Arithmetic {
         let instruction = Instruction::of(self.kernels.device().compute_capability(), crate::targets());
-        Arithmetic::of(tiles.format, tiles.of_experts, instruction)
+        Arithmetic::of(tiles.format, instruction)
     }
 
     /// The forms of activations that these matrices read.

@@ -51,7 +51,7 @@ impl Decode<'_> {
         let hidden = hidden_rows.of(n_entry, self.hidden_forms(&place.down, observer));
         let args = ProductArgs { act: hidden, ..self.hidden_product(n, &place.input, to_experts) };
         let args = chosen(&routing, args, (&place.input, n_used));
-        network.launch_experts(self.stream, &place.input, (&args, n_entry, n_expert))?;
+        network.launch_experts(self.stream, &place.input, (&args, n_row, [n_used, n_expert]))?;
         let shared = match &place.shared {
             Some(shared) => self.shared_hidden(n, normed, (shared, &routing), observer)?,
             None => None,
@@ -66,7 +66,7 @@ impl Decode<'_> {
             ..network.product(&place.down, hidden, Epilogue::Weighted)
         };
         let args = chosen(&routing, args, (&place.down, 1));
-        network.launch_experts(self.stream, &place.down, (&args, n_entry, n_expert))?;
+        network.launch_experts(self.stream, &place.down, (&args, n_row, [n_used, n_expert]))?;
         if let (Some(shared), Some((_, hidden)), Some(buffers)) = (&place.shared, shared, routing.shared) {
             let args = ProductArgs {
                 out: buffers.term,

@@ -94,6 +94,6 @@ impl Decode<'_> {
             column_divisor: 1,
             ..network.product(tiles, act, Epilogue::Store)
         };
-        network.launch_matrices(self.stream, tiles, (&args, n_row, tables.n_head))
+        network.launch_matrices(self.stream, tiles, (&args, [n_row, n_row], tables.n_head))
     }
 }

@@ -62,11 +62,11 @@ pub(crate) enum Arithmetic {
 }
 
 impl Arithmetic {
-    /// Of a matrix, or of experts' matrices, on a device with these instructions.
-    pub(crate) fn of(format: Format, is_of_experts: bool, instruction: Instruction) -> Arithmetic {
+    /// Of a matrix on a device with these instructions.
+    pub(crate) fn of(format: Format, instruction: Instruction) -> Arithmetic {
         if is_float(format) {
             Arithmetic::Floats
-        } else if !is_of_experts && instruction == Instruction::Wgmma && product_half::has(format) {
+        } else if instruction == Instruction::Wgmma && product_half::has(format) {
             Arithmetic::Halves
         } else {
             Arithmetic::Ints
@@ -84,8 +84,12 @@ pub(crate) struct Wanted {
     pub(crate) n_unit: usize,
     /// Matrices at once: of experts.
     pub(crate) n_matrix: usize,
-    /// Columns of the activations.
+    /// Whether they are experts', each with columns of its own.
+    pub(crate) of_experts: bool,
+    /// Columns of the activations; of an expert, the most that it may have.
     pub(crate) n_col: usize,
+    /// About as many: fewer where rows spread over experts.
+    pub(crate) n_expected: usize,
     /// The epilogue combines rows of four tiles.
     pub(crate) needs_groups: bool,
     /// Shared memory that the device gives a block.
@@ -96,13 +100,13 @@ pub(crate) struct Wanted {
 
 /// The kernel for a product. Every format has one for every device of at least 99 KiB of shared memory a block (compute capability 8.6).
 pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
-    let Wanted { arithmetic, n_tile, n_unit, n_matrix, n_col, needs_groups, max_shared_bytes, n_sm } = wanted;
+    let Wanted { arithmetic, n_tile, n_unit, n_matrix, needs_groups, max_shared_bytes, n_sm, .. } = wanted;
     let name = suffix(format);
     if arithmetic == Arithmetic::Halves {
         return product_half::variant(format, wanted);
     }
     if arithmetic == Arithmetic::Floats {
-        let (n, few) = match n_col {
+        let (n, few) = match wanted.n_expected {
             0..=8 => (1, 1),
             9..=32 => (4, 2),
             _ => (8, 2),
@@ -140,6 +144,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
         }
     };
     let m = if has_many(many_narrow_tiles(n_sm)) { 4 } else { 1 };
+    let n_col = wanted.n_expected;
     let best = match n_col {
         0..=1 => narrow(1, m),
         2..=4 => narrow(4, m),
@@ -257,7 +262,9 @@ mod tests {
         n_tile: 256,
         n_unit: 64,
         n_matrix: 1,
+        of_experts: false,
         n_col: 1,
+        n_expected: 1,
         needs_groups: false,
         max_shared_bytes: HOPPER_SHARED_BYTES,
         n_sm: 132,
@@ -265,7 +272,7 @@ mod tests {
 
     #[test]
     fn columns_are_taken_as_they_come() {
-        let columns = |n_col| variant(Format::Q4_K, Wanted { n_col, ..WANTED }).n_column;
+        let columns = |n_expected| variant(Format::Q4_K, Wanted { n_expected, ..WANTED }).n_column;
         let counts = [1, 8, 16, 24, 32, 40, 48, 56, 64, 72, 128];
         assert_eq!(counts.map(columns), [1, 8, 16, 32, 32, 16, 16, 32, 32, 16, 32]);
     }
@@ -289,8 +296,10 @@ mod tests {
                     for (n_tile, n_unit, n_matrix, needs_groups) in
                         [(16, 64, 1, false), (16, 4, 1, true), (180, 45, 32, false), (4096, 64, 1, false)]
                     {
-                        let shape = Wanted { n_tile, n_unit, n_matrix, n_col, ..WANTED };
-                        let arithmetic = Arithmetic::of(format, n_matrix > 1, Instruction::Mma);
+                        let of_experts = n_matrix > 1;
+                        let sizes = Wanted { n_tile, n_unit, n_col, n_expected: n_col, ..WANTED };
+                        let shape = Wanted { n_matrix, of_experts, ..sizes };
+                        let arithmetic = Arithmetic::of(format, Instruction::Mma);
                         let wanted = Wanted { arithmetic, needs_groups, max_shared_bytes, ..shape };
                         let variant = variant(format, wanted);
                         assert!(variant.shared_bytes <= max_shared_bytes, "{wanted:?}: {variant:?}");

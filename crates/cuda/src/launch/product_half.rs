@@ -3,29 +3,31 @@
 use quant::Format;
 
 use super::product::{Variant, WARPS, Wanted, early_bytes, many_narrow_tiles};
-use crate::layout::{suffix, unit_bytes};
+use crate::layout::{is_float, suffix, unit_bytes};
 
-/// Whether a format has these kernels.
+/// Whether a format has these kernels: all of integers.
 pub(crate) fn has(format: Format) -> bool {
-    matches!(format, Format::Q4_K | Format::Q6_K)
+    !is_float(format)
 }
 
 /// The kernel for a product on a device with `wgmma`, and so with the shared memory of Hopper.
 pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
-    let Wanted { n_tile, n_unit, n_col, needs_groups, n_sm, .. } = wanted;
+    let Wanted { n_tile, n_unit, n_matrix, n_col, needs_groups, n_sm, .. } = wanted;
     let name = format!("product_half_{}", suffix(format));
     let narrow = |p: usize, m: usize| {
         let narrow = Variant {
-            name: format!("{name}_c{p}_m{m}"),
+            name: if wanted.of_experts { format!("{name}_x_m{m}") } else { format!("{name}_c{p}_m{m}") },
             n_column: p,
             n_tile: m,
             n_part: 1,
             n_thread: 32 * WARPS as u32,
             shared_bytes: narrow_bytes(format, p, (m, n_unit)) as u32,
         };
-        narrow.spread(n_tile.div_ceil(m), &wanted)
+        narrow.spread(n_tile.div_ceil(m) * n_matrix, &wanted)
     };
-    let has_many = n_tile >= many_wide_tiles(n_sm);
+    // Of short rows some ranges are empty, which blocks that take one each do not make up for.
+    let is_short = n_unit.div_ceil(4) < WARPS;
+    let has_many = n_tile >= if is_short { 4 * n_sm } else { many_wide_tiles(n_sm) };
     let wide = |n: usize| Variant {
         name: format!("{name}_n{n}"),
         n_column: 8 * n,
@@ -35,10 +37,33 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
         n_thread: 32 * (WARPS as u32 + 1),
         shared_bytes: wide_bytes(format, n) as u32,
     };
+    // On mma.sync: of experts that several rows may have chosen, or of all columns.
+    let any_columns = |n: usize| Variant {
+        name: format!("{name}_e{n}"),
+        n_column: 8 * n,
+        n_tile: WARPS,
+        n_part: 1,
+        n_thread: 32 * (WARPS as u32 + 1),
+        shared_bytes: ANY_COLUMNS_BYTES,
+    };
+    if wanted.of_experts {
+        // Blocks of four tiles where these are enough for all multiprocessors.
+        let has_many = n_tile.div_ceil(4) * n_matrix >= n_sm * 3 / 2;
+        // More columns at a time spare some experts' weights a second pass, and cost all of them more.
+        let most_at_once = if format == Format::MXFP4 { 8 } else { 16 };
+        return match n_col {
+            0..=1 => narrow(1, if needs_groups || has_many { 4 } else { 1 }),
+            _ if wanted.n_expected <= most_at_once => any_columns(1),
+            _ => any_columns(2),
+        };
+    }
     match n_col {
         0..=1 => narrow(1, if needs_groups || n_tile >= many_narrow_tiles(n_sm) { 4 } else { 1 }),
+        2..=8 if is_short && n_tile >= 16 * n_sm => any_columns(1),
         2..=8 if needs_groups || has_many => wide(1),
         2..=8 => narrow(8, 1),
+        9..=16 if is_short && n_tile >= 16 * n_sm => any_columns(2),
+        33..=64 if is_short && has_many && n_tile < 8 * n_sm => any_columns(2),
         9..=16 => wide(2),
         17..=32 => wide(4),
         _ => wide(8),
@@ -53,9 +78,9 @@ fn many_wide_tiles(n_sm: usize) -> usize {
 /// Of product_half_narrow.cuh.
 pub(crate) fn narrow_bytes(format: Format, p: usize, (m, n_unit): (usize, usize)) -> usize {
     let (unit, tail) = unit_bytes(format);
-    let most = if p == 1 && m == 1 { 3 } else { 2 };
-    let n_stage = if m == 1 { n_unit.div_ceil(4).div_ceil(WARPS).min(most) } else { most };
-    WARPS * (n_stage * (4 * unit + tail + 8 * p * 64) + m * 16 * (p + 1) * 4) + early_bytes(p, m)
+    let most = WARPS * if p == 1 && m == 1 { 3 } else { 2 };
+    let room = if m == 1 { n_unit.div_ceil(4).min(most) } else { most };
+    room * (4 * unit + tail + 8 * p * 64) + WARPS * m * 16 * (p + 1) * 4 + early_bytes(p, m)
 }
 
 /// `HalfWideStage` of product_half_wide.cuh.
@@ -69,6 +94,9 @@ fn wide_bytes(format: Format, n: usize) -> usize {
     (n_stage * bytes).max(sums) + WARPS * 16 * (n + 1) * 4 + 8 * n * 4 + 16 * n_stage
 }
 
+/// `HalfExpertStage` of product_half_expert.cuh: what a block of three a multiprocessor may have.
+const ANY_COLUMNS_BYTES: u32 = 74 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::super::product::Arithmetic;
@@ -79,7 +107,9 @@ mod tests {
         n_tile: 256,
         n_unit: 64,
         n_matrix: 1,
+        of_experts: false,
         n_col: 1,
+        n_expected: 1,
         needs_groups: false,
         max_shared_bytes: 227 << 10,
         n_sm: 132,
@@ -100,11 +130,56 @@ mod tests {
     }
 
     #[test]
+    fn short_rows_are_not_divided_among_blocks() {
+        let name = |n_tile, n_col| {
+            let variant = variant(Format::Q8_0, Wanted { n_tile, n_unit: 14, n_col, ..WANTED });
+            format!("{} {}", variant.name, variant.n_part)
+        };
+        assert_eq!(name(56, 16), "product_half_q8_0_n2 8");
+        assert_eq!(name(608, 16), "product_half_q8_0_n2 1");
+        assert_eq!(name(608, 64), "product_half_q8_0_e2 1");
+        assert_eq!(
+            [8, 16].map(|n_col| name(9496, n_col)),
+            ["product_half_q8_0_e1 1", "product_half_q8_0_e2 1"]
+        );
+    }
+
+    #[test]
+    fn kernels_of_experts_follow_their_rows() {
+        let name = |needs_groups, n_col: usize| {
+            let (n_tile, n_matrix, n_expected) = (180, (4 * n_col).min(32), n_col / 4);
+            let wanted = Wanted {
+                n_tile,
+                n_unit: 45,
+                n_matrix,
+                of_experts: true,
+                n_col,
+                n_expected,
+                needs_groups,
+                ..WANTED
+            };
+            variant(Format::MXFP4, wanted).name
+        };
+        assert_eq!(name(true, 1), "product_half_mxfp4_x_m4");
+        assert_eq!(name(false, 1), "product_half_mxfp4_x_m1");
+        let several = [2, 32, 64, 128].map(|n_col| name(true, n_col));
+        assert_eq!(several, ["e1", "e1", "e2", "e2"].map(|e| format!("product_half_mxfp4_{e}")));
+    }
+
+    #[test]
     fn every_kernel_fits_and_groups_stay_together() {
         for format in Format::ALL.into_iter().filter(|format| has(*format)) {
             for n_col in [1, 2, 8, 9, 32, 64, 128] {
-                for (n_tile, n_unit, needs_groups) in [(16, 4, true), (256, 224, false), (8016, 64, false)] {
-                    let wanted = Wanted { n_tile, n_unit, n_col, needs_groups, ..WANTED };
+                for (n_tile, n_unit, needs_groups, n_matrix) in [
+                    (16, 4, true, 1),
+                    (256, 224, false, 1),
+                    (8016, 64, false, 1),
+                    (360, 45, true, 32),
+                    (180, 45, false, 32),
+                ] {
+                    let of_experts = n_matrix > 1;
+                    let sizes = Wanted { n_tile, n_unit, n_col, n_expected: n_col, ..WANTED };
+                    let wanted = Wanted { needs_groups, n_matrix, of_experts, ..sizes };
                     let variant = variant(format, wanted);
                     assert!(variant.shared_bytes <= wanted.max_shared_bytes, "{wanted:?}: {variant:?}");
                     assert!(!needs_groups || variant.n_tile.is_multiple_of(4), "{wanted:?}: {variant:?}");

@@ -8,7 +8,7 @@ use testkit::{Golden, golden, nmse};
 use crate::gpu::gpu;
 use crate::models::executor;
 
-/// What the arithmetic may differ by from the reference's float32: 16-bit floats in prompts, 8-bit activations in generated rows. Of float
+/// What the arithmetic may differ by from the reference's float32: 16-bit floats in prompts, 8-bit activations in generated rows elsewhere than on Hopper. Of float
 /// weights little more than what the cache of float16 rounds. Of a mixture what llama.cpp's 8-bit activations give on such files, where they choose
 /// another expert.
 fn bound(model: &Golden) -> f64 {
@@ -47,10 +47,13 @@ fn generated(executor: &mut dyn Executor, tokens: &[u32]) -> Vec<f32> {
     all
 }
 
-/// Likewise of generated rows, which Hopper computes in float16 where all of a model's matrices are of formats that have such products.
+/// Likewise of generated rows, which Hopper computes in float16. There only another choice of experts makes more of a difference.
 fn bound_of_generated(model: &Golden, is_hopper: bool) -> f64 {
-    let in_float16 = ["gpt2-q4_k_m", "llama-q4_k_m", "llama-q6_k", "phi3-q4_k_m"];
-    if is_hopper && in_float16.contains(&model.name.as_str()) { 1e-5 } else { bound(model) }
+    match model {
+        model if !is_hopper => bound(model),
+        model if model.has_near_choices() => 1e-2,
+        model => bound(model).min(1e-5),
+    }
 }
 
 #[test]
