@@ -2,7 +2,7 @@
 
     main.py --worker PROGRAM --model GGUF --installed FOLDER [--soak-seconds S] [NAME ...]
 
-The programs print a line a check (checks.py). FOLDER holds `python/`, `litellm/`, `typed/` (three environments: litellm and instructor want an older `openai`) and `node_modules/`.
+The programs print a line a check (checks.py). FOLDER holds `python/`, `litellm/`, `typed/`, `gateways/` (environments: litellm and instructor want an older `openai`) and `node_modules/`.
 """
 
 import argparse
@@ -28,6 +28,8 @@ CLIENTS = [
     ("faults", "python", "faults.py", True),
     ("soak", "python", "soak.py", True),
     ("hostile", "python", "hostile.py", True),
+    ("vllm-router", "gateways", "router_vllm.py", True),
+    ("smg", "gateways", "gateway_smg.py", True),
 ]
 
 
