@@ -66,9 +66,24 @@ pub(crate) fn roles(
     n_vocab: usize,
 ) -> Result<Vec<String>, TokenizerError> {
     let mut notices = Vec::new();
-    let SpecialTokens { bos, eos, eot, eom, unk, sep, pad, fim_pre, fim_suf, fim_mid, add_bos, add_eos } =
-        special;
-    let roles: [(&[&str], &mut Option<u32>); 10] = [
+    let SpecialTokens {
+        bos,
+        eos,
+        eot,
+        eom,
+        unk,
+        sep,
+        pad,
+        fim_pre,
+        fim_suf,
+        fim_mid,
+        fim_pad,
+        fim_rep,
+        fim_sep,
+        add_bos,
+        add_eos,
+    } = special;
+    let roles: [(&[&str], &mut Option<u32>); 13] = [
         (&["bos"], bos),
         (&["eos"], eos),
         (&["eot"], eot),
@@ -79,6 +94,9 @@ pub(crate) fn roles(
         (&["fim_pre", "prefix"], fim_pre),
         (&["fim_suf", "suffix"], fim_suf),
         (&["fim_mid", "middle"], fim_mid),
+        (&["fim_pad"], fim_pad),
+        (&["fim_rep"], fim_rep),
+        (&["fim_sep"], fim_sep),
     ];
     for (names, role) in roles {
         *role = role.filter(|&id| (id as usize) < n_vocab);

@@ -28,6 +28,12 @@ pub struct SpecialTokens {
     pub fim_suf: Option<u32>,
     /// Fill in the middle: before what is to be filled in.
     pub fim_mid: Option<u32>,
+    /// Fill in the middle: fills batches.
+    pub fim_pad: Option<u32>,
+    /// Fill in the middle: before a repository's name.
+    pub fim_rep: Option<u32>,
+    /// Fill in the middle: before each file of a repository.
+    pub fim_sep: Option<u32>,
     /// Does encoding put BOS first?
     pub add_bos: bool,
     /// Does encoding put EOS last?
@@ -83,6 +89,52 @@ const USER: &str = "<|user|>";
 /// Begins the result of a tool.
 const OBSERVATION: &str = "<|observation|>";
 
+/// Names of tokens that published models have before what comes before the gap.
+const FIM_PRE_NAMES: [&str; 8] = [
+    "<|fim_prefix|>",
+    "<fim-prefix>",
+    "<fim_prefix>",
+    "<｜fim▁begin｜>",
+    "<PRE>",
+    // CodeLlama's, whose vocabulary writes a space as U+2581.
+    " <PRE>",
+    "<|code_prefix|>",
+    "<|prefix|>",
+];
+
+/// Before what comes after the gap.
+const FIM_SUF_NAMES: [&str; 8] = [
+    "<|fim_suffix|>",
+    "<fim-suffix>",
+    "<fim_suffix>",
+    "<｜fim▁hole｜>",
+    "<SUF>",
+    " <SUF>",
+    "<|code_suffix|>",
+    "<|suffix|>",
+];
+
+/// Before what fills the gap.
+const FIM_MID_NAMES: [&str; 8] = [
+    "<|fim_middle|>",
+    "<fim-middle>",
+    "<fim_middle>",
+    "<｜fim▁end｜>",
+    "<MID>",
+    " <MID>",
+    "<|code_middle|>",
+    "<|middle|>",
+];
+
+/// What fills batches of such texts.
+const FIM_PAD_NAMES: [&str; 5] = ["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"];
+
+/// Before a repository's name.
+const FIM_REP_NAMES: [&str; 5] = ["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"];
+
+/// Before a file of a repository.
+const FIM_SEP_NAMES: [&str; 1] = ["<|file_sep|>"];
+
 /// Is a token of this name control, whatever the file says?
 pub(crate) fn is_end_name(name: &str) -> bool {
     END_NAMES.contains(&name)
@@ -112,14 +164,54 @@ pub(crate) fn complete(vocab: &Vocab, special: &mut SpecialTokens) -> Vec<u32> {
         special.eot = TURN_NAMES.iter().find_map(|name| find(name));
     }
     special.eom = special.eom.or_else(|| EOM_NAMES.iter().find_map(|name| find(name)));
+    complete_fim(vocab, special);
     let mut ends: Vec<u32> = match harmony {
         Some(ends) => ends.to_vec(),
         None => {
-            let known = [special.eos, special.eot, special.eom];
+            // What follows a filled gap is another file, as far as such models know.
+            let SpecialTokens { eos, eot, eom, fim_pad, fim_rep, fim_sep, .. } = *special;
+            let known = [eos, eot, eom, fim_pad, fim_rep, fim_sep];
             named.iter().map(|(id, _)| *id).chain(known.into_iter().flatten()).collect()
         }
     };
     ends.sort_unstable();
     ends.dedup();
     ends
+}
+
+/// Finds the tokens to fill in the middle by name, as llama.cpp does (`llama-vocab.cpp`), where the file has no keys for them. Those that end an
+/// answer are looked for among tokens about text alone: a text may spell an ordinary `[PAD]`.
+fn complete_fim(vocab: &Vocab, special: &mut SpecialTokens) {
+    let SpecialTokens { fim_pre, fim_suf, fim_mid, fim_pad, fim_rep, fim_sep, .. } = special;
+    let mut roles: [(&mut Option<u32>, &[&str], bool); 6] = [
+        (fim_pre, &FIM_PRE_NAMES, true),
+        (fim_suf, &FIM_SUF_NAMES, true),
+        (fim_mid, &FIM_MID_NAMES, true),
+        (fim_pad, &FIM_PAD_NAMES, false),
+        (fim_rep, &FIM_REP_NAMES, false),
+        (fim_sep, &FIM_SEP_NAMES, false),
+    ];
+    // The place of the name that was found for each role: earlier names win.
+    let mut found = [(usize::MAX, 0); 6];
+    for id in 0..vocab.len() as u32 {
+        let Some(Ok(name)) = vocab.bytes_of(id).map(std::str::from_utf8) else { continue };
+        if !name.ends_with(['>', ']']) {
+            continue;
+        }
+        let is_about_text = matches!(vocab.kind(id), Some(TokenKind::Control | TokenKind::UserDefined));
+        let is_text = vocab.kind(id) == Some(TokenKind::Normal);
+        for ((_, names, may_be_text), found) in roles.iter().zip(&mut found) {
+            let place = names.iter().position(|known| *known == name);
+            if let Some(place) =
+                place.filter(|&place| place < found.0 && (is_about_text || is_text && *may_be_text))
+            {
+                *found = (place, id);
+            }
+        }
+    }
+    for ((role, _, _), (place, id)) in roles.iter_mut().zip(found) {
+        if role.is_none() && place != usize::MAX {
+            **role = Some(id);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 mod chat;
 mod differential;
+mod fim;
 mod fixtures;
 mod forged;
 mod hf;
