@@ -9,6 +9,7 @@ mod defaults;
 mod error;
 mod generate;
 pub mod grammar;
+mod infill;
 pub mod integers;
 mod pump;
 pub mod receipt;
@@ -30,6 +31,7 @@ pub use device::{MemoryReport, Sampled, SamplingParams};
 pub use engine::{Canceller, EngineError, EngineHandle, Health, Load, Scored, Shutdown, Timings, Usage};
 pub use error::WorkerError;
 pub use generate::{Event, Generation, StopReason};
+pub use infill::{Before, Extra, Filling, GapInFile};
 pub use request::{
     Format, MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_STOP_TOKEN_IDS, Prompt, Request, ValidRequest,
 };

@@ -4,6 +4,7 @@ mod company;
 mod constrained;
 mod corpus;
 mod guessed;
+mod infill;
 mod messages;
 mod receipts;
 mod scores;
