@@ -23,13 +23,17 @@ const EXPOSED: HeaderValue = HeaderValue::from_static("x-correlation-id, x-reque
 pub enum Origin {
     /// Any.
     Any,
+    /// Any of this machine, at any port: `http` or `https`, and `localhost`, `127.0.0.1` or `[::1]`.
+    Localhost,
     /// This one, as browsers write it: `https://chat.example`, `http://localhost:3000`.
     One(String),
 }
 
 /// A text is no origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("expected an origin such as https://chat.example or http://localhost:3000 (no path), or *")]
+#[error(
+    "expected an origin such as https://chat.example or http://localhost:3000 (no path), localhost for any port of this machine, or *"
+)]
 pub struct OriginError;
 
 impl FromStr for Origin {
@@ -38,6 +42,9 @@ impl FromStr for Origin {
     fn from_str(text: &str) -> Result<Origin, OriginError> {
         if text == "*" {
             return Ok(Origin::Any);
+        }
+        if text == "localhost" {
+            return Ok(Origin::Localhost);
         }
         let (scheme, rest) = text.split_once("://").ok_or(OriginError)?;
         let is_plain = |c: char| c.is_ascii_graphic() && !"/?#@,\\*".contains(c);
@@ -53,6 +60,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Origin::Any => "*",
+            Origin::Localhost => "localhost",
             Origin::One(origin) => origin,
         })
     }
@@ -77,8 +85,12 @@ pub(crate) fn check(method: &Method, headers: &HeaderMap, allowed: &[Origin]) ->
     let Some(origin) = headers.get(header::ORIGIN) else { return without_origin(method, headers) };
     let text = origin.to_str().unwrap_or_default();
     let is_any = allowed.contains(&Origin::Any);
-    let is_named = |known: &Origin| matches!(known, Origin::One(known) if known == text);
-    if !is_any && !allowed.iter().any(is_named) {
+    let is_named = |known: &Origin| match known {
+        Origin::Any => true,
+        Origin::Localhost => is_localhost(text),
+        Origin::One(known) => known == text,
+    };
+    if !allowed.iter().any(is_named) {
         let is_own = match site(headers) {
             Some(site) => site == "same-origin",
             None => is_same(text, headers),
@@ -126,6 +138,18 @@ fn is_same(origin: &str, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = origin.split_once("://").map(|(_, authority)| authority);
     matches!((authority, host), (Some(authority), Some(host)) if authority.eq_ignore_ascii_case(host))
+}
+
+/// Whether an origin is of this machine, whatever its port. Only the whole host counts: `http://localhost.evil.example` is another.
+fn is_localhost(origin: &str) -> bool {
+    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    let names = ["localhost", "127.0.0.1", "[::1]"];
+    let rest = authority.and_then(|authority| names.iter().find_map(|name| authority.strip_prefix(name)));
+    match rest {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok()),
+        None => false,
+    }
 }
 
 /// The headers that a preflight asks for, if they are names of headers.
@@ -176,6 +200,37 @@ mod tests {
         let site = |site| [("host", "10.0.0.1"), ("origin", "https://llm.example"), ("sec-fetch-site", site)];
         check("", "POST", &site("same-origin"), &expect!["none"]);
         check("", "POST", &site("same-site"), &expect!["403 Forbidden"]);
+    }
+
+    #[test]
+    fn localhost_is_every_port_of_this_machine_and_nothing_else() {
+        for (origin, is_local) in [
+            ("http://localhost:3000", true),
+            ("https://localhost", true),
+            ("http://127.0.0.1:1", true),
+            ("http://[::1]:65535", true),
+            ("http://localhost.evil.example", false),
+            ("http://localhost:3000.evil.example", false),
+            ("http://evil.example:3000", false),
+            ("http://127.0.0.10", false),
+            ("ftp://localhost", false),
+            ("localhost", false),
+            ("null", false),
+        ] {
+            assert_eq!(is_localhost(origin), is_local, "{origin}");
+        }
+        let origin = [("host", "localhost:8080"), ("origin", "http://localhost:3000")];
+        check(
+            "localhost",
+            "POST",
+            &origin,
+            &expect![[r#"
+                access-control-allow-origin: http://localhost:3000
+                vary: Origin
+                access-control-expose-headers: x-correlation-id, x-request-id, retry-after
+            "#]],
+        );
+        check("localhost", "POST", &[("origin", "http://evil.example")], &expect!["403 Forbidden"]);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(super) struct SecurityArgs {
     /// Host name that requests may have, besides localhost (repeatable; * for any); needed if a proxy passes its own name on
     #[arg(long, value_name = "NAME", help_heading = "Security")]
     allowed_host: Vec<String>,
-    /// CORS: origin whose pages may send requests, such as https://chat.example (repeatable; * for any)
+    /// CORS: origin whose pages may send requests, such as https://chat.example (repeatable; localhost for any port of this machine, * for any)
     #[arg(long, value_name = "ORIGIN", help_heading = "Security")]
     cors_origin: Vec<Origin>,
     /// TLS certificate with its chain, in PEM; turns on TLS; SIGHUP reads it again
