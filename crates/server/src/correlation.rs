@@ -1,5 +1,5 @@
-//! Which request is this line of the log about? An id that the client gives (`X-Correlation-Id`) or that is drawn, said in the log and in
-//! every response; also as `X-Request-Id`, where OpenAI's clients look for it.
+//! Which request is this line of the log about? An id that the client gives (`X-Correlation-Id`), that of the trace that a gateway has begun
+//! (`traceparent`), or one that is drawn, said in the log and in every response; also as `X-Request-Id`, where OpenAI's clients look for it.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -28,6 +28,7 @@ impl CorrelationId {
             .filter(|id| {
                 (1..=MAX_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
             })
+            .or_else(|| trace_id(headers))
             .map_or_else(CorrelationId::draw, |id| CorrelationId(id.into()))
     }
 
@@ -44,6 +45,22 @@ impl CorrelationId {
             headers.insert(HEADER, value);
         }
     }
+}
+
+/// The trace that the request is part of: the second field of `traceparent`, 32 hexadecimal digits that are not all 0. Source: W3C Trace Context,
+/// section 3.2.
+fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let mut fields = headers.get("traceparent")?.to_str().ok()?.split('-');
+    let (version, id, parent) = (fields.next()?, fields.next()?, fields.next()?);
+    let is_hex = |text: &str, n: usize| {
+        text.len() == n && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let is_good = is_hex(version, 2)
+        && version != "ff"
+        && is_hex(id, 32)
+        && is_hex(parent, 16)
+        && fields.next().is_some();
+    (is_good && id.bytes().any(|byte| byte != b'0')).then_some(id)
 }
 
 impl fmt::Display for CorrelationId {
@@ -78,5 +95,34 @@ mod tests {
             assert_eq!(check(wrong).len(), 32);
         }
         assert_ne!(CorrelationId::draw(), CorrelationId::draw());
+    }
+
+    #[test]
+    fn a_trace_names_a_request_that_has_no_other_name() {
+        const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+        let check = |trace: &str, own: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", trace.parse().unwrap());
+            if let Some(own) = own {
+                headers.insert(HEADER, own.parse().unwrap());
+            }
+            CorrelationId::of(&headers).to_string()
+        };
+        let good = format!("00-{TRACE}-b7ad6b7169203331-01");
+        assert_eq!(check(&good, None), TRACE);
+        assert_eq!(check(&good, Some("mine")), "mine");
+        // A later version may have more fields.
+        assert_eq!(check(&format!("01-{TRACE}-b7ad6b7169203331-01-x"), None), TRACE);
+        for wrong in [
+            format!("ff-{TRACE}-b7ad6b7169203331-01"),
+            format!("00-{}-b7ad6b7169203331-01", TRACE.to_uppercase()),
+            format!("00-{}-b7ad6b7169203331-01", "0".repeat(32)),
+            format!("00-{TRACE}-b7ad6b7169203331"),
+            format!("00-{TRACE}-b7ad-01"),
+            TRACE.to_owned(),
+        ] {
+            let drawn = check(&wrong, None);
+            assert!(drawn.len() == 32 && drawn != TRACE, "{wrong}: {drawn}");
+        }
     }
 }
