@@ -29,6 +29,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/v1/models", get(openai::list_models)),
         // Names of models may hold slashes.
         ("/v1/models/{*model}", get(openai::get_model)),
+        ("/infill", post(openai::infill)),
         ("/tokenize", post(text::tokenize)),
         ("/detokenize", post(text::detokenize)),
         ("/apply-template", post(text::apply_template)),

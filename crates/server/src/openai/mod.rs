@@ -10,6 +10,7 @@ mod choices;
 mod completions;
 mod envelope;
 mod format;
+mod infill;
 mod logprobs;
 mod messages;
 mod models;
@@ -21,6 +22,7 @@ pub(crate) use body::{Body, Checked};
 pub(crate) use chat::{TemplateRequest, create as chat_completions};
 pub(crate) use completions::create as completions;
 use envelope::Envelope;
+pub(crate) use infill::create as infill;
 pub(crate) use messages::{count as count_message, create as messages};
 pub(crate) use models::{check as check_model, list as list_models, one as get_model};
 pub(crate) use responses::{

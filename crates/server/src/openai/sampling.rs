@@ -104,6 +104,20 @@ impl Sampling {
         self.max_completion_tokens.or(self.max_tokens) == Some(0)
     }
 
+    /// Takes another route's name of `max_tokens`, which may stand beside it if it says the same.
+    pub(super) fn also_called(&mut self, name: &str, n: Option<i64>) -> Result<(), ApiError> {
+        let known = self.max_completion_tokens.or(self.max_tokens);
+        if let (Some(n), Some(known)) = (n, known.filter(|&known| Some(known) != n)) {
+            let message = format!("expected as many as max_tokens, {known}, found {n}");
+            return Err(ApiError::invalid(name, message));
+        }
+        if n == Some(0) {
+            return Err(ApiError::invalid(name, "expected at least 1, or -1 for no limit, found 0"));
+        }
+        self.max_tokens = self.max_tokens.or(n);
+        Ok(())
+    }
+
     /// The request for this prompt; `defaults` holds for what is not said.
     pub(super) fn request(
         self,

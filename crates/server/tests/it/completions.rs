@@ -95,13 +95,6 @@ fn what_cannot_be_done_is_refused_by_name() {
     let server = says("x");
     check(
         &server,
-        &json!({"prompt": "a", "suffix": "b"}),
-        &expect![[r#"
-            400
-            {"error":{"message":"suffix: expected nothing in it, found 1","type":"invalid_request_error","param":"suffix","code":null}}"#]],
-    );
-    check(
-        &server,
         &json!({"prompt": "a", "best_of": 2}),
         &expect![[r#"
             400

@@ -9,6 +9,7 @@ mod document;
 mod doors;
 mod faults;
 mod grammars;
+mod infill;
 mod jobs;
 mod messages;
 mod numbers;

@@ -40,11 +40,17 @@ pub(crate) struct Running {
 
 /// Byte-level BPE with 320 tokens, and a chat template.
 pub(crate) fn tokenizer() -> Arc<Tokenizer> {
+    tokenizer_with(&[])
+}
+
+/// The same, with ids for further roles.
+pub(crate) fn tokenizer_with(roles: &[(&str, u32)]) -> Arc<Tokenizer> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-q4_0.gguf");
     let file = gguf::Gguf::open(&path).unwrap();
     let mut pairs: Vec<(String, gguf::Value)> =
         file.metadata().iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
     pairs.push(("tokenizer.chat_template".to_owned(), TEMPLATE.into()));
+    pairs.extend(roles.iter().map(|&(role, id)| (format!("tokenizer.ggml.{role}_token_id"), id.into())));
     Arc::new(Tokenizer::from_gguf(&Metadata::from_pairs(pairs).unwrap(), None).unwrap())
 }
 
@@ -79,6 +85,15 @@ impl Running {
 
     /// A server over this engine.
     pub(crate) fn over(engine: EngineHandle, options: ServerOptions, file: &Path) -> Running {
+        Running::of_vocabulary((engine, tokenizer()), options, file)
+    }
+
+    /// A server over this engine, with a vocabulary of its own.
+    pub(crate) fn of_vocabulary(
+        (engine, tokenizer): (EngineHandle, Arc<Tokenizer>),
+        options: ServerOptions,
+        file: &Path,
+    ) -> Running {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let options = ServerOptions { bind: ([127, 0, 0, 1], 0).into(), ..options };
@@ -86,7 +101,7 @@ impl Running {
         let (app, address, health) = (server.app(), server.address(), server.health_address());
         let worker = Worker::new(
             engine,
-            tokenizer(),
+            tokenizer,
             WorkerOptions { default_max_tokens: Some(64), defaults: DEFAULTS },
         );
         let info = ModelInfo {

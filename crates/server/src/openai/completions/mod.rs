@@ -1,6 +1,7 @@
 //! POST /v1/completions: the older route, which continues texts as they stand.
 //!
-//! The names of control tokens in a prompt are these tokens: whoever uses this route writes prompts themselves.
+//! The names of control tokens in a prompt are these tokens: whoever uses this route writes prompts themselves. Beside a suffix they are text, since the
+//! server writes the prompt.
 
 mod answer;
 mod request;
@@ -12,7 +13,7 @@ use worker::{Event, ValidRequest, Work};
 use super::body::Checked;
 use super::choices::{self, Choices};
 use super::logprobs::prompt_offsets;
-use super::{Envelope, Shape, check, check_model};
+use super::{Envelope, Shape, check, check_model, refused};
 use crate::admission::{Admitted, Held};
 use crate::context::Context;
 use crate::error::ApiError;
@@ -86,6 +87,7 @@ fn prepare(
     let (echoes_logprobs, by_id) = (body.echoes_logprobs(), body.prompt_logprobs.is_some());
     let n = body.sampling.n();
     let echo = body.echo == Some(true);
+    let suffix = body.suffix().map(str::to_owned);
     let (request, prompts) = body.into_request(served.worker.options().defaults, context)?;
     if prompts.len() * n > MAX_CHOICES {
         let message =
@@ -95,7 +97,13 @@ fn prepare(
     let mut prepared = Prepared { requests: Vec::new(), echoes: Vec::new() };
     for prompt in prompts {
         let text = if echo { prompt.text(served) } else { String::new() };
-        let request = worker::Request { prompt: prompt.into_worker(), ..request.clone() };
+        let prompt = match &suffix {
+            Some(suffix) => {
+                prompt.before(suffix, &served.worker).map_err(|error| refused(error, "prompt"))?
+            }
+            None => prompt.into_worker(),
+        };
+        let request = worker::Request { prompt, ..request.clone() };
         let request = check(served, limits, (request, work), "prompt")?;
         let first = request.prompt().first().filter(|_| echoes_logprobs);
         let scored = first.map(|&first| (first, prompt_offsets(&served.worker, request.prompt(), &text)));

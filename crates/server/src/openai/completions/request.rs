@@ -1,7 +1,7 @@
 //! What does a completion's body say, and how does the worker put it?
 
 use serde::Deserialize;
-use worker::{Defaults, Prompt, Request};
+use worker::{Before, Defaults, Prompt, Request, Worker, WorkerError};
 
 use crate::context::Context;
 use crate::error::ApiError;
@@ -16,6 +16,7 @@ pub(crate) struct CompletionRequest {
     #[serde(flatten)]
     pub(in crate::openai) sampling: Sampling,
     prompt: Prompts,
+    suffix: Option<String>,
     pub(super) logprobs: Option<u32>,
     pub(super) echo: Option<bool>,
     pub(super) prompt_logprobs: Option<u32>,
@@ -59,6 +60,11 @@ impl CompletionRequest {
             let message = "expected no stream beside it: it comes with the whole answer";
             return Err(ApiError::invalid("prompt_logprobs", message));
         }
+        if self.suffix().is_some() && self.echoes_logprobs() {
+            let message =
+                "expected false beside suffix and logprobs: the prompt is not the text that would be scored";
+            return Err(ApiError::invalid("echo", message));
+        }
         if self.sampling.is_without_answer() && self.sampling.receipt != Wanted::default() {
             return Err(ApiError::invalid(
                 "receipt",
@@ -66,6 +72,11 @@ impl CompletionRequest {
             ));
         }
         Ok(())
+    }
+
+    /// What follows the answer, if anything.
+    pub(super) fn suffix(&self) -> Option<&str> {
+        self.suffix.as_deref().filter(|suffix| !suffix.is_empty())
     }
 
     /// Whether an answer's log probabilities begin with those of its prompt.
@@ -103,6 +114,15 @@ impl OnePrompt {
             OnePrompt::Text { text, .. } => text.clone(),
             OnePrompt::Tokens(ids) => served.worker.tokenizer().decode(ids, true),
         }
+    }
+
+    /// The prompt whose answer stands between this and a suffix.
+    pub(super) fn before(self, suffix: &str, worker: &Worker) -> Result<Prompt, WorkerError> {
+        let before = match self {
+            OnePrompt::Text { text, add_special } => Before::Text { text, add_special },
+            OnePrompt::Tokens(ids) => Before::Tokens(ids),
+        };
+        worker.fill_between(before, suffix, "suffix").map(Prompt::Tokens)
     }
 
     pub(super) fn into_worker(self) -> Prompt {
