@@ -3,8 +3,8 @@
 #
 #     deploy/gateway/workers.sh m.gguf [FLAG OF worker-orcd serve ...]
 #
-# N_WORKER, FIRST_PORT and WORKER_ORCD (the program) may be set otherwise. Clients reach the workers through the gateway alone, so they listen on this
-# machine only.
+# N_WORKER, FIRST_PORT and WORKER_ORCD (the program) may be set otherwise. Clients reach the workers through the gateway alone, so they
+# listen on this machine only.
 set -eu
 [ $# -gt 0 ] || { echo "expected a model: workers.sh m.gguf" >&2; exit 2; }
 model=$1

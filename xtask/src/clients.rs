@@ -1,8 +1,8 @@
 //! Do the clients that people have work with the server? Installs them, pinned, into `fixtures/clients`, builds the worker, and runs
 //! `tests/clients/main.py`, which says what is tried.
 //!
-//! Four Python environments, as litellm and instructor each want an older `openai` than the others and gateways are no clients, and a `node_modules`,
-//! which has what drives a browser too. Each is made anew when its pins change.
+//! Four Python environments, as litellm and instructor each want an older `openai` than the others and gateways are no clients, and a
+//! `node_modules`, which has what drives a browser too. Each is made anew when its pins change.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
-//! Which request is this line of the log about? An id that the client gives (`X-Correlation-Id`), that of the trace that a gateway has begun
-//! (`traceparent`), or one that is drawn, said in the log and in every response; also as `X-Request-Id`, where OpenAI's clients look for it.
+//! Which request is this line of the log about? An id that the client gives (`X-Correlation-Id`), that of the trace that a gateway has
+//! begun (`traceparent`), or one that is drawn, said in the log and in every response; also as `X-Request-Id`, where OpenAI's clients look
+//! for it.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -47,8 +48,8 @@ impl CorrelationId {
     }
 }
 
-/// The trace that the request is part of: the second field of `traceparent`, 32 hexadecimal digits that are not all 0. Source: W3C Trace Context,
-/// section 3.2.
+/// The trace that the request is part of: the second field of `traceparent`, 32 hexadecimal digits that are not all 0. Source: W3C Trace
+/// Context, section 3.2.
 fn trace_id(headers: &HeaderMap) -> Option<&str> {
     let mut fields = headers.get("traceparent")?.to_str().ok()?.split('-');
     let (version, id, parent) = (fields.next()?, fields.next()?, fields.next()?);

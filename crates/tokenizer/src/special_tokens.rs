@@ -179,8 +179,8 @@ pub(crate) fn complete(vocab: &Vocab, special: &mut SpecialTokens) -> Vec<u32> {
     ends
 }
 
-/// Finds the tokens to fill in the middle by name, as llama.cpp does (`llama-vocab.cpp`), where the file has no keys for them. Those that end an
-/// answer are looked for among tokens about text alone: a text may spell an ordinary `[PAD]`.
+/// Finds the tokens to fill in the middle by name, as llama.cpp does (`llama-vocab.cpp`), where the file has no keys for them. Those that
+/// end an answer are looked for among tokens about text alone: a text may spell an ordinary `[PAD]`.
 fn complete_fim(vocab: &Vocab, special: &mut SpecialTokens) {
     let SpecialTokens { fim_pre, fim_suf, fim_mid, fim_pad, fim_rep, fim_sep, .. } = special;
     let mut roles: [(&mut Option<u32>, &[&str], bool); 6] = [

@@ -1,8 +1,8 @@
 //! Which prompt asks a model to fill in the middle of a text?
 //!
-//! Models that can have tokens for it: `PRE prefix SUF suffix MID`, after which they write what stands between. Texts are encoded one by one, without
-//! control tokens. Sources: Bavarian et al. 2022 (arXiv 2207.14255); for files around it Qwen2.5-Coder (arXiv 2409.12186), as llama.cpp's server
-//! writes it (`format_prompt_infill`).
+//! Models that can have tokens for it: `PRE prefix SUF suffix MID`, after which they write what stands between. Texts are encoded one by
+//! one, without control tokens. Sources: Bavarian et al. 2022 (arXiv 2207.14255); for files around it Qwen2.5-Coder (arXiv 2409.12186), as
+//! llama.cpp's server writes it (`format_prompt_infill`).
 
 use tokenizer::{EncodeOptions, SpecialTokens, Tokenizer};
 
@@ -105,9 +105,9 @@ impl Worker {
         Ok(ids)
     }
 
-    /// The prompt to fill a gap in a file: of `longest` tokens at most, where `gap.prompt` leaves room for that. Three quarters of them, up to 2,048, are the
-    /// file's: three quarters of these the prefix's, one quarter, less the prompt, the suffix's. The rest has the end of the texts beside the file. All
-    /// that depends on no text's length, so that the next request for the same file begins alike.
+    /// The prompt to fill a gap in a file: of `longest` tokens at most, where `gap.prompt` leaves room for that. Three quarters of them,
+    /// up to 2,048, are the file's: three quarters of these the prefix's, one quarter, less the prompt, the suffix's. The rest has the end
+    /// of the texts beside the file. All that depends on no text's length, so that the next request for the same file begins alike.
     ///
     /// # Errors
     /// Those of [`Worker::fill_between`].

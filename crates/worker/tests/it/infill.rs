@@ -1,4 +1,5 @@
-//! Is the prompt that fills a gap the one that the model was trained on? Ids of Qwen2.5-Coder's texts are those of Hugging Face's tokenizers.
+//! Is the prompt that fills a gap the one that the model was trained on? Ids of Qwen2.5-Coder's texts are those of Hugging Face's
+//! tokenizers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! POST /v1/completions: the older route, which continues texts as they stand.
 //!
-//! The names of control tokens in a prompt are these tokens: whoever uses this route writes prompts themselves. Beside a suffix they are text, since the
-//! server writes the prompt.
+//! The names of control tokens in a prompt are these tokens: whoever uses this route writes prompts themselves. Beside a suffix they are
+//! text, since the server writes the prompt.
 
 mod answer;
 mod request;

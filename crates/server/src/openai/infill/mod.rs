@@ -1,7 +1,7 @@
 //! POST /infill: what stands in a gap of a file? llama-server's route for editors, in its words.
 //!
-//! Texts are cut rather than refused, since an editor sends what it has; the answer says how much was left out. What is shared with completions is read and
-//! answered as there. Source: llama.cpp, tools/server/README.md and `format_prompt_infill`.
+//! Texts are cut rather than refused, since an editor sends what it has; the answer says how much was left out. What is shared with
+//! completions is read and answered as there. Source: llama.cpp, tools/server/README.md and `format_prompt_infill`.
 
 mod answer;
 
