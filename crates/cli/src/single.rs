@@ -84,7 +84,7 @@ pub(crate) fn prompt_logits(
         for picked in step(executor, vec![span])? {
             match picked.output {
                 Output::Logits(rows) => take(&rows)?,
-                Output::Token(_) | Output::Tokens(_) => {
+                Output::Token(_) | Output::Tokens(_) | Output::Hidden(_) => {
                     return Err(anyhow::anyhow!("asked for logits, got a token")).context("executor");
                 }
             }

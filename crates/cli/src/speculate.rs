@@ -61,6 +61,7 @@ mod tests {
         n_row: 8,
         n_ctx: 32,
         n_vocab: 8,
+        n_embd: 0,
         n_snapshot: None,
         n_guess: 4,
         n_in_flight: 1,

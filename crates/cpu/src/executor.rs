@@ -106,6 +106,7 @@ impl CpuExecutor {
             n_row: options.n_row,
             n_ctx,
             n_vocab: arch.n_vocab,
+            n_embd: arch.n_embd,
             n_snapshot: (arch.n_state() > 0).then_some(options.n_snapshot),
             n_guess: options.n_guess(&model),
             n_in_flight: 1,
@@ -178,13 +179,25 @@ impl CpuExecutor {
         let n_embd = self.model.architecture.n_embd;
         let mut picked = Vec::new();
         let (heads, n_head_prompt) = wanted(batch, &rows, n_prompt);
-        if heads.is_empty() {
-            return Ok(picked);
-        }
         let x = self.buffers.x.get(rows.len() * n_embd);
-        let gathered: Vec<f32> = heads.iter().flat_map(|&r| &x[r * n_embd..][..n_embd]).copied().collect();
-        let logits = forward.head(&gathered, n_head_prompt);
-        observe(model::stage::Stage::Head, 0, &logits);
+        let mut hidden: VecDeque<Vec<f32>> = batch
+            .spans
+            .iter()
+            .enumerate()
+            .filter_map(|(index, span)| {
+                let Want::Hidden(wanted) = span.want else { return None };
+                let first = rows.iter().position(|row| row.span == index)?;
+                let range = wanted.of(span.input.len());
+                Some(forward.hidden(&x[(first + range.start) * n_embd..(first + range.end) * n_embd]))
+            })
+            .collect();
+        let mut logits = Vec::new();
+        if !heads.is_empty() {
+            let gathered: Vec<f32> =
+                heads.iter().flat_map(|&r| &x[r * n_embd..][..n_embd]).copied().collect();
+            logits = forward.head(&gathered, n_head_prompt);
+            observe(model::stage::Stage::Head, 0, &logits);
+        }
         let n_vocab = self.limits.n_vocab;
         for (index, span) in batch.spans.iter().enumerate() {
             let mine = heads.iter().enumerate().filter(|&(_, &r)| rows[r].span == index);
@@ -192,6 +205,7 @@ impl CpuExecutor {
             let output = match &span.want {
                 Want::Nothing => continue,
                 Want::Logits => Output::Logits(mine.flatten().copied().collect()),
+                Want::Hidden(_) => Output::Hidden(hidden.pop_front().unwrap_or_default()),
                 Want::Sample(choice) => {
                     let Some(logits) = mine.next() else { continue };
                     Output::Token(self.sample(span, span.input.len(), (choice, logits)))
@@ -283,7 +297,7 @@ fn wanted(batch: &Batch, rows: &[RowSource], n_prompt: usize) -> (Vec<usize>, us
     let sampled = (0..rows.len()).filter(|&r| match want(r) {
         Want::Sample(_) => is_last(r),
         Want::Check(_) => true,
-        Want::Nothing | Want::Logits => false,
+        Want::Nothing | Want::Logits | Want::Hidden(_) => false,
     });
     let mut heads: Vec<usize> = logits(0..n_prompt).collect();
     let n_head_prompt = heads.len();

@@ -104,11 +104,17 @@ impl Forward<'_> {
         }
     }
 
+    /// Rows of the residual stream after the norm before the output, `[n_row, n_embd]`.
+    pub(crate) fn hidden(&self, x: &[f32]) -> Vec<f32> {
+        let mut normed = vec![0.0; x.len()];
+        self.norm(&self.model.weights.output_norm, x, &mut normed);
+        normed
+    }
+
     /// Logits `[n_row, n_vocab]` of rows of the residual stream.
     pub(crate) fn head(&mut self, x: &[f32], n_prompt: usize) -> Vec<f32> {
         let model = self.model;
-        let mut normed = vec![0.0; x.len()];
-        self.norm(&model.weights.output_norm, x, &mut normed);
+        let normed = self.hidden(x);
         let rows = Rows { data: &normed, n_cols: model.architecture.n_embd, n_prompt };
         let mut logits = vec![0.0; rows.n_row() * model.architecture.n_vocab];
         self.linears(rows, [&model.weights.output], [&mut logits]);

@@ -20,6 +20,7 @@ use crate::args::{PAGE, Row};
 use crate::decode::{Decode, Shape};
 use crate::driver::{Device, DevicePtr, Event, EventKind, GraphExec, PinnedBuffer, Stream};
 use crate::error::CudaError;
+use crate::host_norm::HostNorm;
 use crate::kernels::Kernels;
 use crate::launch::attend::PromptSpan;
 use crate::load::{self, LoadStats};
@@ -62,6 +63,8 @@ pub struct CudaExecutor {
     plan: MemoryPlan,
     stream: Stream,
     sampler: SampleKernels,
+    /// The norm before the output, for hidden rows.
+    output_norm: HostNorm,
     /// None for a shape that could not be captured.
     graphs: HashMap<Shape, Option<GraphExec>>,
     slots: Vec<Slot>,
@@ -109,7 +112,7 @@ struct Step {
 enum Pending {
     /// Sampled: the index of its result.
     Sampled(usize),
-    /// Logits, which were waited for.
+    /// Logits or hidden rows, which were waited for.
     Ready(Output),
 }
 
@@ -212,6 +215,7 @@ impl CudaExecutor {
             n_row: sizes.n_row,
             n_ctx: sizes.n_ctx,
             n_vocab: arch.n_vocab,
+            n_embd: arch.n_embd,
             n_snapshot: (arch.n_state() > 0).then_some(sizes.n_snapshot),
             // Rows of one sequence would be sampled at once, each with the counts before the step.
             n_guess: 0,
@@ -227,6 +231,7 @@ impl CudaExecutor {
         };
         Ok(CudaExecutor {
             sampler: SampleKernels::new(&device, sample_limits)?,
+            output_norm: HostNorm::new(arch.norm, &model.weights.output_norm),
             lanes: (0..=N_IN_FLIGHT).map(|_| lane()).collect::<Result<_, _>>()?,
             network,
             limits,
@@ -407,6 +412,16 @@ impl CudaExecutor {
                 add_logits(wants, step.span_of[row as usize], values);
             }
         }
+        for (span, row0) in first_rows(step) {
+            if let Want::Hidden(rows) = batch.spans[span].want {
+                let rows = rows.of(batch.spans[span].input.len());
+                let n_embd = self.limits.n_embd;
+                let mut values = vec![0f32; rows.len() * n_embd];
+                stream.read(&mut values, buffers.x.offset(4 * ((row0 + rows.start) * n_embd) as u64))?;
+                values.chunks_exact_mut(n_embd).for_each(|row| self.output_norm.apply(row));
+                wants.insert(span, Pending::Ready(Output::Hidden(values)));
+            }
+        }
         if sampled.is_empty() {
             return Ok(());
         }
@@ -476,8 +491,8 @@ impl CudaExecutor {
         self.fetch(lane, first, shared.sample_generated.out, n)?;
         for (row, &span) in step.span_of.iter().enumerate() {
             match &batch.spans[span].want {
-                // The limits allow no guesses.
-                Want::Nothing | Want::Check(_) => {}
+                // The limits allow no guesses, and hidden rows are prompts'.
+                Want::Nothing | Want::Check(_) | Want::Hidden(_) => {}
                 Want::Sample(_) => {
                     // Only a span's last row is sampled.
                     wants.insert(span, Pending::Sampled(first + row));
@@ -534,6 +549,12 @@ fn choices(batch: &Batch, spans: impl Iterator<Item = usize>, n_row: usize) -> S
     }
     rows.pad_to(n_row);
     rows
+}
+
+/// The spans of these rows, each with its first row.
+fn first_rows(step: &StepRows) -> Vec<(usize, usize)> {
+    let is_first = |row: &usize| row.checked_sub(1).is_none_or(|before| step.is_last_of_span(before));
+    (0..step.rows.len()).filter(is_first).map(|row| (step.span_of[row], row)).collect()
 }
 
 fn add_logits(wants: &mut Wants, span: usize, values: &[f32]) {

@@ -18,6 +18,7 @@ mod error;
 mod executor;
 mod experts;
 mod heads;
+mod host_norm;
 mod kernels;
 mod latent;
 mod launch;

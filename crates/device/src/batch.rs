@@ -3,6 +3,7 @@
 //! There is no prefill phase and no decode phase. A [`Span`] says which tokens of which sequence are computed, and its
 //! [`Role`] picks the arithmetic, so that a token's bits depend on its sequence and position alone.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::executor::{ExecutorError, Limits};
@@ -82,6 +83,9 @@ impl Batch {
             if let Some((expected, found)) = span.wrong_guesses(limits) {
                 return wrong(expected, found);
             }
+            if let (Want::Hidden(_), Some((expected, found))) = (&span.want, span.wrong_hidden(limits)) {
+                return wrong(expected, found);
+            }
             let prompt = span.begin.as_deref().unwrap_or_default();
             if prompt.len() > limits.n_ctx {
                 let expected = format!("a prompt of at most {} tokens", limits.n_ctx);
@@ -108,7 +112,7 @@ impl Batch {
             let choices = match &span.want {
                 Want::Sample(choice) => std::slice::from_ref(choice),
                 Want::Check(choices) => choices,
-                Want::Nothing | Want::Logits => &[],
+                Want::Nothing | Want::Logits | Want::Hidden(_) => &[],
             };
             if let Some((expected, found)) = choices.iter().find_map(|choice| choice.wrong(limits.n_vocab)) {
                 return wrong(expected, found);
@@ -196,6 +200,15 @@ impl Span {
             }
             _ => None,
         }
+    }
+
+    /// What is wrong with wanting hidden rows of it, as what was expected and found.
+    fn wrong_hidden(&self, limits: &Limits) -> Option<(String, String)> {
+        if limits.n_embd == 0 {
+            return Some(("no hidden rows, which this device does not give".to_owned(), "some".to_owned()));
+        }
+        (self.role != Role::Prompt)
+            .then(|| ("hidden rows of a prompt's span".to_owned(), "a generated one's".to_owned()))
     }
 
     /// What is wrong with its window's pages, as what was expected and found.
@@ -297,6 +310,31 @@ pub enum Want {
     Check(Arc<[Choice]>),
     /// The logits of every row of the span.
     Logits,
+    /// Rows of the residual stream after the norm before the output. Of a prompt's span alone.
+    Hidden(HiddenRows),
+}
+
+/// Which rows of a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HiddenRows {
+    /// All of them.
+    All,
+    /// The first.
+    First,
+    /// The last.
+    Last,
+}
+
+impl HiddenRows {
+    /// Their indices in a span of `n` rows.
+    #[must_use]
+    pub fn of(self, n: usize) -> Range<usize> {
+        match self {
+            HiddenRows::All => 0..n,
+            HiddenRows::First => 0..n.min(1),
+            HiddenRows::Last => n.saturating_sub(1)..n,
+        }
+    }
 }
 
 /// How a token is chosen.
@@ -324,11 +362,11 @@ impl Choice {
 pub struct Picked {
     /// The span's slot.
     pub slot: SlotId,
-    /// A token or logits.
+    /// What was wanted.
     pub output: Output,
 }
 
-/// A token or logits.
+/// What a span gave, by what it wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// For [`Want::Sample`].
@@ -337,6 +375,8 @@ pub enum Output {
     Tokens(Vec<Sampled>),
     /// For [`Want::Logits`]: `[rows of the span, n_vocab]`.
     Logits(Vec<f32>),
+    /// For [`Want::Hidden`]: `[rows that were wanted, n_embd]`.
+    Hidden(Vec<f32>),
 }
 
 /// A sampled token. Log probabilities are natural logarithms of the softmax of the model's own logits, before any sampling
@@ -364,6 +404,7 @@ mod tests {
         n_row: 6,
         n_ctx: 8,
         n_vocab: 40,
+        n_embd: 2,
         n_snapshot: None,
         n_guess: 3,
         n_in_flight: 2,
@@ -478,6 +519,24 @@ mod tests {
         let none = Limits { n_guess: 0, ..LIMITS };
         let expected = "invalid batch: span 0: expected a number of guesses from 1 to 0, found 2";
         assert_eq!(check_in(&none, vec![good()]), expected);
+    }
+
+    #[test]
+    fn hidden_rows_are_a_prompt_s() {
+        let wants = |rows, span| Span { want: Want::Hidden(rows), ..span };
+        for rows in [HiddenRows::All, HiddenRows::First, HiddenRows::Last] {
+            assert_eq!(check(vec![wants(rows, prompt(0, &[1, 2]))]), "");
+        }
+        let generated = Span { begin: None, input: Input::Last, role: Role::Generated, ..prompt(0, &[]) };
+        let expected =
+            "invalid batch: span 0: expected hidden rows of a prompt's span, found a generated one's";
+        assert_eq!(check(vec![wants(HiddenRows::Last, generated)]), expected);
+        let without = Limits { n_embd: 0, ..LIMITS };
+        let expected =
+            "invalid batch: span 0: expected no hidden rows, which this device does not give, found some";
+        assert_eq!(check_in(&without, vec![wants(HiddenRows::All, prompt(0, &[1]))]), expected);
+        let ranges = [HiddenRows::All, HiddenRows::First, HiddenRows::Last].map(|rows| rows.of(3));
+        assert_eq!(ranges, [0..3, 0..1, 2..3]);
     }
 
     #[test]

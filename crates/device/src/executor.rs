@@ -55,6 +55,8 @@ pub struct Limits {
     pub n_ctx: usize,
     /// Size of the vocabulary: ids are below it.
     pub n_vocab: usize,
+    /// Values in a hidden row ([`crate::Want::Hidden`]); 0 where the device gives none.
+    pub n_embd: usize,
     /// Where sequences have a state beside their pages (recurrent layers): copies of it that can be kept ([`crate::Span::save`]). `None`
     /// where pages are all that a sequence has.
     pub n_snapshot: Option<usize>,

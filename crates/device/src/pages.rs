@@ -184,6 +184,7 @@ mod tests {
             n_row: 64,
             n_ctx: 64,
             n_vocab: 1,
+            n_embd: 0,
             n_snapshot: None,
             n_guess: 0,
             n_in_flight: 1,

@@ -139,16 +139,19 @@ enum Gives {
         n_guess: usize,
     },
     Logits(usize),
+    /// So many values.
+    Hidden(usize),
 }
 
 impl Gives {
     /// What a span gives that is about to be submitted, if anything.
-    fn of(span: &Span, n_vocab: usize) -> Option<Gives> {
+    fn of(span: &Span, limits: &Limits) -> Option<Gives> {
         match span.want {
             Want::Nothing => None,
             Want::Sample(_) => Some(Gives::Token),
             Want::Check(_) => Some(Gives::Tokens { n_guess: span.input.n_guess() }),
-            Want::Logits => Some(Gives::Logits(span.input.len() * n_vocab)),
+            Want::Logits => Some(Gives::Logits(span.input.len() * limits.n_vocab)),
+            Want::Hidden(rows) => Some(Gives::Hidden(rows.of(span.input.len()).len() * limits.n_embd)),
         }
     }
 
@@ -158,6 +161,7 @@ impl Gives {
             Output::Token(_) => "a token".to_owned(),
             Output::Tokens(tokens) => format!("{} tokens", tokens.len()),
             Output::Logits(logits) => format!("{} logits", logits.len()),
+            Output::Hidden(values) => format!("{} hidden values", values.len()),
         };
         let (expected, fits) = match self {
             Gives::Token => ("a token".to_owned(), matches!(output, Output::Token(_))),
@@ -168,6 +172,10 @@ impl Gives {
             }
             Gives::Logits(n) => {
                 (format!("{n} logits"), matches!(output, Output::Logits(logits) if logits.len() == n))
+            }
+            Gives::Hidden(n) => {
+                let fits = matches!(output, Output::Hidden(values) if values.len() == n);
+                (format!("{n} hidden values"), fits)
             }
         };
         (!fits).then(|| format!("expected {expected}, found {found}"))
@@ -397,7 +405,7 @@ impl Core {
                     continue;
                 }
             };
-            let gives = Gives::of(&span, self.limits.n_vocab);
+            let gives = Gives::of(&span, &self.limits);
             wants.extend(gives.map(|gives| Awaited { id: grant.id, slot: span.slot, gives }));
             batch.spans.push(span);
         }
@@ -425,7 +433,7 @@ impl Core {
         Ok(n_failed)
     }
 
-    /// Gives each token, or logits, to its sequence, unless that has ended meanwhile.
+    /// Gives each token, logits or hidden rows to its sequence, unless that has ended meanwhile.
     fn commit(&mut self, step: &Step, picked: Vec<Picked>) -> Result<(), EngineError> {
         let now = Instant::now();
         let slots: Vec<SlotId> = picked.iter().map(|p| p.slot).collect();
@@ -451,6 +459,13 @@ impl Core {
                 Output::Logits(logits) => {
                     let Some(sequence) = self.running.get_mut(&id) else { continue };
                     if let Some(event) = sequence.score(&logits, &mut self.sampler, now) {
+                        self.finish(id, event);
+                    }
+                    continue;
+                }
+                Output::Hidden(values) => {
+                    let Some(sequence) = self.running.get_mut(&id) else { continue };
+                    if let Some(event) = sequence.pool(&values, self.limits.n_embd, now) {
                         self.finish(id, event);
                     }
                     continue;

@@ -34,7 +34,9 @@ pub enum EngineError {
     },
     /// The logits left no token to choose though the request cannot have excluded all of them: the model or the device is broken, not the request. Others
     /// may be answered; a retry does not help here.
-    #[error("the model gives no token a probability at position {position}: its logits are not numbers")]
+    #[error(
+        "the model gives no token a probability at position {position}: its logits or hidden values are not numbers"
+    )]
     NotNumbers {
         /// Position in the sequence.
         position: usize,

@@ -157,6 +157,12 @@ impl EngineHandle {
         EngineRequest::capacity(&self.shared.limits)
     }
 
+    /// Tokens that a prompt without an answer can have ([`EngineRequest::embeds`]).
+    #[must_use]
+    pub fn longest_embedded(&self) -> usize {
+        EngineRequest::longest_embedded(&self.shared.limits)
+    }
+
     /// What the executor said of its memory last: it is asked every [`EngineOptions::memory_every`].
     #[must_use]
     pub fn memory(&self) -> MemoryReport {

@@ -15,6 +15,9 @@
 //! - Where a prompt's own tokens are scored, the logits of its rows ([`device::Want::Logits`]) come to the host, one sequence's in a step
 //!   and 32 MiB at most; the stream carries the log probabilities alone.
 //!
+//! - Where a prompt's vector is wanted instead of an answer ([`EngineRequest::embeds`]), its rows come to the host after the last norm
+//!   ([`device::Want::Hidden`]) and are pooled there; such a request is scheduled as any other, and computes its prompt alone.
+//!
 //! An evaluation that needs every row's logits runs alone and drives the executor itself: rows of `n_vocab` floats have no place in a
 //! stream of tokens.
 
@@ -27,6 +30,7 @@ mod masks;
 mod pace;
 mod pages;
 mod places;
+mod pooling;
 mod prefix_cache;
 mod queue;
 mod request;
@@ -46,6 +50,7 @@ pub use engine::EngineOptions;
 pub use error::EngineError;
 pub use handle::{Engine, EngineHandle, Health, Shutdown};
 pub use load::Load;
+pub use pooling::Pooling;
 pub use request::EngineRequest;
 pub use speculate::{Extent, Guesser, Lookup, Speculation};
 pub use stream::{Canceller, EndReason, Event, Scored, Stream, Timings, Usage};

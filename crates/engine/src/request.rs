@@ -6,7 +6,7 @@ use std::time::Instant;
 use device::sampling::{MAX_LOGIT_BIAS, ParamError};
 use device::{Limits, SamplingParams};
 
-use crate::{Constraint, EngineError};
+use crate::{Constraint, EngineError, Pooling};
 
 /// A prompt to continue.
 #[derive(Clone, Debug)]
@@ -33,6 +33,9 @@ pub struct EngineRequest {
     /// rows of the prompt are computed for that: pages of other requests are not read, nor are this one's kept, whatever the scope. A prompt of two
     /// tokens or more may then be scored alone, with 0 as `max_tokens`.
     pub scores_prompt: bool,
+    /// Give one vector of the prompt instead of an answer: `max_tokens` must be 0. Unless it is the last row, all rows are computed for that, and
+    /// pages are shared with no other request, whatever the scope.
+    pub embeds: Option<Pooling>,
     /// Whether tokens may be guessed, where the engine guesses any. That changes no token.
     pub speculate: bool,
     /// What restricts the answer, such as a grammar. `end_ids` that it does not allow end nothing.
@@ -54,9 +57,21 @@ impl EngineRequest {
             weight: 1,
             cache_scope: None,
             scores_prompt: false,
+            embeds: None,
             speculate: true,
             constraint: None,
         }
+    }
+
+    /// The vector of `prompt`.
+    #[must_use]
+    pub fn embedding(prompt: impl Into<Arc<[u32]>>, pooling: Pooling) -> EngineRequest {
+        EngineRequest { embeds: Some(pooling), ..EngineRequest::greedy(prompt, 0) }
+    }
+
+    /// Tokens that a prompt without an answer can have.
+    pub(crate) fn longest_embedded(limits: &Limits) -> usize {
+        limits.n_ctx.min(limits.n_page.saturating_mul(limits.page_size))
     }
 
     /// Tokens a sequence can have, prompt and answer together: the context, or what all pages hold if that is less. The last
@@ -74,12 +89,19 @@ impl EngineRequest {
             found: found.to_string(),
         };
         let n_prompt = self.prompt.len();
-        if n_prompt == 0 || n_prompt >= capacity {
-            let expected = format!("1 to {} tokens", capacity.saturating_sub(1));
+        let longest = match self.embeds {
+            Some(_) => EngineRequest::longest_embedded(limits),
+            None => capacity.saturating_sub(1),
+        };
+        if n_prompt == 0 || n_prompt > longest {
+            let expected = format!("1 to {longest} tokens");
             return Err(error("prompt", expected, n_prompt));
         }
         if let Some(&id) = self.prompt.iter().find(|&&id| id as usize >= limits.n_vocab) {
             return Err(error("prompt", format!("ids below {}", limits.n_vocab), id as usize));
+        }
+        if self.embeds.is_some() {
+            return self.check_embedding(limits);
         }
         if self.max_tokens == 0 && !(self.scores_prompt && n_prompt > 1) {
             return Err(error("max_tokens", "at least 1".to_owned(), 0));
@@ -103,9 +125,27 @@ impl EngineRequest {
         Ok(self)
     }
 
-    /// Pages for every position that can be computed.
+    /// The same for a request without an answer.
+    fn check_embedding(mut self, limits: &Limits) -> Result<EngineRequest, EngineError> {
+        let error = |field, expected: &str, found: &str| EngineError::Request {
+            field,
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+        };
+        if limits.n_embd == 0 {
+            return Err(error("embeds", "none: this device gives no hidden rows", "some"));
+        }
+        if self.max_tokens > 0 || self.scores_prompt || self.constraint.is_some() {
+            return Err(error("embeds", "no answer, scores or constraint beside it", "one of them"));
+        }
+        self.cache_scope = self.cache_scope.filter(|_| self.embeds.is_some_and(Pooling::reads_cache));
+        Ok(self)
+    }
+
+    /// Pages for every position that can be computed: all but that of an answer's last token, and all where there is no answer but a vector.
     pub(crate) fn n_page(&self, limits: &Limits) -> usize {
-        (self.prompt.len() + self.max_tokens - 1).div_ceil(limits.page_size)
+        let n_uncomputed = usize::from(self.embeds.is_none());
+        (self.prompt.len() + self.max_tokens - n_uncomputed).div_ceil(limits.page_size)
     }
 
     /// The parameters with every end id banned, where there are tokens that may not end the answer.

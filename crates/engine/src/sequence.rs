@@ -20,6 +20,7 @@ use self::guesses::Guesses;
 use crate::constraint::{self, Constrained};
 use crate::masks::Masks;
 use crate::pages::{Held, Pages, WindowHeld};
+use crate::pooling::Pooled;
 use crate::prefix_cache::{NodeId, Prefix, PrefixCache};
 use crate::scheduler::{Demand, Need};
 use crate::shares::Holding;
@@ -62,6 +63,8 @@ pub(crate) struct Sequence {
     n_collected: usize,
     /// Rows of its prompt whose logits were collected since it started.
     n_scored: usize,
+    /// Of its prompt's vector.
+    pooled: Pooled,
     /// Tokens that it had when it started.
     n_replay: usize,
     guesses: Option<Guesses>,
@@ -130,6 +133,7 @@ impl Sequence {
             n_submitted: 0,
             n_collected: 0,
             n_scored: 0,
+            pooled: Pooled::default(),
             n_replay: answer.tokens.len(),
             guesses: None,
             n_guess: 0,
@@ -357,8 +361,9 @@ impl Sequence {
         }
         let n_asked = self.n_asked();
         let may_ask = n_asked < self.request.max_tokens && self.may_ask();
-        // The prompt's last token asks for the answer's first.
-        let n_prompt = self.request.prompt.len() - usize::from(n_asked == 0 && !may_ask);
+        // The prompt's last token asks for the answer's first, or completes its vector.
+        let is_without = self.request.embeds.is_none() && n_asked == 0 && !may_ask;
+        let n_prompt = self.request.prompt.len() - usize::from(is_without);
         let left = n_prompt.saturating_sub(self.n_submitted);
         // A span ends where a state is to be kept.
         let next_save = self.saves.range(self.n_submitted + 1..).next();
@@ -389,7 +394,10 @@ impl Sequence {
         let begin = self.is_fresh().then(|| Arc::clone(prompt));
         let (n_asked, scores) = (self.n_asked(), self.n_to_score().is_some());
         self.n_submitted += input.len();
+        let n_prompt = self.request.prompt.len();
+        let hidden = self.request.embeds.map(|pooling| pooling.rows(start, self.n_submitted, n_prompt));
         let want = match self.n_asked() > n_asked {
+            _ if hidden.is_some() => hidden.flatten().map_or(Want::Nothing, Want::Hidden),
             true if self.n_guess > 0 => {
                 let choices = (n_asked..self.n_asked()).map(|index| self.choice(index));
                 Want::Check(choices.collect::<Result<_, _>>()?)
@@ -443,6 +451,20 @@ impl Sequence {
         }
         let is_over = self.request.max_tokens == 0 && self.n_scored + 1 == self.request.prompt.len();
         is_over.then(|| self.end(EndReason::Length, now))
+    }
+
+    /// Takes the hidden rows that were wanted of a span, `[_, n_embd]`; once they make the prompt's vector, sends it and gives the terminal event.
+    pub(crate) fn pool(&mut self, rows: &[f32], n_embd: usize, now: Instant) -> Option<Event> {
+        let n_prompt = self.request.prompt.len();
+        self.pooled.add(rows, n_embd);
+        let vector = self.pooled.vector(self.request.embeds?, n_prompt)?;
+        if !vector.iter().all(|x| x.is_finite()) {
+            let position = n_prompt - 1;
+            tracing::error!(position, "the model's hidden values are not numbers");
+            return Some(Event::Error(EngineError::NotNumbers { position }));
+        }
+        self.outbox.send(Event::Embedding(vector));
+        Some(self.end(EndReason::Length, now))
     }
 
     /// Takes the next token of the answer and sends it on, unless that was done before; the terminal event, if it was the last.

@@ -14,7 +14,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::EngineError;
 use crate::places::Places;
 
-/// What happens to a request, in order: at most one `Started`, any number of `Prompt`, any number of `Token`, one `End` or `Error`.
+/// What happens to a request, in order: at most one `Started`, any number of `Prompt`, any number of `Token`, at most one `Embedding`,
+/// one `End` or `Error`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// It has its slot and pages, and runs from now on. It may be stopped for another client's and go on later, which is not told.
@@ -26,6 +27,8 @@ pub enum Event {
     Prompt(Vec<Scored>),
     /// The next token of the answer.
     Token(Sampled),
+    /// The prompt's vector, `[n_embd]`, where one is wanted instead of an answer; not normalised.
+    Embedding(Vec<f32>),
     /// It is over. Terminal.
     End {
         /// Why.
@@ -61,7 +64,7 @@ impl Event {
 pub enum EndReason {
     /// This one of the request's end ids was sampled.
     Stop(u32),
-    /// `max_tokens` tokens are there, or the context is full.
+    /// `max_tokens` tokens are there, or the context is full; also after what comes instead of an answer.
     Length,
     /// The client asked, or its stream is gone.
     Cancelled,

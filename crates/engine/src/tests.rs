@@ -2,6 +2,7 @@
 
 mod cache;
 mod constraints;
+mod embeddings;
 mod fairness;
 mod guesses;
 mod hangs;

@@ -45,6 +45,7 @@ pub const LIMITS: Limits = Limits {
     n_row: 16,
     n_ctx: 64,
     n_vocab: 40,
+    n_embd: 4,
     n_snapshot: None,
     n_guess: 0,
     n_in_flight: 1,
@@ -194,6 +195,12 @@ impl Fake {
             Want::Logits => {
                 let rows = (span.start..end).map(|position| self.logits(span, position + 1));
                 Output::Logits(rows.collect::<Result<Vec<Vec<f32>>, _>>()?.concat())
+            }
+            Want::Hidden(rows) => {
+                let n_embd = self.limits.n_embd;
+                let row = |i| Ok(self.logits(span, span.start + i + 1)?[..n_embd].to_vec());
+                let rows = rows.of(span.input.len()).map(row);
+                Output::Hidden(rows.collect::<Result<Vec<Vec<f32>>, String>>()?.concat())
             }
             Want::Sample(choice) => Output::Token(self.sample(span, end, choice)?),
             Want::Check(choices) => Output::Tokens(self.check(span, choices)?),

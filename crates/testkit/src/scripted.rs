@@ -32,6 +32,7 @@ impl Scripted {
             n_row: 64,
             n_ctx: 1000,
             n_vocab: 320,
+            n_embd: 8,
             n_snapshot: None,
             n_guess: 0,
             n_in_flight: 2,
@@ -78,6 +79,12 @@ impl Scripted {
                 // Every token is as likely as any other.
                 let logits = vec![0.0; span.input.len() * self.limits().n_vocab];
                 return Some(Picked { slot: span.slot, output: Output::Logits(logits) });
+            }
+            Want::Hidden(rows) => {
+                // A row says which of its span it is, and that all have a length.
+                let row = |i: usize| [3.0, 4.0, i as f32].into_iter().chain(std::iter::repeat(0.0)).take(8);
+                let hidden = rows.of(span.input.len()).flat_map(row).collect();
+                return Some(Picked { slot: span.slot, output: Output::Hidden(hidden) });
             }
             Want::Sample(choice) => &choice.params,
             Want::Check(_) => unreachable!("its limits allow no guesses"),

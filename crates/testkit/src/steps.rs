@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use device::batch::{Choice, Input, Output, Role, Span, Want};
+use device::batch::{Choice, HiddenRows, Input, Output, Role, Span, Want};
 use device::{Batch, Executor, SamplingParams};
 
 /// The pages of a slot, where each slot has its own consecutive ones.
@@ -81,4 +81,20 @@ pub fn token(output: &Output) -> u32 {
         Output::Token(sampled) => sampled.token,
         other => panic!("expected a token, found {other:?}"),
     }
+}
+
+/// Hidden rows `[_, n_embd]` of a prompt in slot 0, computed in chunks of `size`: those that are named of each chunk.
+///
+/// # Panics
+/// If the executor gives none.
+pub fn hidden(executor: &mut dyn Executor, tokens: &[u32], (rows, size): (HiddenRows, usize)) -> Vec<f32> {
+    let mut all = Vec::new();
+    for (i, chunk) in tokens.chunks(size).enumerate() {
+        let span = prompt(executor, 0, i * size, chunk, Want::Hidden(rows));
+        match run(executor, vec![span]).pop() {
+            Some(Output::Hidden(hidden)) => all.extend(hidden),
+            other => panic!("expected hidden rows, found {other:?}"),
+        }
+    }
+    all
 }

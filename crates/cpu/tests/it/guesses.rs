@@ -79,7 +79,7 @@ fn answers(executor: &mut CpuExecutor, guess: impl Fn(usize, usize) -> Vec<u32>)
             match output {
                 Output::Token(sampled) => answers[s].push(bits(&sampled)),
                 Output::Tokens(sampled) => answers[s].extend(sampled.iter().map(bits)),
-                Output::Logits(_) => panic!("expected tokens"),
+                Output::Logits(_) | Output::Hidden(_) => panic!("expected tokens"),
             }
         }
     }

@@ -5,6 +5,7 @@
 mod conformance;
 mod golden;
 mod guesses;
+mod hidden;
 mod hostile;
 mod invariance;
 mod latent;

@@ -11,7 +11,7 @@ use crate::models::executor;
 /// What the arithmetic may differ by from the reference's float32: 16-bit floats in prompts, 8-bit activations in generated rows elsewhere than on Hopper. Of float
 /// weights little more than what the cache of float16 rounds. Of a mixture what llama.cpp's 8-bit activations give on such files, where they choose
 /// another expert.
-fn bound(model: &Golden) -> f64 {
+pub(crate) fn bound(model: &Golden) -> f64 {
     match model {
         model if model.name.ends_with("f16") => 5e-7,
         model if model.has_near_choices() => 8e-2,

@@ -36,7 +36,7 @@ fn bits(outputs: Vec<Output>) -> Vec<u32> {
     let of = |output| match output {
         Output::Logits(logits) => logits,
         Output::Token(sampled) => vec![sampled.token as f32, sampled.logprob],
-        Output::Tokens(_) => panic!("nothing was guessed"),
+        Output::Tokens(_) | Output::Hidden(_) => panic!("nothing was guessed"),
     };
     outputs.into_iter().flat_map(of).map(f32::to_bits).collect()
 }

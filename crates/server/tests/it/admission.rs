@@ -178,6 +178,7 @@ fn a_full_queue_is_told_before_the_body_and_leaves_other_clients_their_places() 
         n_row: 64,
         n_ctx: 1000,
         n_vocab: 320,
+        n_embd: 8,
         n_snapshot: None,
         n_guess: 0,
         n_in_flight: 2,
@@ -204,7 +205,17 @@ fn a_full_queue_is_told_before_the_body_and_leaves_other_clients_their_places() 
     while server.n_unfinished() < 3 {
         thread::sleep(Duration::from_millis(1));
     }
-    for path in ["/execute", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"] {
+    for path in [
+        "/execute",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/embeddings",
+        "/v1/rerank",
+        "/v2/rerank",
+        "/rerank",
+    ] {
         let refused = answer(begun(&server, path, &head("the-first-long-key", 4_000_000)));
         assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("3 requests"), "{refused}");
     }

@@ -22,6 +22,7 @@ const LIMITS: Limits = Limits {
     n_row: 64,
     n_ctx: 1000,
     n_vocab: 320,
+    n_embd: 4,
     n_snapshot: None,
     n_guess: 0,
     n_in_flight: 2,
