@@ -12,8 +12,9 @@ use gguf::{Gguf, Tensor, TensorBytes};
 use quant::Format;
 
 use crate::architecture::Architecture;
-use crate::architectures;
+use crate::architectures::{self, Keys};
 use crate::error::ModelError;
+use crate::pooling::{Classifier, Pooling};
 pub use mixer::{
     AttentionWeights, DeltaRuleWeights, KeyMaps, LatentWeights, MixerWeights, QueryRow, ShortConvWeights,
 };
@@ -25,6 +26,10 @@ pub struct Model {
     pub architecture: Architecture,
     /// Tensors by role.
     pub weights: Weights,
+    /// What makes a text's vector, where the file says it.
+    pub pooling: Option<Pooling>,
+    /// What ranks a text's vector, where the file is for that.
+    pub classifier: Option<Classifier>,
 }
 
 impl Model {
@@ -35,8 +40,9 @@ impl Model {
     /// has no use for.
     pub fn load(gguf: &Gguf) -> Result<Model, ModelError> {
         let (family, architecture) = architectures::read(gguf)?;
-        let weights = loader::weights(gguf, family, &architecture)?;
-        Ok(Model { architecture, weights })
+        let pooling = Pooling::read(&Keys::new(gguf, family))?;
+        let (weights, classifier) = loader::weights(gguf, family, &architecture)?;
+        Ok(Model { architecture, weights, pooling, classifier })
     }
 }
 

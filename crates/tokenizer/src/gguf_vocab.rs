@@ -15,6 +15,7 @@ use crate::chat;
 use crate::error::TokenizerError;
 use crate::gguf_keys::{Algorithm, algorithm, left_over, roles};
 use crate::limits::{MAX_MERGES, MAX_TOKENS};
+use crate::rank::RankTemplate;
 use crate::special::SpecialMatcher;
 use crate::special_tokens::{SpecialTokens, complete, is_end_name};
 use crate::spm::Spm;
@@ -60,6 +61,9 @@ impl Tokenizer {
             tokenizer.templates = templates;
         }
         tokenizer.notices.extend(notices);
+        let (rank, notice) = RankTemplate::read(metadata, &tokenizer.matcher)?;
+        tokenizer.rank = rank;
+        tokenizer.notices.extend(notice);
         Ok(tokenizer)
     }
 }
@@ -199,6 +203,7 @@ fn merged(
         ends,
         add_space_prefix: false,
         templates: Vec::new(),
+        rank: None,
         notices,
     })
 }
@@ -235,6 +240,7 @@ fn sentence_piece(metadata: &Metadata, mut notices: Vec<String>) -> Result<Token
         ends,
         add_space_prefix: metadata.bool_of("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
         templates: Vec::new(),
+        rank: None,
         notices,
     })
 }

@@ -189,6 +189,7 @@ fn build(document: &Document, config: &Config) -> Result<Tokenizer, TokenizerErr
         ends,
         add_space_prefix: false,
         templates,
+        rank: None,
         notices,
     })
 }

@@ -13,6 +13,7 @@ mod hf_json;
 pub mod limits;
 mod merge;
 mod pretokenize;
+mod rank;
 mod special;
 mod special_tokens;
 mod spm;

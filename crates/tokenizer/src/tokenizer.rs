@@ -9,6 +9,7 @@ use crate::bpe::Bpe;
 use crate::chat::{ChatInput, ChatTemplate, RenderedChat};
 use crate::error::TokenizerError;
 use crate::limits::MAX_TEXT_BYTES;
+use crate::rank::RankTemplate;
 use crate::special::{Piece, SpecialMatcher};
 use crate::special_tokens::SpecialTokens;
 use crate::spm::{Spm, Text};
@@ -63,6 +64,7 @@ pub struct Tokenizer {
     /// SentencePiece: does a text, and each text after a special token, get a space in front?
     pub(crate) add_space_prefix: bool,
     pub(crate) templates: Vec<(String, ChatTemplate)>,
+    pub(crate) rank: Option<RankTemplate>,
     pub(crate) notices: Vec<String>,
 }
 
@@ -180,6 +182,22 @@ impl Tokenizer {
         let mut ids = Vec::with_capacity(text.len() / 4 + 2);
         self.matcher.split_marked(text, self.encode_pieces(&mut ids));
         Ok(ids)
+    }
+
+    /// Whether the file says how a query and a document are written down to be ranked.
+    #[must_use]
+    pub fn has_rank_template(&self) -> bool {
+        self.rank.is_some()
+    }
+
+    /// The ids of a query with a document that is to be ranked for it, as the file says. The names of control tokens in either are text. `None` where
+    /// the file says nothing.
+    ///
+    /// # Errors
+    /// [`TokenizerError::TooLarge`] past [`MAX_TEXT_BYTES`].
+    pub fn encode_rank(&self, query: &str, document: &str) -> Result<Option<Vec<u32>>, TokenizerError> {
+        let rendered = self.rank.as_ref().map(|template| template.render(query, document)).transpose()?;
+        rendered.map(|rendered| self.encode_chat(&rendered)).transpose()
     }
 
     /// Appends the ids of one piece after the other.

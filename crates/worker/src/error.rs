@@ -27,6 +27,14 @@ pub enum WorkerError {
         /// The most tokens, which leave room for one more.
         longest: usize,
     },
+    /// The model or its device is not for what is asked.
+    #[error("this model gives no {what}: {why}")]
+    Unfit {
+        /// What is asked for, in the plural.
+        what: &'static str,
+        /// Why there is none.
+        why: &'static str,
+    },
     /// A part of a conversation is not acceptable.
     #[error("{path}: expected {expected}, found {found}")]
     Message {

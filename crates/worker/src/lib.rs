@@ -6,6 +6,7 @@
 
 pub mod chat;
 mod defaults;
+pub mod embed;
 mod error;
 mod generate;
 pub mod grammar;
@@ -28,6 +29,7 @@ use grammar::Grammars;
 pub use chat::{Chat, ChatDelta, ChatEvent, ChatGeneration, Finish, ToolCallDelta, ToolChoice};
 pub use defaults::Defaults;
 pub use device::{MemoryReport, Sampled, SamplingParams};
+pub use embed::Embedder;
 pub use engine::{Canceller, EngineError, EngineHandle, Health, Load, Scored, Shutdown, Timings, Usage};
 pub use error::WorkerError;
 pub use generate::{Event, Generation, StopReason};
@@ -55,6 +57,7 @@ pub struct Worker {
     tokenizer: Arc<Tokenizer>,
     options: WorkerOptions,
     grammars: Arc<Grammars>,
+    embedder: Arc<Embedder>,
 }
 
 impl Worker {
@@ -62,7 +65,13 @@ impl Worker {
     #[must_use]
     pub fn new(engine: EngineHandle, tokenizer: Arc<Tokenizer>, options: WorkerOptions) -> Worker {
         let grammars = Arc::new(Grammars::new(Arc::clone(&tokenizer), engine.limits().n_vocab));
-        Worker { engine, tokenizer, options, grammars }
+        Worker { engine, tokenizer, options, grammars, embedder: Arc::default() }
+    }
+
+    /// The same worker with what its model's file says of vectors and ranks; without it, it is taken for one that says nothing.
+    #[must_use]
+    pub fn with_embedder(self, embedder: Embedder) -> Worker {
+        Worker { embedder: Arc::new(embedder), ..self }
     }
 
     /// The engine behind it.

@@ -92,6 +92,8 @@ impl<A: Answer> Pump<A> {
             engine::Event::Started { .. } => self.ready.push_back(A::started(self.n_prompt, self.seed)),
             engine::Event::Prompt(tokens) => self.ready.extend(A::scored(tokens)),
             engine::Event::Token(sampled) => self.token(sampled),
+            // Comes instead of answers alone.
+            engine::Event::Embedding(_) => {}
             engine::Event::End { reason, usage, timings } => self.end(reason, usage, timings),
             // The answer was complete before the engine failed.
             engine::Event::Error(_) if self.is_complete => {

@@ -270,6 +270,7 @@ fn checked(
             weight: request.weight,
             cache_scope: request.cache_scope,
             scores_prompt: request.scores_prompt,
+            embeds: None,
             speculate: request.speculate,
             constraint,
         },

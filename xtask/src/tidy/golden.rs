@@ -27,13 +27,28 @@ pub(super) fn check(folder: &Path) -> Result<Vec<Finding>> {
             Err(error) => report(name, format!("{error:#}")),
         }
     }
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
+    for name in names(folder)? {
         if name != LIST && name != "README.md" && !listed.contains_key(name.as_str()) {
             report(&name, format!("not in {LIST}"));
         }
     }
     Ok(findings)
+}
+
+/// The names of a folder's files, of those in its own folders with the folder's.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match entry.file_type()?.is_dir() {
+            true => {
+                names.extend(self::names(&entry.path())?.into_iter().map(|inner| format!("{name}/{inner}")))
+            }
+            false => names.push(name),
+        }
+    }
+    Ok(names)
 }
 
 #[cfg(test)]
@@ -48,11 +63,14 @@ mod tests {
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         fs::write(folder.path().join("SHA256SUMS"), format!("{abc}  kept\n{abc}  changed\n{abc}  gone\n"))
             .unwrap();
-        for (name, text) in [("kept", "abc"), ("changed", "abd"), ("new", "")] {
+        fs::create_dir(folder.path().join("more")).unwrap();
+        for (name, text) in [("kept", "abc"), ("changed", "abd"), ("more/new", ""), ("new", "")] {
             fs::write(folder.path().join(name), text).unwrap();
         }
         let findings = check(folder.path()).unwrap();
-        let paths: Vec<&str> = findings.iter().map(|finding| finding.path.as_str()).collect();
-        assert_eq!(paths, ["tests/golden/changed", "tests/golden/gone", "tests/golden/new"]);
+        let mut paths: Vec<&str> = findings.iter().map(|finding| finding.path.as_str()).collect();
+        paths.sort_unstable();
+        let expected = ["changed", "gone", "more/new", "new"].map(|name| format!("tests/golden/{name}"));
+        assert_eq!(paths, expected);
     }
 }

@@ -15,8 +15,9 @@ use super::{
     Layer, Linear, Matrix, NormWeights, PerLayer, PerLayerInputs, Weights, floats, misshapen, vector,
 };
 use crate::architecture::{Architecture, NormKind, Position, RopeScaling};
-use crate::architectures::Family;
+use crate::architectures::{Family, Keys};
 use crate::error::ModelError;
+use crate::pooling::{Classifier, MAX_LABELS};
 use feed_forward::SCALE;
 
 /// Values of biases and norms that loading copies, all together: 512 MiB. The largest published models have a hundredth of it, while a sparse
@@ -25,6 +26,9 @@ const MAX_COPIED: usize = 1 << 27;
 
 /// What the entry in memory of one part of a tensor is charged, in values: of one expert, or of one head.
 const PART_COST: usize = 64;
+
+/// The family whose published files rank texts with a classifier (Qwen3-Reranker).
+const RANKING: &str = "qwen3";
 
 /// How many unused tensors an error names.
 const N_NAMED: usize = 4;
@@ -40,7 +44,7 @@ const REDUNDANT: [&str; 3] = [
 /// Likewise in a layer that reads the keys and values of an earlier one: what it had of its own before it was trained to.
 const REDUNDANT_KV: [&str; 3] = ["attn_k.weight", "attn_v.weight", "attn_k_norm.weight"];
 
-/// All tensors of a model by role.
+/// All tensors of a model by role, and its classifier if it has one.
 ///
 /// # Errors
 /// A tensor that is missing or misshapen, or one that is not used.
@@ -48,7 +52,7 @@ pub(super) fn weights(
     gguf: &Gguf,
     family: &'static Family,
     arch: &Architecture,
-) -> Result<Weights, ModelError> {
+) -> Result<(Weights, Option<Classifier>), ModelError> {
     let biased = biased(gguf, family, arch.n_layer);
     let is_scale = |name: &str| matches!(in_layer(name), Some((n, SCALE)) if n < arch.n_layer);
     let has_scales = gguf.tensors().iter().any(|info| is_scale(&info.name));
@@ -62,8 +66,9 @@ pub(super) fn weights(
         left: Cell::new(MAX_COPIED),
     };
     let weights = loader.weights()?;
+    let classifier = loader.classifier()?;
     loader.check_all_used()?;
-    Ok(weights)
+    Ok((weights, classifier))
 }
 
 /// A layer's tensor: its layer and its name without `blk.N.`.
@@ -124,6 +129,27 @@ impl Loader<'_> {
         let layers = (0..a.n_layer).map(|n| self.layer(n)).collect::<Result<_, _>>()?;
         let output_norm = self.norm(self.family.norms.output)?;
         Ok(Weights { token_embd, position_embd, per_layer, layers, output_norm, output })
+    }
+
+    /// The classifier of the family whose files have one; elsewhere its tensor is one without a use.
+    fn classifier(&self) -> Result<Option<Classifier>, ModelError> {
+        const WEIGHT: &str = "cls.output.weight";
+        let Some(tensor) = self.gguf.tensor(WEIGHT).filter(|_| self.family.name == RANKING) else {
+            return Ok(None);
+        };
+        let n_row = tensor.info.shape.get(1).copied().unwrap_or(1);
+        let named = Keys::new(self.gguf, self.family).n_text_of("classifier.output_labels")?;
+        let n_label = named.unwrap_or(n_row);
+        if n_label != n_row || !(1..=MAX_LABELS).contains(&n_label) {
+            return Err(ModelError::Value {
+                key: format!("{}.classifier.output_labels", self.family.name),
+                expected: format!("a text for each row of {WEIGHT}, 1 to {MAX_LABELS}"),
+                found: format!("{n_label} for {n_row} rows"),
+            });
+        }
+        let weight = self.table(WEIGHT, [n_label, self.arch.n_embd])?;
+        let bias = self.optional("cls.output.bias", n_label)?;
+        Ok(Some(Classifier { weight, bias, n_label }))
     }
 
     fn check_all_used(&self) -> Result<(), ModelError> {

@@ -39,6 +39,7 @@ use gguf::{Metadata, Value as GgufValue};
 
 use crate::error::TokenizerError;
 use crate::limits::{MAX_RENDER_MEMORY, MAX_TEMPLATES, MAX_VALUE_DEPTH};
+use crate::rank;
 use crate::special::{SpecialMatcher, unmarked};
 use crate::special_tokens::SpecialTokens;
 use crate::stop::Stop;
@@ -188,8 +189,9 @@ pub(crate) fn templates_of(
         let name = match key.strip_prefix(KEY) {
             Some("") => "default",
             Some(rest) => match rest.strip_prefix('.') {
+                // Not Jinja, and no conversation's.
+                None | Some(rank::NAME) => continue,
                 Some(name) => name,
-                None => continue,
             },
             None => continue,
         };

@@ -3,6 +3,7 @@
 mod company;
 mod constrained;
 mod corpus;
+mod embeddings;
 mod guessed;
 mod infill;
 mod messages;

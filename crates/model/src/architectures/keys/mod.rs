@@ -60,7 +60,7 @@ impl<'a> Keys<'a> {
         format!("{}.{key}", self.family.name)
     }
 
-    fn wrong(&self, key: &str, expected: impl Display, found: impl Display) -> ModelError {
+    pub(crate) fn wrong(&self, key: &str, expected: impl Display, found: impl Display) -> ModelError {
         ModelError::Value { key: self.name(key), expected: expected.to_string(), found: found.to_string() }
     }
 
@@ -91,6 +91,24 @@ impl<'a> Keys<'a> {
         let expected = || format!("a number from {} to {}", range.start(), range.end());
         let value = self.usize_of(key)?.or(default).ok_or_else(|| self.wrong(key, expected(), "nothing"))?;
         if range.contains(&value) { Ok(value) } else { Err(self.wrong(key, expected(), value)) }
+    }
+
+    /// A number that may be absent or negative.
+    ///
+    /// # Errors
+    /// A value of another type.
+    pub fn i64_of(&self, key: &str) -> Result<Option<i64>, ModelError> {
+        Ok(self.gguf.metadata().i64_of(&self.name(key))?)
+    }
+
+    /// A list of texts that may be absent: how many there are.
+    ///
+    /// # Errors
+    /// A value of another type.
+    pub fn n_text_of(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        let Some(list) = self.gguf.metadata().array_of(&self.name(key))? else { return Ok(None) };
+        let texts = list.strings().ok_or_else(|| self.wrong(key, "a list of texts", "another list"))?;
+        Ok(Some(texts.len()))
     }
 
     /// A switch that may be absent.
