@@ -1,5 +1,10 @@
 """The `openai` package against /v1: what its users call, and the errors its users catch."""
 
+import base64
+import json
+import struct
+from urllib.request import Request, urlopen
+
 import openai
 from pydantic import BaseModel
 
@@ -166,6 +171,63 @@ def completions_continue_text():
         for choice in chunk.choices:
             pieces[choice.index] += choice.text
     assert pieces == [choice.text for choice in whole.choices]
+
+
+def embed(texts, **fields):
+    answer = client.embeddings.create(model=MODEL, input=texts, **fields)
+    assert [item.index for item in answer.data] == list(range(len(answer.data)))
+    return [item.embedding for item in answer.data], answer.usage
+
+
+def similarity(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+@check
+def embeddings_are_the_same_in_every_form():
+    text = "The cat sleeps on the sofa."
+    # The package asks for base64 where nothing is said, and takes it apart.
+    [plain], usage = embed([text])
+    [floats], _ = embed(text, encoding_format="float")
+    assert plain == [struct.unpack("<f", struct.pack("<f", x))[0] for x in floats] and abs(similarity(plain, plain) - 1) < 1e-5
+    assert usage.prompt_tokens == usage.total_tokens > 0
+    raw = client.embeddings.create(model=MODEL, input=text, encoding_format="base64").data[0].embedding
+    assert list(struct.unpack(f"<{len(plain)}f", base64.b64decode(raw))) == plain
+    ids = json.load(urlopen(Request(URL + "/tokenize", json.dumps({"prompt": text}).encode(), {"Content-Type": "application/json"})))["tokens"]
+    [of_ids], _ = embed(ids)
+    [first, second], both = embed([ids, ids])
+    assert of_ids == first == second == plain and both.prompt_tokens == 2 * usage.prompt_tokens
+    [short], _ = embed(text, dimensions=64)
+    length = sum(x * x for x in plain[:64]) ** 0.5
+    assert len(short) == 64 and all(abs(a - b / length) < 1e-6 for a, b in zip(short, plain))
+
+
+@check
+def embeddings_come_in_batches():
+    texts = [f"Text {i} of many: {'word ' * (i % 17)}" for i in range(128)]
+    batch, usage = embed(texts)
+    assert len(batch) == 128 and usage.prompt_tokens > 128 * 5
+    for i in (0, 1, 64, 127):
+        assert embed(texts[i])[0] == [batch[i]], i
+
+
+@check
+def embeddings_that_cannot_be_have_an_error():
+    most = client.models.list().data[0].embeddings
+    for fields, param in [
+        ({"input": ""}, "input"),
+        ({"input": ["a", ""]}, "input[1]"),
+        ({"input": []}, "input"),
+        ({"input": ["a"] * 10_000}, "input"),
+        ({"input": "a", "dimensions": most["dimensions"] + 1}, "dimensions"),
+        ({"input": [10**9]}, "input"),
+        ({"input": "word " * (most["max_input_tokens"] + 10)}, "input"),
+    ]:
+        error = raises(openai.BadRequestError, lambda: client.embeddings.create(model=MODEL, **fields))
+        assert error.param == param, (fields.keys(), error.body)
+    # No classifier: the reason is said.
+    error = raises(openai.BadRequestError, lambda: client.post("/rerank", cast_to=object, body={"query": "a", "documents": ["b"]}))
+    assert error.code == "unsupported_model", error.body
 
 
 def respond(**fields):

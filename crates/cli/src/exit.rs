@@ -297,6 +297,7 @@ fn of_worker(error: &WorkerError) -> u8 {
         WorkerError::Invalid { .. }
         | WorkerError::TooLong { .. }
         | WorkerError::Message { .. }
+        | WorkerError::Unfit { .. }
         | WorkerError::NoChatTemplate
         | WorkerError::Overloaded { .. }
         | WorkerError::Stopped(_) => 8,

@@ -51,6 +51,9 @@ pub enum ApiError {
     /// Another model than the one that is served.
     #[error("the model `{0}` is not served here; GET /v1/models names the one that is")]
     ModelNotFound(String),
+    /// The model or its device is not for what is asked.
+    #[error("{0}")]
+    Unfit(String),
     /// No such response is kept for this client.
     #[error(
         "no response with the id {id:?} is kept: it was not stored, is not this client's, or was forgotten for newer ones"
@@ -204,6 +207,13 @@ impl ApiError {
                 Some("context_length_exceeded"),
                 false,
             ),
+            ApiError::Unfit(_) => (
+                StatusCode::BAD_REQUEST,
+                "INVALID_REQUEST",
+                "invalid_request_error",
+                Some("unsupported_model"),
+                false,
+            ),
             ApiError::Unauthorized(_) => (
                 StatusCode::UNAUTHORIZED,
                 "UNAUTHORIZED",
@@ -301,7 +311,7 @@ impl ApiError {
         let param = match self {
             ApiError::Invalid { param, .. } => param.as_deref(),
             ApiError::ContextLength { param, .. } => Some(param.as_str()),
-            ApiError::ModelNotFound(_) => Some("model"),
+            ApiError::ModelNotFound(_) | ApiError::Unfit(_) => Some("model"),
             ApiError::ResponseNotFound { is_previous: true, .. } => Some("previous_response_id"),
             _ => None,
         };
@@ -404,6 +414,7 @@ impl From<WorkerError> for ApiError {
                 ApiError::invalid(path, format!("expected {expected}, found {found}"))
             }
             WorkerError::TooLong { .. } => ApiError::too_long("prompt", &error),
+            WorkerError::Unfit { .. } => ApiError::Unfit(error.to_string()),
             WorkerError::NoChatTemplate => ApiError::invalid("messages", error.to_string()),
             WorkerError::Tokenizer(error) => ApiError::body(error.to_string()),
             WorkerError::Overloaded { .. } => ApiError::Overloaded(error.to_string()),

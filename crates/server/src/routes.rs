@@ -26,6 +26,11 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/v1/responses/{id}/input_items", get(openai::input_items)),
         ("/v1/messages", post(openai::messages)),
         ("/v1/messages/count_tokens", post(openai::count_message)),
+        ("/v1/embeddings", post(openai::embeddings)),
+        ("/v1/rerank", post(openai::rerank)),
+        // The paths of Cohere's second version, and of llama-server and vLLM.
+        ("/v2/rerank", post(openai::rerank)),
+        ("/rerank", post(openai::rerank)),
         ("/v1/models", get(openai::list_models)),
         // Names of models may hold slashes.
         ("/v1/models/{*model}", get(openai::get_model)),

@@ -25,4 +25,5 @@ mod serve;
 mod smollm2;
 mod tokenize;
 mod unsound;
+mod vectors;
 mod verify;

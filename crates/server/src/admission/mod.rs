@@ -26,6 +26,19 @@ use crate::state::App;
 /// Places for requests that the engine need not have room for.
 const N_OTHER: usize = 64;
 
+/// The routes that have the engine compute.
+const ANSWERED: [&str; 9] = [
+    "/execute",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v2/rerank",
+    "/rerank",
+];
+
 /// A request that was let in, with its body.
 #[derive(Debug)]
 pub(crate) struct Admitted {
@@ -54,9 +67,7 @@ impl FromRequest<App> for Admitted {
         let Ok(context) = Context::from_request_parts(&mut parts, app).await;
         let length = read::length(&parts.headers, app.options().limits.body_bytes)?;
         let load = served.worker.engine().load();
-        let answered =
-            ["/execute", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"];
-        let is_answered = answered.contains(&parts.uri.path());
+        let is_answered = ANSWERED.contains(&parts.uri.path());
         let client = context.client.id;
         let (limit, n_elsewhere, n_own) = match is_answered {
             true => (load.max_unfinished, load.n_unfinished, served.worker.engine().n_own_place(client)),
@@ -97,6 +108,11 @@ impl Held {
     /// Until when it is prepared: to its deadline, and as long as its client waits.
     pub(crate) fn work(&self) -> &Work {
         &self.work
+    }
+
+    /// Sets more bytes aside, for what the request becomes.
+    pub(crate) fn reserve(&mut self, n_byte: usize) -> Result<(), ApiError> {
+        self.permit.reserve(n_byte)
     }
 
     /// Gives the place back: from here on the request is the engine's.

@@ -17,6 +17,7 @@ mod models;
 mod responses;
 mod sampling;
 mod usage;
+mod vectors;
 
 pub(crate) use body::{Body, Checked};
 pub(crate) use chat::{TemplateRequest, create as chat_completions};
@@ -30,6 +31,7 @@ pub(crate) use responses::{
     input_items,
 };
 pub(crate) use sampling::refused;
+pub(crate) use vectors::{embeddings, rerank};
 
 use worker::{Request, ValidRequest, Work};
 

@@ -43,6 +43,16 @@ fn entry(served: &Served) -> Value {
     let (info, options) = (&served.info, served.worker.options());
     let mut defaults = json!(options.defaults);
     defaults["max_tokens"] = json!(options.default_max_tokens);
+    let (worker, embedder) = (&served.worker, served.worker.embedder());
+    let n_embd = worker.engine().limits().n_embd;
+    let embeddings = worker.embeds().ok().map(|()| {
+        json!({
+            "pooling": embedder.pooling().name(),
+            "pooling_of_file": embedder.is_of_file(),
+            "dimensions": n_embd,
+            "max_input_tokens": worker.engine().longest_embedded(),
+        })
+    });
     json!({
         "id": info.id,
         "object": "model",
@@ -51,6 +61,8 @@ fn entry(served: &Served) -> Value {
         "max_model_len": served.worker.engine().capacity(),
         "aliases": info.aliases,
         "defaults": defaults,
+        "embeddings": embeddings,
+        "rerank": worker.ranks().is_ok(),
         "meta": {
             "n_vocab": served.worker.engine().limits().n_vocab,
             "n_ctx_train": info.n_ctx_train,

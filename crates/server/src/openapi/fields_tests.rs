@@ -5,11 +5,13 @@ use serde_json::{Map, Value, json};
 use super::{DOCUMENT, check, embedded};
 
 /// The requests that take these fields, at their least.
-fn requests() -> [(&'static str, Value); 3] {
+fn requests() -> [(&'static str, Value); 5] {
     [
         ("ChatRequest", json!({"messages": [{"role": "user", "content": "a"}]})),
         ("CompletionRequest", json!({"prompt": "a"})),
         ("ResponseRequest", json!({"input": "a"})),
+        ("EmbeddingRequest", json!({"input": "a"})),
+        ("RerankRequest", json!({"query": "a", "documents": ["b"]})),
     ]
 }
 

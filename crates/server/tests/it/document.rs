@@ -62,6 +62,8 @@ fn answers_are_as_the_document_says() {
             "AnswerMessage",
         ),
         ("/v1/messages/count_tokens", json!({"model": "", "messages": message}), "MessageTokens"),
+        ("/v1/embeddings", json!({"input": ["a", "b"], "user": "me"}), "Embeddings"),
+        ("/v1/embeddings", json!({"input": [70], "encoding_format": "base64"}), "Embeddings"),
         ("/tokenize", json!({"content": "a€", "with_pieces": true}), "Tokens"),
         ("/tokenize", json!({"messages": message, "return_token_strs": true}), "Tokens"),
         ("/detokenize", json!({"tokens": [70]}), "Text"),

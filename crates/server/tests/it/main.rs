@@ -19,3 +19,4 @@ mod served;
 mod slow;
 mod text;
 mod tls;
+mod vectors;

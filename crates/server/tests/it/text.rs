@@ -79,13 +79,13 @@ fn the_model_is_listed_and_found_by_its_names() {
     get(
         "/v1/models",
         &expect![[
-            r#"200 {"object":"list","data":[{"id":"org/tiny","object":"model","created":7,"owned_by":"worker-orcd","max_model_len":1000,"aliases":["gpt-4o"],"defaults":{"temperature":0.6,"top_k":20,"top_p":0.9,"min_p":0.0,"repetition_penalty":1.05,"max_tokens":64},"meta":{"n_vocab":320,"n_ctx_train":1000,"n_params":1000,"size":600}}]}"#
+            r#"200 {"object":"list","data":[{"id":"org/tiny","object":"model","created":7,"owned_by":"worker-orcd","max_model_len":1000,"aliases":["gpt-4o"],"defaults":{"temperature":0.6,"top_k":20,"top_p":0.9,"min_p":0.0,"repetition_penalty":1.05,"max_tokens":64},"embeddings":{"pooling":"last","pooling_of_file":false,"dimensions":8,"max_input_tokens":1000},"rerank":false,"meta":{"n_vocab":320,"n_ctx_train":1000,"n_params":1000,"size":600}}]}"#
         ]],
     );
     get(
         "/v1/models/org/tiny",
         &expect![[
-            r#"200 {"id":"org/tiny","object":"model","created":7,"owned_by":"worker-orcd","max_model_len":1000,"aliases":["gpt-4o"],"defaults":{"temperature":0.6,"top_k":20,"top_p":0.9,"min_p":0.0,"repetition_penalty":1.05,"max_tokens":64},"meta":{"n_vocab":320,"n_ctx_train":1000,"n_params":1000,"size":600}}"#
+            r#"200 {"id":"org/tiny","object":"model","created":7,"owned_by":"worker-orcd","max_model_len":1000,"aliases":["gpt-4o"],"defaults":{"temperature":0.6,"top_k":20,"top_p":0.9,"min_p":0.0,"repetition_penalty":1.05,"max_tokens":64},"embeddings":{"pooling":"last","pooling_of_file":false,"dimensions":8,"max_input_tokens":1000},"rerank":false,"meta":{"n_vocab":320,"n_ctx_train":1000,"n_params":1000,"size":600}}"#
         ]],
     );
     assert_eq!(server.raw("GET", "/v1/models/gpt-4o", ""), server.raw("GET", "/v1/models/org%2Ftiny", ""));

@@ -21,7 +21,7 @@ use server::{App, Ending, Limits, Served, Server, ServerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use worker::receipt::FileHashes;
-use worker::{Worker, WorkerOptions};
+use worker::{Embedder, Worker, WorkerOptions};
 
 use crate::cmd::{at_least_one, verify};
 use crate::config::ConfigArgs;
@@ -238,7 +238,8 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     let options = EngineOptions { n_waiting: args.queue, speculation, ..EngineOptions::default() };
     let engine = Engine::spawn(loaded.executor, options).context("starting the engine")?;
     let options = WorkerOptions { default_max_tokens: Some(args.max_tokens_out.get()), defaults };
-    let worker = Worker::new(engine, Arc::new(tokenizer), options);
+    let worker =
+        Worker::new(engine, Arc::new(tokenizer), options).with_embedder(Embedder::new(&loaded.model));
     tracing::info!(event = "model_load_complete", model = info.id, seconds = loaded.load_time.as_secs_f64());
     app.set_ready(Served { worker, info, origin });
     files::watch(loaded.files, app.clone()).context("watching the model's file")?;

@@ -1,0 +1,163 @@
+//! POST /v1/embeddings. Source: OpenAI's API reference, "Create embeddings".
+//!
+//! As in llama-server and vLLM, the names of control tokens in a text are these tokens, and the vocabulary's own begin and end tokens stand around it.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use worker::Prompt;
+use worker::embed::shorten;
+
+use super::{Batch, Cost, asker, check, with_items};
+use crate::admission::{Admitted, Held};
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::openai::body::{Body, Checked};
+use crate::openai::models::check as check_model;
+use crate::state::App;
+
+const ROUTE: &str = "/v1/embeddings";
+
+/// The most texts of a request.
+const MAX_TEXTS: usize = 2048;
+
+/// The most values of all vectors of a response.
+const MAX_VALUES: usize = 1 << 21;
+
+/// About the most bytes of a value as text, and of one in base64.
+const VALUE_BYTES: [usize; 2] = [14, 6];
+
+/// The schema `EmbeddingRequest`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct EmbeddingRequest {
+    model: Option<String>,
+    input: Inputs,
+    encoding_format: Option<Encoding>,
+    dimensions: Option<usize>,
+    add_special_tokens: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Inputs {
+    Text(String),
+    Tokens(Vec<u32>),
+    Texts(Vec<String>),
+    TokenLists(Vec<Vec<u32>>),
+}
+
+/// How vectors are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Encoding {
+    #[default]
+    Float,
+    /// Float32 in the order of little-endian machines.
+    Base64,
+}
+
+impl Body for EmbeddingRequest {
+    const SCHEMA: &'static str = "EmbeddingRequest";
+}
+
+/// What a response looks like, apart from its vectors.
+#[derive(Clone, Debug)]
+struct Shape {
+    encoding: Encoding,
+    n_dimension: usize,
+    n_text: usize,
+    model: String,
+    /// Fields of the request that were not used.
+    ignored: Vec<String>,
+}
+
+/// POST /v1/embeddings.
+pub(crate) async fn create(
+    State(app): State<App>,
+    admitted: Result<Admitted, ApiError>,
+) -> Result<Response, ApiError> {
+    let admitted = admitted?;
+    let context = admitted.context.clone();
+    let (batch, shape) = admitted.prepare(move |held| begin(&app, &context, held)).await?;
+    let mut items = vec![Vec::new(); shape.n_text];
+    let cost = batch.run(|index, vector| items[index] = shape.item(index, vector)).await?;
+    Ok(shape.response(&items, cost))
+}
+
+/// From a body to texts, the first of them under way.
+fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Batch, Shape), ApiError> {
+    let Checked { body, ignored } = Checked::<EmbeddingRequest>::of(&mut held)?;
+    let served = app.ready()?;
+    check_model(body.model.as_deref(), &served)?;
+    served.worker.embeds()?;
+    let n_embd = served.worker.engine().limits().n_embd;
+    let n_dimension = body.dimensions.unwrap_or(n_embd);
+    if n_dimension > n_embd {
+        let message = format!("expected 1 to {n_embd}, the model's own, found {n_dimension}");
+        return Err(ApiError::invalid("dimensions", message));
+    }
+    let inputs = body.input.into_list(body.add_special_tokens.unwrap_or(true));
+    let most = MAX_TEXTS.min(MAX_VALUES / n_dimension.max(1));
+    if inputs.len() > most {
+        let message = format!(
+            "expected at most {most} texts with vectors of {n_dimension} values, found {}",
+            inputs.len()
+        );
+        return Err(ApiError::invalid("input", message));
+    }
+    let encoding = body.encoding_format.unwrap_or_default();
+    let shape = Shape { encoding, n_dimension, n_text: inputs.len(), model: served.info.id.clone(), ignored };
+    let asker = asker(context);
+    let checked = |input| served.worker.check_text(&input, asker, held.work());
+    let texts = check((app, &held), inputs.into_iter(), checked)?;
+    let n_byte = shape.n_text * n_dimension * VALUE_BYTES[encoding as usize];
+    Ok((Batch::begin((app, context), (served, ROUTE), texts, (held, n_byte))?, shape))
+}
+
+impl Inputs {
+    /// Each with the name of its field.
+    fn into_list(self, add_special: bool) -> Vec<(String, Prompt)> {
+        let text = |text| Prompt::Text { text, add_special, parse_special: true };
+        let listed = |prompts: Vec<Prompt>| {
+            prompts.into_iter().enumerate().map(|(i, prompt)| (format!("input[{i}]"), prompt)).collect()
+        };
+        match self {
+            Inputs::Text(one) => vec![("input".to_owned(), text(one))],
+            Inputs::Tokens(ids) => vec![("input".to_owned(), Prompt::Tokens(ids))],
+            Inputs::Texts(texts) => listed(texts.into_iter().map(text).collect()),
+            Inputs::TokenLists(lists) => listed(lists.into_iter().map(Prompt::Tokens).collect()),
+        }
+    }
+}
+
+impl Shape {
+    /// One vector, as JSON.
+    fn item(&self, index: usize, mut vector: Vec<f32>) -> Vec<u8> {
+        shorten(&mut vector, self.n_dimension);
+        let value = match self.encoding {
+            // Numbers as short as they can be, which a Value would make those of a double.
+            Encoding::Float => serde_json::to_string(&vector).unwrap_or_default(),
+            Encoding::Base64 => {
+                let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+                format!("\"{}\"", STANDARD.encode(bytes))
+            }
+        };
+        format!(r#"{{"object":"embedding","index":{index},"embedding":{value}}}"#).into_bytes()
+    }
+
+    fn response(&self, items: &[Vec<u8>], cost: Cost) -> Response {
+        let mut rest = json!({"model": self.model, "usage": cost});
+        if !self.ignored.is_empty() {
+            rest["ignored_parameters"] = Value::from(self.ignored.clone());
+        }
+        // The rest's own opening brace is the end of the list.
+        let rest = rest.to_string();
+        let after = format!("],{}", rest.strip_prefix('{').unwrap_or_default());
+        let body = with_items((r#"{"object":"list","data":["#, &after), items);
+        ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    }
+}
