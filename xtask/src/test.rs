@@ -4,8 +4,9 @@
 //! they skip.
 
 use std::process::Command;
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::process::{self, cargo, works};
 use crate::{clients, fixtures, page};
@@ -17,14 +18,29 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     if !arguments.is_empty() {
         return run_tests(arguments);
     }
-    let clients = had(clients::install(), "the server is not tried with clients")?;
-    let page = had(page::install(), "the page is not tried in a browser")?;
+    // Downloads wait for the network, the compiler for the processor.
+    let (clients, page) = thread::scope(|scope| {
+        let built = scope.spawn(build_tests);
+        let clients = had(clients::install(), "the server is not tried with clients")?;
+        let page = had(page::install(), "the page is not tried in a browser")?;
+        built.join().map_err(|_panic| anyhow!("building the tests panicked"))??;
+        anyhow::Ok((clients, page))
+    })?;
     run_tests(&[])?;
     // The tests have just built the worker.
     if let Some(installed) = clients {
         clients::try_all(&installed, &[])?;
     }
     page.map_or(Ok(()), |installed| page::try_all(&installed, &[]))
+}
+
+/// Compiles the tests and runs none.
+fn build_tests() -> Result<()> {
+    let command: &[&str] = match works(cargo().args(["nextest", "--version"])) {
+        true => &["nextest", "run", "--no-run"],
+        false => &["test", "--no-run"],
+    };
+    process::run(cargo().args(command)).context("the tests cannot be built")
 }
 
 fn run_tests(arguments: &[&str]) -> Result<()> {
