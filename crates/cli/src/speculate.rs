@@ -45,7 +45,9 @@ fn refusal(limits: &Limits) -> Option<&'static str> {
         Limits { n_snapshot: Some(_), .. } => {
             Some("the model's recurrent layers keep a state that a wrong guess would change")
         }
-        _ => Some("the device computes one row of a sequence in a step"),
+        _ => {
+            Some("with this KV cache, or as many slots, the device computes one row of a sequence in a step")
+        }
     }
 }
 

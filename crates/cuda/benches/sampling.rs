@@ -49,7 +49,7 @@ fn choices() -> Vec<(&'static str, SamplingParams)> {
 }
 
 fn measure(device: &Arc<Device>) -> Result<(), CudaError> {
-    let limits = SampleLimits { n_slot: N_SLOT, n_vocab: N_VOCAB, n_row: N_SLOT };
+    let limits = SampleLimits { n_slot: N_SLOT, n_vocab: N_VOCAB, n_row: N_SLOT, n_guess: 0 };
     let stream = Stream::new(device)?;
     let kernels = SampleKernels::new(device, limits)?;
     let bytes = limits.bytes();
@@ -84,7 +84,9 @@ fn measure(device: &Arc<Device>) -> Result<(), CudaError> {
             let mut times = [0.0; 3];
             for (time, n_row) in times.iter_mut().zip([1, 8, 64]) {
                 let mut rows = StepRows::default();
-                (0..n_row).for_each(|slot| rows.push(Choice { slot, params, mask: None, position: 7 }));
+                (0..n_row).for_each(|slot| {
+                    rows.push(Choice { slot, params, mask: None, position: 7, guesses: None })
+                });
                 stream.write(buffers.rows, rows.rows())?;
                 *time = microseconds(&stream, |stream| {
                     kernels.launch(stream, &buffers, logits.address(), n_row)

@@ -129,6 +129,30 @@ extern "C" __global__ void SAMPLE_TEAM(8) __launch_bounds__(SAMPLE_THREADS, 2)
     sample_rows<8>(args);
 }
 
+// A thread a row: the first of a slot's checked rows goes through them in order. A row counts if those before it are right, and is the last to
+// count if the guess after it is not its token. What it counts is what `emit` and `emit_nothing` count of rows that are not checked.
+extern "C" __global__ void __launch_bounds__(64) sample_check(const __grid_constant__ SampleArgs args) {
+    wait_for_previous();
+    let_next_start();
+    const int first = blockIdx.x * blockDim.x + threadIdx.x;
+    if (first >= args.n_row) return;
+    const auto is_of = [&](int i, int slot) { return args.rows[i].flags & SAMPLE_CHECKED && args.rows[i].slot == slot; };
+    const int slot = args.rows[first].slot;
+    if (!is_of(first, slot) || (first > 0 && is_of(first - 1, slot))) return;
+    uint32_t* counts = args.counts + (size_t)slot * args.n_vocab;
+    uint32_t token = 0, n_kept = 0;
+    for (int i = first; i < args.n_row && is_of(i, slot); i++) {
+        token = args.out[i].token;
+        counts[token]++;
+        n_kept++;
+        const bool has_next = i + 1 < args.n_row && is_of(i + 1, slot);
+        // The guesses before the next row end with the one after this.
+        if (!has_next || args.out[i].chosen == 0 || args.area[args.rows[i + 1].guesses + n_kept] != token) break;
+    }
+    args.last[slot] = token;
+    args.out[first].n_kept = n_kept;
+}
+
 struct SampleBegin {
     uint32_t slot;
     uint32_t first;     // index of the prompt's first id

@@ -20,6 +20,7 @@ __device__ __forceinline__ void emit(const Draw& d, const SampleRow& row, uint32
     out.max = d.raw_max;
     out.total = d.raw_total;
     if (row.n_alternatives == 0) out.n_alternatives = 0;
+    if (row.flags & SAMPLE_CHECKED) return;
     d.args->last[row.slot] = token;
     // Not read here: an addition that nobody waits for.
     atomicAdd(&d.args->counts[(size_t)row.slot * d.args->n_vocab + token], 1u);
@@ -28,6 +29,7 @@ __device__ __forceinline__ void emit(const Draw& d, const SampleRow& row, uint32
 __device__ __forceinline__ void emit_nothing(const Draw& d, const SampleRow& row) {
     d.args->out[d.row].token = 0;
     d.args->out[d.row].chosen = 0;
+    if (row.flags & SAMPLE_CHECKED) return;
     d.args->last[row.slot] = 0;
     atomicAdd(&d.args->counts[(size_t)row.slot * d.args->n_vocab], 1u);
 }

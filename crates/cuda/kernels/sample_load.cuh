@@ -79,6 +79,9 @@ __device__ __forceinline__ uint64_t edit_segment(const SampleArgs& args, const S
     }
     const bool penalties = row.flags & SAMPLE_PENALTIES;
     const uint32_t* counts = args.counts + (size_t)row.slot * n_vocab;
+    // Of a checked row, the guesses before it count as if they had been sampled.
+    const uint32_t* guesses = args.area + row.guesses + 1;
+    const uint32_t n_guess = penalties && row.flags & SAMPLE_CHECKED ? guesses[-1] : 0;
     float best = -INFINITY;
     int best_id = first;
     // As in load_segment.
@@ -97,6 +100,14 @@ __device__ __forceinline__ uint64_t edit_segment(const SampleArgs& args, const S
                 if (id + 1 < n_vocab) n[k].y = counts[id + 1];
                 if (id + 2 < n_vocab) n[k].z = counts[id + 2];
                 if (id + 3 < n_vocab) n[k].w = counts[id + 3];
+            }
+        }
+        for (uint32_t j = 0; j < n_guess; j++) {
+            const uint32_t guess = guesses[j] - first - base;
+#pragma unroll
+            for (int k = 0; k < AT_ONCE; k++) {
+                const uint32_t at = guess - k * 128;
+                n[k].x += at == 0, n[k].y += at == 1, n[k].z += at == 2, n[k].w += at == 3;
             }
         }
 #pragma unroll

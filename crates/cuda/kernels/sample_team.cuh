@@ -38,12 +38,12 @@ struct SampleRow {
     uint32_t mask;            // index in `area` of the mask's first word
     uint32_t bias;            // index in `area` of the first pair (id, f32), ordered by id
     uint32_t n_bias;
-    uint32_t reserved;
+    uint32_t guesses;         // of a checked row: index in `area` of the number of guesses before it, and then these
 };
 static_assert(sizeof(SampleRow) == 80, "as in src/sampling/args.rs");
 
 constexpr uint32_t SAMPLE_GREEDY = 1, SAMPLE_MASK = 2, SAMPLE_PENALTIES = 4, SAMPLE_TYPICAL = 8, SAMPLE_TOP_P = 16, SAMPLE_MIN_P = 32,
-                   SAMPLE_BIAS = 64;
+                   SAMPLE_BIAS = 64, SAMPLE_CHECKED = 128;
 
 constexpr int SAMPLE_MAX_ALTERNATIVES = 20;
 
@@ -54,7 +54,7 @@ struct SampleOut {
     float max;                // the largest of the row's
     uint64_t total;           // of the weights at temperature 1
     uint32_t n_alternatives;
-    uint32_t reserved;
+    uint32_t n_kept;          // of the first of a slot's checked rows, by sample_check: how many of them count
     uint32_t ids[SAMPLE_MAX_ALTERNATIVES];  // best first
     float logits[SAMPLE_MAX_ALTERNATIVES];
 };

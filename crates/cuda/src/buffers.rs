@@ -13,7 +13,7 @@ use crate::latent::{LatentBuffers, Widths};
 use crate::launch::{attend, attend_rows};
 use crate::layout::UNIT;
 use crate::options::Sizes;
-use crate::sampling::{SampleBuffers, SampleLimits};
+use crate::sampling::SampleBuffers;
 
 /// Bytes of float16 weights that are unpacked at a time for the prompt's products: they stay in the L2 cache.
 pub(crate) const SLAB_BYTES: usize = 32 << 20;
@@ -434,7 +434,7 @@ impl Buffers {
             logits: taker.take(n_logits * arch.n_vocab, 4),
             n_logits,
         };
-        let bytes = SampleLimits { n_slot: sizes.n_slot, n_vocab: arch.n_vocab, n_row: n_col }.bytes();
+        let bytes = sizes.sampling(arch.n_vocab).bytes();
         let sample_generated = SampleBuffers {
             rows: taker.take(bytes.rows as usize, 1),
             area: taker.take(bytes.area as usize, 1),

@@ -30,7 +30,7 @@ use crate::options::{MAX_SLOTS, MemoryPlan, Options};
 use crate::place::{HeadShape, Unsupported, place};
 use crate::prompt::Prompt;
 use crate::residency::Residency;
-use crate::sampling::{Choice, SampleBegin, SampleKernels, SampleLimits, SampleOut, StepRows as SampleRows};
+use crate::sampling::{Choice, SampleBegin, SampleKernels, SampleOut, StepRows as SampleRows};
 use crate::staging::Staging;
 
 /// Bytes of the device that stay free for what the driver takes later: graphs, kernels, their local memory.
@@ -112,6 +112,8 @@ struct Step {
 enum Pending {
     /// Sampled: the index of its result.
     Sampled(usize),
+    /// Sampled and checked: the index of its first result, and how many it has.
+    Checked(usize, usize),
     /// Logits or hidden rows, which were waited for.
     Ready(Output),
 }
@@ -142,6 +144,7 @@ impl StepRows {
             for i in 0..span.input.len() {
                 let token = match &span.input {
                     Input::Tokens(ids) => ids[i] as i32,
+                    Input::Guess(guesses) if i > 0 => guesses[i - 1] as i32,
                     Input::Last | Input::Guess(_) => -1,
                 };
                 step.rows.push(Row {
@@ -154,6 +157,10 @@ impl StepRows {
             }
         }
         step
+    }
+
+    fn has_checks(&self, batch: &Batch) -> bool {
+        self.span_of.iter().any(|&span| matches!(batch.spans[span].want, Want::Check(_)))
     }
 
     fn is_last_of_span(&self, row: usize) -> bool {
@@ -217,11 +224,10 @@ impl CudaExecutor {
             n_vocab: arch.n_vocab,
             n_embd: arch.n_embd,
             n_snapshot: (arch.n_state() > 0).then_some(sizes.n_snapshot),
-            // Rows of one sequence would be sampled at once, each with the counts before the step.
-            n_guess: 0,
+            n_guess: sizes.n_guess,
             n_in_flight: N_IN_FLIGHT,
         };
-        let sample_limits = SampleLimits { n_slot: sizes.n_slot, n_vocab: arch.n_vocab, n_row: sizes.n_col };
+        let sample_limits = sizes.sampling(arch.n_vocab);
         let lane = || -> Result<Lane, CudaError> {
             Ok(Lane {
                 inputs: Staging::new(&device, STAGING_BYTES)?,
@@ -331,7 +337,7 @@ impl CudaExecutor {
             self.network.states.save(&self.stream, span)?;
             let progress = &mut self.slots[span.slot as usize].progress;
             progress.position = span.start + span.input.len();
-            progress.has_last |= matches!(span.want, Want::Sample(_));
+            progress.has_last |= matches!(span.want, Want::Sample(_) | Want::Check(_));
         }
         self.lanes[lane].done.record(&self.stream)?;
         let spans = batch.spans.iter().enumerate();
@@ -450,7 +456,8 @@ impl CudaExecutor {
         let mut rows = step.rows.clone();
         // The rest of the bucket is computed as well, and must not be taken for rows of an earlier step.
         rows.resize(shape.n_row, Row::PADDING);
-        let choices = choices(batch, step.span_of.iter().copied(), shape.n_row);
+        let (choices, is_checked) =
+            (choices(batch, step.span_of.iter().copied(), shape.n_row), step.has_checks(batch));
         let inputs = &mut self.lanes[lane].inputs;
         inputs.send(stream, buffers.rows, &rows)?;
         inputs.send(stream, shared.sample_generated.rows, choices.rows())?;
@@ -487,12 +494,18 @@ impl CudaExecutor {
                 _ => run(stream, &mut Observer::nobody())?,
             }
         }
+        if is_checked {
+            self.sampler.check(stream, &shared.sample_generated, n as u32)?;
+        }
         let first = network.sizes.n_col;
         self.fetch(lane, first, shared.sample_generated.out, n)?;
         for (row, &span) in step.span_of.iter().enumerate() {
             match &batch.spans[span].want {
-                // The limits allow no guesses, and hidden rows are prompts'.
-                Want::Nothing | Want::Check(_) | Want::Hidden(_) => {}
+// Hidden rows are prompts'.
+                Want::Nothing | Want::Hidden(_) => {}
+                Want::Check(choices) => {
+                    wants.entry(span).or_insert(Pending::Checked(first + row, choices.len()));
+                }
                 Want::Sample(_) => {
                     // Only a span's last row is sampled.
                     wants.insert(span, Pending::Sampled(first + row));
@@ -523,6 +536,10 @@ impl CudaExecutor {
         let results: &[SampleOut] = self.lanes[step.lane].results.as_slice();
         let output = |pending| match pending {
             Pending::Sampled(index) => Output::Token(results[index].sampled()),
+            Pending::Checked(first, n) => {
+                let n = results[first].n_kept(n);
+                Output::Tokens(results[first..first + n].iter().map(SampleOut::sampled).collect())
+            }
             Pending::Ready(output) => output,
         };
         let wants = step.wants.into_iter();
@@ -535,17 +552,25 @@ impl CudaExecutor {
 /// How the rows of these spans are sampled, with padding up to `n_row`.
 fn choices(batch: &Batch, spans: impl Iterator<Item = usize>, n_row: usize) -> SampleRows {
     let mut rows = SampleRows::default();
+    let mut before = None;
+    // Of the row's span, how many rows it has before this one.
+    let mut nth = 0;
     for index in spans {
+        nth = if before == Some(index) { nth + 1 } else { 0 };
+        before = Some(index);
         let span = &batch.spans[index];
-        match &span.want {
-            Want::Sample(device::Choice { params, mask }) => rows.push(Choice {
-                slot: span.slot,
-                params,
-                mask: mask.as_deref(),
-                position: span.start + span.input.len(),
-            }),
-            _ => rows.pad_to(rows.rows().len() + 1),
-        }
+        let (wanted, position, guesses) = match (&span.want, &span.input) {
+            (Want::Sample(choice), input) => (choice, span.start + input.len(), None),
+            (Want::Check(choices), Input::Guess(guesses)) => {
+                (&choices[nth], span.start + nth + 1, Some(&guesses[..nth]))
+            }
+            _ => {
+                rows.pad_to(rows.rows().len() + 1);
+                continue;
+            }
+        };
+        let (params, mask) = (&wanted.params, wanted.mask.as_deref());
+        rows.push(Choice { slot: span.slot, params, mask, position, guesses });
     }
     rows.pad_to(n_row);
     rows

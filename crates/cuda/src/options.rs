@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use device::{KvPages, KvSizes};
-use model::architecture::Position;
+use model::architecture::{Architecture, Position};
 use model::weights::{Ffn, Gated, Weights};
 use model::{KvType, Model};
 
+use crate::apart;
 use crate::arena::{ArenaPlan, Purpose};
 use crate::args::PAGE;
 use crate::buffers::{Buffers, Taker};
@@ -15,11 +16,15 @@ use crate::executor::RESERVE;
 use crate::heads;
 use crate::layout::is_float;
 use crate::place::{Unsupported, place};
+use crate::sampling::SampleLimits;
 use crate::state::States;
 use crate::upload::UploadOptions;
 
 /// The most sequences an executor can have at once.
 pub const MAX_SLOTS: usize = 256;
+
+/// The most guessed tokens of a step.
+const MAX_GUESSES: usize = 16;
 
 /// Kernels count with 32 bits: a size from here on is refused, and counts as this much, so that buffers' sizes do not overflow.
 const ABSURD: usize = 1 << 31;
@@ -96,8 +101,10 @@ impl MemoryPlan {
 pub(crate) struct Sizes {
     pub(crate) n_ctx: usize,
     pub(crate) n_slot: usize,
-    /// Columns of the decode products: `n_slot` rounded up to a bucket.
+    /// Columns of the decode products: a token of each slot and all guesses, rounded up to a bucket.
     pub(crate) n_col: usize,
+    /// Guesses of a step.
+    pub(crate) n_guess: usize,
     pub(crate) n_row: usize,
     /// Of the KV cache.
     pub(crate) pages: KvPages,
@@ -116,6 +123,10 @@ impl Options {
             Position::Rope(_) => n_ctx,
         };
         let n_row = n_row.max(n_slot);
+        let n_guess = match takes_guesses(arch, self.kv_type) {
+            true => MAX_GUESSES.min(MAX_SLOTS.saturating_sub(n_slot)).min(n_row.saturating_sub(1)),
+            false => 0,
+        };
         let pages = KvPages::plan(&KvSizes {
             page_size: PAGE,
             n_ctx,
@@ -127,7 +138,8 @@ impl Options {
         Sizes {
             n_ctx,
             n_slot,
-            n_col: n_slot.next_power_of_two().max(8),
+            n_col: n_slot.saturating_add(n_guess).next_multiple_of(8),
+            n_guess,
             n_row,
             pages,
             n_snapshot: self.n_snapshot.min(ABSURD),
@@ -185,6 +197,19 @@ impl Options {
             state: States::bytes(&model.architecture, &sizes),
             activations: taker.n_bytes(),
         })
+    }
+}
+
+/// Whether rows of one sequence may share a step. A state would have to be taken back with a wrong guess. Where attention quantises a row's keys and
+/// values as it reads them, they are in the cache for later steps alone.
+fn takes_guesses(arch: &Architecture, kv_type: KvType) -> bool {
+    arch.n_state() == 0 && (kv_type == KvType::F16 || apart::attention(arch))
+}
+
+impl Sizes {
+    /// Those of the sampler.
+    pub(crate) fn sampling(&self, n_vocab: usize) -> SampleLimits {
+        SampleLimits { n_slot: self.n_slot, n_vocab, n_row: self.n_col, n_guess: self.n_guess }
     }
 }
 

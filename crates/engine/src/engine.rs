@@ -82,6 +82,9 @@ const GRACE_PART: u32 = 8;
 /// How long the engine waits for masks, where nothing else is to be done, before it looks for requests again.
 const MASK_TICK: Duration = Duration::from_millis(2);
 
+/// What of a step's time passes about between the end of a step and the start of one that is submitted only then.
+const WAIT_PART: f64 = 0.1;
+
 /// The engine without its thread.
 pub(crate) struct Core {
     executor: Box<dyn Executor>,
@@ -260,7 +263,7 @@ impl Core {
         self.admit();
         self.make_masks()?;
         let mut n_failed = 0;
-        while self.in_flight.len() < self.limits.n_in_flight.max(1) {
+        while self.in_flight.len() < self.limits.n_in_flight.max(1) && !self.waits_to_guess() {
             let schedule = self.schedule();
             if schedule.is_empty() {
                 break;
@@ -373,6 +376,23 @@ impl Core {
         for (i, n_guess) in which.into_iter().zip(counts) {
             grants[i].n_token += n_guess;
         }
+    }
+
+    /// Whether the next step is better submitted when the tokens under way are known, since guesses after them are likely to give more than the
+    /// device loses while it has no step.
+    fn waits_to_guess(&mut self) -> bool {
+        let Some(speculation) = self.options.speculation.filter(|_| !self.in_flight.is_empty()) else {
+            return false;
+        };
+        let room = self.limits.n_guess;
+        let later = self.running.values_mut().filter_map(|sequence| sequence.later_guess(&speculation, room));
+        let candidates: Vec<Candidate> = later.collect();
+        if candidates.is_empty() || speculation.extent == Extent::Most {
+            return !candidates.is_empty();
+        }
+        let n_generated = self.running.values().filter(|sequence| sequence.is_generating()).count();
+        let gain = speculate::gain(&candidates, (n_generated, room), &self.cost);
+        self.cost.is_known() && gain > WAIT_PART * n_generated as f64
     }
 
     /// Submits what is scheduled; how many sequences failed and are not part of it.

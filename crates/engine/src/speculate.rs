@@ -92,6 +92,15 @@ pub(crate) fn share(
     counts
 }
 
+/// How many tokens a step's guesses give beside those of its `n_generated` rows, where as many are made as pay.
+pub(crate) fn gain(candidates: &[Candidate], (n_generated, room): (usize, usize), cost: &RowCost) -> f64 {
+    let counts = share(candidates, (n_generated, room), Some(cost));
+    let of_candidate = |(candidate, n): (&Candidate, usize)| -> f64 {
+        (1..=n).map(|n| candidate.chance.powf(n as f64)).sum()
+    };
+    candidates.iter().zip(counts).map(of_candidate).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -116,6 +125,15 @@ mod tests {
         // Where more sequences share a step, its time is that of its rows.
         check(&[0.95, 0.5], (10, 16), &[3, 0]);
         check(&[0.95, 0.5], (30, 16), &[0, 0]);
+    }
+
+    #[test]
+    fn a_gain_is_that_of_the_guesses_that_are_made() {
+        let mut cost = RowCost::default();
+        (0..200).for_each(|i| cost.measured(1 + i % 4, Duration::from_millis(40 + 10 * (1 + i % 4) as u64)));
+        let of = |chance, n_generated| gain(&[Candidate { n: 8, chance }], (n_generated, 16), &cost);
+        assert!((of(0.6, 1) - (0.6 + 0.36)).abs() < 1e-9);
+        assert!(of(0.95, 1) > 5.0 && of(0.2, 1) == 0.0 && of(0.5, 30) == 0.0);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use model::KvType;
 use std::path::{Path, PathBuf};
 
 pub mod fake;
+pub mod guesses;
 mod npz;
 pub mod scripted;
 pub mod steps;

@@ -1,118 +1,34 @@
-//! Guessed tokens change no bit: what is sampled after them is what steps of one row give, right or wrong as they are.
+//! Guessed tokens change no bit, whatever the kernels.
 
-use std::sync::Arc;
-
-use cpu::{CpuExecutor, Options};
-use device::batch::{Choice, Input, Output, Span, Want};
-use device::{Executor, Sampled, SamplingParams, TokenMask};
+use cpu::Options;
+use device::Executor;
 use testkit::golden;
+use testkit::guesses::{N_CTX, N_SEQUENCE, change_no_bit};
 
 use crate::invariance::kernels;
-use crate::support::{executor_with, last, prompt, run};
-
-const N_GENERATED: usize = 14;
-
-/// How each token of a sequence is chosen, by its index in the answer.
-fn choice(sequence: usize, index: usize, n_vocab: usize) -> Choice {
-    let params = SamplingParams {
-        temperature: [0.0, 0.8, 1.3][sequence % 3],
-        top_p: [1.0, 0.9][sequence % 2],
-        repetition_penalty: [1.0, 1.2][sequence / 2 % 2],
-        frequency_penalty: [0.0, 0.4][sequence % 2],
-        presence_penalty: [0.3, 0.0][sequence % 2],
-        seed: sequence as u64,
-        n_alternatives: 2,
-        ..SamplingParams::default()
-    };
-    // A mask of its own for every token, as a grammar has.
-    let mask = (sequence == 3).then(|| {
-        let mut mask = TokenMask::none(n_vocab);
-        (0..n_vocab as u32)
-            .filter(|id| !(*id as usize + index).is_multiple_of(3))
-            .for_each(|id| mask.allow(id));
-        Arc::new(mask)
-    });
-    Choice { params: Arc::new(params), mask }
-}
-
-/// A token, and the bits of its log probability and of the alternatives'.
-type Bits = (u32, u32, Vec<(u32, u32)>);
-
-fn bits(sampled: &Sampled) -> Bits {
-    let alternatives = sampled.alternatives.iter().map(|&(id, logprob)| (id, logprob.to_bits()));
-    (sampled.token, sampled.logprob.to_bits(), alternatives.collect())
-}
-
-/// A sequence's next step: one row, or as many more as there are guesses.
-fn span(executor: &CpuExecutor, (s, tokens): (usize, &[u32]), n_done: usize, guesses: &[u32]) -> Span {
-    let n_vocab = executor.limits().n_vocab;
-    let choice = |index| choice(s, index, n_vocab);
-    match n_done {
-        0 => prompt(executor, s, 0, tokens, Want::Sample(choice(0))),
-        n if guesses.is_empty() => last(executor, s, tokens.len() + n - 1, Want::Sample(choice(n))),
-        n => {
-            let choices = (n..=n + guesses.len()).map(choice).collect();
-            let start = tokens.len() + n - 1;
-            let window = executor.limits().own_window(s, start..start + 1 + guesses.len());
-            let input = Input::Guess(guesses.into());
-            Span { input, window, ..last(executor, s, start, Want::Check(choices)) }
-        }
-    }
-}
-
-/// What four sequences sample beside each other, where `guess` says what is guessed of the tokens after the first `n` of one.
-fn answers(executor: &mut CpuExecutor, guess: impl Fn(usize, usize) -> Vec<u32>) -> Vec<Vec<Bits>> {
-    let n_vocab = executor.limits().n_vocab;
-    let prompts: Vec<Vec<u32>> =
-        (0..4).map(|s| (0..29 + s).map(|i| ((s * 7919 + i * i * 31) % n_vocab) as u32).collect()).collect();
-    let mut answers = vec![Vec::new(); 4];
-    while answers.iter().any(|answer| answer.len() < N_GENERATED) {
-        let running: Vec<usize> = (0..4).filter(|&s| answers[s].len() < N_GENERATED).collect();
-        let spans = running.iter().map(|&s| {
-            let n = answers[s].len();
-            let mut guesses = guess(s, n);
-            guesses.truncate(N_GENERATED - n - 1);
-            span(executor, (s, &prompts[s]), n, &guesses)
-        });
-        let spans = spans.collect();
-        for (&s, output) in running.iter().zip(run(executor, spans)) {
-            match output {
-                Output::Token(sampled) => answers[s].push(bits(&sampled)),
-                Output::Tokens(sampled) => answers[s].extend(sampled.iter().map(bits)),
-                Output::Logits(_) | Output::Hidden(_) => panic!("expected tokens"),
-            }
-        }
-    }
-    answers
-}
+use crate::support::executor_with;
 
 #[test]
 fn guesses_right_or_wrong_change_no_bit() {
     let mut n_checked = 0;
     for model in golden() {
         for (exact, kv_type) in kernels(&model) {
-            let options = Options { threads: 2, exact, kv_type, n_ctx: 96, n_slot: 4, ..Options::default() };
-            let make = || executor_with(&model.path, &options);
-            let n_vocab = make().limits().n_vocab as u32;
-            if make().limits().n_guess == 0 {
-                assert!(make().limits().n_snapshot.is_some(), "{}", model.name);
+            let options = Options {
+                threads: 2,
+                exact,
+                kv_type,
+                n_ctx: N_CTX,
+                n_slot: N_SEQUENCE,
+                ..Options::default()
+            };
+            let mut make = || -> Box<dyn Executor> { Box::new(executor_with(&model.path, &options)) };
+            let limits = make().limits();
+            if limits.n_guess == 0 {
+                assert!(limits.n_snapshot.is_some(), "{}", model.name);
                 continue;
             }
             n_checked += 1;
-            let plain = answers(&mut make(), |_, _| Vec::new());
-            let known =
-                |s: usize, n: usize| -> Vec<u32> { plain[s][n..].iter().map(|token| token.0).collect() };
-            // The next four tokens, those with one wrong among them, and nothing but wrong ones.
-            for n_right in [4, 2, 0] {
-                let guess = |s: usize, n: usize| {
-                    let mut guesses = known(s, n);
-                    guesses.truncate(4);
-                    guesses.iter_mut().skip(n_right).for_each(|id| *id = (*id + 1 + s as u32) % n_vocab);
-                    guesses
-                };
-                let guessed = answers(&mut make(), guess);
-                assert_eq!(guessed, plain, "{} exact {exact} {kv_type}, {n_right} right", model.name);
-            }
+            change_no_bit(&format!("{} exact {exact} {kv_type}", model.name), &mut make);
         }
     }
     assert!(n_checked > 10, "{n_checked} models take guesses");

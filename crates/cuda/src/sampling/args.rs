@@ -14,6 +14,8 @@ pub(super) const TYPICAL: u32 = 8;
 pub(super) const TOP_P: u32 = 16;
 pub(super) const MIN_P: u32 = 32;
 pub(super) const BIAS: u32 = 64;
+/// The row is one of several of its slot, and counts only if those before it are right: `sample_check` decides that.
+pub(super) const CHECKED: u32 = 128;
 
 /// How one row's token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
@@ -42,7 +44,8 @@ pub struct SampleRow {
     pub(super) bias: u32,
     /// Pairs.
     pub(super) n_bias: u32,
-    pub(super) reserved: u32,
+    /// Of a checked row: index in the area of the number of guesses before it, and then these.
+    pub(super) guesses: u32,
 }
 
 const _: () = assert!(size_of::<SampleRow>() == 80);
@@ -65,7 +68,7 @@ impl SampleRow {
         mask: 0,
         bias: 0,
         n_bias: 0,
-        reserved: 0,
+        guesses: 0,
     };
 }
 
@@ -83,7 +86,8 @@ pub struct SampleOut {
     /// Of the weights at temperature 1.
     pub(super) total: u64,
     pub(super) n_alternatives: u32,
-    pub(super) reserved: u32,
+    /// Of the first of a slot's checked rows: how many of them count.
+    pub(super) n_kept: u32,
     /// Best first.
     pub(super) ids: [u32; MAX_ALTERNATIVES as usize],
     pub(super) logits: [f32; MAX_ALTERNATIVES as usize],
@@ -92,6 +96,12 @@ pub struct SampleOut {
 const _: () = assert!(size_of::<SampleOut>() == 192);
 
 impl SampleOut {
+    /// Of the first of a slot's checked rows: how many of them count, of `n`.
+    #[must_use]
+    pub fn n_kept(&self, n: usize) -> usize {
+        (self.n_kept as usize).clamp(1, n)
+    }
+
     /// The token with its log probabilities, as [`device::sampling::Sampler`] gives them.
     #[must_use]
     pub fn sampled(&self) -> Sampled {

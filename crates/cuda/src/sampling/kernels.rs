@@ -10,6 +10,9 @@ use crate::error::CudaError;
 /// `SAMPLE_BEGIN_IDS` of sample.cu.
 const BEGIN_IDS: usize = 2048;
 
+/// Threads of a block of `sample_check`, each for a row.
+const CHECK_THREADS: u32 = 64;
+
 /// The sampler's buffers on the device, of the sizes that [`SampleLimits::bytes`] gives. `rows`, `area` and `out` may also be pinned memory of
 /// the host under its device address.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +37,7 @@ pub struct SampleKernels {
     team_8: Function,
     team_16: Function,
     begin: Function,
+    check: Function,
     hardware: Hardware,
     n_vocab: usize,
 }
@@ -46,8 +50,9 @@ impl SampleKernels {
     pub fn new(device: &Arc<Device>, limits: SampleLimits) -> Result<SampleKernels, CudaError> {
         let module = Module::load(device, crate::module("sample")?)?;
         let n_vocab = limits.n_vocab;
-        let [team_8, team_16, begin] = ["sample_8", "sample_16", "sample_begin"].map(|f| module.function(f));
-        let (team_8, team_16, begin) = (team_8?, team_16?, begin?);
+        let function = |name| module.function(name);
+        let (team_8, team_16) = (function("sample_8")?, function("sample_16")?);
+        let (begin, check) = (function("sample_begin")?, function("sample_check")?);
         let mut hardware = Hardware {
             // Of the code that was loaded: PTX of an older architecture has no clusters on a newer device either.
             clusters: team_8.cluster_width()? == 8,
@@ -68,7 +73,7 @@ impl SampleKernels {
             });
             hardware.large_clusters = matches!(room, Some(Ok(n)) if n > 0);
         }
-        let kernels = SampleKernels { team_8, team_16, begin, hardware, n_vocab };
+        let kernels = SampleKernels { team_8, team_16, begin, check, hardware, n_vocab };
         kernels.spread(1)?;
         Ok(kernels)
     }
@@ -97,7 +102,12 @@ impl SampleKernels {
             return Ok(());
         }
         let spread = self.spread(n_row)?;
-        let args = SampleArgs {
+        let args = self.args(buffers, logits, (n_row, spread.segment));
+        launch(stream, if spread.team == 16 { &self.team_16 } else { &self.team_8 }, spread.shape, &args)
+    }
+
+    fn args(&self, buffers: &SampleBuffers, logits: DevicePtr, (n_row, segment): (u32, u32)) -> SampleArgs {
+        SampleArgs {
             logits,
             rows: buffers.rows,
             area: buffers.area,
@@ -107,10 +117,27 @@ impl SampleKernels {
             scratch: buffers.scratch,
             n_vocab: self.n_vocab as i32,
             n_row: n_row.cast_signed(),
-            segment: spread.segment.cast_signed(),
+            segment: segment.cast_signed(),
             reserved: 0,
+        }
+    }
+
+    /// After [`launch`](SampleKernels::launch): of each slot's checked rows, keeps those up to and with the first whose token is not the guess after
+    /// it. Their tokens are counted, the last of them is the slot's, and the first row's result says how many they are.
+    ///
+    /// # Errors
+    /// If the driver refuses the launch.
+    pub fn check(&self, stream: &Stream, buffers: &SampleBuffers, n_row: u32) -> Result<(), CudaError> {
+        let args = self.args(buffers, DevicePtr(0), (n_row, 0));
+        let shape = LaunchShape {
+            grid: [n_row.div_ceil(CHECK_THREADS).max(1), 1, 1],
+            block: [CHECK_THREADS, 1, 1],
+            shared_bytes: 0,
+            // It follows a graph, which is waited for as a whole.
+            pdl: false,
+            cluster: 1,
         };
-        launch(stream, if spread.team == 16 { &self.team_16 } else { &self.team_8 }, spread.shape, &args)
+        launch(stream, &self.check, shape, &args)
     }
 
     /// Starts sequences in slots: `n_begin` records of [`SampleBegin`](super::SampleBegin) at `begins`, whose prompts are u32 at `ids`, both in

@@ -35,6 +35,8 @@ pub struct SampleLimits {
     pub n_vocab: usize,
     /// Rows sampled in one step, padding included.
     pub n_row: usize,
+    /// Guesses of a step.
+    pub n_guess: usize,
 }
 
 /// Bytes of each buffer of [`SampleBuffers`](super::SampleBuffers).
@@ -58,8 +60,9 @@ impl SampleLimits {
     /// What the buffers need at most.
     #[must_use]
     pub fn bytes(&self) -> SampleBytes {
-        let [n_slot, n_vocab, n_row] = [self.n_slot, self.n_vocab, self.n_row].map(|n| n as u64);
-        let area_words = n_row * (n_vocab.div_ceil(32) + 2 * MAX_LOGIT_BIAS as u64);
+        let [n_slot, n_vocab, n_row, n_guess] =
+            [self.n_slot, self.n_vocab, self.n_row, self.n_guess].map(|n| n as u64);
+        let area_words = n_row * (n_vocab.div_ceil(32) + 2 * MAX_LOGIT_BIAS as u64 + 1 + n_guess);
         SampleBytes {
             rows: n_row * size_of::<SampleRow>() as u64,
             area: 4 * area_words,
@@ -153,8 +156,8 @@ mod tests {
 
     #[test]
     fn buffers_grow_with_what_they_hold() {
-        let bytes = SampleLimits { n_slot: 3, n_vocab: 320, n_row: 2 }.bytes();
-        assert_eq!((bytes.rows, bytes.area, bytes.last), (160, 2 * 4 * (10 + 2048), 12));
+        let bytes = SampleLimits { n_slot: 3, n_vocab: 320, n_row: 2, n_guess: 4 }.bytes();
+        assert_eq!((bytes.rows, bytes.area, bytes.last), (160, 2 * 4 * (10 + 2048 + 5), 12));
         assert_eq!((bytes.counts, bytes.out), (3840, 384));
     }
 }

@@ -16,6 +16,8 @@ pub struct Choice<'a> {
     pub mask: Option<&'a TokenMask>,
     /// The position in the sequence that the chosen token will have.
     pub position: usize,
+    /// Where the slot has several rows in the step: the guessed tokens between its last one and this row.
+    pub guesses: Option<&'a [u32]>,
 }
 
 /// The rows of one step, to be copied to the device: [`StepRows::rows`] and [`StepRows::area`].
@@ -34,9 +36,9 @@ impl StepRows {
         self.area.clear();
     }
 
-    /// Adds the next row. A slot may appear once in a step.
+    /// Adds the next row. A slot may appear once in a step, or in consecutive rows that are checked.
     pub fn push(&mut self, choice: Choice<'_>) {
-        let Choice { slot, params: p, mask, position } = choice;
+        let Choice { slot, params: p, mask, position, guesses } = choice;
         let mut row = SampleRow {
             scale: weight::scale(p.temperature),
             repetition: p.repetition_penalty,
@@ -58,6 +60,12 @@ impl StepRows {
             row.flags |= args::BIAS;
             row.bias = self.area.len() as u32;
             row.n_bias = self.add_bias(&p.logit_bias);
+        }
+        if let Some(guesses) = guesses {
+            row.flags |= args::CHECKED;
+            row.guesses = self.area.len() as u32;
+            self.area.push(guesses.len() as u32);
+            self.area.extend_from_slice(guesses);
         }
         if p.is_greedy() {
             row.flags |= args::GREEDY;
@@ -125,7 +133,7 @@ mod tests {
         let filtered = SamplingParams { top_k: 40, top_p: 0.5, min_p: 1.0, typical_p: 0.25, ..plain.clone() };
         let mut step = StepRows::default();
         for (slot, params, mask) in [(2, &plain, None), (0, &edited, Some(&mask)), (1, &filtered, None)] {
-            step.push(Choice { slot, params, mask, position: 9 });
+            step.push(Choice { slot, params, mask, position: 9, guesses: None });
         }
         step.pad_to(5);
         let [a, b, c, d, e] = step.rows() else { panic!("{:?}", step.rows()) };
@@ -137,6 +145,16 @@ mod tests {
         assert_eq!((c.flags, c.top_k), (args::TOP_P | args::MIN_P | args::TYPICAL, 40));
         assert_eq!((c.top_p, c.min_p, c.typical_p), (1 << 31, 1 << 32, 1 << 30));
         assert_eq!((d, e), (&SampleRow::PADDING, &SampleRow::PADDING));
+        step.clear();
+        for guesses in [&[][..], &[8, 9]] {
+            step.push(Choice { slot: 1, params: &plain, mask: None, position: 9, guesses: Some(guesses) });
+        }
+        let [first, third] = step.rows() else { panic!("{:?}", step.rows()) };
+        assert_eq!(
+            (first.flags, first.guesses, third.flags, third.guesses),
+            (args::CHECKED, 0, args::CHECKED, 1)
+        );
+        assert_eq!(step.area(), [0, 2, 8, 9]);
         step.clear();
         assert!(step.rows().is_empty() && step.area().is_empty());
     }

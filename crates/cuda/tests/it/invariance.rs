@@ -18,7 +18,7 @@ const N_GENERATED: usize = 5;
 const N_CTX: usize = 128;
 
 /// Every golden model with a cache of float16; one of each family and format of attention with each other type as well.
-fn kinds() -> impl Iterator<Item = (Golden, KvType)> {
+pub(crate) fn kinds() -> impl Iterator<Item = (Golden, KvType)> {
     golden().into_iter().flat_map(|model| {
         let is_one = !model.name.starts_with("llama-") || model.name == "llama-q4_0";
         let types = if is_one { model.kv_types() } else { vec![KvType::F16] };

@@ -6,6 +6,7 @@ mod conformance;
 mod driver;
 mod golden;
 mod gpu;
+mod guesses;
 mod hidden;
 mod invariance;
 mod loading;

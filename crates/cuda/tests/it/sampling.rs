@@ -21,7 +21,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(gpu: &Gpu, n_vocab: usize) -> Fixture {
-        let limits = SampleLimits { n_slot: N_SLOT, n_vocab, n_row: N_SLOT };
+        let limits = SampleLimits { n_slot: N_SLOT, n_vocab, n_row: N_SLOT, n_guess: 0 };
         let stream = Stream::new(gpu).unwrap();
         let bytes = limits.bytes();
         // What is read before it is written would be seen; the scratch alone starts as zeros.
@@ -210,7 +210,8 @@ fn compare(fixture: &Fixture, numbers: &mut Numbers, n_row: usize, case: usize) 
                 continue;
             }
             let (params, mask) = (&params[slot], masks[slot].as_ref());
-            rows.push(Choice { slot: slot as u32, params, mask, position: prompts[slot].len() + step });
+            let position = prompts[slot].len() + step;
+            rows.push(Choice { slot: slot as u32, params, mask, position, guesses: None });
         }
         let found = fixture.sample(&rows);
         let last = read(&fixture.stream, fixture.buffers.last, n_row);

@@ -51,6 +51,22 @@ impl Sequence {
         guesses
     }
 
+    /// Guesses of the tokens after the one that is under way, at most `room`, going by those of that one. A constrained sequence has none: it waits for
+    /// each of its tokens anyway.
+    pub(crate) fn later_guess(&mut self, speculation: &Speculation, room: usize) -> Option<Candidate> {
+        let n_token = self.answer.tokens.len();
+        let chance = |kept: &Guesses| kept.guesser.chance();
+        if self.n_guess > 0 {
+            return Some(Candidate { n: self.n_guess, chance: self.guesses.as_ref().map_or(0.0, chance) });
+        }
+        let is_behind = n_token > 0 && self.n_collected == n_token && self.n_asked() == n_token + 1;
+        if !self.request.speculate || self.constraint.is_some() || !is_behind {
+            return None;
+        }
+        let (guesses, chance) = self.guesses_after(speculation, room + 1);
+        (guesses.len() > 1).then(|| Candidate { n: guesses.len() - 1, chance })
+    }
+
     /// What may come after all of its tokens, and how likely each is where those before it are right.
     fn guesses_after_all(&mut self, speculation: &Speculation, room: usize) -> Option<(Vec<u32>, f64)> {
         let n_token = self.answer.tokens.len();
@@ -58,6 +74,12 @@ impl Sequence {
         if !self.request.speculate || !is_up_to_date {
             return None;
         }
+        Some(self.guesses_after(speculation, room))
+    }
+
+    /// What may come after the tokens that are known, and how likely each is where those before it are right.
+    fn guesses_after(&mut self, speculation: &Speculation, room: usize) -> (Vec<u32>, f64) {
+        let n_token = self.answer.tokens.len();
         // The step gives one token beside those that are guessed.
         let most = room.min(self.request.max_tokens.saturating_sub(n_token + 1));
         let Guesses { guesser, n_known, .. } = self.guesses.get_or_insert_with(|| {
@@ -70,7 +92,7 @@ impl Sequence {
         // Nothing comes after an end.
         let may_stand = |id: &u32| (*id as usize) < self.n_vocab && !self.request.end_ids.contains(id);
         let guesses = guesser.guess(most).into_iter().take(most).take_while(may_stand).collect();
-        Some((guesses, guesser.chance()))
+        (guesses, guesser.chance())
     }
 
     /// Its next span's guesses: the first ones of those that it had.
