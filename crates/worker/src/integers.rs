@@ -3,6 +3,7 @@
 //! JSON bounds no number, and Python, for which templates are written, holds any whole number. Here a number of a conversation has 64 bits;
 //! a larger one would be read as a float and be another in the prompt, so it is refused by name.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::ops::Range;
 
@@ -45,7 +46,6 @@ pub fn beyond_64_bits(json: &[u8], fields: Option<&[&str]>) -> Option<String> {
                 }
             }
             b'-' | b'0'..=b'9' => {
-                let is_of_number = |b: &&u8| b.is_ascii_digit() || b"+-.eE".contains(*b);
                 at += json[at..].iter().take_while(is_of_number).count();
                 if is_beyond(&json[start..at]) && is_within(json, &levels, fields) {
                     return Some(path(json, &levels));
@@ -55,6 +55,35 @@ pub fn beyond_64_bits(json: &[u8], fields: Option<&[&str]>) -> Option<String> {
         }
     }
     None
+}
+
+/// The text with `0` for each whole number `-0`. Python reads it so, whereas `serde_json` makes the float -0.0 of it, as of `-0.0`.
+#[must_use]
+pub fn with_plain_zeros(json: &str) -> Cow<'_, str> {
+    let bytes = json.as_bytes();
+    let (mut out, mut copied, mut at) = (String::new(), 0, 0);
+    while let Some(&byte) = bytes.get(at) {
+        let start = at;
+        at += 1;
+        if byte == b'"' {
+            at = end_of_string(bytes, at);
+        } else if byte == b'-' || byte.is_ascii_digit() {
+            at += bytes[at..].iter().take_while(is_of_number).count();
+            if &bytes[start..at] == b"-0" {
+                out.push_str(&json[copied..start]);
+                copied = start + 1;
+            }
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(json);
+    }
+    out.push_str(&json[copied..]);
+    Cow::Owned(out)
+}
+
+fn is_of_number(byte: &&u8) -> bool {
+    byte.is_ascii_digit() || b"+-.eE".contains(*byte)
 }
 
 /// Behind the quote that ends the string whose text begins at `at`.
@@ -101,7 +130,7 @@ fn path(json: &[u8], levels: &[Level]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::beyond_64_bits;
+    use super::{beyond_64_bits, with_plain_zeros};
 
     #[test]
     fn the_first_number_that_64_bits_do_not_hold_is_named_by_its_path() {
@@ -131,9 +160,20 @@ mod tests {
     }
 
     #[test]
+    fn only_whole_zeros_lose_their_sign() {
+        let check = |json: &str, expected: &str| assert_eq!(with_plain_zeros(json), expected);
+        check(
+            r#"{"-0": [-0, -0.0, -0e1, -01, "\"-0", -10, 0],"é":-0}"#,
+            r#"{"-0": [0, -0.0, -0e1, -01, "\"-0", -10, 0],"é":0}"#,
+        );
+        check("-0", "0");
+        check("[1, 2]", "[1, 2]");
+    }
+
+    #[test]
     fn text_that_is_no_json_ends() {
         for text in ["\"", "\"\\", "{\"a", "]]}", "-", "--9", "\"\\\""] {
-            let _any = beyond_64_bits(text.as_bytes(), None);
+            let _any = (beyond_64_bits(text.as_bytes(), None), with_plain_zeros(text));
         }
     }
 }

@@ -243,7 +243,8 @@ fn calls(message: &mut Map<String, Value>, at: &str, shape: Shape) -> Result<boo
             // An answer that was cut off may hold arguments that are not JSON: these stay the text they are.
             Some(Value::String(text)) if !shape.text_arguments => {
                 let text = if text.trim().is_empty() { "{}" } else { text };
-                if let Ok(parsed @ Value::Object(_)) = serde_json::from_str(text) {
+                if let Ok(parsed @ Value::Object(_)) = serde_json::from_str(&integers::with_plain_zeros(text))
+                {
                     if let Some(path) = integers::beyond_64_bits(text.as_bytes(), None) {
                         let at = format!("{at}.function.arguments.{path}");
                         return Err(wrong(at, integers::EXPECTED, "a larger number"));

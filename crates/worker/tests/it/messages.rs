@@ -79,9 +79,9 @@ fn arguments_become_objects_unless_the_template_joins_text() {
 fn whole_numbers_of_arguments_are_exact_or_refused() {
     let call = |n: &str| json!([{ "role": "assistant", "tool_calls": [{ "function": { "name": "f", "arguments": format!("{{\"a\": [{{\"n\": {n}}}]}}") } }] }]);
     check(
-        call("[18446744073709551615, -9223372036854775808, 1e30]"),
+        call("[18446744073709551615, -9223372036854775808, 1e30, -0, -0.0]"),
         &expect![[r#"
-            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": [{"n": [18446744073709551615, -9223372036854775808, 1e+30]}]}}}], "content": null}
+            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": [{"n": [18446744073709551615, -9223372036854775808, 1e+30, 0, -0.0]}]}}}], "content": null}
         "#]],
     );
     check(
