@@ -17,6 +17,7 @@ mod named;
 mod notify;
 mod npy;
 mod progress;
+mod proof;
 mod sampling;
 mod single;
 mod speculate;

@@ -148,13 +148,21 @@ impl Bpe {
         }
     }
 
+    /// A text as it is before it is cut.
+    pub(crate) fn normalized<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match &self.cuts {
+            Cuts::Words(pre) if pre.nfc => compose(text),
+            Cuts::Words(_) | Cuts::Spaces(_) => Cow::Borrowed(text),
+        }
+    }
+
     /// Appends the ids of a text without special tokens.
     pub(crate) fn encode(&self, vocab: &Vocab, unknown: Option<u32>, text: &str, out: &mut Vec<u32>) {
         let words = WordEncoder { vocab, rules: &self.merges, known: &self.known, unknown };
         let mut scratch = Scratch::default();
         match &self.cuts {
             Cuts::Words(pre) => {
-                let text = if pre.nfc { compose(text) } else { Cow::Borrowed(text) };
+                let text = self.normalized(text);
                 pre.split(&text, &mut |word| words.encode(word.as_bytes(), &mut scratch, out));
             }
             Cuts::Spaces(cuts) => {

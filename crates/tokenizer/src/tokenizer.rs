@@ -3,6 +3,7 @@
 //! A [`Tokenizer`] is immutable and shared between threads. Ids are `u32`, text is UTF-8; encoding is linear in the text (n log n
 //! within one unbroken word), decoding gives U+FFFD for what is not UTF-8.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::bpe::Bpe;
@@ -222,6 +223,15 @@ impl Tokenizer {
                 let prefix = self.add_space_prefix && after_special;
                 spm.encode(&self.vocab, self.special.unk, Text { text, prefix }, ids);
             }
+        }
+    }
+
+    /// A text as encoding takes it: in Unicode's composed form (NFC) where the vocabulary was made for that, else as it is.
+    #[must_use]
+    pub fn normalized<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match &self.encoder {
+            Encoder::Bpe(bpe) => bpe.normalized(text),
+            Encoder::Spm(_) => Cow::Borrowed(text),
         }
     }
 

@@ -368,7 +368,9 @@ fn of_vocabulary(tokenizer: &Tokenizer) -> String {
     hex(&hash.finalize())
 }
 
-fn of_ids(ids: &[u32]) -> String {
+/// SHA-256 of token ids, each as 4 bytes, little-endian.
+#[must_use]
+pub fn of_ids(ids: &[u32]) -> String {
     hash(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>())
 }
 

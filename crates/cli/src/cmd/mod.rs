@@ -3,9 +3,9 @@
 //! A command reads its flags, does its work and writes its result to stdout at the end or as it comes; whatever else it has to say
 //! goes to the log. It returns its error and leaves the exit code to [`crate::exit`].
 
-mod bench;
+pub(crate) mod bench;
 mod completions;
-mod eval;
+pub(crate) mod eval;
 mod inspect;
 mod models;
 mod pull;
@@ -14,7 +14,7 @@ mod run;
 mod serve;
 mod show;
 mod tokenize;
-mod verify;
+pub(crate) mod verify;
 
 use std::fmt;
 use std::io::Write;

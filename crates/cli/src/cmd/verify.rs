@@ -18,12 +18,15 @@ use worker::receipt::{Comparison, FileHashes, Origin, Receipt, ReceiptError};
 use worker::{StopReason, Worker, WorkerOptions};
 
 use crate::cmd;
+use crate::cmd::bench::NO_MODEL;
 use crate::cmd::run::RECEIPT;
 use crate::device::{self, Loaded, ModelArgs, Shape};
 use crate::exit::Failure;
 use crate::fetch;
 use crate::interrupt::Watch;
 use crate::log::LogArgs;
+use crate::named;
+use crate::proof::{self, InputArgs, MEASUREMENT};
 use crate::version;
 
 /// The most bytes of a receipt.
@@ -31,15 +34,21 @@ const MAX_BYTES: u64 = 64 << 20;
 
 /// `worker-orcd verify`.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example: worker-orcd verify answer.json m.gguf\n\n\
-    The exit code is 0 if every token and the end are the same, and 11 if not or if the model is another.")]
+#[command(after_help = "Examples:\n  worker-orcd verify answer.json m.gguf\n  \
+    worker-orcd verify FOLDER m.gguf --file wiki.test.raw\n\n\
+    FOLDER is what run, eval or bench wrote with --proof. The exit code is 0 if every token and the end are the same, or\n\
+    every value of an evaluation, and 11 if not or if the model or a text is another.")]
+#[command(mut_arg(named::FLAG, |arg| arg.default_value(NO_MODEL).hide_default_value(true)))]
+#[command(mut_group(named::GROUP, |group| group.required(false)))]
 pub(crate) struct Args {
-    /// The receipt, or the folder that run --proof wrote
+    /// The receipt, or the folder that --proof wrote
     #[arg(value_name = "RECEIPT")]
     receipt: PathBuf,
     /// A JSON array of the prompt's ids, for a receipt that holds only their hash
     #[arg(long, value_name = "FILE")]
     prompt_ids: Option<PathBuf>,
+    #[command(flatten)]
+    inputs: InputArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -62,6 +71,16 @@ pub(crate) fn origin(
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
+    let model = match &args.model.model.0 {
+        ModelRef::Path(path) if path.as_os_str() == NO_MODEL => None,
+        model => Some(model),
+    };
+    if args.receipt.join(MEASUREMENT).exists() {
+        return proof::repeat(&args.receipt, (model, &args.model), &args.inputs, log);
+    }
+    let Some(model) = model else {
+        return Err(Failure::Usage("expected the model that answered: MODEL or --model".to_owned()).into());
+    };
     let path = match args.receipt.is_dir() {
         true => args.receipt.join(RECEIPT),
         false => args.receipt.clone(),
@@ -86,7 +105,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let prompt = receipt.prompt_ids(given).map_err(|e| Failure::Request(format!("{place}: {e}")))?;
     let kv_type = device::kv_type(&receipt.kv_type)
         .map_err(|reason| Failure::Request(format!("{place}: kv_type: {reason}")))?;
-    let path = fetch::path_of(&args.model.model.0, args.model.fetch, log)?;
+    let path = fetch::path_of(model, args.model.fetch, log)?;
     let hashes = FileHashes::open(Gguf::open(&path)?.paths());
     let found = hashes.wait().map_err(of_receipt)?;
     if found != receipt.model {
@@ -149,7 +168,8 @@ fn replay(worker: &Worker, receipt: &Receipt, prompt: Vec<u32>) -> anyhow::Resul
     if watch.raised() { Err(Failure::Interrupted.into()) } else { Ok(found?) }
 }
 
-fn read(path: &std::path::Path) -> anyhow::Result<String> {
+/// Reads a text of at most [`MAX_BYTES`].
+pub(crate) fn read(path: &std::path::Path) -> anyhow::Result<String> {
     let name = || path.display().to_string();
     let mut bytes = Vec::new();
     File::open(path).with_context(name)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(name)?;
@@ -167,7 +187,8 @@ pub(crate) fn of_receipt(error: ReceiptError) -> anyhow::Error {
     }
 }
 
-fn different(what: &str, expected: &str, found: &str) -> anyhow::Error {
+/// Another file than the one that is meant.
+pub(crate) fn different(what: &str, expected: &str, found: &str) -> anyhow::Error {
     Failure::Different(format!("another {what}: expected SHA-256 {expected}, found {found}")).into()
 }
 

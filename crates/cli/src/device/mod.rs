@@ -96,6 +96,21 @@ impl ModelArgs {
         ModelArgs { model: Named(model), ..self.clone() }
     }
 
+    /// These flags, but with what decides a result as others have it: context, type of the KV cache, arithmetic.
+    pub(crate) fn computing(&self, others: &ModelArgs) -> ModelArgs {
+        let mut args = self.of(others.model.0.clone());
+        (args.ctx, args.kv, args.device.exact) = (others.ctx, others.kv, others.device.exact);
+        args
+    }
+
+    /// What decides a result, as flags.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let ctx = self.ctx.iter().map(|n| format!("--ctx={n}"));
+        let kv_type = format!("--kv-type={}", self.kv.kv_type.name());
+        let exact = self.device.exact.then(|| "--exact".to_owned());
+        ctx.chain([kv_type]).chain(exact).collect()
+    }
+
     /// One sequence, as the flags have it.
     pub(crate) fn shape(&self) -> Shape {
         let n_ctx = self.ctx.map(NonZeroUsize::get);

@@ -16,6 +16,7 @@ mod log;
 mod model_file;
 mod names;
 mod program;
+mod proofs;
 mod pull;
 mod receipts;
 mod refusals;

@@ -5,6 +5,7 @@
 
 mod measure;
 mod peer;
+mod proof;
 mod random;
 mod report;
 mod samples;
@@ -14,10 +15,12 @@ mod traffic;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Subcommand;
 use hub::ModelRef;
+use worker::receipt::FileHashes;
 
 use self::measure::Test;
 use self::peer::Peer;
@@ -29,6 +32,7 @@ use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
 use crate::log::LogArgs;
 use crate::named;
+use crate::proof::{Metadata, OutputArgs};
 
 /// `worker-orcd bench`.
 #[derive(clap::Args, Debug)]
@@ -56,7 +60,7 @@ enum What {
 }
 
 /// What stands for a model where none is given; `bench serve` and `--shape` need none.
-const NO_MODEL: &str = "-";
+pub(crate) const NO_MODEL: &str = "-";
 
 /// `worker-orcd bench --model`.
 #[derive(clap::Args, Debug)]
@@ -90,9 +94,8 @@ pub(crate) struct LocalArgs {
     /// Draw the rates into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -129,12 +132,20 @@ fn positive(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     match &args.what {
         Some(What::Serve(args)) => serve::run(args),
-        None => of_device(&args.device, log),
+        None => crate::proof::run(&args.device, log),
     }
 }
 
+/// What was measured, and under what circumstances.
+struct Found {
+    report: Report,
+    metadata: Metadata,
+    /// None of random weights.
+    files: Option<Arc<FileHashes>>,
+}
+
 /// Measures a model on a device.
-fn of_device(args: &LocalArgs, log: &LogArgs) -> anyhow::Result<()> {
+fn of_device(args: &LocalArgs, log: &LogArgs) -> anyhow::Result<Found> {
     let tests = args.tests()?;
     let made = args.shape.as_ref().map(shape::Shape::make).transpose()?;
     let model = match (&made, &args.model.model.0) {
@@ -155,6 +166,7 @@ fn of_device(args: &LocalArgs, log: &LogArgs) -> anyhow::Result<()> {
             Some(Roofline { gigabytes_per_second, source })
         }
     };
+    let files = made.is_none().then(|| FileHashes::open(opened.gguf.paths()));
     let mut loaded = opened.load(args.plan(&tests), log)?;
     let n_ctx = loaded.executor.limits().n_ctx;
     if let Some(test) = tests.iter().find(|test| test.n_ctx() > n_ctx) {
@@ -201,5 +213,5 @@ fn of_device(args: &LocalArgs, log: &LogArgs) -> anyhow::Result<()> {
     if let Some(path) = &args.svg {
         std::fs::write(path, report.svg()).with_context(|| path.display().to_string())?;
     }
-    cmd::print_report(&report, args.json)
+    Ok(Found { report, metadata: Metadata::of(&loaded), files })
 }

@@ -8,11 +8,10 @@ use super::chunks::TextArgs;
 use super::divergence::{self, BaseArgs};
 use super::reproducibility::{self, RequestArgs};
 use super::{perplexity, tokens};
-use crate::cmd;
 use crate::device::{self, ModelArgs};
-use crate::exit::Failure;
 use crate::fetch;
 use crate::log::LogArgs;
+use crate::proof::{Input, Measure, Measured, OutputArgs};
 
 /// `worker-orcd eval all`.
 #[derive(clap::Args, Debug)]
@@ -28,9 +27,8 @@ pub(crate) struct Args {
     base: BaseArgs,
     #[command(flatten)]
     requests: RequestArgs,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -45,24 +43,51 @@ struct Report {
     reproducibility: reproducibility::Report,
 }
 
-/// Runs the command.
-pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
-    let path = fetch::path_of(&args.model.model.0, args.model.fetch, log)?;
-    let tokenizer = tokens::Report::of(&device::open_tokenizer(&gguf::Gguf::open(&path)?)?)?;
-    let (perplexity, soundness) = perplexity::measure(&args.model, &args.text, log)?;
-    let compared =
-        args.base.is_given().then(|| divergence::measure(&args.model, &args.text, &args.base, log));
-    let (divergence, other) = compared.transpose()?.unzip();
-    let reproducibility = reproducibility::measure(&args.model, &args.requests, log)?;
-    let model = args.model.model.0.to_string();
-    let report = Report { model, tokenizer, perplexity, divergence, reproducibility };
-    cmd::print_report(&report, args.json)?;
-    soundness.check()?;
-    other.map_or(Ok(()), |soundness| soundness.check())?;
-    report.reproducibility.check()?;
-    match report.tokenizer.is_whole() {
-        true => Ok(()),
-        false => Err(Failure::OutOfBounds(report.tokenizer.failure()).into()),
+impl Measure for Args {
+    const COMMAND: &'static str = "eval all";
+    const UNREPEATABLE: &'static [&'static str] = &["model"];
+
+    fn output(&self) -> &OutputArgs {
+        &self.output
+    }
+
+    fn flags(&self) -> Vec<String> {
+        [self.model.flags(), self.text.flags(), self.requests.flags()].concat()
+    }
+
+    fn inputs(&self, log: &LogArgs) -> anyhow::Result<Vec<Input>> {
+        let base = self.base.input(&self.model, log)?;
+        Ok([self.text.input()].into_iter().chain(base).chain(self.requests.input()).collect())
+    }
+
+    fn compute_as(&mut self, given: &ModelArgs) {
+        self.model = given.computing(&self.model);
+    }
+
+    fn measure(&self, log: &LogArgs) -> anyhow::Result<Measured> {
+        let path = fetch::path_of(&self.model.model.0, self.model.fetch, log)?;
+        let tokenizer = tokens::Report::of(&device::open_tokenizer(&gguf::Gguf::open(&path)?)?)?;
+        let perplexity = perplexity::measure(&self.model, &self.text, log)?;
+        let is_compared = self.base.is_given();
+        let compared = is_compared.then(|| divergence::measure(&self.model, &self.text, &self.base, log));
+        let divergence = compared.transpose()?;
+        let reproducibility = reproducibility::measure(&self.model, &self.requests, log)?.report;
+        let verdict = || {
+            perplexity.soundness.check()?;
+            divergence.as_ref().map_or(Ok(()), |divergence| divergence.soundness.check())?;
+            reproducibility.check()?;
+            tokenizer.check()
+        };
+        let verdict = verdict();
+        let (metadata, files) = (perplexity.metadata, perplexity.files);
+        let report = Report {
+            model: self.model.model.0.to_string(),
+            tokenizer,
+            perplexity: perplexity.report,
+            divergence: divergence.map(|found| found.report),
+            reproducibility,
+        };
+        Measured::new(&report, metadata, Some(files), verdict)
     }
 }
 

@@ -13,9 +13,10 @@ use anyhow::Context;
 use tokenizer::{EncodeOptions, Tokenizer};
 
 use super::Soundness;
-use crate::device::{self, ModelArgs, Opened, Shape};
+use crate::device::{self, Loaded, ModelArgs, Opened, Shape};
 use crate::exit::Failure;
 use crate::log::LogArgs;
+use crate::proof::Input;
 use crate::single;
 
 /// The default context of a chunk, in tokens.
@@ -60,8 +61,20 @@ pub(super) fn load(
     args: &ModelArgs,
     chunks: &Chunks,
     log: &LogArgs,
-) -> anyhow::Result<Box<dyn Executor>> {
-    Ok(opened.load(Shape { n_ctx: Some(chunks.n_ctx), ..args.shape() }, log)?.executor)
+) -> anyhow::Result<Loaded> {
+    opened.load(Shape { n_ctx: Some(chunks.n_ctx), ..args.shape() }, log)
+}
+
+impl TextArgs {
+    /// What decides a result, as flags.
+    pub(super) fn flags(&self) -> Vec<String> {
+        self.chunks.iter().map(|n| format!("--chunks={n}")).collect()
+    }
+
+    /// The text.
+    pub(super) fn input(&self) -> Input {
+        Input { flag: "--file", paths: vec![self.file.clone()] }
+    }
 }
 
 impl Chunks {

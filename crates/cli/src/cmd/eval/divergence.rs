@@ -8,20 +8,22 @@ use std::fmt;
 use std::path::PathBuf;
 
 use device::Executor;
+use gguf::Gguf;
 use hub::ModelRef;
 use serde::Serialize;
+use worker::receipt::FileHashes;
 
-use super::Soundness;
 use super::base::Reader;
 use super::chunks::{self, Chunks, TextArgs};
 use super::save::log_probabilities;
 use super::score::Score;
-use crate::cmd;
+use super::{Found, Soundness};
 use crate::device::ModelArgs;
 use crate::exit::Failure;
 use crate::fetch;
 use crate::log::LogArgs;
 use crate::progress::Progress;
+use crate::proof::{Input, Measure, Measured, Metadata, OutputArgs};
 
 /// `worker-orcd eval divergence`.
 #[derive(clap::Args, Debug)]
@@ -41,9 +43,8 @@ pub(crate) struct Args {
     /// End with exit code 13 where a smaller share of rows, 0 to 1, has the base's most likely token
     #[arg(long, value_name = "X")]
     min_agreement: Option<f64>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -64,6 +65,18 @@ impl BaseArgs {
     /// Whether there is anything to hold against.
     pub(super) fn is_given(&self) -> bool {
         self.base.is_some() || self.saved.is_some()
+    }
+
+    /// Its files.
+    pub(super) fn input(&self, model: &ModelArgs, log: &LogArgs) -> anyhow::Result<Option<Input>> {
+        match (&self.base, &self.saved) {
+            (Some(base), _) => {
+                let path = fetch::path_of(base, model.fetch, log)?;
+                Ok(Some(Input { flag: "--base", paths: Gguf::open(&path)?.paths().to_vec() }))
+            }
+            (None, Some(path)) => Ok(Some(Input { flag: "--saved", paths: vec![path.clone()] })),
+            (None, None) => Ok(None),
+        }
     }
 }
 
@@ -91,7 +104,7 @@ impl Base {
             let text = "expected one vocabulary, found two: the models make other tokens of the text";
             return Err(Failure::Request(text.to_owned()).into());
         }
-        Ok(Base::Model(chunks::load(opened, &model, chunks, log)?))
+        Ok(Base::Model(chunks::load(opened, &model, chunks, log)?.executor))
     }
 
     /// Ids of the vocabulary.
@@ -118,13 +131,37 @@ impl Base {
     }
 }
 
-/// Runs the command.
-pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
-    let (report, soundness) = measure(&args.model, &args.text, &args.base, log)?;
-    cmd::print_report(&report, args.json)?;
-    soundness.check()?;
-    super::at_most("mean KL divergence", report.mean_kl, args.max_kl)?;
-    super::at_least("share of rows with the same most likely token", report.agreement, args.min_agreement)
+impl Measure for Args {
+    const COMMAND: &'static str = "eval divergence";
+    const UNREPEATABLE: &'static [&'static str] = &[];
+
+    fn output(&self) -> &OutputArgs {
+        &self.output
+    }
+
+    fn flags(&self) -> Vec<String> {
+        [self.model.flags(), self.text.flags()].concat()
+    }
+
+    fn inputs(&self, log: &LogArgs) -> anyhow::Result<Vec<Input>> {
+        let base = self.base.input(&self.model, log)?;
+        Ok([self.text.input()].into_iter().chain(base).collect())
+    }
+
+    fn compute_as(&mut self, given: &ModelArgs) {
+        self.model = given.computing(&self.model);
+    }
+
+    fn measure(&self, log: &LogArgs) -> anyhow::Result<Measured> {
+        let Found { report, soundness, metadata, files } = measure(&self.model, &self.text, &self.base, log)?;
+        let verdict = || {
+            soundness.check()?;
+            super::at_most("mean KL divergence", report.mean_kl, self.max_kl)?;
+            let what = "share of rows with the same most likely token";
+            super::at_least(what, report.agreement, self.min_agreement)
+        };
+        Measured::new(&report, metadata, Some(files), verdict())
+    }
 }
 
 /// Loads the model, and its base if that is one, and compares them.
@@ -133,9 +170,11 @@ pub(super) fn measure(
     text: &TextArgs,
     base: &BaseArgs,
     log: &LogArgs,
-) -> anyhow::Result<(Report, Soundness)> {
+) -> anyhow::Result<Found<Report>> {
     let (opened, chunks) = chunks::open(model, text, log)?;
-    let mut executor = chunks::load(opened, model, &chunks, log)?;
+    let files = FileHashes::open(opened.gguf.paths());
+    let loaded = chunks::load(opened, model, &chunks, log)?;
+    let (metadata, mut executor) = (Metadata::of(&loaded), loaded.executor);
     let n_vocab = executor.limits().n_vocab;
     let mut base = Base::open(model, text, base, &chunks, log)?;
     if base.n_vocab() != n_vocab {
@@ -156,7 +195,8 @@ pub(super) fn measure(
         progress.step(n, chunks.len(), || format!("mean KL {:.6}", tally.divergence.mean()));
     }
     progress.finish();
-    Ok((tally.report(&chunks, model.device.exact), soundness))
+    let report = tally.report(&chunks, model.device.exact);
+    Ok(Found { report, soundness, metadata, files })
 }
 
 /// What is known of the rows so far.

@@ -14,10 +14,19 @@ mod save;
 mod score;
 mod tokens;
 
-use clap::Subcommand;
+use std::sync::Arc;
 
+use clap::Subcommand;
+use worker::receipt::FileHashes;
+
+pub(crate) use self::all::Args as All;
+pub(crate) use self::divergence::Args as Divergence;
+pub(crate) use self::perplexity::Args as Perplexity;
+pub(crate) use self::reproducibility::Args as Reproducibility;
+pub(crate) use self::tokens::Args as Tokenizer;
 use crate::exit::Failure;
 use crate::log::LogArgs;
+use crate::proof::{self, Metadata};
 
 /// `worker-orcd eval`.
 #[derive(clap::Args, Debug)]
@@ -53,13 +62,22 @@ enum What {
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     match &args.what {
         What::Logits(args) => logits::run(args, log),
-        What::Perplexity(args) => perplexity::run(args, log),
+        What::Perplexity(args) => proof::run(args, log),
         What::Save(args) => save::run(args, log),
-        What::Divergence(args) => divergence::run(args, log),
-        What::Reproducibility(args) => reproducibility::run(args, log),
-        What::Tokenizer(args) => tokens::run(args, log),
-        What::All(args) => all::run(args, log),
+        What::Divergence(args) => proof::run(args, log),
+        What::Reproducibility(args) => proof::run(args, log),
+        What::Tokenizer(args) => proof::run(args, log),
+        What::All(args) => proof::run(args, log),
     }
+}
+
+/// What an evaluation found, and under what circumstances.
+struct Found<R> {
+    report: R,
+    soundness: Soundness,
+    metadata: Metadata,
+    /// The model's files, as they were opened.
+    files: Arc<FileHashes>,
 }
 
 /// An error where a value is above its bound, or is no number.

@@ -6,14 +6,15 @@
 use std::fmt;
 
 use serde::Serialize;
+use worker::receipt::FileHashes;
 
-use super::Soundness;
 use super::chunks::{self, Chunks, TextArgs};
 use super::score::{Score, negative_log_likelihood};
-use crate::cmd;
+use super::{Found, Soundness};
 use crate::device::ModelArgs;
 use crate::log::LogArgs;
 use crate::progress::Progress;
+use crate::proof::{Input, Measure, Measured, Metadata, OutputArgs};
 
 /// `worker-orcd eval perplexity`.
 #[derive(clap::Args, Debug)]
@@ -27,9 +28,8 @@ pub(crate) struct Args {
     /// End with exit code 13 where the perplexity is above this
     #[arg(long, value_name = "X")]
     max_perplexity: Option<f64>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -47,22 +47,43 @@ pub(super) struct Report {
     exact: bool,
 }
 
-/// Runs the command.
-pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
-    let (report, soundness) = measure(&args.model, &args.text, log)?;
-    cmd::print_report(&report, args.json)?;
-    soundness.check()?;
-    super::at_most("perplexity", report.perplexity, args.max_perplexity)
+impl Measure for Args {
+    const COMMAND: &'static str = "eval perplexity";
+    const UNREPEATABLE: &'static [&'static str] = &[];
+
+    fn output(&self) -> &OutputArgs {
+        &self.output
+    }
+
+    fn flags(&self) -> Vec<String> {
+        [self.model.flags(), self.text.flags()].concat()
+    }
+
+    fn inputs(&self, _log: &LogArgs) -> anyhow::Result<Vec<Input>> {
+        Ok(vec![self.text.input()])
+    }
+
+    fn compute_as(&mut self, given: &ModelArgs) {
+        self.model = given.computing(&self.model);
+    }
+
+    fn measure(&self, log: &LogArgs) -> anyhow::Result<Measured> {
+        let found = measure(&self.model, &self.text, log)?;
+        let perplexity = found.report.perplexity;
+        let verdict = || {
+            found.soundness.check()?;
+            super::at_most("perplexity", perplexity, self.max_perplexity)
+        };
+        Measured::new(&found.report, found.metadata, Some(found.files), verdict())
+    }
 }
 
 /// Loads the model and predicts the text.
-pub(super) fn measure(
-    model: &ModelArgs,
-    text: &TextArgs,
-    log: &LogArgs,
-) -> anyhow::Result<(Report, Soundness)> {
+pub(super) fn measure(model: &ModelArgs, text: &TextArgs, log: &LogArgs) -> anyhow::Result<Found<Report>> {
     let (opened, chunks) = chunks::open(model, text, log)?;
-    let mut executor = chunks::load(opened, model, &chunks, log)?;
+    let files = FileHashes::open(opened.gguf.paths());
+    let loaded = chunks::load(opened, model, &chunks, log)?;
+    let (metadata, mut executor) = (Metadata::of(&loaded), loaded.executor);
     let (mut score, mut soundness) = (Score::default(), Soundness::default());
     let mut progress = Progress::count("predicting", log);
     for n in 0..chunks.len() {
@@ -72,7 +93,8 @@ pub(super) fn measure(
         progress.step(n, chunks.len(), || format!("perplexity {:.4}", score.perplexity()));
     }
     progress.finish();
-    Ok((Report::new(&score, &chunks, model.device.exact), soundness))
+    let report = Report::new(&score, &chunks, model.device.exact);
+    Ok(Found { report, soundness, metadata, files })
 }
 
 impl Report {

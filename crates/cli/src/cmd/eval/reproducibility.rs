@@ -16,12 +16,15 @@ use anyhow::Context;
 use engine::{Engine, EngineHandle, EngineOptions, Shutdown};
 use serde::Serialize;
 use tokenizer::{EncodeOptions, Tokenizer};
+use worker::receipt::{FileHashes, of_ids};
 use worker::{Event, Generation, Prompt, Request, Worker, WorkerOptions};
 
+use super::{Found, Soundness};
 use crate::cmd;
 use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
 use crate::log::LogArgs;
+use crate::proof::{Input, Measure, Measured, Metadata, OutputArgs};
 
 /// What prompts are parts of where no text is given.
 const TEXT: &str = "A sequence of tokens is continued one token at a time. Each new token is drawn from a distribution over the whole \
@@ -37,9 +40,8 @@ const TEXT: &str = "A sequence of tokens is continued one token at a time. Each 
 pub(crate) struct Args {
     #[command(flatten)]
     what: RequestArgs,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -64,6 +66,8 @@ pub(super) struct Report {
     requests: usize,
     prompt_tokens: usize,
     tokens: usize,
+    /// SHA-256 of each answer's token ids.
+    answers: Vec<String>,
     ways: Vec<Way>,
     exact: bool,
 }
@@ -85,26 +89,48 @@ struct Answer {
     text: String,
 }
 
-/// Runs the command.
-pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
-    let report = measure(&args.model, &args.what, log)?;
-    cmd::print_report(&report, args.json)?;
-    report.check()
+impl Measure for Args {
+    const COMMAND: &'static str = "eval reproducibility";
+    const UNREPEATABLE: &'static [&'static str] = &[];
+
+    fn output(&self) -> &OutputArgs {
+        &self.output
+    }
+
+    fn flags(&self) -> Vec<String> {
+        [self.model.flags(), self.what.flags()].concat()
+    }
+
+    fn inputs(&self, _log: &LogArgs) -> anyhow::Result<Vec<Input>> {
+        Ok(self.what.input().into_iter().collect())
+    }
+
+    fn compute_as(&mut self, given: &ModelArgs) {
+        self.model = given.computing(&self.model);
+    }
+
+    fn measure(&self, log: &LogArgs) -> anyhow::Result<Measured> {
+        let Found { report, metadata, files, .. } = measure(&self.model, &self.what, log)?;
+        Measured::new(&report, metadata, Some(files), report.check())
+    }
 }
 
 /// Loads the model twice, one after the other, and asks.
-pub(super) fn measure(model: &ModelArgs, what: &RequestArgs, log: &LogArgs) -> anyhow::Result<Report> {
+pub(super) fn measure(model: &ModelArgs, what: &RequestArgs, log: &LogArgs) -> anyhow::Result<Found<Report>> {
     let n = what.requests.get();
-    let load = |options: EngineOptions| -> anyhow::Result<(EngineHandle, Worker, Arc<Tokenizer>)> {
+    let load = |options: EngineOptions| -> anyhow::Result<Asked> {
         let (opened, tokenizer) = device::open_with_tokenizer(model, log)?;
+        let files = FileHashes::open(opened.gguf.paths());
         let loaded = opened.load(Shape { n_slot: n, ..model.shape() }, log)?;
+        let metadata = Metadata::of(&loaded);
         let (engine, tokenizer) = (Engine::spawn(loaded.executor, options)?, Arc::new(tokenizer));
         let options = WorkerOptions::default();
-        Ok((engine.clone(), Worker::new(engine, Arc::clone(&tokenizer), options), tokenizer))
+        let worker = Worker::new(engine.clone(), Arc::clone(&tokenizer), options);
+        Ok(Asked { engine, worker, tokenizer, metadata, files })
     };
     let options = EngineOptions { n_waiting: n, ..EngineOptions::default() };
     let whole = EngineOptions { prefix_cache: false, step_target: None, ..options };
-    let (engine, worker, tokenizer) = load(whole)?;
+    let Asked { engine, worker, tokenizer, metadata, files } = load(whole)?;
     let prompts = prompts(&tokenizer, what, engine.limits().n_ctx)?;
     let requests: Vec<Request> = (0..).zip(&prompts).map(|(seed, ids)| request(seed, ids, what)).collect();
     let first = alone(&worker, &requests)?;
@@ -114,7 +140,7 @@ pub(super) fn measure(model: &ModelArgs, what: &RequestArgs, log: &LogArgs) -> a
     drop((worker, engine));
 
     let cut = EngineOptions { step_target: Some(Duration::from_nanos(1)), ..options };
-    let (engine, worker, _) = load(cut)?;
+    let Asked { engine, worker, .. } = load(cut)?;
     for (name, is_together) in [
         ("alone, prompts cut", false),
         ("alone, from the prefix cache", false),
@@ -124,13 +150,36 @@ pub(super) fn measure(model: &ModelArgs, what: &RequestArgs, log: &LogArgs) -> a
         ways.push(Way::compare(name, &first, &found));
     }
     engine.shutdown(Shutdown::Abort);
-    Ok(Report {
+    let report = Report {
         requests: n,
         prompt_tokens: prompts.iter().map(Vec::len).sum(),
         tokens: first.iter().map(|answer| answer.tokens.len()).sum(),
+        answers: first.iter().map(|answer| of_ids(&answer.tokens)).collect(),
         ways,
         exact: model.device.exact,
-    })
+    };
+    Ok(Found { report, soundness: Soundness::default(), metadata, files })
+}
+
+/// A loaded model, and whom to ask.
+struct Asked {
+    engine: EngineHandle,
+    worker: Worker,
+    tokenizer: Arc<Tokenizer>,
+    metadata: Metadata,
+    files: Arc<FileHashes>,
+}
+
+impl RequestArgs {
+    /// What decides the answers, as flags.
+    pub(super) fn flags(&self) -> Vec<String> {
+        vec![format!("--requests={}", self.requests), format!("--tokens={}", self.tokens)]
+    }
+
+    /// The text of the prompts.
+    pub(super) fn input(&self) -> Option<Input> {
+        self.prompts.as_ref().map(|path| Input { flag: "--prompts", paths: vec![path.clone()] })
+    }
 }
 
 /// Prompts of `1/n .. n/n` of the text's tokens.
@@ -237,7 +286,8 @@ mod tests {
         let answer = |text: &str| Answer { tokens: vec![1], text: text.to_owned() };
         let (first, other) = ([answer("a"), answer("b")], [answer("a"), answer("c")]);
         let ways = vec![Way::compare("alone", &first, &first), Way::compare("together", &first, &other)];
-        let report = Report { requests: 2, prompt_tokens: 3, tokens: 2, ways, exact: false };
+        let report =
+            Report { requests: 2, prompt_tokens: 3, tokens: 2, answers: Vec::new(), ways, exact: false };
         let error = report.check().unwrap_err().to_string();
         assert!(error.contains("1 of 2 equal") && error.contains("first other request 1"), "{error}");
     }

@@ -36,7 +36,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let (opened, chunks) = chunks::open(&args.model, &args.text, log)?;
     let hashes = FileHashes::open(opened.gguf.paths());
-    let mut executor = chunks::load(opened, &args.model, &chunks, log)?;
+    let mut executor = chunks::load(opened, &args.model, &chunks, log)?.executor;
     let header = Header::new(hashes.wait().map_err(of_receipt)?, chunks.n_ctx, executor.limits().n_vocab);
     let mut writer = Writer::open(&args.out, &header, &chunks)?;
     let place = || args.out.display().to_string();

@@ -1,7 +1,8 @@
 //! Is a vocabulary whole? Each token's text must come back through encoding and decoding, and given texts must give the given ids.
 //!
 //! A token's own text need not encode to that token (a merge may be missing, or another token may say the same); its text must survive.
-//! Tokens that are part of a character, control tokens and unused ones have no text of their own and are counted apart.
+//! Where a vocabulary normalises text first, the normal form must come back. Tokens that are part of a character, control tokens and unused
+//! ones have no text of their own and are counted apart.
 
 use std::fmt;
 use std::fs;
@@ -11,13 +12,14 @@ use anyhow::Context;
 use gguf::Gguf;
 use serde::Serialize;
 use tokenizer::{EncodeOptions, Tokenizer};
+use worker::receipt::FileHashes;
 
-use crate::cmd;
-use crate::device;
+use crate::device::{self, ModelArgs};
 use crate::exit::Failure;
 use crate::fetch;
 use crate::log::LogArgs;
 use crate::named::Named;
+use crate::proof::{Input, Measure, Measured, Metadata, OutputArgs};
 
 /// Between the texts of llama.cpp's vectors.
 const SEPARATOR: &str = "\n__ggml_vocab_test__\n";
@@ -38,9 +40,8 @@ pub(crate) struct Args {
     /// Texts with their ids beside them, X.inp and X.out
     #[arg(long, value_name = "X.inp")]
     vectors: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// The fields of `eval tokenizer --json`.
@@ -50,6 +51,8 @@ pub(super) struct Report {
     /// Tokens with a text, and how many of these came back.
     with_text: usize,
     came_back: usize,
+    /// Tokens whose text is normalised to another, which is what came back.
+    normalized: usize,
     /// Tokens whose text encodes to that one token.
     alone: usize,
     /// Control, unknown and unused tokens, and parts of characters.
@@ -60,16 +63,39 @@ pub(super) struct Report {
     failures: Vec<String>,
 }
 
-/// Runs the command.
-pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
-    let gguf = Gguf::open(&fetch::path_of(&args.model.0, args.fetch, log)?)?;
-    let tokenizer = device::open_tokenizer(&gguf)?;
-    let mut report = Report::of(&tokenizer)?;
-    if let Some(path) = &args.vectors {
-        report.compare(&tokenizer, path)?;
+impl Measure for Args {
+    const COMMAND: &'static str = "eval tokenizer";
+    const UNREPEATABLE: &'static [&'static str] = &[];
+
+    fn output(&self) -> &OutputArgs {
+        &self.output
     }
-    cmd::print_report(&report, args.json)?;
-    if report.is_whole() { Ok(()) } else { Err(Failure::OutOfBounds(report.failure()).into()) }
+
+    fn flags(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn inputs(&self, _log: &LogArgs) -> anyhow::Result<Vec<Input>> {
+        let vectors = self.vectors.as_ref();
+        let input = |path: &PathBuf| Input {
+            flag: "--vectors",
+            paths: vec![path.clone(), path.with_extension("out")],
+        };
+        Ok(vectors.map(input).into_iter().collect())
+    }
+
+    fn compute_as(&mut self, _given: &ModelArgs) {}
+
+    fn measure(&self, log: &LogArgs) -> anyhow::Result<Measured> {
+        let gguf = Gguf::open(&fetch::path_of(&self.model.0, self.fetch, log)?)?;
+        let files = FileHashes::open(gguf.paths());
+        let tokenizer = device::open_tokenizer(&gguf)?;
+        let mut report = Report::of(&tokenizer)?;
+        if let Some(path) = &self.vectors {
+            report.compare(&tokenizer, path)?;
+        }
+        Measured::new(&report, Metadata::of_files(&gguf), Some(files), report.check())
+    }
 }
 
 impl Report {
@@ -89,8 +115,10 @@ impl Report {
             let ids = tokenizer.encode(text, PLAIN)?;
             report.alone += usize::from(ids == [id]);
             let back = tokenizer.decode(&ids, false);
-            if back == text {
+            let expected = tokenizer.normalized(text);
+            if back == expected {
                 report.came_back += 1;
+                report.normalized += usize::from(expected != text);
             } else {
                 report.fail(format!("token {id}: {text:?} came back as {back:?}"));
             }
@@ -135,13 +163,17 @@ impl Report {
         self.came_back == self.with_text && self.vectors_equal == self.vectors
     }
 
-    /// What is said where it is not whole.
-    pub(super) fn failure(&self) -> String {
+    /// An error where it is not whole.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        if self.is_whole() {
+            return Ok(());
+        }
         let first = self.failures.first().map_or("", String::as_str);
         let (lost, other) = (self.with_text - self.came_back, self.vectors - self.vectors_equal);
-        format!(
+        let text = format!(
             "expected every text to come back, found {lost} that did not and {other} with other ids; first {first}"
-        )
+        );
+        Err(Failure::OutOfBounds(text).into())
     }
 
     /// The result in a few words.
@@ -158,6 +190,9 @@ impl fmt::Display for Report {
             self.n_vocab, self.without_text
         )?;
         writeln!(f, "round trip  {}; {} are one token again", self.summary(), self.alone)?;
+        if self.normalized > 0 {
+            writeln!(f, "            {} came back in Unicode's composed form (NFC)", self.normalized)?;
+        }
         if self.vectors > 0 {
             writeln!(f, "vectors     {} of {} have the given ids", self.vectors_equal, self.vectors)?;
         }

@@ -8,20 +8,18 @@
 //! | `transcript.ndjson` | a line for each piece of the answer: milliseconds since the request, text, token ids |
 //! | `timings.json` | as `run --json` has them |
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Context;
-use serde::Serialize;
 use serde_json::json;
 
 use super::ask::Times;
 use super::show::Piece;
 use crate::device::Loaded;
-use crate::exit::Failure;
-use crate::version;
+use crate::proof::{Folder, Metadata};
 
 /// Where `verify` finds the receipt in such a folder.
 pub(crate) const RECEIPT: &str = "receipt.json";
@@ -35,65 +33,19 @@ const README: &str = "# A run of worker-orcd\n\n\
 
 /// The folder, being filled.
 pub(crate) struct Proof {
-    folder: PathBuf,
+    folder: Folder,
     metadata: Metadata,
     transcript: BufWriter<File>,
     began: Instant,
 }
 
-/// Under what circumstances.
-#[derive(Serialize)]
-struct Metadata {
-    version: &'static str,
-    commit: Option<&'static str>,
-    command: Vec<String>,
-    /// Seconds since 1970.
-    started: u64,
-    system: &'static str,
-    processor: &'static str,
-    device: String,
-    kernels: String,
-    cuda_driver: Option<String>,
-    threads: usize,
-    model: Vec<ModelFile>,
-}
-
-#[derive(Serialize)]
-struct ModelFile {
-    file: String,
-    bytes: u64,
-    sha256: Option<String>,
-}
-
 impl Proof {
     /// Begins a folder, which must be new or empty.
     pub(crate) fn begin(folder: &Path, loaded: &Loaded) -> anyhow::Result<Proof> {
-        let place = || folder.display().to_string();
-        fs::create_dir_all(folder).with_context(place)?;
-        if fs::read_dir(folder).with_context(place)?.next().is_some() {
-            let text = format!("{}: expected a new or an empty folder, found files", folder.display());
-            return Err(Failure::Usage(text).into());
-        }
-        let file = |path: &PathBuf| ModelFile {
-            file: path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-            bytes: fs::metadata(path).map_or(0, |metadata| metadata.len()),
-            sha256: None,
-        };
-        let metadata = Metadata {
-            version: env!("CARGO_PKG_VERSION"),
-            commit: version::COMMIT,
-            command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
-            started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
-            system: std::env::consts::OS,
-            processor: std::env::consts::ARCH,
-            device: loaded.executor.memory().device,
-            kernels: loaded.kernels.clone(),
-            cuda_driver: loaded.cuda_version.clone(),
-            threads: loaded.threads,
-            model: loaded.gguf.paths().iter().map(file).collect(),
-        };
-        let transcript = BufWriter::new(File::create(folder.join("transcript.ndjson")).with_context(place)?);
-        Ok(Proof { folder: folder.to_owned(), metadata, transcript, began: Instant::now() })
+        let folder = Folder::begin(folder)?;
+        let path = folder.path("transcript.ndjson");
+        let transcript = BufWriter::new(File::create(&path).with_context(|| path.display().to_string())?);
+        Ok(Proof { folder, metadata: Metadata::of(loaded), transcript, began: Instant::now() })
     }
 
     /// A piece of the answer came.
@@ -103,21 +55,14 @@ impl Proof {
         if !piece.reasoning.is_empty() {
             line["reasoning"] = piece.reasoning.clone().into();
         }
-        writeln!(self.transcript, "{line}").with_context(|| self.folder.display().to_string())
+        writeln!(self.transcript, "{line}").context("transcript.ndjson")
     }
 
     /// Writes what is known at the end. The receipt is there already.
     pub(crate) fn finish(mut self, timings: &Times, hashes: &[String]) -> anyhow::Result<()> {
-        self.transcript.flush().with_context(|| self.folder.display().to_string())?;
-        for (file, hash) in self.metadata.model.iter_mut().zip(hashes) {
-            file.sha256 = Some(hash.clone());
-        }
-        let write = |name: &str, text: String| {
-            let path = self.folder.join(name);
-            fs::write(&path, text).with_context(|| path.display().to_string())
-        };
-        write("metadata.json", serde_json::to_string_pretty(&self.metadata)? + "\n")?;
-        write("timings.json", serde_json::to_string_pretty(timings)? + "\n")?;
-        write("README.md", README.to_owned())
+        self.transcript.flush().context("transcript.ndjson")?;
+        self.folder.write_json("metadata.json", &self.metadata.with_hashes(hashes))?;
+        self.folder.write_json("timings.json", timings)?;
+        self.folder.write("README.md", README)
     }
 }
