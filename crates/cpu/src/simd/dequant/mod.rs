@@ -19,7 +19,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use super::gemm::Weights;
+#[cfg(target_arch = "x86_64")]
+use super::gemm::integer;
+use super::gemm::{self, Weights};
 use super::isa::Isa;
 use quant::Format;
 use std::ops::Range;
@@ -75,6 +77,30 @@ pub(super) fn panel_f32(isa: Isa, weights: &Weights<'_>, cols: Range<usize>, pan
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dequantize_avx2(format: Format, bytes: &[u8], out: &mut [f32]) {
     format.dequantize(bytes, out).expect(WHOLE);
+}
+
+/// Columns `cols` of `weights` as 16-bit integers and their scales, in a panel of a whole number of rows ([`integer`]); only where there
+/// is AVX2.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn panel_i16(
+    weights: &Weights<'_>,
+    cols: Range<usize>,
+    (panel, scales): (&mut [i16], &mut [f32]),
+) {
+    let mut floats = [0.0; gemm::CHUNK];
+    let floats = &mut floats[..cols.len()];
+    let mut rows = panel
+        .chunks_exact_mut(integer::panel_stride(cols.len()))
+        .zip(scales.chunks_exact_mut(cols.len().div_ceil(integer::SPAN)));
+    for (bytes, row) in row_slices(weights, &cols).zip(&mut rows) {
+        // SAFETY: the machine runs AVX2.
+        unsafe { dequantize_avx2(weights.format, bytes, floats) };
+        integer::quantize_weights(floats, row);
+    }
+    for (row, scales) in rows {
+        row.fill(0);
+        scales.fill(0.0);
+    }
 }
 
 /// Columns `cols` of `weights` as bfloat16, in `panel` of a whole number of 32 rows; only where there is AMX.

@@ -19,6 +19,8 @@ pub(super) unsafe trait Plain: Copy {}
 unsafe impl Plain for f32 {}
 // SAFETY: every bit pattern is a `u16`, of alignment 2.
 unsafe impl Plain for u16 {}
+// SAFETY: every bit pattern is an `i16`, of alignment 2.
+unsafe impl Plain for i16 {}
 // SAFETY: every bit pattern is a `u32`, of alignment 4.
 unsafe impl Plain for u32 {}
 

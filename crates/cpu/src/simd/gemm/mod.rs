@@ -14,6 +14,8 @@ mod buffer;
 #[cfg(target_arch = "x86_64")]
 mod float;
 #[cfg(target_arch = "x86_64")]
+pub(super) mod integer;
+#[cfg(target_arch = "x86_64")]
 mod layout;
 mod portable;
 mod prepared;
@@ -33,57 +35,81 @@ use quant::Format;
 /// Weight rows of a panel. Split a matrix among threads at multiples of it, or padding rows are computed for nothing.
 pub const PANEL: usize = 32;
 
+/// Columns of W that are dequantised at a time, a multiple of every format's block: what the caches hold.
+pub(super) const CHUNK: usize = 512;
+
 /// Activation rows that share one dequantised panel.
 const MAX_ROWS: usize = 512;
 
 /// How a product is computed. Only [`Kernel::choose`] makes one, so a kernel that exists runs on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kernel(Isa);
+pub struct Kernel {
+    isa: Isa,
+    arithmetic: Arithmetic,
+}
+
+/// What a kernel multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// Float32.
+    Float,
+    /// 16-bit integers, 128 columns under a scale; with AVX2.
+    Integer,
+    /// Bfloat16; with AMX.
+    Bfloat,
+}
 
 impl Kernel {
     /// The kernel for weights of `format` on `isa` (or on the best set that this machine runs, if it lacks `isa`).
     ///
-    /// AMX rounds weights and activations to bfloat16. F32 weights are small and sensitive ones, such as the routers of
-    /// experts, or belong to models that are kept in F32 or F16 for exactness; their products stay in `f32`.
+    /// AMX rounds weights and activations to bfloat16, the kernel for AVX2 to 16-bit integers. F32 weights are small and sensitive ones, such
+    /// as the routers of experts, or belong to models that are kept in F32 or F16 for exactness; their products stay in `f32`.
     #[must_use]
     pub fn choose(isa: Isa, format: Format) -> Kernel {
         let isa = isa.min(Isa::detect());
-        Kernel(if matches!(format, Format::F32 | Format::F16) { isa.min(Isa::Avx512) } else { isa })
+        let is_exact = matches!(format, Format::F32 | Format::F16);
+        let (isa, arithmetic) = match isa {
+            Isa::Amx if is_exact => (Isa::Avx512, Arithmetic::Float),
+            Isa::Amx => (isa, Arithmetic::Bfloat),
+            Isa::Avx2 if !is_exact => (isa, Arithmetic::Integer),
+            _ => (isa, Arithmetic::Float),
+        };
+        Kernel { isa, arithmetic }
     }
 
     /// The instruction set that the kernel uses.
     #[must_use]
     pub fn isa(self) -> Isa {
-        self.0
+        self.isa
+    }
+
+    /// What it multiplies.
+    #[must_use]
+    pub fn arithmetic(self) -> Arithmetic {
+        self.arithmetic
     }
 
     /// Activation rows of a block: the lanes of a vector, or the columns of a tile.
     fn lanes(self) -> usize {
-        match self.0 {
+        match self.isa {
             Isa::Scalar | Isa::Avx2 => 8,
             Isa::Avx512 | Isa::Amx => 16,
         }
     }
 
-    /// Words of a block of activation rows: one `f32` for each number, or one pair of bfloat16 for two.
+    /// Words of a block of activation rows: one `f32` for each number, or one pair of bfloat16 for two, or what `integer` says.
     fn block_words(self, n_cols: usize) -> usize {
-        match self.0 {
-            Isa::Amx => self.lanes() * n_cols.next_multiple_of(32) / 2,
+        match self.arithmetic {
+            Arithmetic::Bfloat => self.lanes() * n_cols.next_multiple_of(32) / 2,
+            #[cfg(target_arch = "x86_64")]
+            Arithmetic::Integer => integer::block_words(n_cols),
             _ => self.lanes() * n_cols,
-        }
-    }
-
-    /// Columns of W that are dequantised at a time, a multiple of every format's block: what the caches hold.
-    fn chunk(self) -> usize {
-        match self.0 {
-            Isa::Amx => 512,
-            _ => 512,
         }
     }
 
     /// Weight rows that are dequantised at a time, a multiple of [`PANEL`].
     fn group(self) -> usize {
-        match self.0 {
+        match self.isa {
             Isa::Amx => 128,
             _ => 64,
         }
@@ -104,8 +130,10 @@ pub struct Weights<'a> {
 /// One thread's working memory; use it again for the next product.
 #[derive(Default)]
 pub struct Scratch {
-    /// Dequantised weights: for AMX [group / 32][chunk / 32][32][32] bfloat16, else [group][chunk + 16] `f32`.
+    /// Dequantised weights: for AMX [group / 32][chunk / 32][32][32] bfloat16; integers as `integer` says; else [group][chunk + 16] `f32`.
     panel: Buffer,
+    /// The scales of integers: [group][chunk / 128].
+    scales: Buffer,
     /// Sums so far: [row blocks][group][lanes].
     sums: Buffer,
 }
@@ -147,8 +175,8 @@ pub fn gemm(weights: &Weights<'_>, x: &Prepared, out: &mut Columns<'_>, scratch:
         for first_row in (0..out.n_cols()).step_by(kernel.group()) {
             let rows = kernel.group().min(out.n_cols() - first_row);
             let group = rows.next_multiple_of(PANEL);
-            for start in (0..x.n_cols()).step_by(kernel.chunk()) {
-                let cols = start..(start + kernel.chunk()).min(x.n_cols());
+            for start in (0..x.n_cols()).step_by(CHUNK) {
+                let cols = start..(start + CHUNK).min(x.n_cols());
                 let bytes = &weights.bytes[first_row * row_bytes..(first_row + rows) * row_bytes];
                 let weights = Weights { bytes, ..*weights };
                 let done = (cols.end == x.n_cols()).then_some(first_row..first_row + rows);
@@ -161,16 +189,31 @@ pub fn gemm(weights: &Weights<'_>, x: &Prepared, out: &mut Columns<'_>, scratch:
 
 /// Dequantises the job's panel, adds its product to the sums and, after the last chunk, writes them to Y.
 fn multiply(weights: &Weights<'_>, job: &Job<'_>, out: &mut Columns<'_>, scratch: &mut Scratch) {
-    let isa = job.x.kernel().0;
+    let Kernel { isa, arithmetic } = job.x.kernel();
     let n_sums = job.blocks.len() * job.group * job.x.kernel().lanes();
     scratch.sums.reserve::<f32>(n_sums);
     #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Amx {
+    if arithmetic == Arithmetic::Bfloat {
         let n_panel = job.group * job.cols.len().next_multiple_of(32);
         scratch.panel.reserve::<u16>(n_panel);
         let panel = scratch.panel.get_mut::<u16>(n_panel);
         dequant::panel_bf16(weights, job.cols.clone(), panel);
         amx::multiply(job, panel, scratch.sums.get_mut(n_sums), out);
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if arithmetic == Arithmetic::Integer {
+        let n_panel = job.group * integer::panel_stride(job.cols.len());
+        let n_scales = job.group * job.cols.len().div_ceil(integer::SPAN);
+        scratch.panel.reserve::<i16>(n_panel);
+        scratch.scales.reserve::<f32>(n_scales);
+        let (panel, scales) = (scratch.panel.get_mut(n_panel), scratch.scales.get_mut(n_scales));
+        dequant::panel_i16(weights, job.cols.clone(), (&mut *panel, &mut *scales));
+        let sums = scratch.sums.get_mut(n_sums);
+        integer::multiply(job, (panel, scales), sums);
+        if let Some(cols) = &job.done {
+            store(job, cols.clone(), sums, out);
+        }
         return;
     }
     // The padding keeps the rows from falling on the same sets of the cache.

@@ -2,11 +2,11 @@
 //!
 //! Rows are grouped in blocks of as many rows as a vector has lanes (8, or 16). For the `f32` kernels a block is
 //! `[n_cols][lanes]`; for AMX it is `[n_cols / 32]` tiles of `[16 pairs of columns][16 rows][2]` bfloat16, the second
-//! operand of TDPBF16PS (Intel SDM volume 2). Rows past the last and columns past `n_cols` are zeros.
+//! operand of TDPBF16PS (Intel SDM volume 2); for integers see `integer`. Rows past the last and columns past `n_cols` are zeros.
 
 use super::buffer::Buffer;
 #[cfg(target_arch = "x86_64")]
-use super::layout;
+use super::{Arithmetic, integer, layout};
 use super::{Isa, Kernel};
 use std::ops::Range;
 
@@ -118,11 +118,13 @@ impl Part<'_> {
                 *slot = row(first + i);
                 assert_eq!(slot.len(), self.n_cols, "a row of the step");
             }
-            match self.kernel.isa() {
+            match (self.kernel.arithmetic(), self.kernel.isa()) {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Amx => layout::prepare_pairs(&rows[..n_rows], words),
+                (Arithmetic::Bfloat, _) => layout::prepare_pairs(&rows[..n_rows], words),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => layout::prepare_block(&rows[..n_rows], words),
+                (Arithmetic::Integer, _) => integer::prepare_block(&rows[..n_rows], words),
+                #[cfg(target_arch = "x86_64")]
+                (_, Isa::Avx512) => layout::prepare_block(&rows[..n_rows], words),
                 _ => prepare_block(&rows[..n_rows], lanes, words),
             }
         }

@@ -44,12 +44,14 @@ fn check(isa: Isa, format: Format, (n_rows, n_cols, n_out): (usize, usize, usize
         }
     }
     let error = nmse(&y, &want);
-    // bfloat16 has 8 bits: each factor is off by about 2.5e-6 of its square on average. One sum alone may have ten times
-    // the average, and more.
-    let bound = match kernel.isa() {
-        Isa::Amx if n_rows * n_out < 100 => 1e-4,
-        Isa::Amx => 1e-5,
-        _ => 1e-11,
+    // bfloat16 has 8 bits: each factor is off by about 2.5e-6 of its square on average. Integers of 12 bits and a sign are off by at most
+    // 1/8190 of the largest of 128. One sum alone may have ten times the average, and more.
+    let bound = match kernel.arithmetic() {
+        Arithmetic::Bfloat if n_rows * n_out < 100 => 1e-4,
+        Arithmetic::Bfloat => 1e-5,
+        Arithmetic::Integer if n_rows * n_out < 100 => 2e-6,
+        Arithmetic::Integer => 2e-7,
+        Arithmetic::Float => 1e-11,
     };
     assert!(error < bound, "{format} on {isa}, {n_rows} x {n_cols} x {n_out}: NMSE {error:e}");
 }
@@ -114,4 +116,47 @@ fn bits_depend_on_the_two_rows_alone() {
             same(0..n_rows, &y);
         }
     }
+}
+
+/// What no integer can hold is seen in the rows that it is in, and nowhere else.
+#[test]
+fn infinities_and_nans_reach_their_own_rows_alone() {
+    for isa in isas() {
+        let bits = &mut Bits(11);
+        let (n_cols, n_out) = (320, 33);
+        let bytes = weights(Format::Q4_1, n_out, n_cols, bits);
+        let w = Weights { format: Format::Q4_1, bytes: &bytes, n_cols };
+        let kernel = Kernel::choose(isa, Format::Q4_1);
+        let x: Vec<f32> = (0..9 * n_cols).map(|_| bits.uniform()).collect();
+        let want = product(kernel, &w, &x, n_out);
+        for value in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            let mut x = x.clone();
+            x[3 * n_cols + 200] = value;
+            let got = product(kernel, &w, &x, n_out);
+            for (r, (got, want)) in got.chunks_exact(n_out).zip(want.chunks_exact(n_out)).enumerate() {
+                if r == 3 {
+                    assert!(got.iter().all(|y| !y.is_finite()), "{isa} {value}");
+                } else {
+                    assert!(
+                        got.iter().zip(want).all(|(g, w)| g.to_bits() == w.to_bits()),
+                        "{isa} {value} {r}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The largest integers of a whole span, of one sign, still fit 32 bits.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn sums_of_the_largest_integers_do_not_overflow() {
+    let kernel = Kernel::choose(Isa::Avx2, Format::BF16);
+    if kernel.arithmetic() != Arithmetic::Integer {
+        return;
+    }
+    let n_cols = 4 * integer::SPAN;
+    let bytes: Vec<u8> = (0..n_cols).flat_map(|_| half::bf16::from_f32(-3.0).to_le_bytes()).collect();
+    let y = product(kernel, &Weights { format: Format::BF16, bytes: &bytes, n_cols }, &vec![5.0; n_cols], 1);
+    assert!((y[0] / (-15.0 * n_cols as f32) - 1.0).abs() < 1e-5, "{y:?}");
 }

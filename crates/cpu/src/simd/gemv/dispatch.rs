@@ -2,13 +2,17 @@
 
 use quant::Format;
 
-use super::blocks::{self, Blocks};
+use super::blocks;
+#[cfg(not(target_arch = "x86_64"))]
+use super::blocks::Blocks as Unpack;
 use super::integers::Integers;
 use super::{Columns, Weights, scalar};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 use crate::simd::isa::Isa;
 use crate::simd::quantize::{QuantizedRows, TILE};
+#[cfg(target_arch = "x86_64")]
+use avx2::Unpack;
 
 /// A checked product: the weights are whole rows of `row_bytes`, and the activations have as many columns.
 pub(super) struct Job<'a> {
@@ -63,7 +67,7 @@ pub(super) fn gemv(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
     }
 }
 
-fn rows<B: Blocks>(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
+fn rows<B: Unpack>(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
     #[cfg(target_arch = "x86_64")]
     if isa == Isa::Avx2 {
         return avx2::gemv::<B>(job, out);
