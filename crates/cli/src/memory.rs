@@ -10,7 +10,7 @@ use device::KvPages;
 use model::Model;
 use serde::Serialize;
 
-use crate::device::Shape;
+use crate::device::{CpuKernels, Shape};
 use crate::exit::Failure;
 use crate::units::Bytes;
 
@@ -62,7 +62,7 @@ impl From<KvPages> for Pages {
 impl Needed {
     /// On the CPU, with the fast kernels.
     pub(crate) fn of(model: &Model, shape: Shape) -> Needed {
-        let options = shape.cpu_options(model, 1, false);
+        let options = shape.cpu_options(model, 1, CpuKernels::default());
         Needed::on_cpu(options.plan(model), &options)
     }
 

@@ -24,6 +24,39 @@ pub(crate) struct DeviceArgs {
     /// Use float32 arithmetic throughout, on the CPU (slow; the reference for the other kernels)
     #[arg(long)]
     pub(crate) exact: bool,
+    /// CPU: kernels for this instruction set: scalar, avx2, avx512, amx, or auto (the best that this machine runs)
+    #[arg(long, value_name = "SET", default_value = "auto", value_parser = features, conflicts_with = "exact")]
+    cpu_features: Features,
+}
+
+/// The instruction set that `--cpu-features` names; `None` for the best.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Features(Option<Isa>);
+
+/// The names that `--cpu-features` takes.
+const FEATURES: [(&str, Isa); 4] =
+    [("scalar", Isa::Scalar), ("avx2", Isa::Avx2), ("avx512", Isa::Avx512), ("amx", Isa::Amx)];
+
+/// Reads an instruction set that this machine runs.
+fn features(text: &str) -> Result<Features, String> {
+    if text == "auto" {
+        return Ok(Features(None));
+    }
+    let runs = FEATURES.into_iter().filter(|&(_, isa)| isa <= Isa::detect());
+    let found = runs.clone().find(|&(name, _)| name == text);
+    found.map(|(_, isa)| Features(Some(isa))).ok_or_else(|| {
+        let names: Vec<&str> = runs.map(|(name, _)| name).collect();
+        format!("expected auto, or what this machine runs: {}", names.join(", "))
+    })
+}
+
+/// Which kernels the CPU computes with.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CpuKernels {
+    /// The exact ones.
+    pub(crate) exact: bool,
+    /// The instruction set of the fast ones; `None` for the best.
+    pub(crate) isa: Option<Isa>,
 }
 
 /// A device as `--device` names it.
@@ -84,36 +117,51 @@ impl DeviceArgs {
     /// What is asked for, by either flag.
     ///
     /// # Errors
-    /// A GPU with `--exact`.
+    /// A GPU with `--exact` or `--cpu-features`.
     pub(crate) fn wanted(&self) -> Result<Device, Failure> {
         let wanted = self.gpu_device.map_or(self.device, Device::Cuda);
-        match wanted {
-            Device::Cuda(_) if self.exact => {
-                let text = format!("--exact runs only on the CPU, not on {wanted}");
+        match (wanted, self.of_cpu_alone()) {
+            (Device::Cuda(_), Some(flag)) => {
+                let text = format!("{flag} runs only on the CPU, not on {wanted}");
                 Err(Failure::Usage(text))
             }
             _ => Ok(wanted),
         }
     }
 
+    /// The kernels that the CPU is to compute with.
+    pub(crate) fn cpu_kernels(&self) -> CpuKernels {
+        CpuKernels { exact: self.exact, isa: self.cpu_features.0 }
+    }
+
+    /// The flag that asks for the CPU's own kernels.
+    fn of_cpu_alone(&self) -> Option<&'static str> {
+        if self.exact {
+            return Some("--exact");
+        }
+        self.cpu_features.0.map(|_| "--cpu-features")
+    }
+
     /// Whether any of the flags is given, in effect.
     pub(crate) fn says_something(&self) -> bool {
-        self.device != Device::Auto || self.gpu_device.is_some() || self.exact
+        self.device != Device::Auto || self.gpu_device.is_some() || self.of_cpu_alone().is_some()
     }
 }
 
 /// Opens the device that the flags ask for and logs which it is.
 pub(crate) fn choose(args: &DeviceArgs, threads: usize) -> Result<Chosen, Failure> {
-    let cpu = format!("{} on {threads} threads", Isa::detect());
-    let (gpu, line) = pick(args.wanted()?, args.exact, &cpu, Gpu::find)?;
+    let isa = args.cpu_features.0.unwrap_or_else(Isa::detect);
+    let cpu = format!("{isa} on {threads} threads");
+    let (gpu, line) = pick(args.wanted()?, args.of_cpu_alone(), &cpu, Gpu::find)?;
     tracing::info!("{line}");
     Ok(gpu.map_or(Chosen::Cpu, Chosen::Cuda))
 }
 
-/// The GPU, or `None` for the CPU, and the line that says so. `find` looks for a GPU by its number.
+/// The GPU, or `None` for the CPU, and the line that says so. `of_cpu` is a flag that only the CPU takes; `find` looks for a GPU by its
+/// number.
 fn pick<G: fmt::Display>(
     wanted: Device,
-    exact: bool,
+    of_cpu: Option<&str>,
     cpu: &str,
     find: impl FnOnce(u32) -> Result<G, NoGpu>,
 ) -> Result<(Option<G>, String), Failure> {
@@ -126,7 +174,7 @@ fn pick<G: fmt::Display>(
             let line = format!("device {wanted}: {gpu}");
             Ok((Some(gpu), line))
         }
-        Device::Auto if exact => by_auto("--exact runs only on the CPU"),
+        Device::Auto if let Some(flag) = of_cpu => by_auto(&format!("{flag} runs only on the CPU")),
         Device::Auto => match find(0) {
             Ok(gpu) => {
                 let line = format!("device cuda:0, chosen by auto: {gpu}");
@@ -154,8 +202,8 @@ mod tests {
         }
     }
 
-    fn check(wanted: Device, exact: bool, found: Result<&str, CudaError>, expected: &Expect) {
-        let picked = pick(wanted, exact, "AVX2 on 4 threads", |_| found.map_err(|e| NoGpu::because(&e)));
+    fn check(wanted: Device, of_cpu: Option<&str>, found: Result<&str, CudaError>, expected: &Expect) {
+        let picked = pick(wanted, of_cpu, "AVX2 on 4 threads", |_| found.map_err(|e| NoGpu::because(&e)));
         let said = match picked {
             Ok((gpu, line)) => format!("{} | {line}", gpu.unwrap_or("cpu")),
             Err(refusal) => refusal.to_string(),
@@ -166,34 +214,34 @@ mod tests {
     #[test]
     fn auto_takes_the_gpu_where_there_is_one_and_says_why_not() {
         let h200 = "H200";
-        check(Device::Auto, false, Ok(h200), &expect!["H200 | device cuda:0, chosen by auto: H200"]);
+        check(Device::Auto, None, Ok(h200), &expect!["H200 | device cuda:0, chosen by auto: H200"]);
         check(
             Device::Auto,
-            true,
+            Some("--exact"),
             Ok(h200),
             &expect!["cpu | device cpu, chosen by auto: --exact runs only on the CPU; AVX2 on 4 threads"],
         );
         check(
             Device::Auto,
-            false,
+            None,
             Err(CudaError::NotBuilt),
             &expect!["cpu | device cpu, chosen by auto: built without CUDA kernels; AVX2 on 4 threads"],
         );
         check(
             Device::Auto,
-            false,
+            None,
             Err(CudaError::NoDriver),
             &expect!["cpu | device cpu, chosen by auto: no NVIDIA driver; AVX2 on 4 threads"],
         );
         check(
             Device::Auto,
-            false,
+            None,
             Err(CudaError::NoDevice { ordinal: 0, count: 0 }),
             &expect!["cpu | device cpu, chosen by auto: no device; AVX2 on 4 threads"],
         );
         check(
             Device::Auto,
-            false,
+            None,
             Err(CudaError::OldDriver { expected: 13000, found: 12080 }),
             &expect![
                 "cpu | device cpu, chosen by auto: the NVIDIA driver is too old: expected one for CUDA 13.0 or later, found 12.8; AVX2 on 4 threads"
@@ -211,13 +259,13 @@ mod tests {
         };
         check(
             Device::Auto,
-            false,
+            None,
             Err(hidden.clone()),
             &expect!["cpu | device cpu, chosen by auto: no device; AVX2 on 4 threads"],
         );
         check(
             Device::Cuda(0),
-            false,
+            None,
             Err(hidden),
             &expect![
                 "device cuda:0 is not available: cuInit failed: CUDA_ERROR_NO_DEVICE (100): no CUDA-capable device is detected"
@@ -227,19 +275,33 @@ mod tests {
 
     #[test]
     fn a_device_that_was_asked_for_is_never_replaced() {
-        check(Device::Cpu, false, Ok("H200"), &expect!["cpu | device cpu: AVX2 on 4 threads"]);
-        check(Device::Cuda(1), false, Ok("H200"), &expect!["H200 | device cuda:1: H200"]);
+        check(Device::Cpu, None, Ok("H200"), &expect!["cpu | device cpu: AVX2 on 4 threads"]);
+        check(Device::Cuda(1), None, Ok("H200"), &expect!["H200 | device cuda:1: H200"]);
         check(
             Device::Cuda(2),
-            false,
+            None,
             Err(CudaError::NoDevice { ordinal: 2, count: 1 }),
             &expect!["device cuda:2 is not available: no CUDA device 2: the driver has 1"],
         );
         check(
             Device::Cuda(0),
-            false,
+            None,
             Err(CudaError::NotBuilt),
             &expect!["device cuda:0 is not available: built without CUDA kernels"],
         );
+    }
+
+    #[test]
+    fn features_are_those_that_this_machine_runs() {
+        assert_eq!(features("auto"), Ok(Features(None)));
+        assert_eq!(features("scalar"), Ok(Features(Some(Isa::Scalar))));
+        for (name, isa) in FEATURES {
+            let expected = (isa <= Isa::detect()).then_some(Features(Some(isa)));
+            assert_eq!(features(name).ok(), expected, "{name}");
+        }
+        for text in ["", "AVX2", "sse2"] {
+            let said = features(text).unwrap_err();
+            assert!(said.starts_with("expected auto, or what this machine runs: scalar"), "{text}: {said}");
+        }
     }
 }

@@ -23,7 +23,7 @@ use hub::ModelRef;
 use model::{KvType, Model};
 use tokenizer::Tokenizer;
 
-pub(crate) use self::choose::{Chosen, Device, DeviceArgs, choose};
+pub(crate) use self::choose::{Chosen, CpuKernels, Device, DeviceArgs, choose};
 pub(crate) use self::context::{beyond_training, default_ctx};
 pub(crate) use self::gpu::{Gpu, unsupported};
 use self::guard::Guarded;
@@ -150,12 +150,13 @@ impl Shape {
     }
 
     /// What the CPU executor is asked for.
-    pub(crate) fn cpu_options(self, model: &Model, threads: usize, exact: bool) -> cpu::Options {
+    pub(crate) fn cpu_options(self, model: &Model, threads: usize, kernels: CpuKernels) -> cpu::Options {
         let n_row = cpu::Options::default().n_row.max(self.n_slot);
         let n_ctx = self.n_ctx(model);
         cpu::Options {
             threads,
-            exact,
+            exact: kernels.exact,
+            isa: kernels.isa,
             n_ctx,
             n_slot: self.n_slot,
             n_row,
@@ -200,7 +201,7 @@ pub(crate) struct Opened {
     pub(crate) model: Arc<Model>,
     chosen: Chosen,
     threads: usize,
-    exact: bool,
+    kernels: CpuKernels,
     load_chunk: Option<usize>,
     residency_interval: Option<Duration>,
     file: FileArgs,
@@ -291,12 +292,13 @@ fn open_and<T: Send>(
     };
     let load_chunk = args.load_chunk_mb.map(|mb| usize::from(mb) << 20);
     let residency_interval = args.residency_check_sec.map(|seconds| Duration::from_secs(seconds.into()));
-    let (exact, file) = (args.device.exact, args.file);
+    let (kernels, file) = (args.device.cpu_kernels(), args.file);
     if matches!(chosen, Chosen::Cuda(_)) && (file.no_mmap || file.mlock) {
         let text = "--no-mmap and --mlock are for the CPU: on a GPU the file is not needed after loading";
         return Err(Failure::Usage(text.to_owned()).into());
     }
-    let opened = Opened { gguf, model, chosen, threads, exact, load_chunk, residency_interval, file, began };
+    let opened =
+        Opened { gguf, model, chosen, threads, kernels, load_chunk, residency_interval, file, began };
     Ok((opened, read))
 }
 
@@ -352,7 +354,7 @@ impl Opened {
     fn needed(&self, shape: Shape) -> anyhow::Result<Needed> {
         Ok(match &self.chosen {
             Chosen::Cpu => {
-                let options = shape.cpu_options(&self.model, self.threads, self.exact);
+                let options = shape.cpu_options(&self.model, self.threads, self.kernels);
                 Needed::on_cpu(options.plan(&self.model), &options)
             }
             Chosen::Cuda(gpu) => {
@@ -421,7 +423,7 @@ impl Opened {
     }
 
     fn load_cpu(&mut self, shape: Shape, log: &LogArgs) -> anyhow::Result<(Needed, OnDevice)> {
-        let options = shape.cpu_options(&self.model, self.threads, self.exact);
+        let options = shape.cpu_options(&self.model, self.threads, self.kernels);
         let needed = Needed::on_cpu(options.plan(&self.model), &options);
         needed.check("cpu", machine::memory_free())?;
         self.settle()?;

@@ -291,7 +291,7 @@ fn devices_that_contradict_each_other_are_2() {
     check(
         &["inspect", &model, "--device", "cpu"],
         "",
-        &expect!["2: error: --device, --gpu-device, --exact and --kv-type need --plan"],
+        &expect!["2: error: --device, --gpu-device, --exact, --cpu-features and --kv-type need --plan"],
     );
     check(
         &["inspect", &model, "--slots", "2"],

@@ -68,9 +68,10 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         return plan::run(&Model::load(&gguf)?, shape, &args.device, args.json);
     }
     if args.device.says_something() || args.kv.kv_type != KvType::default() {
-        return Err(
-            Failure::Usage("--device, --gpu-device, --exact and --kv-type need --plan".to_owned()).into()
-        );
+        return Err(Failure::Usage(
+            "--device, --gpu-device, --exact, --cpu-features and --kv-type need --plan".to_owned(),
+        )
+        .into());
     }
     let gguf = Gguf::open(&fetch::path_of(&args.file, args.fetch, log)?)?;
     let facts = Facts::of(&gguf, n_ctx, args.metadata, args.tensors);

@@ -42,7 +42,7 @@ pub(super) fn run(model: &Model, shape: Shape, device: &DeviceArgs, json: bool) 
     let wanted = device.wanted()?;
     let plan = match (device::choose(device, machine::default_threads()), wanted) {
         (Ok(Chosen::Cpu), _) => {
-            let options = shape.cpu_options(model, 1, device.exact);
+            let options = shape.cpu_options(model, 1, device.cpu_kernels());
             let memory = Needed::on_cpu(options.plan(model), &options);
             Plan::new("cpu".to_owned(), memory, machine::memory_free())
         }
