@@ -501,7 +501,7 @@ impl CudaExecutor {
         self.fetch(lane, first, shared.sample_generated.out, n)?;
         for (row, &span) in step.span_of.iter().enumerate() {
             match &batch.spans[span].want {
-// Hidden rows are prompts'.
+                // Hidden rows are prompts'.
                 Want::Nothing | Want::Hidden(_) => {}
                 Want::Check(choices) => {
                     wants.entry(span).or_insert(Pending::Checked(first + row, choices.len()));

@@ -117,7 +117,7 @@ mod tests {
             ),
             (
                 Value::from(3u32),
-                "key \"tokenizer.chat_template.rerank\", byte 0: expected a string, found u32; it has no effect",
+                "key \"tokenizer.chat_template.rerank\", byte 0: expected string, found u32; it has no effect",
             ),
         ] {
             let (template, notice) = read(source);

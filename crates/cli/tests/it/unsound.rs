@@ -48,7 +48,7 @@ fn an_answer_is_refused_as_a_fault_of_the_server() {
     let (_folder, model) = damaged();
     let run = worker(&["run", "--model", &model, "--device", "cpu", "--raw", "-p", "a", "-n", "3"]);
     assert_eq!(run.code, 4, "{}", run.stderr);
-    assert!(run.stderr.contains("its logits are not numbers"), "{}", run.stderr);
+    assert!(run.stderr.contains("its logits or hidden values are not numbers"), "{}", run.stderr);
     let server = Server::ready(&model, &[]);
     let ask = |body: Value| server.call("POST", "/v1/completions", Some(&body));
     let (status, text) = ask(json!({"prompt": "a", "max_tokens": 3}));

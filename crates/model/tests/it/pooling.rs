@@ -69,6 +69,6 @@ fn a_classifier_has_a_row_for_each_label() {
     );
     check(
         &classifier(LLAMA, None, &[256, 2]),
-        &expect![[r#"1 tensor is no part of llama as its metadata describes it: cls.output.weight"#]],
+        &expect![[r#"1 tensor is no part of llama as its metadata describes it: "cls.output.weight""#]],
     );
 }

@@ -43,7 +43,7 @@ fn a_vector_comes_in_openai_s_form() {
         &server,
         &json!({"input": "ab", "model": "gpt-4o", "user": "me"}),
         &expect![[
-            r#"200 {"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.58834845,0.7844645,0.19611613,0.0,0.0,0.0,0.0,0.0]}],"model":"org/tiny","usage":{"prompt_tokens":2,"total_tokens":2},"ignored_parameters":["user"]}"#
+            r#"200 {"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5883484,0.78446454,0.19611613,0.0,0.0,0.0,0.0,0.0]}],"model":"org/tiny","usage":{"prompt_tokens":2,"total_tokens":2},"ignored_parameters":["user"]}"#
         ]],
     );
     // 0.6 and 0.8 as float32, little-endian.
@@ -105,7 +105,7 @@ fn what_is_no_input_is_refused_by_its_name() {
         (
             json!({"input": ["a", "b ".repeat(1000)]}),
             expect![[
-                r#"400 {"error":{"message":"input[1]: expected at most 1000 tokens, found 2000, 1000 too many: shorten it, or start with a --ctx of at least 2001","type":"invalid_request_error","param":"input[1]","code":"context_length_exceeded"}}"#
+                r#"400 {"error":{"message":"input[1]: expected at most 1000 tokens, found 1001, 1 too many: shorten it, or start with a --ctx of at least 1002","type":"invalid_request_error","param":"input[1]","code":"context_length_exceeded"}}"#
             ]],
         ),
         (
