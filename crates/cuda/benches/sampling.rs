@@ -85,7 +85,7 @@ fn measure(device: &Arc<Device>) -> Result<(), CudaError> {
             for (time, n_row) in times.iter_mut().zip([1, 8, 64]) {
                 let mut rows = StepRows::default();
                 (0..n_row).for_each(|slot| {
-                    rows.push(Choice { slot, params, mask: None, position: 7, guesses: None })
+                    rows.push(Choice { slot, params, mask: None, position: 7, guesses: None });
                 });
                 stream.write(buffers.rows, rows.rows())?;
                 *time = microseconds(&stream, |stream| {

@@ -3,18 +3,21 @@
 //! A step's prompt rows run first, then its generated rows as one captured graph. Rows, spans and sampling parameters go to the device
 //! before each, from pinned memory, and sampled tokens come back after it; the host need not know a token for the next step to start.
 
+mod rows;
+
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use device::batch::{Output, Progress, SlotId};
-use device::{Batch, Executor, ExecutorError, Input, Limits, MemoryReport, Picked, Role, Ticket, Want};
+use device::{Batch, Executor, ExecutorError, Limits, MemoryReport, Picked, Role, Ticket, Want};
 use model::Model;
 use model::architecture::Position;
 use model::rope::RopeTable;
 use model::stage::Stage;
 use thiserror::Error;
 
+use self::rows::{StepRows, choices};
 use crate::arena::{Arena, ArenaPlan, Purpose};
 use crate::args::{PAGE, Row};
 use crate::decode::{Decode, Shape};
@@ -22,7 +25,6 @@ use crate::driver::{Device, DevicePtr, Event, EventKind, GraphExec, PinnedBuffer
 use crate::error::CudaError;
 use crate::host_norm::HostNorm;
 use crate::kernels::Kernels;
-use crate::launch::attend::PromptSpan;
 use crate::load::{self, LoadStats};
 use crate::network::Network;
 use crate::observe::{Observer, Rows, Watch};
@@ -30,7 +32,7 @@ use crate::options::{MAX_SLOTS, MemoryPlan, Options};
 use crate::place::{HeadShape, Unsupported, place};
 use crate::prompt::Prompt;
 use crate::residency::Residency;
-use crate::sampling::{Choice, SampleBegin, SampleKernels, SampleOut, StepRows as SampleRows};
+use crate::sampling::{SampleBegin, SampleKernels, SampleOut};
 use crate::staging::Staging;
 
 /// Bytes of the device that stay free for what the driver takes later: graphs, kernels, their local memory.
@@ -120,53 +122,6 @@ enum Pending {
 
 /// What a step's spans give back, by span.
 type Wants = HashMap<usize, Pending>;
-
-/// A batch's rows by role, with the span each came from.
-#[derive(Default)]
-struct StepRows {
-    rows: Vec<Row>,
-    /// By row.
-    span_of: Vec<usize>,
-    /// Of the role's spans, for attention.
-    spans: Vec<PromptSpan>,
-}
-
-impl StepRows {
-    fn of(batch: &Batch, role: Role) -> StepRows {
-        let mut step = StepRows::default();
-        for (index, span) in batch.spans.iter().enumerate().filter(|(_, span)| span.role == role) {
-            step.spans.push(PromptSpan {
-                row0: step.rows.len() as i32,
-                n_row: span.input.len() as i32,
-                slot: span.slot as i32,
-                start: span.start as i32,
-            });
-            for i in 0..span.input.len() {
-                let token = match &span.input {
-                    Input::Tokens(ids) => ids[i] as i32,
-                    Input::Guess(guesses) if i > 0 => guesses[i - 1] as i32,
-                    Input::Last | Input::Guess(_) => -1,
-                };
-                step.rows.push(Row {
-                    slot: span.slot as i32,
-                    position: (span.start + i) as i32,
-                    token,
-                    reserved: 0,
-                });
-                step.span_of.push(index);
-            }
-        }
-        step
-    }
-
-    fn has_checks(&self, batch: &Batch) -> bool {
-        self.span_of.iter().any(|&span| matches!(batch.spans[span].want, Want::Check(_)))
-    }
-
-    fn is_last_of_span(&self, row: usize) -> bool {
-        self.span_of.get(row + 1) != Some(&self.span_of[row])
-    }
-}
 
 impl CudaExecutor {
     /// Puts a model on a GPU, all of it or nothing. `progress` is told bytes copied and bytes in all.
@@ -418,7 +373,7 @@ impl CudaExecutor {
                 add_logits(wants, step.span_of[row as usize], values);
             }
         }
-        for (span, row0) in first_rows(step) {
+        for (span, row0) in step.first_rows() {
             if let Want::Hidden(rows) = batch.spans[span].want {
                 let rows = rows.of(batch.spans[span].input.len());
                 let n_embd = self.limits.n_embd;
@@ -547,39 +502,6 @@ impl CudaExecutor {
         self.finished.push_back((step.ticket, picked));
         Ok(())
     }
-}
-
-/// How the rows of these spans are sampled, with padding up to `n_row`.
-fn choices(batch: &Batch, spans: impl Iterator<Item = usize>, n_row: usize) -> SampleRows {
-    let mut rows = SampleRows::default();
-    let mut before = None;
-    // Of the row's span, how many rows it has before this one.
-    let mut nth = 0;
-    for index in spans {
-        nth = if before == Some(index) { nth + 1 } else { 0 };
-        before = Some(index);
-        let span = &batch.spans[index];
-        let (wanted, position, guesses) = match (&span.want, &span.input) {
-            (Want::Sample(choice), input) => (choice, span.start + input.len(), None),
-            (Want::Check(choices), Input::Guess(guesses)) => {
-                (&choices[nth], span.start + nth + 1, Some(&guesses[..nth]))
-            }
-            _ => {
-                rows.pad_to(rows.rows().len() + 1);
-                continue;
-            }
-        };
-        let (params, mask) = (&wanted.params, wanted.mask.as_deref());
-        rows.push(Choice { slot: span.slot, params, mask, position, guesses });
-    }
-    rows.pad_to(n_row);
-    rows
-}
-
-/// The spans of these rows, each with its first row.
-fn first_rows(step: &StepRows) -> Vec<(usize, usize)> {
-    let is_first = |row: &usize| row.checked_sub(1).is_none_or(|before| step.is_last_of_span(before));
-    (0..step.rows.len()).filter(is_first).map(|row| (step.span_of[row], row)).collect()
 }
 
 fn add_logits(wants: &mut Wants, span: usize, values: &[f32]) {

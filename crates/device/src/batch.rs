@@ -3,10 +3,10 @@
 //! There is no prefill phase and no decode phase. A [`Span`] says which tokens of which sequence are computed, and its
 //! [`Role`] picks the arithmetic, so that a token's bits depend on its sequence and position alone.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::executor::{ExecutorError, Limits};
+use crate::hidden::HiddenRows;
 use crate::sampling::{ParamError, SamplingParams, TokenMask};
 
 /// Index of a page of the KV cache, below `Limits::n_page`; in [`WindowPages`] below `Window::n_page`.
@@ -314,29 +314,6 @@ pub enum Want {
     Hidden(HiddenRows),
 }
 
-/// Which rows of a span.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HiddenRows {
-    /// All of them.
-    All,
-    /// The first.
-    First,
-    /// The last.
-    Last,
-}
-
-impl HiddenRows {
-    /// Their indices in a span of `n` rows.
-    #[must_use]
-    pub fn of(self, n: usize) -> Range<usize> {
-        match self {
-            HiddenRows::All => 0..n,
-            HiddenRows::First => 0..n.min(1),
-            HiddenRows::Last => n.saturating_sub(1)..n,
-        }
-    }
-}
-
 /// How a token is chosen.
 #[derive(Clone, Debug)]
 pub struct Choice {
@@ -535,8 +512,10 @@ mod tests {
         let expected =
             "invalid batch: span 0: expected no hidden rows, which this device does not give, found some";
         assert_eq!(check_in(&without, vec![wants(HiddenRows::All, prompt(0, &[1]))]), expected);
-        let ranges = [HiddenRows::All, HiddenRows::First, HiddenRows::Last].map(|rows| rows.of(3));
-        assert_eq!(ranges, [0..3, 0..1, 2..3]);
+        assert_eq!(
+            [HiddenRows::All, HiddenRows::First, HiddenRows::Last].map(|rows| rows.of(3)),
+            [0..3, 0..1, 2..3]
+        );
     }
 
     #[test]

@@ -5,10 +5,12 @@
 
 pub mod batch;
 pub mod executor;
+pub mod hidden;
 pub mod pages;
 pub mod sampling;
 
-pub use batch::{Batch, Choice, HiddenRows, Input, Output, Picked, Role, Sampled, Span, Want, WindowPages};
+pub use batch::{Batch, Choice, Input, Output, Picked, Role, Sampled, Span, Want, WindowPages};
 pub use executor::{Executor, ExecutorError, Limits, MemoryReport, Ticket};
+pub use hidden::HiddenRows;
 pub use pages::{KvPages, KvSizes, Window};
 pub use sampling::{SamplingParams, TokenMask};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use device::batch::{Choice, HiddenRows, Input, Output, Role, Span, Want};
-use device::{Batch, Executor, SamplingParams};
+use device::batch::{Choice, Input, Output, Role, Span, Want};
+use device::{Batch, Executor, HiddenRows, SamplingParams};
 
 /// The pages of a slot, where each slot has its own consecutive ones.
 #[must_use]

@@ -43,7 +43,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
         let name = entry.file_name().to_string_lossy().into_owned();
         match entry.file_type()?.is_dir() {
             true => {
-                names.extend(self::names(&entry.path())?.into_iter().map(|inner| format!("{name}/{inner}")))
+                names.extend(self::names(&entry.path())?.into_iter().map(|inner| format!("{name}/{inner}")));
             }
             false => names.push(name),
         }

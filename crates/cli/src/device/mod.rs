@@ -163,7 +163,6 @@ impl Shape {
             n_page: self.n_page,
             n_snapshot: self.n_snapshot(),
             kv_type: self.kv_type,
-            ..cpu::Options::default()
         }
     }
 

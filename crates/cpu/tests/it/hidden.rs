@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use cpu::{CpuExecutor, Options};
-use device::batch::{HiddenRows, Output, Want};
+use device::batch::{Output, Want};
+use device::hidden::HiddenRows;
 use device::{Batch, Executor};
 use model::Model;
 use testkit::steps::hidden;

@@ -1,6 +1,7 @@
 //! Hidden rows of every golden model: those of the exact CPU executor, and the same bits in whatever company and cut.
 
-use device::batch::{HiddenRows, Output, Want};
+use device::batch::{Output, Want};
+use device::hidden::HiddenRows;
 use testkit::steps::{hidden, prompt, run};
 use testkit::{golden, nmse};
 

@@ -104,7 +104,6 @@ fn vectors_are_the_reference_s() {
                     worst = worst.max(nmse(&of_length_one(vector, 16), &floats(&case["last_16"])));
                 }
             }
-            println!("{name}, exact {exact}: {worst:e}");
             assert!(worst < bound, "{name}, exact {exact}: {worst:e}");
         }
     }
@@ -197,7 +196,6 @@ fn ranks_are_the_reference_s() {
             let (vector, _) = runtime().block_on(worker.embed(valid).unwrap().finish()).unwrap();
             worst = worst.max((worker.rank(&vector) - rank["score"].as_f64().unwrap()).abs());
         }
-        println!("exact {exact}: {worst:e}");
         assert!(worst < bound, "exact {exact}: {worst:e}");
     }
 }
