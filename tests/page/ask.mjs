@@ -37,8 +37,9 @@ check('a text file goes with a message, inside a fence that it cannot end, and s
 check('what is no text file is refused by name, with what was expected', async (page) => {
   await ready(page);
   const refused = async (files) => {
+    const before = await page.locator('#file-problem').textContent();
     await page.setInputFiles('#pick', files);
-    await page.waitForFunction(() => !document.querySelector('#file-problem').hidden);
+    await page.waitForFunction((old) => document.querySelector('#file-problem').textContent !== old, before);
     return page.innerText('#file-problem');
   };
   assert.equal(await refused([file('a.png', [0x89, 0x50, 0xff, 0xfe])]), 'a.png is no text file: expected UTF-8.');
