@@ -2,39 +2,56 @@
 
 use axum::http::Uri;
 use axum::routing::{MethodRouter, get, post};
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 
 use crate::error::{ApiError, Form};
 use crate::state::App;
 use crate::{around, health, jobs, metrics, openai, openapi, page, text, version};
 
+/// Marks a route that has the engine compute, so that a request needs a place there before its body is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Computes;
+
 /// All routes but the page's, by their paths; the document describes each.
 fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
+    let computing =
+        computing().into_iter().map(|(path, route)| (path, route.route_layer(Extension(Computes))));
+    computing.chain(others()).collect()
+}
+
+/// The routes that have the engine compute.
+fn computing() -> Vec<(&'static str, MethodRouter<App>)> {
     vec![
-        ("/health", get(health::health)),
-        ("/metrics", get(metrics::metrics)),
-        ("/version", get(version::version)),
-        ("/openapi.json", get(openapi::openapi)),
         ("/execute", post(jobs::execute)),
-        ("/cancel", post(jobs::cancel)),
-        ("/shutdown", post(jobs::shutdown)),
         ("/v1/chat/completions", post(openai::chat_completions)),
         ("/v1/completions", post(openai::completions)),
+        ("/infill", post(openai::infill)),
         ("/v1/responses", post(openai::responses)),
-        ("/v1/responses/input_tokens", post(openai::count_response)),
-        ("/v1/responses/{id}", get(openai::get_response).delete(openai::delete_response)),
-        ("/v1/responses/{id}/input_items", get(openai::input_items)),
         ("/v1/messages", post(openai::messages)),
-        ("/v1/messages/count_tokens", post(openai::count_message)),
         ("/v1/embeddings", post(openai::embeddings)),
         ("/v1/rerank", post(openai::rerank)),
         // The paths of Cohere's second version, and of llama-server and vLLM.
         ("/v2/rerank", post(openai::rerank)),
         ("/rerank", post(openai::rerank)),
+    ]
+}
+
+/// The routes that do not.
+fn others() -> Vec<(&'static str, MethodRouter<App>)> {
+    vec![
+        ("/health", get(health::health)),
+        ("/metrics", get(metrics::metrics)),
+        ("/version", get(version::version)),
+        ("/openapi.json", get(openapi::openapi)),
+        ("/cancel", post(jobs::cancel)),
+        ("/shutdown", post(jobs::shutdown)),
+        ("/v1/responses/input_tokens", post(openai::count_response)),
+        ("/v1/responses/{id}", get(openai::get_response).delete(openai::delete_response)),
+        ("/v1/responses/{id}/input_items", get(openai::input_items)),
+        ("/v1/messages/count_tokens", post(openai::count_message)),
         ("/v1/models", get(openai::list_models)),
         // Names of models may hold slashes.
         ("/v1/models/{*model}", get(openai::get_model)),
-        ("/infill", post(openai::infill)),
         ("/tokenize", post(text::tokenize)),
         ("/detokenize", post(text::detokenize)),
         ("/apply-template", post(text::apply_template)),

@@ -21,23 +21,11 @@ pub(crate) use read::Small;
 
 use crate::context::Context;
 use crate::error::ApiError;
+use crate::routes::Computes;
 use crate::state::App;
 
 /// Places for requests that the engine need not have room for.
 const N_OTHER: usize = 64;
-
-/// The routes that have the engine compute.
-const ANSWERED: [&str; 9] = [
-    "/execute",
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/responses",
-    "/v1/messages",
-    "/v1/embeddings",
-    "/v1/rerank",
-    "/v2/rerank",
-    "/rerank",
-];
 
 /// A request that was let in, with its body.
 #[derive(Debug)]
@@ -67,9 +55,8 @@ impl FromRequest<App> for Admitted {
         let Ok(context) = Context::from_request_parts(&mut parts, app).await;
         let length = read::length(&parts.headers, app.options().limits.body_bytes)?;
         let load = served.worker.engine().load();
-        let is_answered = ANSWERED.contains(&parts.uri.path());
         let client = context.client.id;
-        let (limit, n_elsewhere, n_own) = match is_answered {
+        let (limit, n_elsewhere, n_own) = match parts.extensions.get::<Computes>().is_some() {
             true => (load.max_unfinished, load.n_unfinished, served.worker.engine().n_own_place(client)),
             false => (load.max_unfinished.max(N_OTHER), 0, 0),
         };

@@ -209,6 +209,7 @@ fn a_full_queue_is_told_before_the_body_and_leaves_other_clients_their_places() 
         "/execute",
         "/v1/chat/completions",
         "/v1/completions",
+        "/infill",
         "/v1/responses",
         "/v1/messages",
         "/v1/embeddings",
