@@ -145,14 +145,14 @@ proptest! {
         let mut core = Core::new(Box::new(Fake::new(limits)), options).unwrap();
         let mut streams: Vec<Option<Stream>> = work.iter().map(|_| None).collect();
         let mut dropped = vec![false; work.len()];
-        for now in 0..41 {
+        for tick in 0..41 {
             for (i, (request, (submit_at, give_up))) in work.iter().enumerate() {
-                if *submit_at == now {
+                if *submit_at == tick {
                     streams[i] = Some(enqueue(&mut core, request.clone()));
                 }
                 match give_up {
-                    GiveUp::Cancel(at) if *at == now => streams[i].iter().for_each(Stream::cancel),
-                    GiveUp::Drop(at) if *at == now => dropped[i] |= streams[i].take().is_some(),
+                    GiveUp::Cancel(at) if *at == tick => streams[i].iter().for_each(Stream::cancel),
+                    GiveUp::Drop(at) if *at == tick => dropped[i] |= streams[i].take().is_some(),
                     _ => {}
                 }
             }

@@ -37,7 +37,7 @@ pub(crate) trait Measure {
     /// Its words, such as `eval perplexity`.
     const COMMAND: &'static str;
     /// Fields of the result that no other run repeats: times, and what a file is called here.
-    const UNREPEATABLE: &'static [&'static str];
+    const UNREPEATABLE: &'static [&'static str] = &[];
 
     /// Where the result goes.
     fn output(&self) -> &OutputArgs;

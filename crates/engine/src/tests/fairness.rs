@@ -186,10 +186,10 @@ proptest! {
     fn whoever_has_requests_has_one_that_runs(arrivals in arrivals(), n_in_flight in 1..3usize) {
         let mut core = core(Limits { n_in_flight, ..LIMITS }, 4);
         let mut open: Vec<(EngineRequest, Stream, Vec<u32>)> = Vec::new();
-        for now in 0..2000 {
+        for step in 0..2000 {
             for &(at, client, n, (n_prompt, max_tokens)) in &arrivals {
                 for i in 0..n {
-                    if at == now {
+                    if at == step {
                         let prompt: Vec<u32> = (0..n_prompt as u32).map(|t| (t + i as u32) % 40).collect();
                         let request = ask(client, &prompt, max_tokens);
                         let stream = enqueue(&mut core, request.clone());
@@ -197,7 +197,7 @@ proptest! {
                     }
                 }
             }
-            if now > 60 && core.is_idle() {
+            if step > 60 && core.is_idle() {
                 break;
             }
             let sent: HashMap<u64, usize> = open.iter().fold(HashMap::new(), |mut all, (request, ..)| {
@@ -224,7 +224,7 @@ proptest! {
                 }
             }
             for client in sent.keys() {
-                prop_assert!(ran.contains_key(client), "client {client} waits at step {now}");
+                prop_assert!(ran.contains_key(client), "client {client} waits at step {step}");
             }
             for i in ended.into_iter().rev() {
                 let (request, _, found) = open.swap_remove(i);

@@ -133,7 +133,6 @@ impl Base {
 
 impl Measure for Args {
     const COMMAND: &'static str = "eval divergence";
-    const UNREPEATABLE: &'static [&'static str] = &[];
 
     fn output(&self) -> &OutputArgs {
         &self.output

@@ -49,7 +49,6 @@ pub(super) struct Report {
 
 impl Measure for Args {
     const COMMAND: &'static str = "eval perplexity";
-    const UNREPEATABLE: &'static [&'static str] = &[];
 
     fn output(&self) -> &OutputArgs {
         &self.output

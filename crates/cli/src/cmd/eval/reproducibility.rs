@@ -91,7 +91,6 @@ struct Answer {
 
 impl Measure for Args {
     const COMMAND: &'static str = "eval reproducibility";
-    const UNREPEATABLE: &'static [&'static str] = &[];
 
     fn output(&self) -> &OutputArgs {
         &self.output

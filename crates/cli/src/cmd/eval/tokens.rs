@@ -65,7 +65,6 @@ pub(super) struct Report {
 
 impl Measure for Args {
     const COMMAND: &'static str = "eval tokenizer";
-    const UNREPEATABLE: &'static [&'static str] = &[];
 
     fn output(&self) -> &OutputArgs {
         &self.output
