@@ -44,11 +44,24 @@ pub(crate) fn works(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// The cargo that started this program.
+/// The cargo that started this program, as a shell would start it.
+///
+/// `cargo run` tells a program of its package by variables that a build script may watch, as `ring`'s does. Passed on, they would compile that crate
+/// and all that use it again, each time that a build from a shell and one from here follow each other.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _value) in std::env::vars_os() {
+        if name.to_str().is_some_and(describes_a_package) {
+            command.env_remove(name);
+        }
+    }
     command
+}
+
+/// Whether cargo sets this variable to describe the package whose program it runs.
+fn describes_a_package(variable: &str) -> bool {
+    variable.starts_with("CARGO_PKG_") || variable.starts_with("CARGO_MANIFEST_")
 }
 
 /// A Python that has pip.
