@@ -3,7 +3,7 @@
 
 #include "common.cuh"
 
-constexpr int MAX_EXPERTS = 256, MAX_GROUPS = 32;  // 8 experts and one group a lane
+constexpr int MAX_EXPERTS = 512, MAX_GROUPS = 32;  // 16 experts and one group a lane
 
 enum Gating : int { GATING_SOFTMAX, GATING_SIGMOID, GATING_SOFTMAX_OF_CHOSEN };
 
@@ -127,5 +127,6 @@ __device__ __forceinline__ Choice choose(const RouterRule& rule, float* logits) 
 }
 
 __device__ __forceinline__ Choice choose(const RouterRule& rule, float* logits) {
-    return rule.n_expert <= 32 ? choose<1>(rule, logits) : choose<MAX_EXPERTS / 32>(rule, logits);
+    if (rule.n_expert <= 32) return choose<1>(rule, logits);
+    return rule.n_expert <= 256 ? choose<8>(rule, logits) : choose<MAX_EXPERTS / 32>(rule, logits);
 }

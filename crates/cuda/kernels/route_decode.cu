@@ -72,8 +72,8 @@ struct RouteArgs {
 };
 static_assert(sizeof(RouteArgs) == 104, "as in src/launch/route.rs");
 
-// The experts of generated rows, in one block: at most 256 rows of 8 choices.
-constexpr int MAX_ENTRIES = 2048;
+// The experts of generated rows, in one block: at most 256 rows of 16 choices.
+constexpr int MAX_ENTRIES = 4096;
 
 extern "C" __global__ void __launch_bounds__(THREADS) route_decode(const __grid_constant__ RouteArgs args) {
     __shared__ int16_t chosen[MAX_ENTRIES];

@@ -7,9 +7,9 @@ use crate::args::assert_size;
 use crate::driver::DevicePtr;
 
 /// Up to how many experts and groups of them choose.cuh takes, and choices of a row route_decode.cu.
-pub(crate) const MAX_EXPERTS: usize = 256;
+pub(crate) const MAX_EXPERTS: usize = 512;
 pub(crate) const MAX_GROUPS: usize = 32;
-pub(crate) const MAX_USED: usize = 8;
+pub(crate) const MAX_USED: usize = 16;
 
 /// Of choose.cuh.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

@@ -201,8 +201,9 @@ fn sizes_that_no_kernel_is_made_for_are_refused_by_name() {
     let router = Router::SOFTMAX_OF_CHOSEN;
     let mixture = Mixture { n_expert: 4, n_used: 2, router, shared: None, has_branch_norms: false };
     let experts = |expected: &str, mixture| kind(expected, FeedForwardKind::Experts(mixture));
-    experts("experts: ", Mixture { n_expert: 300, ..mixture });
+    experts("experts: ", Mixture { n_expert: 513, ..mixture });
     experts("experts: ", Mixture { n_used: 5, ..mixture });
+    experts("experts: ", Mixture { n_expert: 512, n_used: 17, ..mixture });
     experts("feed-forward: ", mixture);
     for (n_group, n_used) in [(0, 1), (3, 1), (4, 0), (4, 5)] {
         let router = Router { groups: Some(Groups { n_group, n_used }), ..mixture.router };

@@ -8,8 +8,9 @@ use device::batch::Want;
 use device::{Batch, Executor};
 use model::architecture::{FeedForwardKind, Gating, Groups, Router};
 use model::stage::Stage;
-use model::weights::Ffn;
+use model::weights::{Experts, Ffn, Linear, Matrix};
 use model::{KvType, Model};
+use quant::Format;
 use testkit::steps::{last, prompt};
 use testkit::{golden, nmse};
 
@@ -157,23 +158,70 @@ fn routers_of_every_kind_agree_with_the_exact_executor() {
                 experts.scale = Some((0..mixture.n_expert).map(|e| 0.5 + 0.1 * e as f32).collect());
                 experts.choice_bias = experts.choice_bias.take().filter(|_| has_choice_bias);
             }
-            let tokens = &golden.cases[0].0;
-            let expected = exact(&model, tokens, KvType::F16);
-            let options = cuda::Options { n_ctx: tokens.len(), n_row: 512, ..cuda::Options::default() };
-            let mut executor = CudaExecutor::new(&model, &options, &mut |_, _| {}).expect("an executor");
-            let mut found = Trace::new();
-            for batch in batches(&executor, tokens) {
-                let mut watch = |stage, layer, values: &[f32]| found.push((stage, layer, values.to_vec()));
-                executor.run_observed(&batch, &mut watch).expect("a step");
-            }
-            // What the first mixture adds, before rounded activations choose other experts further on. Here a row or two may be so near; a wrong rule is
-            // wrong for many.
-            let is_first =
-                |(stage, layer, _): &(Stage, usize, Vec<f32>)| *stage == Stage::FfnOut && *layer == 1;
-            let pairs = found.iter().zip(&expected).filter(|(found, _)| is_first(found));
-            let errors: Vec<f64> = pairs.map(|(found, expected)| nmse(&found.2, &expected.2)).collect();
-            println!("{router:?} {errors:?}");
-            assert!(errors.len() == 2 && errors[0] <= 1e-2 && errors[1] <= 1e-2, "{router:?} {errors:?}");
+            first_mixture_agrees(&model, &golden.cases[0].0, &format!("{router:?}"));
         }
     }
+}
+
+#[test]
+fn as_many_experts_as_a_gpu_takes_agree_with_the_exact_executor() {
+    let Some(_gpu) = gpu() else { return };
+    let golden = golden().into_iter().find(|model| model.name == "glm4moe-q4_0");
+    let golden = golden.expect("a golden model");
+    for (n_expert, n_used, gating) in
+        [(384, 8, Gating::Sigmoid), (512, 10, Gating::Softmax), (512, 16, Gating::SoftmaxOfChosen)]
+    {
+        let router = Router { gating, has_choice_bias: true, groups: None, is_normalised: true, scale: 1.0 };
+        let mut model = load(&golden.path);
+        for (feed_forward, layer) in model.architecture.feed_forward.iter_mut().zip(&mut model.weights.layers) {
+            let (FeedForwardKind::Experts(mixture), Ffn::Experts(experts)) =
+                (&mut feed_forward.kind, &mut layer.ffn)
+            else {
+                continue;
+            };
+            multiply_experts(experts, n_expert);
+            (mixture.n_expert, mixture.n_used, mixture.router) = (n_expert, n_used, router);
+        }
+        first_mixture_agrees(&model, &golden.cases[0].0, &format!("{n_used} of {n_expert}, {gating:?}"));
+    }
+}
+
+/// Makes `n_expert` experts of a few: the same matrices over and over, each with another router's row, bias and factor.
+fn multiply_experts(experts: &mut Experts, n_expert: usize) {
+    let few = experts.gate.len();
+    let old = &experts.router.weight;
+    assert_eq!(old.format, Format::F32, "a router in float32");
+    let row = |e: usize| {
+        let stretch = 1.0 + e as f32 / n_expert as f32;
+        let values = old.row_range(e % few..e % few + 1).chunks_exact(4);
+        values.flat_map(move |bytes| {
+            (f32::from_le_bytes(bytes.try_into().expect("4 bytes")) * stretch).to_le_bytes()
+        })
+    };
+    let bytes: Vec<u8> = (0..n_expert).flat_map(row).collect();
+    let weight = Matrix::new(&old.name, Format::F32, [n_expert, old.n_cols], bytes.into());
+    experts.router = Linear { weight: weight.expect("rows of the old width"), bias: None };
+    for matrices in [&mut experts.gate, &mut experts.up, &mut experts.down] {
+        *matrices = (0..n_expert).map(|e| matrices[e % few].clone()).collect();
+    }
+    experts.choice_bias = Some((0..n_expert).map(|e| (e * 37 % n_expert) as f32 / n_expert as f32).collect());
+    experts.scale = Some((0..n_expert).map(|e| 0.5 + (e % 11) as f32 * 0.1).collect());
+}
+
+/// Holds what the first mixture adds, before rounded activations choose other experts further on. Here a row or two may be so near; a wrong rule
+/// is wrong for many.
+fn first_mixture_agrees(model: &Model, tokens: &[u32], what: &str) {
+    let expected = exact(model, tokens, KvType::F16);
+    let options = cuda::Options { n_ctx: tokens.len(), n_row: 512, ..cuda::Options::default() };
+    let mut executor = CudaExecutor::new(model, &options, &mut |_, _| {}).expect("an executor");
+    let mut found = Trace::new();
+    for batch in batches(&executor, tokens) {
+        let mut watch = |stage, layer, values: &[f32]| found.push((stage, layer, values.to_vec()));
+        executor.run_observed(&batch, &mut watch).expect("a step");
+    }
+    let is_first = |(stage, layer, _): &(Stage, usize, Vec<f32>)| *stage == Stage::FfnOut && *layer == 1;
+    let pairs = found.iter().zip(&expected).filter(|(found, _)| is_first(found));
+    let errors: Vec<f64> = pairs.map(|(found, expected)| nmse(&found.2, &expected.2)).collect();
+    println!("{what} {errors:?}");
+    assert!(errors.len() == 2 && errors[0] <= 1e-2 && errors[1] <= 1e-2, "{what} {errors:?}");
 }
