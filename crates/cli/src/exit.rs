@@ -163,7 +163,7 @@ pub(crate) fn report(error: &anyhow::Error, log: &LogArgs) -> ExitCode {
         message.insert_str(0, "CUDA_ERROR: ");
     }
     if log.is_json() {
-        tracing::error!(exit_code = code, "{message}");
+        tracing::error!(event = "error", exit_code = code, "{message}");
     } else {
         log::line(&format!("error: {message}"));
     }

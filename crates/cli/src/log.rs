@@ -3,6 +3,7 @@
 //! A thread of its own writes them ([`Sink`]): a stderr that cannot be written loses lines, and changes neither answers nor exit codes.
 //! Prompts and answers are never logged: lengths and a hash at most.
 
+mod marked;
 mod sink;
 
 use std::io::IsTerminal;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
+use self::marked::Marked;
 use self::sink::Sink;
 
 /// For the last lines to be written, at the end of the process.
@@ -48,6 +50,18 @@ pub(crate) fn flush() {
 /// How many lines were lost since the start; the number goes on changing.
 pub(crate) fn n_lost() -> Arc<AtomicU64> {
     sink().n_lost()
+}
+
+/// The id of this worker, for each line of a log for programs.
+pub(crate) fn identify(worker_id: Option<&str>) {
+    if let Some(id) = worker_id {
+        let _second = marked::WORKER.set(id.to_owned());
+    }
+}
+
+/// The device that the model is on, for each line of a log for programs from now on.
+pub(crate) fn on_device(name: String) {
+    let _second = marked::DEVICE.set(name);
 }
 
 /// The flags every command takes.
@@ -117,7 +131,10 @@ impl LogArgs {
                 let log = log.with_ansi(has_colour()).with_target(false);
                 if is_service { log.init() } else { log.without_time().init() }
             }
-            LogFormat::Json => log.json().flatten_event(true).init(),
+            LogFormat::Json => log
+                .json()
+                .event_format(Marked(tracing_subscriber::fmt::format().json().flatten_event(true)))
+                .init(),
         }
     }
 }

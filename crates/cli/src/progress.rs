@@ -4,6 +4,8 @@
 //! cannot be read is found out now. Loading to a GPU tells how much it has copied.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use gguf::Gguf;
@@ -21,10 +23,20 @@ const PAGE: usize = 4096;
 const OF_BYTES: &str = "{prefix} [{bar:40}] {percent:>3} % {binary_bytes_per_sec}";
 const OF_STEPS: &str = "{prefix} [{bar:40}] {pos}/{len}, {eta} left";
 
+/// How much of the process's model is in the device's memory, in percent; the number goes on changing.
+pub(crate) fn percent_loaded() -> Arc<AtomicU8> {
+    static PERCENT: OnceLock<Arc<AtomicU8>> = OnceLock::new();
+    Arc::clone(PERCENT.get_or_init(Arc::default))
+}
+
 /// The progress of a load, of a download, or of steps.
 pub(crate) struct Progress {
-    /// What is done, as in `loading`.
+    /// What is done, as in `fetching`.
     what: &'static str,
+    /// Where else it is told, if it is a load.
+    loaded: Option<Arc<AtomicU8>>,
+    /// The event of its lines in a log for programs.
+    event: Option<&'static str>,
     bar: Option<ProgressBar>,
     /// The last quarter that was logged.
     quarter: Option<u64>,
@@ -33,7 +45,8 @@ pub(crate) struct Progress {
 impl Progress {
     /// The progress of loading, with a bar where one is wanted.
     pub(crate) fn start(log: &LogArgs) -> Progress {
-        Progress::of("loading", log)
+        let event = log.is_json().then_some("model_load_progress");
+        Progress { loaded: Some(percent_loaded()), event, ..Progress::of("loading", log) }
     }
 
     /// The progress of what is named here, in bytes.
@@ -53,7 +66,7 @@ impl Progress {
                 .with_prefix(what)
                 .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
         });
-        Progress { what, bar, quarter: None }
+        Progress { what, loaded: None, event: None, bar, quarter: None }
     }
 
     /// Step `n` of so many is done, with what is known now: a bar, or a line in the log.
@@ -89,15 +102,27 @@ impl Progress {
 
     /// So many bytes of so many are there.
     pub(crate) fn at(&mut self, done: u64, total: u64) {
+        let percent = (done.min(total) * 100).checked_div(total).unwrap_or(100);
+        if let Some(loaded) = &self.loaded {
+            loaded.store(percent as u8, Ordering::Relaxed);
+        }
         if let Some(bar) = &self.bar {
             bar.set_length(total);
             bar.set_position(done);
             return;
         }
-        let quarter = (done * 4).checked_div(total).unwrap_or(4);
+        let quarter = percent / 25;
         if self.quarter.is_none_or(|last| quarter > last) {
             self.quarter = Some(quarter);
-            tracing::info!("{}: {} % of {}", self.what, quarter * 25, Bytes(total));
+            let percent = quarter * 25;
+            let for_programs = self.event.map(|_| percent);
+            tracing::info!(
+                event = self.event,
+                percent = for_programs,
+                "{}: {percent} % of {}",
+                self.what,
+                Bytes(total)
+            );
         }
     }
 

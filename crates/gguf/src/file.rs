@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::GgufError;
+use crate::file_type;
 use crate::limits;
 use crate::mapping::TensorBytes;
 use crate::metadata::Metadata;
@@ -132,6 +133,12 @@ impl Gguf {
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.0.metadata
+    }
+
+    /// What the file calls its quantisation, such as `Q4_K_M`: a hint, as tensors say their own formats.
+    #[must_use]
+    pub fn file_type(&self) -> Option<&'static str> {
+        file_type::name(&self.0.metadata)
     }
 
     /// Every tensor, in the order of the file or files.

@@ -9,6 +9,7 @@ mod codec;
 mod cursor;
 mod error;
 mod file;
+mod file_type;
 pub mod limits;
 mod mapping;
 mod metadata;

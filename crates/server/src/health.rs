@@ -1,5 +1,7 @@
 //! Is it well? GET /health: 200 while requests are taken, 503 otherwise, and what is known of model and device in both cases.
 
+use std::sync::atomic::Ordering;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,7 +16,7 @@ use crate::state::{App, Phase, Served};
 struct Health<'a> {
     /// `healthy` or `unhealthy`.
     status: &'static str,
-    /// `ready`, `draining` or `failed`.
+    /// `ready`, `draining` or `failed`; `loading` has a body of its own.
     phase: &'static str,
     model: &'a str,
     device: &'a str,
@@ -66,7 +68,7 @@ pub(crate) async fn health(State(app): State<App>) -> Response {
         Phase::Ready => (StatusCode::OK, "ready"),
         Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         Phase::Failed(_) => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
-        Phase::Loading => return ApiError::Loading.into_response(),
+        Phase::Loading => return loading(&app),
     };
     let Some(served) = app.served() else { return ApiError::Draining.into_response() };
     let health = Health { phase: name, ..of(&app, served, phase == Phase::Ready) };
@@ -80,6 +82,15 @@ pub(crate) async fn health(State(app): State<App>) -> Response {
         body["error"] = error.openai()["error"].take();
     }
     (status, Json(body)).into_response()
+}
+
+/// The error that every route has while the model loads, with the phase and how far the load is.
+fn loading(app: &App) -> Response {
+    let response = ApiError::Loading.into_response();
+    let mut body = ApiError::Loading.openai();
+    body["phase"] = json!("loading");
+    body["percent"] = json!(app.options().percent_loaded.load(Ordering::Relaxed));
+    (response.status(), Json(body)).into_response()
 }
 
 fn of<'a>(app: &App, served: &'a Served, is_healthy: bool) -> Health<'a> {
@@ -119,5 +130,28 @@ fn of<'a>(app: &App, served: &'a Served, is_healthy: bool) -> Health<'a> {
         kv_cache_usage: share(load.n_used_page),
         kv_cache_reserved: share(load.n_page.saturating_sub(load.n_free_page)),
         version: &info.program,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::options::ServerOptions;
+
+    #[test]
+    fn a_load_says_how_far_it_is() {
+        let app = App::new(ServerOptions::default());
+        app.options().percent_loaded.store(42, Ordering::Relaxed);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (status, body) = runtime.block_on(async {
+            let response = health(State(app)).await;
+            (response.status(), axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap())
+        });
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!((&body["phase"], &body["percent"]), (&json!("loading"), &json!(42)));
+        assert_eq!(body["error"]["message"], "Loading model");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::time::Duration;
 
 use crate::auth::{CacheScope, Keys};
@@ -26,6 +26,8 @@ pub struct ServerOptions {
     pub linger: Duration,
     /// Lines of the log that were lost because nothing could write them, for the metrics.
     pub lost_log_lines: Arc<AtomicU64>,
+    /// How much of the model is in the device's memory, in percent, for /health.
+    pub percent_loaded: Arc<AtomicU8>,
 }
 
 impl Default for ServerOptions {
@@ -38,6 +40,7 @@ impl Default for ServerOptions {
             drain_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             lost_log_lines: Arc::default(),
+            percent_loaded: Arc::default(),
         }
     }
 }

@@ -80,7 +80,7 @@ pub struct ModelInfo {
     pub n_bytes: u64,
     /// Tokens of context that it was trained with.
     pub n_ctx_train: usize,
-    /// The commonest format of its weights.
+    /// What the file calls its quantisation, such as `Q4_K_M`; else the commonest format of its weights.
     pub quant_kind: String,
     /// `gguf-bpe`, `gguf-spm` or `hf-json`.
     pub tokenizer_kind: String,

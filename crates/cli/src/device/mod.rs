@@ -314,6 +314,14 @@ impl Opened {
         Ok(found)
     }
 
+    /// The device: `cpu` or `cuda:N`.
+    pub(crate) fn device(&self) -> String {
+        match &self.chosen {
+            Chosen::Cpu => "cpu".to_owned(),
+            Chosen::Cuda(gpu) => gpu.id(),
+        }
+    }
+
     /// Whether the device is a GPU.
     pub(crate) fn is_on_gpu(&self) -> bool {
         matches!(self.chosen, Chosen::Cuda(_))

@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::program::{command, golden, worker};
 use crate::serve::{ENDLESS, Server};
@@ -148,4 +148,43 @@ fn each_refusal_and_the_drain_are_a_line_with_its_time() {
     assert!(log.contains("waiting at most 30 s for 0 running ones"), "{log}");
     let has_time = |line: &str| line.as_bytes().get(10) == Some(&b'T') && line[..27].ends_with('Z');
     assert!(log.lines().all(has_time), "{log}");
+}
+
+#[test]
+fn lines_for_programs_name_the_worker_the_device_and_the_job() {
+    let server = Server::ready(&golden(ENDLESS), &["--log", "json", "--worker-id", "rack-7:a"]);
+    let health: Value = serde_json::from_str(&server.call("GET", "/health", None).1).unwrap();
+    assert_eq!(health["quant_kind"], "Q4_K_M");
+    let job = json!({"job_id": "job-1", "prompt": "a", "max_tokens": 3, "seed": 1});
+    assert_eq!(server.call("POST", "/execute", Some(&job)).0, 200);
+    server.signal("-TERM");
+    let (code, log) = server.end();
+    assert_eq!(code, Some(0), "{log}");
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |event: &str| -> Vec<&Value> { lines.iter().filter(|line| line["event"] == event).collect() };
+    assert!(lines.iter().all(|line| line["worker_id"] == "rack-7:a"), "{log}");
+    let chosen = lines.iter().position(|line| line["event"] == "model_load_progress").expect("a load");
+    assert!(lines[chosen..].iter().all(|line| line["device"] == "cpu"), "{log}");
+    assert_eq!(of("model_load_progress").last().expect("a load")["percent"], 100);
+    for event in ["execute_start", "execute_end"] {
+        let [line] = of(event)[..] else { panic!("{event}: {log}") };
+        assert_eq!(line["job_id"], "job-1");
+        assert_eq!(line["correlation"].as_str().map(str::len), Some(32), "{log}");
+    }
+}
+
+#[test]
+fn a_load_that_fails_is_an_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    std::fs::write(&path, b"GGUF, or so it says").unwrap();
+    let path = path.to_str().unwrap();
+    let ended = worker(&["serve", "--device", "cpu", "--port", "0", "--log", "json", "--model", path]);
+    assert_eq!(ended.code, 4);
+    let lines: Vec<Value> = ended.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let last = lines.last().expect("a line");
+    assert_eq!(
+        (&last["event"], &last["level"], &last["exit_code"]),
+        (&json!("error"), &json!("ERROR"), &json!(4))
+    );
 }

@@ -35,7 +35,8 @@ impl Server {
             let at = said.len();
             assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "it ended: {said}");
             if let Some((_, found)) = said[at..].split_once("listening on http://") {
-                found.trim().clone_into(&mut address);
+                // In a log for programs a quotation mark ends it.
+                found.split('"').next().unwrap_or_default().trim().clone_into(&mut address);
             }
         }
         let said = Arc::new(Mutex::new(said));

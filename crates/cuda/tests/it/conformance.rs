@@ -173,7 +173,8 @@ fn as_many_experts_as_a_gpu_takes_agree_with_the_exact_executor() {
     {
         let router = Router { gating, has_choice_bias: true, groups: None, is_normalised: true, scale: 1.0 };
         let mut model = load(&golden.path);
-        for (feed_forward, layer) in model.architecture.feed_forward.iter_mut().zip(&mut model.weights.layers) {
+        for (feed_forward, layer) in model.architecture.feed_forward.iter_mut().zip(&mut model.weights.layers)
+        {
             let (FeedForwardKind::Experts(mixture), Ffn::Experts(experts)) =
                 (&mut feed_forward.kind, &mut layer.ffn)
             else {

@@ -143,7 +143,7 @@ fn start(app: &App, context: &Context, mut held: Held) -> Result<Running, ApiErr
     held.leave();
     let generation = served.worker.start(request)?;
     let job = app.jobs().enter(context.client.id, &id, generation.canceller())?;
-    let recorder = app.record(context, &served, "/execute");
+    let recorder = app.record_job(context, &served, "/execute", Some(&id));
     Ok(Running { served, generation, job, recorder, noted, n_token: 0 })
 }
 

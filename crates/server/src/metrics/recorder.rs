@@ -66,6 +66,8 @@ pub struct Recorder {
     metrics: Metrics,
     context: Context,
     route: &'static str,
+    /// The id that the client gave its job, on the routes of jobs.
+    job: Option<Box<str>>,
     model: String,
     n_prompt: usize,
     n_generated: usize,
@@ -78,12 +80,26 @@ impl App {
     /// Follows a request that was accepted on this route: call it once for each answer.
     #[must_use]
     pub fn record(&self, context: &Context, served: &Served, route: &'static str) -> Recorder {
+        self.record_job(context, served, route, None)
+    }
+
+    /// The same for a job that its client has named.
+    #[must_use]
+    pub fn record_job(
+        &self,
+        context: &Context,
+        served: &Served,
+        route: &'static str,
+        job_id: Option<&str>,
+    ) -> Recorder {
         let Context { client, correlation, .. } = context;
-        tracing::info!(event = "execute_start", %correlation, route, client = format_args!("{:016x}", client.id));
+        let client = format_args!("{:016x}", client.id);
+        tracing::info!(event = "execute_start", job_id, %correlation, route, client);
         Recorder {
             metrics: self.metrics().clone(),
             context: context.clone(),
             route,
+            job: job_id.map(Into::into),
             model: served.info.id.clone(),
             n_prompt: 0,
             n_generated: 0,
@@ -174,12 +190,13 @@ impl Recorder {
         let vllm = inner.vllm(&self.model);
         vllm.success.with_label_values(&[outcome.finished_reason()]).inc();
         vllm.latency.observe(took.as_secs_f64());
-        let (correlation, route) = (&self.context.correlation, self.route);
+        let (job_id, correlation, route) = (self.job.as_deref(), &self.context.correlation, self.route);
         if let Some(error) = error.filter(|_| outcome == Outcome::Error) {
-            tracing::error!(event = "error", %correlation, route, code = error.code(), "{error}");
+            tracing::error!(event = "error", job_id, %correlation, route, code = error.code(), "{error}");
         }
         tracing::info!(
             event = "execute_end",
+            job_id,
             %correlation,
             route,
             outcome = outcome.name(),

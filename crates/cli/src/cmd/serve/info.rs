@@ -34,7 +34,7 @@ pub(crate) fn of(loaded: &Loaded, tokenizer: &Tokenizer, names: &[String], model
         n_params: gguf.tensors().iter().map(|tensor| tensor.n_values() as u64).sum(),
         n_bytes: gguf.file_len(),
         n_ctx_train: loaded.model.architecture.n_ctx_train,
-        quant_kind: commonest_format(gguf).to_owned(),
+        quant_kind: gguf.file_type().unwrap_or_else(|| commonest_format(gguf)).to_owned(),
         tokenizer_kind: tokenizer.kind().to_string(),
         device: loaded.gpu.map_or_else(|| "cpu".to_owned(), |n| format!("cuda:{n}")),
         kernels: loaded.kernels.clone(),

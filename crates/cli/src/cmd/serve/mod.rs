@@ -30,9 +30,9 @@ use crate::exit::Failure;
 use crate::interrupt::{self, Watch};
 use crate::log::{self, LogArgs};
 use crate::machine;
-use crate::notify;
 use crate::sampling::DefaultArgs;
 use crate::speculate::SpeculateArgs;
+use crate::{notify, progress};
 
 /// For answers to be cut off and their last events to be sent, at a second Ctrl-C.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -132,6 +132,7 @@ fn worker_id(text: &str) -> Result<String, String> {
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     args.sampling.check()?;
+    log::identify(args.worker_id.as_deref());
     tracing::info!(event = "startup", version = crate::version::line(), worker_id = args.worker_id);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -224,6 +225,7 @@ fn load(args: Args, log: LogArgs, app: App) -> anyhow::Result<oneshot::Receiver<
 fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     tracing::info!(event = "model_load_start");
     let (opened, tokenizer) = device::open_with_tokenizer(&args.model, log)?;
+    log::on_device(opened.device());
     let defaults = args.sampling.of(&opened.gguf);
     tracing::info!("sampling where a request does not say: {defaults}");
     // The files are those that are loaded now, whatever the paths lead to when a receipt is wanted.
@@ -266,6 +268,7 @@ impl Args {
             security: self.security.open()?,
             drain_timeout: Duration::from_secs(self.drain_timeout_sec),
             lost_log_lines: log::n_lost(),
+            percent_loaded: progress::percent_loaded(),
             ..ServerOptions::default()
         })
     }
