@@ -23,8 +23,12 @@
         IN_FLOAT16(product_half_narrow<FORMAT, 1, MT, true>(args, blockIdx.x)); \
     }
 #define HALF_WIDE(FORMAT, SUFFIX, NT) \
-    extern "C" __global__ void __launch_bounds__((WARPS + 1) * 32, 2) product_half_##SUFFIX##_n##NT(const __grid_constant__ ProductArgs args) { \
+    extern "C" __global__ void __launch_bounds__(HalfWideStage<FORMAT, NT, WARPS>::THREADS, 2) product_half_##SUFFIX##_n##NT(const __grid_constant__ ProductArgs args) { \
         IN_FLOAT16(product_half_wide<FORMAT, NT>(args)); \
+    }
+#define HALF_WIDER(FORMAT, SUFFIX, NT) \
+    extern "C" __global__ void __launch_bounds__(HalfWideStage<FORMAT, NT, 2 * WARPS>::THREADS, 1) product_half_##SUFFIX##_n##NT##_w(const __grid_constant__ ProductArgs args) { \
+        IN_FLOAT16(product_half_wide<FORMAT, NT, 2 * WARPS>(args)); \
     }
 #define HALF_EXPERT(FORMAT, SUFFIX, NT) \
     extern "C" __global__ void __launch_bounds__((WARPS + 1) * 32, 3) product_half_##SUFFIX##_e##NT(const __grid_constant__ ProductArgs args) { \
@@ -42,5 +46,6 @@
     HALF_WIDE(FORMAT, SUFFIX, 2) \
     HALF_WIDE(FORMAT, SUFFIX, 4) \
     HALF_WIDE(FORMAT, SUFFIX, 8) \
+    HALF_WIDER(FORMAT, SUFFIX, 8) \
     HALF_EXPERT(FORMAT, SUFFIX, 1) \
     HALF_EXPERT(FORMAT, SUFFIX, 2)
