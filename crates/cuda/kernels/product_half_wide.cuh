@@ -259,7 +259,8 @@ __device__ __forceinline__ void sums_may_begin() {
 
 // Adds the ranges, of a cluster those of all its blocks, of which each then finishes its columns.
 template <int F, int NT, int W>
-__device__ __forceinline__ void finish_tiles(const float (&acc)[4 * NT], const float (&total)[4 * NT], const HalfPart<F, NT, W>& part, uint8_t* shared) {
+__device__ __forceinline__ void finish_tiles(const float (&acc)[4 * NT], const float (&total)[4 * NT], const HalfPart<F, NT, W>& part,
+                                             uint8_t* shared) {
     using S = HalfWideStage<F, NT, W>;
     constexpr int ROWS = W * 16, LD = 8 * NT + 1, SHIFT = -ACT_SHIFT - WEIGHT_SHIFT<F>;
     const ProductArgs& args = part.args;

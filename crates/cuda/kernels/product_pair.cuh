@@ -39,7 +39,8 @@ __device__ __forceinline__ void product_half_wide_pair(const PairArgs& args) {
         WHERE(KIND<A, B, P>(args)); \
     }
 #define HALF_WIDE_PAIR(A, B, SUFFIX, NT) \
-    extern "C" __global__ void __launch_bounds__(HalfWideStage<A, NT, WARPS>::THREADS, 2) product_half_pair_##SUFFIX##_n##NT(const __grid_constant__ PairArgs args) { \
+    extern "C" __global__ void __launch_bounds__(HalfWideStage<A, NT, WARPS>::THREADS, 2) \
+        product_half_pair_##SUFFIX##_n##NT(const __grid_constant__ PairArgs args) { \
         IN_FLOAT16(product_half_wide_pair<A, B, NT>(args)); \
     }
 #define PAIRS(A, B, SUFFIX) \

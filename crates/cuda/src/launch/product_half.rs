@@ -82,8 +82,9 @@ fn is_wider(format: Format, n: usize, (n_tile, n_sm): (usize, usize)) -> bool {
 }
 
 /// Blocks that share the width, for so many groups of tiles: eight or four. Two blocks are on a multiprocessor, but a cluster stays within one
-/// of the device's groups of 14 to 18 of these, so that clusters of eight leave some idle: 30 have room on an H200. More come a turn later, which
-/// costs less than half as many blocks of twice the work only where that is much and they would be alone on their multiprocessors.
+/// of the device's groups of some 16 of these, so that clusters of eight leave a few idle: 30 have room on an H200. More come a turn later.
+/// Clusters of four, of twice the work a block, avoid that; but where one of their blocks would be alone on its multiprocessor, and has much to
+/// do, two turns are faster.
 fn cluster(n: usize, n_group: usize, wanted: &Wanted) -> u32 {
     let Wanted { n_unit, n_sm, .. } = *wanted;
     let has_room = n_group * WARPS <= n_sm * 3 / 2;
