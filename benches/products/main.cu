@@ -181,11 +181,14 @@ static Kernel half_narrow(const void* f, const Shape& s, int n_matrix) {
     return {M == 1 ? "float16, a tile" : "float16, 4 tiles", f, dim3(n_block, n_matrix), 256, std::max(shared, spread(n_block * n_matrix)), 1};
 }
 
-template <int N>
+template <int N, int W = WARPS>
 static void add_wide(std::vector<Kernel>& to, const void* f, const Shape& s, int n_col) {
-    for (const int cluster : {1, 8})
-        to.push_back({cluster == 1 ? "float16, wgmma" : "float16, clusters", f, dim3((s.n_tile() + 7) / 8 * cluster, (n_col + 8 * N - 1) / (8 * N)), 288,
-                      HalfWideStage<F, N>::SHARED, cluster});
+    using S = HalfWideStage<F, N, W>;
+    for (const int cluster : {1, 4, 8}) {
+        if (W > WARPS && cluster > 1) break;
+        const char* name = W > WARPS ? "float16, wgmma, 16" : cluster == 1 ? "float16, wgmma" : cluster == 4 ? "float16, clusters 4" : "float16, clusters 8";
+        to.push_back({name, f, dim3((s.n_tile() + W - 1) / W * cluster, (n_col + 8 * N - 1) / (8 * N)), S::THREADS, S::SHARED, cluster});
+    }
 }
 
 static std::vector<Kernel> in_float16(const Shape& s, int n_row) {
@@ -217,6 +220,7 @@ static std::vector<Kernel> in_float16(const Shape& s, int n_row) {
         add_wide<4>(all, (void*)product_half_new_n4, s, n_row);
     } else {
         add_wide<8>(all, (void*)product_half_new_n8, s, n_row);
+        add_wide<8, 2 * WARPS>(all, (void*)product_half_new_n8_w, s, n_row);
     }
     return all;
 }

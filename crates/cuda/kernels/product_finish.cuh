@@ -115,7 +115,7 @@ __device__ __forceinline__ void store_next(const ProductArgs& args, int column, 
 
 // Adds the PARTS of each sum, divides by 2^SHIFT, and does what the epilogue says with the block's rows and columns. PAIRED: the parts of odd ranges come first.
 // `exchange`, where a block is one tile: room for 32 rows of each column.
-template <int SHIFT, int PARTS, int ROWS, int LD, bool PAIRED = false, class Source>
+template <int SHIFT, int PARTS, int ROWS, int LD, bool PAIRED = false, int W = WARPS, class Source>
 __device__ __forceinline__ void finish(const ProductArgs& args, const float (*sums)[ROWS][LD], const Source& source, int n_here, int tile0,
                                        float* exchange = nullptr) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row0 = tile0 * 16;
@@ -129,28 +129,35 @@ __device__ __forceinline__ void finish(const ProductArgs& args, const float (*su
     };
     if (args.epilogue == EPILOGUE_GATED || args.epilogue == EPILOGUE_PLAIN) {
         const bool gated = args.epilogue == EPILOGUE_GATED;
+        // Nearly always: float16 alone, of more than one column.
+        const bool is_half = args.act.h && !args.act.f && !args.act.q && args.act.n_col > 1;
+        __half* const lane_half = args.act.h + half_place(8, 0, 0, lane);
+        const int n_column_group = (args.act.n_col + 7) / 8;
 #pragma unroll 1
         for (int group = 0; group < (gated ? ROWS / 64 : ROWS / 32); group++) {
             const int row = gated ? group * 64 + lane : group * 32 + lane;
             if (row0 + row - lane >= args.n_tile * 16) break;
             // Several columns at once: a store would hold up the loads after it.
             constexpr int EACH = PARTS == 1 ? 4 : 1;
-            for (int first = warp; first < n_here; first += WARPS * EACH) {
+            for (int first = warp; first < n_here; first += W * EACH) {
                 float h[EACH];
 #pragma unroll
                 for (int k = 0; k < EACH; k++) {
-                    const int c = min(first + k * WARPS, n_here - 1);
+                    const int c = min(first + k * W, n_here - 1);
                     h[k] = activate(args.activation, sum_of(row, c), gated ? sum_of(row + 32, c) : 1.0f, args.alpha, args.limit);
                 }
 #pragma unroll
                 for (int k = 0; k < EACH; k++) {
-                    const int c = first + k * WARPS;
-                    if (c < n_here) store_act_block(args.act, source.target(c), (gated ? row0 / 64 : row0 / 32) + group, h[k]);
+                    const int c = first + k * W;
+                    if (c >= n_here) break;
+                    const int column = source.target(c), block = (gated ? row0 / 64 : row0 / 32) + group;
+                    if (is_half) lane_half[((size_t)block * n_column_group + column / 8) * 256 + column % 8 * 8] = act_half(h[k]);
+                    else store_act_block(args.act, column, block, h[k]);
                 }
             }
         }
     } else if (args.epilogue == EPILOGUE_QKV) {
-        for (int i = threadIdx.x; i < ROWS / 2 * n_here; i += WARPS * 32) {
+        for (int i = threadIdx.x; i < ROWS / 2 * n_here; i += W * 32) {
             const int pair = i % (ROWS / 2), c = i / (ROWS / 2), m = pair >> 3, g8 = pair & 7;
             if (tile0 + m >= args.n_tile) continue;
             source.store_pair(c, m, g8, sum_of(m * 16 + g8, c), sum_of(m * 16 + g8 + 8, c));
@@ -180,20 +187,49 @@ __device__ __forceinline__ void finish(const ProductArgs& args, const float (*su
         }
         // The residual of several before any is used: from memory it takes long.
         constexpr int AT_ONCE = Source::AT_ONCE;
+        if constexpr (ROWS >= 128 && W * 32 % ROWS == 0) {
+            // Many rows: a thread has one of them.
+            constexpr int STEP = W * 32 / ROWS;
+            const int row = threadIdx.x % ROWS;
+            // Padding is whole warps': rows are a multiple of 32 where a norm follows.
+            if (row0 + row >= args.n_row) return;
+            float* const first_out = args.out + args.first_row + row0 + row;
+            for (int first = threadIdx.x / ROWS; first < n_here; first += STEP * AT_ONCE) {
+                float* out[AT_ONCE];
+                float before[AT_ONCE] = {};
+#pragma unroll
+                for (int k = 0; k < AT_ONCE; k++) {
+                    const int c = min(first + k * STEP, n_here - 1);
+                    out[k] = first_out + (size_t)source.target(c) * args.ld_out;
+                    if (args.epilogue == EPILOGUE_RESIDUAL) before[k] = source.before(row, c, out[k]);
+                }
+#pragma unroll
+                for (int k = 0; k < AT_ONCE; k++) {
+                    const int c = first + k * STEP;
+                    if (c >= n_here) break;
+                    float y = sum_of(row, c);
+                    if (args.epilogue == EPILOGUE_RESIDUAL) y = __fadd_rn(before[k], y);
+                    if (args.epilogue == EPILOGUE_WEIGHTED) y = __fmul_rn(y, source.factor(c));
+                    *out[k] = y;
+                    if (has_next) store_next(args, source.target(c), (row0 + row) / 32, y, source.next(row));
+                }
+            }
+            return;
+        }
         const auto out_of = [&](int i) { return args.out + (size_t)source.target(i / ROWS) * args.ld_out + args.first_row + row0 + i % ROWS; };
         const auto has = [&](int i) { return i < ROWS * n_here && row0 + i % ROWS < args.n_row; };
-        for (int first = threadIdx.x; first < ROWS * n_here; first += WARPS * 32 * AT_ONCE) {
+        for (int first = threadIdx.x; first < ROWS * n_here; first += W * 32 * AT_ONCE) {
             float before[AT_ONCE] = {};
             if (args.epilogue == EPILOGUE_RESIDUAL) {
 #pragma unroll
                 for (int k = 0; k < AT_ONCE; k++) {
-                    const int i = first + k * WARPS * 32;
+                    const int i = first + k * W * 32;
                     if (has(i)) before[k] = source.before(i % ROWS, i / ROWS, out_of(i));
                 }
             }
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++) {
-                const int i = first + k * WARPS * 32, row = i % ROWS, c = i / ROWS;
+                const int i = first + k * W * 32, row = i % ROWS, c = i / ROWS;
                 if (!has(i)) continue;
                 float y = sum_of(row, c);
                 if (args.epilogue == EPILOGUE_RESIDUAL) y = __fadd_rn(before[k], y);

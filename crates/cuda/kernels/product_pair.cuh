@@ -25,9 +25,23 @@ __device__ __forceinline__ void product_half_pair(const PairArgs& args) {
     else product_half_narrow<B, P, 1>(args.second, x - n);
 }
 
+// Of more columns: the blocks of eight tiles of the first matrix, then those of the second, in clusters as product_half_wide.cuh has them.
+template <int A, int B, int NT>
+__device__ __forceinline__ void product_half_wide_pair(const PairArgs& args) {
+    const int n = (args.first.n_tile + WARPS - 1) / WARPS, n_rank = cluster_size();
+    const int block = (blockIdx.y * (gridDim.x / n_rank) + blockIdx.x / n_rank) / gridDim.y;
+    if (block < n) product_half_wide<A, NT>(args.first);
+    else product_half_wide<B, NT>(args.second, n);
+}
+
 #define PAIR(WHERE, KIND, A, B, SUFFIX, P) \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, 3) KIND##_##SUFFIX##_c##P(const __grid_constant__ PairArgs args) { \
         WHERE(KIND<A, B, P>(args)); \
+    }
+#define HALF_WIDE_PAIR(A, B, SUFFIX, NT) \
+    extern "C" __global__ void __launch_bounds__(HalfWideStage<A, NT, WARPS>::THREADS, 2) \
+        product_half_pair_##SUFFIX##_n##NT(const __grid_constant__ PairArgs args) { \
+        IN_FLOAT16(product_half_wide_pair<A, B, NT>(args)); \
     }
 #define PAIRS(A, B, SUFFIX) \
     PAIR(IN_8_BITS, product_pair, A, B, SUFFIX, 1) \
@@ -35,4 +49,7 @@ __device__ __forceinline__ void product_half_pair(const PairArgs& args) {
     PAIR(IN_8_BITS, product_pair, A, B, SUFFIX, 8)
 #define HALF_PAIRS(A, B, SUFFIX) \
     PAIR(IN_FLOAT16, product_half_pair, A, B, SUFFIX, 1) \
-    PAIR(IN_FLOAT16, product_half_pair, A, B, SUFFIX, 8)
+    PAIR(IN_FLOAT16, product_half_pair, A, B, SUFFIX, 8) \
+    HALF_WIDE_PAIR(A, B, SUFFIX, 2) \
+    HALF_WIDE_PAIR(A, B, SUFFIX, 4) \
+    HALF_WIDE_PAIR(A, B, SUFFIX, 8)

@@ -275,8 +275,9 @@ impl Network {
             return Ok(false);
         }
         let Some(variant) = pair(tiles.map(|tiles| tiles.format), wanted) else { return Ok(false) };
-        let n_column = variant.n_column;
-        self.kernels.launch(stream, &variant.launch([n_tile, n_col.div_ceil(n_column)]), args)?;
+        let n_block = tiles.map(|tiles| tiles.n_tile.div_ceil(variant.n_tile)).iter().sum();
+        let n_pass = n_col.div_ceil(variant.n_column);
+        self.kernels.launch(stream, &variant.launch([n_block, n_pass]), args)?;
         Ok(true)
     }
 

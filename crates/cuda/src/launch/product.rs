@@ -165,20 +165,23 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
     chosen.spread(n_block, &wanted)
 }
 
-/// The kernel for products with matrices of two formats at once, and its columns; none where two launches do it.
+/// The kernel for products with matrices of two formats at once, of so many tiles each, and its columns; none where two launches do it.
 pub(crate) fn pair(formats: [Format; 2], wanted: Wanted) -> Option<Variant> {
     let Wanted { n_tile, n_unit, n_col, max_shared_bytes, n_sm, .. } = wanted;
     let is_half = wanted.arithmetic == Arithmetic::Halves;
+    let kind = if is_half { "product_half_pair" } else { "product_pair" };
+    let name = format!("{kind}_{}_{}", suffix(formats[0]), suffix(formats[1]));
+    if !crate::MODULES.iter().any(|(module, _)| *module == name) {
+        return None;
+    }
     let columns = match n_col {
         0..=1 => 1,
         2..=4 if !is_half => 4,
         2..=8 => 8,
+        _ if is_half => return product_half::wide_pair(&name, formats, &wanted),
         _ => return None,
     };
-    let kind = if is_half { "product_half_pair" } else { "product_pair" };
-    let name = format!("{kind}_{}_{}", suffix(formats[0]), suffix(formats[1]));
-    let has_kernel = crate::MODULES.iter().any(|(module, _)| *module == name);
-    if !has_kernel || n_tile >= many_narrow_tiles(n_sm) {
+    if n_tile >= many_narrow_tiles(n_sm) {
         return None;
     }
     let bytes_of = if is_half { product_half::narrow_bytes } else { narrow_bytes };

@@ -28,14 +28,17 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
     // Of short rows some ranges are empty, which blocks that take one each do not make up for.
     let is_short = n_unit.div_ceil(4) < WARPS;
     let has_many = n_tile >= if is_short { 4 * n_sm } else { many_wide_tiles(n_sm) };
-    let wide = |n: usize| Variant {
-        name: format!("{name}_n{n}"),
-        n_column: 8 * n,
-        n_tile: WARPS,
-        n_part: if has_many { 1 } else { WARPS as u32 },
-        // One warp copies.
-        n_thread: 32 * (WARPS as u32 + 1),
-        shared_bytes: wide_bytes(format, n) as u32,
+    let wide = |n: usize| {
+        // Tiles of a block, of which a warp has one.
+        let w = if is_wider(format, n, (n_tile, n_sm)) { 2 * WARPS } else { WARPS };
+        Variant {
+            name: format!("{name}_n{n}{}", if w > WARPS { "_w" } else { "" }),
+            n_column: 8 * n,
+            n_tile: w,
+            n_part: if has_many { 1 } else { cluster(n, n_tile.div_ceil(WARPS), &wanted) },
+            n_thread: wide_threads(n, w),
+            shared_bytes: wide_bytes(format, n, w) as u32,
+        }
     };
     // On mma.sync: of experts that several rows may have chosen, or of all columns.
     let any_columns = |n: usize| Variant {
@@ -70,6 +73,25 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
     }
 }
 
+/// Whether blocks of 16 tiles, one a multiprocessor, are faster than two of 8: of many columns, which they read half as often, where three
+/// stages have room.
+fn is_wider(format: Format, n: usize, (n_tile, n_sm): (usize, usize)) -> bool {
+    let (unit, tail) = unit_bytes(format);
+    let three_stages = 3 * (2 * WARPS * (4 * unit + tail) + 8 * n * 512);
+    n == 8 && n_tile >= 2 * many_wide_tiles(n_sm) && three_stages <= WIDER_ROOM
+}
+
+/// Blocks that share the width, for so many groups of tiles: eight or four. Two blocks are on a multiprocessor, but a cluster stays within one
+/// of the device's groups of some 16 of these, so that clusters of eight leave a few idle: 30 have room on an H200. More come a turn later.
+/// Clusters of four, of twice the work a block, avoid that; but where one of their blocks would be alone on its multiprocessor, and has much to
+/// do, two turns are faster.
+fn cluster(n: usize, n_group: usize, wanted: &Wanted) -> u32 {
+    let Wanted { n_unit, n_sm, .. } = *wanted;
+    let has_room = n_group * WARPS <= n_sm * 3 / 2;
+    let is_long = n_group * WARPS / 2 <= n_sm && (n == 8 || n_unit > 128);
+    if has_room || is_long { WARPS as u32 } else { WARPS as u32 / 2 }
+}
+
 /// From how many tiles on blocks that take the whole width are enough: three quarters of the multiprocessors have one.
 fn many_wide_tiles(n_sm: usize) -> usize {
     WARPS * n_sm * 3 / 4
@@ -83,15 +105,49 @@ pub(crate) fn narrow_bytes(format: Format, p: usize, (m, n_unit): (usize, usize)
     room * (4 * unit + tail + 8 * p * 64) + WARPS * m * 16 * (p + 1) * 4 + early_bytes(p, m)
 }
 
+/// The kernel for products with matrices of two formats at once, for more columns than 8; none of rows so short, or matrices so large, that
+/// other kernels are faster.
+pub(crate) fn wide_pair(name: &str, formats: [Format; 2], wanted: &Wanted) -> Option<Variant> {
+    let Wanted { n_tile, n_col, n_sm, .. } = *wanted;
+    if n_col <= 8 || n_tile >= many_wide_tiles(n_sm) {
+        return None;
+    }
+    let n = match n_col {
+        ..=16 => 2,
+        17..=32 => 4,
+        _ => 8,
+    };
+    let bytes = formats.map(|format| wide_bytes(format, n, WARPS) as u32);
+    Some(Variant {
+        name: format!("{name}_n{n}"),
+        n_column: 8 * n,
+        n_tile: WARPS,
+        n_part: cluster(n, n_tile.div_ceil(WARPS), wanted),
+        n_thread: wide_threads(n, WARPS),
+        shared_bytes: bytes[0].max(bytes[1]),
+    })
+}
+
+/// `HalfWideStage::ROOM` of product_half_wide.cuh, for blocks of 8 and of 16 tiles.
+const WIDE_ROOM: usize = 104 << 10;
+const WIDER_ROOM: usize = 208 << 10;
+
+/// `HalfWideStage::THREADS` of product_half_wide.cuh: one warp copies, or of a group of four, which lends its registers.
+fn wide_threads(n: usize, w: usize) -> u32 {
+    32 * (w as u32 + if n == 8 { 4 } else { 1 })
+}
+
 /// `HalfWideStage` of product_half_wide.cuh.
-fn wide_bytes(format: Format, n: usize) -> usize {
-    const ROOM: usize = 104 << 10;
+fn wide_bytes(format: Format, n: usize, w: usize) -> usize {
+    let is_small = w == WARPS;
+    let room = if is_small { WIDE_ROOM } else { WIDER_ROOM };
     let (unit, tail) = unit_bytes(format);
-    let stage = |n_unit: usize| WARPS * (n_unit * unit + tail) + n_unit * 2 * n * 512;
-    let bytes = if 2 * stage(4) <= ROOM { stage(4) } else { stage(2) };
-    let n_stage = (ROOM / bytes).min(8);
-    let sums = WARPS * 16 * (8 * n + 1) * 4;
-    (n_stage * bytes).max(sums) + WARPS * 16 * (n + 1) * 4 + 8 * n * 4 + 16 * n_stage
+    let stage = |n_unit: usize| w * (n_unit * unit + tail) + n_unit * 2 * n * 512;
+    let bytes = if 2 * stage(4) <= room { stage(4) } else { stage(2) };
+    let n_stage = (room / bytes).min(8);
+    // Of a cluster's block, two ranges' and what it finishes.
+    let sums = w * 16 * if is_small { 2 * 8 * n + 2 * n + 1 } else { 8 * n + 1 } * 4;
+    (n_stage * bytes).max(sums) + 8 * n * 4 + 16 * n_stage
 }
 
 /// `HalfExpertStage` of product_half_expert.cuh: what a block of three a multiprocessor may have.
@@ -125,8 +181,17 @@ mod tests {
         assert_eq!(name(1792, 1), "product_half_q4_k_c1_m4 1");
         assert_eq!(name(256, 5), "product_half_q4_k_c8_m1 1");
         assert_eq!(name(1792, 8), "product_half_q4_k_n1 1");
-        assert_eq!(name(256, 40), "product_half_q4_k_n8 8");
-        assert_eq!(name(1792, 128), "product_half_q4_k_n8 1");
+        assert_eq!(name(64, 40), "product_half_q4_k_n8 8");
+        assert_eq!(
+            [16, 40].map(|n_col| name(256, n_col)),
+            ["product_half_q4_k_n2 4", "product_half_q4_k_n8 8"]
+        );
+        assert_eq!(name(384, 40), "product_half_q4_k_n8 4");
+        assert_eq!(name(1024, 128), "product_half_q4_k_n8 1");
+        assert_eq!(
+            [32, 128].map(|n_col| name(1792, n_col)),
+            ["product_half_q4_k_n4 1", "product_half_q4_k_n8_w 1"]
+        );
     }
 
     #[test]
@@ -184,7 +249,7 @@ mod tests {
                     assert!(variant.shared_bytes <= wanted.max_shared_bytes, "{wanted:?}: {variant:?}");
                     assert!(!needs_groups || variant.n_tile.is_multiple_of(4), "{wanted:?}: {variant:?}");
                     // Two blocks on a multiprocessor of 228 KiB, a KiB of each its own.
-                    assert!(variant.n_tile < WARPS || variant.shared_bytes <= 113 << 10, "{variant:?}");
+                    assert!(variant.n_tile != WARPS || variant.shared_bytes <= 113 << 10, "{variant:?}");
                 }
             }
         }
