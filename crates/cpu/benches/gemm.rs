@@ -3,7 +3,7 @@
 //! in float32 16 with AVX2 and 32 with AVX-512, in integers twice as much, where two vectors a cycle are multiplied). The clock is measured
 //! with a chain of dependent instructions.
 //!
-//! Usage: `cargo bench -p cpu --bench gemm -- [FORMAT ...]`, by default Q4_K, Q4_1 and F16, of which the last is multiplied in float32.
+//! Usage: `cargo bench -p cpu --bench gemm -- [FORMAT ...]`, by default Q4_K and Q4_1. Every format is multiplied in float32 as well.
 #![allow(clippy::print_stdout)]
 
 use cpu::simd::columns::Columns;
@@ -26,30 +26,39 @@ const SHAPES: [(usize, usize, usize); 6] = [
 fn main() {
     let named: Vec<Format> =
         std::env::args().filter_map(|arg| Format::ALL.into_iter().find(|f| f.name() == arg)).collect();
-    let formats = if named.is_empty() { vec![Format::Q4_K, Format::Q4_1, Format::F16] } else { named };
+    let formats = if named.is_empty() { vec![Format::Q4_K, Format::Q4_1] } else { named };
     let ghz = clock_ghz();
     println!("{ghz:.2} GHz");
     println!(
-        "{:12} {:6} {:>18} {:>9} {:>10} {:>9} {:>6}",
-        "isa", "format", "shape", "ms", "MAC/cycle", "GFLOP/s", "peak"
+        "{:12} {:8} {:6} {:>18} {:>9} {:>10} {:>9} {:>6}",
+        "isa", "numbers", "format", "shape", "ms", "MAC/cycle", "GFLOP/s", "peak"
     );
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
         for &format in &formats {
             for shape in SHAPES {
-                if shape.1 % format.block_len() == 0 && (isa != Isa::Scalar || shape.0 == 64) {
-                    report(isa, format, shape, ghz);
+                if shape.1 % format.block_len() != 0 || (isa == Isa::Scalar && shape.0 != 64) {
+                    continue;
+                }
+                let (own, float) = (Kernel::choose(isa, format), Kernel::choose(isa, Format::F32));
+                report((isa, own), format, shape, ghz);
+                if own != float {
+                    report((isa, float), format, shape, ghz);
                 }
             }
         }
     }
 }
 
-fn report(isa: Isa, format: Format, (n_rows, n_cols, n_out): (usize, usize, usize), ghz: f64) {
+fn report(
+    (isa, kernel): (Isa, Kernel),
+    format: Format,
+    (n_rows, n_cols, n_out): (usize, usize, usize),
+    ghz: f64,
+) {
     let bytes: Vec<u8> =
         (0..format.bytes_for(n_cols * n_out).unwrap()).map(|i| (i * 37 % 61) as u8).collect();
     let weights = Weights { format, bytes: &bytes, n_cols };
     let x: Vec<f32> = (0..n_rows * n_cols).map(|i| (i * 31 % 97) as f32 * 0.01 - 0.5).collect();
-    let kernel = Kernel::choose(isa, format);
     let mut prepared = Prepared::new(kernel);
     let mut y = vec![0.0; n_rows * n_out];
     let mut scratch = Scratch::default();
@@ -78,8 +87,9 @@ fn report(isa: Isa, format: Format, (n_rows, n_cols, n_out): (usize, usize, usiz
         Arithmetic::Bfloat => 512.0,
     };
     println!(
-        "{:12} {:6} {:>18} {:9.2} {per_cycle:10.1} {:9.1} {:5.0}%  (best {:.2} ms)",
+        "{:12} {:8} {:6} {:>18} {:9.2} {per_cycle:10.1} {:9.1} {:5.0}%  (best {:.2} ms)",
         isa.name(),
+        format!("{:?}", kernel.arithmetic()),
         format.name(),
         format!("{n_rows}x{n_cols}x{n_out}"),
         seconds * 1e3,

@@ -15,7 +15,7 @@ mod pairs;
 use super::{Job, layout};
 use crate::simd::isa::{Isa, Vectors};
 use crate::simd::lanes::Lanes;
-use pairs::{Madd256, Madd512, Pairs, Vnni256, Vnni512};
+use pairs::{Madd256, Madd512, Pairs, Vnni512};
 
 /// Columns that share a scale.
 pub(in crate::simd) const SPAN: usize = 128;
@@ -184,8 +184,8 @@ pub(super) fn multiply(job: &Job<'_>, (panel, scales): (&[i16], &[f32]), sums: &
     // SAFETY: a kernel of integers exists only where the machine runs its instruction set, and the slices were just checked.
     unsafe {
         match kernel.isa() {
-            Isa::Scalar | Isa::Avx2 => madd256(&tiles),
-            Isa::AvxVnni => vnni256(&tiles),
+            // Adding what it multiplies gains nothing in vectors of 256 bits, which the processor adds beside multiplying.
+            Isa::Scalar | Isa::Avx2 | Isa::AvxVnni => madd256(&tiles),
             Isa::Avx512 => madd512(&tiles),
             Isa::Avx512Vnni | Isa::Avx512Vbmi | Isa::Amx => vnni512(&tiles),
         }
@@ -199,13 +199,6 @@ unsafe fn madd256(t: &Tiles) {
     unsafe { run::<Madd256, 4, 2>(t) }
 }
 
-/// Tiles of 4 weight rows x 24 activation rows: sums enough to hide that a product takes five cycles.
-#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-unsafe fn vnni256(t: &Tiles) {
-    // SAFETY: as above.
-    unsafe { run::<Vnni256, 4, 3>(t) }
-}
-
 /// Tiles of 8 weight rows x 48 activation rows: 24 of 32 registers are sums.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 unsafe fn madd512(t: &Tiles) {
@@ -214,7 +207,7 @@ unsafe fn madd512(t: &Tiles) {
 }
 
 /// As [`madd512`].
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 unsafe fn vnni512(t: &Tiles) {
     // SAFETY: as above.
     unsafe { run::<Vnni512, 8, 3>(t) }
