@@ -101,7 +101,7 @@ pub(super) fn prepare_block(isa: Isa, rows: &[&[f32]], words: &mut [u32]) {
     }
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     fn avx512(rows: &[&[f32]], words: &mut [u32]) {
-        prepare::<16>(rows, words, |rows, pairs| layout::interleave(rows, pairs));
+        prepare::<16>(rows, words, layout::interleave);
     }
     let n_cols = rows[0].len();
     let lanes = if isa.vectors() == Vectors::Bits512 { 16 } else { 8 };
