@@ -20,7 +20,7 @@ fn main() -> std::io::Result<()> {
     let unit = vec![1.0 / (N as f32).sqrt(); N];
     let v: Vec<f32> = (0..N).map(|i| i as f32 / N as f32 - 0.5).collect();
     let token = Token { q: &unit, k: &unit, v: &v, forget: 0.9995, write: 0.5 };
-    for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= Isa::detect()) {
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
         for n_token in [1, 16] {
             let tokens = vec![token; n_token];
             let mut matrices = vec![0.01; HEADS * N * N];

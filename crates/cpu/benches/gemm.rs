@@ -1,8 +1,9 @@
 //! How fast are the prefill products on one thread? Medians (and the fastest run) of multiply-adds per cycle and GFLOP/s by kernel, format and
 //! shape (activation rows x columns x weight rows), and the share of the kernel's peak (AMX 512 multiply-adds a cycle,
-//! AVX-512 32, AVX2 16 in float32 and 32 in integers where four vectors a cycle are added or multiplied). The clock is measured with a chain of dependent instructions.
+//! in float32 16 with AVX2 and 32 with AVX-512, in integers twice as much, where two vectors a cycle are multiplied). The clock is measured
+//! with a chain of dependent instructions.
 //!
-//! Usage: `cargo bench -p cpu --bench gemm -- [FORMAT ...]`, by default Q4_K and Q4_1.
+//! Usage: `cargo bench -p cpu --bench gemm -- [FORMAT ...]`, by default Q4_K and Q4_1. Every format is multiplied in float32 as well.
 #![allow(clippy::print_stdout)]
 
 use cpu::simd::columns::Columns;
@@ -29,29 +30,35 @@ fn main() {
     let ghz = clock_ghz();
     println!("{ghz:.2} GHz");
     println!(
-        "{:8} {:6} {:>18} {:>9} {:>10} {:>9} {:>6}",
-        "isa", "format", "shape", "ms", "MAC/cycle", "GFLOP/s", "peak"
+        "{:12} {:8} {:6} {:>18} {:>9} {:>10} {:>9} {:>6}",
+        "isa", "numbers", "format", "shape", "ms", "MAC/cycle", "GFLOP/s", "peak"
     );
-    for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx] {
-        if isa > Isa::detect() {
-            continue;
-        }
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
         for &format in &formats {
             for shape in SHAPES {
-                if shape.1 % format.block_len() == 0 && (isa >= Isa::Avx2 || shape.0 == 64) {
-                    report(isa, format, shape, ghz);
+                if shape.1 % format.block_len() != 0 || (isa == Isa::Scalar && shape.0 != 64) {
+                    continue;
+                }
+                let (own, float) = (Kernel::choose(isa, format), Kernel::choose(isa, Format::F32));
+                report((isa, own), format, shape, ghz);
+                if own != float {
+                    report((isa, float), format, shape, ghz);
                 }
             }
         }
     }
 }
 
-fn report(isa: Isa, format: Format, (n_rows, n_cols, n_out): (usize, usize, usize), ghz: f64) {
+fn report(
+    (isa, kernel): (Isa, Kernel),
+    format: Format,
+    (n_rows, n_cols, n_out): (usize, usize, usize),
+    ghz: f64,
+) {
     let bytes: Vec<u8> =
         (0..format.bytes_for(n_cols * n_out).unwrap()).map(|i| (i * 37 % 61) as u8).collect();
     let weights = Weights { format, bytes: &bytes, n_cols };
     let x: Vec<f32> = (0..n_rows * n_cols).map(|i| (i * 31 % 97) as f32 * 0.01 - 0.5).collect();
-    let kernel = Kernel::choose(isa, format);
     let mut prepared = Prepared::new(kernel);
     let mut y = vec![0.0; n_rows * n_out];
     let mut scratch = Scratch::default();
@@ -69,15 +76,20 @@ fn report(isa: Isa, format: Format, (n_rows, n_cols, n_out): (usize, usize, usiz
     let seconds = times[times.len() / 2];
     let macs = (n_rows * n_cols * n_out) as f64;
     let per_cycle = macs / (seconds * ghz * 1e9);
-    let (name, peak) = match kernel.isa() {
-        Isa::Amx => ("AMX", 512.0),
-        Isa::Avx512 => ("AVX-512", 32.0),
-        Isa::Avx2 if kernel.arithmetic() == Arithmetic::Integer => ("AVX2", 32.0),
-        Isa::Avx2 => ("AVX2", 16.0),
-        Isa::Scalar => ("scalar", f64::NAN),
+    let lanes = match kernel.isa() {
+        Isa::Scalar => f64::NAN,
+        Isa::Avx2 | Isa::AvxVnni => 8.0,
+        _ => 16.0,
+    };
+    let peak = match kernel.arithmetic() {
+        Arithmetic::Float => 2.0 * lanes,
+        Arithmetic::Integer => 4.0 * lanes,
+        Arithmetic::Bfloat => 512.0,
     };
     println!(
-        "{name:8} {:6} {:>18} {:9.2} {per_cycle:10.1} {:9.1} {:5.0}%  (best {:.2} ms)",
+        "{:12} {:8} {:6} {:>18} {:9.2} {per_cycle:10.1} {:9.1} {:5.0}%  (best {:.2} ms)",
+        isa.name(),
+        format!("{:?}", kernel.arithmetic()),
         format.name(),
         format!("{n_rows}x{n_cols}x{n_out}"),
         seconds * 1e3,

@@ -50,12 +50,8 @@ fn read(bytes: &[u8]) -> u64 {
 fn main() -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
-    let isas = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
-    let isa = match std::env::var("ISA").as_deref() {
-        Ok("scalar") => isas[0],
-        Ok("avx2") => isas[1],
-        _ => Isa::detect(),
-    };
+    let named = std::env::var("ISA").unwrap_or_default();
+    let isa = Isa::ALL.into_iter().find(|isa| isa.name() == named).unwrap_or_else(Isa::detect);
     // Bytes that are sane scales in every format: 0x2c2c is 0.065 as a half, 0x2c2c2c2c is 2.4e-12 as a float.
     let memory = vec![0x2c_u8; LARGE];
     writeln!(out, "{isa}")?;

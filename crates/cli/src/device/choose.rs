@@ -24,7 +24,8 @@ pub(crate) struct DeviceArgs {
     /// Use float32 arithmetic throughout, on the CPU (slow; the reference for the other kernels)
     #[arg(long)]
     pub(crate) exact: bool,
-    /// CPU: kernels for this instruction set: scalar, avx2, avx512, amx, or auto (the best that this machine runs)
+    /// CPU: kernels for this instruction set: scalar, avx2, avx-vnni, avx512, avx512-vnni, avx512-vbmi, amx, or auto (the
+    /// best that this machine runs)
     #[arg(long, value_name = "SET", default_value = "auto", value_parser = features, conflicts_with = "exact")]
     cpu_features: Features,
 }
@@ -33,21 +34,18 @@ pub(crate) struct DeviceArgs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Features(Option<Isa>);
 
-/// The names that `--cpu-features` takes.
-const FEATURES: [(&str, Isa); 4] =
-    [("scalar", Isa::Scalar), ("avx2", Isa::Avx2), ("avx512", Isa::Avx512), ("amx", Isa::Amx)];
-
 /// Reads an instruction set that this machine runs.
 fn features(text: &str) -> Result<Features, String> {
     if text == "auto" {
         return Ok(Features(None));
     }
-    let runs = FEATURES.into_iter().filter(|&(_, isa)| isa <= Isa::detect());
-    let found = runs.clone().find(|&(name, _)| name == text);
-    found.map(|(_, isa)| Features(Some(isa))).ok_or_else(|| {
-        let names: Vec<&str> = runs.map(|(name, _)| name).collect();
-        format!("expected auto, or what this machine runs: {}", names.join(", "))
-    })
+    let named = Isa::ALL.into_iter().find(|isa| isa.name() == text);
+    if let Some(isa) = named.filter(|isa| isa.is_available()) {
+        return Ok(Features(Some(isa)));
+    }
+    let lacks = named.map(|isa| format!("this machine lacks {isa}; ")).unwrap_or_default();
+    let runs: Vec<&str> = Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(Isa::name).collect();
+    Err(format!("{lacks}expected auto, or what this machine runs: {}", runs.join(", ")))
 }
 
 /// Which kernels the CPU computes with.
@@ -295,9 +293,15 @@ mod tests {
     fn features_are_those_that_this_machine_runs() {
         assert_eq!(features("auto"), Ok(Features(None)));
         assert_eq!(features("scalar"), Ok(Features(Some(Isa::Scalar))));
-        for (name, isa) in FEATURES {
-            let expected = (isa <= Isa::detect()).then_some(Features(Some(isa)));
-            assert_eq!(features(name).ok(), expected, "{name}");
+        for isa in Isa::ALL {
+            match features(isa.name()) {
+                Ok(found) => assert!(isa.is_available() && found == Features(Some(isa)), "{isa}"),
+                Err(said) => {
+                    let lacks =
+                        format!("this machine lacks {isa}; expected auto, or what this machine runs: scalar");
+                    assert!(!isa.is_available() && said.starts_with(&lacks), "{said}");
+                }
+            }
         }
         for text in ["", "AVX2", "sse2"] {
             let said = features(text).unwrap_err();

@@ -2,7 +2,7 @@
 
 use model::architecture::Activation;
 
-use super::isa::Isa;
+use super::isa::{Isa, Vectors};
 use super::math::exp;
 use super::pool::Pool;
 
@@ -20,12 +20,12 @@ pub(crate) fn activate(
         let start = index * PIECE;
         let up = up.map(|up| &up[start..start + gate.len()]);
         #[cfg(target_arch = "x86_64")]
-        match isa {
+        match isa.vectors() {
             // SAFETY: the instruction set was found on this machine.
-            Isa::Amx | Isa::Avx512 => return unsafe { piece_avx512(activation, gate, up) },
+            Vectors::Bits512 => return unsafe { piece_avx512(activation, gate, up) },
             // SAFETY: as above.
-            Isa::Avx2 => return unsafe { piece_avx2(activation, gate, up) },
-            Isa::Scalar => {}
+            Vectors::Bits256 => return unsafe { piece_avx2(activation, gate, up) },
+            Vectors::Portable => {}
         }
         let _ = isa;
         piece::<false>(activation, gate, up);

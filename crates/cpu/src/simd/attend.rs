@@ -8,7 +8,7 @@ use model::architecture::{Attention, Heads};
 
 use super::cache::{Cache, Kept, decode_keys, decode_values, turn_round};
 use crate::kernels::{Place, Queries};
-use crate::simd::isa::Isa;
+use crate::simd::isa::{Isa, Vectors};
 use crate::simd::lanes::{Lanes, Portable, exp};
 use crate::simd::pool::Pool;
 
@@ -138,12 +138,12 @@ impl Group<'_> {
 
     fn page_on(&self, isa: Isa, page: &Page<'_>, scratch: &mut Scratch) {
         #[cfg(target_arch = "x86_64")]
-        match isa {
+        match isa.vectors() {
             // SAFETY: the instruction set was found on this machine.
-            Isa::Amx | Isa::Avx512 => return unsafe { page_avx512(self, page, scratch) },
+            Vectors::Bits512 => return unsafe { page_avx512(self, page, scratch) },
             // SAFETY: as above.
-            Isa::Avx2 => return unsafe { page_avx2(self, page, scratch) },
-            Isa::Scalar => {}
+            Vectors::Bits256 => return unsafe { page_avx2(self, page, scratch) },
+            Vectors::Portable => {}
         }
         let _ = isa;
         // SAFETY: portable lanes run anywhere.

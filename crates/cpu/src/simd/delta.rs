@@ -4,7 +4,7 @@
 //! step, nor on how a prompt is cut.
 
 use super::columns::Columns;
-use super::isa::Isa;
+use super::isa::{Isa, Vectors};
 use super::lanes::Lanes;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
@@ -41,12 +41,12 @@ pub fn delta_rule(
         assert_eq!([q.len(), k.len(), v.len()], [n; 3]);
     }
     #[cfg(target_arch = "x86_64")]
-    match isa {
-        Isa::Amx | Isa::Avx512 if n.is_multiple_of(WIDTH) => {
+    match isa.vectors() {
+        Vectors::Bits512 if n.is_multiple_of(WIDTH) => {
             // SAFETY: the instruction set was found on this machine, and sizes are as said.
             return unsafe { by_avx512(matrix, tokens, (out, first)) };
         }
-        Isa::Avx2 if n.is_multiple_of(WIDTH) => {
+        Vectors::Bits256 if n.is_multiple_of(WIDTH) => {
             // SAFETY: as above.
             return unsafe { by_avx2(matrix, tokens, (out, first)) };
         }
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn every_instruction_set_is_near_the_definition() {
-        for isa in [Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= Isa::detect()) {
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
             for n in [32, 48, 64, 128] {
                 let (matrix, out) = computed(isa, (n, 20), 20);
                 let (expected, of_out) = computed(Isa::Scalar, (n, 20), 20);
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn tokens_together_have_the_bits_of_tokens_one_by_one() {
-        for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= Isa::detect()) {
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
             let bits = |size| {
                 let (matrix, out) = computed(isa, (64, 37), size);
                 matrix.into_iter().chain(out).map(f32::to_bits).collect::<Vec<_>>()

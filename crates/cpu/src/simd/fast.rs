@@ -42,7 +42,7 @@ impl Fast {
     #[must_use]
     pub fn new(shape: KvShape, kv_type: KvType, isa: Isa) -> Fast {
         assert_eq!(shape.page_size, PAGE, "positions in a page");
-        let isa = isa.min(Isa::detect());
+        let isa = isa.or_best();
         Fast { isa, cache: Cache::new(shape, kv_type), prepared: Vec::new(), quantized: Vec::new() }
     }
 

@@ -133,7 +133,7 @@ macro_rules! lanes {
      $set1:ident $loadu:ident $storeu:ident $fmadd:ident $add:ident $sub:ident $mul:ident $max:ident) => {
         /// One register.
         #[derive(Clone, Copy)]
-        pub(crate) struct $name(x86::$vector);
+        pub(crate) struct $name(pub(crate) x86::$vector);
 
         // SAFETY of every block: the caller has the instruction set and pointers that reach `LEN` values.
         impl Lanes for $name {

@@ -4,6 +4,8 @@
 //! multiply-add is one instruction there (in portable code it would be a call).
 
 use crate::simd::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::isa::Vectors;
 use crate::simd::pool::Pool;
 
 /// `a * b + c`, fused where that is one instruction.
@@ -40,7 +42,7 @@ pub(crate) fn narrow(isa: Isa, pool: &Pool, from: &[f32], to: &mut [u16]) {
     pool.chunks(to, PIECE, &|piece, to| {
         let from = &from[piece * PIECE..][..to.len()];
         #[cfg(target_arch = "x86_64")]
-        if isa >= Isa::Avx2 {
+        if isa.vectors() != Vectors::Portable {
             // SAFETY: the instruction set was found on this machine.
             return unsafe { narrow_f16c(from, to) };
         }

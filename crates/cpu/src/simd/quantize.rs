@@ -9,7 +9,7 @@
 //! vectors of 16 lanes of four bytes: lane `l` of every vector belongs to one group, so that a tile's integer dot product
 //! accumulates in place, and is scaled once, by one vector of scales.
 
-use super::isa::Isa;
+use super::isa::{Isa, Vectors};
 
 /// Values that share a scale.
 pub(crate) const BLOCK: usize = 32;
@@ -124,9 +124,9 @@ pub(crate) fn tiles<'a, const N: usize>(x: &[&'a [Tile]; N], i: usize) -> [&'a T
     x.map(|row| &row[i])
 }
 
-/// What the kernels' unsafe blocks rely on: the processor has the instructions that `isa` stands for. AMX is not used here.
+/// What the kernels' unsafe blocks rely on: the processor has the instructions that `isa` stands for.
 pub(crate) fn assert_available(isa: Isa) {
-    assert!(isa.min(Isa::Avx512) <= Isa::detect(), "this machine has no {isa}");
+    assert!(isa.is_available(), "this machine has no {isa}");
 }
 
 /// Quantises one row with the widest vectors `isa` has. The arithmetic is the same for all of them.
@@ -141,12 +141,12 @@ fn quantize_row(isa: Isa, row: &[f32], tiles: &mut [Tile]) {
         fn avx512(row: &[f32], tiles: &mut [Tile]) {
             portable(row, tiles);
         }
-        match isa {
-            Isa::Scalar => {}
+        match isa.vectors() {
+            Vectors::Portable => {}
             // SAFETY: `fill` checked that the processor has what `Isa::Avx2` stands for.
-            Isa::Avx2 => return unsafe { avx2(row, tiles) },
+            Vectors::Bits256 => return unsafe { avx2(row, tiles) },
             // SAFETY: `fill` checked that the processor has what `Isa::Avx512` stands for.
-            Isa::Avx512 | Isa::Amx => return unsafe { avx512(row, tiles) },
+            Vectors::Bits512 => return unsafe { avx512(row, tiles) },
         }
     }
     let _ = isa;

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use cpu::Options;
+use cpu::simd::isa::Isa;
 use testkit::{Golden, golden, nmse};
 
-use crate::support::{executor, greedy, last, logits, prompt, run, token};
+use crate::support::{executor, executor_with, greedy, last, logits, prompt, run, token};
 
 /// What the fast kernels may differ by: 1.3 times what llama.cpp's 8-bit activations give on the same files.
 fn fast_bound(model: &Golden) -> f64 {
@@ -29,12 +31,17 @@ fn exact_logits_are_the_reference() {
 }
 
 #[test]
-fn fast_logits_are_close_to_the_reference() {
+fn fast_logits_are_close_to_the_reference_on_every_instruction_set() {
     for model in golden() {
-        for (tokens, expected) in &model.cases {
-            let error = nmse(&logits(&model.path, false, tokens), expected);
-            println!("{:24} fast {error:.2e}", model.name);
-            assert!(error <= fast_bound(&model), "{}: {error:e}", model.name);
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            for (tokens, expected) in &model.cases {
+                let options =
+                    Options { threads: 2, n_ctx: tokens.len(), isa: Some(isa), ..Options::default() };
+                let found = testkit::steps::logits(&mut executor_with(&model.path, &options), tokens);
+                let error = nmse(&found, expected);
+                println!("{:24} {} {error:.2e}", model.name, isa.name());
+                assert!(error <= fast_bound(&model), "{} {isa}: {error:e}", model.name);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cpu::Options;
+use cpu::simd::isa::Isa;
 use device::batch::{Choice, Output, Span, Want};
 use device::{Executor, SamplingParams};
 use model::KvType;
@@ -196,6 +197,38 @@ fn chunked(path: &Path, (kind, threads): ((bool, KvType), usize), tokens: &[u32]
         }
     }
     bits
+}
+
+/// The tests above have the best instruction set alone. Generated rows on the others have tests with the kernels.
+#[test]
+fn a_prompt_in_company_or_cut_has_the_same_bits_on_every_instruction_set() {
+    let models = golden();
+    let model = models.iter().find(|m| m.name == "llama-q4_k_m").expect("a golden model");
+    let tokens = &model.cases[0].0;
+    let other = &model.cases[1].0[..33];
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let logits = |company: bool, size: usize| {
+            let isa = Some(isa);
+            let options = Options { isa, ..options((false, KvType::F16), tokens.len(), 2) };
+            let mut executor = executor_with(&model.path, &options);
+            let mut bits = Vec::new();
+            for (i, chunk) in tokens.chunks(size).enumerate() {
+                let mut spans = vec![prompt(&executor, 1, i * size, chunk, Want::Logits)];
+                if company {
+                    spans.insert(0, prompt(&executor, 0, 0, other, Want::Nothing));
+                }
+                for output in run(&mut executor, spans) {
+                    let Output::Logits(logits) = output else { panic!("expected logits") };
+                    bits.extend(logits.iter().map(|l| l.to_bits()));
+                }
+            }
+            bits
+        };
+        let whole = logits(false, tokens.len());
+        for (company, size) in [(true, tokens.len()), (false, 1), (false, 7), (true, 20)] {
+            assert!(logits(company, size) == whole, "{isa}: in company {company}, chunks of {size}");
+        }
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 use super::gemm::integer;
 use super::gemm::{self, Weights};
-use super::isa::Isa;
+use super::isa::{Isa, Vectors};
 use quant::Format;
 use std::ops::Range;
 
@@ -52,23 +52,29 @@ pub(super) fn panel_f32(isa: Isa, weights: &Weights<'_>, cols: Range<usize>, pan
     let mut rows = panel.chunks_exact_mut(n + PAD);
     for (bytes, row) in row_slices(weights, &cols).zip(&mut rows) {
         let row = &mut row[..n];
-        #[cfg(target_arch = "x86_64")]
-        if isa >= Isa::Avx512 {
-            let target = Target { dst: row.as_mut_ptr().cast(), step: 128 };
-            // SAFETY: the row has room for `n` numbers, 32 of which are 128 bytes, and the machine runs AVX-512.
-            unsafe { dequantize::<false>(weights.format, bytes, target) };
-            continue;
-        }
-        #[cfg(target_arch = "x86_64")]
-        if isa == Isa::Avx2 {
-            // SAFETY: the machine runs AVX2.
-            unsafe { dequantize_avx2(weights.format, bytes, row) };
-            continue;
-        }
-        weights.format.dequantize(bytes, row).expect(WHOLE);
+        row_f32(isa, weights.format, bytes, row);
     }
     for row in rows {
         row[..n].fill(0.0);
+    }
+}
+
+/// One row's numbers, of which `row` is one for each.
+///
+/// `isa` must be one that this machine runs.
+fn row_f32(isa: Isa, format: Format, bytes: &[u8], row: &mut [f32]) {
+    assert_eq!(format.bytes_for(row.len()), Some(bytes.len()), "{WHOLE}");
+    match isa.vectors() {
+        #[cfg(target_arch = "x86_64")]
+        Vectors::Bits512 => {
+            let target = Target { dst: row.as_mut_ptr().cast(), step: 128 };
+            // SAFETY: the row has room for the numbers of `bytes`, 32 of which are 128 bytes, and the machine runs AVX-512.
+            unsafe { dequantize::<false>(format, bytes, target) };
+        }
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the machine runs AVX2.
+        Vectors::Bits256 => unsafe { dequantize_avx2(format, bytes, row) },
+        _ => format.dequantize(bytes, row).expect(WHOLE),
     }
 }
 
@@ -80,9 +86,10 @@ fn dequantize_avx2(format: Format, bytes: &[u8], out: &mut [f32]) {
 }
 
 /// Columns `cols` of `weights` as 16-bit integers and their scales, in a panel of a whole number of rows ([`integer`]); only where there
-/// is AVX2.
+/// is AVX2. `isa` must be one that this machine runs.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn panel_i16(
+    isa: Isa,
     weights: &Weights<'_>,
     cols: Range<usize>,
     (panel, scales): (&mut [i16], &mut [f32]),
@@ -93,9 +100,8 @@ pub(super) fn panel_i16(
         .chunks_exact_mut(integer::panel_stride(cols.len()))
         .zip(scales.chunks_exact_mut(cols.len().div_ceil(integer::SPAN)));
     for (bytes, row) in row_slices(weights, &cols).zip(&mut rows) {
-        // SAFETY: the machine runs AVX2.
-        unsafe { dequantize_avx2(weights.format, bytes, floats) };
-        integer::quantize_weights(floats, row);
+        row_f32(isa, weights.format, bytes, floats);
+        integer::quantize_weights(isa, floats, row);
     }
     for (row, scales) in rows {
         row.fill(0);

@@ -31,10 +31,14 @@ fn panels_hold_the_values_of_quant() {
             };
             let weights = Weights { format, bytes: &bytes, n_cols };
             for isa in isas() {
+                check_f32(isa, &weights, &cols, value);
+                #[cfg(target_arch = "x86_64")]
                 if isa == Isa::Amx {
                     check_bf16(&weights, &cols, value);
-                } else {
-                    check_f32(isa, &weights, &cols, value);
+                }
+                #[cfg(target_arch = "x86_64")]
+                if isa != Isa::Scalar && cols.len() <= gemm::CHUNK {
+                    check_i16(isa, &weights, &cols, value);
                 }
             }
         }
@@ -71,6 +75,31 @@ fn check_bf16(weights: &Weights<'_>, cols: &Range<usize>, value: impl Fn(usize, 
             let got = panel[((row / 32 * steps + col / 32) * 32 + row % 32) * 32 + col % 32];
             let want = half::bf16::from_f32(want).to_bits();
             assert_eq!(got, want, "{} {cols:?} row {row} col {col}", weights.format);
+        }
+    }
+}
+
+/// Each 128 columns of a row: the largest magnitude is 4095, and every integer is the nearest.
+#[cfg(target_arch = "x86_64")]
+fn check_i16(isa: Isa, weights: &Weights<'_>, cols: &Range<usize>, value: impl Fn(usize, usize) -> f32) {
+    let (stride, n_spans) = (integer::panel_stride(cols.len()), cols.len().div_ceil(integer::SPAN));
+    let mut panel = vec![-7i16; 64 * stride + CANARY];
+    let mut scales = vec![-1.5f32; 64 * n_spans];
+    panel_i16(isa, weights, cols.clone(), (&mut panel[..64 * stride], &mut scales));
+    assert!(panel[64 * stride..].iter().all(|&q| q == -7), "written past the panel");
+    for row in 0..64 {
+        for span in 0..n_spans {
+            let at = span * integer::SPAN..((span + 1) * integer::SPAN).min(cols.len());
+            let largest = at.clone().map(|col| value(row, col).abs()).fold(0.0, f32::max);
+            let scale = scales[row * n_spans + span];
+            let is = || format!("{} {isa} {cols:?} row {row} span {span}", weights.format);
+            assert_eq!(scale, largest / 4095.0, "{}", is());
+            for col in at.clone() {
+                let (got, want) = (f32::from(panel[row * stride + col]) * scale, value(row, col));
+                assert!((got - want).abs() <= 0.501 * scale, "{} col {col}: {got} {want}", is());
+            }
+            let end = at.end.next_multiple_of(4);
+            assert!(panel[row * stride..][at.end..end].iter().all(|&q| q == 0), "{}", is());
         }
     }
 }

@@ -4,7 +4,7 @@
 //! added in order, whatever the tile.
 
 use super::{F32Tiles, Job};
-use crate::simd::isa::Isa;
+use crate::simd::isa::{Isa, Vectors};
 use crate::simd::lanes::{Avx2, Avx512, Lanes};
 
 /// Adds the product of `panel` [group][cols + 16] and the job's row blocks to `sums` [blocks][group][lanes].
@@ -12,8 +12,8 @@ pub(super) fn multiply(isa: Isa, job: &Job<'_>, panel: &[f32], sums: &mut [f32])
     // SAFETY: a kernel exists only for an instruction set that this machine runs, and `f32_tiles` has checked that the
     // panel, the activations and the sums hold what the strides reach.
     unsafe {
-        match isa {
-            Isa::Avx512 | Isa::Amx => run_avx512(&super::f32_tiles(job, Avx512::LEN, panel, sums)),
+        match isa.vectors() {
+            Vectors::Bits512 => run_avx512(&super::f32_tiles(job, Avx512::LEN, panel, sums)),
             _ => run_avx2(&super::f32_tiles(job, Avx2::LEN, panel, sums)),
         }
     }

@@ -1,6 +1,6 @@
 //! Changes of layout by AVX-512: into the blocks of 16 rows that the products read, and from blocks of sums to rows of Y.
 //!
-//! The AMX product shares them. Layouts as in [`super::Scratch`] and [`super::prepared`].
+//! The AMX product and the one in integers share them. Layouts as in [`super::Scratch`] and [`super::prepared`].
 
 use super::Columns;
 use crate::simd::vector::pack_bf16;
@@ -68,6 +68,29 @@ unsafe fn prepare_pairs_unchecked(rows: &[&[f32]], words: &mut [u32]) {
         for (i, &line) in lines.iter().enumerate() {
             // SAFETY: the tile has 256 words.
             unsafe { _mm512_storeu_ps(tile.as_mut_ptr().add(i * LANES).cast(), line) };
+        }
+    }
+}
+
+/// Writes 16 rows of `N` integers as `[pairs of columns][16 rows][2]`, as many pairs as `words` has room for.
+pub(super) fn interleave<const N: usize>(rows: &[[i16; N]; LANES], words: &mut [u32]) {
+    const { assert!(N.is_multiple_of(32)) };
+    assert!(words.len().is_multiple_of(LANES) && words.len() <= N / 2 * LANES);
+    // SAFETY: only a kernel of at least AVX-512 uses blocks of 16; the lengths were just checked.
+    unsafe { interleave_unchecked(rows, words) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn interleave_unchecked<const N: usize>(rows: &[[i16; N]; LANES], words: &mut [u32]) {
+    for (group, words) in words.chunks_mut(16 * LANES).enumerate() {
+        let mut lines = [_mm512_setzero_ps(); LANES];
+        for (line, row) in lines.iter_mut().zip(rows) {
+            // SAFETY: the row's `N` integers are whole groups of 32, and there are no more groups of words than of those.
+            *line = unsafe { _mm512_loadu_ps(row.as_ptr().add(32 * group).cast()) };
+        }
+        for (words, line) in words.chunks_exact_mut(LANES).zip(transpose(lines)) {
+            // SAFETY: a chunk of 16 words.
+            unsafe { _mm512_storeu_ps(words.as_mut_ptr().cast(), line) };
         }
     }
 }

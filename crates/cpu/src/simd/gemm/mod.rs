@@ -28,7 +28,7 @@ pub use prepared::{Part, Prepared};
 
 use super::columns::Columns;
 use super::dequant;
-use super::isa::Isa;
+use super::isa::{Isa, Vectors};
 use buffer::Buffer;
 use quant::Format;
 
@@ -53,7 +53,7 @@ pub struct Kernel {
 pub enum Arithmetic {
     /// Float32.
     Float,
-    /// 16-bit integers, 128 columns under a scale; with AVX2.
+    /// 16-bit integers, 128 columns under a scale; with AVX2 and AVX-512.
     Integer,
     /// Bfloat16; with AMX.
     Bfloat,
@@ -62,17 +62,16 @@ pub enum Arithmetic {
 impl Kernel {
     /// The kernel for weights of `format` on `isa` (or on the best set that this machine runs, if it lacks `isa`).
     ///
-    /// AMX rounds weights and activations to bfloat16, the kernel for AVX2 to 16-bit integers. F32 weights are small and sensitive ones, such
+    /// AMX rounds weights and activations to bfloat16, the kernels for AVX2 and AVX-512 to 16-bit integers. F32 weights are small and sensitive ones, such
     /// as the routers of experts, or belong to models that are kept in F32 or F16 for exactness; their products stay in `f32`.
     #[must_use]
     pub fn choose(isa: Isa, format: Format) -> Kernel {
-        let isa = isa.min(Isa::detect());
-        let is_exact = matches!(format, Format::F32 | Format::F16);
-        let (isa, arithmetic) = match isa {
-            Isa::Amx if is_exact => (Isa::Avx512, Arithmetic::Float),
-            Isa::Amx => (isa, Arithmetic::Bfloat),
-            Isa::Avx2 if !is_exact => (isa, Arithmetic::Integer),
-            _ => (isa, Arithmetic::Float),
+        let isa = isa.or_best();
+        let arithmetic = match isa {
+            _ if matches!(format, Format::F32 | Format::F16) => Arithmetic::Float,
+            Isa::Scalar => Arithmetic::Float,
+            Isa::Amx => Arithmetic::Bfloat,
+            _ => Arithmetic::Integer,
         };
         Kernel { isa, arithmetic }
     }
@@ -91,9 +90,9 @@ impl Kernel {
 
     /// Activation rows of a block: the lanes of a vector, or the columns of a tile.
     fn lanes(self) -> usize {
-        match self.isa {
-            Isa::Scalar | Isa::Avx2 => 8,
-            Isa::Avx512 | Isa::Amx => 16,
+        match self.isa.vectors() {
+            Vectors::Portable | Vectors::Bits256 => 8,
+            Vectors::Bits512 => 16,
         }
     }
 
@@ -102,15 +101,15 @@ impl Kernel {
         match self.arithmetic {
             Arithmetic::Bfloat => self.lanes() * n_cols.next_multiple_of(32) / 2,
             #[cfg(target_arch = "x86_64")]
-            Arithmetic::Integer => integer::block_words(n_cols),
+            Arithmetic::Integer => integer::block_words(self.lanes(), n_cols),
             _ => self.lanes() * n_cols,
         }
     }
 
     /// Weight rows that are dequantised at a time, a multiple of [`PANEL`].
     fn group(self) -> usize {
-        match self.isa {
-            Isa::Amx => 128,
+        match self.arithmetic {
+            Arithmetic::Bfloat => 128,
             _ => 64,
         }
     }
@@ -208,7 +207,7 @@ fn multiply(weights: &Weights<'_>, job: &Job<'_>, out: &mut Columns<'_>, scratch
         scratch.panel.reserve::<i16>(n_panel);
         scratch.scales.reserve::<f32>(n_scales);
         let (panel, scales) = (scratch.panel.get_mut(n_panel), scratch.scales.get_mut(n_scales));
-        dequant::panel_i16(weights, job.cols.clone(), (&mut *panel, &mut *scales));
+        dequant::panel_i16(isa, weights, job.cols.clone(), (&mut *panel, &mut *scales));
         let sums = scratch.sums.get_mut(n_sums);
         integer::multiply(job, (panel, scales), sums);
         if let Some(cols) = &job.done {
@@ -222,9 +221,9 @@ fn multiply(weights: &Weights<'_>, job: &Job<'_>, out: &mut Columns<'_>, scratch
     let panel = scratch.panel.get_mut::<f32>(job.group * stride);
     dequant::panel_f32(isa, weights, job.cols.clone(), panel);
     let sums = scratch.sums.get_mut(n_sums);
-    match isa {
+    match isa.vectors() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 | Isa::Avx512 | Isa::Amx => float::multiply(isa, job, panel, sums),
+        Vectors::Bits256 | Vectors::Bits512 => float::multiply(isa, job, panel, sums),
         _ => portable::multiply(job, panel, sums),
     }
     if let Some(cols) = &job.done {

@@ -7,7 +7,7 @@
 use super::buffer::Buffer;
 #[cfg(target_arch = "x86_64")]
 use super::{Arithmetic, integer, layout};
-use super::{Isa, Kernel};
+use super::{Kernel, Vectors};
 use std::ops::Range;
 
 /// The activations of a step, in one kernel's layout. Reusable: [`Prepared::reset`] keeps the memory.
@@ -118,13 +118,13 @@ impl Part<'_> {
                 *slot = row(first + i);
                 assert_eq!(slot.len(), self.n_cols, "a row of the step");
             }
-            match (self.kernel.arithmetic(), self.kernel.isa()) {
+            match (self.kernel.arithmetic(), self.kernel.isa().vectors()) {
                 #[cfg(target_arch = "x86_64")]
                 (Arithmetic::Bfloat, _) => layout::prepare_pairs(&rows[..n_rows], words),
                 #[cfg(target_arch = "x86_64")]
-                (Arithmetic::Integer, _) => integer::prepare_block(&rows[..n_rows], words),
+                (Arithmetic::Integer, _) => integer::prepare_block(self.kernel.isa(), &rows[..n_rows], words),
                 #[cfg(target_arch = "x86_64")]
-                (_, Isa::Avx512) => layout::prepare_block(&rows[..n_rows], words),
+                (_, Vectors::Bits512) => layout::prepare_block(&rows[..n_rows], words),
                 _ => prepare_block(&rows[..n_rows], lanes, words),
             }
         }

@@ -75,14 +75,9 @@ pub(in crate::simd) fn set_scales(format: Format, block: &mut [u8], mut scale: i
 /// Every instruction set that this machine runs; says which ones it does not.
 #[allow(clippy::print_stderr)]
 pub(in crate::simd) fn isas() -> Vec<Isa> {
-    let best = Isa::detect();
-    [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx]
-        .into_iter()
-        .filter(|&isa| {
-            if isa > best {
-                eprintln!("{isa} is not tested: this machine has {best}");
-            }
-            isa <= best
-        })
-        .collect()
+    let (runs, lacks): (Vec<Isa>, Vec<Isa>) = Isa::ALL.into_iter().partition(|isa| isa.is_available());
+    for isa in lacks {
+        eprintln!("{isa} is not tested: this machine lacks it");
+    }
+    runs
 }

@@ -151,12 +151,41 @@ fn infinities_and_nans_reach_their_own_rows_alone() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn sums_of_the_largest_integers_do_not_overflow() {
-    let kernel = Kernel::choose(Isa::Avx2, Format::BF16);
-    if kernel.arithmetic() != Arithmetic::Integer {
-        return;
-    }
     let n_cols = 4 * integer::SPAN;
     let bytes: Vec<u8> = (0..n_cols).flat_map(|_| half::bf16::from_f32(-3.0).to_le_bytes()).collect();
-    let y = product(kernel, &Weights { format: Format::BF16, bytes: &bytes, n_cols }, &vec![5.0; n_cols], 1);
-    assert!((y[0] / (-15.0 * n_cols as f32) - 1.0).abs() < 1e-5, "{y:?}");
+    let weights = Weights { format: Format::BF16, bytes: &bytes, n_cols };
+    for kernel in isas().into_iter().map(|isa| Kernel::choose(isa, Format::BF16)) {
+        if kernel.arithmetic() == Arithmetic::Integer {
+            let y = product(kernel, &weights, &vec![5.0; n_cols], 1);
+            assert!((y[0] / (-15.0 * n_cols as f32) - 1.0).abs() < 1e-5, "{kernel:?}: {y:?}");
+        }
+    }
+}
+
+/// Sums of integers are exact, and they are scaled and added in one order: vectors of either width, with VNNI or without, give the same.
+#[test]
+fn integers_give_the_same_bits_on_every_instruction_set() {
+    for format in Format::ALL {
+        for (n_rows, n_cols, n_out) in [(1, 256, 3), (17, 768, 33), (55, 1536, 100), (5, 333, 37)] {
+            if n_cols % format.block_len() != 0 {
+                continue;
+            }
+            let bits = &mut Bits(n_cols as u64);
+            let bytes = weights(format, n_out, n_cols, bits);
+            let w = Weights { format, bytes: &bytes, n_cols };
+            let x: Vec<f32> = (0..n_rows * n_cols).map(|_| bits.uniform()).collect();
+            let kernels = isas().into_iter().map(|isa| Kernel::choose(isa, format));
+            let products: Vec<(Kernel, Vec<u32>)> = kernels
+                .filter(|kernel| kernel.arithmetic() == Arithmetic::Integer)
+                .map(|kernel| {
+                    let y = product(kernel, &w, &x, n_out);
+                    (kernel, y.into_iter().map(f32::to_bits).collect())
+                })
+                .collect();
+            for pair in products.windows(2) {
+                let [(of, a), (other, b)] = pair else { unreachable!() };
+                assert!(a == b, "{format} {n_rows} x {n_cols} x {n_out}: {of:?} and {other:?} differ");
+            }
+        }
+    }
 }

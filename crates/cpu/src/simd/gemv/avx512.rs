@@ -53,14 +53,14 @@ trait Unpack {
     /// Unpacks a tile; if `TAIL`, one of which only `n_bytes` are there, the others being taken as zero.
     ///
     /// # Safety
-    /// The processor has `Isa::Avx512`. `BYTES` bytes can be read at `tile`, or `n_bytes` if `TAIL`.
+    /// The processor has `Isa::Avx512Vbmi`. `BYTES` bytes can be read at `tile`, or `n_bytes` if `TAIL`.
     unsafe fn unpack<const TAIL: bool>(tile: *const u8, n_bytes: usize) -> Unpacked;
 }
 
 /// How far ahead of the arithmetic weights are asked for, in bytes.
 const PREFETCH: usize = 2048;
 
-/// Computes the product of the job. Only where `Isa::Avx512` was detected.
+/// Computes the product of the job. Only where `Isa::Avx512Vbmi` was detected.
 pub(super) fn gemv(job: &Job<'_>, out: &mut Columns<'_>) {
     use {blocks32 as b32, blocks256 as b256};
     let kernel = match job.weights.format {
@@ -89,7 +89,7 @@ pub(super) fn gemv(job: &Job<'_>, out: &mut Columns<'_>) {
         Format::TQ2_0 => rows::<Integers<quant::BlockTq2_0, _>>,
         Format::NVFP4 => rows::<Integers<quant::BlockNvfp4, _>>,
     };
-    // SAFETY: the entry of the module checked that the processor has what `Isa::Avx512` stands for.
+    // SAFETY: the entry of the module checked that the processor has what `Isa::Avx512Vbmi` stands for.
     unsafe { kernel(job, out) }
 }
 
@@ -187,7 +187,7 @@ const fn raised(values: [i8; 16], offset: u8) -> [u8; 16] {
 /// The nibbles of eight blocks of 16 bytes, four in each operand: a block's low nibbles are its first 16 weights.
 ///
 /// # Safety
-/// The processor has `Isa::Avx512`.
+/// The processor has `Isa::Avx512Vbmi`.
 #[inline(always)]
 unsafe fn nibbles_of_16(a: __m512i, b: __m512i) -> [__m512i; 4] {
     // SAFETY: the caller's processor.

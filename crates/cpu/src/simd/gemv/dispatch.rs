@@ -10,6 +10,8 @@ use super::{Columns, Weights, scalar};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 use crate::simd::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::isa::Vectors;
 use crate::simd::quantize::{QuantizedRows, TILE};
 #[cfg(target_arch = "x86_64")]
 use avx2::Unpack;
@@ -36,7 +38,7 @@ impl<'a> Job<'a> {
 /// Runs the kernel for the format and the instruction set.
 pub(super) fn gemv(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
     #[cfg(target_arch = "x86_64")]
-    if isa >= Isa::Avx512 {
+    if isa >= Isa::Avx512Vbmi {
         return avx512::gemv(job, out);
     }
     match job.weights.format {
@@ -69,8 +71,8 @@ pub(super) fn gemv(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
 
 fn rows<B: Unpack>(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
     #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Avx2 {
-        return avx2::gemv::<B>(job, out);
+    if isa.vectors() != Vectors::Portable {
+        return avx2::gemv::<B>(isa, job, out);
     }
     let _ = isa;
     scalar::gemv::<B>(job, out);

@@ -7,7 +7,7 @@ use quant::Format;
 
 use super::blocks::f16;
 use super::{Columns, Weights};
-use crate::simd::isa::Isa;
+use crate::simd::isa::{Isa, Vectors};
 
 #[cfg(target_arch = "x86_64")]
 mod vector;
@@ -75,12 +75,12 @@ pub(super) fn gemv(isa: Isa, weights: Weights<'_>, x: &[f32], out: &mut Columns<
 
 fn rows<E: Element>(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
     #[cfg(target_arch = "x86_64")]
-    match isa {
-        Isa::Scalar => {}
+    match isa.vectors() {
+        Vectors::Portable => {}
         // SAFETY: the entry of the module checked that the processor has what `Isa::Avx2` stands for.
-        Isa::Avx2 => return unsafe { vector::avx2::<E>(job, out) },
+        Vectors::Bits256 => return unsafe { vector::avx2::<E>(job, out) },
         // SAFETY: the entry of the module checked that the processor has what `Isa::Avx512` stands for.
-        Isa::Avx512 | Isa::Amx => return unsafe { vector::avx512::<E>(job, out) },
+        Vectors::Bits512 => return unsafe { vector::avx512::<E>(job, out) },
     }
     let _ = isa;
     for (col, row) in job.weights.chunks_exact(job.n_cols * E::BYTES).enumerate() {

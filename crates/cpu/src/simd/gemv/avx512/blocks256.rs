@@ -16,7 +16,7 @@ const FIRST_SECOND: [i32; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
 /// Sixteen bytes, one a group of weights, in the order of the lanes.
 ///
 /// # Safety
-/// The processor has `Isa::Avx512`.
+/// The processor has `Isa::Avx512Vbmi`.
 #[inline(always)]
 unsafe fn in_lanes(groups: __m128i) -> __m128i {
     const GROUPS: [u8; 16] = {
@@ -45,7 +45,7 @@ unsafe fn word(at: *const u8) -> u32 {
 /// One half-precision float in all lanes.
 ///
 /// # Safety
-/// The processor has `Isa::Avx512`, and two bytes can be read.
+/// The processor has `Isa::Avx512Vbmi`, and two bytes can be read.
 #[inline(always)]
 unsafe fn half(at: *const u8) -> __m512 {
     // SAFETY: the caller's bytes; the read needs no alignment.
@@ -58,7 +58,7 @@ unsafe fn half(at: *const u8) -> __m512 {
 /// Two consecutive half-precision floats, d and dmin: [d; 8] and [-dmin; 8].
 ///
 /// # Safety
-/// The processor has `Isa::Avx512`, and four bytes can be read.
+/// The processor has `Isa::Avx512Vbmi`, and four bytes can be read.
 #[inline(always)]
 unsafe fn d_and_minus_dmin(at: *const u8) -> __m512 {
     // SAFETY: the caller's bytes. The upper bit of the word is the sign of dmin.
@@ -71,7 +71,7 @@ unsafe fn d_and_minus_dmin(at: *const u8) -> __m512 {
 /// Sixteen bytes as floats.
 ///
 /// # Safety
-/// The processor has `Isa::Avx512`.
+/// The processor has `Isa::Avx512Vbmi`.
 #[inline(always)]
 unsafe fn floats(bytes: __m128i) -> __m512 {
     // SAFETY: the caller's processor.
@@ -81,7 +81,7 @@ unsafe fn floats(bytes: __m128i) -> __m512 {
 /// The low bits that are in `mask` with the high bits that are in `high_mask`.
 ///
 /// # Safety
-/// The processor has `Isa::Avx512`.
+/// The processor has `Isa::Avx512Vbmi`.
 #[inline(always)]
 unsafe fn join((low, mask): (__m512i, i8), (high, high_mask): (__m512i, i8)) -> __m512i {
     // SAFETY: the caller's processor. The truth table of a | (b & c) is 0xf8.
@@ -94,7 +94,7 @@ unsafe fn join((low, mask): (__m512i, i8), (high, high_mask): (__m512i, i8)) -> 
 /// The words of 64 bytes of two-bit fields that each vector's lanes take: 32 bytes for each half of the weights.
 ///
 /// # Safety
-/// The processor has `Isa::Avx512`.
+/// The processor has `Isa::Avx512Vbmi`.
 #[inline(always)]
 unsafe fn two_bit_words(qs: __m512i) -> [__m512i; 4] {
     // SAFETY: the caller's processor.
@@ -111,7 +111,7 @@ unsafe fn two_bit_words(qs: __m512i) -> [__m512i; 4] {
 /// The words of 32 bytes, of which bit `b` belongs to block `b` of 32 weights, that each vector's lanes take.
 ///
 /// # Safety
-/// The processor has `Isa::Avx512`, and 32 bytes can be read.
+/// The processor has `Isa::Avx512Vbmi`, and 32 bytes can be read.
 #[inline(always)]
 unsafe fn one_bit_words(bits: *const u8) -> [__m512i; 4] {
     // SAFETY: the caller's.
@@ -182,7 +182,7 @@ impl Unpack for Q3K {
 /// The nibbles of 128 bytes: in each 32, low nibbles are a block of 32 weights, high nibbles the next.
 ///
 /// # Safety
-/// The processor has `Isa::Avx512`, and 128 bytes can be read.
+/// The processor has `Isa::Avx512Vbmi`, and 128 bytes can be read.
 #[inline(always)]
 unsafe fn nibbles_of_32(qs: *const u8) -> [__m512i; 4] {
     // SAFETY: the caller's.
@@ -205,7 +205,7 @@ unsafe fn nibbles_of_32(qs: *const u8) -> [__m512i; 4] {
 /// The scales and the minimums of the 16 bytes that Q4_K and Q5_K start with.
 ///
 /// # Safety
-/// The processor has `Isa::Avx512`, and 16 bytes can be read.
+/// The processor has `Isa::Avx512Vbmi`, and 16 bytes can be read.
 #[inline(always)]
 unsafe fn scales_and_minimums(tile: *const u8) -> (__m512, __m512) {
     // SAFETY: the caller's.

@@ -22,7 +22,7 @@ struct Loaded {
 /// Loads `N` bytes, at most 64; if `TAIL`, of which only `n_bytes` may be there, the others being taken as zero.
 ///
 /// # Safety
-/// The processor has `Isa::Avx512`, and the bytes can be read.
+/// The processor has `Isa::Avx512Vbmi`, and the bytes can be read.
 #[inline(always)]
 unsafe fn load<const N: usize, const TAIL: bool>(at: *const u8, n_bytes: usize) -> __m512i {
     // SAFETY: masked-off bytes are not read; the others are the caller's.
@@ -100,7 +100,7 @@ const fn fifth_bits(v: usize) -> [u8; 64] {
 /// The nibbles with their fifth bits, which are a word at `AT` of each block.
 ///
 /// # Safety
-/// The processor has `Isa::Avx512`.
+/// The processor has `Isa::Avx512Vbmi`.
 #[inline(always)]
 unsafe fn with_fifth_bits<T: Blocks32, const AT: usize>(loaded: &Loaded) -> [__m512i; 4] {
     // SAFETY: the caller's processor.
@@ -129,7 +129,7 @@ unsafe fn with_fifth_bits<T: Blocks32, const AT: usize>(loaded: &Loaded) -> [__m
 /// The values of nibbles in a table of bytes.
 ///
 /// # Safety
-/// The processor has `Isa::Avx512`.
+/// The processor has `Isa::Avx512Vbmi`.
 #[inline(always)]
 unsafe fn looked_up(loaded: &Loaded, values: &[u8; 16]) -> [__m512i; 4] {
     // SAFETY: the caller's processor; the table has 16 bytes.
@@ -157,13 +157,13 @@ trait Blocks32 {
     /// The weights.
     ///
     /// # Safety
-    /// The processor has `Isa::Avx512`.
+    /// The processor has `Isa::Avx512Vbmi`.
     unsafe fn weights(loaded: &Loaded) -> [__m512i; 4];
 
     /// Eight scales, then eight minimums if the format has them.
     ///
     /// # Safety
-    /// The processor has `Isa::Avx512`.
+    /// The processor has `Isa::Avx512Vbmi`.
     #[inline(always)]
     unsafe fn scales(heads: [__m512i; 4]) -> __m512 {
         // SAFETY: the caller's processor.
@@ -182,7 +182,7 @@ trait Blocks32 {
 /// Loads a tile, or the first `n_bytes` of one if `TAIL`.
 ///
 /// # Safety
-/// The processor has `Isa::Avx512`, and the bytes can be read.
+/// The processor has `Isa::Avx512Vbmi`, and the bytes can be read.
 #[inline(always)]
 unsafe fn load_tile<T: Blocks32, const TAIL: bool>(tile: *const u8, n_bytes: usize) -> Loaded {
     let from = |at: usize| (tile.wrapping_add(at), n_bytes.saturating_sub(at));
