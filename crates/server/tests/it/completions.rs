@@ -250,10 +250,13 @@ fn a_prompt_is_scored_without_an_answer() {
     let events = server.events(PATH, &stream);
     assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "length");
     for (more, expected) in [
-        (json!({"max_tokens": 0}), "max_tokens: expected at least 1, or -1 for no limit, found 0"),
+        (
+            json!({"max_tokens": 0}),
+            "max_tokens: expected at least 1, or -1 for the limit of the server, found 0",
+        ),
         (
             json!({"max_tokens": 0, "echo": true}),
-            "max_tokens: expected at least 1, or -1 for no limit, found 0",
+            "max_tokens: expected at least 1, or -1 for the limit of the server, found 0",
         ),
         (
             json!({"max_tokens": 0, "prompt": [70], "prompt_logprobs": 0}),
