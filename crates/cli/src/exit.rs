@@ -287,7 +287,7 @@ fn of_gguf(error: &GgufError) -> u8 {
 fn of_model(error: &ModelError) -> u8 {
     match error {
         ModelError::Gguf(error) => of_gguf(error),
-        ModelError::UnknownArchitecture { .. } => 5,
+        ModelError::UnknownArchitecture { .. } | ModelError::NotAModel { .. } => 5,
         _ => 4,
     }
 }

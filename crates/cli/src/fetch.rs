@@ -78,8 +78,11 @@ pub(crate) fn there(path: &Path) -> Result<&Path, HubError> {
     }
 }
 
-/// Names have no extension, and at most one slash: `qwen3`, `org/repo:Q8_0`.
+/// Names have no extension, and at most one slash: `qwen3`, `org/repo:Q8_0`. No file has an address of the web.
 fn is_like_a_name(text: &str) -> bool {
+    if hub::is_address(text) {
+        return true;
+    }
     let is_file = Path::new(text).extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
     !is_file && !text.starts_with(['.', '/', '~']) && text.matches('/').count() <= 1
 }

@@ -5,6 +5,7 @@
 //! right hash, or not at all. It also lists that cache and removes from it. Sources: the hub's
 //! "Local Cache" page for the layout on disk, RFC 9110 for ranges and redirects. Sizes are in bytes.
 
+mod address;
 mod cache;
 mod choose;
 mod client;
@@ -19,6 +20,7 @@ mod retry;
 mod settings;
 mod split;
 
+pub use address::is_address;
 pub use choose::Chosen;
 pub use error::{HubError, Missing};
 pub use fetch::{Hub, Progress, Room};

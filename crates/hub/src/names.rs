@@ -6,8 +6,8 @@
 
 use strsim::jaro_winkler;
 
-use crate::HubRepo;
 use crate::reference::is_name;
+use crate::{HubRepo, address};
 
 /// The most names that an error proposes.
 const MAX_NEAREST: usize = 8;
@@ -76,10 +76,13 @@ pub(crate) fn find(text: &str) -> Option<HubRepo> {
     })
 }
 
-/// What may have been meant by a name that means nothing: a repository without its `hf:`, the names of the same family, or names that are
+/// What may have been meant by a name that means nothing: a repository without its `hf:` or by its address, the names of the same family, or names that are
 /// written alike.
 #[must_use]
 pub fn nearest(text: &str) -> Vec<String> {
+    if address::is_address(text) {
+        return address::named(text).into_iter().collect();
+    }
     let repo = text.split_once(':').map_or(text, |(repo, _)| repo);
     if let Some((org, name)) = repo.split_once('/') {
         return if is_name(org) && is_name(name) { vec![format!("hf:{text}")] } else { Vec::new() };
@@ -134,6 +137,8 @@ mod tests {
         assert_eq!(nearest("gemma3:2b"), ["gemma3:1b", "gemma3:4b", "gemma3:12b"]);
         assert_eq!(nearest("gtp-oss:20b"), ["gpt-oss:20b"]);
         assert_eq!(nearest("org/Repo:Q8_0"), ["hf:org/Repo:Q8_0"]);
+        assert_eq!(nearest("hf.co/org/Repo:Q8_0"), ["hf:org/Repo:Q8_0"]);
+        assert_eq!(nearest("https://example.org/m.gguf"), [""; 0]);
         assert_eq!(nearest("a/b/c"), [""; 0]);
         assert_eq!(nearest("xyz"), [""; 0]);
     }

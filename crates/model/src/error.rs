@@ -16,6 +16,12 @@ pub enum ModelError {
         /// The families that can be read.
         known: String,
     },
+    /// The file holds no model that could answer, but what belongs to one.
+    #[error("expected a language model, found {found}")]
+    NotAModel {
+        /// What it holds, and what is done with that.
+        found: &'static str,
+    },
     /// A tensor that the architecture needs is not there.
     #[error("missing tensor {name:?} of shape {shape:?}")]
     MissingTensor {

@@ -349,7 +349,7 @@ impl fmt::Display for StopRecord {
             StopRecord::Token(id) => write!(f, "end token {id}"),
             StopRecord::Text(_) => f.write_str("a stop string"),
             StopRecord::Call => f.write_str("its one call"),
-            StopRecord::Length => f.write_str("its greatest length"),
+            StopRecord::Length => f.write_str("its maximum length"),
             StopRecord::Interrupted => f.write_str("an interruption"),
         }
     }

@@ -24,6 +24,7 @@ mod run;
 mod secrets;
 mod serve;
 mod smollm2;
+mod talk;
 mod tokenize;
 mod unsound;
 mod vectors;

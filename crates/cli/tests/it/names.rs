@@ -68,6 +68,10 @@ fn a_wrong_name_is_told_what_would_be_right() {
         .assert_eq(&said(&["pull", "qwen3:9b"]));
     expect!["3: error: org/many: neither a file here nor the name of a model; did you mean hf:org/many?"]
         .assert_eq(&said(&["inspect", "org/many"]));
+    expect!["3: error: hf.co/org/many:Q8_0: neither a file here nor the name of a model; did you mean hf:org/many:Q8_0?"]
+        .assert_eq(&said(&["run", "hf.co/org/many:Q8_0", "x"]));
+    expect!["3: error: https://huggingface.co/org/many/blob/main/m-Q8_0.gguf: neither a file here nor the name of a model; did you mean hf:org/many::file=m-Q8_0.gguf?"]
+        .assert_eq(&said(&["inspect", "https://huggingface.co/org/many/blob/main/m-Q8_0.gguf"]));
     expect!["3: error: xyz: neither a file here nor the name of a model"].assert_eq(&said(&["show", "xyz"]));
     expect!["3: error: hf:org/many@main:Q6_K: expected one GGUF file of Q6_K, found m-Q4_K_M.gguf (0.0 GB), m-Q8_0.gguf (0.0 GB)"]
         .assert_eq(&said(&["pull", "hf:org/many:Q6_K"]));

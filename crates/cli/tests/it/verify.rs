@@ -36,7 +36,7 @@ fn an_answer_is_equal_whatever_the_threads() {
     assert_eq!(first["answer"].as_array().unwrap().len(), 12);
     assert_eq!(first["parameters"]["logit_bias"], json!([[9, null]]));
     let said = verify(folder.path(), &first, "llama-q4_0.gguf", &["--threads", "1"]);
-    assert_eq!(said, "0: equal: 12 tokens, ended by its greatest length");
+    assert_eq!(said, "0: equal: 12 tokens, ended by its maximum length");
     for args in
         [&["--seed", "3", "--kv-type", "q8_0"][..], &["--temperature", "2", "--seed", "5", "--stop", "e"]]
     {
@@ -96,7 +96,7 @@ fn one_changed_id_or_parameter_is_not() {
     let ended = said(&|receipt| receipt["stop"] = json!({ "token": 2 }));
     assert_eq!(
         ended,
-        "11: error: different at the answer's end: expected end token 2, found its greatest length"
+        "11: error: different at the answer's end: expected end token 2, found its maximum length"
     );
     // Where it was interrupted, the rest is unknown.
     let interrupted = said(&|receipt| {
@@ -114,7 +114,7 @@ fn another_model_is_refused_and_another_program_is_not() {
     assert!(said.starts_with("11: error: another model: expected SHA-256 "), "{said}");
     receipt["program"] = "0.0.1".into();
     let said = verify(folder.path(), &receipt, "llama-q4_0.gguf", &["-q"]);
-    assert_eq!(said, "0: equal: 12 tokens, ended by its greatest length");
+    assert_eq!(said, "0: equal: 12 tokens, ended by its maximum length");
     let said = verify(folder.path(), &receipt, "llama-q4_0.gguf", &[]);
     assert!(said.contains("another program: the receipt's is 0.0.1"), "{said}");
 }
@@ -177,7 +177,7 @@ fn a_proof_folder_repeats_its_run() {
     assert!(ids.into_iter().eq(receipt["answer"].as_array().unwrap()));
 
     let verified = worker(&["verify", proof_path, "--device", "cpu", "--model", &model, "-q"]);
-    assert_eq!(verified.ok(), "equal: 12 tokens, ended by its greatest length\n");
+    assert_eq!(verified.ok(), "equal: 12 tokens, ended by its maximum length\n");
     let again = worker(&[&run[..], SAMPLED].concat());
     assert!(again.code == 2 && again.stderr.contains("a new or an empty folder"), "{}", again.stderr);
 }

@@ -98,11 +98,31 @@ pub const FAMILIES: [&Family; 20] = [
     &deepseek2::FAMILY,
 ];
 
+/// What a GGUF file may hold beside a model, by `general.type` or, where an older file does not have it, by `general.architecture`.
+const NO_MODELS: [(&str, &str, &str); 5] = [
+    (
+        "general.type",
+        "adapter",
+        "a LoRA adapter: merge it into its model first, with llama.cpp's llama-export-lora",
+    ),
+    ("general.type", "mmproj", PROJECTOR),
+    ("general.architecture", "clip", PROJECTOR),
+    ("general.type", "imatrix", "an importance matrix, which is an input of llama.cpp's llama-quantize"),
+    ("general.architecture", "controlvector", "a control vector, which is not supported"),
+];
+const PROJECTOR: &str =
+    "the projector of a vision or audio model (mmproj): name the model's own file, which is used for text";
+
 /// Finds the family that a file names and reads its architecture.
 ///
 /// # Errors
-/// [`ModelError::UnknownArchitecture`], or what the family's keys lack or contradict.
+/// [`ModelError::NotAModel`], [`ModelError::UnknownArchitecture`], or what the family's keys lack or contradict.
 pub fn read(gguf: &Gguf) -> Result<(&'static Family, Architecture), ModelError> {
+    for (key, value, found) in NO_MODELS {
+        if gguf.metadata().str_of(key)? == Some(value) {
+            return Err(ModelError::NotAModel { found });
+        }
+    }
     let found = gguf.metadata().str_of("general.architecture")?.unwrap_or("");
     let family = FAMILIES.into_iter().find(|f| f.name == found).ok_or_else(|| {
         let known: Vec<_> = FAMILIES.iter().map(|f| f.name).collect();

@@ -71,6 +71,21 @@ fn an_unknown_architecture_is_refused_with_those_that_are_known() {
 }
 
 #[test]
+fn what_belongs_to_a_model_is_no_model_and_is_called_what_it_is() {
+    for (key, to, found) in [
+        ("general.type", "adapter", "a LoRA adapter: "),
+        ("general.type", "mmproj", "the projector of a vision or audio model (mmproj): "),
+        ("general.architecture", "clip", "the projector of a vision or audio model (mmproj): "),
+        ("general.type", "imatrix", "an importance matrix, "),
+        ("general.architecture", "controlvector", "a control vector, "),
+    ] {
+        let error = Model::load(&with_key(LLAMA, key, Some(&to.into()))).expect_err("a refusal").to_string();
+        assert!(error.starts_with(&format!("expected a language model, found {found}")), "{error}");
+    }
+    assert!(Model::load(&with_key(LLAMA, "general.type", Some(&"model".into()))).is_ok());
+}
+
+#[test]
 fn sizes_that_make_no_model_are_refused_by_key() {
     let check = |name: &str, key: &str, to: Option<Value>, expected: &Expect| {
         check(&with_key(name, key, to.as_ref()), expected);

@@ -8,7 +8,6 @@ mod pool;
 mod read;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use worker::Work;
@@ -75,7 +74,7 @@ impl Admitted {
         work: impl FnOnce(Held) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let Admitted { context, app, bytes, permit } = self;
-        let until = context.deadline().unwrap_or_else(|_| Some(Instant::now()));
+        let until = context.deadline()?;
         let task = Task { client: context.client.id, is_large: bytes.len() > LARGE, until };
         let until_then =
             until.map_or_else(Work::default, Work::until).with_idle(app.pool().idle(task.is_large));

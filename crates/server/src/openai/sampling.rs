@@ -112,7 +112,10 @@ impl Sampling {
             return Err(ApiError::invalid(name, message));
         }
         if n == Some(0) {
-            return Err(ApiError::invalid(name, "expected at least 1, or -1 for no limit, found 0"));
+            return Err(ApiError::invalid(
+                name,
+                "expected at least 1, or -1 for the limit of the server, found 0",
+            ));
         }
         self.max_tokens = self.max_tokens.or(n);
         Ok(())
@@ -181,11 +184,11 @@ impl Sampling {
     }
 }
 
-/// The most tokens of an answer; -1, llama-server's word for no limit, is none. There is none without a token, unless the prompt is scored.
+/// The most tokens of an answer; -1, llama-server's word for no limit, leaves it to the server's. There is none without a token, unless the prompt is scored.
 fn most(name: &str, n: i64, likely: Likely) -> Result<Option<usize>, ApiError> {
     match usize::try_from(n) {
         Ok(0) if !likely.of_prompt => {
-            Err(ApiError::invalid(name, "expected at least 1, or -1 for no limit, found 0"))
+            Err(ApiError::invalid(name, "expected at least 1, or -1 for the limit of the server, found 0"))
         }
         n => Ok(n.ok()),
     }

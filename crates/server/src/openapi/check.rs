@@ -116,15 +116,20 @@ impl<'a> Schemas<'a> {
         Ok(())
     }
 
-    /// Where nothing fits, the most telling mismatch is that of the one alternative whose type fits, or the one that is found
-    /// deepest in the value.
+    /// Where nothing fits, the most telling mismatch is that of the one alternative whose type fits, of several lists that of the one
+    /// whose items are of the type of the value's first, or the one that is found deepest in the value.
     fn any_of(self, choices: &'a [Value], value: &mut Value, path: &str) -> Result<(), Mismatch> {
         let mut deepest: Option<Mismatch> = None;
         let mut names = Vec::new();
+        let fits = |choice: &Value, value: &Value| types(choice).iter().any(|name| is_type(name, value));
+        let is_told = choices.iter().any(|choice| {
+            let choice = self.resolve(choice);
+            fits(choice, &*value) && self.begins_as(choice, &*value)
+        });
         for choice in choices {
             let choice = self.resolve(choice);
             names.extend(types(choice).iter().map(|name| described(name)));
-            if !types(choice).iter().any(|name| is_type(name, value)) {
+            if !fits(choice, &*value) || is_told && !self.begins_as(choice, &*value) {
                 continue;
             }
             match self.matches(choice, value, path) {
@@ -135,6 +140,12 @@ impl<'a> Schemas<'a> {
         }
         names.dedup();
         Err(deepest.unwrap_or_else(|| mismatch(path, &one_of(names.into_iter()), &kind(value))))
+    }
+
+    /// Whether a list begins with what an alternative's items may be. What is no list, or an empty one, begins as any.
+    fn begins_as(self, choice: &'a Value, value: &Value) -> bool {
+        let Some(first) = value.as_array().and_then(|items| items.first()) else { return true };
+        types(self.resolve(&choice["items"])).iter().any(|name| is_type(name, first))
     }
 }
 

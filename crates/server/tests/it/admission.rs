@@ -308,3 +308,24 @@ fn a_path_that_is_no_text_is_answered_as_all_are() {
         assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["error"]["code"], "not_found");
     }
 }
+
+#[test]
+fn a_deadline_that_is_no_time_is_refused_as_such_and_one_that_has_passed_is_a_timeout() {
+    let server = limited(Limits::default());
+    let body = r#"{"prompt": "a", "max_tokens": 1}"#;
+    for (deadline, status, said) in [
+        ("soon", 400, "X-Deadline: expected milliseconds since 1970"),
+        ("-5", 400, "X-Deadline: expected milliseconds since 1970"),
+        ("99999999999999999999", 400, "X-Deadline: expected milliseconds since 1970"),
+        ("1", 504, "the request timed out"),
+    ] {
+        let headers = format!("X-Deadline: {deadline}\r\nContent-Length: {}", body.len());
+        let mut stream = begun(&server, "/v1/completions", &headers);
+        stream.write_all(body.as_bytes()).unwrap();
+        let answer = answer(stream);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(said),
+            "{deadline}: {answer}"
+        );
+    }
+}

@@ -93,7 +93,7 @@ fn a_limit_of_minus_one_is_none_and_zero_is_refused() {
     for (path, name) in [(CHAT, "max_tokens"), (CHAT, "max_completion_tokens"), (COMPLETIONS, "max_tokens")] {
         let answer = server.json(path, &body(path, &json!({ name: -1 })));
         assert_eq!(answer["usage"]["completion_tokens"], n_token, "{path} {name}");
-        let message = format!("{name}: expected at least 1, or -1 for no limit, found 0");
+        let message = format!("{name}: expected at least 1, or -1 for the limit of the server, found 0");
         assert_eq!(refusal(&server, path, &json!({ name: 0 })), (message, name.to_owned()));
         let message = format!("{name}: expected -1 to 2147483647, found -2");
         assert_eq!(refusal(&server, path, &json!({ name: -2 })), (message, name.to_owned()));

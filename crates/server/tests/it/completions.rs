@@ -116,6 +116,34 @@ fn what_cannot_be_done_is_refused_by_name() {
     );
     check(
         &server,
+        &json!({"prompt": ["a", 1]}),
+        &expect![[r#"
+            400
+            {"error":{"message":"prompt[1]: expected a string, found an integer","type":"invalid_request_error","param":"prompt[1]","code":null}}"#]],
+    );
+    check(
+        &server,
+        &json!({"prompt": vec!["a"; 129]}),
+        &expect![[r#"
+            400
+            {"error":{"message":"prompt: expected 1 to 128 items, found 129","type":"invalid_request_error","param":"prompt","code":null}}"#]],
+    );
+    check(
+        &server,
+        &json!({"prompt": [[]]}),
+        &expect![[r#"
+            400
+            {"error":{"message":"prompt[0]: expected 1 to 1048576 items, found 0","type":"invalid_request_error","param":"prompt[0]","code":null}}"#]],
+    );
+    check(
+        &server,
+        &json!({"prompt": [null]}),
+        &expect![[r#"
+            400
+            {"error":{"message":"prompt[0]: expected an integer, found null","type":"invalid_request_error","param":"prompt[0]","code":null}}"#]],
+    );
+    check(
+        &server,
         &json!({"prompt": []}),
         &expect![[r#"
             400
@@ -222,10 +250,13 @@ fn a_prompt_is_scored_without_an_answer() {
     let events = server.events(PATH, &stream);
     assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "length");
     for (more, expected) in [
-        (json!({"max_tokens": 0}), "max_tokens: expected at least 1, or -1 for no limit, found 0"),
+        (
+            json!({"max_tokens": 0}),
+            "max_tokens: expected at least 1, or -1 for the limit of the server, found 0",
+        ),
         (
             json!({"max_tokens": 0, "echo": true}),
-            "max_tokens: expected at least 1, or -1 for no limit, found 0",
+            "max_tokens: expected at least 1, or -1 for the limit of the server, found 0",
         ),
         (
             json!({"max_tokens": 0, "prompt": [70], "prompt_logprobs": 0}),

@@ -98,6 +98,8 @@ impl<'a> Talk<'a> {
                 let with = if text.is_empty() { "without a" } else { "with this" };
                 format!("a new conversation {with} system message\n")
             }
+            Line::Save("") => "/save: expected the name of a new file behind it\n".to_owned(),
+            Line::Load("") => "/load: expected the name of a file that /save wrote behind it\n".to_owned(),
             Line::Save(path) => match kept::save(Path::new(path), &self.messages) {
                 Ok(()) => format!("saved {} messages in {path}\n", self.messages.len()),
                 Err(error) => format!("not saved: {path}: {error}\n"),

@@ -1,0 +1,62 @@
+//! Does the chat in a terminal lose no line that is typed ahead, and say what a command lacks?
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::program::{command, rewritten};
+
+/// Starts a chat in a terminal in which these lines were typed before, and gives what it shows until it ends by itself.
+fn talk(typed: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let template = ("tokenizer.chat_template", "{% for m in messages %}{{ m.content }}{% endfor %}".into());
+    let model = rewritten(folder.path(), "llama-q4_0.gguf", |_| true, &[template]);
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = File::options().read(true).write(true).open(name).unwrap();
+    let mut master = File::from(master);
+    master.write_all(typed.as_bytes()).unwrap();
+    let mut child = command(&["run", &model, "--device", "cpu", "-q"])
+        .stdin(terminal.try_clone().unwrap())
+        .stdout(terminal)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || {
+        let (mut all, mut some) = (Vec::new(), [0; 4096]);
+        // The end of a terminal is an error.
+        while let Ok(n @ 1..) = master.read(&mut some) {
+            all.extend_from_slice(&some[..n]);
+        }
+        let _ = ended.send(all);
+    });
+    let shown = end.recv_timeout(Duration::from_secs(60));
+    if shown.is_err() {
+        child.kill().unwrap();
+    }
+    let status = child.wait().unwrap();
+    let shown = String::from_utf8(shown.expect("the chat ends at /exit")).unwrap();
+    assert!(status.success(), "{shown}");
+    shown
+}
+
+#[test]
+fn lines_that_are_typed_ahead_are_all_read() {
+    let shown = talk("/one\n/two\n/save\n/load\n/exit\n");
+    for said in [
+        "no command /one; /help lists them",
+        "no command /two; /help lists them",
+        "/save: expected the name of a new file behind it",
+        "/load: expected the name of a file that /save wrote behind it",
+    ] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
+}
