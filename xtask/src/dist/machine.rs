@@ -16,6 +16,8 @@ pub(crate) struct Machine {
     pub(super) wheel: &'static str,
     /// A Debian architecture.
     pub(super) debian: &'static str,
+    /// In npm's `cpu`.
+    pub(super) npm: &'static str,
     /// What `readelf` says.
     elf: &'static str,
     /// What is set for a build.
@@ -26,6 +28,7 @@ const X86_64: Machine = Machine {
     triple: "x86_64-unknown-linux-gnu",
     wheel: "x86_64",
     debian: "amd64",
+    npm: "x64",
     elf: "Advanced Micro Devices X86-64",
     environment: None,
 };
@@ -35,6 +38,7 @@ pub(crate) const ARM64: Machine = Machine {
     triple: "aarch64-unknown-linux-gnu",
     wheel: "aarch64",
     debian: "arm64",
+    npm: "arm64",
     elf: "AArch64",
     environment: Some(("JEMALLOC_SYS_WITH_LG_PAGE", "16")),
 };

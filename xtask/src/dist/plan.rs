@@ -48,6 +48,11 @@ impl Release {
                 "entries": self.wheel(&tag)?,
             },
             {
+                "kind": "tar.gz",
+                "path": out.join(format!("worker-orcd-{version}-linux-{}.tgz", machine.npm)),
+                "entries": self.npm()?,
+            },
+            {
                 "kind": "deb",
                 "path": out.join(format!("worker-orcd_{version}_{}.deb", machine.debian)),
                 "control": [text("./control", &self.control()?)],
@@ -86,6 +91,28 @@ impl Release {
             text(&format!("{info}/sboms/{}", self.sbom_name()), &self.sbom),
         ];
         entries.extend(licences(&format!("{info}/licenses/")));
+        Ok(entries)
+    }
+
+    /// Source: "package.json" and "npm pack" of npm's documentation: a gzipped tar archive of the folder `package`.
+    fn npm(&self) -> Result<Vec<Value>> {
+        let package = json!({
+            "name": "worker-orcd",
+            "version": self.version,
+            "description": SUMMARY,
+            "license": "(Apache-2.0 OR MIT)",
+            "bin": { "worker-orcd": "worker-orcd" },
+            "os": ["linux"],
+            "cpu": [self.needs.machine.npm],
+            "libc": ["glibc"],
+        });
+        let mut entries = vec![
+            self.program("package/worker-orcd"),
+            text("package/package.json", &(serde_json::to_string_pretty(&package)? + "\n")),
+            file("package/README.md", &root().join("README.md")),
+            text(&format!("package/{}", self.sbom_name()), &self.sbom),
+        ];
+        entries.extend(licences("package/"));
         Ok(entries)
     }
 

@@ -30,11 +30,17 @@ pub(super) fn run(binaries: &[Binary], out: &Path, level: u32) -> Result<()> {
             continue;
         }
         let expected = Asked::of(path)?;
-        for (way, worker) in [
-            ("the wheel", wheel(out, &folder("venv"))?),
-            ("install.sh", script(out, &folder("prefix"))?),
-            ("the Debian package", debian(out, &folder("debian"), needs)?),
-        ] {
+        let ways = [
+            ("the wheel", Some(wheel(out, &folder("venv"))?)),
+            ("install.sh", Some(script(out, &folder("prefix"))?)),
+            ("the Debian package", Some(debian(out, &folder("debian"), needs)?)),
+            ("the npm package", npm(out, &folder("npm"))?),
+        ];
+        for (way, worker) in ways {
+            let Some(worker) = worker else {
+                eprintln!("warning: {way} is not tried: its program is not here");
+                continue;
+            };
             ensure!(Asked::of(&worker)? == expected, "{way} gives another worker");
             println!("{way}: {}", expected.version);
         }
@@ -81,6 +87,17 @@ fn wheel(out: &Path, venv: &Path) -> Result<PathBuf> {
 fn script(out: &Path, prefix: &Path) -> Result<PathBuf> {
     process::run(Command::new("sh").arg(out.join("install.sh")).arg("--prefix").arg(prefix))?;
     Ok(prefix.join("bin/worker-orcd"))
+}
+
+/// `None` without npm.
+fn npm(out: &Path, prefix: &Path) -> Result<Option<PathBuf>> {
+    if !works(Command::new("npm").arg("--version")) {
+        return Ok(None);
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--global", "--offline", "--silent", "--prefix"]).arg(prefix);
+    process::run(npm.arg(only(out, &format!("-linux-{}.tgz", HERE.npm))?))?;
+    Ok(Some(prefix.join("bin/worker-orcd")))
 }
 
 /// The package, unpacked by dpkg; without dpkg the archive's binary.

@@ -31,11 +31,12 @@ fn panels_hold_the_values_of_quant() {
             };
             let weights = Weights { format, bytes: &bytes, n_cols };
             for isa in isas() {
+                #[cfg(target_arch = "x86_64")]
                 if isa == Isa::Amx {
                     check_bf16(&weights, &cols, value);
-                } else {
-                    check_f32(isa, &weights, &cols, value);
+                    continue;
                 }
+                check_f32(isa, &weights, &cols, value);
             }
         }
     }
