@@ -19,6 +19,9 @@ const SYSTEM: &str = "/usr/aarch64-linux-gnu";
 /// What computes, with all that it stands on. The others wait for networks and people, and know no processor.
 const CRATES: [&str; 7] = ["quant", "gguf", "tokenizer", "model", "device", "cpu", "engine"];
 
+/// Maps a file of 687 GB that is all hole, for which QEMU finds no memory.
+const LEFT_OUT: &str = "what_a_sparse_file_claims_is_refused_before_it_is_copied";
+
 /// Runs the tests; arguments choose among them, as the runner understands them.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let qemu = ["qemu-aarch64-static", "qemu-aarch64"]
@@ -33,8 +36,12 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let mut tests = cargo();
     tests.args(if is_nextest { &["nextest", "run"][..] } else { &["test"] }).arg("--no-fail-fast");
     tests.args(["--target", ARM64.triple]).args(CRATES.iter().flat_map(|name| ["--package", name]));
+    tests.args(arguments);
+    if arguments.is_empty() {
+        let filter = format!("not test({LEFT_OUT})");
+        tests.args(if is_nextest { ["-E", &filter, "--"] } else { ["--", "--skip", LEFT_OUT] });
+    }
     tests
-        .args(arguments)
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", COMPILER)
         .env("CC_aarch64_unknown_linux_gnu", COMPILER)
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", format!("{qemu} -L {SYSTEM}"))
