@@ -27,8 +27,8 @@ pub(super) fn build(machine: Machine) -> Result<PathBuf> {
     );
     let (major, minor) = GLIBC;
     let mut zigbuild = std::process::Command::new(toolkit.join("bin/cargo-zigbuild"));
+    process::as_from_a_shell(&mut zigbuild);
     zigbuild
-        .current_dir(root())
         .env("CARGO_ZIGBUILD_ZIG_COMMAND", toolkit.join("ziglang/zig"))
         .env("CARGO_ZIGBUILD_CACHE_DIR", target.join("zig-cache/cargo-zigbuild"))
         .env("ZIG_GLOBAL_CACHE_DIR", target.join("zig-cache/zig"))
