@@ -20,7 +20,8 @@ done
 
 case $(uname -s)-$(uname -m) in
     Linux-x86_64) target=x86_64-unknown-linux-gnu ;;
-    *) echo "error: there is a release for Linux on x86-64, not for $(uname -s) on $(uname -m)" >&2; exit 1 ;;
+    Linux-aarch64) target=aarch64-unknown-linux-gnu ;;
+    *) echo "error: there are releases for Linux on x86-64 and arm64, not for $(uname -s) on $(uname -m)" >&2; exit 1 ;;
 esac
 
 work=$(mktemp -d)

@@ -72,11 +72,18 @@ fn build() -> Result<(), String> {
     write(&out.join("modules.rs"), &list_of_modules(&kernels, Some(&names)))
 }
 
-/// Where results are kept: a folder of the profile, whose builds cargo lets in one by one; else the script's own.
+/// Where results are kept: a folder of the profile, whose builds cargo lets in one by one; else the script's own. A build for another kind of
+/// processor (`--target`) uses the same one, since kernels do not depend on it, and cargo holds the profile's lock then too.
 fn kept(out: &Path) -> PathBuf {
-    // target/PROFILE/build/cuda-HASH/out
-    match (out.ancestors().nth(2), out.ancestors().nth(3)) {
-        (Some(build), Some(profile)) if build.ends_with("build") => profile.join("cuda-kernels"),
+    // target/PROFILE/build/cuda-HASH/out, or target/TRIPLE/PROFILE/build/cuda-HASH/out
+    let (Some(build), Some(profile)) = (out.ancestors().nth(2), out.ancestors().nth(3)) else {
+        return out.to_owned();
+    };
+    let (Some(folder), Some(name)) = (profile.parent(), profile.file_name()) else { return out.to_owned() };
+    let is_cross = std::env::var_os("TARGET").is_some_and(|triple| folder.ends_with(triple));
+    match (build.ends_with("build"), folder.parent()) {
+        (true, Some(target)) if is_cross => target.join(name).join("cuda-kernels"),
+        (true, _) => profile.join("cuda-kernels"),
         _ => out.to_owned(),
     }
 }

@@ -5,9 +5,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A chore talks to a person at a terminal.
 
+mod arm64;
 mod audit;
 mod clients;
-mod cuda_toolkit;
 mod demo;
 mod dist;
 mod download;
@@ -19,6 +19,7 @@ mod process;
 mod support;
 mod test;
 mod tidy;
+mod toolkit;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ Usage: cargo xtask <chore>
 
   demo                     build the worker, fetch a small model (98 MB) and stream an answer
   test [ARGUMENTS]         fetch the fixtures once, then run every test; arguments go to the test runner
+  arm64 [ARGUMENTS]        run the tests of the crates that compute, compiled for arm64, under QEMU; arguments go to the test runner
   clients [NAMES] [--soak-seconds S]
                            install clients of the server (OpenAI's, the AI SDK, LangChain, litellm, llm, schemathesis) once and run them
                            against it; then faults, a soak and hostile clients, each of S (20) seconds
@@ -40,9 +42,10 @@ Usage: cargo xtask <chore>
   gpu-bundle FOLDER [--release] [--without-golden]
                            build the GPU tests and the worker and copy them, with what they need and a run.sh, for a
                            machine that has a GPU and no cargo
-  dist [--binary FILE] [--out FOLDER] [--try]
+  dist [--arch x86_64|aarch64] [--binary FILE [--any-glibc]] [--out FOLDER] [--try]
                            make a release in target/dist: archive, Python wheel, Debian package, SBOM, hashes, install.sh; of FILE, or of a
-                           binary that is built for it; --try installs each and asks it for an answer
+                           binary that is built for it and glibc 2.28, with Zig, which is installed into .zig-toolkit/ (415 MB); --any-glibc
+                           packs a FILE that needs a newer one; --try installs each and asks it for an answer
   fuzz [NAMES] [--seconds S] [--seed N]
                            try each reader of hostile input with mutated seeds for S (20) seconds; NAMES choose among them
   support                  write the tables of what is supported into docs/src/support.md
@@ -65,11 +68,12 @@ fn dispatch(args: &[String]) -> Result<()> {
     match words.as_slice() {
         ["demo"] => demo::run(),
         ["test", rest @ ..] => test::run(rest),
+        ["arm64", rest @ ..] => arm64::run(rest),
         ["clients", rest @ ..] => clients::run(rest),
         ["page", rest @ ..] => page::run(rest),
         ["fixtures"] => fixtures::fetch_all(),
         ["fixtures", "--with-qwen"] => fixtures::fetch_all().and_then(|()| fixtures::fetch_qwen()),
-        ["cuda-toolkit"] => cuda_toolkit::install(),
+        ["cuda-toolkit"] => toolkit::install_cuda(),
         ["gpu-bundle", folder, options @ ..] => gpu_bundle::make(folder, options),
         ["dist", rest @ ..] => dist::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),

@@ -50,13 +50,18 @@ pub(crate) fn works(command: &mut Command) -> bool {
 /// and all that use it again, each time that a build from a shell and one from here follow each other.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    as_from_a_shell(&mut command);
+    command
+}
+
+/// Has a command run in the root, without the variables that describe a package.
+pub(crate) fn as_from_a_shell(command: &mut Command) {
     command.current_dir(root());
     for (name, _value) in std::env::vars_os() {
         if name.to_str().is_some_and(describes_a_package) {
             command.env_remove(name);
         }
     }
-    command
 }
 
 /// Whether cargo sets this variable to describe the package whose program it runs.

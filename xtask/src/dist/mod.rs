@@ -3,8 +3,11 @@
 //!
 //! The same binary gives the same bytes: entries are sorted, owned by root and have the time of the commit (`SOURCE_DATE_EPOCH` names another).
 //! maturin and cargo-deb would each compile the worker again, in their own way; the formats are small, so `pack.py` writes them from one
-//! list. What the binary needs of glibc is read from it and becomes the wheel's tag and the package's dependency.
+//! list. What the binary needs of glibc is read from it and becomes the wheel's tag and the package's dependency; one that needs a newer glibc than
+//! releases do is refused.
 
+mod build;
+mod machine;
 mod plan;
 mod sbom;
 mod trial;
@@ -16,9 +19,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub(crate) use self::build::add_target;
+pub(crate) use self::machine::ARM64;
+use self::machine::{Machine, Needs};
 use self::plan::Release;
 use crate::fixtures::sha256;
-use crate::process::{self, cargo, output, python, root};
+use crate::process::{self, output, python, root};
 
 /// The script that installs.
 const INSTALL: &str = include_str!("../../../deploy/install.sh");
@@ -26,28 +32,65 @@ const INSTALL: &str = include_str!("../../../deploy/install.sh");
 /// What the command line asks for.
 struct Options {
     binary: Option<PathBuf>,
+    /// What is built for, where no binary is given.
+    machines: Vec<Machine>,
+    /// Whether the binary may need a newer glibc than releases do.
+    any_glibc: bool,
     out: Option<PathBuf>,
     /// Of compression, 1 (fast) to 9 (small).
     level: u32,
     is_tried: bool,
 }
 
-/// Makes a release of the given binary, or of one that is built now; with `--try` installs it in each way and asks for an answer.
+/// Makes a release of the given binary, or of those that are built now; with `--try` installs it in each way and asks for an answer.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let options = Options::parse(words)?;
+    let binaries = match options.binary {
+        Some(path) => vec![Binary::of(&std::path::absolute(path)?)?],
+        None => options
+            .machines
+            .iter()
+            .map(|&machine| Binary::of(&build::build(machine)?))
+            .collect::<Result<_>>()?,
+    };
+    if !options.any_glibc {
+        binaries.iter().try_for_each(Binary::runs_with_old_glibc)?;
+    }
     let out = match options.out {
         Some(out) => out,
         None => emptied(process::target_folder()?.join("dist"))?,
     };
-    let binary = options.binary.map_or_else(build, |path| Ok(std::path::absolute(path)?))?;
-    let made = make(&binary, &out, options.level)?;
+    let made = make(&binaries, &out, options.level)?;
     for path in &made {
         println!("{:>12} bytes  {}", fs::metadata(path)?.len(), path.display());
     }
     if options.is_tried {
-        trial::run(&binary, &out, options.level)?;
+        trial::run(&binaries, &out, options.level)?;
     }
     Ok(())
+}
+
+/// A worker, and what it needs.
+struct Binary {
+    path: PathBuf,
+    needs: Needs,
+}
+
+impl Binary {
+    fn of(path: &Path) -> Result<Binary> {
+        Ok(Binary { path: path.to_owned(), needs: Needs::of(path)? })
+    }
+
+    fn runs_with_old_glibc(&self) -> Result<()> {
+        let ((major, minor), (newest, newest_minor)) = (self.needs.glibc, build::GLIBC);
+        ensure!(
+            self.needs.glibc <= build::GLIBC,
+            "{}: a release runs with glibc {newest}.{newest_minor}, this binary needs {major}.{minor} (without --binary one is built \
+             that does not; --any-glibc packs it as it is)",
+            self.path.display()
+        );
+        Ok(())
+    }
 }
 
 /// The project's own folder for releases, without the one before. A folder that somebody names is never emptied.
@@ -60,12 +103,21 @@ fn emptied(out: PathBuf) -> Result<PathBuf> {
 
 impl Options {
     fn parse(words: &[&str]) -> Result<Options> {
-        let mut options = Options { binary: None, out: None, level: 6, is_tried: false };
+        let mut options = Options {
+            binary: None,
+            machines: Vec::new(),
+            any_glibc: false,
+            out: None,
+            level: 6,
+            is_tried: false,
+        };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} has no value"));
             match *word {
                 "--binary" => options.binary = Some(PathBuf::from(value()?)),
+                "--arch" => options.machines.push(Machine::named(value()?)?),
+                "--any-glibc" => options.any_glibc = true,
                 "--out" => options.out = Some(PathBuf::from(value()?)),
                 "--level" => {
                     options.level = value()?
@@ -75,56 +127,39 @@ impl Options {
                         .context("--level: expected 1 (fast) to 9 (small)")?;
                 }
                 "--try" => options.is_tried = true,
-                other => bail!("expected --binary FILE, --out FOLDER, --level N or --try, found {other}"),
+                other => bail!(
+                    "expected --binary FILE, --any-glibc, --arch NAME, --out FOLDER, --level N or --try, found {other}"
+                ),
             }
+        }
+        if options.machines.is_empty() {
+            options.machines.push(Machine::HERE);
         }
         Ok(options)
     }
 }
 
-/// Builds the release's binary, with no path of this machine in it.
-fn build() -> Result<PathBuf> {
-    println!("Building worker-orcd (release); without a warm target folder this takes many minutes");
-    let home = std::env::var("CARGO_HOME").map_or_else(
-        |_| std::env::home_dir().context("there is no home folder").map(|home| home.join(".cargo")),
-        |home| Ok(home.into()),
-    )?;
-    let remap = |from: &Path, to: &str| format!("\"--remap-path-prefix={}={to}\"", from.display());
-    let flags = [remap(&home, "/cargo"), remap(root(), "/worker-orcd")].join(",");
-    let flags = format!("build.rustflags=[{flags}]");
-    process::run(cargo().args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "worker-orcd",
-        "--config",
-        &flags,
-    ]))
-    .context("the worker does not build")?;
-    Ok(process::target_folder()?.join("release/worker-orcd"))
-}
-
 /// Makes all files of a release in a new folder; their paths.
-fn make(binary: &Path, out: &Path, level: u32) -> Result<Vec<PathBuf>> {
-    ensure!(cfg!(all(target_os = "linux", target_arch = "x86_64")), "a release is made on Linux on x86-64");
+fn make(binaries: &[Binary], out: &Path, level: u32) -> Result<Vec<PathBuf>> {
+    ensure!(cfg!(target_os = "linux"), "a release is made on Linux");
     ensure!(!out.exists(), "expected a folder that is not there yet, found {}", out.display());
     fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    let stripped = tempfile::Builder::new().prefix("worker-orcd-").tempdir()?;
-    let worker = stripped.path().join("worker-orcd");
-    process::run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&worker).arg(binary))
-        .context("strip comes with the compiler's binutils")?;
-    let sbom = sbom::of_worker()?;
-    let release = Release {
-        version: sbom.version.clone(),
-        glibc: glibc_needed(&fs::read(&worker)?).context("the binary names no version of glibc")?,
-        worker,
-        sbom: sbom.text,
-        epoch: epoch()?,
-        level,
-    };
-    pack(&release.plan(out)?)?;
-    write(&out.join(release.sbom_name()), &release.sbom)?;
+    for Binary { path, needs } in binaries {
+        let stripped = tempfile::Builder::new().prefix("worker-orcd-").tempdir()?;
+        let worker = stripped.path().join("worker-orcd");
+        if needs.machine == Machine::HERE {
+            process::run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&worker).arg(path))
+                .context("strip comes with the compiler's binutils")?;
+        } else {
+            // This machine's strip knows this machine's files. A release is linked without debugging information anyway.
+            fs::copy(path, &worker).with_context(|| path.display().to_string())?;
+        }
+        let sbom = sbom::of_worker(needs.machine.triple)?;
+        let release =
+            Release { version: sbom.version, needs: *needs, worker, sbom: sbom.text, epoch: epoch()?, level };
+        pack(&release.plan(out)?)?;
+        write(&out.join(release.sbom_name()), &release.sbom)?;
+    }
     write(&out.join("install.sh"), INSTALL)?;
     let mut made = fs::read_dir(out)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     made.sort();
@@ -152,19 +187,6 @@ fn epoch() -> Result<u64> {
     text.trim().parse().with_context(|| format!("SOURCE_DATE_EPOCH: expected seconds, found {text:?}"))
 }
 
-/// The newest version of glibc that symbols of a binary are of, as (major, minor).
-fn glibc_needed(binary: &[u8]) -> Option<(u32, u32)> {
-    const MARK: &[u8] = b"GLIBC_";
-    let places = binary.windows(MARK.len()).enumerate().filter(|(_, bytes)| *bytes == MARK);
-    let version = |at: usize| {
-        let rest = binary.get(at + MARK.len()..)?;
-        let end = rest.iter().position(|b| !b.is_ascii_digit() && *b != b'.')?;
-        let (major, minor) = std::str::from_utf8(&rest[..end]).ok()?.split_once('.')?;
-        Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
-    };
-    places.filter_map(|(at, _)| version(at)).max()
-}
-
 /// Has the archives of a plan written.
 fn pack(plan: &serde_json::Value) -> Result<()> {
     let mut child = Command::new(python()?)
@@ -175,15 +197,4 @@ fn pack(plan: &serde_json::Value) -> Result<()> {
     child.stdin.take().context("Python has no stdin")?.write_all(plan.to_string().as_bytes())?;
     ensure!(child.wait()?.success(), "the archives could not be written");
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_newest_glibc_is_compared_by_numbers() {
-        assert_eq!(glibc_needed(b"\0GLIBC_2.9\0GLIBC_2.34\0GLIBC_2.2.5\0GLIBC_PRIVATE\0"), Some((2, 34)));
-        assert_eq!(glibc_needed(b"static"), None);
-    }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::machine::Needs;
 use crate::process::root;
 
 const SUMMARY: &str = "Run one GGUF language model on one device, in the terminal or as a server";
@@ -15,8 +16,7 @@ pub(super) struct Release {
     pub(super) version: String,
     /// Without debugging information.
     pub(super) worker: PathBuf,
-    /// The version that it needs, as (major, minor).
-    pub(super) glibc: (u32, u32),
+    pub(super) needs: Needs,
     /// CycloneDX.
     pub(super) sbom: String,
     /// Seconds since 1970.
@@ -27,14 +27,14 @@ pub(super) struct Release {
 
 impl Release {
     pub(super) fn sbom_name(&self) -> String {
-        format!("worker-orcd-{}.cdx.json", self.version)
+        format!("worker-orcd-{}-{}.cdx.json", self.version, self.needs.machine.triple)
     }
 
     /// The archives with their entries, as paths or texts.
     pub(super) fn plan(&self, out: &Path) -> Result<Value> {
-        let Release { version, glibc: (major, minor), .. } = self;
-        let name = format!("worker-orcd-{version}-x86_64-unknown-linux-gnu");
-        let tag = format!("py3-none-manylinux_{major}_{minor}_x86_64");
+        let Release { version, needs: Needs { machine, glibc: (major, minor), .. }, .. } = self;
+        let name = format!("worker-orcd-{version}-{}", machine.triple);
+        let tag = format!("py3-none-manylinux_{major}_{minor}_{}", machine.wheel);
         let archives = json!([
             {
                 "kind": "tar.gz",
@@ -48,8 +48,13 @@ impl Release {
                 "entries": self.wheel(&tag)?,
             },
             {
+                "kind": "tar.gz",
+                "path": out.join(format!("worker-orcd-{version}-linux-{}.tgz", machine.npm)),
+                "entries": self.npm()?,
+            },
+            {
                 "kind": "deb",
-                "path": out.join(format!("worker-orcd_{version}_amd64.deb")),
+                "path": out.join(format!("worker-orcd_{version}_{}.deb", machine.debian)),
                 "control": [text("./control", &self.control()?)],
                 "entries": self.debian()?,
             },
@@ -89,6 +94,28 @@ impl Release {
         Ok(entries)
     }
 
+    /// Source: "package.json" and "npm pack" of npm's documentation: a gzipped tar archive of the folder `package`.
+    fn npm(&self) -> Result<Vec<Value>> {
+        let package = json!({
+            "name": "worker-orcd",
+            "version": self.version,
+            "description": SUMMARY,
+            "license": "(Apache-2.0 OR MIT)",
+            "bin": { "worker-orcd": "worker-orcd" },
+            "os": ["linux"],
+            "cpu": [self.needs.machine.npm],
+            "libc": ["glibc"],
+        });
+        let mut entries = vec![
+            self.program("package/worker-orcd"),
+            text("package/package.json", &(serde_json::to_string_pretty(&package)? + "\n")),
+            file("package/README.md", &root().join("README.md")),
+            text(&format!("package/{}", self.sbom_name()), &self.sbom),
+        ];
+        entries.extend(licences("package/"));
+        Ok(entries)
+    }
+
     /// Source: deb(5), deb-control(5) and the Debian Policy Manual.
     fn debian(&self) -> Result<Vec<Value>> {
         let folder = "./usr/share/doc/worker-orcd";
@@ -110,14 +137,16 @@ impl Release {
     }
 
     fn control(&self) -> Result<String> {
-        let (major, minor) = self.glibc;
+        let Needs { machine, glibc: (major, minor), libgcc } = self.needs;
+        // It was renamed in Debian 11.
+        let libgcc = if libgcc { ", libgcc-s1 | libgcc1" } else { "" };
         let kib = std::fs::metadata(&self.worker).context("the binary")?.len().div_ceil(1024);
         Ok(format!(
-            "Package: worker-orcd\nVersion: {}\nArchitecture: amd64\nMaintainer: The worker-orcd authors\n\
-             Installed-Size: {kib}\nDepends: libc6 (>= {major}.{minor}), libgcc-s1\nSection: utils\nPriority: optional\n\
+            "Package: worker-orcd\nVersion: {}\nArchitecture: {}\nMaintainer: The worker-orcd authors\n\
+             Installed-Size: {kib}\nDepends: libc6 (>= {major}.{minor}){libgcc}\nSection: utils\nPriority: optional\n\
              Description: {SUMMARY}\n The whole model is in the memory of that device, or it is refused. GPUs need NVIDIA's driver\n \
              and nothing else.\n",
-            self.version
+            self.version, machine.debian
         ))
     }
 

@@ -12,7 +12,6 @@ use crate::process::{cargo, output, root};
 
 /// The crate that is the binary.
 const WORKER: &str = "worker-orcd";
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The document, and the version of what it describes.
 pub(super) struct Sbom {
@@ -20,9 +19,9 @@ pub(super) struct Sbom {
     pub(super) text: String,
 }
 
-/// The parts of the worker.
-pub(super) fn of_worker() -> Result<Sbom> {
-    let words = ["metadata", "--format-version", "1", "--locked", "--filter-platform", TARGET];
+/// The parts of the worker that is built for a target.
+pub(super) fn of_worker(triple: &str) -> Result<Sbom> {
+    let words = ["metadata", "--format-version", "1", "--locked", "--filter-platform", triple];
     let metadata: Value = serde_json::from_str(&output(cargo().args(words))?).context("cargo metadata")?;
     let lock = std::fs::read_to_string(root().join("Cargo.lock")).context("Cargo.lock")?;
     describe(&metadata, &checksums(&lock))
