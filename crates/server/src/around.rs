@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use crate::compat::Ignored;
 use crate::connections::Reserved;
 use crate::context::{Arrived, Client};
 use crate::correlation::CorrelationId;
@@ -35,6 +36,8 @@ pub(crate) async fn around(State(app): State<App>, mut request: Request, next: N
     let correlation = CorrelationId::of(request.headers());
     request.extensions_mut().insert(correlation.clone());
     request.extensions_mut().insert(Arrived(Instant::now()));
+    let ignored = Ignored::default();
+    request.extensions_mut().insert(ignored.clone());
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);
     let mut crossing = HeaderMap::new();
@@ -62,6 +65,10 @@ pub(crate) async fn around(State(app): State<App>, mut request: Request, next: N
     }
     let headers = response.headers_mut();
     headers.extend(crossing);
+    if let Some(fields) = ignored.list() {
+        tracing::info!(event = "ignored", status, route, %correlation, fields, "fields of the request were ignored");
+        Ignored::write(&fields, headers);
+    }
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(value);
     }

@@ -16,7 +16,8 @@ use crate::error::ApiError;
 /// Seconds for which a browser may remember what it was allowed.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 /// What a page may read of a response's headers.
-const EXPOSED: HeaderValue = HeaderValue::from_static("x-correlation-id, x-request-id, retry-after");
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("x-correlation-id, x-request-id, x-ignored-fields, retry-after");
 
 /// An origin whose pages may talk to this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,7 +228,7 @@ mod tests {
             &expect![[r#"
                 access-control-allow-origin: http://localhost:3000
                 vary: Origin
-                access-control-expose-headers: x-correlation-id, x-request-id, retry-after
+                access-control-expose-headers: x-correlation-id, x-request-id, x-ignored-fields, retry-after
             "#]],
         );
         check("localhost", "POST", &[("origin", "http://evil.example")], &expect!["403 Forbidden"]);
@@ -243,7 +244,7 @@ mod tests {
             &expect![[r#"
                 access-control-allow-origin: https://chat.example
                 vary: Origin
-                access-control-expose-headers: x-correlation-id, x-request-id, retry-after
+                access-control-expose-headers: x-correlation-id, x-request-id, x-ignored-fields, retry-after
             "#]],
         );
         let ask = ("access-control-request-method", "POST");
@@ -268,7 +269,7 @@ mod tests {
             &[origin],
             &expect![[r#"
                 access-control-allow-origin: *
-                access-control-expose-headers: x-correlation-id, x-request-id, retry-after
+                access-control-expose-headers: x-correlation-id, x-request-id, x-ignored-fields, retry-after
             "#]],
         );
     }

@@ -8,6 +8,7 @@ mod admission;
 mod around;
 pub mod auth;
 mod body;
+mod compat;
 mod connections;
 pub mod context;
 pub mod correlation;
@@ -32,6 +33,7 @@ pub mod tls;
 mod version;
 
 pub use auth::{CacheScope, KeyError, Keys};
+pub use compat::Compat;
 pub use context::{Client, Context};
 pub use correlation::CorrelationId;
 pub use cors::Origin;

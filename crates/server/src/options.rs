@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::time::Duration;
 
 use crate::auth::{CacheScope, Keys};
+use crate::compat::Compat;
 use crate::cors::Origin;
 use crate::tls::Tls;
 
@@ -20,6 +21,8 @@ pub struct ServerOptions {
     pub limits: Limits,
     /// Who is let in.
     pub security: Security,
+    /// How unknown fields are answered.
+    pub compat: Compat,
     /// How long a drain waits for running requests before it ends them.
     pub drain_timeout: Duration,
     /// How long the server still answers after the engine has failed, so that probes and clients hear of it.
@@ -37,6 +40,7 @@ impl Default for ServerOptions {
             health: None,
             limits: Limits::default(),
             security: Security::default(),
+            compat: Compat::default(),
             drain_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             lost_log_lines: Arc::default(),

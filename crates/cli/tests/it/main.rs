@@ -12,6 +12,7 @@ mod evaluations;
 mod gpu;
 mod hub;
 mod inspect;
+mod lenient;
 mod log;
 mod model_file;
 mod names;

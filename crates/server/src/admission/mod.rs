@@ -18,10 +18,11 @@ pub(crate) use pool::Pool;
 use pool::Task;
 pub(crate) use read::Small;
 
+use crate::compat::{Compat, Ignored};
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::routes::Computes;
-use crate::state::App;
+use crate::state::{App, Served};
 
 /// Places for requests that the engine need not have room for.
 const N_OTHER: usize = 64;
@@ -34,6 +35,7 @@ pub(crate) struct Admitted {
     app: App,
     bytes: Vec<u8>,
     permit: Permit,
+    lenient: Option<Lenient>,
 }
 
 /// A body under preparation, and the place that it holds.
@@ -42,6 +44,16 @@ pub(crate) struct Held {
     bytes: Vec<u8>,
     permit: Permit,
     work: Work,
+    lenient: Option<Lenient>,
+}
+
+/// What a server that takes unknown fields needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Lenient {
+    /// The model that answers, whatever its name in the request.
+    pub(crate) served: Arc<Served>,
+    /// What was ignored, for the response's header.
+    pub(crate) ignored: Ignored,
 }
 
 impl FromRequest<App> for Admitted {
@@ -63,7 +75,9 @@ impl FromRequest<App> for Admitted {
         let asked = Asked { client, has_others, limit, n_elsewhere, n_own };
         let mut permit = app.budget().enter(asked)?;
         let bytes = read::body(body, length, &app.options().limits, &mut permit).await?;
-        Ok(Admitted { context, app: app.clone(), bytes, permit })
+        let lenient = (app.options().compat == Compat::Lenient)
+            .then(|| Lenient { served, ignored: parts.extensions.get().cloned().unwrap_or_default() });
+        Ok(Admitted { context, app: app.clone(), bytes, permit, lenient })
     }
 }
 
@@ -73,14 +87,14 @@ impl Admitted {
         self,
         work: impl FnOnce(Held) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let Admitted { context, app, bytes, permit } = self;
+        let Admitted { context, app, bytes, permit, lenient } = self;
         let until = context.deadline()?;
         let task = Task { client: context.client.id, is_large: bytes.len() > LARGE, until };
         let until_then =
             until.map_or_else(Work::default, Work::until).with_idle(app.pool().idle(task.is_large));
         // A client that leaves drops this future, and with it what is done for it.
         let _waiter = until_then.waiter();
-        let held = Held { bytes, permit, work: until_then };
+        let held = Held { bytes, permit, work: until_then, lenient };
         app.pool().run(task, move || work(held)).await
     }
 }
@@ -89,6 +103,11 @@ impl Held {
     /// The body's bytes, once.
     pub(crate) fn bytes(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
+    }
+
+    /// How unknown fields are taken, where they are.
+    pub(crate) fn lenient(&self) -> Option<&Lenient> {
+        self.lenient.as_ref()
     }
 
     /// Until when it is prepared: to its deadline, and as long as its client waits.

@@ -245,7 +245,9 @@ impl Inner {
         self.used_pages.set(signed(load.n_used_page as u64));
         self.reserved_pages.set(signed(load.n_page.saturating_sub(load.n_free_page) as u64));
         self.cached_pages.set(signed(load.n_cached_page as u64));
-        self.vllm(&served.info.id).look(&load);
+        let vllm = self.vllm(&served.info.id);
+        vllm.look(&load);
+        vllm.look_at_cache(served.worker.engine().limits().page_size, load.n_page);
     }
 }
 

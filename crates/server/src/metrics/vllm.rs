@@ -3,7 +3,9 @@
 //! The gateway picks a server by the first three: running, waiting and the share of the KV cache that has something in it. Source: vLLM's
 //! documentation, "Production metrics"; Gateway API Inference Extension, "Model server protocol".
 
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 use worker::Load;
 
 use super::{add, signed};
@@ -28,6 +30,8 @@ pub(super) struct Vllm {
     kv_cache_usage: Gauge,
     /// The same by the name of vLLM's older versions.
     gpu_cache_usage: Gauge,
+    /// Always 1; its labels say how large the KV cache is.
+    cache_config: IntGaugeVec,
     preemptions: IntCounter,
     prefix_queries: IntCounter,
     prefix_hits: IntCounter,
@@ -58,6 +62,7 @@ impl Vllm {
             add(r, Gauge::with_opts(opts(name, "Share of the KV cache that has tokens in it, 0 to 1"))?)
         };
         let success = opts("vllm:request_success_total", "Requests that ended, by reason");
+        let cache_config = opts("vllm:cache_config_info", "The KV cache: positions of a page, and pages");
         let vllm = Vllm {
             running: gauge("vllm:num_requests_running", "Requests that are being computed")?,
             waiting: gauge(
@@ -66,6 +71,7 @@ impl Vllm {
             )?,
             kv_cache_usage: share("vllm:kv_cache_usage_perc")?,
             gpu_cache_usage: share("vllm:gpu_cache_usage_perc")?,
+            cache_config: add(r, IntGaugeVec::new(cache_config, &["block_size", "num_gpu_blocks"])?)?,
             preemptions: counter(
                 "vllm:num_preemptions_total",
                 "Preemptions: requests stopped to resume later",
@@ -112,6 +118,11 @@ impl Vllm {
             vllm.success.with_label_values(&[reason]);
         }
         Ok(vllm)
+    }
+
+    /// Says how large the KV cache is; engine and numbers are the same for as long as the process lives.
+    pub(super) fn look_at_cache(&self, page_size: usize, n_page: usize) {
+        self.cache_config.with_label_values(&[&page_size.to_string(), &n_page.to_string()]).set(1);
     }
 
     /// Takes over what the engine knows; one reader at a time.

@@ -4,9 +4,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use worker::integers;
 
-use crate::admission::Held;
+use crate::admission::{Held, Lenient};
 use crate::body::parse;
+use crate::compat;
 use crate::error::ApiError;
+use crate::openai::models;
 use crate::openapi;
 
 /// Fields whose numbers a template may write into a prompt.
@@ -37,11 +39,10 @@ impl<T: Body> Checked<T> {
             return Err(ApiError::invalid(path, message));
         }
         drop(bytes);
-        let ignored = openapi::check(T::SCHEMA, &mut value).map_err(|mismatch| {
-            let openapi::Mismatch { path, expected, found } = mismatch;
-            let path = if path.is_empty() { "body".to_owned() } else { path };
-            ApiError::invalid(path, format!("expected {expected}, found {found}"))
-        })?;
+        let ignored = match held.lenient() {
+            None => openapi::check(T::SCHEMA, &mut value).map_err(refused)?,
+            Some(lenient) => leniently(T::SCHEMA, &mut value, lenient)?,
+        };
         // The schema has asked for all that the struct does; were it not so, this would still be the client's to hear.
         let body = serde_path_to_error::deserialize(value).map_err(|error| {
             let path = error.path().to_string();
@@ -49,4 +50,27 @@ impl<T: Body> Checked<T> {
         })?;
         Ok(Checked { body, ignored })
     }
+}
+
+/// The same, for a server that takes what it does not know. Gives the fields that are not used.
+fn leniently(schema: &str, value: &mut Value, lenient: &Lenient) -> Result<Vec<String>, ApiError> {
+    let mut ignored = compat::translate(schema, value)?;
+    let model = value.get_mut("model").filter(|_| openapi::describes(schema, "model"));
+    if let Some(Value::String(name)) = model
+        && models::check(Some(name.as_str()), &lenient.served).is_err()
+    {
+        // The empty name is that of the one that is served.
+        name.clear();
+        ignored.push("model".to_owned());
+    }
+    ignored.extend(openapi::check_leniently(schema, value).map_err(refused)?);
+    lenient.ignored.add(ignored.iter().cloned());
+    ignored.truncate(compat::MAX_NAMES);
+    Ok(ignored)
+}
+
+fn refused(mismatch: openapi::Mismatch) -> ApiError {
+    let openapi::Mismatch { path, expected, found } = mismatch;
+    let path = if path.is_empty() { "body".to_owned() } else { path };
+    ApiError::invalid(path, format!("expected {expected}, found {found}"))
 }

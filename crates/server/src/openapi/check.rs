@@ -4,6 +4,7 @@
 //! part of JSON Schema (2020-12) that they use; a test refuses any other keyword in them. A mismatch names the field by its
 //! path and what was expected, and repeats of the client's words at most a short name.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use serde_json::{Map, Number, Value};
@@ -34,14 +35,30 @@ impl fmt::Display for Mismatch {
     }
 }
 
+/// The paths of fields that are not described, in the order in which they were found.
+pub(crate) type Unknown = RefCell<Vec<String>>;
+
 /// The named schemas of a document.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Schemas<'a>(pub(crate) &'a Map<String, Value>);
+pub(crate) struct Schemas<'a> {
+    named: &'a Map<String, Value>,
+    /// Fields that are not described are taken out and listed here, instead of being a mismatch.
+    unknown: Option<&'a Unknown>,
+}
 
 impl<'a> Schemas<'a> {
+    pub(crate) fn new(named: &'a Map<String, Value>) -> Schemas<'a> {
+        Schemas { named, unknown: None }
+    }
+
+    /// Schemas that let unknown fields pass, and list them here.
+    pub(crate) fn leniently(named: &'a Map<String, Value>, unknown: &'a Unknown) -> Schemas<'a> {
+        Schemas { named, unknown: Some(unknown) }
+    }
+
     /// Holds a value against a named schema. Integers that are written as 1.0 become integers.
     pub(crate) fn check(self, name: &str, value: &mut Value) -> Result<(), Mismatch> {
-        match self.0.get(name) {
+        match self.named.get(name) {
             Some(schema) => self.matches(schema, value, ""),
             None => Err(mismatch("", "a schema of that name", "none")),
         }
@@ -50,13 +67,16 @@ impl<'a> Schemas<'a> {
     /// What a `$ref` leads to.
     fn resolve(self, schema: &'a Value) -> &'a Value {
         let name = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next());
-        name.and_then(|name| self.0.get(name)).unwrap_or(schema)
+        name.and_then(|name| self.named.get(name)).unwrap_or(schema)
     }
 
     fn matches(self, schema: &'a Value, value: &mut Value, path: &str) -> Result<(), Mismatch> {
         let schema = self.resolve(schema);
         if let Some(choices) = schema["anyOf"].as_array() {
-            return self.any_of(choices, value, path);
+            return match self.unknown {
+                None => self.any_of(choices, value, path),
+                Some(unknown) => self.any_of_leniently(unknown, choices, value, path),
+            };
         }
         let types = types(schema);
         let Some(found) = types.iter().copied().find(|name| is_type(name, value)) else {
@@ -92,8 +112,17 @@ impl<'a> Schemas<'a> {
     }
 
     fn fields(self, schema: &'a Value, fields: &mut Map<String, Value>, path: &str) -> Result<(), Mismatch> {
-        in_bounds(schema, ["minProperties", "maxProperties"], ("fields", fields.len()), path)?;
         let others = &schema["additionalProperties"];
+        if let Some(unknown) = self.unknown.filter(|_| others == false) {
+            fields.retain(|name, _| {
+                let is_known = !schema["properties"][name].is_null();
+                if !is_known {
+                    unknown.borrow_mut().push(join(path, &readable(name)));
+                }
+                is_known
+            });
+        }
+        in_bounds(schema, ["minProperties", "maxProperties"], ("fields", fields.len()), path)?;
         for (name, value) in fields.iter_mut() {
             let known = &schema["properties"][name];
             if !known.is_null() {
@@ -114,6 +143,30 @@ impl<'a> Schemas<'a> {
             }
         }
         Ok(())
+    }
+
+    /// An alternative that knows all fields comes first, then one that fits without the unknown ones.
+    fn any_of_leniently(
+        self,
+        unknown: &Unknown,
+        choices: &'a [Value],
+        value: &mut Value,
+        path: &str,
+    ) -> Result<(), Mismatch> {
+        let mismatch = match Schemas::new(self.named).any_of(choices, value, path) {
+            Ok(()) => return Ok(()),
+            Err(mismatch) => mismatch,
+        };
+        for choice in choices {
+            let mut left = value.clone();
+            let found = Unknown::default();
+            if Schemas::leniently(self.named, &found).matches(choice, &mut left, path).is_ok() {
+                *value = left;
+                unknown.borrow_mut().append(&mut found.into_inner());
+                return Ok(());
+            }
+        }
+        Err(mismatch)
     }
 
     /// Where nothing fits, the most telling mismatch is that of the one alternative whose type fits, of several lists that of the one

@@ -100,7 +100,8 @@ fn the_book_has_the_same_rows() {
             format!("| `{name}` | {} | {} |\n", accepted(row), row["description"].as_str().unwrap())
         })
         .collect();
+    let (first, _) = page.split_once("## Lenient mode").unwrap();
     let found: String =
-        page.lines().filter(|line| line.starts_with("| `")).map(|line| format!("{line}\n")).collect();
+        first.lines().filter(|line| line.starts_with("| `")).map(|line| format!("{line}\n")).collect();
     assert_eq!(found, table);
 }

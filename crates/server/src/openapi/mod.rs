@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
 pub(crate) use check::Mismatch;
-use check::Schemas;
+use check::{Schemas, Unknown};
 
 /// The document; a constant that takes a moment to make.
 static DOCUMENT: LazyLock<Document> = LazyLock::new(Document::new);
@@ -74,11 +74,33 @@ pub(crate) async fn openapi() -> Response {
 /// Holds a body against the schema of this name. Gives the fields at its top that are accepted and not used.
 pub(crate) fn check(schema: &str, body: &mut Value) -> Result<Vec<String>, Mismatch> {
     let empty = Map::new();
-    let schemas = DOCUMENT.value["components"]["schemas"].as_object().unwrap_or(&empty);
-    Schemas(schemas).check(schema, body)?;
+    Schemas::new(schemas(&empty)).check(schema, body)?;
+    Ok(without_use(schema, body))
+}
+
+/// The same, but fields that are not described are taken out of the body and named among those that are not used.
+pub(crate) fn check_leniently(schema: &str, body: &mut Value) -> Result<Vec<String>, Mismatch> {
+    let (empty, unknown) = (Map::new(), Unknown::default());
+    Schemas::leniently(schemas(&empty), &unknown).check(schema, body)?;
+    let mut names = unknown.into_inner();
+    names.extend(without_use(schema, body));
+    Ok(names)
+}
+
+/// Whether a schema has a field of this name, supported or not.
+pub(crate) fn describes(schema: &str, field: &str) -> bool {
+    !DOCUMENT.value["components"]["schemas"][schema]["properties"][field].is_null()
+}
+
+fn schemas(empty: &Map<String, Value>) -> &Map<String, Value> {
+    DOCUMENT.value["components"]["schemas"].as_object().unwrap_or(empty)
+}
+
+/// The fields of a body that are accepted and not used.
+fn without_use(schema: &str, body: &Value) -> Vec<String> {
     let ignored = &DOCUMENT.value["components"]["schemas"][schema]["properties"];
     let given = body.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-    Ok(given.map(|(name, _)| name).filter(|name| ignored[name]["x-ignored"] == true).cloned().collect())
+    given.map(|(name, _)| name).filter(|name| ignored[name]["x-ignored"] == true).cloned().collect()
 }
 
 /// The paths that are described.

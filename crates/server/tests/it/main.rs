@@ -11,6 +11,7 @@ mod faults;
 mod grammars;
 mod infill;
 mod jobs;
+mod lenient;
 mod messages;
 mod numbers;
 mod receipts;

@@ -105,6 +105,8 @@ fn a_cache_s_usage_is_what_has_tokens_in_it_and_not_what_is_reserved() {
     let share = |name: &str| now[&format!("vllm:{name}{{model_name=\"org/tiny\"}}")];
     // Pages have 16 positions, and a request reserves all it can come to need.
     assert_eq!(now["worker_kv_cache_pages"], 256.0);
+    let config = "vllm:cache_config_info{block_size=\"16\",model_name=\"org/tiny\",num_gpu_blocks=\"256\"}";
+    assert_eq!(now[config], 1.0);
     assert!(now["worker_kv_cache_reserved_pages"] >= 56.0);
     let used = now["worker_kv_cache_used_pages"];
     assert!((1.0..=4.0).contains(&used), "{used}");

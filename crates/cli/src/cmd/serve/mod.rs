@@ -16,6 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::ValueEnum;
 use engine::{Engine, EngineOptions};
 use server::{App, Ending, Limits, Served, Server, ServerOptions};
 use tokio::signal::unix::{SignalKind, signal};
@@ -105,10 +106,22 @@ pub(crate) struct Args {
     /// URL that gets one POST when this worker is ready
     #[arg(long, value_name = "URL", help_heading = "Server", requires = "worker_id")]
     callback_url: Option<String>,
+    /// Fields that this server does not know, and names of other models: refused, or accepted and listed in `x-ignored-fields`
+    #[arg(long, value_enum, value_name = "MODE", default_value = "strict", help_heading = "Server")]
+    compat: Compat,
     #[command(flatten, next_help_heading = "Sampling where a request does not say")]
     sampling: DefaultArgs,
     #[command(flatten)]
     security: security::SecurityArgs,
+}
+
+/// How requests of clients that were written for other servers are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Compat {
+    /// What is not known is refused by name.
+    Strict,
+    /// What is not known is ignored, and listed.
+    Lenient,
 }
 
 /// Reads an address for a flag. No name is looked up: localhost is the loopback address by definition.
@@ -266,6 +279,10 @@ impl Args {
             health: self.health_port.map(|port| SocketAddr::new(self.host, port)),
             limits,
             security: self.security.open()?,
+            compat: match self.compat {
+                Compat::Strict => server::Compat::Strict,
+                Compat::Lenient => server::Compat::Lenient,
+            },
             drain_timeout: Duration::from_secs(self.drain_timeout_sec),
             lost_log_lines: log::n_lost(),
             percent_loaded: progress::percent_loaded(),
