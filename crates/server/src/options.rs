@@ -101,7 +101,7 @@ pub struct Limits {
     pub prompt_chars: usize,
     /// Tokens of a prompt; the context where `None`.
     pub prompt_tokens: Option<usize>,
-    /// Tokens of an answer, and what a request gets that names no number.
+    /// Tokens of an answer that a request may ask for.
     pub max_tokens: usize,
     /// Time of a request, waiting included.
     pub inference_time: Duration,

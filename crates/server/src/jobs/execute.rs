@@ -123,7 +123,7 @@ fn start(app: &App, context: &Context, mut held: Held) -> Result<Running, ApiErr
     };
     let prompt = Prompt::Text { text: execute.prompt, add_special: true, parse_special: true };
     let request = Request {
-        max_tokens: Some(execute.max_tokens.unwrap_or(limits.max_tokens)),
+        max_tokens: execute.max_tokens,
         sampling,
         seed: execute.seed,
         stop,

@@ -38,6 +38,10 @@ use crate::{notify, progress};
 /// For answers to be cut off and their last events to be sent, at a second Ctrl-C.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Tokens of an answer whose request names no number, where the operator names none either: enough for most, and an end for a model that finds
+/// none.
+const DEFAULT_TOKENS: usize = 2048;
+
 /// `worker-orcd serve`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  worker-orcd serve m.gguf\n  \
@@ -73,9 +77,10 @@ pub(crate) struct Args {
     /// Maximum tokens of a prompt [default: what the context holds]
     #[arg(long, value_name = "N", help_heading = "Server")]
     max_tokens_in: Option<usize>,
-    /// Maximum tokens of an answer, and the default of a request
-    #[arg(long, value_name = "N", value_parser = at_least_one, default_value = "2048", help_heading = "Server")]
-    max_tokens_out: NonZeroUsize,
+    /// Maximum tokens of an answer, whether its request names a number or not [default: what the context holds, and 2048 where the
+    /// request names none]
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Server")]
+    max_tokens_out: Option<NonZeroUsize>,
     /// Timeout of a request in seconds, from its arrival
     #[arg(long, value_name = "S", default_value_t = 300, help_heading = "Server")]
     inference_timeout_sec: u64,
@@ -252,7 +257,8 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     let speculation = args.speculate.speculation(&loaded.executor.limits())?;
     let options = EngineOptions { n_waiting: args.queue, speculation, ..EngineOptions::default() };
     let engine = Engine::spawn(loaded.executor, options).context("starting the engine")?;
-    let options = WorkerOptions { default_max_tokens: Some(args.max_tokens_out.get()), defaults };
+    let default_max_tokens = Some(args.max_tokens_out.map_or(DEFAULT_TOKENS, NonZeroUsize::get));
+    let options = WorkerOptions { default_max_tokens, defaults };
     let worker =
         Worker::new(engine, Arc::new(tokenizer), options).with_embedder(Embedder::new(&loaded.model));
     tracing::info!(event = "model_load_complete", model = info.id, seconds = loaded.load_time.as_secs_f64());
@@ -265,7 +271,7 @@ impl Args {
     fn options(&self) -> anyhow::Result<ServerOptions> {
         let limits = Limits {
             prompt_tokens: self.max_tokens_in,
-            max_tokens: self.max_tokens_out.get(),
+            max_tokens: self.max_tokens_out.map_or(usize::MAX, NonZeroUsize::get),
             inference_time: Duration::from_secs(self.inference_timeout_sec),
             body_bytes: self.max_body_mb.get().saturating_mul(1 << 20),
             budget_bytes: self.max_bodies_mb.get().saturating_mul(1 << 20),
