@@ -13,6 +13,8 @@ use expect_test::{Expect, expect};
 use gguf::{Gguf, Value, Writer};
 use model::Model;
 
+use mixtures::with_keys;
+
 /// A golden file, rewritten: `key` may change or drop a value, `tensor` a tensor's name (to one that no model has) or shape.
 fn rewritten(
     name: &str,
@@ -79,10 +81,10 @@ fn what_belongs_to_a_model_is_no_model_and_is_called_what_it_is() {
         ("general.type", "imatrix", "an importance matrix, "),
         ("general.architecture", "controlvector", "a control vector, "),
     ] {
-        let error = Model::load(&with_key(LLAMA, key, Some(&to.into()))).expect_err("a refusal").to_string();
+        let error = Model::load(&with_keys(LLAMA, &[(key, to.into())])).expect_err("a refusal").to_string();
         assert!(error.starts_with(&format!("expected a language model, found {found}")), "{error}");
     }
-    assert!(Model::load(&with_key(LLAMA, "general.type", Some(&"model".into()))).is_ok());
+    assert!(Model::load(&with_keys(LLAMA, &[("general.type", "model".into())])).is_ok());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::*;
 const GLM: &str = "glm4moe-q4_0.gguf";
 
 /// A golden file with keys set.
-fn with_keys(name: &str, set: &[(&str, Value)]) -> Gguf {
+pub(crate) fn with_keys(name: &str, set: &[(&str, Value)]) -> Gguf {
     let keep =
         |key: &str, value: &Value| (!set.iter().any(|(changed, _)| *changed == key)).then(|| value.clone());
     let mut writer = rewriting(name, keep, |_, _| true);
