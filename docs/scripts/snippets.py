@@ -186,7 +186,7 @@ class Worker:
 def chores():
     """The names of xtask's list."""
     text = (ROOT / "xtask/src/main.rs").read_text(encoding="utf-8")
-    return set(re.findall(r"^  ([a-z-]+)(?: .*)?$", re.search(r'const USAGE.*?";', text, re.S)[0], re.M))
+    return set(re.findall(r"^  ([a-z0-9-]+)(?: .*)?$", re.search(r'const USAGE.*?";', text, re.S)[0], re.M))
 
 
 def route(words):
