@@ -112,10 +112,7 @@ impl Sampling {
             return Err(ApiError::invalid(name, message));
         }
         if n == Some(0) {
-            return Err(ApiError::invalid(
-                name,
-                "expected at least 1, or -1 for the limit of the server, found 0",
-            ));
+            return Err(ApiError::invalid(name, NO_TOKENS));
         }
         self.max_tokens = self.max_tokens.or(n);
         Ok(())
@@ -136,8 +133,8 @@ impl Sampling {
             return Err(ApiError::invalid("repeat_penalty", message));
         }
         let max_tokens = match self.max_completion_tokens {
-            Some(n) => most("max_completion_tokens", n, likely)?,
-            None => self.max_tokens.map_or(Ok(None), |n| most("max_tokens", n, likely))?,
+            Some(n) => Some(most("max_completion_tokens", n, likely)?),
+            None => self.max_tokens.map(|n| most("max_tokens", n, likely)).transpose()?,
         };
         let default = defaults.params();
         let sampling = SamplingParams {
@@ -184,13 +181,14 @@ impl Sampling {
     }
 }
 
-/// The most tokens of an answer; -1, llama-server's word for no limit, leaves it to the server's. There is none without a token, unless the prompt is scored.
-fn most(name: &str, n: i64, likely: Likely) -> Result<Option<usize>, ApiError> {
+const NO_TOKENS: &str = "expected at least 1, or -1 for the limit of the server, found 0";
+
+/// The most tokens of an answer; -1, llama-server's word for no limit, is as many as the server allows. There is none without a token, unless the
+/// prompt is scored.
+fn most(name: &str, n: i64, likely: Likely) -> Result<usize, ApiError> {
     match usize::try_from(n) {
-        Ok(0) if !likely.of_prompt => {
-            Err(ApiError::invalid(name, "expected at least 1, or -1 for the limit of the server, found 0"))
-        }
-        n => Ok(n.ok()),
+        Ok(0) if !likely.of_prompt => Err(ApiError::invalid(name, NO_TOKENS)),
+        n => Ok(n.unwrap_or(usize::MAX)),
     }
 }
 

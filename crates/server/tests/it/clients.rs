@@ -98,6 +98,13 @@ fn a_limit_of_minus_one_is_none_and_zero_is_refused() {
         let message = format!("{name}: expected -1 to 2147483647, found -2");
         assert_eq!(refusal(&server, path, &json!({ name: -2 })), (message, name.to_owned()));
     }
+    // Without a number an answer ends at the default.
+    let server = says(&"ab".repeat(50));
+    for (more, expected) in [(json!({"max_tokens": -1}), ids(&"ab".repeat(50)).len() + 1), (json!({}), 64)] {
+        let answer = server.json(COMPLETIONS, &body(COMPLETIONS, &more));
+        assert_eq!(answer["usage"]["completion_tokens"], json!(expected), "{more}");
+    }
+    let server = says("Good day");
     // The newer name wins, also where it says that there is no limit.
     let answer = server.json(CHAT, &body(CHAT, &json!({"max_completion_tokens": -1, "max_tokens": 1})));
     assert_eq!(answer["usage"]["completion_tokens"], n_token);
