@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use device::ExecutorError;
 use gguf::GgufError;
+use golden::GoldenError;
 use hub::HubError;
 use model::ModelError;
 use server::{ServerError, TlsError};
@@ -215,6 +216,9 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     if let Some(error) = cause.downcast_ref::<GgufError>() {
         return Some(of_gguf(error));
+    }
+    if let Some(error) = cause.downcast_ref::<GoldenError>() {
+        return Some(if matches!(error, GoldenError::Io { .. }) { 3 } else { 8 });
     }
     if let Some(error) = cause.downcast_ref::<ModelError>() {
         return Some(of_model(error));

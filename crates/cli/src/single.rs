@@ -93,3 +93,39 @@ pub(crate) fn prompt_logits(
     }
     Ok(())
 }
+
+/// Computes `prompt` and goes on in the arithmetic of generated rows: each row's logits go to `next`, which says the token that follows, or
+/// that it is enough. The context must have room for all of them.
+pub(crate) fn generate(
+    executor: &mut dyn Executor,
+    prompt: &[u32],
+    mut next: impl FnMut(&[f32]) -> Option<u32>,
+) -> anyhow::Result<()> {
+    let limits = executor.limits();
+    let mut token = None;
+    prompt_logits(executor, prompt, prompt.len().saturating_sub(1)..prompt.len(), |row| {
+        token = next(row);
+        Ok(())
+    })?;
+    let pages = pages(limits, 0, limits.n_ctx);
+    for at in prompt.len()..limits.n_ctx {
+        let Some(id) = token else { return Ok(()) };
+        let span = Span {
+            slot: 0,
+            begin: None,
+            start: at,
+            input: Input::Tokens([id].into()),
+            pages: pages.clone(),
+            window: limits.own_window(0, at..at + 1),
+            load: None,
+            save: None,
+            role: Role::Generated,
+            want: Want::Logits,
+        };
+        token = match step(executor, vec![span])?.pop().map(|picked| picked.output) {
+            Some(Output::Logits(row)) => next(&row),
+            _ => return Err(anyhow::anyhow!("asked for logits, got something else")).context("executor"),
+        };
+    }
+    Ok(())
+}

@@ -4,12 +4,14 @@
 //! The golden models are in `tests/golden` at the root of the repository; its README says how they were made. This crate panics
 //! freely: it runs in tests alone.
 
-use model::KvType;
 use std::path::{Path, PathBuf};
+
+use model::KvType;
+
+pub use golden::nmse;
 
 pub mod fake;
 pub mod guesses;
-mod npz;
 pub mod scripted;
 pub mod steps;
 
@@ -103,19 +105,13 @@ pub fn golden() -> Vec<Golden> {
 }
 
 fn load(path: &Path) -> Golden {
-    let text = std::fs::read_to_string(path.with_extension("json")).expect("a golden model's JSON");
-    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let arrays = npz::read(&path.with_extension("logits.npz"));
-    let case = |name: &str| {
-        let array = arrays.iter().find(|(array, _)| array == name).expect("an array of logits");
-        (ids(&json["tokens"][name]), array.1.clone())
-    };
+    let reference = golden::Reference::beside(path).expect("a golden model's reference");
     Golden {
         name: path.file_stem().expect("a file name").to_string_lossy().into_owned(),
         path: path.to_path_buf(),
-        cases: [case("text"), case("random")],
-        greedy_prompt: ids(&json["greedy_prompt"]),
-        greedy: ids(&json["greedy"]),
+        cases: reference.cases.map(|case| (case.tokens, case.logits)),
+        greedy_prompt: reference.greedy_prompt,
+        greedy: reference.greedy,
     }
 }
 
@@ -127,16 +123,4 @@ fn load(path: &Path) -> Golden {
 pub fn ids(json: &serde_json::Value) -> Vec<u32> {
     let id = |v: &serde_json::Value| v.as_u64().and_then(|id| u32::try_from(id).ok()).expect("a token id");
     json.as_array().expect("an array of ids").iter().map(id).collect()
-}
-
-/// Normalised mean squared error: `sum((a - b)^2) / sum((b - mean(b))^2)`, in float64.
-///
-/// # Panics
-/// If the lengths differ.
-#[must_use]
-pub fn nmse(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let mean = b.iter().map(|&b| f64::from(b)).sum::<f64>() / b.len() as f64;
-    let error: f64 = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
-    error / b.iter().map(|&b| (f64::from(b) - mean).powi(2)).sum::<f64>()
 }

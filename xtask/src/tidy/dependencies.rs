@@ -10,7 +10,7 @@ use super::Finding;
 use crate::process::{cargo, output};
 
 /// A crate, and the crates of this workspace that it may depend on.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("quant", &[]),
     ("gguf", &["quant"]),
     ("tokenizer", &["gguf"]),
@@ -21,6 +21,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("engine", &["device"]),
     ("worker", &["engine", "device", "tokenizer", "model"]),
     ("hub", &[]),
+    ("golden", &[]),
     ("server", &["worker"]),
     (
         "worker-orcd",
@@ -35,10 +36,11 @@ const ROOMS: [(&str, &[&str]); 15] = [
             "engine",
             "worker",
             "hub",
+            "golden",
             "server",
         ],
     ),
-    ("testkit", &["quant", "gguf", "device", "model"]),
+    ("testkit", &["quant", "gguf", "device", "model", "golden"]),
     (
         "fuzzing",
         &["quant", "gguf", "tokenizer", "device", "model", "cpu", "engine", "worker", "server", "testkit"],

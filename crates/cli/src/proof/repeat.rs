@@ -43,6 +43,9 @@ pub(crate) struct InputArgs {
     /// Texts with their ids beside them, X.inp and X.out
     #[arg(long, value_name = "X.inp")]
     vectors: Option<PathBuf>,
+    /// The reference's NAME.json, with NAME.logits.npz beside it
+    #[arg(long, value_name = "NAME.json")]
+    reference: Option<PathBuf>,
 }
 
 impl InputArgs {
@@ -54,6 +57,7 @@ impl InputArgs {
             "--saved" => path(&self.saved),
             "--prompts" => path(&self.prompts),
             "--vectors" => path(&self.vectors),
+            "--reference" => path(&self.reference),
             "--base" => self.base.as_ref().map(|model| model.to_string().into()),
             _ => None,
         }
@@ -81,6 +85,7 @@ pub(crate) fn repeat(
         eval::Perplexity::COMMAND => again.run::<eval::Perplexity>(),
         eval::Divergence::COMMAND => again.run::<eval::Divergence>(),
         eval::Reproducibility::COMMAND => again.run::<eval::Reproducibility>(),
+        eval::Golden::COMMAND => again.run::<eval::Golden>(),
         eval::Tokenizer::COMMAND => again.run::<eval::Tokenizer>(),
         eval::All::COMMAND => again.run::<eval::All>(),
         bench::LocalArgs::COMMAND => again.run::<bench::LocalArgs>(),

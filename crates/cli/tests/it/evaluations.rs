@@ -108,3 +108,39 @@ fn everything_is_one_table() {
     assert!(ways.iter().all(|way| way["equal"] == 3), "{report}");
     assert_eq!(report["divergence"]["mean_kl"], 0.0);
 }
+
+#[test]
+fn a_golden_model_agrees_with_its_reference_and_says_how_far() {
+    let model = golden("llama-q4_0.gguf");
+    let run = |args: &[&str]| {
+        let common = ["eval", "golden", "--model", &model, "--device", "cpu", "--threads", "2"];
+        worker(&[&common[..], args].concat())
+    };
+    let exact = run(&["--exact", "--json", "--max-nmse", "1e-9", "--max-generated-nmse", "1e-9"]).json();
+    assert_eq!(exact["greedy"], serde_json::json!({"same": 24, "of": 24}), "{exact}");
+    let fast = run(&["--json"]).json();
+    for sequence in fast["sequences"].as_array().unwrap() {
+        let (tokens, prompt) = (sequence["tokens"].as_u64().unwrap(), &sequence["prompt"]);
+        assert!(number(prompt, "nmse") < 1e-3 && number(prompt, "nmse") > 0.0, "{fast}");
+        assert!(number(&sequence["generated"], "nmse") < 1e-3, "{fast}");
+        assert!(prompt["same_top"].as_u64().unwrap() * 10 > tokens * 9, "{fast}");
+    }
+    let refused = run(&["--max-generated-nmse", "1e-12"]);
+    assert_eq!(refused.code, 13, "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("NMSE of the generated rows of \"text\": expected at most"),
+        "{}",
+        refused.stderr
+    );
+    // Another model's reference is far away. One that is not there is a file that is missing.
+    let other = golden("gpt2-q4_k_m.json");
+    let refused = run(&["--reference", &other, "--max-nmse", "0.5"]);
+    assert_eq!(
+        (refused.code, refused.stderr.contains("prompt rows of \"text\"")),
+        (13, true),
+        "{}",
+        refused.stderr
+    );
+    let refused = run(&["--reference", "nowhere.json"]);
+    assert_eq!((refused.code, refused.stderr.contains("nowhere.json")), (3, true), "{}", refused.stderr);
+}

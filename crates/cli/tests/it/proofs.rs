@@ -72,6 +72,8 @@ fn an_evaluation_is_repeated_value_by_value() {
     let requests = ["--requests", "2", "--tokens", "4", "--kv-type", "q8_0"];
     check("reproducibility", &requests, &[], "equal: eval reproducibility, 21 values\n");
     check("tokenizer", &[], &[], "equal: eval tokenizer, 8 values\n");
+    let reference = golden("llama-q4_0.json");
+    check("golden", &[], &["--reference", &reference], "equal: eval golden, 15 values\n");
     let all = [&chunks[..], &requests[..4]].concat();
     check("all", &all, &with_base, "equal: eval all, 53 values\n");
 }

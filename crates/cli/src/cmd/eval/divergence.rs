@@ -16,7 +16,7 @@ use worker::receipt::FileHashes;
 use super::base::Reader;
 use super::chunks::{self, Chunks, TextArgs};
 use super::save::log_probabilities;
-use super::score::Score;
+use super::score::{Score, most_likely};
 use super::{Found, Soundness};
 use crate::device::ModelArgs;
 use crate::exit::Failure;
@@ -257,12 +257,6 @@ impl Tally {
 fn kullback_leibler(base: &[f32], model: &[f32]) -> f64 {
     let terms = base.iter().zip(model).filter(|&(&p, _)| p > f32::NEG_INFINITY);
     terms.map(|(&p, &q)| f64::from(p).exp() * (f64::from(p) - f64::from(q))).sum()
-}
-
-/// The lowest of the most likely ids.
-fn most_likely(row: &[f32]) -> usize {
-    let best = row.iter().enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });
-    best.map_or(0, |(id, _)| id)
 }
 
 /// The fields of `eval divergence --json`.

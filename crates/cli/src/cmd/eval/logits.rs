@@ -1,7 +1,7 @@
 //! What are the logits at every position of a prompt? For comparing with other implementations.
 //!
 //! In: a JSON array of token ids. Out: a NumPy file, float32 `[n_tokens, n_vocab]`. All tokens are computed as prompt, in a
-//! context of exactly their number, which decides between LongRoPE's two lists of factors.
+//! context of exactly their number unless --ctx says otherwise: it decides between LongRoPE's two lists of factors.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -41,7 +41,8 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let ids = read_ids(&args.tokens, args.key.as_deref())?;
-    let shape = Shape { n_ctx: Some(ids.len().max(1)), ..args.model.shape() };
+    let shape = args.model.shape();
+    let shape = Shape { n_ctx: shape.n_ctx.or(Some(ids.len().max(1))), ..shape };
     let mut loaded = device::open(&args.model, log)?.load(shape, log)?;
     let n_vocab = loaded.executor.limits().n_vocab;
     single::check(&ids, loaded.executor.limits())?;

@@ -7,6 +7,7 @@ mod all;
 mod base;
 mod chunks;
 mod divergence;
+mod golden;
 mod logits;
 mod perplexity;
 mod reproducibility;
@@ -21,6 +22,7 @@ use worker::receipt::FileHashes;
 
 pub(crate) use self::all::Args as All;
 pub(crate) use self::divergence::Args as Divergence;
+pub(crate) use self::golden::Args as Golden;
 pub(crate) use self::perplexity::Args as Perplexity;
 pub(crate) use self::reproducibility::Args as Reproducibility;
 pub(crate) use self::tokens::Args as Tokenizer;
@@ -52,6 +54,8 @@ enum What {
     Divergence(divergence::Args),
     /// Ask the same questions alone, together and in pieces, and compare the answers
     Reproducibility(reproducibility::Args),
+    /// Compare logits and a greedy answer with those of a reference implementation
+    Golden(golden::Args),
     /// Take each token of the vocabulary through encoding and decoding
     Tokenizer(tokens::Args),
     /// Run all of these and print a table
@@ -66,6 +70,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         What::Save(args) => save::run(args, log),
         What::Divergence(args) => proof::run(args, log),
         What::Reproducibility(args) => proof::run(args, log),
+        What::Golden(args) => proof::run(args, log),
         What::Tokenizer(args) => proof::run(args, log),
         What::All(args) => proof::run(args, log),
     }

@@ -13,6 +13,12 @@ pub(super) fn negative_log_likelihood(logits: &[f32], target: u32) -> f64 {
     log_sum(logits) - own
 }
 
+/// The lowest of the most likely ids.
+pub(super) fn most_likely(row: &[f32]) -> usize {
+    let best = row.iter().enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });
+    best.map_or(0, |(id, _)| id)
+}
+
 /// A running mean of values and its standard error; of `-ln p` also the perplexity, `exp(mean)`, whose error is that of the mean times itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Score {
