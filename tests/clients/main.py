@@ -1,6 +1,6 @@
 """Do the clients that people have work with the server? Starts one server, runs each client's program against it, and prints a table.
 
-    main.py --worker PROGRAM --model GGUF --installed FOLDER [--soak-seconds S] [NAME ...]
+    main.py --worker PROGRAM --model GGUF --installed FOLDER [--soak-seconds S] [--proof FOLDER] [NAME ...]
 
 The programs print a line a check (checks.py). FOLDER holds `python/`, `litellm/`, `typed/`, `gateways/` (environments: litellm and instructor want an older `openai`) and `node_modules/`.
 """
@@ -9,6 +9,7 @@ import argparse
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -39,8 +40,9 @@ def command(environment, program, options):
     return [str(Path(options.installed) / environment / "bin" / "python"), str(HERE / program)]
 
 
-def run_client(client, env, options):
-    """How many checks passed and failed; each is shown as it ends."""
+def run_client(client, env, options, proof):
+    """How many checks passed and failed, and the seconds that it took; each check is shown as it ends."""
+    began = time.monotonic()
     name, environment, program, _ = client
     arguments = ["--seconds", str(options.soak_seconds)] if name in ("soak", "hostile") else []
     child = subprocess.Popen(
@@ -52,6 +54,8 @@ def run_client(client, env, options):
             n_ok += line.startswith("ok ")
             n_failed += line.startswith("FAILED ")
             print(f"{name}: {line}", end="", flush=True)
+            if proof:
+                proof.check(name, line)
         else:
             other.append(line)
     code = child.wait()
@@ -60,7 +64,10 @@ def run_client(client, env, options):
         print(f"{name}: FAILED it ended with {code}:\n{''.join(other[-40:])}")
     elif n_failed:
         print("".join(other[-300:]), end="")
-    return n_ok, n_failed
+    seconds = round(time.monotonic() - began, 1)
+    if proof:
+        proof.timings[name] = seconds
+    return n_ok, n_failed, seconds
 
 
 def main():
@@ -69,6 +76,7 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--installed", required=True)
     parser.add_argument("--soak-seconds", type=float, default=20)
+    parser.add_argument("--proof", help="a new folder for what is kept of this run (proof.py)")
     parser.add_argument("names", nargs="*", help=", ".join(client[0] for client in CLIENTS))
     options = parser.parse_args()
     unknown = set(options.names) - {client[0] for client in CLIENTS}
@@ -84,26 +92,33 @@ def main():
         "OPENAI_API_KEY": "none",
     }
     os.environ.update(env)
+    # The server takes its program and model from the environment.
+    from proof import Proof
+    from server import Server
+
+    proof = Proof(options.proof, options, options.names) if options.proof else None
     results = {}
     shared = [client for client in clients if not client[3]]
     if shared:
-        from server import Server
-
         with Server("--queue", "600") as server:
             for client in shared:
-                results[client[0]] = run_client(client, {**env, "CLIENTS_URL": server.url}, options)
+                results[client[0]] = run_client(client, {**env, "CLIENTS_URL": server.url}, options, proof)
                 if server.process.poll() is not None:
                     print("the server ended:\n" + "".join(server.log[-40:]))
                     break
     for client in clients:
         if client[3]:
-            results[client[0]] = run_client(client, env, options)
-    n_ok = sum(ok for ok, _ in results.values())
-    n_failed = sum(failed for _, failed in results.values()) + len(clients) - len(results)
-    print(f"\n{'client':<16} {'passed':>6} {'failed':>6}")
+            results[client[0]] = run_client(client, env, options, proof)
+    if proof:
+        with Server() as server:
+            proof.receipt(server.url)
+        proof.end()
+    n_ok = sum(ok for ok, _, _ in results.values())
+    n_failed = sum(failed for _, failed, _ in results.values()) + len(clients) - len(results)
+    print(f"\n{'client':<16} {'passed':>6} {'failed':>6} {'seconds':>8}")
     for client in clients:
-        ok, failed = results.get(client[0], ("not", "run"))
-        print(f"{client[0]:<16} {ok:>6} {failed:>6}")
+        ok, failed, seconds = results.get(client[0], ("not", "run", "-"))
+        print(f"{client[0]:<16} {ok:>6} {failed:>6} {seconds:>8}")
     print(f"\n{n_ok} passed, {n_failed} failed")
     sys.exit(1 if n_failed else 0)
 

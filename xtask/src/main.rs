@@ -31,9 +31,10 @@ Usage: cargo xtask <chore>
   demo                     build the worker, fetch a small model (98 MB) and stream an answer
   test [ARGUMENTS]         fetch the fixtures once, then run every test; arguments go to the test runner
   arm64 [ARGUMENTS]        run the tests of the crates that compute, compiled for arm64, under QEMU; arguments go to the test runner
-  clients [NAMES] [--soak-seconds S]
+  clients [NAMES] [--soak-seconds S] [--proof FOLDER]
                            install clients of the server (OpenAI's, the AI SDK, LangChain, litellm, llm, schemathesis) once and run them
-                           against it; then faults, a soak and hostile clients, each of S (20) seconds
+                           against it; then faults, a soak and hostile clients, each of S (20) seconds; --proof keeps what each
+                           check gave, on what, and the receipt of an answer
   page [NAMES] [--pictures FOLDER]
                            try the web page in Chromium against a real server; NAMES choose among the checks
   fixtures [--with-qwen]   fetch the test fixtures into fixtures/ or $WORKER_ORCD_FIXTURES;
