@@ -40,7 +40,7 @@ pub(crate) fn line(text: &str) {
     sink().push(format!("{text}\n").as_bytes());
 }
 
-/// Waits for what was said to be written, but not for long: the process is about to end.
+/// Waits for what was said to be written, but not for long: before the process ends, and before something else is written to the terminal.
 pub(crate) fn flush() {
     if let Some(sink) = SINK.get() {
         sink.flush(LAST_WORDS);

@@ -1,4 +1,4 @@
-//! Does the chat in a terminal lose no line that is typed ahead, and say what a command lacks?
+//! Does the chat in a terminal lose no line that is typed ahead, say what a command lacks, and keep the log out of the prompt?
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use crate::program::{command, rewritten};
 
 /// Starts a chat in a terminal in which these lines were typed before, and gives what it shows until it ends by itself.
-fn talk(typed: &str) -> String {
+fn talk(typed: &str, has_log: bool) -> String {
     let folder = tempfile::tempdir().unwrap();
     let template = ("tokenizer.chat_template", "{% for m in messages %}{{ m.content }}{% endfor %}".into());
     let model = rewritten(folder.path(), "llama-q4_0.gguf", |_| true, &[template]);
@@ -23,10 +23,12 @@ fn talk(typed: &str) -> String {
     let terminal = File::options().read(true).write(true).open(name).unwrap();
     let mut master = File::from(master);
     master.write_all(typed.as_bytes()).unwrap();
-    let mut child = command(&["run", &model, "--device", "cpu", "-q"])
+    let log = if has_log { terminal.try_clone().unwrap().into() } else { Stdio::null() };
+    let quiet: &[&str] = if has_log { &[] } else { &["-q"] };
+    let mut child = command(&[&["run", &model, "--device", "cpu"], quiet].concat())
         .stdin(terminal.try_clone().unwrap())
         .stdout(terminal)
-        .stderr(Stdio::null())
+        .stderr(log)
         .spawn()
         .unwrap();
     let (ended, end) = mpsc::channel();
@@ -50,7 +52,7 @@ fn talk(typed: &str) -> String {
 
 #[test]
 fn lines_that_are_typed_ahead_are_all_read() {
-    let shown = talk("/one\n/two\n/save\n/load\n/exit\n");
+    let shown = talk("/one\n/two\n/save\n/load\n/exit\n", false);
     for said in [
         "no command /one; /help lists them",
         "no command /two; /help lists them",
@@ -58,5 +60,14 @@ fn lines_that_are_typed_ahead_are_all_read() {
         "/load: expected the name of a file that /save wrote behind it",
     ] {
         assert!(shown.contains(said), "{said}: {shown}");
+    }
+}
+
+#[test]
+fn the_log_of_loading_stands_before_the_prompt() {
+    for _ in 0..5 {
+        let shown = talk("/exit\n", true);
+        let loaded = shown.find("loaded in ").unwrap_or_else(|| panic!("{shown}"));
+        assert!(shown.find("Type a message").is_some_and(|greeting| loaded < greeting), "{shown}");
     }
 }

@@ -29,7 +29,7 @@ use self::talk::Talk;
 use crate::cmd::{self, verify};
 use crate::device::{self, ModelArgs};
 use crate::exit::Failure;
-use crate::log::LogArgs;
+use crate::log::{self, LogArgs};
 use crate::speculate::SpeculateArgs;
 
 /// `worker-orcd run`.
@@ -113,6 +113,8 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let worker = Worker::new(engine.clone(), Arc::new(tokenizer), options);
     let asker =
         Asker { worker: &worker, sampling: args.sampling.clone(), receipts, is_talk: prompt.is_none() };
+    // The log has a thread of its own and may share a terminal with the answer: what it said of loading comes first.
+    log::flush();
     let result = match prompt {
         Some(prompt) => answer(args, &asker, prompt),
         None => Talk::new(asker, args.system.as_deref(), args.reasoning, log.is_quiet()).run(),

@@ -20,7 +20,7 @@ use self::editor::LineEditor;
 use self::line::Line;
 use super::ask::{Answer, Asker};
 use super::show::{self, Reasoning, Shown};
-use crate::cmd;
+use crate::{cmd, log};
 
 /// A conversation under way.
 pub(crate) struct Talk<'a> {
@@ -54,6 +54,8 @@ impl<'a> Talk<'a> {
         let mut editor = editor::editor()?;
         cmd::print("Type a message, or /help. Ctrl-C stops an answer, Ctrl-D leaves.\n")?;
         loop {
+            // A warning of the last answer comes before the prompt, not behind it.
+            log::flush();
             let typed = match editor.readline("> ") {
                 Ok(typed) => typed,
                 // Nothing is running that could be stopped: an unfinished line is thrown away.
