@@ -19,6 +19,7 @@ CLIENTS = [
     ("openai-python", "python", "openai_python.py", False),
     ("anthropic-python", "python", "anthropic_python.py", False),
     ("openai-node", "node", "openai_node.mjs", False),
+    ("anthropic-node", "node", "anthropic_node.mjs", False),
     ("ai-sdk", "node", "ai_sdk.mjs", False),
     ("langchain", "python", "langchain_client.py", False),
     ("litellm", "litellm", "litellm_client.py", False),
