@@ -7,6 +7,9 @@
 mod constraint;
 mod cost;
 mod few;
+mod gbnf;
+#[cfg(test)]
+mod gbnf_tests;
 mod ids;
 #[cfg(test)]
 mod meaning_tests;

@@ -3,6 +3,7 @@
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Value, json};
 
+use super::gbnf;
 use super::prepare::{ESCAPES, each, prepare};
 use super::unique::Places;
 use crate::{Format, WorkerError};
@@ -50,6 +51,13 @@ impl Source {
                 // Before the library makes a grammar of it, which copies it.
                 bytes_within("regex", regex.len())?;
                 Source::of_parts("regex", vec![GrammarWithLexer::from_regex(regex)])
+            }
+            Format::Grammar(text) if gbnf::is_gbnf(text) => {
+                bytes_within("grammar", text.len())?;
+                let lark =
+                    gbnf::to_lark(text).map_err(|fault| invalid("grammar", fault.expected, &fault.found))?;
+                check_lark("grammar", &lark)?;
+                Source::of_parts("grammar", vec![GrammarWithLexer::from_lark(lark)])
             }
             Format::Grammar(lark) => {
                 check_lark("grammar", lark)?;
