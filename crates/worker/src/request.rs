@@ -161,6 +161,30 @@ impl ValidRequest {
         self.engine.params.seed
     }
 
+    /// How tokens are chosen: as asked for, with the seed, and without the model's end tokens where they are never to be chosen.
+    #[must_use]
+    pub fn params(&self) -> &SamplingParams {
+        &self.engine.params
+    }
+
+    /// The most tokens of the answer; `usize::MAX` where only the context bounds it.
+    #[must_use]
+    pub fn max_tokens(&self) -> usize {
+        self.engine.max_tokens
+    }
+
+    /// The answer ends before the first of these.
+    #[must_use]
+    pub fn stop(&self) -> &[String] {
+        &self.terms.stop
+    }
+
+    /// Whether the model's own end tokens are never chosen.
+    #[must_use]
+    pub fn ignore_eos(&self) -> bool {
+        self.terms.ignore_eos
+    }
+
     /// The same request with another seed: another of several answers.
     #[must_use]
     pub fn with_seed(&self, seed: u64) -> ValidRequest {

@@ -173,6 +173,7 @@ impl Recorder {
     pub fn chat_event(&mut self, event: &ChatEvent) {
         match event {
             ChatEvent::Started { n_prompt, .. } => self.started(*n_prompt),
+            ChatEvent::Prompt(_) => {}
             ChatEvent::Delta(delta) => self.tokens(delta.tokens.len()),
             ChatEvent::End { reason, .. } => self.end(reason.into()),
             ChatEvent::Error(error) => self.fail(&error.clone().into()),

@@ -1,7 +1,7 @@
-//! What a chat's client hears, in order: at most one `Started`, any number of `Delta`, one `End` or `Error`.
+//! What a chat's client hears, in order: at most one `Started`, any number of `Prompt` and then of `Delta`, one `End` or `Error`.
 
 use device::Sampled;
-use engine::{EngineError, Timings, Usage};
+use engine::{EngineError, Scored, Timings, Usage};
 
 use crate::StopReason;
 
@@ -15,6 +15,8 @@ pub enum ChatEvent {
         /// The seed that was given or drawn.
         seed: u64,
     },
+    /// How likely the next of the prompt's tokens were, where that was asked for.
+    Prompt(Vec<Scored>),
     /// More of the answer.
     Delta(ChatDelta),
     /// The answer is complete. Terminal.

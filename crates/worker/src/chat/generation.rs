@@ -72,8 +72,8 @@ impl Answer for Conversation {
         ChatEvent::Started { n_prompt, seed }
     }
 
-    fn scored(_tokens: Vec<Scored>) -> Option<ChatEvent> {
-        None
+    fn scored(tokens: Vec<Scored>) -> Option<ChatEvent> {
+        Some(ChatEvent::Prompt(tokens))
     }
 
     fn token(&mut self, sampled: Sampled, events: &mut VecDeque<ChatEvent>) -> bool {

@@ -65,7 +65,7 @@ impl Replay {
             },
             Replay::Chat(mut generation) => loop {
                 match generation.next_blocking() {
-                    Some(ChatEvent::Started { .. }) => {}
+                    Some(ChatEvent::Started { .. } | ChatEvent::Prompt(_)) => {}
                     Some(ChatEvent::Delta(delta)) => add(&delta.tokens),
                     Some(ChatEvent::End { reason, .. }) => break reason,
                     Some(ChatEvent::Error(error)) => return Err(error),

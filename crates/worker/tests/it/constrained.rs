@@ -137,7 +137,7 @@ fn calls(worker: &Worker, chat: Chat, seed: u64) -> (Vec<(String, Value)>, Strin
     let mut n_token = 0;
     loop {
         match generation.next_blocking().unwrap() {
-            ChatEvent::Started { .. } => {}
+            ChatEvent::Started { .. } | ChatEvent::Prompt(_) => {}
             ChatEvent::Delta(delta) => {
                 content.push_str(&delta.content);
                 n_token += delta.tokens.len();

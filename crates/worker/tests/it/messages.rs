@@ -282,7 +282,7 @@ fn a_chat_streams_content_and_says_how_it_ended() {
                 assert_eq!((finish, n_reasoning, content.as_str()), (Finish::Stop, 0, "yes"));
                 break;
             }
-            ChatEvent::Error(error) => panic!("{error}"),
+            other @ (ChatEvent::Error(_) | ChatEvent::Prompt(_)) => panic!("{other:?}"),
         }
     }
     assert_eq!(chat.next_blocking(), None);

@@ -30,7 +30,7 @@ fn receipt(worker: &Worker, request: Request, keep: KeepPrompt) -> Receipt {
             match generation.next_blocking().unwrap() {
                 ChatEvent::Delta(delta) => draft.add(&delta.tokens),
                 ChatEvent::End { reason, .. } => break reason,
-                ChatEvent::Started { .. } => {}
+                ChatEvent::Started { .. } | ChatEvent::Prompt(_) => {}
                 ChatEvent::Error(error) => panic!("{error}"),
             }
         }

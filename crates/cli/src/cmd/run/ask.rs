@@ -97,6 +97,7 @@ impl Answering {
             }),
             Answering::Chat(generation) => generation.next_blocking().map(|event| match event {
                 ChatEvent::Started { seed, .. } => Ok(Step::Started { seed }),
+                ChatEvent::Prompt(_) => Ok(Step::More(Piece::default(), Vec::new())),
                 ChatEvent::Delta(delta) => {
                     let piece = Piece { reasoning: delta.reasoning, text: delta.content };
                     Ok(Step::More(piece, delta.tokens))

@@ -14,7 +14,7 @@ use worker::{ChatDelta, ChatEvent, Finish, ToolCallDelta};
 use crate::error::ApiError;
 use crate::openai::choices::{self, Answer, Told};
 use crate::openai::envelope::Message;
-use crate::openai::logprobs::ChatLogprobs;
+use crate::openai::logprobs::{ChatLogprobs, by_id};
 use crate::openai::usage::{Costs, Report, SoFar, Timings, Usage, Wish};
 use crate::openai::{Envelope, Shape};
 use crate::sse;
@@ -27,6 +27,8 @@ pub(super) struct ChatAnswer {
     shape: Shape,
     /// Filled where there is no stream.
     choices: Vec<Whole>,
+    /// Of each token of the prompt, in vLLM's form, where it is wanted; null for the first.
+    prompt_logprobs: Option<Vec<Value>>,
     seeds: Vec<Option<u64>>,
     costs: Costs,
     usage: Usage,
@@ -73,12 +75,19 @@ struct Chunk {
 }
 
 impl ChatAnswer {
-    pub(super) fn new(served: Arc<Served>, envelope: Envelope, shape: Shape) -> ChatAnswer {
+    /// `scores_prompt`: the answer says how likely the prompt's tokens were. Not in a stream.
+    pub(super) fn new(
+        served: Arc<Served>,
+        envelope: Envelope,
+        shape: Shape,
+        scores_prompt: bool,
+    ) -> ChatAnswer {
         let n_whole = if shape.is_stream { 0 } else { shape.n };
         ChatAnswer {
             served,
             envelope,
             choices: vec![Whole::default(); n_whole],
+            prompt_logprobs: scores_prompt.then(|| vec![Value::Null]),
             seeds: vec![None; shape.n],
             costs: Costs::new(shape.usage, shape.n),
             usage: Usage::default(),
@@ -151,6 +160,13 @@ impl Answer for ChatAnswer {
                 let delta = json!({"role": "assistant", "content": ""});
                 self.chunk(Chunk { index, delta, ..Chunk::default() }, None)
             }
+            ChatEvent::Prompt(tokens) => {
+                // All choices have the same prompt.
+                if let Some(list) = self.prompt_logprobs.as_mut().filter(|_| index == 0) {
+                    list.extend(tokens.iter().map(|token| by_id(&self.served.worker, token)));
+                }
+                Vec::new()
+            }
             ChatEvent::Delta(delta) => {
                 self.costs.add(index, delta.tokens.len());
                 self.delta(index, delta)
@@ -207,13 +223,17 @@ impl Answer for ChatAnswer {
             .enumerate()
             .map(|(index, whole)| whole.choice(index, wants_logprobs))
             .collect();
-        json!(Message {
+        let mut whole = json!(Message {
             envelope: &self.envelope,
             choices: &choices,
             usage: Some(Some(Report::Whole(self.usage))),
             timings: self.timings,
             ignored_parameters: &self.shape.ignored,
-        })
+        });
+        if let Some(list) = self.prompt_logprobs {
+            whole["prompt_logprobs"] = list.into();
+        }
+        whole
     }
 }
 

@@ -44,6 +44,7 @@ fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Choices<ChatEv
         wants_logprobs: body.wants_logprobs(),
         ignored,
     };
+    let scores_prompt = body.scores_prompt();
     let (request, ignored) = body.into_request(&served, context)?;
     let request = (request, held.work());
     let request = check(&served, &app.options().limits, request, "messages")?;
@@ -52,7 +53,7 @@ fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Choices<ChatEv
     let choices = under_way(app, context, &served, &request, (shape.n, wanted, "/v1/chat/completions"))?;
     let object = if shape.is_stream { "chat.completion.chunk" } else { "chat.completion" };
     let envelope = Envelope::new(&served, "chatcmpl", object);
-    Ok((choices, ChatAnswer::new(served, envelope, shape)))
+    Ok((choices, ChatAnswer::new(served, envelope, shape, scores_prompt)))
 }
 
 /// Starts so many answers to a request that came by this route, each with a seed of its own.

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::error::ApiError;
 use crate::openai::body::Body;
 use crate::openai::sampling::{Likely, Sampling};
+use crate::receipts::Wanted;
 use crate::state::Served;
 
 /// The variables of templates that have fields of their own.
@@ -22,6 +23,7 @@ pub(crate) struct ChatRequest {
     template: TemplateRequest,
     logprobs: Option<bool>,
     top_logprobs: Option<u32>,
+    prompt_logprobs: Option<u32>,
     tool_choice: Option<Choice>,
     parallel_tool_calls: Option<bool>,
     reasoning_effort: Option<String>,
@@ -101,15 +103,40 @@ impl ChatRequest {
         self.logprobs == Some(true)
     }
 
+    /// Does the answer say how likely the prompt's tokens were?
+    pub(super) fn scores_prompt(&self) -> bool {
+        self.prompt_logprobs.is_some()
+    }
+
+    /// Checks what fields say together of how likely tokens are.
+    fn check_likely(&self) -> Result<(), ApiError> {
+        let top = self.top_logprobs.unwrap_or(0);
+        if top > 0 && !self.wants_logprobs() {
+            return Err(ApiError::invalid("top_logprobs", "expected logprobs to be true beside it"));
+        }
+        let Some(n) = self.prompt_logprobs else { return Ok(()) };
+        if self.wants_logprobs() && n != top {
+            let message = format!("expected as many as top_logprobs, {top}, found {n}");
+            return Err(ApiError::invalid("prompt_logprobs", message));
+        }
+        if self.sampling.stream == Some(true) {
+            let message = "expected no stream beside it: it comes with the whole answer";
+            return Err(ApiError::invalid("prompt_logprobs", message));
+        }
+        if self.sampling.is_without_answer() && self.sampling.receipt != Wanted::default() {
+            let message = "expected false where max_tokens is 0: there is no answer";
+            return Err(ApiError::invalid("receipt", message));
+        }
+        Ok(())
+    }
+
     /// The worker's request, and the fields that cannot change its answer.
     pub(in crate::openai) fn into_request(
         self,
         served: &Served,
         context: &Context,
     ) -> Result<(Request, Vec<String>), ApiError> {
-        if self.top_logprobs.is_some_and(|n| n > 0) && !self.wants_logprobs() {
-            return Err(ApiError::invalid("top_logprobs", "expected logprobs to be true beside it"));
-        }
+        self.check_likely()?;
         let mut ignored = Vec::new();
         let mut chat = self.template.into_chat()?;
         chat.tool_choice = match self.tool_choice {
@@ -130,7 +157,10 @@ impl ChatRequest {
                 ignored.push("reasoning_effort".to_owned());
             }
         }
-        let likely = Likely { n_alternatives: self.top_logprobs.unwrap_or(0), ..Likely::default() };
+        let likely = Likely {
+            n_alternatives: self.top_logprobs.or(self.prompt_logprobs).unwrap_or(0),
+            of_prompt: self.prompt_logprobs.is_some(),
+        };
         let defaults = served.worker.options().defaults;
         let request = self.sampling.request(Prompt::Chat(chat), likely, defaults, context)?;
         Ok((request, ignored))

@@ -182,7 +182,7 @@ impl Answer for MessageAnswer {
                 frames.push(event("message_stop", json!({})));
             }
             // Errors were taken out before.
-            ChatEvent::Error(_) => {}
+            ChatEvent::Error(_) | ChatEvent::Prompt(_) => {}
         }
         if self.shape.is_stream { frames } else { Vec::new() }
     }

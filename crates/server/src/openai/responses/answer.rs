@@ -195,7 +195,7 @@ impl Answer for ResponseAnswer {
                 self.end(finish, usage, n_reasoning, &mut events);
             }
             // Errors were taken out before.
-            ChatEvent::Error(_) => {}
+            ChatEvent::Error(_) | ChatEvent::Prompt(_) => {}
         }
         self.frames(events)
     }
