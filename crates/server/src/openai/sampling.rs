@@ -201,8 +201,11 @@ fn logit_bias(fields: &Map<String, Value>) -> Result<Vec<(u32, f32)>, ApiError> 
     fields.iter().map(entry).collect()
 }
 
-/// A negative seed is the number with the same bits.
+/// None where it is to be drawn: -1, as in llama-server and vLLM. Any other negative seed is the number with the same bits.
 fn seed(number: &Number) -> Option<u64> {
+    if number.as_i64() == Some(-1) {
+        return None;
+    }
     number.as_u64().or_else(|| number.as_i64().map(i64::cast_unsigned))
 }
 

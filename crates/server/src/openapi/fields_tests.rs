@@ -5,19 +5,24 @@ use serde_json::{Map, Value, json};
 use super::{DOCUMENT, check, embedded};
 
 /// The requests that take these fields, at their least.
-fn requests() -> [(&'static str, Value); 5] {
+fn requests() -> [(&'static str, Value); 6] {
     [
         ("ChatRequest", json!({"messages": [{"role": "user", "content": "a"}]})),
         ("CompletionRequest", json!({"prompt": "a"})),
         ("ResponseRequest", json!({"input": "a"})),
         ("EmbeddingRequest", json!({"input": "a"})),
+        (
+            "MessageRequest",
+            json!({"model": "", "max_tokens": 1, "messages": [{"role": "user", "content": "a"}]}),
+        ),
         ("RerankRequest", json!({"query": "a", "documents": ["b"]})),
     ]
 }
 
 fn rows() -> Map<String, Value> {
     let file = embedded(include_str!("fields.json"));
-    file["OtherFields"]["properties"].as_object().unwrap().clone()
+    let tables = ["OtherFields", "ResponseFields", "MessageFields"];
+    tables.iter().flat_map(|table| file[*table]["properties"].as_object().unwrap().clone()).collect()
 }
 
 /// Values of each type; a row accepts some of them.

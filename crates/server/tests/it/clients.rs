@@ -132,8 +132,9 @@ fn an_empty_stop_is_none() {
 fn an_answer_says_its_seed_whether_given_or_drawn() {
     let server = says("ab");
     for path in [CHAT, COMPLETIONS] {
-        for given in [Some(7), None] {
-            let more = json!({"n": 2, "seed": given});
+        // -1 is llama-server's and vLLM's word for any.
+        for (given, sent) in [(Some(7), json!(7)), (None, Value::Null), (None, json!(-1))] {
+            let more = json!({"n": 2, "seed": sent});
             let answer = server.json(path, &body(path, &more));
             let seeds = [0, 1].map(|i| answer["choices"][i]["seed"].as_u64().unwrap());
             assert_eq!(seeds[1], seeds[0] + 1);

@@ -22,7 +22,7 @@ use crate::error::{ApiError, Form};
 use crate::state::App;
 
 use answer::MessageAnswer;
-use request::{MessageRequest, in_our_words};
+use request::{MessageRequest, in_our_words, name_of};
 
 /// POST /v1/messages.
 pub(crate) async fn create(State(app): State<App>, admitted: Result<Admitted, ApiError>) -> Response {
@@ -64,14 +64,10 @@ fn begin(
     let wanted = chat.sampling.receipt;
     wanted.check(&served)?;
     body.note_ignored(&served, &mut ignored);
-    let shape = Shape {
-        n: 1,
-        is_stream: chat.sampling.stream == Some(true),
-        usage: usage::Wish::Never,
-        wants_logprobs: false,
-        ignored,
-    };
-    let (request, _) = chat.into_request(&served, context).map_err(in_our_words)?;
+    let is_stream = chat.sampling.stream == Some(true);
+    let (request, unused) = chat.into_request(&served, context).map_err(in_our_words)?;
+    ignored.extend(unused.iter().map(|name| name_of(name)));
+    let shape = Shape { n: 1, is_stream, usage: usage::Wish::Never, wants_logprobs: false, ignored };
     let request = check(&served, &app.options().limits, (request, held.work()), "messages");
     let request = request.map_err(in_our_words)?;
     held.leave();

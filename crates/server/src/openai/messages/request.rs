@@ -35,11 +35,28 @@ const SAME: [&str; 11] = [
 ];
 
 /// Names of a chat's fields, and of those that say the same here.
-const NAMES: [(&str, &str); 3] = [
+const NAMES: [(&str, &str); 4] = [
     ("response_format.json_schema", "output_config.format"),
     ("response_format", "output_config.format"),
     ("stop", "stop_sequences"),
+    ("reasoning_effort", EFFORT),
 ];
+
+/// Beside the answer's format.
+const EFFORT: &str = "output_config.effort";
+
+/// A chat's name under the one that it has here.
+pub(super) fn name_of(param: &str) -> String {
+    let named = NAMES.iter().find_map(|(theirs, ours)| {
+        let rest = param.strip_prefix(theirs)?;
+        (rest.is_empty() || rest.starts_with(['.', '['])).then(|| format!("{ours}{rest}"))
+    });
+    let tool = param.starts_with("tools[");
+    named.unwrap_or_else(|| match tool {
+        true => param.replacen(".function.parameters", ".input_schema", 1).replacen(".function", "", 1),
+        false => param.to_owned(),
+    })
+}
 
 /// A chat's error under the names that fields have here. Messages of a chat are not those of the body, so a message's number would mislead.
 pub(super) fn in_our_words(error: ApiError) -> ApiError {
@@ -47,16 +64,7 @@ pub(super) fn in_our_words(error: ApiError) -> ApiError {
     if param.starts_with("messages") {
         return ApiError::invalid("messages", message);
     }
-    let named = NAMES.iter().find_map(|(theirs, ours)| {
-        let rest = param.strip_prefix(theirs)?;
-        (rest.is_empty() || rest.starts_with(['.', '['])).then(|| format!("{ours}{rest}"))
-    });
-    let tool = param.starts_with("tools[");
-    let param = named.unwrap_or_else(|| match tool {
-        true => param.replacen(".function.parameters", ".input_schema", 1).replacen(".function", "", 1),
-        false => param,
-    });
-    ApiError::invalid(param, message)
+    ApiError::invalid(name_of(&param), message)
 }
 
 impl MessageRequest {
@@ -101,6 +109,7 @@ impl MessageRequest {
             "parallel_tool_calls": choice["disable_parallel_tool_use"] != true,
             "stop": self.field("stop_sequences"),
             "response_format": format(&self.field("output_config")["format"]),
+            "reasoning_effort": effort(&self.field("output_config")["effort"]),
         });
         let messages = self.field("messages").as_array();
         if messages.and_then(|messages| messages.last()).is_some_and(|last| last["role"] == "assistant") {
@@ -243,6 +252,11 @@ fn tool_choice(choice: &Value) -> Result<Value, ApiError> {
         }
         Some(mode) => mode.into(),
     })
+}
+
+/// The effort as chats say it, which have no maximum.
+fn effort(effort: &Value) -> Value {
+    if effort == "max" { "xhigh".into() } else { effort.clone() }
 }
 
 /// An answer's format as chats say it.

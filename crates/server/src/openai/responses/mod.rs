@@ -46,7 +46,7 @@ pub(crate) async fn count(
     let admitted = admitted?;
     let context = admitted.context.clone();
     let counted = move |mut held: Held| {
-        let Checked { body, .. } = Checked::<ResponseRequest>::of(&mut held)?;
+        let Checked { body, .. } = request::read(&mut held)?;
         let served = app.ready()?;
         let (chat, _) = chat_of(&body, &app, &context, &served)?;
         let prompt = chat.into_request(&served, &context).map_err(in_our_words)?.0.prompt;
@@ -76,7 +76,7 @@ fn begin(
     context: &Context,
     mut held: Held,
 ) -> Result<(Choices<ChatEvent>, ResponseAnswer), ApiError> {
-    let Checked { body, mut ignored } = Checked::<ResponseRequest>::of(&mut held)?;
+    let Checked { body, mut ignored } = request::read(&mut held)?;
     let served = app.ready()?;
     let (chat, items) = chat_of(&body, app, context, &served)?;
     let wanted = chat.sampling.receipt;

@@ -6,8 +6,9 @@ use worker::Defaults;
 
 use super::items;
 use super::store::Store;
+use crate::admission::Held;
 use crate::error::ApiError;
-use crate::openai::body::Body;
+use crate::openai::body::{Body, Checked};
 use crate::openai::chat::ChatRequest;
 
 /// The schema `ResponseRequest`.
@@ -17,6 +18,19 @@ pub(super) struct ResponseRequest(Map<String, Value>);
 
 impl Body for ResponseRequest {
     const SCHEMA: &'static str = "ResponseRequest";
+}
+
+/// Reads a body. A tool of free text is refused with advice: agents have such tools and know them as functions, too.
+pub(super) fn read(held: &mut Held) -> Result<Checked<ResponseRequest>, ApiError> {
+    Checked::of(held).map_err(|error| match error {
+        ApiError::Invalid { param: Some(param), message }
+            if param.starts_with("tools[") && message.ends_with("found \"custom\"") =>
+        {
+            let advice = "a tool of free text is written here as a function with one parameter, a string";
+            ApiError::invalid(param, format!("{message}: {advice}"))
+        }
+        other => other,
+    })
 }
 
 /// Fields that mean the same in a chat.
