@@ -91,6 +91,12 @@ pub enum ApiError {
     /// Other requests' preparation leaves no place for this one's.
     #[error("{0}")]
     Overloaded(String),
+    /// All slots are busy, and the client asked to be told so.
+    #[error("busy: all {n_slot} slots compute")]
+    NoSlot {
+        /// How many there are.
+        n_slot: usize,
+    },
     /// The connection stands on a place that is kept for probes.
     #[error("busy: too many connections are open, and this one can use only /health")]
     Crowded,
@@ -261,7 +267,7 @@ impl ApiError {
             ApiError::Busy { .. } | ApiError::Full | ApiError::Overloaded(_) => {
                 (StatusCode::TOO_MANY_REQUESTS, "BUSY", "rate_limit_error", Some("busy"), true)
             }
-            ApiError::Loading | ApiError::Draining | ApiError::Crowded => {
+            ApiError::Loading | ApiError::Draining | ApiError::Crowded | ApiError::NoSlot { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "unavailable_error", None, true)
             }
             ApiError::Deadline => {

@@ -26,6 +26,12 @@ fn computing() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/v1/chat/completions", post(openai::chat_completions)),
         ("/v1/completions", post(openai::completions)),
         ("/infill", post(openai::infill)),
+        ("/completion", post(openai::completion)),
+        // llama-server's, which has not the form of /v1/completions.
+        ("/completions", post(openai::completion)),
+        ("/chat/completions", post(openai::chat_completions)),
+        ("/embedding", post(openai::llama_embeddings)),
+        ("/embeddings", post(openai::llama_embeddings)),
         ("/v1/responses", post(openai::responses)),
         ("/v1/messages", post(openai::messages)),
         ("/v1/embeddings", post(openai::embeddings)),
@@ -33,6 +39,8 @@ fn computing() -> Vec<(&'static str, MethodRouter<App>)> {
         // The paths of Cohere's second version, and of llama-server and vLLM.
         ("/v2/rerank", post(openai::rerank)),
         ("/rerank", post(openai::rerank)),
+        ("/reranking", post(openai::rerank)),
+        ("/v1/reranking", post(openai::rerank)),
     ]
 }
 
@@ -40,6 +48,9 @@ fn computing() -> Vec<(&'static str, MethodRouter<App>)> {
 fn others() -> Vec<(&'static str, MethodRouter<App>)> {
     vec![
         ("/health", get(health::health)),
+        ("/props", get(openai::props)),
+        ("/slots", get(openai::slots)),
+        ("/models", get(openai::list_models)),
         ("/metrics", get(metrics::metrics)),
         ("/version", get(version::version)),
         ("/openapi.json", get(openapi::openapi)),

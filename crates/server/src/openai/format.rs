@@ -57,7 +57,8 @@ pub(super) fn wanted(
             }
         }
     }
-    wanted.extend(grammar.map(Format::Grammar));
+    // llama-server's clients send an empty one for none.
+    wanted.extend(grammar.filter(|text| !text.is_empty()).map(Format::Grammar));
     let outputs = structured_outputs.unwrap_or_default();
     wanted.extend(outputs.json.map(Format::JsonSchema));
     wanted.extend(outputs.json_object.filter(|&wanted| wanted).map(|_| Format::JsonObject));

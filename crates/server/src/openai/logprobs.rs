@@ -141,6 +141,17 @@ pub(super) fn by_id(worker: &Worker, Scored { sampled, rank }: &Scored) -> Value
     all.into()
 }
 
+/// A token in llama-server's form, which has its id.
+pub(super) fn llama(worker: &Worker, sampled: &Sampled) -> Value {
+    let entry = |id: u32, logprob: f32| {
+        let bytes = bytes_of(worker, id);
+        json!({"id": id, "token": lossy(bytes), "bytes": bytes, "logprob": number(logprob)})
+    };
+    let mut token = entry(sampled.token, sampled.logprob);
+    token["top_logprobs"] = sampled.alternatives.iter().map(|&(id, logprob)| entry(id, logprob)).collect();
+    token
+}
+
 /// Where each token of a prompt begins in its text, in characters, and as the last the text's end. A token that is not written there, such
 /// as a begin token that was put first or the space that SentencePiece does, takes no room.
 pub(super) fn prompt_offsets(worker: &Worker, tokens: &[u32], text: &str) -> Vec<usize> {

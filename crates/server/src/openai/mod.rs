@@ -11,6 +11,7 @@ mod completions;
 mod envelope;
 mod format;
 mod infill;
+mod llama;
 mod logprobs;
 mod messages;
 mod models;
@@ -24,6 +25,7 @@ pub(crate) use chat::{TemplateRequest, create as chat_completions};
 pub(crate) use completions::create as completions;
 use envelope::Envelope;
 pub(crate) use infill::create as infill;
+pub(crate) use llama::{completion, props, slots};
 pub(crate) use messages::{count as count_message, create as messages};
 pub(crate) use models::{check as check_model, list as list_models, one as get_model};
 pub(crate) use responses::{
@@ -31,7 +33,7 @@ pub(crate) use responses::{
     input_items,
 };
 pub(crate) use sampling::refused;
-pub(crate) use vectors::{embeddings, rerank};
+pub(crate) use vectors::{embeddings, llama_embeddings, rerank};
 
 use worker::{Request, ValidRequest, Work};
 

@@ -104,14 +104,14 @@ fn a_gap_in_a_file_is_filled_in_llama_server_s_words() {
     assert_eq!(prompt(&server, &answer["receipt"]), expected.concat());
     let n_text = ids("a + b").len();
     let mut shown = answer.clone();
-    for name in ["receipt", "timings", "tokens_cached"] {
+    for name in ["receipt", "timings", "tokens_cached", "generation_settings", "prompt"] {
         assert!(shown.as_object_mut().unwrap().remove(name).is_some(), "{name}");
     }
     assert_eq!(
         shown,
         json!({
-            "index": 0, "content": "a + b", "stop": true, "model": "org/tiny", "tokens_predicted": n_text + 1,
-            "tokens_evaluated": expected.concat().len(), "truncated": false,
+            "index": 0, "content": "a + b", "tokens": [], "stop": true, "id_slot": -1, "model": "org/tiny",
+            "tokens_predicted": n_text + 1, "tokens_evaluated": expected.concat().len(), "has_new_line": false, "truncated": false,
             "tokens_left_out": {"input_prefix": 0, "input_suffix": 0, "input_extra": 0}, "stop_type": "eos", "stopping_word": "",
             "seed": 3, "ignored_parameters": ["cache_prompt", "id_slot"]
         })
@@ -129,7 +129,7 @@ fn a_gap_in_a_file_is_filled_in_llama_server_s_words() {
     let content: String = events.iter().map(|event| event["content"].as_str().unwrap()).collect();
     assert_eq!(content, "a + ");
     let (last, others) = events.split_last().unwrap();
-    assert!(others.iter().all(|event| event["stop"] == false && event.as_object().unwrap().len() == 5));
+    assert!(others.iter().all(|event| event["stop"] == false && event.as_object().unwrap().len() == 7));
     assert_eq!(
         (&last["stop"], &last["stop_type"], &last["stopping_word"]),
         (&json!(true), &json!("word"), &json!("b"))

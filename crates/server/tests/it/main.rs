@@ -1,6 +1,7 @@
 //! The server over a real tokenizer (byte-level BPE, 320 tokens) and an executor that answers by script: bytes in, bytes out.
 
 mod admission;
+mod agents;
 mod chat;
 mod clients;
 mod completions;
@@ -12,6 +13,7 @@ mod grammars;
 mod infill;
 mod jobs;
 mod lenient;
+mod llama;
 mod messages;
 mod numbers;
 mod receipts;

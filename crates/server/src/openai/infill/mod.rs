@@ -3,7 +3,7 @@
 //! Texts are cut rather than refused, since an editor sends what it has; the answer says how much was left out. What is shared with
 //! completions is read and answered as there. Source: llama.cpp, tools/server/README.md and `format_prompt_infill`.
 
-mod answer;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -12,6 +12,7 @@ use worker::{Event, Extra, Filling, GapInFile, Prompt};
 
 use super::body::{Body, Checked};
 use super::choices::{self, Choices};
+use super::llama::{Answered, Cut, LlamaAnswer};
 use super::sampling::{Likely, Sampling};
 use super::{check, check_model, refused};
 use crate::admission::{Admitted, Held};
@@ -19,8 +20,6 @@ use crate::context::Context;
 use crate::error::ApiError;
 use crate::options::Limits;
 use crate::state::{App, Served};
-
-use answer::{Cut, InfillAnswer};
 
 /// The file of a text that names none, as llama-server has it.
 const NO_NAME: &str = "tmp";
@@ -56,7 +55,7 @@ pub(crate) async fn create(
 }
 
 /// From a body to an answer under way.
-fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Choices<Event>, InfillAnswer), ApiError> {
+fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Choices<Event>, LlamaAnswer), ApiError> {
     let Checked { body, mut ignored } = Checked::<InfillRequest>::of(&mut held)?;
     let served = app.ready()?;
     let InfillRequest { mut sampling, input_prefix, input_suffix, input_extra, prompt, n_predict } = body;
@@ -87,12 +86,12 @@ fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Choices<Event>
     let request = check(&served, &app.options().limits, (request, held.work()), "prompt")?;
     held.leave();
 
+    let cut = Cut { input_prefix: n_prefix_cut, input_suffix: n_suffix_cut, input_extra: n_extra_cut };
+    let shape = Answered { is_stream, cut: Some(cut), ignored, ..Answered::default() };
+    let answer = LlamaAnswer::new(Arc::clone(&served), shape, std::slice::from_ref(&request));
     let noted = wanted.begin(&served, &request);
-    let seed = request.seed();
     let generation = served.worker.start(request)?;
     let generation = (generation, app.record(context, &served, "/infill"), noted);
-    let cut = Cut { input_prefix: n_prefix_cut, input_suffix: n_suffix_cut, input_extra: n_extra_cut };
-    let answer = InfillAnswer::new(served.info.id.clone(), seed, cut, (is_stream, ignored));
     Ok((Choices::plain(vec![generation]), answer))
 }
 

@@ -1,4 +1,4 @@
-//! POST /v1/embeddings. Source: OpenAI's API reference, "Create embeddings".
+//! POST /v1/embeddings. Source: OpenAI's API reference, "Create embeddings". And POST /embedding, llama-server's form of the same.
 //!
 //! As in llama-server and vLLM, the names of control tokens in a text are these tokens, and the vocabulary's own begin and end tokens stand around it.
 
@@ -64,9 +64,43 @@ impl Body for EmbeddingRequest {
     const SCHEMA: &'static str = "EmbeddingRequest";
 }
 
+/// The schema `LlamaEmbeddingRequest`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct LlamaEmbeddingRequest {
+    model: Option<String>,
+    content: Option<Inputs>,
+    input: Option<Inputs>,
+}
+
+impl Body for LlamaEmbeddingRequest {
+    const SCHEMA: &'static str = "LlamaEmbeddingRequest";
+}
+
+impl TryFrom<LlamaEmbeddingRequest> for EmbeddingRequest {
+    type Error = ApiError;
+
+    fn try_from(body: LlamaEmbeddingRequest) -> Result<EmbeddingRequest, ApiError> {
+        let LlamaEmbeddingRequest { model, content, input } = body;
+        let input = match (content, input) {
+            (Some(input), None) | (None, Some(input)) => input,
+            (Some(_), Some(_)) => return Err(ApiError::invalid("content", "expected none beside input")),
+            (None, None) => return Err(ApiError::invalid("content", "expected a value, found none")),
+        };
+        Ok(EmbeddingRequest {
+            model,
+            input,
+            encoding_format: None,
+            dimensions: None,
+            add_special_tokens: None,
+        })
+    }
+}
+
 /// What a response looks like, apart from its vectors.
 #[derive(Clone, Debug)]
 struct Shape {
+    /// llama-server's: a list of vectors' lists, and nothing around it.
+    is_bare: bool,
     encoding: Encoding,
     n_dimension: usize,
     n_text: usize,
@@ -80,17 +114,45 @@ pub(crate) async fn create(
     State(app): State<App>,
     admitted: Result<Admitted, ApiError>,
 ) -> Result<Response, ApiError> {
-    let admitted = admitted?;
+    respond(app, admitted?, (|held| Checked::<EmbeddingRequest>::of(held), false)).await
+}
+
+/// POST /embedding and /embeddings.
+pub(crate) async fn create_llama(
+    State(app): State<App>,
+    admitted: Result<Admitted, ApiError>,
+) -> Result<Response, ApiError> {
+    let read = |held: &mut Held| {
+        let Checked { body, ignored } = Checked::<LlamaEmbeddingRequest>::of(held)?;
+        Ok(Checked { body: body.try_into()?, ignored })
+    };
+    respond(app, admitted?, (read, true)).await
+}
+
+/// Reads a body, and answers it.
+async fn respond(
+    app: App,
+    admitted: Admitted,
+    (read, is_bare): (fn(&mut Held) -> Result<Checked<EmbeddingRequest>, ApiError>, bool),
+) -> Result<Response, ApiError> {
     let context = admitted.context.clone();
-    let (batch, shape) = admitted.prepare(move |held| begin(&app, &context, held)).await?;
+    let (batch, shape) = admitted
+        .prepare(move |mut held| {
+            let body = read(&mut held)?;
+            begin(&app, &context, (held, body, is_bare))
+        })
+        .await?;
     let mut items = vec![Vec::new(); shape.n_text];
     let cost = batch.run(|index, vector| items[index] = shape.item(index, vector)).await?;
     Ok(shape.response(&items, cost))
 }
 
 /// From a body to texts, the first of them under way.
-fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Batch, Shape), ApiError> {
-    let Checked { body, ignored } = Checked::<EmbeddingRequest>::of(&mut held)?;
+fn begin(
+    app: &App,
+    context: &Context,
+    (held, Checked { body, ignored }, is_bare): (Held, Checked<EmbeddingRequest>, bool),
+) -> Result<(Batch, Shape), ApiError> {
     let served = app.ready()?;
     check_model(body.model.as_deref(), &served)?;
     served.worker.embeds()?;
@@ -110,7 +172,14 @@ fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Batch, Shape),
         return Err(ApiError::invalid("input", message));
     }
     let encoding = body.encoding_format.unwrap_or_default();
-    let shape = Shape { encoding, n_dimension, n_text: inputs.len(), model: served.info.id.clone(), ignored };
+    let shape = Shape {
+        is_bare,
+        encoding,
+        n_dimension,
+        n_text: inputs.len(),
+        model: served.info.id.clone(),
+        ignored,
+    };
     let asker = asker(context);
     let checked = |input| served.worker.check_text(&input, asker, held.work());
     let texts = check((app, &held), inputs.into_iter(), checked)?;
@@ -146,10 +215,18 @@ impl Shape {
                 format!("\"{}\"", STANDARD.encode(bytes))
             }
         };
-        format!(r#"{{"object":"embedding","index":{index},"embedding":{value}}}"#).into_bytes()
+        match self.is_bare {
+            false => format!(r#"{{"object":"embedding","index":{index},"embedding":{value}}}"#),
+            true => format!(r#"{{"index":{index},"embedding":[{value}]}}"#),
+        }
+        .into_bytes()
     }
 
     fn response(&self, items: &[Vec<u8>], cost: Cost) -> Response {
+        if self.is_bare {
+            return ([(header::CONTENT_TYPE, "application/json")], with_items(("[", "]"), items))
+                .into_response();
+        }
         let mut rest = json!({"model": self.model, "usage": cost});
         if !self.ignored.is_empty() {
             rest["ignored_parameters"] = Value::from(self.ignored.clone());

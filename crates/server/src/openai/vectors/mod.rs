@@ -22,7 +22,7 @@ use crate::error::ApiError;
 use crate::metrics::{Outcome, Recorder};
 use crate::state::{App, Served};
 
-pub(crate) use embeddings::create as embeddings;
+pub(crate) use embeddings::{create as embeddings, create_llama as llama_embeddings};
 pub(crate) use rerank::create as rerank;
 
 /// The most tokens of all texts of a request.
