@@ -21,7 +21,7 @@ pub(crate) struct SlotsQuery {
 pub(crate) async fn props(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     let served = app.ready()?;
     let tokenizer = served.worker.tokenizer();
-    let special = tokenizer.special();
+    let (special, template) = (tokenizer.special(), tokenizer.chat_template());
     let text = |id: Option<u32>| id.map(|id| tokenizer.decode(&[id], true)).unwrap_or_default();
     let program = Some(served.info.program.as_str()).filter(|text| !text.is_empty());
     Ok(Json(json!({
@@ -33,7 +33,7 @@ pub(crate) async fn props(State(app): State<App>) -> Result<Json<Value>, ApiErro
         "endpoint_slots": true,
         "endpoint_props": false,
         "endpoint_metrics": true,
-        "chat_template": tokenizer.chat_template().map(|template| template.source()).unwrap_or_default(),
+        "chat_template": template.map_or("", |template| template.source()),
         "bos_token": text(special.bos),
         "eos_token": text(special.eos),
         "build_info": program.unwrap_or(concat!("worker-orcd ", env!("CARGO_PKG_VERSION"))),

@@ -129,12 +129,11 @@ pub(crate) async fn create_llama(
     respond(app, admitted?, (read, true)).await
 }
 
+/// How the body of a route becomes that of the first.
+type Read = fn(&mut Held) -> Result<Checked<EmbeddingRequest>, ApiError>;
+
 /// Reads a body, and answers it.
-async fn respond(
-    app: App,
-    admitted: Admitted,
-    (read, is_bare): (fn(&mut Held) -> Result<Checked<EmbeddingRequest>, ApiError>, bool),
-) -> Result<Response, ApiError> {
+async fn respond(app: App, admitted: Admitted, (read, is_bare): (Read, bool)) -> Result<Response, ApiError> {
     let context = admitted.context.clone();
     let (batch, shape) = admitted
         .prepare(move |mut held| {
