@@ -21,8 +21,8 @@ use crate::kernels::{Kernels, Place};
 use crate::options::{MemoryPlan, Options};
 use crate::recurrence::Run;
 use crate::simd::fast::Fast;
-use crate::simd::pool::Pool;
 use crate::state::States;
+use crate::threads::Threads;
 
 /// A model on the CPU.
 pub struct CpuExecutor {
@@ -30,7 +30,7 @@ pub struct CpuExecutor {
     limits: Limits,
     plan: MemoryPlan,
     kernels: Box<dyn Kernels>,
-    pool: Pool,
+    threads: Threads,
     /// One for each kind of rotation.
     ropes: Vec<RopeTable>,
     sampler: Sampler,
@@ -62,6 +62,18 @@ impl CpuExecutor {
     /// # Errors
     /// [`ExecutorError::InsufficientMemory`] if the KV cache cannot be had, [`ExecutorError::Device`] for options that make no sense.
     pub fn new(model: Arc<Model>, options: &Options) -> Result<CpuExecutor, ExecutorError> {
+        CpuExecutor::on_threads(model, options, Threads::new(options.threads))
+    }
+
+    /// The same on threads that other executors have too; those that the options name are not started.
+    ///
+    /// # Errors
+    /// Those of [`CpuExecutor::new`].
+    pub fn on_threads(
+        model: Arc<Model>,
+        options: &Options,
+        threads: Threads,
+    ) -> Result<CpuExecutor, ExecutorError> {
         let arch = &model.architecture;
         let n_ctx = match arch.position {
             Position::Learned => options.n_ctx.min(arch.n_ctx_train),
@@ -115,7 +127,7 @@ impl CpuExecutor {
             limits,
             plan,
             kernels,
-            pool: Pool::new(options.threads),
+            threads,
             ropes,
             sampler: Sampler::default(),
             slots: (0..options.n_slot).map(|_| Slot::default()).collect(),
@@ -125,6 +137,12 @@ impl CpuExecutor {
             buffers: Buffers::default(),
             model,
         })
+    }
+
+    /// The threads that it computes on.
+    #[must_use]
+    pub fn threads(&self) -> Threads {
+        self.threads.clone()
     }
 
     /// The kernels in use, for people: an instruction set, or `exact float32`.
@@ -165,9 +183,11 @@ impl CpuExecutor {
         };
         let places: Vec<Place<'_>> = rows.iter().map(place).collect();
         let runs = runs(batch, &rows);
+        let threads = self.threads.clone();
+        let pool = threads.lock();
         let mut forward = Forward {
             model: &self.model,
-            pool: &self.pool,
+            pool: &pool,
             kernels: &mut *self.kernels,
             ropes: &self.ropes,
             states: &mut self.states,

@@ -17,7 +17,9 @@ mod recurrence;
 mod router;
 pub mod simd;
 mod state;
+mod threads;
 
 pub use executor::CpuExecutor;
 pub use forward::Observer;
 pub use options::{MemoryPlan, Options};
+pub use threads::Threads;

@@ -14,6 +14,7 @@ pub mod limits;
 mod merge;
 mod pretokenize;
 mod rank;
+mod same;
 mod special;
 mod special_tokens;
 mod spm;
@@ -25,6 +26,7 @@ mod words;
 
 pub use chat::{ChatInput, ChatTemplate, RenderedChat};
 pub use error::{Stopped, TokenizerError};
+pub use same::Difference;
 pub use special_tokens::SpecialTokens;
 pub use stop::Stop;
 pub use stream::Decoder;

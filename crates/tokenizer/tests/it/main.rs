@@ -9,5 +9,6 @@ mod hf;
 mod hostile;
 mod jinja;
 mod properties;
+mod same;
 mod smollm2;
 mod vectors;
