@@ -141,7 +141,8 @@ pub struct Span {
     /// Given with the first span of a new sequence in this slot: the whole prompt, from which the slot's penalty counts start
     /// (also when a prefix of it is already in the cache). Everything the slot held before is forgotten.
     pub begin: Option<Arc<[u32]>>,
-    /// Position of the span's first token in its sequence. Positions before it are already in `pages`.
+    /// Position of the span's first token in its sequence. Positions before it are already in `pages`. Where sequences have no state, it may be before the position
+    /// that the slot has reached: what was computed from there on is forgotten.
     pub start: usize,
     /// The tokens.
     pub input: Input,

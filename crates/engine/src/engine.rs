@@ -5,6 +5,7 @@
 //! to another sequence at once, because the device computes steps in the order in which they were submitted.
 
 mod admission;
+mod drafting;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -14,10 +15,11 @@ use std::time::{Duration, Instant};
 
 use device::batch::SlotId;
 use device::sampling::Sampler;
-use device::{Batch, Executor, Limits, MemoryReport, Output, Picked, Role, Sampled, Span, Ticket, Want};
+use device::{Batch, Executor, Limits, Output, Picked, Role, Sampled, Span, Ticket, Want};
 
 use self::admission::Blocked;
 use crate::EngineError;
+use crate::draft::Draft;
 use crate::load::Counters;
 use crate::masks::Masks;
 use crate::pace::Pace;
@@ -25,7 +27,7 @@ use crate::pages::{Held, PagePool};
 use crate::prefix_cache::PrefixCache;
 use crate::queue::Queue;
 use crate::scheduler::{self, Demand, Grant};
-use crate::sequence::Sequence;
+use crate::sequence::{By, Sequence};
 use crate::speculate::{self, Candidate, Extent, RowCost, Speculation};
 use crate::stall::{Call, CallClock};
 use crate::stream::Event;
@@ -88,6 +90,7 @@ const WAIT_PART: f64 = 0.1;
 /// The engine without its thread.
 pub(crate) struct Core {
     executor: Box<dyn Executor>,
+    draft: Option<Draft>,
     limits: Limits,
     options: EngineOptions,
     pool: PagePool,
@@ -131,6 +134,8 @@ struct Awaited {
     id: u64,
     slot: SlotId,
     gives: Gives,
+    /// Who guessed, where it has guesses.
+    by: By,
 }
 
 /// What a span gives back.
@@ -201,6 +206,7 @@ impl Core {
             free_slots: (0..limits.n_slot).rev().filter_map(|slot| SlotId::try_from(slot).ok()).collect(),
             limits,
             executor,
+            draft: None,
             waiting: Queue::default(),
             blocked: None,
             running: BTreeMap::new(),
@@ -243,11 +249,6 @@ impl Core {
         &self.options
     }
 
-    /// What the executor says of its memory now.
-    pub(crate) fn memory(&self) -> Result<MemoryReport, EngineError> {
-        self.clock.call(Call::Memory, || self.executor.memory())
-    }
-
     pub(crate) fn enqueue(&mut self, waiting: Waiting) {
         self.waiting.push(waiting);
     }
@@ -261,6 +262,7 @@ impl Core {
     pub(crate) fn step(&mut self) -> Result<(), EngineError> {
         self.sweep(Instant::now());
         self.admit();
+        self.draft()?;
         self.make_masks()?;
         let mut n_failed = 0;
         while self.in_flight.len() < self.limits.n_in_flight.max(1) && !self.waits_to_guess() {
@@ -279,6 +281,9 @@ impl Core {
                 self.pace.measured(step.n_prompt_row, now - began);
                 if step.n_prompt_row == 0 {
                     self.cost.measured(step.n_row, now - began);
+                }
+                if let Some(draft) = &mut self.draft {
+                    draft.passed(now - began, &self.cost);
                 }
                 self.grace = ((now - began) / GRACE_PART).min(MAX_GRACE);
                 self.collected = Some(now);
@@ -384,14 +389,12 @@ impl Core {
         let Some(speculation) = self.options.speculation.filter(|_| !self.in_flight.is_empty()) else {
             return false;
         };
-        let room = self.limits.n_guess;
-        let later = self.running.values_mut().filter_map(|sequence| sequence.later_guess(&speculation, room));
-        let candidates: Vec<Candidate> = later.collect();
+        let candidates = self.later_guesses(&speculation);
         if candidates.is_empty() || speculation.extent == Extent::Most {
             return !candidates.is_empty();
         }
-        let n_generated = self.running.values().filter(|sequence| sequence.is_generating()).count();
-        let gain = speculate::gain(&candidates, (n_generated, room), &self.cost);
+        let n_generated = self.n_generating();
+        let gain = speculate::gain(&candidates, (n_generated, self.limits.n_guess), &self.cost);
         self.cost.is_known() && gain > WAIT_PART * n_generated as f64
     }
 
@@ -426,7 +429,8 @@ impl Core {
                 }
             };
             let gives = Gives::of(&span, &self.limits);
-            wants.extend(gives.map(|gives| Awaited { id: grant.id, slot: span.slot, gives }));
+            let by = sequence.guessed_by();
+            wants.extend(gives.map(|gives| Awaited { id: grant.id, slot: span.slot, gives, by }));
             batch.spans.push(span);
         }
         let n_failed = failed.len();
@@ -463,12 +467,16 @@ impl Core {
                 "expected tokens for slots {expected:?}, found {slots:?}"
             )));
         }
-        for (&Awaited { id, slot, gives }, picked) in step.wants.iter().zip(picked) {
+        for (&Awaited { id, slot, gives, by }, picked) in step.wants.iter().zip(picked) {
             if let Some(wrong) = gives.wrong(&picked.output) {
                 return Err(EngineError::Failed(format!("slot {slot}: {wrong}")));
             }
             if let (Gives::Tokens { n_guess }, Output::Tokens(tokens)) = (gives, &picked.output) {
-                self.counters.count_draft(n_guess, tokens.len() - 1);
+                let counts = (n_guess, tokens.len() - 1);
+                self.counters.count_draft(counts, by);
+                if let Some(draft) = self.draft.as_mut().filter(|_| by == By::Draft) {
+                    draft.settled(counts, step.n_row, &self.cost);
+                }
                 if let Some(sequence) = self.running.get_mut(&id) {
                     sequence.settle(n_guess, tokens.len(), &self.limits);
                 }
@@ -525,6 +533,9 @@ impl Core {
     fn remove(&mut self, id: u64) -> Option<Sequence> {
         let sequence = self.running.remove(&id)?;
         self.free_slots.push(sequence.slot);
+        if let Some(draft) = &mut self.draft {
+            draft.forget(id, sequence.calibration());
+        }
         if let Some(tip) = sequence.tip() {
             self.cache.touch(tip);
         }

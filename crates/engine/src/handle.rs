@@ -96,12 +96,34 @@ impl Engine {
     /// # Errors
     /// When the operating system starts no thread.
     pub fn spawn(executor: Box<dyn Executor>, options: EngineOptions) -> io::Result<EngineHandle> {
-        let core = Core::new(executor, options)?;
+        Engine::start(Core::new(executor, options)?)
+    }
+
+    /// The same, with a draft model beside the model: a second executor whose likeliest tokens are guesses, as [`EngineOptions::speculation`] says. Its ids mean the same
+    /// tokens; that is the caller's to check. No token depends on it, and where it fails the engine goes on without it.
+    ///
+    /// # Errors
+    /// When the operating system starts no thread, and for a draft model whose sequences have a state beside their pages: a wrong token of it could not be taken
+    /// back.
+    pub fn spawn_with_draft(
+        executor: Box<dyn Executor>,
+        draft: Box<dyn Executor>,
+        options: EngineOptions,
+    ) -> io::Result<EngineHandle> {
+        if draft.limits().n_snapshot.is_some() {
+            let text =
+                "a draft model: expected pages alone, found recurrent layers, whose state keeps wrong tokens";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        Engine::start(Core::new(executor, options)?.with_draft(draft))
+    }
+
+    fn start(core: Core) -> io::Result<EngineHandle> {
         let limits = core.executor().limits();
-        let max_unfinished = limits.n_slot.saturating_add(options.n_waiting);
+        let max_unfinished = limits.n_slot.saturating_add(core.options().n_waiting);
         let shared = Arc::new(Shared {
             limits,
-            memory: Mutex::new(core.executor().memory()),
+            memory: Mutex::new(core.memory().map_err(io::Error::other)?),
             pool: core.pool(),
             counters: core.counters(),
             clock: core.clock(),

@@ -22,6 +22,7 @@
 //! stream of tokens.
 
 mod constraint;
+mod draft;
 mod engine;
 mod error;
 mod handle;
@@ -49,8 +50,8 @@ pub use constraint::{Constraint, Interrupt};
 pub use engine::EngineOptions;
 pub use error::EngineError;
 pub use handle::{Engine, EngineHandle, Health, Shutdown};
-pub use load::Load;
+pub use load::{Drafts, Load};
 pub use pooling::Pooling;
 pub use request::EngineRequest;
-pub use speculate::{Extent, Guesser, Lookup, Speculation};
+pub use speculate::{Extent, Guess, Guesser, Lookup, Speculation};
 pub use stream::{Canceller, EndReason, Event, Scored, Stream, Timings, Usage};

@@ -16,6 +16,7 @@ use device::batch::SlotId;
 use device::sampling::{Sampler, TokenMask};
 use device::{Choice, Input, Limits, Role, Sampled, SamplingParams, Span, Want};
 
+pub(crate) use self::guesses::By;
 use self::guesses::Guesses;
 use crate::constraint::{self, Constrained};
 use crate::masks::Masks;
@@ -25,7 +26,7 @@ use crate::prefix_cache::{NodeId, Prefix, PrefixCache};
 use crate::scheduler::{Demand, Need};
 use crate::shares::Holding;
 use crate::snapshots::Snapshot;
-use crate::speculate::Speculation;
+use crate::speculate::{Calibration, Speculation};
 use crate::stall::CallClock;
 use crate::stream::{EndReason, Event, Outbox, Scored};
 use crate::waiting::{Answer, Waiting, verdict};
@@ -70,6 +71,10 @@ pub(crate) struct Sequence {
     guesses: Option<Guesses>,
     /// Guesses that are submitted and not collected.
     n_guess: usize,
+    /// The chances of these.
+    under_way: Vec<f64>,
+    /// Of the draft model, before any of this sequence's tokens.
+    calibration: Calibration,
     n_vocab: usize,
     /// The last step in which it got a row.
     pub(crate) served: u64,
@@ -137,6 +142,8 @@ impl Sequence {
             n_replay: answer.tokens.len(),
             guesses: None,
             n_guess: 0,
+            under_way: Vec::new(),
+            calibration: Calibration::default(),
             n_vocab,
             served: 0,
             answer,

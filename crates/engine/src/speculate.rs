@@ -7,11 +7,14 @@
 //! So what is guessed, and how much, may follow from anything: what a sequence's tokens were ([`Guesser`]), and what rows cost now ([`RowCost`]).
 
 mod cost;
+mod drafted;
 mod lookup;
+mod measured;
 
 use std::fmt::Debug;
 
 pub(crate) use self::cost::RowCost;
+pub(crate) use self::drafted::{Calibration, Drafted, Proposal};
 pub use self::lookup::Lookup;
 
 /// Guesses the next tokens of one sequence.
@@ -23,10 +26,30 @@ pub trait Guesser: Send + Debug {
     fn push(&mut self, token: u32);
 
     /// At most `n` tokens that may come next, in order; none where nothing is known.
-    fn guess(&self, n: usize) -> Vec<u32>;
+    fn guess(&self, n: usize) -> Vec<Guess>;
+}
 
-    /// How likely a token of [`Guesser::guess`] is right where those before it are: between 0 and 1, as measured in this sequence.
-    fn chance(&self) -> f64;
+/// A token that may come next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guess {
+    /// Its id.
+    pub token: u32,
+    /// How likely it is right where those before it are: between 0 and 1, as measured.
+    pub chance: f64,
+}
+
+/// Guesses nothing by itself: for a draft model alone.
+#[derive(Debug)]
+struct Silent;
+
+impl Guesser for Silent {
+    fn begin(&mut self, _prompt: &[u32]) {}
+
+    fn push(&mut self, _token: u32) {}
+
+    fn guess(&self, _n: usize) -> Vec<Guess> {
+        Vec::new()
+    }
 }
 
 /// How an engine guesses.
@@ -44,6 +67,13 @@ impl Speculation {
     pub fn lookup(extent: Extent) -> Speculation {
         Speculation { guesser: || Box::new(Lookup::default()), extent }
     }
+
+    /// From the engine's draft model alone ([`crate::Engine::spawn_with_draft`]). Beside another guesser, a draft model is asked where that one has nothing, or
+    /// nothing as likely.
+    #[must_use]
+    pub fn draft(extent: Extent) -> Speculation {
+        Speculation { guesser: || Box::new(Silent), extent }
+    }
 }
 
 /// How many guesses a step has.
@@ -56,16 +86,21 @@ pub enum Extent {
 }
 
 /// Guesses of a sequence.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Candidate {
-    /// How many there are.
-    pub(crate) n: usize,
-    /// See [`Guesser::chance`].
-    pub(crate) chance: f64,
+    /// See [`Guess::chance`], of each.
+    pub(crate) chances: Vec<f64>,
+}
+
+impl Candidate {
+    /// How likely the first `n` are all right.
+    fn reach(&self, n: usize) -> f64 {
+        self.chances[..n].iter().product()
+    }
 }
 
 /// How much more a guess must give than what its row costs.
-const MARGIN: f64 = 1.1;
+pub(crate) const MARGIN: f64 = 1.1;
 
 /// How many guesses each candidate has in a step of `n_generated` rows beside them, where there is room for so many. One after the other goes to whom it is likeliest to
 /// give a token, as long as tokens a second rise by it.
@@ -78,15 +113,15 @@ pub(crate) fn share(
     let (mut tokens, mut seconds) = (n_generated as f64, cost.map_or(0.0, |cost| cost.of(n_generated)));
     let of_row = cost.map_or(0.0, RowCost::of_row);
     // What one guess more gives: all up to it must be right.
-    let gain = |i: usize, counts: &[usize]| candidates[i].chance.powf((counts[i] + 1) as f64);
+    let mut gains: Vec<Option<f64>> = candidates.iter().map(|one| one.chances.first().copied()).collect();
     for _ in 0..room {
-        let open = (0..candidates.len()).filter(|&i| counts[i] < candidates[i].n);
-        let Some(best) = open.max_by(|&a, &b| gain(a, &counts).total_cmp(&gain(b, &counts))) else { break };
-        let more = gain(best, &counts);
+        let open = gains.iter().enumerate().filter_map(|(i, gain)| Some((i, (*gain)?)));
+        let Some((best, more)) = open.max_by(|(_, a), (_, b)| a.total_cmp(b)) else { break };
         if cost.is_some() && more * seconds <= MARGIN * tokens * of_row {
             break;
         }
         counts[best] += 1;
+        gains[best] = candidates[best].chances.get(counts[best]).map(|chance| more * chance);
         (tokens, seconds) = (tokens + more, seconds + of_row);
     }
     counts
@@ -95,9 +130,8 @@ pub(crate) fn share(
 /// How many tokens a step's guesses give beside those of its `n_generated` rows, where as many are made as pay.
 pub(crate) fn gain(candidates: &[Candidate], (n_generated, room): (usize, usize), cost: &RowCost) -> f64 {
     let counts = share(candidates, (n_generated, room), Some(cost));
-    let of_candidate = |(candidate, n): (&Candidate, usize)| -> f64 {
-        (1..=n).map(|n| candidate.chance.powf(n as f64)).sum()
-    };
+    let of_candidate =
+        |(candidate, n): (&Candidate, usize)| -> f64 { (1..=n).map(|n| candidate.reach(n)).sum() };
     candidates.iter().zip(counts).map(of_candidate).sum()
 }
 
@@ -108,7 +142,8 @@ mod tests {
     use super::*;
 
     fn check(chances: &[f64], (n_generated, room): (usize, usize), expected: &[usize]) {
-        let candidates: Vec<Candidate> = chances.iter().map(|&chance| Candidate { n: 8, chance }).collect();
+        let candidates: Vec<Candidate> =
+            chances.iter().map(|&chance| Candidate { chances: vec![chance; 8] }).collect();
         // A row costs a fifth of a step.
         let mut cost = RowCost::default();
         (0..200).for_each(|i| cost.measured(1 + i % 4, Duration::from_millis(40 + 10 * (1 + i % 4) as u64)));
@@ -131,14 +166,15 @@ mod tests {
     fn a_gain_is_that_of_the_guesses_that_are_made() {
         let mut cost = RowCost::default();
         (0..200).for_each(|i| cost.measured(1 + i % 4, Duration::from_millis(40 + 10 * (1 + i % 4) as u64)));
-        let of = |chance, n_generated| gain(&[Candidate { n: 8, chance }], (n_generated, 16), &cost);
+        let of =
+            |chance, n_generated| gain(&[Candidate { chances: vec![chance; 8] }], (n_generated, 16), &cost);
         assert!((of(0.6, 1) - (0.6 + 0.36)).abs() < 1e-9);
         assert!(of(0.95, 1) > 5.0 && of(0.2, 1) == 0.0 && of(0.5, 30) == 0.0);
     }
 
     #[test]
     fn the_most_are_all_that_there_is_room_for() {
-        let candidates = [0.1, 0.9].map(|chance| Candidate { n: 3, chance });
+        let candidates = [0.1, 0.9].map(|chance| Candidate { chances: vec![chance; 3] });
         assert_eq!(share(&candidates, (2, 16), None), [3, 3]);
         assert_eq!(share(&candidates, (2, 4), None), [1, 3]);
     }

@@ -2,6 +2,7 @@
 
 mod cache;
 mod constraints;
+mod drafts;
 mod embeddings;
 mod fairness;
 mod guesses;
@@ -131,6 +132,7 @@ proptest! {
         window in proptest::option::of((1..40usize, 0..20usize)),
         (spare, turn, n_snapshot) in (0..20usize, 0..9usize, proptest::option::of(0..5usize)),
         (n_guess, extent) in (0..7usize, prop_oneof![3 => Just(Extent::Most), 1 => Just(Extent::Paying)]),
+        draft in proptest::option::of((0..9u64, 1..6usize, (1..9usize, 1..20usize), proptest::bool::ANY)),
         work in proptest::collection::vec((requests(), plans()), 1..12),
     ) {
         let n_page = 64usize.div_ceil(page_size) + spare;
@@ -140,9 +142,16 @@ proptest! {
         });
         let n_guess = if n_snapshot.is_some() { 0 } else { n_guess };
         let limits = Limits { page_size, n_page, window, n_slot, n_row, n_in_flight, n_snapshot, n_guess, ..LIMITS };
-        let speculation = Some(Speculation { extent, ..guesses::SEER });
-        let options = EngineOptions { turn, speculation, ..EngineOptions::default() };
+        let speculation = match draft {
+            Some((.., true)) => Speculation::draft(extent),
+            _ => Speculation { extent, ..guesses::SEER },
+        };
+        let options = EngineOptions { turn, speculation: Some(speculation), ..EngineOptions::default() };
         let mut core = Core::new(Box::new(Fake::new(limits)), options).unwrap();
+        if let Some((salt, n_slot, (page_size, n_row), _)) = draft {
+            let limits = Limits { n_page: 20, page_size, n_slot, n_row, n_snapshot: None, window: None, n_guess, ..limits };
+            core = core.with_draft(Box::new(Fake::new(limits).draft(salt)));
+        }
         let mut streams: Vec<Option<Stream>> = work.iter().map(|_| None).collect();
         let mut dropped = vec![false; work.len()];
         for tick in 0..41 {
@@ -160,6 +169,8 @@ proptest! {
         }
         run_until_idle(&mut core);
         prop_assert_eq!(core.pool().n_free(), n_page);
+        // It is there still, so it kept to the contract, and all of its pages are back.
+        prop_assert_eq!(core.draft_pool().map(|pool| pool.n_unowned()), draft.filter(|_| n_guess > 0).map(|_| 20));
         let n_kept = core.counters().load().n_cached_page;
         prop_assert_eq!(core.pool().n_unowned() + n_kept, n_page);
         let n_window_page = window.map_or(0, |window| window.n_page);

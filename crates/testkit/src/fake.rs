@@ -56,6 +56,10 @@ pub struct Fake {
     limits: Limits,
     fault: Option<Fault>,
     latency: Duration,
+    /// Of how many rows one has other logits; 0 for none.
+    salt: u64,
+    /// Whether a span may begin before the position that its slot has reached.
+    takes_back: bool,
     /// Locked for each step: a test that holds it holds the device.
     pub gate: Arc<Mutex<()>>,
     n_step: usize,
@@ -94,6 +98,8 @@ impl Fake {
             limits,
             fault: None,
             latency: Duration::ZERO,
+            salt: 0,
+            takes_back: false,
             gate: Arc::default(),
             n_step: 0,
             steps: Arc::default(),
@@ -113,6 +119,13 @@ impl Fake {
         self
     }
 
+    /// One that is a draft model: a sequence may go back, and the logits of about one in `salt` of its rows are others; of none, where that is 0.
+    #[must_use]
+    pub fn draft(mut self, salt: u64) -> Fake {
+        (self.takes_back, self.salt) = (true, salt);
+        self
+    }
+
     /// Each step takes this long.
     #[must_use]
     pub fn latency(mut self, latency: Duration) -> Fake {
@@ -126,9 +139,17 @@ impl Fake {
             *slot = Slot { n_prompt: prompt.len(), ..Slot::default() };
             slot.state.begin(Arc::clone(prompt));
             let n_shared = span.start / self.limits.page_size;
+            let n_kept = span.start % self.limits.page_size;
             for (i, &page) in span.pages.iter().enumerate() {
                 let tokens = self.pages.get_mut(page as usize).ok_or("page out of range")?;
-                if i >= n_shared {
+                if i == n_shared && n_kept > 0 {
+                    let kept = prompt[..span.start].iter().skip(n_shared * self.limits.page_size);
+                    let is_own = self.owners.get(&page) == Some(&span.slot);
+                    if !is_own || !tokens[..n_kept].iter().copied().eq(kept.map(|&token| Some(token))) {
+                        return Err("a page that is begun with other tokens".to_owned());
+                    }
+                    tokens[n_kept..].fill(None);
+                } else if i >= n_shared {
                     self.owners.insert(page, span.slot);
                     tokens.fill(None);
                 } else if !tokens.iter().copied().eq(prompt
@@ -153,7 +174,10 @@ impl Fake {
         }
         for (holds, otherwise) in [
             ((span.slot as usize) < self.limits.n_slot, "slot out of range"),
-            (span.start == slot.n_token, "a gap or an overlap"),
+            (
+                span.start == slot.n_token || self.takes_back && span.start < slot.n_token,
+                "a gap or an overlap",
+            ),
             (!span.input.is_empty(), "an empty span"),
             (end <= self.limits.n_ctx, "past the context"),
             (span.role == expected_role, "the wrong role"),
@@ -246,6 +270,8 @@ impl Fake {
             return Err("a state of other tokens".to_owned());
         }
         let broken = matches!(self.fault, Some(Fault::Broken(n)) if n == self.n_step);
+        // Every so often the logits are those of another history.
+        let hash = if self.salt > 0 && hash.is_multiple_of(self.salt) { hash ^ self.salt } else { hash };
         let logit = |id| if broken { f32::NAN } else { (philox::token_bits(hash, id) >> 61) as f32 };
         Ok((0..self.limits.n_vocab as u64).map(logit).collect())
     }

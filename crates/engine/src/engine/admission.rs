@@ -85,6 +85,9 @@ impl Core {
         let mut held = std::mem::take(&mut prefix.pages);
         held.extend(more);
         let mut sequence = Sequence::start(waiting, slot, Pages::new(held), share, self.limits.n_vocab);
+        if let Some(draft) = &self.draft {
+            sequence.calibrate(draft.calibration());
+        }
         let (n_kept, page_size) = (prefix.n_kept, self.limits.page_size);
         sequence.skip(n_found, prefix, page_size);
         if self.cache.takes_snapshots() && scope.is_some() {

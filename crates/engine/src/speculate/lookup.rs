@@ -4,7 +4,8 @@
 //! the sequence is followed as long as it is right. After a miss the latest place after which the last [`N`] tokens stood is the next.
 //! Memory and time are a few bytes and a few steps a token.
 
-use super::Guesser;
+use super::measured::Measured;
+use super::{Guess, Guesser};
 
 /// How many tokens must be the same.
 const N: usize = 3;
@@ -17,9 +18,6 @@ const MAX_LENGTH: usize = 32;
 
 /// How often matches of each length were right before anything is measured, of two.
 const FIRST_RIGHT: [f64; 4] = [0.8, 1.2, 1.5, 1.8];
-
-/// So many measurements of a length count, the latest most.
-const N_MEASURED: f64 = 24.0;
 
 /// Follows a place of its sequence.
 #[derive(Debug)]
@@ -41,15 +39,9 @@ struct Followed {
     length: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Measured {
-    n: f64,
-    n_right: f64,
-}
-
 impl Default for Lookup {
     fn default() -> Self {
-        let measured = FIRST_RIGHT.map(|n_right| Measured { n: 2.0, n_right });
+        let measured = FIRST_RIGHT.map(Measured::begin);
         Lookup { tokens: Vec::new(), table: vec![0; 64], followed: None, measured }
     }
 }
@@ -108,24 +100,16 @@ impl Guesser for Lookup {
 
     fn push(&mut self, token: u32) {
         if let Some(Followed { at, length }) = self.followed {
-            let Measured { n, n_right } = &mut self.measured[Lookup::class(length)];
-            let kept = ((N_MEASURED - 1.0) / *n).min(1.0);
-            *n = *n * kept + 1.0;
-            *n_right = *n_right * kept + f64::from(self.tokens[at] == token);
+            self.measured[Lookup::class(length)].note(self.tokens[at] == token);
         }
         self.append(token);
     }
 
-    fn guess(&self, n: usize) -> Vec<u32> {
-        let Some(Followed { at, .. }) = self.followed else { return Vec::new() };
+    fn guess(&self, n: usize) -> Vec<Guess> {
+        let Some(Followed { at, length }) = self.followed else { return Vec::new() };
+        let chance = self.measured[Lookup::class(length)].chance();
         // Where the place comes to the end of the sequence, what follows it is what it has guessed itself.
-        self.tokens[at..].iter().copied().cycle().take(n).collect()
-    }
-
-    fn chance(&self) -> f64 {
-        let length = self.followed.map_or(0, |followed| followed.length);
-        let Measured { n, n_right } = self.measured[Lookup::class(length)];
-        n_right / n
+        self.tokens[at..].iter().cycle().take(n).map(|&token| Guess { token, chance }).collect()
     }
 }
 
@@ -136,7 +120,15 @@ mod tests {
     fn check(tokens: &[u32], n: usize, expected: &[u32]) {
         let mut lookup = Lookup::default();
         lookup.begin(tokens);
-        assert_eq!(lookup.guess(n), expected, "{tokens:?}");
+        assert_eq!(ids(&lookup, n), expected, "{tokens:?}");
+    }
+
+    fn ids(lookup: &Lookup, n: usize) -> Vec<u32> {
+        lookup.guess(n).iter().map(|guess| guess.token).collect()
+    }
+
+    fn chance(lookup: &Lookup) -> f64 {
+        lookup.guess(1)[0].chance
     }
 
     #[test]
@@ -163,14 +155,14 @@ mod tests {
         let mut lookup = Lookup::default();
         lookup.begin(&(0..100).collect::<Vec<u32>>());
         (10..60).for_each(|token| lookup.push(token));
-        assert!(lookup.chance() > 0.95, "{}", lookup.chance());
+        assert!(chance(&lookup) > 0.95, "{}", chance(&lookup));
         // Short matches that never go on.
         for i in 0..40 {
             (70..73).for_each(|token| lookup.push(token));
             lookup.push(1000 + i);
         }
         (70..73).for_each(|token| lookup.push(token));
-        assert_eq!(lookup.guess(1), [1039]);
-        assert!(lookup.chance() < 0.1, "{}", lookup.chance());
+        assert_eq!(ids(&lookup, 1), [1039]);
+        assert!(chance(&lookup) < 0.1, "{}", chance(&lookup));
     }
 }

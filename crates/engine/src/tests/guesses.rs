@@ -27,7 +27,7 @@ impl Guesser for Seer {
         self.hash = philox::token_bits(self.hash, u64::from(token));
     }
 
-    fn guess(&self, n: usize) -> Vec<u32> {
+    fn guess(&self, n: usize) -> Vec<Guess> {
         let mut hash = self.hash;
         let next = (0..n).map(|_| {
             let best = (0..LIMITS.n_vocab as u32)
@@ -36,17 +36,13 @@ impl Guesser for Seer {
             // Among the lies are ids that no token has.
             let token = if self.lies && hash.is_multiple_of(3) { (hash >> 40) as u32 % 50 } else { best };
             hash = philox::token_bits(hash, u64::from(token));
-            token
+            Guess { token, chance: 0.9 }
         });
         next.collect()
     }
-
-    fn chance(&self) -> f64 {
-        0.9
-    }
 }
 
-const GUESSING: Limits = Limits { n_guess: 5, ..LIMITS };
+pub(super) const GUESSING: Limits = Limits { n_guess: 5, ..LIMITS };
 
 fn guessing(limits: Limits, speculation: Speculation) -> Core {
     let options = EngineOptions { speculation: Some(speculation), ..EngineOptions::default() };
@@ -203,7 +199,7 @@ impl Guesser for Insider {
         self.picky.accept(token).unwrap();
     }
 
-    fn guess(&self, n: usize) -> Vec<u32> {
+    fn guess(&self, n: usize) -> Vec<Guess> {
         let (mut hash, mut picky) = (self.hash, self.picky.clone());
         let next = (0..n).map(|i| {
             let mask = picky.mask().unwrap();
@@ -212,16 +208,12 @@ impl Guesser for Insider {
                 allowed.min_by_key(|&id| std::cmp::Reverse(philox::token_bits(hash, u64::from(id)) >> 61));
             let best = best.unwrap_or_default();
             if (hash ^ i as u64).is_multiple_of(5) {
-                return (best + 1) % 40;
+                return Guess { token: (best + 1) % 40, chance: 0.9 };
             }
             hash = philox::token_bits(hash, u64::from(best));
             picky.accept(best).unwrap();
-            best
+            Guess { token: best, chance: 0.9 }
         });
         next.collect()
-    }
-
-    fn chance(&self) -> f64 {
-        0.9
     }
 }

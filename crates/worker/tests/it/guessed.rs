@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use cpu::{CpuExecutor, Options};
 use device::{Sampled, SamplingParams};
-use engine::{Engine, EngineOptions, Extent, Guesser, Speculation};
-use model::Model;
+use engine::{Engine, EngineOptions, Extent, Guess, Guesser, Speculation};
+use model::{KvType, Model};
 use serde_json::json;
 use tokenizer::Tokenizer;
 use worker::{Event, Format, Generation, Prompt, Request, StopReason, Worker, WorkerOptions};
@@ -24,29 +24,51 @@ impl Guesser for Wild {
         self.0.push(token);
     }
 
-    fn guess(&self, n: usize) -> Vec<u32> {
+    fn guess(&self, n: usize) -> Vec<Guess> {
         let seed = self.0.iter().fold(1u32, |hash, &token| hash.wrapping_mul(16_777_619) ^ token);
         let id = |i: usize| seed.rotate_left(5 * i as u32) % [50, 1000, 100_000][i % 3];
         (0..n)
             .map(|i| if seed.is_multiple_of(3) { self.0[(seed as usize + i) % self.0.len()] } else { id(i) })
+            .map(|token| Guess { token, chance: 0.99 })
             .collect()
-    }
-
-    fn chance(&self) -> f64 {
-        0.99
     }
 }
 
 const WILD: Speculation = Speculation { guesser: || Box::new(Wild(Vec::new())), extent: Extent::Most };
 
+const OPTIONS: Options = Options {
+    threads: 2,
+    exact: false,
+    isa: None,
+    n_ctx: 512,
+    n_slot: 1,
+    n_row: 64,
+    n_page: None,
+    n_snapshot: 4,
+    kv_type: KvType::F16,
+};
+
 fn worker(path: &Path, n_slot: usize, speculation: Option<Speculation>) -> Worker {
+    drafted(path, n_slot, (None, speculation))
+}
+
+/// With this draft model, on the same threads.
+fn drafted(path: &Path, n_slot: usize, (draft, speculation): (Option<&Path>, Option<Speculation>)) -> Worker {
     let file = gguf::Gguf::open(path).unwrap();
     let tokenizer = Arc::new(Tokenizer::from_gguf(file.metadata(), None).unwrap());
     let model = Arc::new(Model::load(&file).unwrap());
-    let options = Options { threads: 2, n_ctx: 512, n_slot, n_row: 64, n_snapshot: 4, ..Options::default() };
-    let executor = CpuExecutor::new(model, &options).unwrap();
+    let executor = CpuExecutor::new(model, &Options { n_slot, ..OPTIONS }).unwrap();
     let engine = EngineOptions { speculation, ..EngineOptions::default() };
-    let engine = Engine::spawn(Box::new(executor), engine).unwrap();
+    let engine = match draft {
+        Some(draft) => {
+            let model = Arc::new(Model::load(&gguf::Gguf::open(draft).unwrap()).unwrap());
+            // Fewer than there are sequences: some go without.
+            let options = Options { n_slot: n_slot.min(8), ..OPTIONS };
+            let draft = CpuExecutor::on_threads(model, &options, executor.threads()).unwrap();
+            Engine::spawn_with_draft(Box::new(executor), Box::new(draft), engine).unwrap()
+        }
+        None => Engine::spawn(Box::new(executor), engine).unwrap(),
+    };
     Worker::new(engine, tokenizer, WorkerOptions::default())
 }
 
@@ -106,18 +128,25 @@ fn answer(mut generation: Generation) -> (Answer, (usize, usize)) {
     }
 }
 
-/// Both kinds of guesses are those of some sequence beside others, and each request's in turn alone.
+/// Each kind of guesses is that of every sequence beside others, and each request's in turn alone.
 fn check(path: &Path, speculations: &[Speculation]) {
+    let guessers: Vec<_> = speculations.iter().map(|&speculation| (None, speculation)).collect();
+    check_with(path, &guessers);
+}
+
+/// The same with draft models. How many tokens were guessed and accepted, by guesser.
+fn check_with(path: &Path, guessers: &[(Option<&Path>, Speculation)]) -> Vec<(usize, usize)> {
     let plain = worker(path, 1, None);
     let requests = requests();
     let expected: Vec<Answer> =
         requests.iter().map(|request| answer(plain.generate(request.clone()).unwrap()).0).collect();
-    for (turn, &speculation) in speculations.iter().enumerate() {
-        let guessing = worker(path, 16, Some(speculation));
+    let mut all = Vec::new();
+    for (turn, &(draft, speculation)) in guessers.iter().enumerate() {
+        let guessing = drafted(path, 16, (draft, Some(speculation)));
         let ask = |request: &Request| guessing.generate(request.clone()).unwrap();
         let together: Vec<Generation> = requests.iter().map(ask).collect();
         let together = together.into_iter().map(answer).enumerate();
-        let alone: Vec<usize> = (0..requests.len()).skip(turn).step_by(speculations.len()).collect();
+        let alone: Vec<usize> = (0..requests.len()).skip(turn).step_by(guessers.len()).collect();
         let alone = alone.into_iter().map(|i| (i, answer(ask(&requests[i]))));
         let (mut n_guessed, mut n_accepted) = (0, 0);
         for (i, (found, counts)) in together.chain(alone) {
@@ -128,7 +157,11 @@ fn check(path: &Path, speculations: &[Speculation]) {
         }
         // What is guessed at all is measured time's choice where it is to pay.
         assert!(n_guessed >= n_accepted && (n_guessed > 0 || speculation.extent == Extent::Paying));
+        let load = guessing.engine().load();
+        assert_eq!((load.has_draft, load.n_draft_unsound), (draft.is_some(), 0));
+        all.push((n_guessed, n_accepted));
     }
+    all
 }
 
 #[test]
@@ -145,5 +178,35 @@ fn no_byte_changes_with_windows_mixtures_or_latent_attention() {
         let path: PathBuf = testkit::golden_folder().join(name);
         let lookup = Speculation::lookup;
         check(&path, &[lookup(Extent::Most), lookup(Extent::Paying), WILD]);
+    }
+}
+
+#[test]
+fn no_byte_of_a_real_model_s_answers_changes_by_a_draft_model() {
+    let Some(path) = testkit::fixture("smollm2.gguf") else { return };
+    let draft = Some(path.as_path());
+    let lookup = Speculation::lookup(Extent::Most);
+    let counts = check_with(&path, &[(draft, Speculation::draft(Extent::Most)), (draft, lookup)]);
+    // The model itself is right unless a draw or a mask decides otherwise.
+    let (n_guessed, n_accepted) = counts[0];
+    assert!(n_accepted * 5 > n_guessed, "{n_accepted} of {n_guessed}");
+}
+
+#[test]
+fn a_draft_model_of_other_weights_changes_nothing_but_time() {
+    let golden = |name| testkit::golden_folder().join(name);
+    let (draft, wild) = (Speculation::draft, WILD);
+    for (model, drafter) in [
+        ("llama-q8_0.gguf", "llama-q2_k.gguf"),
+        ("gemma3-q4_0.gguf", "gemma2-q4_0.gguf"),
+        ("gemma2-q4_0.gguf", "gemma3-q4_0.gguf"),
+        ("qwen2-q4_k_m.gguf", "gpt-oss-mxfp4_moe.gguf"),
+    ] {
+        let drafter = golden(drafter);
+        let drafter = Some(drafter.as_path());
+        check_with(
+            &golden(model),
+            &[(drafter, draft(Extent::Most)), (drafter, draft(Extent::Paying)), (drafter, wild)],
+        );
     }
 }
