@@ -112,8 +112,9 @@ fn memory(device: &str, needed: &Needed, free: u64) -> String {
         _ => ("INSUFFICIENT_VRAM: ", format!(", {} kept free", needed.reserve)),
     };
     let state = if needed.state > 0 { format!(" {} state,", needed.state) } else { String::new() };
+    let draft = needed.draft.map(|n| format!(", {n} draft model")).unwrap_or_default();
     format!(
-        "{name}insufficient memory on {device}: {} bytes needed ({} weights, {} KV cache,{state} {} activations{kept}), {free} bytes free; \
+        "{name}insufficient memory on {device}: {} bytes needed ({} weights, {} KV cache,{state} {} activations{draft}{kept}), {free} bytes free; \
          a smaller --ctx needs less",
         needed.in_all(),
         needed.weights,

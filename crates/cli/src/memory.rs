@@ -28,7 +28,10 @@ pub(crate) struct Needed {
     /// Copies of that which are kept for later prompts, in all; the sequences have one more each.
     pub(crate) snapshots: usize,
     pub(crate) activations: u64,
-    /// The four together.
+    /// What a draft model beside it takes in all; none where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) draft: Option<u64>,
+    /// All of these together.
     pub(crate) total: u64,
     /// What must be free beside them: for a GPU's driver, and for copying the weights.
     pub(crate) reserve: u64,
@@ -81,6 +84,7 @@ impl Needed {
             state,
             snapshots,
             activations,
+            draft: None,
             total,
             reserve: 0,
         }
@@ -103,9 +107,16 @@ impl Needed {
             state,
             snapshots,
             activations,
+            draft: None,
             total,
             reserve,
         })
+    }
+
+    /// The same with a draft model beside it.
+    pub(crate) fn beside(self, draft: &Needed) -> Needed {
+        let draft = draft.in_all();
+        Needed { draft: Some(draft), total: self.total.saturating_add(draft), ..self }
     }
 
     /// What is to be said where a server's KV cache is most of what it takes: that follows from defaults that can be changed.
@@ -148,7 +159,9 @@ impl fmt::Display for Needed {
         let [total, weights, kv_cache, activations] =
             [self.total, self.weights, self.kv_cache, self.activations].map(Bytes);
         let state = if self.state > 0 { format!("state {}, ", Bytes(self.state)) } else { String::new() };
-        let parts = format!("weights {weights}, KV cache {kv_cache}, {state}activations {activations}");
+        let draft = self.draft.map(|n| format!(", draft model {}", Bytes(n))).unwrap_or_default();
+        let parts =
+            format!("weights {weights}, KV cache {kv_cache}, {state}activations {activations}{draft}");
         match self.sequences {
             1 => write!(f, "{total} at a context of {} tokens: {parts}", self.n_ctx),
             n => write!(f, "{total} for {n} sequences of up to {} tokens: {parts}", self.n_ctx),
@@ -172,6 +185,20 @@ mod tests {
         assert!(refusal.contains("123 bytes needed") && refusal.contains("122 bytes free"), "{refusal}");
         let absurd = Needed::on_cpu(cpu::MemoryPlan { kv_cache: u64::MAX, ..plan }, &options);
         assert!(absurd.check("cpu", Some(1 << 40)).is_err());
+    }
+
+    #[test]
+    fn a_draft_model_counts_in_full() {
+        let plan = cpu::MemoryPlan { weights: 100, kv_cache: 20, pages: PAGES, state: 0, activations: 3 };
+        let alone = Needed::on_cpu(plan, &cpu::Options { n_ctx: 8, ..cpu::Options::default() });
+        let both = alone.beside(&Needed { total: 40, reserve: 2, ..alone });
+        assert_eq!((both.total, both.fits(Some(165)), both.fits(Some(164))), (165, Some(true), Some(false)));
+        let refusal = both.check("cpu", Some(164)).unwrap_err().to_string();
+        assert!(
+            refusal.contains("165 bytes needed") && refusal.contains("3 activations, 42 draft model)"),
+            "{refusal}"
+        );
+        assert!(both.to_string().ends_with("draft model 42 bytes"), "{both}");
     }
 
     #[test]

@@ -1,17 +1,26 @@
-//! Are tokens guessed ahead? The flag, and what this model and device make of it.
+//! Are tokens guessed ahead? The flags, and what this model and device make of them.
 
 use clap::ValueEnum;
-use device::Limits;
-use engine::{Extent, Speculation};
+use device::{Executor, Limits};
+use engine::{Engine, EngineHandle, EngineOptions, Extent, Speculation};
+use hub::ModelRef;
+use tokenizer::Tokenizer;
 
+use crate::device::{Draft, ModelArgs};
 use crate::exit::Failure;
+use crate::fetch;
+use crate::log::LogArgs;
 
-/// The flag of commands that generate.
-#[derive(clap::Args, Clone, Copy, Debug)]
+/// The flags of commands that generate.
+#[derive(clap::Args, Clone, Debug)]
 pub(crate) struct SpeculateArgs {
-    /// Guess tokens ahead from what stood in prompt and answer before; no answer changes by it. auto: as many as pay; lookup: as many as there are, for measurements
+    /// Guess tokens ahead, from what stood in prompt and answer before or by a draft model; no answer changes by it. auto: as many as pay, of both; draft: as many of the
+    /// draft model as pay; lookup: as many as stood there, for measurements
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Speculate::Off)]
     speculate: Speculate,
+    /// A smaller model with the same vocabulary, on the same device, for --speculate draft or auto
+    #[arg(long, value_name = "MODEL", value_parser = fetch::reference())]
+    draft_model: Option<ModelRef>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,22 +28,60 @@ enum Speculate {
     Off,
     Auto,
     Lookup,
+    Draft,
 }
 
 impl SpeculateArgs {
+    /// Refuses flags that contradict each other.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match (self.speculate, &self.draft_model) {
+            (Speculate::Draft, None) => {
+                Err(Failure::Usage("--speculate draft needs a --draft-model".to_owned()))
+            }
+            (Speculate::Off | Speculate::Lookup, Some(_)) => {
+                Err(Failure::Usage("--draft-model needs --speculate draft or auto".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens the draft model, if there is to be one, for a model with this vocabulary.
+    pub(crate) fn open_draft(
+        &self,
+        model: &ModelArgs,
+        tokenizer: &Tokenizer,
+        log: &LogArgs,
+    ) -> anyhow::Result<Option<Draft>> {
+        let open = |draft: &ModelRef| Draft::open(draft, tokenizer, model.fetch, log);
+        self.draft_model.as_ref().map(open).transpose()
+    }
+
     /// What the engine is told, on an executor of these limits. Where it takes no guesses, `auto` says why and makes none.
-    pub(crate) fn speculation(self, limits: &Limits) -> Result<Option<Speculation>, Failure> {
-        let extent = match self.speculate {
+    pub(crate) fn speculation(&self, limits: &Limits) -> Result<Option<Speculation>, Failure> {
+        let (name, speculation) = match self.speculate {
             Speculate::Off => return Ok(None),
-            Speculate::Auto => Extent::Paying,
-            Speculate::Lookup => Extent::Most,
+            Speculate::Auto => ("auto", Speculation::lookup(Extent::Paying)),
+            Speculate::Lookup => ("lookup", Speculation::lookup(Extent::Most)),
+            Speculate::Draft => ("draft", Speculation::draft(Extent::Paying)),
         };
-        let Some(why) = refusal(limits) else { return Ok(Some(Speculation::lookup(extent))) };
-        if self.speculate == Speculate::Lookup {
-            return Err(Failure::Usage(format!("--speculate lookup: no token can be guessed here: {why}")));
+        let Some(why) = refusal(limits) else { return Ok(Some(speculation)) };
+        if self.speculate != Speculate::Auto {
+            return Err(Failure::Usage(format!("--speculate {name}: no token can be guessed here: {why}")));
         }
         tracing::info!("--speculate auto: no token is guessed: {why}");
         Ok(None)
+    }
+}
+
+/// Starts an engine, with a draft model if there is one.
+pub(crate) fn start(
+    executor: Box<dyn Executor>,
+    draft: Option<Box<dyn Executor>>,
+    options: EngineOptions,
+) -> std::io::Result<EngineHandle> {
+    match draft {
+        Some(draft) => Engine::spawn_with_draft(executor, draft, options),
+        None => Engine::spawn(executor, options),
     }
 }
 
@@ -70,7 +117,7 @@ mod tests {
     };
 
     fn check(speculate: Speculate, limits: Limits) -> String {
-        match (SpeculateArgs { speculate }).speculation(&limits) {
+        match (SpeculateArgs { speculate, draft_model: None }).speculation(&limits) {
             Ok(None) => "none".to_owned(),
             Ok(Some(speculation)) => format!("{:?}", speculation.extent),
             Err(error) => error.to_string(),
@@ -89,7 +136,26 @@ mod tests {
             let refused = check(Speculate::Lookup, limits);
             let why = refusal(&limits).unwrap();
             assert_eq!(refused, format!("--speculate lookup: no token can be guessed here: {why}"));
+            let refused = check(Speculate::Draft, limits);
+            assert_eq!(refused, format!("--speculate draft: no token can be guessed here: {why}"));
         }
         assert!(refusal(&recurrent).unwrap().contains("recurrent"));
+    }
+
+    #[test]
+    fn a_draft_model_and_what_it_is_for_come_together() {
+        let model = Some(ModelRef::Path("m.gguf".into()));
+        let check = |speculate, draft_model: &Option<ModelRef>| {
+            let args = SpeculateArgs { speculate, draft_model: draft_model.clone() };
+            args.check().err().map_or_else(String::new, |error| error.to_string())
+        };
+        for speculate in [Speculate::Draft, Speculate::Auto] {
+            assert_eq!(check(speculate, &model), "");
+        }
+        assert_eq!(check(Speculate::Draft, &None), "--speculate draft needs a --draft-model");
+        for speculate in [Speculate::Off, Speculate::Lookup] {
+            assert_eq!(check(speculate, &None), "");
+            assert_eq!(check(speculate, &model), "--draft-model needs --speculate draft or auto");
+        }
     }
 }

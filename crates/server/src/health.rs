@@ -26,7 +26,11 @@ struct Health<'a> {
     model_file: &'static str,
     quant_kind: &'a str,
     vram_bytes_used: u64,
+    /// The model's and, where there is one, its draft model's.
     memory_bytes: Memory,
+    /// The draft model, and whether it is in use: not once it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    draft_model: Option<DraftModel<'a>>,
     memory_plan: Plan,
     tokenizer_kind: &'a str,
     vocab_size: usize,
@@ -48,6 +52,12 @@ struct Memory {
     /// What sequences keep beside it, in models with recurrent layers.
     state: u64,
     activations: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct DraftModel<'a> {
+    name: &'a str,
+    in_use: bool,
 }
 
 /// What the KV cache was sized for.
@@ -114,6 +124,7 @@ fn of<'a>(app: &App, served: &'a Served, is_healthy: bool) -> Health<'a> {
             state: memory.state,
             activations: memory.activations,
         },
+        draft_model: info.draft_model.as_deref().map(|name| DraftModel { name, in_use: load.has_draft }),
         memory_plan: Plan {
             sequences: limits.n_slot,
             context_length: engine.capacity(),

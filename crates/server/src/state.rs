@@ -72,6 +72,8 @@ pub struct ModelInfo {
     pub aliases: Vec<String>,
     /// What the operator gave for the model.
     pub reference: String,
+    /// The name of its draft model, if it has one.
+    pub draft_model: Option<String>,
     /// When it was ready, in seconds since 1970.
     pub created: u64,
     /// Weights.

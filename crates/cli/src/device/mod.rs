@@ -6,6 +6,7 @@
 mod bandwidth;
 mod choose;
 mod context;
+mod draft;
 mod gpu;
 mod guard;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cpu::CpuExecutor;
+use cpu::{CpuExecutor, Threads};
 use cuda::CudaExecutor;
 use device::{Executor, ExecutorError};
 use gguf::Gguf;
@@ -25,6 +26,7 @@ use tokenizer::Tokenizer;
 
 pub(crate) use self::choose::{Chosen, CpuKernels, Device, DeviceArgs, choose};
 pub(crate) use self::context::{beyond_training, default_ctx};
+pub(crate) use self::draft::Draft;
 pub(crate) use self::gpu::{Gpu, unsupported};
 use self::guard::Guarded;
 pub(crate) use self::guard::{Files, Look};
@@ -204,6 +206,7 @@ pub(crate) struct Opened {
     load_chunk: Option<usize>,
     residency_interval: Option<Duration>,
     file: FileArgs,
+    draft: Option<Draft>,
     began: Instant,
 }
 
@@ -217,6 +220,10 @@ pub(crate) struct Loaded {
     pub(crate) model: Arc<Model>,
     /// On the device.
     pub(crate) executor: Box<dyn Executor>,
+    /// A draft model beside it.
+    pub(crate) draft: Option<Box<dyn Executor>>,
+    /// What was given for the draft model, without the folder of a path.
+    pub(crate) draft_name: Option<String>,
     /// The GPU's number, if it is one.
     pub(crate) gpu: Option<u32>,
     /// Its compute capability, such as 90.
@@ -296,8 +303,9 @@ fn open_and<T: Send>(
         let text = "--no-mmap and --mlock are for the CPU: on a GPU the file is not needed after loading";
         return Err(Failure::Usage(text.to_owned()).into());
     }
+    let draft = None;
     let opened =
-        Opened { gguf, model, chosen, threads, kernels, load_chunk, residency_interval, file, began };
+        Opened { gguf, model, chosen, threads, kernels, load_chunk, residency_interval, file, draft, began };
     Ok((opened, read))
 }
 
@@ -358,17 +366,22 @@ impl Opened {
         Ok(pages(fits.max(n_least)))
     }
 
+    /// What the model and its draft model take.
     fn needed(&self, shape: Shape) -> anyhow::Result<Needed> {
-        Ok(match &self.chosen {
+        let (needed, draft) = match &self.chosen {
             Chosen::Cpu => {
                 let options = shape.cpu_options(&self.model, self.threads, self.kernels);
-                Needed::on_cpu(options.plan(&self.model), &options)
+                let of_draft = |draft: &Draft| draft.needed_on_cpu(shape, &self.model, self.kernels);
+                (Needed::on_cpu(options.plan(&self.model), &options), self.draft.as_ref().map(of_draft))
             }
             Chosen::Cuda(gpu) => {
                 let options = shape.cuda_options(&self.model, gpu.ordinal)?;
-                Needed::on_cuda(&self.model, &options).map_err(|what| unsupported(&what))?
+                let of_draft = |draft: &Draft| draft.needed_on_cuda(shape, &self.model, gpu.ordinal);
+                let needed = Needed::on_cuda(&self.model, &options).map_err(|what| unsupported(&what))?;
+                (needed, self.draft.as_ref().map(of_draft).transpose()?)
             }
-        })
+        };
+        Ok(draft.map_or(needed, |draft| needed.beside(&draft)))
     }
 
     /// Puts the model on its device, if it fits.
@@ -377,7 +390,10 @@ impl Opened {
             Chosen::Cpu => self.load_cpu(shape, log)?,
             Chosen::Cuda(gpu) => self.load_cuda(gpu, shape, log)?,
         };
-        let OnDevice { executor, kernels, copied } = on_device;
+        let OnDevice { executor, threads, kernels, copied } = on_device;
+        let draft = self.draft.take().filter(|_| executor.limits().n_guess > 0);
+        let draft_name = draft.as_ref().map(Draft::public_name);
+        let draft = draft.map(|draft| self.load_draft(draft, shape, threads)).transpose()?;
         // While it is loaded a file is needed whatever the device.
         Files::new(&self.gguf, true).check()?;
         let are_needed = matches!(self.chosen, Chosen::Cpu) && !self.file.no_mmap;
@@ -405,6 +421,8 @@ impl Opened {
         };
         Ok(Loaded {
             executor,
+            draft,
+            draft_name,
             gpu: gpu.map(|gpu| gpu.ordinal),
             sm: gpu.map(Gpu::sm),
             cuda_version: gpu.map(Gpu::cuda_version),
@@ -418,29 +436,18 @@ impl Opened {
         })
     }
 
-    /// Takes the file's bytes into memory, as the flags say. What was read from it so far is of the same file, or this is an error.
-    fn settle(&mut self) -> anyhow::Result<()> {
-        if let Some(path) = self.gguf.paths().first().filter(|_| self.file.no_mmap) {
-            let gguf = Gguf::read(path)?;
-            self.model = Arc::new(Model::load(&gguf)?);
-            let mapped = std::mem::replace(&mut self.gguf, gguf);
-            mapped.check_files().map_err(|change| ExecutorError::ModelLost(change.to_string()))?;
-        }
-        if self.file.mlock { Ok(self.gguf.lock()?) } else { Ok(()) }
-    }
-
     fn load_cpu(&mut self, shape: Shape, log: &LogArgs) -> anyhow::Result<(Needed, OnDevice)> {
         let options = shape.cpu_options(&self.model, self.threads, self.kernels);
-        let needed = Needed::on_cpu(options.plan(&self.model), &options);
+        let needed = self.needed(shape)?;
         needed.check("cpu", machine::memory_free())?;
-        self.settle()?;
+        draft::settle(self.file, &mut self.gguf, &mut self.model)?;
         let copied = Progress::start(log).read(&self.gguf, self.load_chunk);
         let executor = CpuExecutor::new(Arc::clone(&self.model), &options).map_err(|error| match error {
             ExecutorError::Device(text) => Failure::Usage(text).into(),
             error => anyhow::Error::from(error),
         })?;
-        let kernels = executor.kernels();
-        Ok((needed, OnDevice { executor: Box::new(executor), kernels, copied }))
+        let (kernels, threads) = (executor.kernels(), Some(executor.threads()));
+        Ok((needed, OnDevice { executor: Box::new(executor), threads, kernels, copied }))
     }
 
     fn load_cuda(&self, gpu: &Gpu, shape: Shape, log: &LogArgs) -> anyhow::Result<(Needed, OnDevice)> {
@@ -448,7 +455,7 @@ impl Opened {
         options.load_chunk = self.load_chunk.unwrap_or(options.load_chunk);
         options.load_threads = self.threads.min(options.load_threads);
         options.residency_interval = self.residency_interval.unwrap_or(options.residency_interval);
-        let needed = Needed::on_cuda(&self.model, &options).map_err(|what| unsupported(&what))?;
+        let needed = self.needed(shape)?;
         let free = gpu.device.memory().map_err(|error| gpu.failure(error))?.free;
         needed.check(&gpu.id(), Some(free))?;
         let mut progress = Progress::start(log);
@@ -457,13 +464,16 @@ impl Opened {
         progress.finish();
         let stats = executor.load_stats();
         let copied = Copied { n_bytes: stats.n_bytes, seconds: stats.seconds };
-        Ok((needed, OnDevice { executor: Box::new(executor), kernels: gpu.kernels(), copied }))
+        let (executor, kernels) = (Box::new(executor), gpu.kernels());
+        Ok((needed, OnDevice { executor, threads: None, kernels, copied }))
     }
 }
 
 /// What loading made.
 struct OnDevice {
     executor: Box<dyn Executor>,
+    /// Of a CPU.
+    threads: Option<Threads>,
     kernels: String,
     copied: Copied,
 }

@@ -237,6 +237,23 @@ fn a_plan_is_a_sum_and_its_exit_code_says_whether_it_fits() {
 }
 
 #[test]
+fn a_draft_model_is_planned_with_the_model() {
+    let model = golden("llama-q4_0.gguf");
+    let plan = |more: &[&str]| {
+        worker(&[&["inspect", &model, "--plan", "--json", "--device", "cpu", "--slots", "2"], more].concat())
+            .json()
+    };
+    let (alone, both) = (plan(&[]), plan(&["--draft-model", &model]));
+    // It is planned as the model is.
+    assert_eq!(both["draft"], alone["total"]);
+    assert_eq!(both["needed"].as_u64(), alone["needed"].as_u64().map(|needed| 2 * needed));
+    let text =
+        worker(&["inspect", &model, "--plan", "--device", "cpu", "--slots", "2", "--draft-model", &model])
+            .ok();
+    assert!(text.contains(&format!("draft model    {:>15} bytes", both["draft"])), "{text}");
+}
+
+#[test]
 fn a_plan_for_a_gpu_that_is_not_there_has_its_sum_and_is_7() {
     expect![[r#"
         device         cuda:63

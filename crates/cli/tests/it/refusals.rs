@@ -367,3 +367,61 @@ fn an_error_is_a_json_line_where_the_log_is_json() {
     let line: serde_json::Value = serde_json::from_str(done.stderr.trim_end()).unwrap();
     assert_eq!((done.code, &line["level"], &line["exit_code"]), (3, &"ERROR".into(), &3.into()), "{line}");
 }
+
+#[test]
+fn a_draft_model_that_cannot_guess_is_refused_before_anything_is_loaded() {
+    let model = golden("qwen2-q4_k_m.gguf");
+    let run = |args: &[&str], expected: &Expect| {
+        check(&[&["run", &model, "-p", "a", "--raw", "--device", "cpu"], args].concat(), "", expected);
+    };
+    run(&["--speculate", "draft"], &expect!["2: error: --speculate draft needs a --draft-model"]);
+    run(&["--draft-model", &model], &expect!["2: error: --draft-model needs --speculate draft or auto"]);
+    let draft = |name: &str, expected: &Expect| {
+        run(&["--speculate", "draft", "--draft-model", &golden(name)], expected);
+    };
+    draft(
+        "no.gguf",
+        &expect!["3: error: --draft-model no.gguf: no.gguf: No such file or directory (os error 2)"],
+    );
+    draft(
+        "smollm2.json",
+        &expect![[
+            r#"4: error: --draft-model smollm2.json: smollm2.json: not a GGUF file: expected the bytes "GGUF" at byte 0, found "{\n\"m""#
+        ]],
+    );
+    draft(
+        "lfm2-q4_0.gguf",
+        &expect![
+            "5: error: --draft-model lfm2-q4_0.gguf: its recurrent layers keep a state that a wrong guess would change"
+        ],
+    );
+    // Another end of the answer.
+    let folder = tempfile::tempdir().unwrap();
+    let end = [("tokenizer.ggml.eos_token_id", gguf::Value::from(70u32))];
+    let other = rewritten(folder.path(), "llama-q4_0.gguf", |_| true, &end);
+    let done =
+        worker(&["run", &model, "-p", "a", "--raw", "-q", "--speculate", "auto", "--draft-model", &other]);
+    let why = format!("error: --draft-model {other}: its vocabulary is not the model's: token ");
+    assert!(done.code == 5 && done.stdout.is_empty() && done.stderr.starts_with(&why), "{}", done.stderr);
+    // A model that takes no guesses itself.
+    let recurrent = golden("lfm2-q4_0.gguf");
+    check(
+        &[
+            "run",
+            &recurrent,
+            "-p",
+            "a",
+            "--raw",
+            "--device",
+            "cpu",
+            "--speculate",
+            "draft",
+            "--draft-model",
+            &golden("llama-q4_0.gguf"),
+        ],
+        "",
+        &expect![
+            "2: error: --speculate draft: no token can be guessed here: the model's recurrent layers keep a state that a wrong guess would change"
+        ],
+    );
+}

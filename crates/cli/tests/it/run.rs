@@ -88,3 +88,31 @@ fn a_context_beyond_training_is_warned_of_unless_the_scaling_covers_it() {
     assert_eq!([warns(&plain, "256"), warns(&plain, "257")], [false, true]);
     assert_eq!([warns(&scaled, "1024"), warns(&scaled, "1025")], [false, true]);
 }
+
+#[test]
+fn a_draft_model_changes_no_byte() {
+    let (model, draft) = (golden("llama-q8_0.gguf"), golden("llama-q2_k.gguf"));
+    let ask = |more: &[&str]| {
+        let ask = [
+            "run",
+            &model,
+            "-p",
+            "the",
+            "--raw",
+            "--device",
+            "cpu",
+            "--max-tokens",
+            "40",
+            "--seed",
+            "3",
+            "--json",
+        ];
+        let mut answer = worker(&[&ask[..], more].concat()).json();
+        answer["timings"].take();
+        answer
+    };
+    let plain = ask(&[]);
+    for how in ["draft", "auto"] {
+        assert_eq!(ask(&["--speculate", how, "--draft-model", &draft]), plain, "{how}");
+    }
+}

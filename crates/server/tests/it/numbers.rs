@@ -83,9 +83,14 @@ fn answers_are_counted_under_both_names() {
         "worker_clients",
         "worker_preemptions_total",
         "worker_replayed_tokens_total",
-        "worker_drafts_total",
-        "worker_draft_tokens_total",
-        "worker_accepted_draft_tokens_total",
+        "worker_drafts_total{kind=\"lookup\"}",
+        "worker_draft_tokens_total{kind=\"draft_model\"}",
+        "worker_accepted_draft_tokens_total{kind=\"draft_model\"}",
+        "worker_draft_model_in_use",
+        "worker_draft_model_steps_total",
+        "worker_draft_model_rows_total",
+        "worker_draft_model_seconds_total",
+        "worker_draft_model_not_numbers_total",
     ] {
         assert!(after.contains_key(name), "{name}");
     }

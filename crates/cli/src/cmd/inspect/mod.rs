@@ -17,7 +17,7 @@ use model::{KvType, Model};
 
 use self::facts::Facts;
 use crate::cmd;
-use crate::device::{DeviceArgs, KvArgs, Shape};
+use crate::device::{self, DeviceArgs, Draft, KvArgs, Shape};
 use crate::exit::Failure;
 use crate::fetch;
 use crate::log::LogArgs;
@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// Sequences at once to plan memory for [default: 1]
     #[arg(long, value_name = "N", value_parser = cmd::at_least_one, requires = "plan")]
     slots: Option<NonZeroUsize>,
+    /// A draft model to plan memory for beside the model, as of `serve`
+    #[arg(long, value_name = "MODEL", value_parser = fetch::reference(), requires = "plan")]
+    draft_model: Option<ModelRef>,
     /// Context length to compute memory for, in tokens [default: the context that `run` takes]
     #[arg(long, value_name = "N", value_parser = cmd::at_least_one)]
     ctx: Option<NonZeroUsize>,
@@ -65,7 +68,12 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         let gguf = Gguf::open(&fetch::path_of(&args.file, args.fetch, log)?)?;
         let n_slot = args.slots.map_or(1, NonZeroUsize::get);
         let shape = Shape { n_ctx, n_slot, n_page: None, kv_type: args.kv.kv_type };
-        return plan::run(&Model::load(&gguf)?, shape, &args.device, args.json);
+        let draft = args.draft_model.as_ref().map(|draft| {
+            let tokenizer = device::open_tokenizer(&gguf)?;
+            Draft::open(draft, &tokenizer, args.fetch, log)
+        });
+        let draft = draft.transpose()?;
+        return plan::run((&Model::load(&gguf)?, draft.as_ref()), shape, &args.device, args.json);
     }
     if args.device.says_something() || args.kv.kv_type != KvType::default() {
         return Err(Failure::Usage(

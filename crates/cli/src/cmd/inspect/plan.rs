@@ -7,8 +7,7 @@ use std::fmt;
 use model::Model;
 use serde::Serialize;
 
-use crate::device::{self, Chosen, Device, DeviceArgs, Shape};
-use crate::exit::Failure;
+use crate::device::{self, Chosen, Device, DeviceArgs, Draft, Shape};
 use crate::memory::{Needed, Pages};
 use crate::units::Bytes;
 use crate::{cmd, machine};
@@ -33,17 +32,25 @@ impl Plan {
 }
 
 /// Prints the plan; afterwards refuses what does not fit, and a GPU that is not there.
-pub(super) fn run(model: &Model, shape: Shape, device: &DeviceArgs, json: bool) -> anyhow::Result<()> {
+pub(super) fn run(
+    (model, draft): (&Model, Option<&Draft>),
+    shape: Shape,
+    device: &DeviceArgs,
+    json: bool,
+) -> anyhow::Result<()> {
     let print = |plan: &Plan| if json { cmd::print_json(plan) } else { cmd::print(&plan.to_string()) };
-    let on_cuda = |ordinal| -> Result<Needed, Failure> {
+    let with = |needed: Needed, draft: Option<Needed>| draft.map_or(needed, |draft| needed.beside(&draft));
+    let on_cuda = |ordinal| -> anyhow::Result<Needed> {
         let options = shape.cuda_options(model, ordinal)?;
-        Needed::on_cuda(model, &options).map_err(|what| device::unsupported(&what))
+        let needed = Needed::on_cuda(model, &options).map_err(|what| device::unsupported(&what))?;
+        Ok(with(needed, draft.map(|draft| draft.needed_on_cuda(shape, model, ordinal)).transpose()?))
     };
     let wanted = device.wanted()?;
     let plan = match (device::choose(device, machine::default_threads()), wanted) {
         (Ok(Chosen::Cpu), _) => {
             let options = shape.cpu_options(model, 1, device.cpu_kernels());
-            let memory = Needed::on_cpu(options.plan(model), &options);
+            let of_draft = draft.map(|draft| draft.needed_on_cpu(shape, model, device.cpu_kernels()));
+            let memory = with(Needed::on_cpu(options.plan(model), &options), of_draft);
             Plan::new("cpu".to_owned(), memory, machine::memory_free())
         }
         (Ok(Chosen::Cuda(gpu)), _) => {
@@ -89,6 +96,9 @@ impl fmt::Display for Plan {
             writeln!(f, "{:<14} {sequences:>15} and {} snapshots", "  states", self.memory.snapshots)?;
         }
         line(f, "activations", activations)?;
+        if let Some(draft) = self.memory.draft {
+            line(f, "draft model", draft)?;
+        }
         if reserve > 0 {
             line(f, "kept free", reserve)?;
         }
@@ -124,6 +134,7 @@ mod tests {
             state: 0,
             snapshots: 2,
             activations: 700_000_000,
+            draft: None,
             total: 5_700_000_000 + (4 << 30),
             reserve: 352 << 20,
         };

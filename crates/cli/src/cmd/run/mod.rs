@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use engine::{Engine, EngineOptions, Shutdown};
+use engine::{EngineOptions, Shutdown};
 use tokenizer::limits::MAX_TEXT_BYTES;
 use worker::chat::message;
 use worker::receipt::{FileHashes, KeepPrompt};
@@ -30,7 +30,7 @@ use crate::cmd::{self, verify};
 use crate::device::{self, ModelArgs};
 use crate::exit::Failure;
 use crate::log::{self, LogArgs};
-use crate::speculate::SpeculateArgs;
+use crate::speculate::{self, SpeculateArgs};
 
 /// `worker-orcd run`.
 #[derive(clap::Args, Debug)]
@@ -81,8 +81,10 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     args.sampling.check()?;
+    args.speculate.check()?;
     let prompt = read_prompt(args)?;
     let (opened, tokenizer) = device::open_with_tokenizer(&args.model, log)?;
+    let opened = opened.with_draft(args.speculate.open_draft(&args.model, &tokenizer, log)?);
     if !args.raw && tokenizer.chat_template().is_none() {
         let text = "the file has no chat template; --raw continues the prompt as plain text";
         return Err(Failure::Request(text.to_owned()).into());
@@ -108,7 +110,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     });
     let speculation = args.speculate.speculation(&loaded.executor.limits())?;
     let options = EngineOptions { speculation, ..EngineOptions::default() };
-    let engine = Engine::spawn(loaded.executor, options).context("starting the engine")?;
+    let engine = speculate::start(loaded.executor, loaded.draft, options).context("starting the engine")?;
     let options = WorkerOptions { defaults, ..WorkerOptions::default() };
     let worker = Worker::new(engine.clone(), Arc::new(tokenizer), options);
     let asker =

@@ -30,6 +30,7 @@ pub(crate) fn of(loaded: &Loaded, tokenizer: &Tokenizer, names: &[String], model
         id,
         aliases,
         reference,
+        draft_model: loaded.draft_name.clone(),
         created: now.as_secs(),
         n_params: gguf.tensors().iter().map(|tensor| tensor.n_values() as u64).sum(),
         n_bytes: gguf.file_len(),

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use engine::{Engine, EngineOptions};
+use engine::EngineOptions;
 use server::{App, Ending, Limits, Served, Server, ServerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -32,7 +32,7 @@ use crate::interrupt::{self, Watch};
 use crate::log::{self, LogArgs};
 use crate::machine;
 use crate::sampling::DefaultArgs;
-use crate::speculate::SpeculateArgs;
+use crate::speculate::{self, SpeculateArgs};
 use crate::{notify, progress};
 
 /// For answers to be cut off and their last events to be sent, at a second Ctrl-C.
@@ -150,6 +150,7 @@ fn worker_id(text: &str) -> Result<String, String> {
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     args.sampling.check()?;
+    args.speculate.check()?;
     log::identify(args.worker_id.as_deref());
     tracing::info!(event = "startup", version = crate::version::line(), worker_id = args.worker_id);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -243,6 +244,7 @@ fn load(args: Args, log: LogArgs, app: App) -> anyhow::Result<oneshot::Receiver<
 fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     tracing::info!(event = "model_load_start");
     let (opened, tokenizer) = device::open_with_tokenizer(&args.model, log)?;
+    let opened = opened.with_draft(args.speculate.open_draft(&args.model, &tokenizer, log)?);
     log::on_device(opened.device());
     let defaults = args.sampling.of(&opened.gguf);
     tracing::info!("sampling where a request does not say: {defaults}");
@@ -256,7 +258,7 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     let origin = verify::origin(&loaded, &tokenizer, hashes, shape.kv_type);
     let speculation = args.speculate.speculation(&loaded.executor.limits())?;
     let options = EngineOptions { n_waiting: args.queue, speculation, ..EngineOptions::default() };
-    let engine = Engine::spawn(loaded.executor, options).context("starting the engine")?;
+    let engine = speculate::start(loaded.executor, loaded.draft, options).context("starting the engine")?;
     let default_max_tokens = Some(args.max_tokens_out.map_or(DEFAULT_TOKENS, NonZeroUsize::get));
     let options = WorkerOptions { default_max_tokens, defaults };
     let worker =
