@@ -19,6 +19,7 @@ use testkit::fake::{Fake, Fault, LIMITS};
 
 use self::constraints::{Flaw, Picky};
 use crate::engine::Core;
+use crate::pages::PagePool;
 use crate::places::Places;
 use crate::stream::OpenRequests;
 use crate::waiting::Waiting;
@@ -170,7 +171,8 @@ proptest! {
         run_until_idle(&mut core);
         prop_assert_eq!(core.pool().n_free(), n_page);
         // It is there still, so it kept to the contract, and all of its pages are back.
-        prop_assert_eq!(core.draft_pool().map(|pool| pool.n_unowned()), draft.filter(|_| n_guess > 0).map(|_| 20));
+        let n_draft_page = core.draft_pool().map(PagePool::n_unowned);
+        prop_assert_eq!(n_draft_page, draft.filter(|_| n_guess > 0).map(|_| 20));
         let n_kept = core.counters().load().n_cached_page;
         prop_assert_eq!(core.pool().n_unowned() + n_kept, n_page);
         let n_window_page = window.map_or(0, |window| window.n_page);

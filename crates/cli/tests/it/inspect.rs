@@ -250,7 +250,10 @@ fn a_draft_model_is_planned_with_the_model() {
     let text =
         worker(&["inspect", &model, "--plan", "--device", "cpu", "--slots", "2", "--draft-model", &model])
             .ok();
-    assert!(text.contains(&format!("draft model    {:>15} bytes", both["draft"])), "{text}");
+    assert!(
+        text.contains(&format!("draft model    {:>15} bytes", both["draft"].as_u64().unwrap())),
+        "{text}"
+    );
 }
 
 #[test]
