@@ -28,7 +28,7 @@ use crate::prefix_cache::PrefixCache;
 use crate::queue::Queue;
 use crate::scheduler::{self, Demand, Grant};
 use crate::sequence::{By, Sequence};
-use crate::speculate::{self, Candidate, Extent, RowCost, Speculation};
+use crate::speculate::{self, Candidate, Extent, Rhythm, Speculation};
 use crate::stall::{Call, CallClock};
 use crate::stream::Event;
 use crate::waiting::Waiting;
@@ -84,9 +84,6 @@ const GRACE_PART: u32 = 8;
 /// How long the engine waits for masks, where nothing else is to be done, before it looks for requests again.
 const MASK_TICK: Duration = Duration::from_millis(2);
 
-/// What of a step's time passes about between the end of a step and the start of one that is submitted only then.
-const WAIT_PART: f64 = 0.1;
-
 /// The engine without its thread.
 pub(crate) struct Core {
     executor: Box<dyn Executor>,
@@ -112,7 +109,9 @@ pub(crate) struct Core {
     /// How long a step is held up for masks.
     grace: Duration,
     pace: Pace,
-    cost: RowCost,
+    rhythm: Rhythm,
+    /// Whether the next step was held back for the tokens under way.
+    has_waited: bool,
     /// Scores prompts.
     sampler: Sampler,
     /// When a step was last collected.
@@ -127,6 +126,8 @@ struct Step {
     n_prompt_row: usize,
     n_row: usize,
     submitted: Instant,
+    /// Whether it was held back until the one before was collected.
+    has_waited: bool,
 }
 
 /// What a sequence waits for.
@@ -218,7 +219,8 @@ impl Core {
             clock,
             grace: MAX_GRACE,
             pace: Pace::new(options.step_target, limits.n_row),
-            cost: RowCost::default(),
+            rhythm: Rhythm::default(),
+            has_waited: false,
             sampler: Sampler::default(),
             collected: None,
         })
@@ -268,6 +270,7 @@ impl Core {
         while self.in_flight.len() < self.limits.n_in_flight.max(1) && !self.waits_to_guess() {
             let schedule = self.schedule();
             if schedule.is_empty() {
+                self.has_waited = false;
                 break;
             }
             n_failed += self.submit(&schedule)?;
@@ -279,11 +282,13 @@ impl Core {
                 let now = Instant::now();
                 let began = self.collected.map_or(step.submitted, |before| before.max(step.submitted));
                 self.pace.measured(step.n_prompt_row, now - began);
-                if step.n_prompt_row == 0 {
-                    self.cost.measured(step.n_row, now - began);
+                match self.collected.filter(|_| step.has_waited) {
+                    _ if step.n_prompt_row > 0 => {}
+                    Some(before) => self.rhythm.measured_apart(step.n_row, now - before),
+                    None => self.rhythm.measured_ahead(step.n_row, now - began),
                 }
-                if let Some(draft) = &mut self.draft {
-                    draft.passed(now - began, &self.cost);
+                if let (Some(draft), Some(cost)) = (&mut self.draft, self.rhythm.cost()) {
+                    draft.passed(now - began, cost);
                 }
                 self.grace = ((now - began) / GRACE_PART).min(MAX_GRACE);
                 self.collected = Some(now);
@@ -365,8 +370,9 @@ impl Core {
         let Some(speculation) = self.options.speculation else { return };
         let n_row: usize = grants.iter().map(|grant| grant.n_token).sum();
         let room = self.limits.n_guess.min(self.limits.n_row.saturating_sub(n_row));
-        let cost = (speculation.extent == Extent::Paying).then_some(&self.cost);
-        if room == 0 || cost.is_some_and(|cost| !cost.is_known()) {
+        let is_paying = speculation.extent == Extent::Paying;
+        let cost = self.rhythm.cost().filter(|_| is_paying);
+        if room == 0 || is_paying && cost.is_none() {
             return;
         }
         let generating =
@@ -393,9 +399,9 @@ impl Core {
         if candidates.is_empty() || speculation.extent == Extent::Most {
             return !candidates.is_empty();
         }
-        let n_generated = self.n_generating();
-        let gain = speculate::gain(&candidates, (n_generated, self.limits.n_guess), &self.cost);
-        self.cost.is_known() && gain > WAIT_PART * n_generated as f64
+        let waits = self.rhythm.waits(&candidates, (self.n_generating(), self.limits.n_guess));
+        self.has_waited |= waits;
+        waits
     }
 
     /// Submits what is scheduled; how many sequences failed and are not part of it.
@@ -444,7 +450,8 @@ impl Core {
             let ticket = self.clock.call(Call::Submit, || self.executor.submit(&batch))??;
             self.counters.n_step.fetch_add(1, Ordering::Relaxed);
             let n_row = batch.n_row();
-            self.in_flight.push_back(Step { ticket, wants, n_prompt_row, n_row, submitted });
+            let has_waited = std::mem::take(&mut self.has_waited) && self.in_flight.is_empty();
+            self.in_flight.push_back(Step { ticket, wants, n_prompt_row, n_row, submitted, has_waited });
             for grant in schedule {
                 if let Some(sequence) = self.running.get_mut(&grant.id) {
                     sequence.mark(self.limits.page_size);
@@ -474,8 +481,8 @@ impl Core {
             if let (Gives::Tokens { n_guess }, Output::Tokens(tokens)) = (gives, &picked.output) {
                 let counts = (n_guess, tokens.len() - 1);
                 self.counters.count_draft(counts, by);
-                if let Some(draft) = self.draft.as_mut().filter(|_| by == By::Draft) {
-                    draft.settled(counts, step.n_row, &self.cost);
+                if let (By::Draft, Some(draft), Some(cost)) = (by, &mut self.draft, self.rhythm.cost()) {
+                    draft.settled(counts, step.n_row, cost);
                 }
                 if let Some(sequence) = self.running.get_mut(&id) {
                     sequence.settle(n_guess, tokens.len(), &self.limits);

@@ -4,18 +4,20 @@
 //! have had in a step of its own; and a token is chosen by these bits, the tokens before it and the random number of its position. A guess is kept if it
 //! is the token that was chosen before it, whatever the temperature. A wrong one costs the time of its row.
 //!
-//! So what is guessed, and how much, may follow from anything: what a sequence's tokens were ([`Guesser`]), and what rows cost now ([`RowCost`]).
+//! So what is guessed, and how much, may follow from anything: what a sequence's tokens were ([`Guesser`]), and what rows and waiting cost now ([`RowCost`], [`Rhythm`]).
 
 mod cost;
 mod drafted;
 mod lookup;
 mod measured;
+mod rhythm;
 
 use std::fmt::Debug;
 
 pub(crate) use self::cost::RowCost;
 pub(crate) use self::drafted::{Calibration, Drafted, Proposal};
 pub use self::lookup::Lookup;
+pub(crate) use self::rhythm::Rhythm;
 
 /// Guesses the next tokens of one sequence.
 pub trait Guesser: Send + Debug {
@@ -127,14 +129,6 @@ pub(crate) fn share(
     counts
 }
 
-/// How many tokens a step's guesses give beside those of its `n_generated` rows, where as many are made as pay.
-pub(crate) fn gain(candidates: &[Candidate], (n_generated, room): (usize, usize), cost: &RowCost) -> f64 {
-    let counts = share(candidates, (n_generated, room), Some(cost));
-    let of_candidate =
-        |(candidate, n): (&Candidate, usize)| -> f64 { (1..=n).map(|n| candidate.reach(n)).sum() };
-    candidates.iter().zip(counts).map(of_candidate).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -160,16 +154,6 @@ mod tests {
         // Where more sequences share a step, its time is that of its rows.
         check(&[0.95, 0.5], (10, 16), &[3, 0]);
         check(&[0.95, 0.5], (30, 16), &[0, 0]);
-    }
-
-    #[test]
-    fn a_gain_is_that_of_the_guesses_that_are_made() {
-        let mut cost = RowCost::default();
-        (0..200).for_each(|i| cost.measured(1 + i % 4, Duration::from_millis(40 + 10 * (1 + i % 4) as u64)));
-        let of =
-            |chance, n_generated| gain(&[Candidate { chances: vec![chance; 8] }], (n_generated, 16), &cost);
-        assert!((of(0.6, 1) - (0.6 + 0.36)).abs() < 1e-9);
-        assert!(of(0.95, 1) > 5.0 && of(0.2, 1) == 0.0 && of(0.5, 30) == 0.0);
     }
 
     #[test]

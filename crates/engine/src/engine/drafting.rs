@@ -52,11 +52,12 @@ impl Core {
             return Ok(());
         };
         let (n_generated, room) = (self.n_generating(), self.limits.n_guess);
-        let Core { draft: Some(draft), running, cost, .. } = self else { return Ok(()) };
-        if speculation.extent == Extent::Paying && !cost.is_known() {
+        let Core { draft: Some(draft), running, rhythm, .. } = self else { return Ok(()) };
+        let is_paying = speculation.extent == Extent::Paying;
+        let cost = rhythm.cost().filter(|_| is_paying);
+        if is_paying && cost.is_none() {
             return Ok(());
         }
-        let cost = (speculation.extent == Extent::Paying).then_some(&*cost);
         let terms = Terms { cost, n_generated, room };
         let asks: Vec<Ask<'_>> =
             running.iter_mut().filter_map(|(&id, sequence)| sequence.ask(id, (&speculation, room))).collect();
@@ -88,8 +89,8 @@ impl Core {
     /// Guesses that sequences are likely to have after the tokens that are under way.
     pub(super) fn later_guesses(&mut self, speculation: &Speculation) -> Vec<Candidate> {
         let (n_generated, room) = (self.n_generating(), self.limits.n_guess);
-        let Core { draft, running, cost, .. } = self;
-        let cost = (speculation.extent == Extent::Paying).then_some(&*cost);
+        let Core { draft, running, rhythm, .. } = self;
+        let cost = rhythm.cost().filter(|_| speculation.extent == Extent::Paying);
         let terms = Terms { cost, n_generated, room };
         let later = |(&id, sequence): (&u64, &mut Sequence)| {
             let prospect = draft.as_ref().and_then(|draft| draft.prospect(id, &terms));
