@@ -101,16 +101,30 @@ struct Shared {
     bool is_last;
 };
 
+// A thread's part of the queries: asked for before keys and values, for it goes through shared memory first.
+template <class T>
+struct Asked {
+    static constexpr int N = (T::DIM / 4 * HEADS + Shape<T>::THREADS - 1) / Shape<T>::THREADS;
+    float4 v[N];
+
+    __device__ __forceinline__ void load(const float* q, int n_head) {
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            const int i = n * Shape<T>::THREADS + threadIdx.x;
+            v[n] = i / (T::DIM / 4) < n_head ? *(const float4*)(q + i * 4) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        }
+    }
+};
+
 // Queries times `scale` as the two terms of B fragments; a thread takes four values at a time.
 template <class T>
-__device__ __forceinline__ void stage_queries(Shared<T>& sm, const float* q, int n_head, float scale) {
+__device__ __forceinline__ void stage_queries(Shared<T>& sm, const Asked<T>& asked, float scale) {
     constexpr int HD = T::DIM;
 #pragma unroll
     for (int first = 0; first < HD / 4 * HEADS; first += Shape<T>::THREADS) {
         const int i = first + threadIdx.x, g = i / (HD / 4), value = i % (HD / 4) * 4;
         if (HD / 4 * HEADS % Shape<T>::THREADS != 0 && g >= HEADS) break;
-        float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        if (g < n_head) v = *(const float4*)(q + i * 4);
+        float4 v = asked.v[first / Shape<T>::THREADS];
         const auto limit = [&](float x) { return fminf(fmaxf(x * scale, -65504.0f), 65504.0f); };
         v = make_float4(limit(v.x), limit(v.y), limit(v.z), limit(v.w));
         const uint2 high = make_uint2(pack_half2(v.x, v.y), pack_half2(v.z, v.w));
@@ -170,6 +184,14 @@ __device__ __forceinline__ Part part_of(const AttendDecodeArgs& args, int two_sh
     return {sums + ((index * (HD / 2)) << two_shift), (float2*)(sums + ((all * (HD / 2)) << two_shift)) + index * HEADS};
 }
 
+// The pages of a warp's tiles of the pass at `at`.
+template <class T>
+__device__ __forceinline__ void locate(uint32_t (&page)[Shape<T>::TILES], const Job& job, unsigned at, unsigned end) {
+#pragma unroll
+    for (int u = 0; u < Shape<T>::TILES; u++)
+        if (at + u * Shape<T>::STEP < end) page[u] = __ldg(job.pages + (at + u * Shape<T>::STEP) / PAGE);
+}
+
 // Fetches a warp's keys and values of the pass at `at` to the second-level cache.
 template <class T>
 __device__ __forceinline__ void prefetch(const AttendDecodeArgs& args, const Job& job, unsigned at, unsigned end) {
@@ -182,23 +204,19 @@ __device__ __forceinline__ void prefetch(const AttendDecodeArgs& args, const Job
     }
 }
 
-// Positions [begin, end) of a row: the warps' sums, maxima and totals to sm. `meanwhile` is done while the first loads are under way.
+// Positions [begin, end) of a row: the warps' sums, maxima and totals to sm. `page` has the pages of the first tiles. `meanwhile` is done while
+// the first loads are under way.
 template <class T, typename Meanwhile>
 __device__ __forceinline__ void attend_split(Shared<T>& sm, const AttendDecodeArgs& args, const Job& job, unsigned begin, unsigned end,
-                                             const Meanwhile& meanwhile) {
+                                             uint32_t (&page)[Shape<T>::TILES], const Meanwhile& meanwhile) {
     using S = Shape<T>;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     float acc[S::N16][4] = {};
     float m[2] = {-INFINITY, -INFINITY}, l[2] = {};
     unsigned at = begin + warp * TILE;
     T tile[S::TILES];
-    uint32_t page[S::TILES];
-    const auto locate = [&](int u, unsigned p) { page[u] = __ldg(job.pages + p / PAGE); };
     const auto index = [&](int u) { return (size_t)(page[u] * args.n_kv_head + job.kv_head); };
     const auto query = [&](int i, int term) { return load_shared(&sm.q[i][term][lane]); };
-#pragma unroll
-    for (int u = 0; u < S::TILES; u++)
-        if (at + u * S::STEP < end) locate(u, at + u * S::STEP);
 #pragma unroll
     for (int u = 0; u < S::TILES; u++) {
         const unsigned p = at + u * S::STEP;
@@ -219,7 +237,7 @@ __device__ __forceinline__ void attend_split(Shared<T>& sm, const AttendDecodeAr
                     if (job.position - p < TILE) tile[u].take_keys(sm.fresh, job.position - p, g, t);
                 tile[u].scores(s[u], query);
                 if (next + u * S::STEP < end) {
-                    locate(u, next + u * S::STEP);
+                    page[u] = __ldg(job.pages + (next + u * S::STEP) / PAGE);
                     tile[u].load_keys(T::page_of(args.k_cache, index(u)), (next + u * S::STEP) % PAGE, g, t);
                 }
             }
@@ -471,19 +489,26 @@ __device__ __forceinline__ void attend_decode(const AttendDecodeArgs& args) {
             if (waits) wait_for_previous();
             return;
         }
+        // What does not depend on the kernel before: where the first keys and values are. They come to the second-level cache.
+        uint32_t page[S::TILES];
+        const unsigned first = job.splits.first + blockIdx.x * job.splits.length, first_end = min(first + job.splits.length, job.position + 1);
+        const unsigned mine = (threadIdx.x >> 5) * TILE;
+        locate<T>(page, job, first + mine, first_end);
         if (waits) {
-            const unsigned begin = job.splits.first + blockIdx.x * job.splits.length;
-            prefetch<T>(args, job, begin + (threadIdx.x >> 5) * TILE, min(begin + job.splits.length, job.position + 1));
+            for (unsigned at = first + mine; at < first_end; at += S::PASS) prefetch<T>(args, job, at, first_end);
             wait_for_previous();
         }
+        Asked<T> asked;
+        asked.load(args.q + ((size_t)blockIdx.z * args.n_head + job.head) * HD, job.n_head);
         unsigned split = blockIdx.x;
         while (true) {
             {
                 const Job now = split == blockIdx.x ? job : sm.job;
-                const unsigned begin = now.splits.first + split * now.splits.length;
-                attend_split<T>(sm, args, now, begin, min(begin + now.splits.length, now.position + 1), [&] {
+                const unsigned begin = now.splits.first + split * now.splits.length, end = min(begin + now.splits.length, now.position + 1);
+                if (split != blockIdx.x) locate<T>(page, now, begin + mine, end);
+                attend_split<T>(sm, args, now, begin, end, page, [&] {
                     if (split != blockIdx.x) return;
-                    stage_queries<T>(sm, args.q + ((size_t)blockIdx.z * args.n_head + job.head) * HD, job.n_head, args.scale * LOG2_E);
+                    stage_queries<T>(sm, asked, args.scale * LOG2_E);
                     if (threadIdx.x >= S::THREADS - HEADS) {
                         const int h = threadIdx.x - (S::THREADS - HEADS);
                         sm.sinks[h] = args.sinks && h < job.n_head ? args.sinks[job.head + h] * LOG2_E : -INFINITY;

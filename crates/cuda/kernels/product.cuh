@@ -64,8 +64,11 @@ struct ProductArgs {
     const float* squares;       // [column][n_square]: of the activations' rows, which are yet to be scaled; or null: they are not
     const float* next_weight;   // [n_row], with EPILOGUE_RESIDUAL: of the norm that follows, whose input goes to `act`; or null
     float* next_squares;        // [column][n_row / 32]
+    // Of experts of one row: they were chosen before the kernel before this one could start, which waits before it lets this one start.
+    int32_t is_chosen;
+    int32_t reserved;
 };
-static_assert(sizeof(ProductArgs) == 296, "as in src/args.rs");
+static_assert(sizeof(ProductArgs) == 304, "as in src/args.rs");
 
 __device__ __forceinline__ float activate(int kind, float g, float u, float alpha, float limit) {
     if (kind == ACTIVATION_SILU) return g / (1.0f + expf(-g)) * u;

@@ -29,10 +29,10 @@ struct EarlyArea : TileArea<MT, P> {
     float factor[P];        // their weights
     uint32_t pages[P];
 
-    // What does not depend on the kernel before, unless experts are yet to be chosen.
-    __device__ __forceinline__ void copy_learned(const ProductArgs& args, const float* biases, int tile0) {
-        const int i = threadIdx.x, j = i - 32;
-        if (biases && i < ROWS / 4 && tile0 * 16 + i * 4 < args.n_tile * 16) copy(bias + i * 4, biases + tile0 * 16 + i * 4);
+    // What does not depend on the kernel before, unless experts are yet to be chosen. There are `gap` rows between the first tile and the others.
+    __device__ __forceinline__ void copy_learned(const ProductArgs& args, const float* biases, int tile0, int gap) {
+        const int i = threadIdx.x, j = i - 32, row = tile0 * 16 + i * 4 + (i < 4 ? 0 : gap);
+        if (biases && i < ROWS / 4 && row < args.n_tile * 16) copy(bias + i * 4, biases + row);
         if (args.next_weight && j >= 0 && j < NEXT / 4 && tile0 * 16 + j * 4 < args.n_row)
             copy(next + j * 4, args.next_weight + tile0 * 16 + j * 4);
     }

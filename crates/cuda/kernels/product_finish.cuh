@@ -113,20 +113,37 @@ __device__ __forceinline__ void store_next(const ProductArgs& args, int column, 
     if ((threadIdx.x & 31) == 0) args.next_squares[(size_t)column * (args.n_row / 32) + block] = square;
 }
 
+// A sum of its parts, divided by 2^SHIFT; scaled, and with its bias.
+template <int SHIFT, int PARTS, int ROWS, int LD, bool PAIRED = false, class Source>
+__device__ __forceinline__ float sum_of_parts(const ProductArgs& args, const float (*sums)[ROWS][LD], const Source& source, int row, int c) {
+    float y = sums[PAIRED ? 4 : 0][row][c];
+#pragma unroll
+    for (int i = 1; i < PARTS; i++) y = __fadd_rn(y, sums[PAIRED ? (i >> 1) + (i & 1 ? 0 : 4) : i][row][c]);
+    if (SHIFT != 0) y = __fmul_rn(y, SHIFT > 0 ? 1.0f / (1 << SHIFT) : 1 << -SHIFT);
+    if (args.squares) y = __fmul_rn(y, source.scale(c));
+    return source.has_bias() ? __fadd_rn(y, source.bias(row)) : y;
+}
+
+// Of one column's two tiles, a gate's and what it opens for: half of the rows of a block of 32.
+template <int SHIFT, int ROWS, int LD, class Source>
+__device__ __forceinline__ void finish_pair(const ProductArgs& args, const float (*sums)[ROWS][LD], const Source& source, int half) {
+    const int row = threadIdx.x, i = (half & 1) * 16 + row;
+    if (row >= 16) return;
+    const float gate = sum_of_parts<SHIFT, WARPS>(args, sums, source, row, 0), up = sum_of_parts<SHIFT, WARPS>(args, sums, source, row + 16, 0);
+    const float h = activate(args.activation, gate, up, args.alpha, args.limit);
+    // Where float16 is multiplied, nobody reads integers.
+    if (args.act.f) args.act.f[(half >> 1) * 32 + i] = h;
+    if (args.act.h) args.act.h[half_place(args.act.n_col, 0, half >> 1, i)] = act_half(h);
+}
+
 // Adds the PARTS of each sum, divides by 2^SHIFT, and does what the epilogue says with the block's rows and columns. PAIRED: the parts of odd ranges come first.
-// `exchange`, where a block is one tile: room for 32 rows of each column.
-template <int SHIFT, int PARTS, int ROWS, int LD, bool PAIRED = false, int W = WARPS, class Source>
+// `exchange`, where a block is one tile: room for 32 rows of each column. BY_ROW: a thread has one row of many, which takes fewer instructions and
+// more registers.
+template <int SHIFT, int PARTS, int ROWS, int LD, bool PAIRED = false, int W = WARPS, bool BY_ROW = (ROWS >= 128), class Source>
 __device__ __forceinline__ void finish(const ProductArgs& args, const float (*sums)[ROWS][LD], const Source& source, int n_here, int tile0,
                                        float* exchange = nullptr) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row0 = tile0 * 16;
-    const auto sum_of = [&](int row, int c) {
-        float y = sums[PAIRED ? 4 : 0][row][c];
-#pragma unroll
-        for (int i = 1; i < PARTS; i++) y = __fadd_rn(y, sums[PAIRED ? (i >> 1) + (i & 1 ? 0 : 4) : i][row][c]);
-        if (SHIFT != 0) y = __fmul_rn(y, SHIFT > 0 ? 1.0f / (1 << SHIFT) : 1 << -SHIFT);
-        if (args.squares) y = __fmul_rn(y, source.scale(c));
-        return source.has_bias() ? __fadd_rn(y, source.bias(row)) : y;
-    };
+    const auto sum_of = [&](int row, int c) { return sum_of_parts<SHIFT, PARTS, ROWS, LD, PAIRED>(args, sums, source, row, c); };
     if (args.epilogue == EPILOGUE_GATED || args.epilogue == EPILOGUE_PLAIN) {
         const bool gated = args.epilogue == EPILOGUE_GATED;
         // Nearly always: float16 alone, of more than one column.
@@ -187,8 +204,7 @@ __device__ __forceinline__ void finish(const ProductArgs& args, const float (*su
         }
         // The residual of several before any is used: from memory it takes long.
         constexpr int AT_ONCE = Source::AT_ONCE;
-        if constexpr (ROWS >= 128 && W * 32 % ROWS == 0) {
-            // Many rows: a thread has one of them.
+        if constexpr (BY_ROW && W * 32 % ROWS == 0) {
             constexpr int STEP = W * 32 / ROWS;
             const int row = threadIdx.x % ROWS;
             // Padding is whole warps': rows are a multiple of 32 where a norm follows.

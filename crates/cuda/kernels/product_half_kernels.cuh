@@ -18,7 +18,7 @@
         IN_FLOAT16(product_half_narrow<FORMAT, P, MT>(args, blockIdx.x)); \
     }
 #define HALF_EXPERT_OF_ONE(FORMAT, SUFFIX, MT) \
-    extern "C" __global__ void __launch_bounds__(WARPS * 32, MT == 1 ? 3 : 4) \
+    extern "C" __global__ void __launch_bounds__(WARPS * 32, MT <= 2 ? 3 : 4) \
         product_half_##SUFFIX##_x_m##MT(const __grid_constant__ ProductArgs args) { \
         IN_FLOAT16(product_half_narrow<FORMAT, 1, MT, true>(args, blockIdx.x)); \
     }
@@ -40,9 +40,11 @@
 // several may have chosen, for up to 8 and 16 at a time (e times 8).
 #define HALF_PRODUCTS(FORMAT, SUFFIX) \
     HALF_NARROW(FORMAT, SUFFIX, 1, 1) \
+    HALF_NARROW(FORMAT, SUFFIX, 1, 2) \
     HALF_NARROW(FORMAT, SUFFIX, 1, 4) \
     HALF_NARROW(FORMAT, SUFFIX, 8, 1) \
     HALF_EXPERT_OF_ONE(FORMAT, SUFFIX, 1) \
+    HALF_EXPERT_OF_ONE(FORMAT, SUFFIX, 2) \
     HALF_EXPERT_OF_ONE(FORMAT, SUFFIX, 4) \
     HALF_WIDE(FORMAT, SUFFIX, 1) \
     HALF_WIDE(FORMAT, SUFFIX, 2) \

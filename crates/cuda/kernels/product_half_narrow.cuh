@@ -1,7 +1,10 @@
 // Products in float16 for up to P columns, 1 or 8, on mma.sync: as fast as the memory gives weights.
 //
 // A block computes MT tiles of 16 rows, a warp one range of units, or half of the tiles of two. A warp takes four units at a time, a "quad".
+// The two tiles of a gated product's block are 32 rows apart: a gate's and what it opens for.
 // OF_EXPERTS: of one row, for which each chosen expert has one column: blockIdx.y counts them.
+//
+// The next kernel may start once this one no longer waits: its weights would come before what this one waits for.
 #pragma once
 
 #include "product_early.cuh"
@@ -16,17 +19,42 @@ struct HalfQuad {
 };
 
 // How many quads a warp has in shared memory at most: few where they are large or blocks are many, so that more of them fit.
-template <int P, int MT>
+template <int P, int MT, bool OF_EXPERTS = false>
 __host__ __device__ constexpr int half_stages() {
-    return P == 1 && MT == 1 ? 3 : 2;
+    return P == 1 && (MT == 1 || (MT == 2 && OF_EXPERTS)) ? 3 : 2;
 }
 
 // How many quads the block has room for; of one tile no more than there are. Where all of them fit, each lies in its place of the row.
-template <int P, int MT>
+template <int P, int MT, bool OF_EXPERTS = false>
 __host__ __device__ constexpr int half_room(int n_unit) {
-    const int n_quad = (n_unit + 3) / 4, most = WARPS * half_stages<P, MT>();
+    const int n_quad = (n_unit + 3) / 4, most = WARPS * half_stages<P, MT, OF_EXPERTS>();
     return MT == 1 && n_quad < most ? n_quad : most;
 }
+
+// What an RMS norm multiplies its row by, of one column a warp: as `norm_scale`, but the loads are under way while the products run.
+struct EarlyScale {
+    static constexpr int AHEAD = 4;
+    const float* squares;  // null: none
+    float ahead[AHEAD];
+
+    __device__ __forceinline__ EarlyScale(const ProductArgs& args, const Columns& columns, int n_column) : squares(nullptr) {
+        const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+        if (!args.squares || warp >= n_column) return;
+        squares = args.squares + (size_t)columns.source(warp) * args.n_square;
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) ahead[i] = i * 32 + lane < args.n_square ? squares[i * 32 + lane] : 0.0f;
+    }
+
+    __device__ __forceinline__ void store(const ProductArgs& args, float* scales) const {
+        if (!squares) return;
+        float sum = ahead[0];
+#pragma unroll
+        for (int i = 1; i < AHEAD; i++) sum += ahead[i];
+        for (int i = AHEAD * 32 + (threadIdx.x & 31); i < args.n_square; i += 32) sum += squares[i];
+        sum = warp_sum(sum);
+        if ((threadIdx.x & 31) == 0) scales[threadIdx.x >> 5] = scale_of_squares(sum, args.n_square, args.eps);
+    }
+};
 
 // `block` is which of the matrix's: blockIdx.x, unless a launch has several matrices.
 template <int F, int P, int MT, bool OF_EXPERTS = false>
@@ -34,14 +62,15 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     static_assert(P == 1 || !OF_EXPERTS, "an expert's one column");
     using L = Layout<F>;
     using Q = HalfQuad<F, P>;
-    constexpr int STAGES = half_stages<P, MT>(), LD = P + 1;
+    constexpr int STAGES = half_stages<P, MT, OF_EXPERTS>(), LD = P + 1;
     extern __shared__ __align__(128) uint8_t shared[];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-    const int tile0 = block * MT;
+    const bool is_pair = MT == 2 && !OF_EXPERTS && args.epilogue == EPILOGUE_GATED;
+    const int tile0 = is_pair ? (block >> 1) * 4 + (block & 1) : block * MT, tile_step = is_pair ? 2 : 1;
     const size_t tile_bytes = L::tile_bytes(args.n_unit);
     // Of short rows some ranges are empty, and of an expert's, which are read in one go, some are twice as long as others: there two warps
     // share two ranges, and each has half of the tiles.
-    const bool is_shared = MT == 4 && ((args.n_unit + 3) / 4 <= WARPS / 2 || OF_EXPERTS);
+    const bool is_shared = MT > 1 && ((args.n_unit + 3) / 4 <= WARPS / 2 || OF_EXPERTS);
     const int first_range = is_shared ? warp & ~1 : warp, end_range = first_range + (is_shared ? 2 : 1);
     const int u0 = range_start<F>(args.n_unit, first_range), u1 = range_start<F>(args.n_unit, end_range);
     const int first_m = is_shared && (warp & 1) ? MT / 2 : 0;
@@ -49,15 +78,14 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     const int n_quad = (u1 - u0 + 3) / 4, n_step = n_quad * (MT == 1 ? 1 : n_m);
     // Quads of the first range; the others are the second one's.
     const int n_first = is_shared ? (range_start<F>(args.n_unit, first_range + 1) - u0 + 3) / 4 : n_quad;
-    let_next_start();
 
     // Dynamic shared memory: the stages, then the sums, then what the epilogue reads.
-    const int room = half_room<P, MT>(args.n_unit), stages_bytes = room * Q::BYTES;
+    const int room = half_room<P, MT, OF_EXPERTS>(args.n_unit), stages_bytes = room * Q::BYTES;
     uint8_t* const stages = shared + (room < WARPS * STAGES ? u0 / 4 : warp * STAGES) * Q::BYTES;
     const uint32_t stages_at = (uint32_t)__cvta_generic_to_shared(stages);
     float(*sums)[MT * 16][LD] = (float(*)[MT * 16][LD])(shared + stages_bytes);
     EarlyArea<MT, P>& area = *(EarlyArea<MT, P>*)(shared + stages_bytes + WARPS * MT * 16 * LD * 4);
-    const uint8_t* w = args.w + (tile0 + first_m) * tile_bytes + L::unit_at(u0) + lane * 16;
+    const uint8_t* w = args.w + (tile0 + tile_step * first_m) * tile_bytes + L::unit_at(u0) + lane * 16;
     // Steps go through the quads of a tile, then of the next.
     struct Step {
         const uint8_t* from;
@@ -65,7 +93,7 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     };
     const auto advance = [&](Step& step) {
         step.from += Q::WEIGHTS, step.quad++;
-        if (MT > 1 && step.quad == n_quad) step.from += tile_bytes - (size_t)n_quad * Q::WEIGHTS, step.quad = 0;
+        if (MT > 1 && step.quad == n_quad) step.from += tile_step * tile_bytes - (size_t)n_quad * Q::WEIGHTS, step.quad = 0;
     };
     const auto copy_quad = [&](int stage, const Step& step) {
         const int n_chunk = L::TAIL > 0 ? Q::WEIGHTS / 16 : min(4, u1 - u0 - 4 * step.quad) * (L::UNIT / 16);
@@ -82,24 +110,31 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
                 copy_quad(i, fill);
                 advance(fill);
             }
-        area.copy_learned(args, biases, tile0);
+        area.copy_learned(args, biases, tile0, is_pair ? 16 : 0);
     };
     // The first weights do not depend on the previous kernel, unless experts are yet to be chosen.
     if constexpr (!OF_EXPERTS) {
         begin_weights(args.bias);
         if constexpr (MT == 1) area.copy_places(args, tile0, 0);
     }
-    if (MT == 1 && args.next_weight) cluster_join();
-    wait_for_previous();
-
     Columns columns{nullptr, 1, 0, args.x.n_col};
-    if constexpr (OF_EXPERTS) {
-        if ((int)blockIdx.y >= args.active[0]) return;
-        const int expert = args.active[1 + blockIdx.y];
-        columns = Columns{args.entries, args.column_divisor, args.offsets[expert], args.offsets[expert + 1]};
+    // Past the first-level cache, which may have what was chosen for an earlier layer.
+    const auto find_expert = [&] {
+        const int n_active = __ldcg(args.active), expert = __ldcg(args.active + 1 + blockIdx.y);
+        if ((int)blockIdx.y >= n_active) return false;
+        // Of one row: the experts that are active have an entry each, in the same order.
+        columns = Columns{args.entries, args.column_divisor, (int)blockIdx.y, (int)blockIdx.y + 1};
         fill.from += expert * args.expert_bytes;
         begin_weights(args.bias ? args.bias + (size_t)expert * args.n_tile * 16 : nullptr);
-    }
+        return true;
+    };
+    bool is_active = true;
+    if (OF_EXPERTS && args.is_chosen) is_active = find_expert();
+    if (MT == 1 && args.next_weight) cluster_join();
+    wait_for_previous();
+    let_next_start();
+    if (OF_EXPERTS && !args.is_chosen) is_active = find_expert();
+    if (!is_active) return;
     const bool is_one_of_many = OF_EXPERTS && args.x.n_col > 1;
     const __half* x = args.x.h + (size_t)u0 * 64 * P + lane * 8;
     if (is_one_of_many) x = args.x.h + half_place(args.x.n_col, columns.source(0), 2 * u0, 0);
@@ -127,7 +162,7 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     }
     area.copy_rows(args, columns, tile0);
     commit_copies();
-    if (args.squares) store_scales<P>(args, columns, area.scales);
+    const EarlyScale scale(args, columns, min(P, columns.end - columns.first));
     float acc[4] = {};
     const auto store_sums = [&](int range, int m) {
 #pragma unroll
@@ -168,13 +203,20 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
         commit_copies();
         stage = stage + 1 == STAGES ? 0 : stage + 1;
         quad = next_quad;
-        if (quad == 0 || (MT == 4 && quad == n_first)) {
+        if (quad == 0 || (MT > 1 && quad == n_first)) {
             store_sums(quad == 0 && n_first < n_quad ? first_range + 1 : first_range, m);
             m += quad == 0;
         }
     }
     wait_copies<0>();
+    scale.store(args, area.scales);
     __syncthreads();
     const Early<MT, P> source{args, columns, area, tile0, args.bias != nullptr};
+    if constexpr (MT == 2) {
+        if (is_pair) {
+            finish_pair<-ACT_SHIFT - WEIGHT_SHIFT<F>>(args, sums, source, block);
+            return;
+        }
+    }
     finish<-ACT_SHIFT - WEIGHT_SHIFT<F>, WARPS, MT * 16, LD>(args, sums, source, min(columns.end - columns.first, P), tile0, area.exchange());
 }

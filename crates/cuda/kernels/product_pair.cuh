@@ -8,7 +8,7 @@
 struct PairArgs {
     ProductArgs first, second;
 };
-static_assert(sizeof(PairArgs) == 592, "as in src/args.rs");
+static_assert(sizeof(PairArgs) == 608, "as in src/args.rs");
 
 // The blocks of the first matrix, then those of the second, one tile each.
 template <int A, int B, int P>

@@ -106,9 +106,12 @@ pub(crate) struct ProductArgs {
     pub(crate) squares: DevicePtr,
     pub(crate) next_weight: DevicePtr,
     pub(crate) next_squares: DevicePtr,
+    /// 1: experts were chosen before the kernel before this one could start; see product.cuh.
+    pub(crate) is_chosen: i32,
+    pub(crate) reserved: i32,
 }
 
-assert_size!(ProductArgs, 296);
+assert_size!(ProductArgs, 304);
 
 /// Of product_pair.cuh.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -118,7 +121,7 @@ pub(crate) struct PairArgs {
     pub(crate) second: ProductArgs,
 }
 
-assert_size!(PairArgs, 592);
+assert_size!(PairArgs, 608);
 
 /// Of repack.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

@@ -4,6 +4,7 @@ use super::{Decode, Left};
 use crate::args::{ActOut, Epilogue, NormArgs, ProductArgs};
 use crate::buffers::{Forms, Input, Routing};
 use crate::error::CudaError;
+use crate::launch::product::Arithmetic;
 use crate::launch::route::RouteArgs;
 use crate::observe::{Observer, Rows};
 use crate::place::{ExpertsPlace, SharedPlace, Tiles};
@@ -60,9 +61,12 @@ impl Decode<'_> {
         observer.see_experts(n, (Rows::act(&hidden_rows, n_entry), None), seen)?;
 
         let n_embd = network.arch.n_embd as i32;
+        // The kernel before is the experts' first product, which lets the next one start when what chose the experts is over.
+        let is_chosen = place.shared.is_none() && network.arithmetic(&place.input) == Arithmetic::Halves;
         let args = ProductArgs {
             out: routing.parts,
             ld_out: n_embd,
+            is_chosen: i32::from(is_chosen && n_row == 1),
             ..network.product(&place.down, hidden, Epilogue::Weighted)
         };
         let args = chosen(&routing, args, (&place.down, 1));

@@ -21,7 +21,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
             n_tile: m,
             n_part: 1,
             n_thread: 32 * WARPS as u32,
-            shared_bytes: narrow_bytes(format, p, (m, n_unit)) as u32,
+            shared_bytes: shared_of_narrow(format, (p, m), n_unit, wanted.of_experts) as u32,
         };
         narrow.spread(n_tile.div_ceil(m) * n_matrix, &wanted)
     };
@@ -50,18 +50,20 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
         shared_bytes: ANY_COLUMNS_BYTES,
     };
     if wanted.of_experts {
-        // Blocks of four tiles where these are enough for all multiprocessors.
+        // Blocks of four tiles, or of two, where these are enough for all multiprocessors.
         let has_many = n_tile.div_ceil(4) * n_matrix >= n_sm * 3 / 2;
+        let few = if n_tile.div_ceil(2) * n_matrix >= n_sm { 2 } else { 1 };
         // More columns at a time spare some experts' weights a second pass, and cost all of them more.
         let most_at_once = if format == Format::MXFP4 { 8 } else { 16 };
         return match n_col {
-            0..=1 => narrow(1, if needs_groups || has_many { 4 } else { 1 }),
+            0..=1 => narrow(1, if needs_groups || has_many { 4 } else { few }),
             _ if wanted.n_expected <= most_at_once => any_columns(1),
             _ => any_columns(2),
         };
     }
     match n_col {
-        0..=1 => narrow(1, if needs_groups || n_tile >= many_narrow_tiles(n_sm) { 4 } else { 1 }),
+        0..=1 if needs_groups => narrow(1, 2),
+        0..=1 => narrow(1, if n_tile >= many_narrow_tiles(n_sm) { 4 } else { 1 }),
         2..=8 if is_short && n_tile >= 16 * n_sm => any_columns(1),
         2..=8 if needs_groups || has_many => wide(1),
         2..=8 => narrow(8, 1),
@@ -97,10 +99,14 @@ fn many_wide_tiles(n_sm: usize) -> usize {
     WARPS * n_sm * 3 / 4
 }
 
-/// Of product_half_narrow.cuh.
+/// Of product_half_narrow.cuh, of all columns alike.
 pub(crate) fn narrow_bytes(format: Format, p: usize, (m, n_unit): (usize, usize)) -> usize {
+    shared_of_narrow(format, (p, m), n_unit, false)
+}
+
+fn shared_of_narrow(format: Format, (p, m): (usize, usize), n_unit: usize, of_experts: bool) -> usize {
     let (unit, tail) = unit_bytes(format);
-    let most = WARPS * if p == 1 && m == 1 { 3 } else { 2 };
+    let most = WARPS * if p == 1 && (m == 1 || m == 2 && of_experts) { 3 } else { 2 };
     let room = if m == 1 { n_unit.div_ceil(4).min(most) } else { most };
     room * (4 * unit + tail + 8 * p * 64) + WARPS * m * 16 * (p + 1) * 4 + early_bytes(p, m)
 }
@@ -179,6 +185,8 @@ mod tests {
         };
         assert_eq!(name(256, 1), "product_half_q4_k_c1_m1 1");
         assert_eq!(name(1792, 1), "product_half_q4_k_c1_m4 1");
+        let gated = Wanted { n_tile: 1792, needs_groups: true, ..WANTED };
+        assert_eq!(variant(Format::Q4_K, gated).name, "product_half_q4_k_c1_m2");
         assert_eq!(name(256, 5), "product_half_q4_k_c8_m1 1");
         assert_eq!(name(1792, 8), "product_half_q4_k_n1 1");
         assert_eq!(name(64, 40), "product_half_q4_k_n8 8");
@@ -226,7 +234,7 @@ mod tests {
             variant(Format::MXFP4, wanted).name
         };
         assert_eq!(name(true, 1), "product_half_mxfp4_x_m4");
-        assert_eq!(name(false, 1), "product_half_mxfp4_x_m1");
+        assert_eq!(name(false, 1), "product_half_mxfp4_x_m2");
         let several = [2, 32, 64, 128].map(|n_col| name(true, n_col));
         assert_eq!(several, ["e1", "e1", "e2", "e2"].map(|e| format!("product_half_mxfp4_{e}")));
     }
@@ -247,7 +255,12 @@ mod tests {
                     let wanted = Wanted { needs_groups, n_matrix, of_experts, ..sizes };
                     let variant = variant(format, wanted);
                     assert!(variant.shared_bytes <= wanted.max_shared_bytes, "{wanted:?}: {variant:?}");
-                    assert!(!needs_groups || variant.n_tile.is_multiple_of(4), "{wanted:?}: {variant:?}");
+                    // Of one column, two tiles of a group are a block.
+                    let of_group = if n_col == 1 && !of_experts { 2 } else { 4 };
+                    assert!(
+                        !needs_groups || variant.n_tile.is_multiple_of(of_group),
+                        "{wanted:?}: {variant:?}"
+                    );
                     // Two blocks on a multiprocessor of 228 KiB, a KiB of each its own.
                     assert!(variant.n_tile != WARPS || variant.shared_bytes <= 113 << 10, "{variant:?}");
                 }
