@@ -151,7 +151,7 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args, int bloc
                 copy_quad(i, step);
                 advance(step);
             }
-        area.copy_learned(args, args.bias, tile0);
+        area.copy_learned(args, args.bias, tile0, 0);
         if constexpr (MT == 1) area.copy_places(args, tile0, blockIdx.y * P);
     }
     if (MT == 1 && args.next_weight) cluster_join();
@@ -196,7 +196,7 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args, int bloc
             commit_copies();
         }
         area.copy_rows(args, columns, tile0);
-        if (!is_dense) area.copy_learned(args, bias, tile0);
+        if (!is_dense) area.copy_learned(args, bias, tile0, 0);
         commit_copies();
         weights_are_coming = false;
         if (args.squares) store_scales<P>(args, columns, area.scales);
