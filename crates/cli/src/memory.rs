@@ -198,7 +198,7 @@ mod tests {
             refusal.contains("165 bytes needed") && refusal.contains("3 activations, 42 draft model)"),
             "{refusal}"
         );
-        assert!(both.to_string().ends_with("draft model 42 bytes"), "{both}");
+        assert!(both.to_string().ends_with("draft model 42 B"), "{both}");
     }
 
     #[test]
