@@ -44,9 +44,9 @@ check('every example is a request that the server takes', async (page) => {
     const data = /-d '([^]*)'$/.exec(example)?.[1];
     const method = /-X (\w+)/.exec(example)?.[1] ?? 'GET';
     // The model has no classifier and no tokens for gaps.
-    if (/\/(shutdown|rerank|infill)$/.test(url)) continue;
+    if (/\/(shutdown|rerank|reranking|infill)$/.test(url)) continue;
     const short = { [url.endsWith('responses') ? 'max_output_tokens' : 'max_tokens']: 1 };
-    const body = data && { ...JSON.parse(data), ...(/completions|responses$|messages$|execute/.test(url) && short) };
+    const body = data && { ...JSON.parse(data), ...(/completion|responses$|messages$|execute/.test(url) && short) };
     const headers = data ? { 'Content-Type': 'application/json' } : {};
     const response = await fetch(url.replace('{model}', 'smollm2'), { method, headers, body: body && JSON.stringify(body) });
     const text = await response.text();
