@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 
+import { run } from "./checks.mjs";
+
 const load = (name) => import(createRequire(process.env.CLIENTS_NODE_MODULES + "/").resolve(name));
 const [{ generateObject, generateText, streamObject, tool }, { createOpenAICompatible }, { z }] = await Promise.all(
   ["ai", "@ai-sdk/openai-compatible", "zod"].map(load),
@@ -59,12 +61,4 @@ const checks = {
   },
 };
 
-for (const [name, check] of Object.entries(checks)) {
-  try {
-    const result = await check();
-    console.log(`ok ${name}` + (result ? ` (${result})` : ""));
-  } catch (error) {
-    console.log(`FAILED ${name}: ${String(error?.message ?? error).replaceAll("\n", " ").slice(0, 600)}`);
-    process.exitCode = 1;
-  }
-}
+await run(checks);

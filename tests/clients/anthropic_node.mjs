@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 
+import { idle, run } from "./checks.mjs";
+
 const { default: Anthropic } = await import(createRequire(process.env.CLIENTS_NODE_MODULES + "/").resolve("@anthropic-ai/sdk"));
 
 const model = "smollm2";
@@ -44,12 +46,7 @@ const checks = {
     stream.on("error", () => {});
     for await (const event of stream) { assert.ok(event.type); break; }
     stream.abort();
-    for (let i = 0; ; i++) {
-      const health = await (await fetch(process.env.CLIENTS_URL + "/health")).json();
-      if (health.n_running === 0) break;
-      assert.ok(i < 100, "it still runs");
-      await new Promise((done) => setTimeout(done, 100));
-    }
+    await idle();
   },
   async "a tool is called and its result taken"() {
     const tool_choice = { type: "any", disable_parallel_tool_use: true };
@@ -79,12 +76,4 @@ const checks = {
   },
 };
 
-for (const [name, check] of Object.entries(checks)) {
-  try {
-    await check();
-    console.log(`ok ${name}`);
-  } catch (error) {
-    console.log(`FAILED ${name}: ${String(error?.message ?? error).replaceAll("\n", " ").slice(0, 600)}`);
-    process.exitCode = 1;
-  }
-}
+await run(checks);

@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 
+import { idle, run } from "./checks.mjs";
+
 const { default: OpenAI } = await import(createRequire(process.env.CLIENTS_NODE_MODULES + "/").resolve("openai"));
 
 const model = "smollm2";
@@ -36,12 +38,7 @@ const checks = {
     const stream = await chat({ stream: true, max_tokens: 1000 });
     for await (const chunk of stream) { assert.ok(chunk.id); break; }
     stream.controller.abort();
-    for (let i = 0; ; i++) {
-      const health = await (await fetch(process.env.CLIENTS_URL + "/health")).json();
-      if (health.n_running === 0) break;
-      assert.ok(i < 100, "it still runs");
-      await new Promise((done) => setTimeout(done, 100));
-    }
+    await idle();
   },
   async "a named tool is called"() {
     const tool_choice = { type: "function", function: { name: "get_weather" } };
@@ -91,12 +88,4 @@ const checks = {
   },
 };
 
-for (const [name, check] of Object.entries(checks)) {
-  try {
-    await check();
-    console.log(`ok ${name}`);
-  } catch (error) {
-    console.log(`FAILED ${name}: ${String(error?.message ?? error).replaceAll("\n", " ").slice(0, 600)}`);
-    process.exitCode = 1;
-  }
-}
+await run(checks);

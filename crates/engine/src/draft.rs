@@ -147,9 +147,7 @@ impl Draft {
 
     /// A step of the model took so long, where one of a single row takes what `cost` says.
     pub(crate) fn passed(&mut self, took: Duration, cost: &RowCost) {
-        if cost.is_known() {
-            self.account.passed(took.as_secs_f64(), cost.of(1));
-        }
+        self.account.passed(took.as_secs_f64(), cost.of(1));
     }
 
     /// Of `n_guess` guesses of it in a step of `n_row` rows so many were right.

@@ -64,6 +64,38 @@ fn reason(events: &[Event]) -> Result<EndReason, EngineError> {
     }
 }
 
+/// How a request ends before its answer does.
+#[derive(Clone, Copy)]
+enum Early {
+    Cancelled,
+    Left,
+    Overdue,
+}
+
+impl Early {
+    const ALL: [Early; 3] = [Early::Cancelled, Early::Left, Early::Overdue];
+
+    /// The request, with the deadline that this takes.
+    fn request(self, request: EngineRequest) -> EngineRequest {
+        let deadline = matches!(self, Early::Overdue).then(|| Instant::now() + Duration::from_millis(20));
+        EngineRequest { deadline, ..request }
+    }
+
+    /// Ends it in the next step, with one terminal event that says why, where anybody still hears it.
+    fn end(self, core: &mut Core, stream: Stream) {
+        let mut kept = Some(stream);
+        match self {
+            Early::Cancelled => kept.iter().for_each(Stream::cancel),
+            Early::Left => kept = None,
+            Early::Overdue => std::thread::sleep(Duration::from_millis(30)),
+        }
+        core.step().unwrap();
+        let expected =
+            if matches!(self, Early::Overdue) { EndReason::Deadline } else { EndReason::Cancelled };
+        kept.into_iter().for_each(|stream| assert_eq!(reason(&drain(stream)), Ok(expected)));
+    }
+}
+
 /// What the request gives with nothing beside it, one step at a time, its prompt in one piece.
 fn alone(request: &EngineRequest) -> Vec<Event> {
     let limits = Limits { n_row: 64, n_slot: 1, ..LIMITS };

@@ -72,18 +72,19 @@ impl Reference {
     pub fn beside(model: &Path) -> Result<Reference, GoldenError> {
         let [json_path, npz_path] = Reference::paths(model);
         let json = read_json(&json_path)?;
-        let arrays = npz::read(&npz_path)?;
-        let case = |name: &'static str| {
+        let mut arrays = npz::read(&npz_path)?;
+        let mut case = |name: &'static str| {
             let tokens = ids(&json, &["tokens", name], &json_path)?;
             let wrong = |expected: String, found: String| GoldenError::Malformed {
                 path: npz_path.clone(),
                 expected,
                 found,
             };
-            let Some(array) = arrays.iter().find(|array| array.name == name) else {
+            let Some(at) = arrays.iter().position(|array| array.name == name) else {
                 let names: Vec<&str> = arrays.iter().map(|array| array.name.as_str()).collect();
                 return Err(wrong(format!("an array {name:?}"), format!("{names:?}")));
             };
+            let array = arrays.swap_remove(at);
             let [n_row, n_col] = array.shape[..] else {
                 return Err(wrong(format!("{name:?} to have two dimensions"), format!("{:?}", array.shape)));
             };
@@ -91,7 +92,7 @@ impl Reference {
                 let expected = format!("{name:?} to have a row for each of {} tokens", tokens.len());
                 return Err(wrong(expected, format!("{:?}", array.shape)));
             }
-            Ok(Case { name, tokens, logits: array.values.clone() })
+            Ok(Case { name, tokens, logits: array.values })
         };
         Ok(Reference {
             cases: [case("text")?, case("random")?],

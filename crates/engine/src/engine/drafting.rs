@@ -48,9 +48,7 @@ impl Core {
 
     /// Has the draft model propose tokens for sequences whose tokens are all known.
     pub(super) fn draft(&mut self) -> Result<(), EngineError> {
-        let Some(speculation) = self.options.speculation.filter(|_| self.draft.is_some()) else {
-            return Ok(());
-        };
+        let Some(speculation) = self.options.speculation else { return Ok(()) };
         let (n_generated, room) = (self.n_generating(), self.limits.n_guess);
         let Core { draft: Some(draft), running, rhythm, .. } = self else { return Ok(()) };
         let is_paying = speculation.extent == Extent::Paying;

@@ -146,23 +146,14 @@ fn a_draft_model_that_fails_costs_only_time() {
 #[test]
 fn a_request_that_ends_among_drafts_ends_once_and_gives_back_both_models_pages() {
     let request = || EngineRequest::greedy([1, 2, 3], 50);
-    for way in 0..3 {
+    for early in Early::ALL {
         let mut core = drafting(GUESSING, draft(LIAR));
-        let overdue = (way == 2).then(|| Instant::now() + Duration::from_millis(20));
-        let stream = enqueue(&mut core, EngineRequest { deadline: overdue, ..request() });
+        let stream = enqueue(&mut core, early.request(request()));
         let other = enqueue(&mut core, request());
         (0..3).for_each(|_| core.step().unwrap());
         assert_eq!(core.draft_pool().unwrap().n_free(), 64 - 2 * 14);
-        let mut kept = Some(stream);
-        match way {
-            0 => kept.iter().for_each(Stream::cancel),
-            1 => kept = None,
-            _ => std::thread::sleep(Duration::from_millis(30)),
-        }
-        core.step().unwrap();
+        early.end(&mut core, stream);
         assert_eq!(core.draft_pool().unwrap().n_free(), 64 - 14);
-        let reasons = [EndReason::Cancelled, EndReason::Cancelled, EndReason::Deadline];
-        kept.into_iter().for_each(|stream| assert_eq!(reason(&drain(stream)), Ok(reasons[way])));
         run_until_idle(&mut core);
         assert_eq!(tokens(&drain(other)), tokens(&alone(&request())));
         assert_eq!((core.pool().n_free(), core.draft_pool().unwrap().n_free()), (64, 64));

@@ -112,21 +112,12 @@ fn an_end_among_guesses_ends_the_answer() {
 #[test]
 fn a_request_that_is_given_up_or_fails_among_guesses_ends_once() {
     let request = || EngineRequest::greedy([1, 2, 3], 50);
-    for way in 0..3 {
+    for early in Early::ALL {
         let mut core = guessing(Limits { n_slot: 2, ..GUESSING }, SEER);
-        let overdue = (way == 2).then(|| Instant::now() + Duration::from_millis(20));
-        let stream = enqueue(&mut core, EngineRequest { deadline: overdue, ..request() });
+        let stream = enqueue(&mut core, early.request(request()));
         let other = enqueue(&mut core, request());
         (0..3).for_each(|_| core.step().unwrap());
-        let mut kept = Some(stream);
-        match way {
-            0 => kept.iter().for_each(Stream::cancel),
-            1 => kept = None,
-            _ => std::thread::sleep(Duration::from_millis(30)),
-        }
-        core.step().unwrap();
-        let reasons = [EndReason::Cancelled, EndReason::Cancelled, EndReason::Deadline];
-        kept.into_iter().for_each(|stream| assert_eq!(reason(&drain(stream)), Ok(reasons[way])));
+        early.end(&mut core, stream);
         run_until_idle(&mut core);
         assert_eq!(tokens(&drain(other)), tokens(&alone(&request())));
         assert_eq!(core.pool().n_free(), GUESSING.n_page);

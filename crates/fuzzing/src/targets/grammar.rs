@@ -28,6 +28,8 @@ pub(crate) const WORDS: &[&str] = &[
     "\"maxItems\":",
     "\"format\":",
     "start:",
+    "root ::=",
+    "::=",
     "/[a-z]*/",
     "{1,9999}",
     "|",
