@@ -28,6 +28,7 @@ CLIENTS = [
     ("utf8", "python", "utf8.py", False),
     ("openapi", "litellm", "document.py", True),
     ("faults", "python", "faults.py", True),
+    ("speculation", "python", "speculation.py", True),
     ("soak", "python", "soak.py", True),
     ("hostile", "python", "hostile.py", True),
     ("vllm-router", "gateways", "router_vllm.py", True),

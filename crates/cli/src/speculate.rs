@@ -32,6 +32,26 @@ enum Speculate {
 }
 
 impl SpeculateArgs {
+    /// Whether no token is guessed.
+    pub(crate) fn is_off(&self) -> bool {
+        self.speculate == Speculate::Off
+    }
+
+    /// The flag's value.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.speculate {
+            Speculate::Off => "off",
+            Speculate::Auto => "auto",
+            Speculate::Lookup => "lookup",
+            Speculate::Draft => "draft",
+        }
+    }
+
+    /// The draft model that was asked for.
+    pub(crate) fn draft_model(&self) -> Option<&ModelRef> {
+        self.draft_model.as_ref()
+    }
+
     /// Refuses flags that contradict each other.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         match (self.speculate, &self.draft_model) {
@@ -58,14 +78,15 @@ impl SpeculateArgs {
 
     /// What the engine is told, on an executor of these limits. Where it takes no guesses, `auto` says why and makes none.
     pub(crate) fn speculation(&self, limits: &Limits) -> Result<Option<Speculation>, Failure> {
-        let (name, speculation) = match self.speculate {
+        let speculation = match self.speculate {
             Speculate::Off => return Ok(None),
-            Speculate::Auto => ("auto", Speculation::lookup(Extent::Paying)),
-            Speculate::Lookup => ("lookup", Speculation::lookup(Extent::Most)),
-            Speculate::Draft => ("draft", Speculation::draft(Extent::Paying)),
+            Speculate::Auto => Speculation::lookup(Extent::Paying),
+            Speculate::Lookup => Speculation::lookup(Extent::Most),
+            Speculate::Draft => Speculation::draft(Extent::Paying),
         };
         let Some(why) = refusal(limits) else { return Ok(Some(speculation)) };
         if self.speculate != Speculate::Auto {
+            let name = self.name();
             return Err(Failure::Usage(format!("--speculate {name}: no token can be guessed here: {why}")));
         }
         tracing::info!("--speculate auto: no token is guessed: {why}");

@@ -157,3 +157,59 @@ fn a_published_shape_is_measured_without_a_file() {
     let both = worker(&["bench", "--shape", "gpt-2", "--model", &golden("llama-q4_0.gguf")]);
     assert_eq!(both.code, 2, "{}", both.stderr);
 }
+
+#[test]
+fn guesses_are_measured_against_none_and_change_no_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("loop.txt");
+    std::fs::write(&text, "the door, the roof, the door, the roof, the door, the").unwrap();
+    let model = golden("llama-q4_0.gguf");
+    let common = [
+        "bench",
+        "speculation",
+        &model,
+        "--device",
+        "cpu",
+        "--threads",
+        "2",
+        "--text",
+        text.to_str().unwrap(),
+    ];
+    let flags = ["-n", "24", "--batch", "1,3", "--reps", "2", "--speculate", "lookup", "--json"];
+    let report = worker(&[&common[..], &flags].concat()).json();
+    let tests = report["tests"].as_array().unwrap();
+    assert_eq!(tests.iter().map(|test| &test["batch"]).collect::<Vec<_>>(), [1, 3]);
+    for test in tests {
+        assert_eq!(
+            (&test["same_tokens"], &test["tokens"]),
+            (&json!(true), &json!(24 * test["batch"].as_u64().unwrap()))
+        );
+        let rate = |key: &str| test[key]["median"].as_f64().unwrap();
+        assert!(
+            (test["ratio"].as_f64().unwrap() - rate("tokens_per_second") / rate("off_tokens_per_second"))
+                .abs()
+                < 1e-12
+        );
+        assert_eq!(test["tokens_per_second"]["samples"].as_array().unwrap().len(), 2);
+        // The random weights of this model repeat themselves soon.
+        assert!(
+            test["accepted"].as_u64() > Some(0) && test["accepted"].as_u64() <= test["guessed"].as_u64(),
+            "{test}"
+        );
+    }
+    assert_eq!((&report["speculate"], &report["draft_model"]), (&json!("lookup"), &Value::Null));
+
+    let draft = ["-n", "8", "--reps", "1", "--speculate", "draft", "--draft-model", &model];
+    let table = worker(&[&common[..], &draft].concat()).ok();
+    assert!(table.contains("--speculate draft --draft-model") && table.contains("loop.txt"), "{table}");
+    for (flags, code, text) in [
+        (&["--speculate", "off"][..], 2, "nothing to compare with"),
+        (&["--speculate", "draft"][..], 2, "needs a --draft-model"),
+        (&["-n", "1"][..], 2, "at least 2"),
+        (&["--ctx", "24"][..], 8, "(the context)"),
+    ] {
+        let refused = worker(&[&common[..], flags].concat());
+        assert_eq!(refused.code, code, "{}", refused.stderr);
+        assert!(refused.stderr.contains(text), "{}", refused.stderr);
+    }
+}

@@ -11,6 +11,7 @@ mod report;
 mod samples;
 mod serve;
 mod shape;
+mod speculation;
 mod traffic;
 
 use std::num::NonZeroUsize;
@@ -41,7 +42,8 @@ use crate::proof::{Metadata, OutputArgs};
     worker-orcd bench m.gguf --device cuda:0 -p 0 -n 64 --depth 8192\n  \
     worker-orcd bench m.gguf --vs llama.cpp/build/bin/llama-bench --json\n  \
     worker-orcd bench --shape llama-3-8b:q4_k_m --device cuda:0 --batch 1,8,64\n  \
-    worker-orcd bench serve --url http://127.0.0.1:8080\n\n\
+    worker-orcd bench serve --url http://127.0.0.1:8080\n  \
+    worker-orcd bench speculation m.gguf\n\n\
     Rates are in tokens per second: the median of --reps repetitions (and the slowest and fastest).\n\
     GB/s are the bytes that a step of generation must read, in the file's format, times its rate; the share is of\n\
     --roofline, or of what a short test of the device's memory gave (reading on the CPU, copying on a GPU).\n\
@@ -57,6 +59,8 @@ pub(crate) struct Args {
 enum What {
     /// Measure a server with OpenAI's routes under load
     Serve(serve::Args),
+    /// Measure generation with guesses of the next tokens and without, in turn
+    Speculation(Box<speculation::Args>),
 }
 
 /// What stands for a model where none is given; `bench serve` and `--shape` need none.
@@ -132,6 +136,7 @@ fn positive(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     match &args.what {
         Some(What::Serve(args)) => serve::run(args),
+        Some(What::Speculation(args)) => speculation::run(args, log),
         None => crate::proof::run(&args.device, log),
     }
 }
