@@ -8,6 +8,14 @@
 #include "product_finish.cuh"
 #include "tensor_core.cuh"
 
+// Copies 16 bytes of weights to shared memory on its own. They are read once a step, and the second-level cache evicts them first: what it keeps
+// instead, code, activations, tables and the KV cache, would take a memory's latency again and again.
+__device__ __forceinline__ void copy_weights_once(uint32_t to, const void* from) {
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "l"(policy) : "memory");
+}
+
 __device__ __forceinline__ uint32_t bits_of(__half2 v) { return *(const uint32_t*)&v; }
 __device__ __forceinline__ __half2 halves_of(uint32_t bits) { return *(const __half2*)&bits; }
 __device__ __forceinline__ __half2 twice(float v) { return __float2half2_rn(v); }

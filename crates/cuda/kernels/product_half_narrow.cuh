@@ -99,7 +99,7 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
         const int n_chunk = L::TAIL > 0 ? Q::WEIGHTS / 16 : min(4, u1 - u0 - 4 * step.quad) * (L::UNIT / 16);
 #pragma unroll
         for (int i = 0; i < Q::WEIGHTS / 16; i += 32)
-            if (i + lane < n_chunk) copy_weights(stages_at + stage * Q::BYTES + (lane + i) * 16, step.from + i * 16);
+            if (i + lane < n_chunk) copy_weights_once(stages_at + stage * Q::BYTES + (lane + i) * 16, step.from + i * 16);
     };
 
     Step fill{w, 0};

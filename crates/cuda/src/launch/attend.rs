@@ -156,9 +156,12 @@ pub(crate) fn decode_launch(
     let n_split = n_split.min(1 << args.split_shift);
     let n_useful = (BLOCKS * n_sm).div_ceil(n_row.max(1) * n_chunk);
     let kind = if args.fresh == DevicePtr(0) { "" } else { "_q8" };
+    let grid = [n_split.min(n_useful), n_chunk, n_row];
+    // Where no multiprocessor needs two blocks, none need be short of registers.
+    let few = if head_dim <= 128 && grid.iter().product::<usize>() <= n_sm { "_few" } else { "" };
     Launch {
-        name: format!("attend_decode{kind}_{head_dim}"),
-        grid: [n_split.min(n_useful) as u32, n_chunk as u32, n_row as u32],
+        name: format!("attend_decode{kind}{few}_{head_dim}"),
+        grid: grid.map(|n| n as u32),
         n_thread: if head_dim <= 128 { 256 } else { 128 },
         shared_bytes: 0,
         cluster: 1,
@@ -222,6 +225,8 @@ mod tests {
         assert_eq!(decode_launch(64, [1, 32768], 132, &args).grid, [64, 2, 1]);
         assert_eq!(decode_launch(64, [64, 32768], 132, &args).grid, [3, 2, 64]);
         assert_eq!(decode_launch(64, [64, 32768], 264, &args).grid, [5, 2, 64]);
+        let name = |shape| decode_launch(64, shape, 132, &args).name;
+        assert_eq!([name([1, 32768]), name([2, 32768])], ["attend_decode_few_64", "attend_decode_64"]);
         let windowed = AttendDecodeArgs { window: 128, ..args };
         assert_eq!(decode_launch(64, [1, 32768], 132, &windowed).grid, [1, 2, 1]);
     }
