@@ -148,10 +148,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let measured = measure(args, &worker, &texts, &prompts);
     engine.shutdown(Shutdown::Abort);
     let report = Report { facts, tests: measured? };
-    match args.json {
-        true => println!("{}", serde_json::to_string(&report)?),
-        false => print!("{report}"),
-    }
+    cmd::print_report(&report, args.json)?;
     report.check()
 }
 
