@@ -15,7 +15,7 @@ use crate::connections::Reserved;
 use crate::context::{Arrived, Client};
 use crate::correlation::CorrelationId;
 use crate::cors::{self, Crossing};
-use crate::error::{ApiError, Form, Refused};
+use crate::error::{ApiError, Form, Refused, Reworded};
 use crate::state::App;
 
 /// What a page of this server may do: run its own scripts and styles, and talk to its own server.
@@ -48,6 +48,11 @@ pub(crate) async fn around(State(app): State<App>, mut request: Request, next: N
         Ok(Some(response)) => response,
         Err(error) => error.response(form),
     };
+    if form == Form::Llama
+        && let Some(Reworded(error)) = response.extensions_mut().remove()
+    {
+        response = error.response(form);
+    }
     let status = response.status().as_u16();
     app.metrics().responded(route, status);
     if let Some(&Refused { code, reason }) = response.extensions().get() {
@@ -80,7 +85,7 @@ pub(crate) async fn around(State(app): State<App>, mut request: Request, next: N
 fn admit(app: &App, request: &mut Request, crossing: &mut HeaderMap) -> Result<Option<Response>, ApiError> {
     let security = &app.options().security;
     app.hosts().check(request.version(), request.uri(), request.headers())?;
-    match cors::check(request.method(), request.headers(), &security.cors_origins)? {
+    match cors::check(request.method(), request.headers(), (&security.cors_origins, app.options().compat))? {
         Crossing::None => {}
         Crossing::Allowed(headers) => *crossing = headers,
         Crossing::Preflight(response) => return Ok(Some(response)),

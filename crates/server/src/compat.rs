@@ -46,6 +46,15 @@ pub enum Compat {
     Strict,
     /// Accepted and listed.
     Lenient,
+    /// The same, and what is answered has llama-server's form where there is a choice: see the book's page on coming from llama.cpp.
+    LlamaServer,
+}
+
+impl Compat {
+    /// Whether what is not known is accepted and listed.
+    pub(crate) fn is_lenient(self) -> bool {
+        self != Compat::Strict
+    }
 }
 
 /// What was ignored of a request, as far as is kept.

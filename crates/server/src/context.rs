@@ -3,15 +3,18 @@
 //! `X-Deadline` (milliseconds since 1970) bounds a request; so does the server's own limit.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 
+use crate::compat::Compat;
 use crate::correlation::CorrelationId;
 use crate::error::ApiError;
 use crate::state::App;
+use crate::unsaid::Unsaid;
 
 /// Whoever holds a key; without keys everybody is the same client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,10 @@ pub struct Context {
     pub correlation: CorrelationId,
     /// When its headers were there.
     pub arrived: Instant,
+    /// What holds where it does not say.
+    pub unsaid: Arc<Unsaid>,
+    /// In whose form it is answered where there is a choice.
+    pub compat: Compat,
 }
 
 /// When a request's headers were there.
@@ -71,7 +78,9 @@ impl FromRequestParts<App> for Context {
         let timeout = timeout(&parts.headers, now, app.options().limits.inference_time);
         let arrived = parts.extensions.get().map_or_else(Instant::now, |&Arrived(at)| at);
         let correlation = CorrelationId::from_request_parts(parts, app).await?;
-        Ok(Context { client, timeout, correlation, arrived })
+        let options = app.options();
+        let (unsaid, compat) = (Arc::clone(&options.unsaid), options.compat);
+        Ok(Context { client, timeout, correlation, arrived, unsaid, compat })
     }
 }
 
@@ -99,6 +108,8 @@ mod tests {
             timeout,
             correlation: CorrelationId::of(&HeaderMap::new()),
             arrived,
+            unsaid: Arc::default(),
+            compat: Compat::Strict,
         };
         let long = context(Ok(Duration::from_secs(2)));
         assert!(long.left().unwrap() <= Duration::from_millis(1700));

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::response::{IntoResponse, Response};
 use thiserror::Error;
 
+use crate::compat::Compat;
 use crate::error::ApiError;
 
 /// Seconds for which a browser may remember what it was allowed.
@@ -82,8 +83,14 @@ pub(crate) enum Crossing {
 ///
 /// # Errors
 /// [`ApiError::Forbidden`] for a page of an origin that is not allowed.
-pub(crate) fn check(method: &Method, headers: &HeaderMap, allowed: &[Origin]) -> Result<Crossing, ApiError> {
+pub(crate) fn check(
+    method: &Method,
+    headers: &HeaderMap,
+    (allowed, compat): (&[Origin], Compat),
+) -> Result<Crossing, ApiError> {
     let Some(origin) = headers.get(header::ORIGIN) else { return without_origin(method, headers) };
+    let is_preflight =
+        *method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let text = origin.to_str().unwrap_or_default();
     let is_any = allowed.contains(&Origin::Any);
     let is_named = |known: &Origin| match known {
@@ -96,7 +103,12 @@ pub(crate) fn check(method: &Method, headers: &HeaderMap, allowed: &[Origin]) ->
             Some(site) => site == "same-origin",
             None => is_same(text, headers),
         };
-        return if is_own { Ok(Crossing::None) } else { Err(FOREIGN) };
+        return match (is_own, compat) {
+            (true, _) => Ok(Crossing::None),
+            // A browser takes an answer that allows nothing for the refusal that it is.
+            (false, Compat::LlamaServer) if is_preflight => Ok(Crossing::Preflight(StatusCode::OK.into_response())),
+            (false, _) => Err(FOREIGN),
+        };
     }
     let mut answer = HeaderMap::new();
     let value = if is_any { HeaderValue::from_static("*") } else { origin.clone() };
@@ -104,8 +116,7 @@ pub(crate) fn check(method: &Method, headers: &HeaderMap, allowed: &[Origin]) ->
     if !is_any {
         answer.insert(header::VARY, HeaderValue::from_static("Origin"));
     }
-    let asks = *method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    if !asks {
+    if !is_preflight {
         answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         return Ok(Crossing::Allowed(answer));
     }
@@ -115,7 +126,8 @@ pub(crate) fn check(method: &Method, headers: &HeaderMap, allowed: &[Origin]) ->
     if let Some(wanted) = wanted(headers) {
         answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
     }
-    Ok(Crossing::Preflight((StatusCode::NO_CONTENT, answer).into_response()))
+    let status = if compat == Compat::LlamaServer { StatusCode::OK } else { StatusCode::NO_CONTENT };
+    Ok(Crossing::Preflight((status, answer).into_response()))
 }
 
 const FOREIGN: ApiError =
@@ -167,13 +179,22 @@ mod tests {
     use super::*;
 
     fn check(allowed: &str, method: &str, lines: &[(&'static str, &str)], expected: &Expect) {
+        check_as(Compat::Strict, allowed, (method, lines), expected);
+    }
+
+    fn check_as(
+        compat: Compat,
+        allowed: &str,
+        (method, lines): (&str, &[(&'static str, &str)]),
+        expected: &Expect,
+    ) {
         let allowed: Vec<Origin> = allowed.split_whitespace().map(|text| text.parse().unwrap()).collect();
         let headers =
             lines.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         let list = |headers: &HeaderMap| {
             headers.iter().map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap())).collect()
         };
-        let found: String = match super::check(&method.parse().unwrap(), &headers, &allowed) {
+        let found: String = match super::check(&method.parse().unwrap(), &headers, (&allowed, compat)) {
             Ok(Crossing::None) => "none".to_owned(),
             Ok(Crossing::Allowed(headers)) => list(&headers),
             Ok(Crossing::Preflight(response)) => {
@@ -272,6 +293,29 @@ mod tests {
                 access-control-expose-headers: x-correlation-id, x-request-id, x-ignored-fields, retry-after
             "#]],
         );
+    }
+
+    #[test]
+    fn as_llama_server_a_preflight_is_never_an_error_and_still_allows_nothing_to_others() {
+        let ask = ("access-control-request-method", "POST");
+        let check = |origin, expected| {
+            check_as(Compat::LlamaServer, "localhost", ("OPTIONS", &[("origin", origin), ask]), expected);
+        };
+        check(
+            "http://localhost:3000",
+            &expect![[r#"
+                200 OK
+                access-control-allow-origin: http://localhost:3000
+                vary: Origin
+                access-control-allow-methods: GET, POST, DELETE
+                access-control-max-age: 600
+            "#]],
+        );
+        check("http://evil.example", &expect![[r#"
+            200 OK
+        "#]]);
+        let foreign = [("origin", "http://evil.example")];
+        check_as(Compat::LlamaServer, "localhost", ("POST", &foreign), &expect!["403 Forbidden"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use worker::{EngineError, Stopped, WorkerError};
 
-pub(crate) use form::Form;
+pub(crate) use form::{Form, Reworded};
 
 /// Why a request is not answered.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -35,6 +35,10 @@ pub enum ApiError {
         param: String,
         /// How many tokens there may be, and how many there are.
         message: String,
+        /// Tokens of the prompt.
+        n_prompt: usize,
+        /// Tokens of the context.
+        n_ctx: usize,
     },
     /// No or a wrong key.
     #[error("{0}")]
@@ -195,10 +199,10 @@ impl ApiError {
     }
 
     /// A prompt that is longer than the context; `param` is where the route has it.
-    pub(crate) fn too_long(param: &str, error: &WorkerError) -> ApiError {
+    pub(crate) fn too_long(param: &str, error: &WorkerError, (n_prompt, n_ctx): (usize, usize)) -> ApiError {
         let said = error.to_string();
         let message = said.strip_prefix("prompt: ").unwrap_or(&said).to_owned();
-        ApiError::ContextLength { param: param.to_owned(), message }
+        ApiError::ContextLength { param: param.to_owned(), message, n_prompt, n_ctx }
     }
 
     fn kind(&self) -> Kind {
@@ -322,7 +326,12 @@ impl ApiError {
             _ => None,
         };
         let param = param.map(|param| bounded(param, MAX_PARAM));
-        json!({"error": {"message": self.said(), "type": kind, "param": param, "code": code}})
+        let mut error = json!({"message": self.said(), "type": kind, "param": param, "code": code});
+        if let ApiError::ContextLength { n_prompt, n_ctx, .. } = self {
+            error["n_prompt_tokens"] = json!(n_prompt);
+            error["n_ctx"] = json!(n_ctx);
+        }
+        json!({"error": error})
     }
 
     /// The body of the job API, also within a stream.
@@ -336,7 +345,7 @@ impl ApiError {
     fn said(&self) -> String {
         match self {
             ApiError::Invalid { param: Some(param), message }
-            | ApiError::ContextLength { param, message } => {
+            | ApiError::ContextLength { param, message, .. } => {
                 format!("{}: {}", bounded(param, MAX_PARAM), bounded(message, MAX_MESSAGE))
             }
             other => bounded(&other.to_string(), MAX_MESSAGE).into_owned(),
@@ -389,6 +398,9 @@ impl ApiError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response.extensions_mut().insert(Refused { code: self.code(), reason: self.refusal() });
+        if matches!(self, ApiError::ContextLength { .. }) {
+            response.extensions_mut().insert(Reworded(self.clone()));
+        }
         response
     }
 }
@@ -419,7 +431,9 @@ impl From<WorkerError> for ApiError {
             WorkerError::Message { path, expected, found } => {
                 ApiError::invalid(path, format!("expected {expected}, found {found}"))
             }
-            WorkerError::TooLong { .. } => ApiError::too_long("prompt", &error),
+            WorkerError::TooLong { n_prompt, n_ctx, .. } => {
+                ApiError::too_long("prompt", &error, (n_prompt, n_ctx))
+            }
             WorkerError::Unfit { .. } => ApiError::Unfit(error.to_string()),
             WorkerError::NoChatTemplate => ApiError::invalid("messages", error.to_string()),
             WorkerError::Tokenizer(error) => ApiError::body(error.to_string()),

@@ -30,6 +30,7 @@ pub mod sse;
 mod state;
 mod text;
 pub mod tls;
+mod unsaid;
 mod version;
 
 pub use auth::{CacheScope, KeyError, Keys};
@@ -43,3 +44,4 @@ pub use metrics::{Outcome, Recorder};
 pub use options::{Limits, Security, ServerOptions};
 pub use state::{App, ModelInfo, Phase, Served};
 pub use tls::{Tls, TlsError};
+pub use unsaid::Unsaid;

@@ -9,6 +9,7 @@ use crate::auth::{CacheScope, Keys};
 use crate::compat::Compat;
 use crate::cors::Origin;
 use crate::tls::Tls;
+use crate::unsaid::Unsaid;
 
 /// How the server is set up.
 #[derive(Clone, Debug)]
@@ -21,8 +22,10 @@ pub struct ServerOptions {
     pub limits: Limits,
     /// Who is let in.
     pub security: Security,
-    /// How unknown fields are answered.
+    /// How what other servers know is taken, and in whose form answers are where there is a choice.
     pub compat: Compat,
+    /// What holds where a request does not say.
+    pub unsaid: Arc<Unsaid>,
     /// How long a drain waits for running requests before it ends them.
     pub drain_timeout: Duration,
     /// How long the server still answers after the engine has failed, so that probes and clients hear of it.
@@ -41,6 +44,7 @@ impl Default for ServerOptions {
             limits: Limits::default(),
             security: Security::default(),
             compat: Compat::default(),
+            unsaid: Arc::default(),
             drain_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             lost_log_lines: Arc::default(),

@@ -30,6 +30,7 @@ fn computing() -> Vec<(&'static str, MethodRouter<App>)> {
         // llama-server's, which has not the form of /v1/completions.
         ("/completions", post(openai::completion)),
         ("/chat/completions", post(openai::chat_completions)),
+        ("/responses", post(openai::responses)),
         ("/embedding", post(openai::llama_embeddings)),
         ("/embeddings", post(openai::llama_embeddings)),
         ("/v1/responses", post(openai::responses)),
@@ -56,6 +57,8 @@ fn others() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/openapi.json", get(openapi::openapi)),
         ("/cancel", post(jobs::cancel)),
         ("/shutdown", post(jobs::shutdown)),
+        ("/v1/chat/completions/input_tokens", post(openai::count_chat)),
+        ("/chat/completions/input_tokens", post(openai::count_chat)),
         ("/v1/responses/input_tokens", post(openai::count_response)),
         ("/v1/responses/{id}", get(openai::get_response).delete(openai::delete_response)),
         ("/v1/responses/{id}/input_items", get(openai::input_items)),

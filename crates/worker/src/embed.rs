@@ -201,7 +201,7 @@ impl Worker {
             return invalid(format!("1 to {longest} tokens"), "0".to_owned());
         }
         if n_prompt > longest {
-            return Err(WorkerError::TooLong { n_prompt, longest });
+            return Err(WorkerError::TooLong { n_prompt, longest, n_ctx: self.engine.capacity() });
         }
         if let Some(id) = ids.iter().find(|&&id| id as usize >= n_vocab) {
             return invalid(format!("ids below {n_vocab}"), id.to_string());

@@ -26,6 +26,8 @@ pub enum WorkerError {
         n_prompt: usize,
         /// The most tokens, which leave room for one more.
         longest: usize,
+        /// Tokens of the context.
+        n_ctx: usize,
     },
     /// The model or its device is not for what is asked.
     #[error("this model gives no {what}: {why}")]

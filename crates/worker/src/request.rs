@@ -236,7 +236,7 @@ fn checked(
         return Err(invalid("prompt", format!("1 to {longest} tokens"), n_prompt));
     }
     if n_prompt > longest {
-        return Err(WorkerError::TooLong { n_prompt, longest });
+        return Err(WorkerError::TooLong { n_prompt, longest, n_ctx: longest + 1 });
     }
     if let Some(id) = prompt.iter().find(|&&id| id as usize >= n_vocab) {
         return Err(invalid("prompt", format!("ids below {n_vocab}"), id));

@@ -62,6 +62,16 @@ fn documents_are_ranked_as_by_the_reference() {
     let best = asked(&server, "/rerank", &best);
     let [one] = &best["results"].as_array().unwrap()[..] else { panic!("{best}") };
     assert_eq!((&one["index"], one.get("document")), (&json!(1), None));
+    // In the form of Hugging Face's text embeddings inference.
+    let texts = json!({"query": known["query"], "texts": documents, "return_text": true, "truncate": false});
+    let bare = asked(&server, "/rerank", &texts);
+    for (bare, result) in bare.as_array().unwrap().iter().zip(results) {
+        let same = json!({"index": result["index"], "score": result["relevance_score"], "text": result["document"]["text"]});
+        assert_eq!(*bare, same);
+    }
+    let both = json!({"query": "a", "texts": ["a"], "documents": ["a"]});
+    let (status, text) = server.call("POST", "/rerank", Some(&both));
+    assert!(status == 400 && text.contains("texts: expected none beside documents"), "{status} {text}");
     // It is not one that embeds.
     let (status, text) = server.call("POST", "/v1/embeddings", Some(&json!({"input": "a"})));
     assert!(status == 400 && text.contains("use POST /v1/rerank"), "{status} {text}");

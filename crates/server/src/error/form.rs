@@ -16,7 +16,16 @@ pub(crate) enum Form {
     Anthropic,
     /// `{code,message,retriable}`.
     Job,
+    /// OpenAI's, with llama-server's type where a prompt is too long.
+    Llama,
 }
+
+/// In the extensions of a response: an error that another form has other words for.
+#[derive(Clone, Debug)]
+pub(crate) struct Reworded(pub(crate) ApiError);
+
+/// llama-server's type of a prompt that is too long, which its clients look for.
+const EXCEEDED: &str = "exceed_context_size_error";
 
 /// "Overloaded", in Anthropic's API.
 const OVERLOADED: u16 = 529;
@@ -28,6 +37,9 @@ impl Form {
             "/execute" | "/cancel" | "/shutdown" => Form::Job,
             "/v1/messages" => Form::Anthropic,
             _ if path.starts_with("/v1/messages/") => Form::Anthropic,
+            "/completion" | "/completions" | "/chat/completions" | "/infill" | "/embedding" | "/embeddings" => {
+                Form::Llama
+            }
             _ => Form::OpenAi,
         }
     }
@@ -39,10 +51,20 @@ impl ApiError {
         match form {
             Form::OpenAi => self.into_response(),
             Form::Job => self.job_response(),
+            Form::Llama => self.with_headers((self.status(), Json(self.llama())).into_response()),
             Form::Anthropic => {
                 self.with_headers((self.anthropic_status(), Json(self.anthropic())).into_response())
             }
         }
+    }
+
+    /// The body of llama-server's own routes.
+    fn llama(&self) -> Value {
+        let mut body = self.openai();
+        if matches!(self, ApiError::ContextLength { .. }) {
+            body["error"]["type"] = EXCEEDED.into();
+        }
+        body
     }
 
     /// The body of Anthropic's routes, also within a stream. Source: Anthropic's API reference, "Errors".

@@ -125,7 +125,7 @@ fn start(app: &App, context: &Context, mut held: Held) -> Result<Running, ApiErr
     let request = Request {
         max_tokens: execute.max_tokens,
         sampling,
-        seed: execute.seed,
+        seed: execute.seed.or(context.unsaid.seed),
         stop,
         timeout: Some(context.left()?),
         client: context.client.id,

@@ -1,20 +1,22 @@
 //! How is it doing, in numbers? What Prometheus reads at GET /metrics.
 //!
-//! The server's own names begin with `worker_`; beside them stand vLLM's (`vllm.rs`), which dashboards and gateways know. Routes tell a
+//! The server's own names begin with `worker_`; beside them stand vLLM's (`vllm.rs`) and llama-server's (`llama.rs`), which dashboards and gateways know. Routes tell a
 //! [`Recorder`] what happens to a request; what engine and device know is asked for when somebody reads. Times are in seconds unless a name
 //! says otherwise. Source: Prometheus, "Exposition formats", text format 0.0.4.
 
 mod drafts;
 mod grammars;
+mod llama;
 mod recorder;
 mod vllm;
 
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use prometheus::core::Collector;
 use prometheus::{
@@ -26,6 +28,7 @@ pub use recorder::{Outcome, Recorder};
 
 use self::drafts::Drafts;
 use self::grammars::Grammars;
+use self::llama::Llama;
 use self::vllm::Vllm;
 use crate::connections::Closed;
 use crate::error::{ApiError, Refused};
@@ -64,6 +67,7 @@ struct Inner {
     preemptions: IntCounter,
     replayed: IntCounter,
     drafts: Drafts,
+    llama: Llama,
     pages: IntGauge,
     used_pages: IntGauge,
     reserved_pages: IntGauge,
@@ -136,6 +140,7 @@ impl Inner {
                 )?,
             )?,
             drafts: Drafts::new(r)?,
+            llama: Llama::new(r)?,
             pages: gauge("worker_kv_cache_pages", "Pages of the KV cache")?,
             used_pages: gauge("worker_kv_cache_used_pages", "Pages that have tokens of running requests")?,
             reserved_pages: gauge(
@@ -241,6 +246,7 @@ impl Inner {
         vllm::catch_up(&self.preemptions, load.n_preempted);
         vllm::catch_up(&self.replayed, load.n_replayed_token);
         self.drafts.look(&load);
+        self.llama.look(&load);
         self.pages.set(signed(load.n_page as u64));
         self.used_pages.set(signed(load.n_used_page as u64));
         self.reserved_pages.set(signed(load.n_page.saturating_sub(load.n_free_page) as u64));
@@ -286,11 +292,20 @@ impl fmt::Debug for Metrics {
     }
 }
 
+/// llama-server's header of /metrics: when the process began, in seconds since 1970.
+const STARTED: HeaderName = HeaderName::from_static("process-start-time-unix");
+
+fn began(app: &App) -> u64 {
+    let began = SystemTime::now().checked_sub(app.began().elapsed());
+    began.and_then(|began| began.duration_since(UNIX_EPOCH).ok()).unwrap_or_default().as_secs()
+}
+
 /// GET /metrics.
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
     match app.metrics().text(&app) {
         Ok(text) => {
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+            let kind = (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+            ([kind, (STARTED, began(&app).into())], text).into_response()
         }
         Err(error) => {
             tracing::error!(event = "error", %error, "the metrics cannot be written");

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use worker::{ChatEvent, Event, StopReason};
+use worker::{ChatEvent, Event, StopReason, Timings, Usage};
 
 use super::Metrics;
 use crate::context::Context;
@@ -164,7 +164,10 @@ impl Recorder {
             Event::Started { n_prompt, .. } => self.started(*n_prompt),
             Event::Prompt(_) => {}
             Event::Delta { tokens, .. } => self.tokens(tokens.len()),
-            Event::End { reason, .. } => self.end(reason.into()),
+            Event::End { reason, usage, timings } => {
+                self.cost(usage, timings);
+                self.end(reason.into());
+            }
             Event::Error(error) => self.fail(&error.clone().into()),
         }
     }
@@ -175,9 +178,22 @@ impl Recorder {
             ChatEvent::Started { n_prompt, .. } => self.started(*n_prompt),
             ChatEvent::Prompt(_) => {}
             ChatEvent::Delta(delta) => self.tokens(delta.tokens.len()),
-            ChatEvent::End { reason, .. } => self.end(reason.into()),
+            ChatEvent::End { reason, usage, timings, .. } => {
+                self.cost(usage, timings);
+                self.end(reason.into());
+            }
             ChatEvent::Error(error) => self.fail(&error.clone().into()),
         }
+    }
+
+    /// What it has cost, where it was answered.
+    fn cost(&self, usage: &Usage, timings: &Timings) {
+        self.metrics.0.llama.ended(usage, timings);
+    }
+
+    /// Its prompts have no answers; so many of their tokens were in the cache.
+    pub(crate) fn embedded(&self, n_cached: usize, took: Duration) {
+        self.metrics.0.llama.embedded(self.n_prompt, n_cached, took);
     }
 
     fn close(&mut self, outcome: Outcome, error: Option<&ApiError>) {

@@ -10,6 +10,8 @@ use crate::error::ApiError;
 pub(super) struct ResponseFormat {
     r#type: Kind,
     json_schema: Option<JsonSchema>,
+    /// As llama-server and others have it beside `json_object`.
+    schema: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -41,10 +43,14 @@ pub(super) fn wanted(
     structured_outputs: Option<StructuredOutputs>,
 ) -> Result<Option<Format>, ApiError> {
     let mut wanted: Vec<Format> = Vec::new();
-    if let Some(ResponseFormat { r#type, json_schema }) = response_format {
+    if let Some(ResponseFormat { r#type, json_schema, schema: beside }) = response_format {
+        if beside.is_some() && !matches!(r#type, Kind::JsonObject) {
+            let message = "expected none beside this type; with json_schema it is json_schema.schema";
+            return Err(ApiError::invalid("response_format.schema", message));
+        }
         match r#type {
             Kind::Text => {}
-            Kind::JsonObject => wanted.push(Format::JsonObject),
+            Kind::JsonObject => wanted.push(beside.map_or(Format::JsonObject, Format::JsonSchema)),
             Kind::JsonSchema => {
                 let schema =
                     json_schema.and_then(|s| s.schema).filter(Value::is_object).ok_or_else(|| {

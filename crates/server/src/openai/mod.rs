@@ -21,7 +21,7 @@ mod usage;
 mod vectors;
 
 pub(crate) use body::{Body, Checked};
-pub(crate) use chat::{TemplateRequest, create as chat_completions};
+pub(crate) use chat::{TemplateRequest, count as count_chat, create as chat_completions};
 pub(crate) use completions::create as completions;
 use envelope::Envelope;
 pub(crate) use infill::create as infill;
@@ -67,7 +67,8 @@ fn check(
     match (valid.prompt().len(), limits.prompt_tokens) {
         (n, Some(limit)) if n > limit => {
             let message = format!("expected at most {limit} tokens, found {n}");
-            Err(ApiError::ContextLength { param: prompt.to_owned(), message })
+            let n_ctx = served.worker.engine().capacity();
+            Err(ApiError::ContextLength { param: prompt.to_owned(), message, n_prompt: n, n_ctx })
         }
         _ => Ok(valid),
     }

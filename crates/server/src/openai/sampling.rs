@@ -157,7 +157,7 @@ impl Sampling {
             max_tokens,
             min_tokens: self.min_tokens.unwrap_or(0),
             sampling,
-            seed: self.seed.as_ref().and_then(seed),
+            seed: self.seed.as_ref().map_or(context.unsaid.seed, seed),
             stop: match self.stop {
                 None => Vec::new(),
                 Some(Stop::One(stop)) => vec![stop],
@@ -215,7 +215,7 @@ pub(crate) fn refused(error: WorkerError, prompt: &str) -> ApiError {
         WorkerError::Invalid { field: "prompt", expected, found } => {
             ApiError::invalid(prompt, format!("expected {expected}, found {found}"))
         }
-        WorkerError::TooLong { .. } => ApiError::too_long(prompt, &error),
+        WorkerError::TooLong { n_prompt, n_ctx, .. } => ApiError::too_long(prompt, &error, (n_prompt, n_ctx)),
         other => other.into(),
     }
 }

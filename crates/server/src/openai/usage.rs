@@ -134,9 +134,11 @@ pub(super) struct Timings {
     cache_n: usize,
     prompt_n: usize,
     prompt_ms: f64,
+    prompt_per_token_ms: f64,
     prompt_per_second: f64,
     predicted_n: usize,
     predicted_ms: f64,
+    predicted_per_token_ms: f64,
     predicted_per_second: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     draft_n: Option<usize>,
@@ -150,14 +152,17 @@ impl Timings {
         let n_prompt = usage.n_prompt.saturating_sub(usage.n_cached);
         // The first token comes with the prompt, so what is decoded are the others.
         let n_decoded = usage.n_generated.saturating_sub(1);
+        let (prompt_ms, predicted_ms) = (millis(timings.prompt), millis(timings.decode));
         Timings {
             cache_n: usage.n_cached,
             prompt_n: n_prompt,
-            prompt_ms: millis(timings.prompt),
-            prompt_per_second: rate(n_prompt, timings.prompt),
+            prompt_ms,
+            prompt_per_token_ms: ratio(prompt_ms, n_prompt as f64),
+            prompt_per_second: ratio(n_prompt as f64 * 1e3, prompt_ms),
             predicted_n: usage.n_generated,
-            predicted_ms: millis(timings.decode),
-            predicted_per_second: rate(n_decoded, timings.decode),
+            predicted_ms,
+            predicted_per_token_ms: ratio(predicted_ms, n_decoded as f64),
+            predicted_per_second: ratio(n_decoded as f64 * 1e3, predicted_ms),
             draft_n: (timings.n_guessed > 0).then_some(timings.n_guessed),
             draft_n_accepted: (timings.n_guessed > 0).then_some(timings.n_accepted),
         }
@@ -169,8 +174,7 @@ fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// 0 where no time has passed.
-fn rate(n: usize, time: Duration) -> f64 {
-    let seconds = time.as_secs_f64();
-    if seconds > 0.0 { (n as f64 / seconds * 100.0).round() / 100.0 } else { 0.0 }
+/// 0 where there is nothing to divide by. Of the milliseconds that are told, so that a reader finds the same.
+fn ratio(a: f64, b: f64) -> f64 {
+    if b > 0.0 { a / b } else { 0.0 }
 }

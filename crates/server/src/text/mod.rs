@@ -67,16 +67,18 @@ pub(crate) async fn apply_template(
     State(app): State<App>,
     admitted: Result<Admitted, ApiError>,
 ) -> Result<Response, ApiError> {
+    let admitted = admitted?;
+    let context = admitted.context.clone();
     let rendered = move |mut held: Held| {
         let Checked { body, .. } = Checked::<ApplyTemplate>::of(&mut held)?;
         let served = app.ready()?;
         check_model(body.model.as_deref(), &served)?;
-        let chat = body.template.into_chat()?;
+        let chat = body.template.into_chat(&context)?;
         let prompt =
             served.worker.render_within(&chat, held.work()).map_err(|error| refused(error, "messages"))?;
         Ok(written(&json!({"prompt": prompt})))
     };
-    admitted?.prepare(rendered).await
+    admitted.prepare(rendered).await
 }
 
 /// The response with this value. It is written where it was made: a large one takes its time too.

@@ -8,6 +8,7 @@ use worker::{Prompt, Work, Worker};
 
 use super::written;
 use crate::admission::{Admitted, Held};
+use crate::context::Context;
 use crate::error::ApiError;
 use crate::openai::{Body, Checked, TemplateRequest, check_model, refused};
 use crate::state::App;
@@ -39,14 +40,16 @@ pub(crate) async fn tokenize(
     State(app): State<App>,
     admitted: Result<Admitted, ApiError>,
 ) -> Result<Response, ApiError> {
+    let admitted = admitted?;
+    let context = admitted.context.clone();
     let tokenized = move |mut held: Held| {
         let Checked { body, .. } = Checked::<Tokenize>::of(&mut held)?;
         let served = app.ready()?;
         check_model(body.model.as_deref(), &served)?;
         body.check()?;
-        Ok(written(&body.answer(&served.worker, held.work())?))
+        Ok(written(&body.answer(&served.worker, (held.work(), &context))?))
     };
-    admitted?.prepare(tokenized).await
+    admitted.prepare(tokenized).await
 }
 
 impl Tokenize {
@@ -95,7 +98,7 @@ impl Tokenize {
         }
     }
 
-    fn answer(self, worker: &Worker, work: &Work) -> Result<Value, ApiError> {
+    fn answer(self, worker: &Worker, (work, context): (&Work, &Context)) -> Result<Value, ApiError> {
         let tokenizer = worker.tokenizer();
         if let Some(text) = self.content {
             let prompt = Prompt::Text {
@@ -127,7 +130,7 @@ impl Tokenize {
                     add_generation_prompt: self.add_generation_prompt,
                     continue_final_message: self.continue_final_message,
                 };
-                (Prompt::Chat(template.into_chat()?), "messages")
+                (Prompt::Chat(template.into_chat(context)?), "messages")
             }
         };
         let ids = worker.tokenize_within(&prompt, work).map_err(|error| refused(error, field))?;

@@ -30,7 +30,7 @@ fn an_answer_comes_whole() {
         &hello(&json!({"model": "gpt-4o", "user": "me", "seed": 1})),
         &expect![[r#"
             200
-            {"id":"chatcmpl-ID","object":"chat.completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"message":{"role":"assistant","content":"Good day","refusal":null},"logprobs":null,"seed":SEED,"finish_reason":"stop"}],"usage":{"prompt_tokens":19,"completion_tokens":9,"total_tokens":28,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}},"timings":{"cache_n":0,"prompt_n":19,"prompt_ms":N,"prompt_per_second":N,"predicted_n":9,"predicted_ms":N,"predicted_per_second":N},"ignored_parameters":["user"]}"#]],
+            {"id":"chatcmpl-ID","object":"chat.completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"message":{"role":"assistant","content":"Good day","refusal":null},"logprobs":null,"seed":SEED,"finish_reason":"stop"}],"usage":{"prompt_tokens":19,"completion_tokens":9,"total_tokens":28,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}},"timings":{"cache_n":0,"prompt_n":19,"prompt_ms":N,"prompt_per_token_ms":N,"prompt_per_second":N,"predicted_n":9,"predicted_ms":N,"predicted_per_token_ms":N,"predicted_per_second":N},"ignored_parameters":["user"]}"#]],
     );
 }
 
@@ -55,7 +55,7 @@ fn an_answer_comes_in_chunks() {
 
             data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"delta":{},"logprobs":null,"seed":SEED,"finish_reason":"stop"}],"usage":null}
 
-            data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[],"usage":{"prompt_tokens":19,"completion_tokens":7,"total_tokens":26,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}},"timings":{"cache_n":0,"prompt_n":19,"prompt_ms":N,"prompt_per_second":N,"predicted_n":7,"predicted_ms":N,"predicted_per_second":N}}
+            data: {"id":"chatcmpl-ID","object":"chat.completion.chunk","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[],"usage":{"prompt_tokens":19,"completion_tokens":7,"total_tokens":26,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}},"timings":{"cache_n":0,"prompt_n":19,"prompt_ms":N,"prompt_per_token_ms":N,"prompt_per_second":N,"predicted_n":7,"predicted_ms":N,"predicted_per_token_ms":N,"predicted_per_second":N}}
 
             data: [DONE]
 

@@ -23,7 +23,7 @@ fn an_answer_comes_whole_or_in_chunks() {
         &json!({"prompt": "Say", "logprobs": 1}),
         &expect![[r#"
             200
-            {"id":"cmpl-ID","object":"text_completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"text":"Oh €","logprobs":{"tokens":["O","h"," ","bytes:\\xe2","bytes:\\x82","bytes:\\xac"],"token_logprobs":[-1.0,-1.0,-1.0,-1.0,-1.0,-1.0],"top_logprobs":[{"O":-1.0},{"h":-1.0},{" ":-1.0},{"bytes:\\xe2":-1.0},{"bytes:\\x82":-1.0},{"bytes:\\xac":-1.0}],"text_offset":[0,1,2,3,4,4]},"seed":SEED,"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":7,"total_tokens":10,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}},"timings":{"cache_n":0,"prompt_n":3,"prompt_ms":N,"prompt_per_second":N,"predicted_n":7,"predicted_ms":N,"predicted_per_second":N}}"#]],
+            {"id":"cmpl-ID","object":"text_completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"text":"Oh €","logprobs":{"tokens":["O","h"," ","bytes:\\xe2","bytes:\\x82","bytes:\\xac"],"token_logprobs":[-1.0,-1.0,-1.0,-1.0,-1.0,-1.0],"top_logprobs":[{"O":-1.0},{"h":-1.0},{" ":-1.0},{"bytes:\\xe2":-1.0},{"bytes:\\x82":-1.0},{"bytes:\\xac":-1.0}],"text_offset":[0,1,2,3,4,4]},"seed":SEED,"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":7,"total_tokens":10,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}},"timings":{"cache_n":0,"prompt_n":3,"prompt_ms":N,"prompt_per_token_ms":N,"prompt_per_second":N,"predicted_n":7,"predicted_ms":N,"predicted_per_token_ms":N,"predicted_per_second":N}}"#]],
     );
     check(
         &server,
@@ -40,7 +40,7 @@ fn an_answer_comes_whole_or_in_chunks() {
 
             data: {"id":"cmpl-ID","object":"text_completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"text":"€","logprobs":null,"finish_reason":null}]}
 
-            data: {"id":"cmpl-ID","object":"text_completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"text":"","logprobs":null,"seed":SEED,"finish_reason":"stop"}],"timings":{"cache_n":0,"prompt_n":3,"prompt_ms":N,"prompt_per_second":N,"predicted_n":7,"predicted_ms":N,"predicted_per_second":N}}
+            data: {"id":"cmpl-ID","object":"text_completion","created":TIME,"model":"org/tiny","system_fingerprint":"worker-orcd-VERSION-org-tiny","choices":[{"index":0,"text":"","logprobs":null,"seed":SEED,"finish_reason":"stop"}],"timings":{"cache_n":0,"prompt_n":3,"prompt_ms":N,"prompt_per_token_ms":N,"prompt_per_second":N,"predicted_n":7,"predicted_ms":N,"predicted_per_token_ms":N,"predicted_per_second":N}}
 
             data: [DONE]
 

@@ -2,6 +2,7 @@
 
 mod admission;
 mod agents;
+mod as_llama;
 mod chat;
 mod clients;
 mod completions;

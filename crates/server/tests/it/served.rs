@@ -254,7 +254,9 @@ fn settled(body: &str) -> String {
         ("\"created\":", ",", "TIME"),
         ("\"seed\":", ",\"finish_reason", "SEED"),
         ("\"prompt_ms\":", ",", "N"),
+        ("\"prompt_per_token_ms\":", ",", "N"),
         ("\"prompt_per_second\":", ",", "N"),
+        ("\"predicted_per_token_ms\":", ",", "N"),
         ("\"predicted_ms\":", ",", "N"),
         ("\"predicted_per_second\":", "}", "N"),
     ] {

@@ -227,6 +227,34 @@ fn who_leaves_a_batch_ends_it() {
 }
 
 #[test]
+fn an_input_may_mix_texts_and_tokens_as_in_llama_server() {
+    let server = faked(LIMITS, Duration::ZERO);
+    let [a, b] = [ids("ab"), ids("cd")];
+    let whole: Vec<u32> = a.iter().chain(&b).copied().collect();
+    let text = &vectors(&server, &json!({"input": "abcd"}))[0];
+    let tokens = &vectors(&server, &json!({"input": whole}))[0];
+    // One prompt of both, with ids at the top.
+    let mixed: Vec<Value> = std::iter::once(json!("ab")).chain(b.iter().map(|id| json!(id))).collect();
+    for one in [json!(mixed), json!([mixed]), json!([["ab", "cd"]])] {
+        assert_eq!(&vectors(&server, &json!({"input": one}))[..], std::slice::from_ref(tokens), "{one}");
+    }
+    // Several, each in a form of its own.
+    let parts = json!({"content": [{"type": "text", "text": "ab"}, {"type": "text", "text": "cd"}]});
+    let several = json!(["abcd", whole, {"prompt_string": "abcd"}, parts]);
+    let expected = [text, tokens, text, text].map(Clone::clone);
+    assert_eq!(vectors(&server, &json!({"input": several})), expected);
+    assert_eq!(vectors(&server, &json!({"input": parts})), [text.clone()]);
+    for (input, field) in [
+        (json!([1, ["ab"]]), "input[1]"),
+        (json!({"content": "ab"}), "input.content"),
+        (json!({"content": [{"type": "image_url"}]}), "input.content[0].type"),
+    ] {
+        let (status, text) = server.post(PATH, &json!({"input": input}));
+        assert!(status == 400 && text.contains(&format!("\"message\":\"{field}: ")), "{input} {text}");
+    }
+}
+
+#[test]
 fn time_is_over_for_all_texts_of_a_batch() {
     let limits = Limits { inference_time: Duration::from_millis(150), ..Limits::default() };
     let fake = Fake::new(device::Limits { n_vocab: 320, ..LIMITS }).latency(Duration::from_millis(20));

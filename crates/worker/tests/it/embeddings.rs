@@ -223,7 +223,7 @@ fn what_cannot_be_a_text_is_refused() {
     let worker = known.worker(Some(Pooling::Last), &Options::default());
     let refused = |prompt: &Prompt| worker.check_text(prompt, ASKER, &Work::default()).unwrap_err();
     let error = refused(&Prompt::Tokens(vec![1; 321]));
-    assert!(matches!(error, WorkerError::TooLong { n_prompt: 321, longest: 320 }), "{error}");
+    assert!(matches!(error, WorkerError::TooLong { n_prompt: 321, longest: 320, .. }), "{error}");
     assert_eq!(refused(&Prompt::Tokens(vec![320])).to_string(), "prompt: expected ids below 320, found 320");
     assert_eq!(refused(&Prompt::Tokens(vec![])).to_string(), "prompt: expected 1 to 320 tokens, found 0");
     // A whole context fits: no answer follows.

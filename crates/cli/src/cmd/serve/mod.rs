@@ -18,7 +18,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::ValueEnum;
 use engine::EngineOptions;
-use server::{App, Ending, Limits, Served, Server, ServerOptions};
+use serde_json::{Map, Value};
+use server::{App, Ending, Limits, Served, Server, ServerOptions, Unsaid};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use worker::receipt::FileHashes;
@@ -81,6 +82,9 @@ pub(crate) struct Args {
     /// request names none]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Server")]
     max_tokens_out: Option<NonZeroUsize>,
+    /// Tokens of an answer whose request names no number [default: 2048, or --max-tokens-out]
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Server")]
+    default_max_tokens: Option<NonZeroUsize>,
     /// Timeout of a request in seconds, from its arrival
     #[arg(long, value_name = "S", default_value_t = 300, help_heading = "Server")]
     inference_timeout_sec: u64,
@@ -111,11 +115,17 @@ pub(crate) struct Args {
     /// URL that gets one POST when this worker is ready
     #[arg(long, value_name = "URL", help_heading = "Server", requires = "worker_id")]
     callback_url: Option<String>,
+    /// Variables of the chat template where a request does not name them, as a JSON object such as {"enable_thinking": false}
+    #[arg(long, value_name = "JSON", value_parser = template_kwargs, help_heading = "Server")]
+    chat_template_kwargs: Option<Variables>,
     /// Fields that this server does not know, and names of other models: refused, or accepted and listed in `x-ignored-fields`
     #[arg(long, value_enum, value_name = "MODE", default_value = "strict", help_heading = "Server")]
     compat: Compat,
     #[command(flatten, next_help_heading = "Sampling where a request does not say")]
     sampling: DefaultArgs,
+    /// Seed, where a request names none; a request's -1 draws one [default: drawn for each request]
+    #[arg(long, value_name = "N", help_heading = "Sampling where a request does not say")]
+    seed: Option<u64>,
     #[command(flatten)]
     security: security::SecurityArgs,
 }
@@ -127,6 +137,22 @@ enum Compat {
     Strict,
     /// What is not known is ignored, and listed.
     Lenient,
+    /// The same, and prompts and answers are as llama-server's where there is a choice.
+    LlamaServer,
+}
+
+/// Variables of a chat template.
+#[derive(Clone, Debug)]
+struct Variables(Map<String, Value>);
+
+/// Reads variables of a chat template.
+fn template_kwargs(text: &str) -> Result<Variables, String> {
+    let found = match serde_json::from_str(text) {
+        Ok(Value::Object(variables)) => return Unsaid::check(&variables).map(|()| Variables(variables)),
+        Ok(_) => "another value".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(format!("expected a JSON object, found {found}"))
 }
 
 /// Reads an address for a flag. No name is looked up: localhost is the loopback address by definition.
@@ -259,7 +285,8 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     let speculation = args.speculate.speculation(&loaded.executor.limits())?;
     let options = EngineOptions { n_waiting: args.queue, speculation, ..EngineOptions::default() };
     let engine = speculate::start(loaded.executor, loaded.draft, options).context("starting the engine")?;
-    let default_max_tokens = Some(args.max_tokens_out.map_or(DEFAULT_TOKENS, NonZeroUsize::get));
+    let default_max_tokens =
+        Some(args.default_max_tokens.or(args.max_tokens_out).map_or(DEFAULT_TOKENS, NonZeroUsize::get));
     let options = WorkerOptions { default_max_tokens, defaults };
     let worker =
         Worker::new(engine, Arc::new(tokenizer), options).with_embedder(Embedder::new(&loaded.model));
@@ -290,7 +317,12 @@ impl Args {
             compat: match self.compat {
                 Compat::Strict => server::Compat::Strict,
                 Compat::Lenient => server::Compat::Lenient,
+                Compat::LlamaServer => server::Compat::LlamaServer,
             },
+            unsaid: Arc::new(Unsaid {
+                seed: self.seed,
+                template: self.chat_template_kwargs.clone().map(|Variables(map)| map).unwrap_or_default(),
+            }),
             drain_timeout: Duration::from_secs(self.drain_timeout_sec),
             lost_log_lines: log::n_lost(),
             percent_loaded: progress::percent_loaded(),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use worker::receipt::Receipt;
 use worker::{ChatDelta, ChatEvent, Finish, ToolCallDelta};
 
+use crate::compat::Compat;
 use crate::error::ApiError;
 use crate::openai::choices::{self, Answer, Told};
 use crate::openai::envelope::Message;
@@ -33,6 +34,7 @@ pub(super) struct ChatAnswer {
     costs: Costs,
     usage: Usage,
     timings: Option<Timings>,
+    compat: Compat,
 }
 
 /// A choice of a whole answer.
@@ -81,6 +83,7 @@ impl ChatAnswer {
         envelope: Envelope,
         shape: Shape,
         scores_prompt: bool,
+        compat: Compat,
     ) -> ChatAnswer {
         let n_whole = if shape.is_stream { 0 } else { shape.n };
         ChatAnswer {
@@ -93,6 +96,7 @@ impl ChatAnswer {
             usage: Usage::default(),
             timings: None,
             shape,
+            compat,
         }
     }
 
@@ -157,7 +161,9 @@ impl Answer for ChatAnswer {
                 if !self.shape.is_stream {
                     return Vec::new();
                 }
-                let delta = json!({"role": "assistant", "content": ""});
+                // An empty text as OpenAI, or none as llama-server.
+                let content = if self.compat == Compat::LlamaServer { Value::Null } else { "".into() };
+                let delta = json!({"role": "assistant", "content": content});
                 self.chunk(Chunk { index, delta, ..Chunk::default() }, None)
             }
             ChatEvent::Prompt(tokens) => {

@@ -5,13 +5,15 @@ mod request;
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
 use worker::{ChatEvent, ChatGeneration, ValidRequest};
 
 use super::body::Checked;
 use super::choices::{self, Begun, Choices};
-use super::{Envelope, Shape, check, check_model};
+use super::{Envelope, Shape, check, check_model, refused};
 use crate::admission::{Admitted, Held};
 use crate::context::Context;
 use crate::error::ApiError;
@@ -27,6 +29,25 @@ pub(crate) async fn create(
     admitted: Result<Admitted, ApiError>,
 ) -> Result<Response, ApiError> {
     choices::respond(app, admitted, begin).await
+}
+
+/// POST /v1/chat/completions/input_tokens: how many tokens the prompt of such a request has.
+pub(crate) async fn count(
+    State(app): State<App>,
+    admitted: Result<Admitted, ApiError>,
+) -> Result<Response, ApiError> {
+    let admitted = admitted?;
+    let context = admitted.context.clone();
+    let count = move |mut held: Held| {
+        let Checked { body, .. } = Checked::<ChatRequest>::of(&mut held)?;
+        let served = app.ready()?;
+        check_model(body.sampling.model.as_deref(), &served)?;
+        let prompt = body.into_request(&served, &context)?.0.prompt;
+        let tokens = served.worker.tokenize_within(&prompt, held.work());
+        let tokens = tokens.map_err(|error| refused(error, "messages"))?;
+        Ok(Json(json!({"object": "response.input_tokens", "input_tokens": tokens.len()})).into_response())
+    };
+    admitted.prepare(count).await
 }
 
 /// From a body to answers under way.
@@ -53,7 +74,7 @@ fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Choices<ChatEv
     let choices = under_way(app, context, &served, &request, (shape.n, wanted, "/v1/chat/completions"))?;
     let object = if shape.is_stream { "chat.completion.chunk" } else { "chat.completion" };
     let envelope = Envelope::new(&served, "chatcmpl", object);
-    Ok((choices, ChatAnswer::new(served, envelope, shape, scores_prompt)))
+    Ok((choices, ChatAnswer::new(served, envelope, shape, scores_prompt, context.compat)))
 }
 
 /// Starts so many answers to a request that came by this route, each with a seed of its own.

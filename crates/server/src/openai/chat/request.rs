@@ -1,18 +1,19 @@
 //! What does a chat's body say, and how does the worker put it?
 
+use std::time::SystemTime;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use worker::{Chat, Prompt, Request, ToolChoice};
 
+use crate::compat::Compat;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::openai::body::Body;
 use crate::openai::sampling::{Likely, Sampling};
 use crate::receipts::Wanted;
 use crate::state::Served;
-
-/// The variables of templates that have fields of their own.
-const TAKEN: [&str; 4] = ["messages", "tools", "add_generation_prompt", "continue_final_message"];
+use crate::unsaid::Unsaid;
 
 /// The schema `ChatRequest`.
 #[derive(Debug, Deserialize)]
@@ -70,12 +71,15 @@ impl Body for ChatRequest {
 
 impl TemplateRequest {
     /// A conversation whose answer may call tools as it likes.
-    pub(crate) fn into_chat(self) -> Result<Chat, ApiError> {
-        let extra = self.chat_template_kwargs.unwrap_or_default();
-        if let Some(name) = TAKEN.iter().find(|name| extra.contains_key(**name)) {
-            let message = format!("expected no {name} here, which is a field of its own");
-            return Err(ApiError::invalid("chat_template_kwargs", message));
+    ///
+    /// # Errors
+    /// Fields that contradict each other.
+    pub(crate) fn into_chat(mut self, context: &Context) -> Result<Chat, ApiError> {
+        if context.compat == Compat::LlamaServer {
+            self.continue_as_llama()?;
         }
+        let extra = self.chat_template_kwargs.unwrap_or_default();
+        Unsaid::check(&extra).map_err(|message| ApiError::invalid("chat_template_kwargs", message))?;
         let continues = self.continue_final_message == Some(true);
         if continues && self.add_generation_prompt == Some(true) {
             let message = "expected false where add_generation_prompt is true";
@@ -87,14 +91,40 @@ impl TemplateRequest {
             forget(tool);
             tool.get_mut("function").map(forget);
         }
+        let mut extra: Vec<(String, Value)> = extra.into_iter().collect();
+        context.unsaid.fill(context.compat, SystemTime::now(), &mut extra);
         Ok(Chat {
             tools,
-            extra: extra.into_iter().collect(),
+            extra,
             add_generation_prompt: self.add_generation_prompt.unwrap_or(!continues),
             continue_final_message: continues,
             ..Chat::new(messages)
         })
     }
+}
+
+impl TemplateRequest {
+    /// In llama-server an answer goes on with a last message that is the assistant's, unless the request says otherwise.
+    fn continue_as_llama(&mut self) -> Result<(), ApiError> {
+        let is_answer = |message: &&Value| message["role"] == "assistant";
+        match self.messages.iter().rev().take_while(is_answer).count() {
+            0 => {}
+            1 if self.add_generation_prompt.is_none() && self.continue_final_message.is_none() => {
+                self.continue_final_message = Some(self.messages.last().is_some_and(is_plain));
+            }
+            1 => {}
+            _ => {
+                let message = "expected at most one message of the assistant at the end, found more";
+                return Err(ApiError::invalid("messages", message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a message is text alone: what calls tools is not continued.
+fn is_plain(message: &Value) -> bool {
+    message.get("tool_calls").is_none_or(Value::is_null)
 }
 
 impl ChatRequest {
@@ -138,7 +168,7 @@ impl ChatRequest {
     ) -> Result<(Request, Vec<String>), ApiError> {
         self.check_likely()?;
         let mut ignored = Vec::new();
-        let mut chat = self.template.into_chat()?;
+        let mut chat = self.template.into_chat(context)?;
         chat.tool_choice = match self.tool_choice {
             None => ToolChoice::Auto,
             Some(Choice::Named { function }) => ToolChoice::Named(function.name),

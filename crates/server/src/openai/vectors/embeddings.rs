@@ -17,6 +17,7 @@ use crate::admission::{Admitted, Held};
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::openai::body::{Body, Checked};
+use crate::openai::llama::{Prompts, Written};
 use crate::openai::models::check as check_model;
 use crate::state::App;
 
@@ -35,19 +36,10 @@ const VALUE_BYTES: [usize; 2] = [14, 6];
 #[derive(Debug, Deserialize)]
 pub(crate) struct EmbeddingRequest {
     model: Option<String>,
-    input: Inputs,
+    input: Prompts,
     encoding_format: Option<Encoding>,
     dimensions: Option<usize>,
     add_special_tokens: Option<bool>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Inputs {
-    Text(String),
-    Tokens(Vec<u32>),
-    Texts(Vec<String>),
-    TokenLists(Vec<Vec<u32>>),
 }
 
 /// How vectors are written.
@@ -68,8 +60,8 @@ impl Body for EmbeddingRequest {
 #[derive(Debug, Deserialize)]
 pub(crate) struct LlamaEmbeddingRequest {
     model: Option<String>,
-    content: Option<Inputs>,
-    input: Option<Inputs>,
+    content: Option<Prompts>,
+    input: Option<Prompts>,
 }
 
 impl Body for LlamaEmbeddingRequest {
@@ -161,7 +153,7 @@ fn begin(
         let message = format!("expected 1 to {n_embd}, the model's own, found {n_dimension}");
         return Err(ApiError::invalid("dimensions", message));
     }
-    let inputs = body.input.into_list(body.add_special_tokens.unwrap_or(true));
+    let inputs = body.input.into_list("input")?;
     let most = MAX_TEXTS.min(MAX_VALUES / n_dimension.max(1));
     if inputs.len() > most {
         let message = format!(
@@ -180,26 +172,16 @@ fn begin(
         ignored,
     };
     let asker = asker(context);
+    let add_special = body.add_special_tokens.unwrap_or(true);
+    let prompt = |(field, written): (String, Written)| {
+        let prompt = written.into_prompt((&served.worker, held.work()), &field, add_special)?;
+        Ok((field, prompt))
+    };
+    let prompts: Vec<(String, Prompt)> = inputs.into_iter().map(prompt).collect::<Result<_, ApiError>>()?;
     let checked = |input| served.worker.check_text(&input, asker, held.work());
-    let texts = check((app, &held), inputs.into_iter(), checked)?;
+    let texts = check((app, &served, &held), prompts.into_iter(), checked)?;
     let n_byte = shape.n_text * n_dimension * VALUE_BYTES[encoding as usize];
     Ok((Batch::begin((app, context), (served, ROUTE), texts, (held, n_byte))?, shape))
-}
-
-impl Inputs {
-    /// Each with the name of its field.
-    fn into_list(self, add_special: bool) -> Vec<(String, Prompt)> {
-        let text = |text| Prompt::Text { text, add_special, parse_special: true };
-        let listed = |prompts: Vec<Prompt>| {
-            prompts.into_iter().enumerate().map(|(i, prompt)| (format!("input[{i}]"), prompt)).collect()
-        };
-        match self {
-            Inputs::Text(one) => vec![("input".to_owned(), text(one))],
-            Inputs::Tokens(ids) => vec![("input".to_owned(), Prompt::Tokens(ids))],
-            Inputs::Texts(texts) => listed(texts.into_iter().map(text).collect()),
-            Inputs::TokenLists(lists) => listed(lists.into_iter().map(Prompt::Tokens).collect()),
-        }
-    }
 }
 
 impl Shape {

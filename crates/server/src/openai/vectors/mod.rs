@@ -7,7 +7,7 @@ mod embeddings;
 mod rerank;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
@@ -56,12 +56,13 @@ fn asker(context: &Context) -> Asker {
 
 /// Checks the texts of a request one by one, each under the name of its field.
 fn check<'a, T>(
-    (app, held): (&App, &Held),
+    (app, served, held): (&App, &Served, &Held),
     texts: impl ExactSizeIterator<Item = (String, T)> + 'a,
     checked: impl Fn(T) -> Result<ValidText, WorkerError>,
 ) -> Result<Vec<ValidText>, ApiError> {
     let mut n_token = 0usize;
     let limit = app.options().limits.prompt_tokens;
+    let n_ctx = served.worker.engine().capacity();
     let mut valid = Vec::with_capacity(texts.len());
     for (field, text) in texts {
         if let Some(why) = held.work().stop().reason() {
@@ -69,8 +70,9 @@ fn check<'a, T>(
         }
         let text = checked(text).map_err(|error| refused(error, &field))?;
         if let Some(limit) = limit.filter(|&limit| text.n_token() > limit) {
-            let message = format!("expected at most {limit} tokens, found {}", text.n_token());
-            return Err(ApiError::ContextLength { param: field, message });
+            let n_prompt = text.n_token();
+            let message = format!("expected at most {limit} tokens, found {n_prompt}");
+            return Err(ApiError::ContextLength { param: field, message, n_prompt, n_ctx });
         }
         n_token += text.n_token();
         if n_token > MAX_TOKENS {
@@ -108,10 +110,12 @@ impl Batch {
         let Batch { served, texts, first, mut recorder, held } = self;
         let n_token = texts.iter().map(ValidText::n_token).sum();
         recorder.started(n_token);
+        let began = Instant::now();
         let done = collect(&served.worker, texts, first, each).await;
         drop(held);
         match done {
-            Ok(()) => {
+            Ok(n_cached) => {
+                recorder.embedded(n_cached, began.elapsed());
                 recorder.end(Outcome::Stop);
                 Ok(Cost { prompt_tokens: n_token, total_tokens: n_token })
             }
@@ -124,12 +128,14 @@ impl Batch {
     }
 }
 
+/// Computes all vectors. Gives how many tokens were in the prefix cache.
 async fn collect(
     worker: &Worker,
     texts: Vec<ValidText>,
     first: Embedding,
     mut each: impl FnMut(usize, Vec<f32>),
-) -> Result<(), WorkerError> {
+) -> Result<usize, WorkerError> {
+    let mut n_cached = 0;
     let mut first = Some(first);
     let vectors = texts.into_iter().enumerate().map(|(index, text)| {
         let begun = first.take();
@@ -138,15 +144,16 @@ async fn collect(
                 Some(begun) => begun,
                 None => begin_later(worker, text).await?,
             };
-            begun.finish().await.map(|(vector, _usage): (_, Usage)| (index, vector))
+            begun.finish().await.map(|(vector, usage): (_, Usage)| (index, vector, usage.n_cached))
         }
     });
     let mut vectors = stream::iter(vectors).buffer_unordered(worker.engine().limits().n_slot.max(1));
     while let Some(done) = vectors.next().await {
-        let (index, vector) = done?;
+        let (index, vector, n) = done?;
+        n_cached += n;
         each(index, vector);
     }
-    Ok(())
+    Ok(n_cached)
 }
 
 /// Starts another text of a batch once there is a place for it; the batch's deadline is each text's.

@@ -1,6 +1,7 @@
 //! POST /v1/rerank: how probable is it that each document fits a query?
 //!
-//! The form of Jina's and Cohere's APIs, of llama-server's and vLLM's. Only models with a classifier rank; see [`worker::Worker::ranks`].
+//! The form of Jina's and Cohere's APIs, of llama-server's and vLLM's; with `texts` instead of `documents` that of Hugging Face's text embeddings
+//! inference. Only models with a classifier rank; see [`worker::Worker::ranks`].
 
 use axum::Json;
 use axum::extract::State;
@@ -26,9 +27,11 @@ const RESULT_BYTES: usize = 80;
 pub(crate) struct RerankRequest {
     model: Option<String>,
     query: String,
-    documents: Vec<Document>,
+    documents: Option<Vec<Document>>,
+    texts: Option<Vec<String>>,
     top_n: Option<usize>,
     return_documents: Option<bool>,
+    return_text: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -69,6 +72,8 @@ struct Shape {
     documents: Vec<Document>,
     n_document: usize,
     model: String,
+    /// Hugging Face's form: a list and nothing around it.
+    is_bare: bool,
     ignored: Vec<String>,
 }
 
@@ -91,6 +96,15 @@ struct Rank {
     document: Option<Text>,
 }
 
+/// A rank in Hugging Face's form.
+#[derive(Serialize)]
+struct BareRank {
+    index: usize,
+    score: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+}
+
 /// POST /v1/rerank.
 pub(crate) async fn create(
     State(app): State<App>,
@@ -102,7 +116,9 @@ pub(crate) async fn create(
     let worker = batch.served.worker.clone();
     let mut scores = vec![0.0; shape.n_document];
     let usage = batch.run(|index, vector| scores[index] = worker.rank(&vector)).await?;
-    Ok(Json(shape.ranking(&scores, usage)).into_response())
+    let is_bare = shape.is_bare;
+    let ranking = shape.ranking(&scores, usage);
+    Ok(if is_bare { Json(ranking.bare()).into_response() } else { Json(ranking).into_response() })
 }
 
 /// From a body to documents, the first of them under way.
@@ -111,23 +127,42 @@ fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Batch, Shape),
     let served = app.ready()?;
     check_model(body.model.as_deref(), &served)?;
     served.worker.ranks()?;
-    let RerankRequest { query, documents, top_n, return_documents, .. } = body;
+    let RerankRequest { query, top_n, .. } = body;
+    let (documents, name, returned) = match (body.documents, body.texts) {
+        (Some(documents), None) => (documents, "documents", body.return_documents),
+        (None, Some(texts)) => (texts.into_iter().map(Document::Text).collect(), "texts", body.return_text),
+        (None, None) => return Err(ApiError::invalid("documents", "expected a value, found none")),
+        (Some(_), Some(_)) => return Err(ApiError::invalid("texts", "expected none beside documents")),
+    };
+    let (is_bare, returned) = (name == "texts", returned.unwrap_or(false));
     let (n_document, asker) = (documents.len(), asker(context));
     let named =
-        documents.iter().enumerate().map(|(i, document)| (format!("documents[{i}]"), document.text()));
+        documents.iter().enumerate().map(|(i, document)| (format!("{name}[{i}]"), document.text()));
     let checked = |text: &str| served.worker.check_document(&query, text, asker, held.work());
-    let texts = check((app, &held), named, checked)?;
-    let returned = return_documents.unwrap_or(false);
+    let texts = check((app, &served, &held), named, checked)?;
     let n_text: usize = documents.iter().map(|document| document.text().len()).filter(|_| returned).sum();
     let shape = Shape {
         top_n: top_n.unwrap_or(n_document),
         documents: if returned { documents } else { Vec::new() },
         n_document,
+        is_bare,
         model: served.info.id.clone(),
         ignored,
     };
     let n_byte = n_text + n_document * RESULT_BYTES;
     Ok((Batch::begin((app, context), (served, ROUTE), texts, (held, n_byte))?, shape))
+}
+
+impl Ranking {
+    /// The same in Hugging Face's form.
+    fn bare(self) -> Vec<BareRank> {
+        let bare = |rank: Rank| BareRank {
+            index: rank.index,
+            score: rank.relevance_score,
+            text: rank.document.map(|document| document.text),
+        };
+        self.results.into_iter().map(bare).collect()
+    }
 }
 
 impl Shape {
