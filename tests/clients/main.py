@@ -33,6 +33,8 @@ CLIENTS = [
     ("hostile", "python", "hostile.py", True),
     ("vllm-router", "gateways", "router_vllm.py", True),
     ("smg", "gateways", "gateway_smg.py", True),
+    ("kv-events", "gateways", "kv_events.py", True),
+    ("traces", "gateways", "traces.py", True),
 ]
 
 

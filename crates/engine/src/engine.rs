@@ -19,6 +19,7 @@ use device::{Batch, Executor, Limits, Output, Picked, Role, Sampled, Span, Ticke
 
 use self::admission::Blocked;
 use crate::EngineError;
+use crate::cache_events::Listening;
 use crate::draft::Draft;
 use crate::load::Counters;
 use crate::masks::Masks;
@@ -251,6 +252,11 @@ impl Core {
         &self.options
     }
 
+    /// Tells this listener from now on what the prefix cache keeps.
+    pub(crate) fn tell(&mut self, to: Listening) {
+        self.cache.tell(to);
+    }
+
     pub(crate) fn enqueue(&mut self, waiting: Waiting) {
         self.waiting.push(waiting);
     }
@@ -460,6 +466,7 @@ impl Core {
                 }
             }
             self.counters.n_cached_page.store(self.cache.len(), Ordering::Relaxed);
+            self.cache.send_events();
         }
         Ok(n_failed)
     }
@@ -554,6 +561,7 @@ impl Core {
     pub(crate) fn fail(&mut self, error: &EngineError) {
         self.in_flight.clear();
         self.cache.clear();
+        self.cache.send_events();
         self.counters.n_cached_page.store(0, Ordering::Relaxed);
         let ids: Vec<u64> = self.running.keys().copied().collect();
         for id in ids {

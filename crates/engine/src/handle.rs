@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use device::{Executor, Limits, MemoryReport};
 
+use crate::cache_events::{self, CacheListener, Listening};
 use crate::engine::{Core, EngineOptions};
 use crate::error::panic_message;
 use crate::load::{Counters, Load};
@@ -57,6 +58,7 @@ pub enum Shutdown {
 #[derive(Debug)]
 enum Command {
     Submit(Box<Waiting>),
+    Tell(Listening),
     Shutdown(Shutdown),
 }
 
@@ -165,6 +167,16 @@ impl EngineHandle {
         // Where the engine has just ended, the outbox comes back in the error and closes the stream.
         let _ended = self.commands.send(Command::Submit(waiting));
         Ok(stream)
+    }
+
+    /// Hears from now on which pages of prompts come into the prefix cache and which leave it; who listened before hears no more. At most `n_batch`
+    /// steps' events wait to be taken: the engine waits for nobody, and what finds no room is lost and counted.
+    #[must_use]
+    pub fn listen_to_cache(&self, n_batch: usize) -> CacheListener {
+        let (to, listener) = cache_events::listen(n_batch);
+        // Where the engine has ended, the listener hears that.
+        let _ended = self.commands.send(Command::Tell(to));
+        listener
     }
 
     /// The executor's limits.
@@ -292,6 +304,7 @@ fn serve(core: &mut Core, inbox: &Receiver<Command>, shared: &Shared) -> Result<
         };
         match command {
             Ok(Command::Submit(waiting)) => core.enqueue(*waiting),
+            Ok(Command::Tell(to)) => core.tell(to),
             Ok(Command::Shutdown(Shutdown::Abort)) => return Ok(()),
             Ok(Command::Shutdown(Shutdown::Drain)) => draining = true,
             Err(TryRecvError::Empty) => core.step()?,

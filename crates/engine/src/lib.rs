@@ -21,6 +21,7 @@
 //! An evaluation that needs every row's logits runs alone and drives the executor itself: rows of `n_vocab` floats have no place in a
 //! stream of tokens.
 
+mod cache_events;
 mod constraint;
 mod draft;
 mod engine;
@@ -46,6 +47,7 @@ mod stream;
 mod tests;
 mod waiting;
 
+pub use cache_events::{CacheBatch, CacheEvent, CacheListener};
 pub use constraint::{Constraint, Interrupt};
 pub use engine::EngineOptions;
 pub use error::EngineError;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use device::Limits;
 
+use crate::cache_events::{self, Listening, Told};
 use crate::pages::{Held, Page};
 use crate::snapshots::{Snapshot, SnapshotPool};
 
@@ -45,11 +46,15 @@ pub(crate) struct PrefixCache {
     n_made: u64,
     /// Counts uses.
     clock: u64,
+    /// Hears which pages come and go.
+    told: Told,
 }
 
 #[derive(Debug)]
 struct Node {
     key: Key,
+    /// What a listener knows it by.
+    name: u64,
     page: Arc<Page>,
     /// The windows' page with the same positions, and when it was last of use.
     window: Option<(Arc<Page>, u64)>,
@@ -101,7 +106,18 @@ impl PrefixCache {
             leaves: BTreeSet::new(),
             n_made: 0,
             clock: 0,
+            told: Told::default(),
         }
+    }
+
+    /// Tells this listener from now on which pages come and go.
+    pub(crate) fn tell(&mut self, to: Listening) {
+        self.told.tell(to);
+    }
+
+    /// Sends what has happened since the last time.
+    pub(crate) fn send_events(&mut self) {
+        self.told.send();
     }
 
     /// How many pages are kept.
@@ -191,6 +207,9 @@ impl PrefixCache {
         self.clock += 1;
         self.n_made += 1;
         let id = NodeId(self.n_made);
+        let before = self.nodes.get(&parent).map(|node| node.name);
+        let name = cache_events::name(scope, before, tokens);
+        self.told.stored(before, name, tokens);
         if let Some(node) = self.nodes.get_mut(&parent) {
             node.n_child += 1;
             self.leaves.remove(&(node.used, parent));
@@ -198,8 +217,10 @@ impl PrefixCache {
         self.leaves.insert((self.clock, id));
         let page = Arc::clone(page.page());
         let used = self.clock;
-        self.nodes
-            .insert(id, Node { key: key.clone(), page, window: None, snapshot: None, n_child: 0, used });
+        self.nodes.insert(
+            id,
+            Node { key: key.clone(), name, page, window: None, snapshot: None, n_child: 0, used },
+        );
         self.by_key.insert(key, id);
         Ok(id)
     }
@@ -286,7 +307,8 @@ impl PrefixCache {
     }
 
     fn remove(&mut self, id: NodeId) {
-        let Some(Node { key, used, window, .. }) = self.nodes.remove(&id) else { return };
+        let Some(Node { key, name, used, window, .. }) = self.nodes.remove(&id) else { return };
+        self.told.removed(name);
         self.leaves.remove(&(used, id));
         if let Some((_, used)) = window {
             self.windows.remove(&(used, id));
@@ -303,6 +325,7 @@ impl PrefixCache {
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
+        self.told.cleared();
         self.nodes.clear();
         self.by_key.clear();
         self.leaves.clear();

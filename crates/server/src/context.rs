@@ -13,6 +13,7 @@ use axum::http::request::Parts;
 use crate::compat::Compat;
 use crate::correlation::CorrelationId;
 use crate::error::ApiError;
+use crate::spans::Trace;
 use crate::state::App;
 use crate::unsaid::Unsaid;
 
@@ -44,6 +45,8 @@ pub struct Context {
     pub correlation: CorrelationId,
     /// When its headers were there.
     pub arrived: Instant,
+    /// The trace that it is part of.
+    pub trace: Trace,
     /// What holds where it does not say.
     pub unsaid: Arc<Unsaid>,
     /// In whose form it is answered where there is a choice.
@@ -80,7 +83,8 @@ impl FromRequestParts<App> for Context {
         let correlation = CorrelationId::from_request_parts(parts, app).await?;
         let options = app.options();
         let (unsaid, compat) = (Arc::clone(&options.unsaid), options.compat);
-        Ok(Context { client, timeout, correlation, arrived, unsaid, compat })
+        let trace = Trace::of(&parts.headers);
+        Ok(Context { client, timeout, correlation, arrived, trace, unsaid, compat })
     }
 }
 
@@ -108,6 +112,7 @@ mod tests {
             timeout,
             correlation: CorrelationId::of(&HeaderMap::new()),
             arrived,
+            trace: Trace::of(&HeaderMap::new()),
             unsaid: Arc::default(),
             compat: Compat::Strict,
         };

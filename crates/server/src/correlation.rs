@@ -11,6 +11,8 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 
+use crate::spans::Trace;
+
 /// The most bytes of a client's id.
 const MAX_BYTES: usize = 128;
 /// Where a client gives its own, and where it reads it.
@@ -29,8 +31,9 @@ impl CorrelationId {
             .filter(|id| {
                 (1..=MAX_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
             })
-            .or_else(|| trace_id(headers))
-            .map_or_else(CorrelationId::draw, |id| CorrelationId(id.into()))
+            .map(|id| CorrelationId(id.into()))
+            .or_else(|| Trace::given(headers).map(|trace| CorrelationId(format!("{:032x}", trace.id).into())))
+            .unwrap_or_else(CorrelationId::draw)
     }
 
     /// 128 bits that no other request has.
@@ -46,22 +49,6 @@ impl CorrelationId {
             headers.insert(HEADER, value);
         }
     }
-}
-
-/// The trace that the request is part of: the second field of `traceparent`, 32 hexadecimal digits that are not all 0. Source: W3C Trace
-/// Context, section 3.2.
-fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    let mut fields = headers.get("traceparent")?.to_str().ok()?.split('-');
-    let (version, id, parent) = (fields.next()?, fields.next()?, fields.next()?);
-    let is_hex = |text: &str, n: usize| {
-        text.len() == n && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-    };
-    let is_good = is_hex(version, 2)
-        && version != "ff"
-        && is_hex(id, 32)
-        && is_hex(parent, 16)
-        && fields.next().is_some();
-    (is_good && id.bytes().any(|byte| byte != b'0')).then_some(id)
 }
 
 impl fmt::Display for CorrelationId {

@@ -106,7 +106,9 @@ pub(crate) fn check(
         return match (is_own, compat) {
             (true, _) => Ok(Crossing::None),
             // A browser takes an answer that allows nothing for the refusal that it is.
-            (false, Compat::LlamaServer) if is_preflight => Ok(Crossing::Preflight(StatusCode::OK.into_response())),
+            (false, Compat::LlamaServer) if is_preflight => {
+                Ok(Crossing::Preflight(StatusCode::OK.into_response()))
+            }
             (false, _) => Err(FOREIGN),
         };
     }
@@ -311,9 +313,12 @@ mod tests {
                 access-control-max-age: 600
             "#]],
         );
-        check("http://evil.example", &expect![[r#"
+        check(
+            "http://evil.example",
+            &expect![[r#"
             200 OK
-        "#]]);
+        "#]],
+        );
         let foreign = [("origin", "http://evil.example")];
         check_as(Compat::LlamaServer, "localhost", ("POST", &foreign), &expect!["403 Forbidden"]);
     }

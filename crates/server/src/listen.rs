@@ -84,6 +84,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     health: Option<TcpListener>,
+    kv_events: Option<TcpListener>,
 }
 
 impl Server {
@@ -100,15 +101,16 @@ impl Server {
         fit(&mut options.limits, open_files());
         let fail = |source| ServerError::Bind { address, flag: "--port", source };
         let listener = listen(address, options.limits.send_buffer).map_err(fail)?;
-        let health = options.health.map(|address| {
-            listen(address, options.limits.send_buffer).map_err(|source| ServerError::Bind {
-                address,
-                flag: "--health-port",
-                source,
-            })
-        });
+        let beside = |address: Option<SocketAddr>, flag| {
+            let fail = |(address, source)| ServerError::Bind { address, flag, source };
+            let listen =
+                |address| listen(address, options.limits.send_buffer).map_err(|error| (address, error));
+            address.map(listen).transpose().map_err(fail)
+        };
+        let health = beside(options.health, "--health-port")?;
+        let kv_events = beside(options.kv_events.as_ref().map(|events| events.bind), "--kv-events")?;
         let address = listener.local_addr().map_err(fail)?;
-        Ok(Server { app: App::new(options), listener, address, health: health.transpose()? })
+        Ok(Server { app: App::new(options), listener, address, health, kv_events })
     }
 
     /// What the routes share.
@@ -129,9 +131,18 @@ impl Server {
         self.health.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
+    /// Where the prefix cache's events are published, if they are.
+    #[must_use]
+    pub fn kv_events_address(&self) -> Option<SocketAddr> {
+        self.kv_events.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
     /// Serves until the end.
     pub async fn run(self) -> Ending {
-        let Server { app, listener, health, .. } = self;
+        let Server { app, listener, health, kv_events, .. } = self;
+        if let (Some(events), Some(listener)) = (app.kv_events(), kv_events) {
+            events.serve(listener);
+        }
         let (closing, closed) = watch::channel(false);
         if let Some(listener) = health {
             serve_health(app.clone(), listener, closed.clone());

@@ -8,6 +8,8 @@ use std::time::Duration;
 use crate::auth::{CacheScope, Keys};
 use crate::compat::Compat;
 use crate::cors::Origin;
+use crate::kv_events::KvEventOptions;
+use crate::spans::Spans;
 use crate::tls::Tls;
 use crate::unsaid::Unsaid;
 
@@ -18,6 +20,10 @@ pub struct ServerOptions {
     pub bind: SocketAddr,
     /// Where /health alone is answered, by a thread of its own.
     pub health: Option<SocketAddr>,
+    /// Where the prefix cache's events are published.
+    pub kv_events: Option<KvEventOptions>,
+    /// Where spans of requests go.
+    pub spans: Option<Spans>,
     /// What a client may ask for.
     pub limits: Limits,
     /// Who is let in.
@@ -41,6 +47,8 @@ impl Default for ServerOptions {
         ServerOptions {
             bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
             health: None,
+            kv_events: None,
+            spans: None,
             limits: Limits::default(),
             security: Security::default(),
             compat: Compat::default(),

@@ -16,6 +16,7 @@ use crate::auth::Keys;
 use crate::error::ApiError;
 use crate::host::Hosts;
 use crate::jobs::Jobs;
+use crate::kv_events::KvEvents;
 use crate::metrics::Metrics;
 use crate::openai::Store;
 use crate::options::ServerOptions;
@@ -48,6 +49,7 @@ struct Inner {
     keys: RwLock<Arc<Keys>>,
     hosts: Hosts,
     metrics: Metrics,
+    kv_events: Option<KvEvents>,
     admission: Admission,
     began: Instant,
 }
@@ -102,10 +104,12 @@ impl App {
     /// An app whose model is still loading.
     #[must_use]
     pub fn new(options: ServerOptions) -> App {
+        let metrics = Metrics::default();
         App(Arc::new(Inner {
+            kv_events: options.kv_events.as_ref().map(|options| metrics.kv_events(options)),
             keys: RwLock::new(Arc::new(options.security.keys.clone())),
             hosts: Hosts::new(options.bind.ip(), &options.security.allowed_hosts),
-            metrics: Metrics::default(),
+            metrics,
             admission: Admission::new(options.limits.budget_bytes.max(options.limits.body_bytes)),
             options,
             phase: watch::Sender::new(Phase::Loading),
@@ -126,6 +130,9 @@ impl App {
 
     /// The model is there: requests are taken, unless the process is already ending. Only the first call counts.
     pub fn set_ready(&self, served: Served) {
+        if let Some(Err(error)) = self.kv_events().map(|events| events.follow(&served)) {
+            tracing::error!(event = "error", %error, "no thread for the KV cache's events: none are published");
+        }
         let _second = self.0.served.set(Arc::new(served));
         self.0.phase.send_if_modified(|phase| {
             let is_next = *phase == Phase::Loading;
@@ -243,6 +250,11 @@ impl App {
     /// The names that the server answers to.
     pub(crate) fn hosts(&self) -> &Hosts {
         &self.0.hosts
+    }
+
+    /// What publishes the prefix cache's events, if anything does.
+    pub(crate) fn kv_events(&self) -> Option<&KvEvents> {
+        self.0.kv_events.as_ref()
     }
 
     /// The server's numbers.

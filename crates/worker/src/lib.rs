@@ -30,7 +30,10 @@ pub use chat::{Chat, ChatDelta, ChatEvent, ChatGeneration, Finish, ToolCallDelta
 pub use defaults::Defaults;
 pub use device::{MemoryReport, Sampled, SamplingParams};
 pub use embed::Embedder;
-pub use engine::{Canceller, EngineError, EngineHandle, Health, Load, Scored, Shutdown, Timings, Usage};
+pub use engine::{
+    CacheBatch, CacheEvent, CacheListener, Canceller, EngineError, EngineHandle, Health, Load, Scored,
+    Shutdown, Timings, Usage,
+};
 pub use error::WorkerError;
 pub use generate::{Event, Generation, StopReason};
 pub use infill::{Before, Extra, Filling, GapInFile};

@@ -16,6 +16,7 @@ mod lenient;
 mod log;
 mod model_file;
 mod names;
+mod otlp;
 mod program;
 mod proofs;
 mod pull;

@@ -75,7 +75,10 @@ impl FromRequest<App> for Admitted {
         let asked = Asked { client, has_others, limit, n_elsewhere, n_own };
         let mut permit = app.budget().enter(asked)?;
         let bytes = read::body(body, length, &app.options().limits, &mut permit).await?;
-        let lenient = app.options().compat.is_lenient()
+        let lenient = app
+            .options()
+            .compat
+            .is_lenient()
             .then(|| Lenient { served, ignored: parts.extensions.get().cloned().unwrap_or_default() });
         Ok(Admitted { context, app: app.clone(), bytes, permit, lenient })
     }

@@ -25,7 +25,8 @@ use tokio::time::timeout;
 
 use super::places::{Busy, Place};
 use super::stream::WriteTimeout;
-use crate::options::Limits;
+use crate::compat::Compat;
+use crate::options::ServerOptions;
 use crate::state::App;
 use crate::tls::Tls;
 
@@ -60,14 +61,14 @@ pub(super) async fn serve(
     let stream = WriteTimeout::new(stream, limits.write_time).of(Arc::clone(&place));
     let service = Marked { inner: shared.service, place: Arc::clone(&place) };
     let Some(tls) = &shared.tls else {
-        return speak(service, &limits, stream, closed).await;
+        return speak(service, shared.app.options(), stream, closed).await;
     };
     let agreed = tokio::select! {
         agreed = timeout(limits.header_time, tls.acceptor().accept(stream)) => agreed,
         () = place.closing() => return,
     };
     match agreed {
-        Ok(Ok(stream)) => speak(service, &limits, stream, closed).await,
+        Ok(Ok(stream)) => speak(service, shared.app.options(), stream, closed).await,
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake timed out"),
     }
@@ -76,14 +77,18 @@ pub(super) async fn serve(
 /// Speaks HTTP until either side ends it.
 async fn speak(
     service: Marked,
-    limits: &Limits,
+    options: &ServerOptions,
     stream: impl AsyncRead + AsyncWrite + Unpin,
     mut closed: watch::Receiver<bool>,
 ) {
     let place = Arc::clone(&service.place);
     let mut http = http1::Builder::new();
     // The table of places knows which heads are late: it tells a late one from a connection between two requests.
-    http.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.header_bytes.max(8 << 10));
+    http.timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(options.limits.header_bytes.max(8 << 10));
+    // Names of headers have no case, but some of that server's clients look for the one that it writes.
+    http.title_case_headers(options.compat == Compat::LlamaServer);
     let mut connection = http.serve_connection(TokioIo::new(stream), service);
     // What a client does to its own connection is nobody else's concern.
     let is_over = tokio::select! {

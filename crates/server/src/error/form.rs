@@ -37,9 +37,8 @@ impl Form {
             "/execute" | "/cancel" | "/shutdown" => Form::Job,
             "/v1/messages" => Form::Anthropic,
             _ if path.starts_with("/v1/messages/") => Form::Anthropic,
-            "/completion" | "/completions" | "/chat/completions" | "/infill" | "/embedding" | "/embeddings" => {
-                Form::Llama
-            }
+            "/completion" | "/completions" | "/chat/completions" | "/infill" | "/embedding"
+            | "/embeddings" => Form::Llama,
             _ => Form::OpenAi,
         }
     }

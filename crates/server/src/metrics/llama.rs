@@ -45,7 +45,10 @@ impl Llama {
                 "llamacpp:prompt_tokens_cached_total",
                 "Prompt tokens found in the prefix cache, of requests that ended",
             )?,
-            prompt_seconds: seconds("llamacpp:prompt_seconds_total", "Time of prompts, of requests that ended")?,
+            prompt_seconds: seconds(
+                "llamacpp:prompt_seconds_total",
+                "Time of prompts, of requests that ended",
+            )?,
             tokens: counter("llamacpp:tokens_predicted_total", "Generated tokens, of requests that ended")?,
             seconds: seconds(
                 "llamacpp:tokens_predicted_seconds_total",
@@ -62,10 +65,19 @@ impl Llama {
                 "llamacpp:spec_decode_num_accepted_tokens_total",
                 "Guessed tokens that were the tokens chosen",
             )?,
-            prompt_rate: rate("llamacpp:prompt_tokens_seconds", "Prompt tokens a second of a request, on average")?,
-            rate: rate("llamacpp:predicted_tokens_seconds", "Generated tokens a second of a request, on average")?,
+            prompt_rate: rate(
+                "llamacpp:prompt_tokens_seconds",
+                "Prompt tokens a second of a request, on average",
+            )?,
+            rate: rate(
+                "llamacpp:predicted_tokens_seconds",
+                "Generated tokens a second of a request, on average",
+            )?,
             running: gauge("llamacpp:requests_processing", "Requests that are being computed")?,
-            waiting: gauge("llamacpp:requests_deferred", "Requests that wait for a slot or for KV cache pages")?,
+            waiting: gauge(
+                "llamacpp:requests_deferred",
+                "Requests that wait for a slot or for KV cache pages",
+            )?,
             decoded: IntCounter::new("decoded", "Not registered")?,
         })
     }

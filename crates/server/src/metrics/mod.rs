@@ -25,6 +25,7 @@ use prometheus::{
 };
 
 pub use recorder::{Outcome, Recorder};
+pub(crate) use vllm::catch_up;
 
 use self::drafts::Drafts;
 use self::grammars::Grammars;
@@ -32,6 +33,7 @@ use self::llama::Llama;
 use self::vllm::Vllm;
 use crate::connections::Closed;
 use crate::error::{ApiError, Refused};
+use crate::kv_events::{KvEventOptions, KvEvents};
 use crate::state::{App, Phase, Served};
 
 /// Bounds of `worker_inference_duration_ms`: from a short answer on a GPU to the longest that is usual.
@@ -72,6 +74,8 @@ struct Inner {
     used_pages: IntGauge,
     reserved_pages: IntGauge,
     cached_pages: IntGauge,
+    spans: IntCounter,
+    lost_spans: IntCounterVec,
     /// Held while counters are brought up to the engine's, by whoever reads.
     reading: Mutex<()>,
     /// Since the model is there, under its name.
@@ -96,6 +100,8 @@ impl Inner {
             "worker_http_connections_closed_total",
             "Connections that the server closed, by reason",
         );
+        let lost_spans =
+            Opts::new("worker_otlp_spans_lost_total", "Spans lost, at the full queue or by the collector");
         let gauge = |name, help| add(r, IntGauge::new(name, help)?);
         let inner = Inner {
             http: add(r, IntCounterVec::new(http, &["route", "status"])?)?,
@@ -148,6 +154,8 @@ impl Inner {
                 "Pages reserved for all that running requests may need",
             )?,
             cached_pages: gauge("worker_kv_cache_cached_pages", "Pages kept for prefix caching")?,
+            spans: add(r, IntCounter::new("worker_otlp_spans_total", "Spans that a collector took")?)?,
+            lost_spans: add(r, IntCounterVec::new(lost_spans, &["at"])?)?,
             reading: Mutex::new(()),
             vllm: OnceLock::new(),
             registry,
@@ -157,6 +165,9 @@ impl Inner {
         }
         for name in Refused::NAMES {
             inner.refused.with_label_values(&[name]);
+        }
+        for at in ["queue", "collector"] {
+            inner.lost_spans.with_label_values(&[at]);
         }
         for name in Closed::NAMES {
             inner.closed.with_label_values(&[name]);
@@ -174,7 +185,7 @@ impl Inner {
 const CONSTANT: &str = "names and bounds are constants, right and different";
 
 /// Registers a metric.
-fn add<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> prometheus::Result<M> {
+pub(crate) fn add<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> prometheus::Result<M> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
@@ -186,6 +197,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// What publishes the prefix cache's events, with its numbers among these.
+    pub(crate) fn kv_events(&self, options: &KvEventOptions) -> KvEvents {
+        KvEvents::new(options, &self.0.registry).expect(CONSTANT)
+    }
+
     /// A response went out.
     pub(crate) fn responded(&self, route: &str, status: u16) {
         self.0.http.with_label_values(&[route, &status.to_string()]).inc();
@@ -203,7 +219,7 @@ impl Metrics {
 
     /// A connection is open until this is dropped.
     pub(crate) fn connected(&self) -> impl Drop + use<> {
-        Connected::new(self.0.connections.clone())
+        Counted::new(self.0.connections.clone())
     }
 
     /// Everything, as Prometheus reads it.
@@ -218,6 +234,16 @@ impl Metrics {
         vllm::catch_up(&inner.lost_log_lines, app.options().lost_log_lines.load(Ordering::Relaxed));
         if let Some(bytes) = resident_set() {
             inner.resident_set.set(bytes);
+        }
+        if let Some(spans) = &app.options().spans {
+            let counts = spans.counts();
+            vllm::catch_up(&inner.spans, counts.sent.load(Ordering::Relaxed));
+            for (at, n) in [("queue", &counts.lost_in_queue), ("collector", &counts.lost_on_the_way)] {
+                vllm::catch_up(&inner.lost_spans.with_label_values(&[at]), n.load(Ordering::Relaxed));
+            }
+        }
+        if let Some(events) = app.kv_events() {
+            events.look();
         }
         if let Some(served) = app.served() {
             inner.look(served);
@@ -270,17 +296,17 @@ fn resident_set() -> Option<i64> {
     kib.checked_mul(1024)
 }
 
-/// Counts a connection while it is open.
-struct Connected(IntGauge);
+/// Counts something in a gauge while it is there.
+pub(crate) struct Counted(IntGauge);
 
-impl Connected {
-    fn new(gauge: IntGauge) -> Connected {
+impl Counted {
+    pub(crate) fn new(gauge: IntGauge) -> Counted {
         gauge.inc();
-        Connected(gauge)
+        Counted(gauge)
     }
 }
 
-impl Drop for Connected {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -304,7 +330,8 @@ fn began(app: &App) -> u64 {
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
     match app.metrics().text(&app) {
         Ok(text) => {
-            let kind = (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+            let kind =
+                (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
             ([kind, (STARTED, began(&app).into())], text).into_response()
         }
         Err(error) => {

@@ -3,13 +3,14 @@
 //! A route makes a recorder once the engine has accepted a request, one for each answer, and tells it of each event that it passes on. Dropping it
 //! without an end means that the client is gone. The log gets `execute_start` and `execute_end` with lengths and times, never a text.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use worker::{ChatEvent, Event, StopReason, Timings, Usage};
 
 use super::Metrics;
 use crate::context::Context;
 use crate::error::ApiError;
+use crate::spans::{self, Span, Spans};
 use crate::state::{App, Served};
 
 /// How a request ended.
@@ -73,6 +74,9 @@ pub struct Recorder {
     n_generated: usize,
     first_token: Option<Duration>,
     last_token: Option<Instant>,
+    queued: Option<Duration>,
+    n_cached: usize,
+    spans: Option<Spans>,
     is_over: bool,
 }
 
@@ -105,6 +109,9 @@ impl App {
             n_generated: 0,
             first_token: None,
             last_token: None,
+            queued: None,
+            n_cached: 0,
+            spans: self.options().spans.clone().filter(|_| context.trace.is_sampled),
             is_over: false,
         }
     }
@@ -115,7 +122,9 @@ impl Recorder {
     pub fn started(&mut self, n_prompt: usize) {
         self.n_prompt = n_prompt;
         let vllm = self.metrics.0.vllm(&self.model);
-        vllm.queue.observe(self.context.arrived.elapsed().as_secs_f64());
+        let queued = self.context.arrived.elapsed();
+        self.queued = Some(queued);
+        vllm.queue.observe(queued.as_secs_f64());
         vllm.prompt_tokens.inc_by(n_prompt as u64);
     }
 
@@ -187,13 +196,36 @@ impl Recorder {
     }
 
     /// What it has cost, where it was answered.
-    fn cost(&self, usage: &Usage, timings: &Timings) {
+    fn cost(&mut self, usage: &Usage, timings: &Timings) {
+        self.n_cached = usage.n_cached;
         self.metrics.0.llama.ended(usage, timings);
     }
 
     /// Its prompts have no answers; so many of their tokens were in the cache.
-    pub(crate) fn embedded(&self, n_cached: usize, took: Duration) {
+    pub(crate) fn embedded(&mut self, n_cached: usize, took: Duration) {
+        self.n_cached = n_cached;
         self.metrics.0.llama.embedded(self.n_prompt, n_cached, took);
+    }
+
+    /// Its span, where somebody exports it.
+    fn span(&self, outcome: Outcome, error: Option<&ApiError>, took: Duration) {
+        let Some(spans) = &self.spans else { return };
+        spans.put(Span {
+            trace: self.context.trace,
+            id: spans::draw(),
+            route: self.route,
+            model: self.model.clone(),
+            began: SystemTime::now().checked_sub(took).unwrap_or(SystemTime::UNIX_EPOCH),
+            took,
+            queued: self.queued,
+            first_token: self.first_token,
+            n_prompt: self.n_prompt,
+            n_cached: self.n_cached,
+            n_generated: self.n_generated,
+            outcome: outcome.name(),
+            error: error.filter(|_| outcome == Outcome::Error).map(ApiError::code),
+            correlation: self.context.correlation.to_string(),
+        });
     }
 
     fn close(&mut self, outcome: Outcome, error: Option<&ApiError>) {
@@ -211,6 +243,7 @@ impl Recorder {
         if let Some(error) = error.filter(|_| outcome == Outcome::Error) {
             tracing::error!(event = "error", job_id, %correlation, route, code = error.code(), "{error}");
         }
+        self.span(outcome, error, took);
         tracing::info!(
             event = "execute_end",
             job_id,

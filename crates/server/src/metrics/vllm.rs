@@ -142,6 +142,6 @@ impl Vllm {
 }
 
 /// Brings a counter up to one that is kept elsewhere.
-pub(super) fn catch_up(counter: &IntCounter, to: u64) {
+pub(crate) fn catch_up(counter: &IntCounter, to: u64) {
     counter.inc_by(to.saturating_sub(counter.get()));
 }

@@ -26,9 +26,24 @@ fn user(text: &str) -> Value {
 #[test]
 fn the_first_chunk_of_a_chat_has_no_content_as_there() {
     let body = json!({"messages": user("a"), "stream": true});
-    let first = |compat| with("x", compat, Unsaid::default()).events(CHAT, &body)[0]["choices"][0]["delta"].clone();
+    let first =
+        |compat| with("x", compat, Unsaid::default()).events(CHAT, &body)[0]["choices"][0]["delta"].clone();
     assert_eq!(first(Compat::LlamaServer), json!({"role": "assistant", "content": null}));
     assert_eq!(first(Compat::Lenient), json!({"role": "assistant", "content": ""}));
+}
+
+#[test]
+fn names_of_headers_have_its_case() {
+    let names = |compat| {
+        use std::io::{Read, Write};
+        let server = with("x", compat, Unsaid::default());
+        let mut stream = std::net::TcpStream::connect(server.address()).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        (answer.contains("\r\nProcess-Start-Time-Unix: "), answer.contains("\r\nprocess-start-time-unix: "))
+    };
+    assert_eq!((names(Compat::LlamaServer), names(Compat::Lenient)), ((true, false), (false, true)));
 }
 
 #[test]
@@ -114,12 +129,16 @@ fn a_schema_may_stand_beside_the_type_json_object() {
     };
     assert_eq!(ask("json_object").0, 200);
     let (status, text) = ask("text");
-    assert!(status == 400 && text.contains("response_format.schema: expected none beside this type"), "{text}");
+    assert!(
+        status == 400 && text.contains("response_format.schema: expected none beside this type"),
+        "{text}"
+    );
 }
 
 #[test]
 fn timings_say_what_a_token_took() {
-    let timings = says("abc").json("/completion", &json!({"prompt": "ab", "n_predict": 3}))["timings"].clone();
+    let timings =
+        says("abc").json("/completion", &json!({"prompt": "ab", "n_predict": 3}))["timings"].clone();
     let number = |name: &str| timings[name].as_f64().unwrap();
     assert!((number("predicted_per_token_ms") - number("predicted_ms") / 2.0).abs() < 1e-9, "{timings}");
     assert!((number("prompt_per_token_ms") - number("prompt_ms") / 2.0).abs() < 1e-9, "{timings}");

@@ -253,7 +253,7 @@ fn what_is_not_used_is_named_and_what_is_not_known_refused() {
         &json!({"messages": [{"role": "user", "content": "a".repeat(5000)}]}),
         &expect![[r#"
             400
-            {"error":{"message":"messages: expected at most 999 tokens, found 5015, 4016 too many: shorten it, or start with a --ctx of at least 5016","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#]],
+            {"error":{"message":"messages: expected at most 999 tokens, found 5015, 4016 too many: shorten it, or start with a --ctx of at least 5016","type":"invalid_request_error","param":"messages","code":"context_length_exceeded","n_prompt_tokens":5015,"n_ctx":1000}}"#]],
     );
     // What a template would write, and what nobody reads as a number of the prompt.
     let large = "99999999999999999999";

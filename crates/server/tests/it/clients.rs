@@ -335,8 +335,12 @@ fn a_refusal_s_text_field_and_code_are_these() {
         let (status, text) = server.post(path, &body(path, &more));
         let (param, _) = expected.split_once(':').unwrap();
         let code = expected.contains("999 tokens").then_some("context_length_exceeded");
-        let error =
+        let mut error =
             json!({"message": expected, "type": "invalid_request_error", "param": param, "code": code});
+        if code.is_some() {
+            error["n_prompt_tokens"] = json!(2000);
+            error["n_ctx"] = json!(1000);
+        }
         let found: Value = serde_json::from_str(&text).unwrap();
         assert_eq!((status, found), (400, json!({ "error": error })));
     }

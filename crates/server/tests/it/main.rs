@@ -13,6 +13,7 @@ mod faults;
 mod grammars;
 mod infill;
 mod jobs;
+mod kv_events;
 mod lenient;
 mod llama;
 mod messages;

@@ -34,6 +34,7 @@ pub(crate) struct Running {
     address: SocketAddr,
     app: server::App,
     health: Option<SocketAddr>,
+    kv_events: Option<SocketAddr>,
     ending: JoinHandle<Ending>,
     runtime: Runtime,
 }
@@ -99,6 +100,7 @@ impl Running {
         let options = ServerOptions { bind: ([127, 0, 0, 1], 0).into(), ..options };
         let server = runtime.block_on(Server::bind(options)).unwrap();
         let (app, address, health) = (server.app(), server.address(), server.health_address());
+        let kv_events = server.kv_events_address();
         let worker = Worker::new(
             engine,
             tokenizer,
@@ -118,7 +120,7 @@ impl Running {
         let origin = Origin::new("0.0.0".to_owned(), kind, files, worker.tokenizer());
         app.set_ready(Served { worker, info, origin });
         let ending = runtime.spawn(server.run());
-        Running { address, app, health, ending, runtime }
+        Running { address, app, health, kv_events, ending, runtime }
     }
 
     /// How it ended, once it has.
@@ -132,6 +134,10 @@ impl Running {
 
     pub(crate) fn health_address(&self) -> Option<SocketAddr> {
         self.health
+    }
+
+    pub(crate) fn kv_events_address(&self) -> Option<SocketAddr> {
+        self.kv_events
     }
 
     pub(crate) fn app(&self) -> &server::App {

@@ -105,7 +105,7 @@ fn what_is_no_input_is_refused_by_its_name() {
         (
             json!({"input": ["a", "b ".repeat(1000)]}),
             expect![[
-                r#"400 {"error":{"message":"input[1]: expected at most 1000 tokens, found 1001, 1 too many: shorten it, or start with a --ctx of at least 1002","type":"invalid_request_error","param":"input[1]","code":"context_length_exceeded"}}"#
+                r#"400 {"error":{"message":"input[1]: expected at most 1000 tokens, found 1001, 1 too many: shorten it, or start with a --ctx of at least 1002","type":"invalid_request_error","param":"input[1]","code":"context_length_exceeded","n_prompt_tokens":1001,"n_ctx":1000}}"#
             ]],
         ),
         (
@@ -166,7 +166,7 @@ fn tokens_are_bounded_in_all_and_by_the_operator() {
         &server,
         &json!({"input": ["abcd", "abcde"]}),
         &expect![[
-            r#"400 {"error":{"message":"input[1]: expected at most 4 tokens, found 5","type":"invalid_request_error","param":"input[1]","code":"context_length_exceeded"}}"#
+            r#"400 {"error":{"message":"input[1]: expected at most 4 tokens, found 5","type":"invalid_request_error","param":"input[1]","code":"context_length_exceeded","n_prompt_tokens":5,"n_ctx":1000}}"#
         ]],
     );
     let server = says("x");

@@ -7,6 +7,7 @@
 mod callback;
 mod files;
 mod info;
+mod otlp;
 mod security;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,7 +20,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use engine::EngineOptions;
 use serde_json::{Map, Value};
-use server::{App, Ending, Limits, Served, Server, ServerOptions, Unsaid};
+use server::{App, Ending, KvEventOptions, Limits, Served, Server, ServerOptions, Unsaid};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use worker::receipt::FileHashes;
@@ -38,6 +39,9 @@ use crate::{notify, progress};
 
 /// For answers to be cut off and their last events to be sent, at a second Ctrl-C.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// For the last spans to be exported, at the end.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Tokens of an answer whose request names no number, where the operator names none either: enough for most, and an end for a model that finds
 /// none.
@@ -115,6 +119,16 @@ pub(crate) struct Args {
     /// URL that gets one POST when this worker is ready
     #[arg(long, value_name = "URL", help_heading = "Server", requires = "worker_id")]
     callback_url: Option<String>,
+    /// Publish vLLM's KV cache events over ZeroMQ at tcp://IP:PORT (* for all addresses), for routers that follow the prefix cache; whoever
+    /// connects reads token ids of prompts
+    #[arg(long, value_name = "URL", value_parser = kv_events, help_heading = "Server")]
+    kv_events: Option<SocketAddr>,
+    /// Topic of the KV cache events, such as kv@POD@MODEL for llm-d [default: empty]
+    #[arg(long, value_name = "TEXT", requires = "kv_events", help_heading = "Server")]
+    kv_events_topic: Option<String>,
+    /// Export a span for each answer to this OpenTelemetry collector, as OTLP over HTTP with JSON, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL", value_parser = otlp::endpoint, help_heading = "Server")]
+    otlp_endpoint: Option<String>,
     /// Variables of the chat template where a request does not name them, as a JSON object such as {"enable_thinking": false}
     #[arg(long, value_name = "JSON", value_parser = template_kwargs, help_heading = "Server")]
     chat_template_kwargs: Option<Variables>,
@@ -161,6 +175,21 @@ fn host(text: &str) -> Result<IpAddr, String> {
         return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
     text.parse().map_err(|_| "expected an IP address or localhost".to_owned())
+}
+
+/// Reads where events are published.
+fn kv_events(text: &str) -> Result<SocketAddr, String> {
+    let address = text.strip_prefix("tcp://").and_then(|address| address.rsplit_once(':'));
+    let read = |(ip, port): (&str, &str)| {
+        let ip = match ip {
+            "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            ip => host(ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip)).ok()?,
+        };
+        Some(SocketAddr::new(ip, port.parse().ok()?))
+    };
+    address.and_then(read).ok_or_else(|| {
+        "expected tcp://IP:PORT, such as tcp://127.0.0.1:5557 or tcp://*:5557 for all addresses".to_owned()
+    })
 }
 
 /// Reads the id of a worker: UUIDs and host names are, what could forge a line of a log or a path is not.
@@ -248,6 +277,9 @@ async fn serve(args: &Args, log: &LogArgs) -> anyhow::Result<Ending> {
         () = notify::tell(app.clone()) => unreachable_end(),
     };
     notify::stopping();
+    if let Some(spans) = &app.options().spans {
+        spans.flush(LAST_SPANS);
+    }
     if watch.exhausted() { Err(Failure::Interrupted.into()) } else { ending }
 }
 
@@ -311,6 +343,13 @@ impl Args {
         };
         Ok(ServerOptions {
             bind: SocketAddr::new(self.host, self.port),
+            spans: match &self.otlp_endpoint {
+                Some(url) => Some(otlp::start(url, self.worker_id.as_deref())?),
+                None => None,
+            },
+            kv_events: self
+                .kv_events
+                .map(|bind| KvEventOptions { bind, topic: self.kv_events_topic.clone().unwrap_or_default() }),
             health: self.health_port.map(|port| SocketAddr::new(self.host, port)),
             limits,
             security: self.security.open()?,

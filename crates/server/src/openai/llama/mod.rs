@@ -11,6 +11,6 @@ mod settings;
 mod status;
 
 pub(super) use answer::{Answered, Cut, LlamaAnswer};
-pub(super) use prompts::{Prompts, Written};
 pub(crate) use completion::create as completion;
+pub(super) use prompts::{Prompts, Written};
 pub(crate) use status::{props, slots};

@@ -136,8 +136,7 @@ fn begin(app: &App, context: &Context, mut held: Held) -> Result<(Batch, Shape),
     };
     let (is_bare, returned) = (name == "texts", returned.unwrap_or(false));
     let (n_document, asker) = (documents.len(), asker(context));
-    let named =
-        documents.iter().enumerate().map(|(i, document)| (format!("{name}[{i}]"), document.text()));
+    let named = documents.iter().enumerate().map(|(i, document)| (format!("{name}[{i}]"), document.text()));
     let checked = |text: &str| served.worker.check_document(&query, text, asker, held.work());
     let texts = check((app, &served, &held), named, checked)?;
     let n_text: usize = documents.iter().map(|document| document.text().len()).filter(|_| returned).sum();

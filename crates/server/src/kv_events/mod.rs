@@ -1,0 +1,116 @@
+//! What the prefix cache keeps, published for routers that send a prompt where its start is: vLLM's KV cache events over ZeroMQ.
+//!
+//! The engine tells batches to a thread here and never waits for it; the thread writes them down once, and puts them into a ring that all
+//! subscribers read. A message has three frames: the topic, the batch's number as 8 bytes with the highest first, and the payload ([`wire`]). A
+//! subscriber that comes later hears only of what happens from then on.
+
+mod wire;
+mod zmtp;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::{io, thread};
+
+use bytes::Bytes;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+
+use crate::metrics::{add, catch_up};
+use crate::state::Served;
+
+use wire::Place;
+use zmtp::{Counts, Message};
+
+/// Batches that wait for the thread, and messages that wait for the slowest subscriber.
+const N_BATCH: usize = 1024;
+
+/// Where events are published, and under which topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvEventOptions {
+    /// Where subscribers connect to.
+    pub bind: SocketAddr,
+    /// The first frame of each message.
+    pub topic: String,
+}
+
+/// Publishes what a cache keeps.
+pub(crate) struct KvEvents {
+    topic: Bytes,
+    ring: broadcast::Sender<Message>,
+    metrics: KvMetrics,
+    n_lost: OnceLock<Arc<AtomicU64>>,
+}
+
+/// What is counted of it.
+#[derive(Clone)]
+struct KvMetrics {
+    batches: IntCounter,
+    lost: IntCounterVec,
+    subscribers: IntGauge,
+}
+
+impl KvEvents {
+    /// Has no subscribers and nothing to publish yet.
+    pub(crate) fn new(options: &KvEventOptions, registry: &Registry) -> prometheus::Result<KvEvents> {
+        let lost = Opts::new(
+            "worker_kv_event_batches_lost_total",
+            "Batches of KV cache events lost, at the engine's queue or by a slow subscriber",
+        );
+        let metrics = KvMetrics {
+            batches: add(
+                registry,
+                IntCounter::new("worker_kv_event_batches_total", "Batches of KV cache events published")?,
+            )?,
+            lost: add(registry, IntCounterVec::new(lost, &["at"])?)?,
+            subscribers: add(
+                registry,
+                IntGauge::new("worker_kv_event_subscribers", "Subscribers of KV cache events")?,
+            )?,
+        };
+        for at in ["queue", "subscriber"] {
+            metrics.lost.with_label_values(&[at]);
+        }
+        let topic = Bytes::from(options.topic.clone());
+        Ok(KvEvents { topic, ring: broadcast::Sender::new(N_BATCH), metrics, n_lost: OnceLock::new() })
+    }
+
+    /// Lets subscribers in for as long as the process lives.
+    pub(crate) fn serve(&self, listener: TcpListener) {
+        let missed = self.metrics.lost.with_label_values(&["subscriber"]);
+        let counts = Counts { subscribers: self.metrics.subscribers.clone(), missed };
+        tokio::spawn(zmtp::serve(listener, self.ring.clone(), counts));
+    }
+
+    /// Publishes what this model's cache keeps from now on. Only the first call counts.
+    ///
+    /// # Errors
+    /// When the system starts no thread.
+    pub(crate) fn follow(&self, served: &Served) -> io::Result<()> {
+        let engine = served.worker.engine();
+        let medium = if served.info.device == "cpu" { "CPU" } else { "GPU" };
+        let place = Place { page_size: engine.limits().page_size, medium };
+        let listener = engine.listen_to_cache(N_BATCH);
+        if self.n_lost.set(listener.n_lost()).is_err() {
+            return Ok(());
+        }
+        let (topic, ring, batches) = (self.topic.clone(), self.ring.clone(), self.metrics.batches.clone());
+        let publish = move || {
+            while let Ok(batch) = listener.next() {
+                let Ok(payload) = wire::payload(&batch, place) else { continue };
+                batches.inc();
+                // Nobody listens: then nobody misses it.
+                let _alone = ring.send(Message::new(topic.clone(), &[&batch.number.to_be_bytes(), &payload]));
+            }
+        };
+        thread::Builder::new().name("kv-events".to_owned()).spawn(publish).map(drop)
+    }
+
+    /// Brings the numbers up to the engine's.
+    pub(crate) fn look(&self) {
+        if let Some(n_lost) = self.n_lost.get() {
+            catch_up(&self.metrics.lost.with_label_values(&["queue"]), n_lost.load(Ordering::Relaxed));
+        }
+    }
+}
