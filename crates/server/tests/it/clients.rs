@@ -338,7 +338,8 @@ fn a_refusal_s_text_field_and_code_are_these() {
         let mut error =
             json!({"message": expected, "type": "invalid_request_error", "param": param, "code": code});
         if code.is_some() {
-            error["n_prompt_tokens"] = json!(2000);
+            let found = expected.split_once("found ").and_then(|(_, rest)| rest.split_once(','));
+            error["n_prompt_tokens"] = json!(found.unwrap().0.parse::<usize>().unwrap());
             error["n_ctx"] = json!(1000);
         }
         let found: Value = serde_json::from_str(&text).unwrap();

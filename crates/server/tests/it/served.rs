@@ -199,7 +199,8 @@ impl Running {
         let head = String::from_utf8(answer[..split].to_vec()).unwrap();
         let status = head[9..12].parse().unwrap();
         let body = &answer[split + 4..];
-        let body = if head.contains("transfer-encoding: chunked") { joined(body) } else { body.to_vec() };
+        let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        let body = if is_chunked { joined(body) } else { body.to_vec() };
         (status, String::from_utf8(body).unwrap())
     }
 
