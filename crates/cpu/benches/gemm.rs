@@ -77,7 +77,7 @@ fn report(
     let macs = (n_rows * n_cols * n_out) as f64;
     let per_cycle = macs / (seconds * ghz * 1e9);
     let lanes = match kernel.isa() {
-        Isa::Scalar => f64::NAN,
+        Isa::Scalar | Isa::Neon | Isa::Dotprod | Isa::I8mm => f64::NAN,
         Isa::Avx2 | Isa::AvxVnni => 8.0,
         _ => 16.0,
     };

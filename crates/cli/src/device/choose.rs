@@ -24,8 +24,8 @@ pub(crate) struct DeviceArgs {
     /// Use float32 arithmetic throughout, on the CPU (slow; the reference for the other kernels)
     #[arg(long)]
     pub(crate) exact: bool,
-    /// CPU: kernels for this instruction set: scalar, avx2, avx-vnni, avx512, avx512-vnni, avx512-vbmi, amx, or auto (the
-    /// best that this machine runs)
+    /// CPU: kernels for this instruction set: scalar; on x86-64 avx2, avx-vnni, avx512, avx512-vnni, avx512-vbmi, amx; on
+    /// arm64 neon, dotprod, i8mm; or auto (the best that this machine runs)
     #[arg(long, value_name = "SET", default_value = "auto", value_parser = features, conflicts_with = "exact")]
     cpu_features: Features,
 }

@@ -19,16 +19,17 @@ pub(crate) fn activate(
     pool.chunks(gate, PIECE, &|index, gate| {
         let start = index * PIECE;
         let up = up.map(|up| &up[start..start + gate.len()]);
-        #[cfg(target_arch = "x86_64")]
         match isa.vectors() {
+            #[cfg(target_arch = "x86_64")]
             // SAFETY: the instruction set was found on this machine.
-            Vectors::Bits512 => return unsafe { piece_avx512(activation, gate, up) },
+            Vectors::Bits512 => unsafe { piece_avx512(activation, gate, up) },
+            #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Vectors::Bits256 => return unsafe { piece_avx2(activation, gate, up) },
-            Vectors::Portable => {}
+            Vectors::Bits256 => unsafe { piece_avx2(activation, gate, up) },
+            #[cfg(target_arch = "aarch64")]
+            Vectors::Neon => piece::<true>(activation, gate, up),
+            _ => piece::<false>(activation, gate, up),
         }
-        let _ = isa;
-        piece::<false>(activation, gate, up);
     });
 }
 

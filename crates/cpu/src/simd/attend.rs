@@ -137,17 +137,19 @@ impl Group<'_> {
     }
 
     fn page_on(&self, isa: Isa, page: &Page<'_>, scratch: &mut Scratch) {
-        #[cfg(target_arch = "x86_64")]
         match isa.vectors() {
+            #[cfg(target_arch = "x86_64")]
             // SAFETY: the instruction set was found on this machine.
-            Vectors::Bits512 => return unsafe { page_avx512(self, page, scratch) },
+            Vectors::Bits512 => unsafe { page_avx512(self, page, scratch) },
+            #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Vectors::Bits256 => return unsafe { page_avx2(self, page, scratch) },
-            Vectors::Portable => {}
+            Vectors::Bits256 => unsafe { page_avx2(self, page, scratch) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: arm64 has NEON.
+            Vectors::Neon => unsafe { compute_page::<super::lanes::Neon>(self, page, scratch) },
+            // SAFETY: portable lanes run anywhere.
+            _ => unsafe { compute_page::<Portable>(self, page, scratch) },
         }
-        let _ = isa;
-        // SAFETY: portable lanes run anywhere.
-        unsafe { compute_page::<Portable>(self, page, scratch) };
     }
 }
 
@@ -213,7 +215,7 @@ macro_rules! by_queries {
         let mut $at = 0;
         while $at < $n {
             match $n - $at {
-                8.. => { $what::<L, E, 8>($($arg),*); $at += 8; }
+                8.. if L::PAIRS >= 8 => { $what::<L, E, 8>($($arg),*); $at += 8; }
                 4.. => { $what::<L, E, 4>($($arg),*); $at += 4; }
                 2.. => { $what::<L, E, 2>($($arg),*); $at += 2; }
                 _ => { $what::<L, E, 1>($($arg),*); $at += 1; }

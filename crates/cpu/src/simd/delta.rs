@@ -6,6 +6,8 @@
 use super::columns::Columns;
 use super::isa::{Isa, Vectors};
 use super::lanes::Lanes;
+#[cfg(target_arch = "aarch64")]
+use super::lanes::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
 
@@ -40,19 +42,24 @@ pub fn delta_rule(
     for Token { q, k, v, .. } in tokens {
         assert_eq!([q.len(), k.len(), v.len()], [n; 3]);
     }
-    #[cfg(target_arch = "x86_64")]
     match isa.vectors() {
+        #[cfg(target_arch = "x86_64")]
         Vectors::Bits512 if n.is_multiple_of(WIDTH) => {
             // SAFETY: the instruction set was found on this machine, and sizes are as said.
             return unsafe { by_avx512(matrix, tokens, (out, first)) };
         }
+        #[cfg(target_arch = "x86_64")]
         Vectors::Bits256 if n.is_multiple_of(WIDTH) => {
             // SAFETY: as above.
             return unsafe { by_avx2(matrix, tokens, (out, first)) };
         }
+        #[cfg(target_arch = "aarch64")]
+        Vectors::Neon if n.is_multiple_of(WIDTH) => {
+            // SAFETY: as above.
+            return unsafe { by_blocks::<Neon, { WIDTH / 8 }, 2>(matrix, tokens, (out, first)) };
+        }
         _ => {}
     }
-    let _ = isa;
     let mut d = vec![0.0; n];
     for (t, token) in tokens.iter().enumerate() {
         step(matrix, token, (&mut d, out.row(first + t, 0..n)));

@@ -1,14 +1,22 @@
 //! Which instruction set the fast kernels use: chosen once, at run time, from what the processor and the system offer.
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
 use std::fmt;
 
-/// An instruction set that the fast kernels are written for, from the slowest to the fastest.
+/// An instruction set that the fast kernels are written for: of any processor, of arm64, of x86-64; each from the slowest to the fastest.
 ///
-/// Each includes the ones before it, but for [`Isa::AvxVnni`], which processors with AVX-512 may lack.
+/// Each includes the ones of its processor before it, but for [`Isa::AvxVnni`], which processors with AVX-512 may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
     /// Portable Rust.
     Scalar,
+    /// NEON: every arm64.
+    Neon,
+    /// Neon, and dot products of 8-bit integers, `sdot` (Cortex-A76, Neoverse N1, Apple M1).
+    Dotprod,
+    /// Dotprod, and products of 8-bit matrices, `smmla` (Cortex-A710, Neoverse V1, Apple M2).
+    I8mm,
     /// AVX2, FMA and F16C.
     Avx2,
     /// Avx2, and 256-bit dot products of integers (Alder Lake).
@@ -28,6 +36,8 @@ pub enum Isa {
 pub(crate) enum Vectors {
     /// What the compiler makes of portable code.
     Portable,
+    /// 128 bits of NEON, in pairs.
+    Neon,
     /// 256 bits: AVX2, FMA and F16C.
     Bits256,
     /// 512 bits: AVX-512 F, BW, DQ and VL, and those of 256.
@@ -36,8 +46,18 @@ pub(crate) enum Vectors {
 
 impl Isa {
     /// All of them, in order.
-    pub const ALL: [Isa; 7] =
-        [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Vbmi, Isa::Amx];
+    pub const ALL: [Isa; 10] = [
+        Isa::Scalar,
+        Isa::Neon,
+        Isa::Dotprod,
+        Isa::I8mm,
+        Isa::Avx2,
+        Isa::AvxVnni,
+        Isa::Avx512,
+        Isa::Avx512Vnni,
+        Isa::Avx512Vbmi,
+        Isa::Amx,
+    ];
 
     /// The best set this machine runs.
     ///
@@ -53,6 +73,7 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         return match self {
             Isa::Scalar => true,
+            Isa::Neon | Isa::Dotprod | Isa::I8mm => false,
             Isa::Avx2 => {
                 is_x86_feature_detected!("avx2")
                     && is_x86_feature_detected!("fma")
@@ -70,7 +91,15 @@ impl Isa {
             Isa::Avx512Vbmi => Isa::Avx512Vnni.is_available() && is_x86_feature_detected!("avx512vbmi"),
             Isa::Amx => Isa::Avx512Vbmi.is_available() && super::amx::available(),
         };
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        return match self {
+            // The compiler's own target has NEON.
+            Isa::Scalar | Isa::Neon => true,
+            Isa::Dotprod => is_aarch64_feature_detected!("dotprod"),
+            Isa::I8mm => Isa::Dotprod.is_available() && is_aarch64_feature_detected!("i8mm"),
+            _ => false,
+        };
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         return self == Isa::Scalar;
     }
 
@@ -85,6 +114,9 @@ impl Isa {
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
+            Isa::Neon => "neon",
+            Isa::Dotprod => "dotprod",
+            Isa::I8mm => "i8mm",
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avx-vnni",
             Isa::Avx512 => "avx512",
@@ -98,6 +130,7 @@ impl Isa {
     pub(crate) fn vectors(self) -> Vectors {
         match self {
             Isa::Scalar => Vectors::Portable,
+            Isa::Neon | Isa::Dotprod | Isa::I8mm => Vectors::Neon,
             Isa::Avx2 | Isa::AvxVnni => Vectors::Bits256,
             Isa::Avx512 | Isa::Avx512Vnni | Isa::Avx512Vbmi | Isa::Amx => Vectors::Bits512,
         }
@@ -108,6 +141,9 @@ impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Isa::Scalar => "scalar",
+            Isa::Neon => "NEON",
+            Isa::Dotprod => "NEON and dotprod",
+            Isa::I8mm => "NEON, dotprod and i8mm",
             Isa::Avx2 => "AVX2",
             Isa::AvxVnni => "AVX2 and AVX-VNNI",
             Isa::Avx512 => "AVX-512",

@@ -7,6 +7,8 @@
 pub(crate) trait Lanes: Copy {
     /// Values in a vector.
     const LEN: usize;
+    /// Pairs of vectors whose running sums attention holds at once.
+    const PAIRS: usize = 8;
 
     /// Every lane the same.
     ///
@@ -17,6 +19,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// Reads half-precision values.
     unsafe fn load_half(from: *const u16) -> Self;
+    /// Reads bfloat16 values.
+    unsafe fn load_bfloat(from: *const u16) -> Self;
     /// Writes float32 values.
     unsafe fn store(self, to: *mut f32);
     /// `self * b + c`.
@@ -33,6 +37,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn scale(self, n: Self) -> Self;
     /// `self` where `x > limit`, else 0.
     unsafe fn where_above(self, x: Self, limit: f32) -> Self;
+    /// The sum of the lanes: of those half a vector apart, then a quarter, and so on.
+    unsafe fn total(self) -> f32;
 }
 
 /// `exp(x)` for `x` up to 88: relative error below 3e-7, 0 at -87 and below. The method of [`super::math::exp`].
@@ -59,6 +65,21 @@ pub(crate) unsafe fn exp<L: Lanes>(x: L) -> L {
         p = p.mul_add(r, L::splat(1.0));
         p = p.mul_add(r, L::splat(1.0));
         p.scale(n).where_above(x, LOWEST)
+    }
+}
+
+/// Asks for memory that is read soon. Any address is allowed.
+#[inline(always)]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has this instruction, which no address makes fail.
+    unsafe {
+        x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above, of arm64.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags));
     }
 }
 
@@ -90,6 +111,12 @@ impl Lanes for Portable {
         // SAFETY: the caller's pointer reaches 8 values.
         let halves = unsafe { from.cast::<[u16; 8]>().read_unaligned() };
         Portable(halves.map(|h| half::f16::from_bits(h).to_f32()))
+    }
+    #[inline(always)]
+    unsafe fn load_bfloat(from: *const u16) -> Self {
+        // SAFETY: the caller's pointer reaches 8 values.
+        let bits = unsafe { from.cast::<[u16; 8]>().read_unaligned() };
+        Portable(bits.map(|b| f32::from_bits(u32::from(b) << 16)))
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
@@ -124,12 +151,17 @@ impl Lanes for Portable {
     unsafe fn where_above(self, x: Self, limit: f32) -> Self {
         self.zip(x, |a, x| if x > limit { a } else { 0.0 })
     }
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        let [a, b, c, d, e, f, g, h] = self.0;
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    }
 }
 
 /// Implements [`Lanes`] by one intrinsic a method.
 #[cfg(target_arch = "x86_64")]
 macro_rules! lanes {
-    ($name:ident, $vector:ident, $len:literal, $half:ty, $load_half:expr, $scale:expr, $above:expr,
+    ($name:ident, $vector:ident, $len:literal, $half:ty, $load_half:expr, $load_bfloat:expr, $scale:expr, $above:expr, $total:expr,
      $set1:ident $loadu:ident $storeu:ident $fmadd:ident $add:ident $sub:ident $mul:ident $max:ident) => {
         /// One register.
         #[derive(Clone, Copy)]
@@ -153,6 +185,11 @@ macro_rules! lanes {
             unsafe fn load_half(from: *const u16) -> Self {
                 // SAFETY: as said above.
                 unsafe { $name($load_half(from.cast::<$half>())) }
+            }
+            #[inline(always)]
+            unsafe fn load_bfloat(from: *const u16) -> Self {
+                // SAFETY: as said above.
+                unsafe { $name($load_bfloat(from.cast::<$half>())) }
             }
             #[inline(always)]
             unsafe fn store(self, to: *mut f32) {
@@ -194,6 +231,11 @@ macro_rules! lanes {
                 // SAFETY: as said above.
                 unsafe { $name($above(self.0, x.0, x86::$set1(limit))) }
             }
+            #[inline(always)]
+            unsafe fn total(self) -> f32 {
+                // SAFETY: as said above.
+                unsafe { $total(self.0) }
+            }
         }
     };
 }
@@ -205,8 +247,10 @@ use std::arch::x86_64 as x86;
 lanes!(
     Avx512, __m512, 16, x86::__m256i,
     |p| x86::_mm512_cvtph_ps(x86::_mm256_loadu_si256(p)),
+    |p| x86::_mm512_castsi512_ps(x86::_mm512_slli_epi32::<16>(x86::_mm512_cvtepu16_epi32(x86::_mm256_loadu_si256(p)))),
     |a, n| x86::_mm512_scalef_ps(a, n),
     |a, x, limit| x86::_mm512_maskz_mov_ps(x86::_mm512_cmp_ps_mask::<{ x86::_CMP_GT_OQ }>(x, limit), a),
+    |a| Avx2(x86::_mm256_add_ps(x86::_mm512_castps512_ps256(a), x86::_mm512_extractf32x8_ps::<1>(a))).total(),
     _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_fmadd_ps
     _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_max_ps
 );
@@ -215,11 +259,23 @@ lanes!(
 lanes!(
     Avx2, __m256, 8, x86::__m128i,
     |p| x86::_mm256_cvtph_ps(x86::_mm_loadu_si128(p)),
+    |p| x86::_mm256_castsi256_ps(x86::_mm256_slli_epi32::<16>(x86::_mm256_cvtepu16_epi32(x86::_mm_loadu_si128(p)))),
     |a, n| {
         let exponent = x86::_mm256_add_epi32(x86::_mm256_cvtps_epi32(n), x86::_mm256_set1_epi32(127));
         x86::_mm256_mul_ps(a, x86::_mm256_castsi256_ps(x86::_mm256_slli_epi32::<23>(exponent)))
     },
     |a, x, limit| x86::_mm256_and_ps(x86::_mm256_cmp_ps::<{ x86::_CMP_GT_OQ }>(x, limit), a),
+    |a| {
+        let quarter = x86::_mm_add_ps(x86::_mm256_castps256_ps128(a), x86::_mm256_extractf128_ps::<1>(a));
+        let pair = x86::_mm_add_ps(quarter, x86::_mm_movehl_ps(quarter, quarter));
+        x86::_mm_cvtss_f32(x86::_mm_add_ss(pair, x86::_mm_movehdup_ps(pair)))
+    },
     _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_fmadd_ps
     _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_max_ps
 );
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+
+#[cfg(target_arch = "aarch64")]
+mod neon;

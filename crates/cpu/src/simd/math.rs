@@ -4,7 +4,6 @@
 //! multiply-add is one instruction there (in portable code it would be a call).
 
 use crate::simd::isa::Isa;
-#[cfg(target_arch = "x86_64")]
 use crate::simd::isa::Vectors;
 use crate::simd::pool::Pool;
 
@@ -41,13 +40,14 @@ pub(crate) fn narrow(isa: Isa, pool: &Pool, from: &[f32], to: &mut [u16]) {
     assert_eq!(from.len(), to.len());
     pool.chunks(to, PIECE, &|piece, to| {
         let from = &from[piece * PIECE..][..to.len()];
-        #[cfg(target_arch = "x86_64")]
-        if isa.vectors() != Vectors::Portable {
+        match isa.vectors() {
+            #[cfg(target_arch = "x86_64")]
             // SAFETY: the instruction set was found on this machine.
-            return unsafe { narrow_f16c(from, to) };
+            Vectors::Bits256 | Vectors::Bits512 => unsafe { narrow_f16c(from, to) },
+            #[cfg(target_arch = "aarch64")]
+            Vectors::Neon => narrow_neon(from, to),
+            _ => narrow_each(from, to),
         }
-        let _ = isa;
-        narrow_each(from, to);
     });
 }
 
@@ -78,6 +78,24 @@ fn narrow_f16c(from: &[f32], to: &mut [u16]) {
         let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(bounded);
         // SAFETY: writes the 16 bytes of a chunk of 8 values.
         unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), halves) };
+    }
+    narrow_each(from_rest, to_rest);
+}
+
+#[cfg(target_arch = "aarch64")]
+fn narrow_neon(from: &[f32], to: &mut [u16]) {
+    use std::arch::aarch64::{
+        vcvt_f16_f32, vdupq_n_f32, vld1q_f32, vmaxq_f32, vminq_f32, vreinterpret_u16_f16, vst1_u16,
+    };
+    let (from4, from_rest) = from.as_chunks::<4>();
+    let (to4, to_rest) = to.as_chunks_mut::<4>();
+    for (from, to) in from4.iter().zip(to4) {
+        // SAFETY: arm64 has NEON; reads 4 values and writes 4. Both bounds give a NaN for a NaN.
+        unsafe {
+            let bounded = vmaxq_f32(vdupq_n_f32(-MAX_HALF), vld1q_f32(from.as_ptr()));
+            let bounded = vminq_f32(vdupq_n_f32(MAX_HALF), bounded);
+            vst1_u16(to.as_mut_ptr(), vreinterpret_u16_f16(vcvt_f16_f32(bounded)));
+        }
     }
     narrow_each(from_rest, to_rest);
 }

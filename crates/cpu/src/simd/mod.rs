@@ -1,6 +1,6 @@
 //! The fast kernels: the same results as the exact executor within a stated bound, many times sooner.
 
-// Where the portable kernels are the only ones, they use a part of what all share.
+// Elsewhere the kernels use a part of what all share.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports, unused_variables))]
 
 pub(crate) mod activate;

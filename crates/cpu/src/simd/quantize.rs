@@ -129,7 +129,8 @@ pub(crate) fn assert_available(isa: Isa) {
     assert!(isa.is_available(), "this machine has no {isa}");
 }
 
-/// Quantises one row with the widest vectors `isa` has. The arithmetic is the same for all of them.
+/// Quantises one row with the widest vectors `isa` has, which on arm64 the compiler uses in any code. The arithmetic is the same for
+/// all of them.
 fn quantize_row(isa: Isa, row: &[f32], tiles: &mut [Tile]) {
     #[cfg(target_arch = "x86_64")]
     {
@@ -142,7 +143,7 @@ fn quantize_row(isa: Isa, row: &[f32], tiles: &mut [Tile]) {
             portable(row, tiles);
         }
         match isa.vectors() {
-            Vectors::Portable => {}
+            Vectors::Portable | Vectors::Neon => {}
             // SAFETY: `fill` checked that the processor has what `Isa::Avx2` stands for.
             Vectors::Bits256 => return unsafe { avx2(row, tiles) },
             // SAFETY: `fill` checked that the processor has what `Isa::Avx512` stands for.

@@ -19,7 +19,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::gemm::integer;
 use super::gemm::{self, Weights};
 use super::isa::{Isa, Vectors};
@@ -85,9 +85,9 @@ fn dequantize_avx2(format: Format, bytes: &[u8], out: &mut [f32]) {
     format.dequantize(bytes, out).expect(WHOLE);
 }
 
-/// Columns `cols` of `weights` as 16-bit integers and their scales, in a panel of a whole number of rows ([`integer`]); only where there
-/// is AVX2. `isa` must be one that this machine runs.
-#[cfg(target_arch = "x86_64")]
+/// Columns `cols` of `weights` as 16-bit integers and their scales, in a panel of a whole number of rows ([`integer`]); only where a
+/// kernel multiplies those. `isa` must be one that this machine runs.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) fn panel_i16(
     isa: Isa,
     weights: &Weights<'_>,

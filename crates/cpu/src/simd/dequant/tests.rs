@@ -36,7 +36,7 @@ fn panels_hold_the_values_of_quant() {
                 if isa == Isa::Amx {
                     check_bf16(&weights, &cols, value);
                 }
-                #[cfg(target_arch = "x86_64")]
+                #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
                 if isa != Isa::Scalar && cols.len() <= gemm::CHUNK {
                     check_i16(isa, &weights, &cols, value);
                 }
@@ -80,13 +80,17 @@ fn check_bf16(weights: &Weights<'_>, cols: &Range<usize>, value: impl Fn(usize, 
 }
 
 /// Each 128 columns of a row: the largest magnitude is 4095, and every integer is the nearest.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn check_i16(isa: Isa, weights: &Weights<'_>, cols: &Range<usize>, value: impl Fn(usize, usize) -> f32) {
     let (stride, n_spans) = (integer::panel_stride(cols.len()), cols.len().div_ceil(integer::SPAN));
     let mut panel = vec![-7i16; 64 * stride + CANARY];
     let mut scales = vec![-1.5f32; 64 * n_spans];
     panel_i16(isa, weights, cols.clone(), (&mut panel[..64 * stride], &mut scales));
     assert!(panel[64 * stride..].iter().all(|&q| q == -7), "written past the panel");
+    #[cfg(target_arch = "aarch64")]
+    for row in panel[..64 * stride].chunks_exact_mut(stride) {
+        integer::joined(&mut row[..cols.len().next_multiple_of(integer::UNIT)]);
+    }
     for row in 0..64 {
         for span in 0..n_spans {
             let at = span * integer::SPAN..((span + 1) * integer::SPAN).min(cols.len());
@@ -98,7 +102,7 @@ fn check_i16(isa: Isa, weights: &Weights<'_>, cols: &Range<usize>, value: impl F
                 let (got, want) = (f32::from(panel[row * stride + col]) * scale, value(row, col));
                 assert!((got - want).abs() <= 0.501 * scale, "{} col {col}: {got} {want}", is());
             }
-            let end = at.end.next_multiple_of(4);
+            let end = at.end.next_multiple_of(integer::UNIT);
             assert!(panel[row * stride..][at.end..end].iter().all(|&q| q == 0), "{}", is());
         }
     }

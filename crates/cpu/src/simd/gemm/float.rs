@@ -3,9 +3,13 @@
 //! Layouts as in [`super::Scratch`] and [`super::prepared`]. A sum runs over a chunk's columns in order, and chunks are
 //! added in order, whatever the tile.
 
-use super::{F32Tiles, Job};
+use super::{F32Tiles, Job, f32_tiles};
 use crate::simd::isa::{Isa, Vectors};
-use crate::simd::lanes::{Avx2, Avx512, Lanes};
+use crate::simd::lanes::Lanes;
+#[cfg(target_arch = "aarch64")]
+use crate::simd::lanes::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::lanes::{Avx2, Avx512};
 
 /// Adds the product of `panel` [group][cols + 16] and the job's row blocks to `sums` [blocks][group][lanes].
 pub(super) fn multiply(isa: Isa, job: &Job<'_>, panel: &[f32], sums: &mut [f32]) {
@@ -13,13 +17,20 @@ pub(super) fn multiply(isa: Isa, job: &Job<'_>, panel: &[f32], sums: &mut [f32])
     // panel, the activations and the sums hold what the strides reach.
     unsafe {
         match isa.vectors() {
-            Vectors::Bits512 => run_avx512(&super::f32_tiles(job, Avx512::LEN, panel, sums)),
-            _ => run_avx2(&super::f32_tiles(job, Avx2::LEN, panel, sums)),
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Bits512 => run_avx512(&f32_tiles(job, Avx512::LEN, panel, sums)),
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Bits256 => run_avx2(&f32_tiles(job, Avx2::LEN, panel, sums)),
+            // Tiles of 4 weight rows x 24 activation rows: 24 of 32 registers are sums.
+            #[cfg(target_arch = "aarch64")]
+            Vectors::Neon => run::<Neon, 4>(&f32_tiles(job, Neon::LEN, panel, sums)),
+            _ => super::portable::multiply(job, panel, sums),
         }
     }
 }
 
 /// Tiles of 8 weight rows x 48 activation rows: 24 of 32 registers.
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx2,fma,f16c")]
 unsafe fn run_avx512(t: &F32Tiles) {
     // SAFETY: the caller's, and this function's own instruction set.
@@ -27,6 +38,7 @@ unsafe fn run_avx512(t: &F32Tiles) {
 }
 
 /// Tiles of 4 weight rows x 24 activation rows: 12 of 16 registers.
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn run_avx2(t: &F32Tiles) {
     // SAFETY: the caller's, and this function's own instruction set.

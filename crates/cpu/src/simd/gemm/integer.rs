@@ -1,4 +1,5 @@
-//! The product in 16-bit integers, where vectors of them are twice as fast as float32: `vpmaddwd`, or `vpdpwssd` where there is VNNI.
+//! The product in 16-bit integers, where vectors of them are twice as fast as float32: `vpmaddwd`, or `vpdpwssd` where there is VNNI; on
+//! arm64 `smmla` of their bytes ([`planes`]).
 //!
 //! Weights and activations are rounded to integers of 12 bits and a sign, [`SPAN`] columns of a row under one scale. 128 products of
 //! those are exact in 32 bits, and are then scaled and added in float32, in the order of the columns. Rounding errs by at most half of
@@ -7,15 +8,22 @@
 //! A lane of a vector is one activation row, and its operations are the same on every instruction set, so the bits are too.
 //!
 //! Layouts: a panel is `[group][cols + 32]` integers with scales `[group][spans]`; a block of 8 or 16 activation rows (the lanes of a
-//! vector) is, for each span, the rows' scales, then `[pairs of columns][rows][2]` integers. Spans end in zeros to a multiple of four
-//! columns.
+//! vector) is, for each span, the rows' scales, then `[pairs of columns][rows][2]` integers, or as many bytes as [`planes`] says. Spans end
+//! in zeros to a multiple of eight columns.
 
+#[cfg(target_arch = "x86_64")]
 mod pairs;
+#[cfg(target_arch = "aarch64")]
+mod planes;
 
-use super::{Job, layout};
+use super::Job;
 use crate::simd::isa::{Isa, Vectors};
+#[cfg(target_arch = "x86_64")]
 use crate::simd::lanes::Lanes;
+#[cfg(target_arch = "x86_64")]
 use pairs::{Madd256, Madd512, Pairs, Vnni512};
+#[cfg(all(test, target_arch = "aarch64"))]
+pub(in crate::simd) use planes::joined;
 
 /// Columns that share a scale.
 pub(in crate::simd) const SPAN: usize = 128;
@@ -23,45 +31,53 @@ pub(in crate::simd) const SPAN: usize = 128;
 /// The largest magnitude: SPAN * LARGEST * LARGEST < 2^31.
 const LARGEST: f32 = 4095.0;
 
+/// Columns that spans are filled up to with zeros.
+pub(in crate::simd) const UNIT: usize = 8;
+
 /// Integers at the end of a panel's row that keep the rows from falling on the same sets of the cache.
 const PAD: usize = 32;
 
 /// Words of a block of `lanes` activation rows; those of whole spans come before the others.
 pub(super) fn block_words(lanes: usize, n_cols: usize) -> usize {
-    lanes * (n_cols.div_ceil(SPAN) + n_cols.next_multiple_of(4) / 2)
+    lanes * (n_cols.div_ceil(SPAN) + n_cols.next_multiple_of(UNIT) / 2)
 }
 
 /// Integers from a row of a panel to the next.
 pub(in crate::simd) fn panel_stride(n_cols: usize) -> usize {
-    n_cols.next_multiple_of(4) + PAD
+    n_cols.next_multiple_of(UNIT) + PAD
 }
 
 /// Rounds one row of weights to a row of a panel, and its scales.
 pub(in crate::simd) fn quantize_weights(isa: Isa, row: &[f32], (panel, scales): (&mut [i16], &mut [f32])) {
+    #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     fn avx2(row: &[f32], panel: &mut [i16], scales: &mut [f32]) {
         quantize_row(row, panel, scales);
     }
+    #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     fn avx512(row: &[f32], panel: &mut [i16], scales: &mut [f32]) {
         quantize_row(row, panel, scales);
     }
     assert_eq!(panel.len(), panel_stride(row.len()));
     assert_eq!(scales.len(), row.len().div_ceil(SPAN));
-    // SAFETY: a kernel of integers exists only where the machine runs its instruction set, of AVX2 at least.
-    unsafe {
-        match isa.vectors() {
-            Vectors::Bits512 => avx512(row, panel, scales),
-            _ => avx2(row, panel, scales),
-        }
+    match isa.vectors() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a kernel of integers exists only where the machine runs its instruction set.
+        Vectors::Bits512 => unsafe { avx512(row, panel, scales) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Vectors::Bits256 => unsafe { avx2(row, panel, scales) },
+        _ => quantize_row(row, panel, scales),
     }
+    #[cfg(target_arch = "aarch64")]
+    planes::split(&mut panel[..row.len().next_multiple_of(UNIT)]);
 }
 
 #[inline(always)]
 fn quantize_row(row: &[f32], panel: &mut [i16], scales: &mut [f32]) {
     for ((row, panel), scale) in row.chunks(SPAN).zip(panel.chunks_mut(SPAN)).zip(scales) {
-        let (row4, panel) = (row.len().next_multiple_of(4), panel);
-        *scale = quantize_span(row, &mut panel[..row4]);
+        *scale = quantize_span(row, &mut panel[..row.len().next_multiple_of(UNIT)]);
     }
 }
 
@@ -88,6 +104,7 @@ fn quantize_span(x: &[f32], q: &mut [i16]) -> f32 {
 
 /// Writes up to 8 rows, or up to 16 with vectors of 512 bits, as a block.
 pub(super) fn prepare_block(isa: Isa, rows: &[&[f32]], words: &mut [u32]) {
+    #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     fn avx2(rows: &[&[f32]], words: &mut [u32]) {
         prepare::<8>(rows, words, |rows, pairs| {
@@ -99,24 +116,28 @@ pub(super) fn prepare_block(isa: Isa, rows: &[&[f32]], words: &mut [u32]) {
             }
         });
     }
+    #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     fn avx512(rows: &[&[f32]], words: &mut [u32]) {
-        prepare::<16>(rows, words, layout::interleave);
+        prepare::<16>(rows, words, super::layout::interleave);
     }
     let n_cols = rows[0].len();
     let lanes = if isa.vectors() == Vectors::Bits512 { 16 } else { 8 };
     assert!(rows.len() <= lanes && rows.iter().all(|row| row.len() == n_cols));
     assert_eq!(words.len(), block_words(lanes, n_cols));
-    // SAFETY: as in `quantize_weights`.
-    unsafe {
-        match isa.vectors() {
-            Vectors::Bits512 => avx512(rows, words),
-            _ => avx2(rows, words),
-        }
+    match isa.vectors() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as in `quantize_weights`.
+        Vectors::Bits512 => unsafe { avx512(rows, words) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as in `quantize_weights`.
+        _ => unsafe { avx2(rows, words) },
+        #[cfg(target_arch = "aarch64")]
+        _ => prepare::<8>(rows, words, planes::interleave),
     }
 }
 
-/// `interleave` writes the integers of a span of `L` rows as `[pairs of columns][L rows][2]`.
+/// `interleave` writes the integers of a span of `L` rows as `[pairs of columns][L rows][2]`, or as its kernel wants them.
 #[inline(always)]
 fn prepare<const L: usize>(
     rows: &[&[f32]],
@@ -130,7 +151,7 @@ fn prepare<const L: usize>(
         let (scales, pairs) = words.split_at_mut(L);
         scales.fill(0);
         for ((row, integers), scale) in rows.iter().zip(&mut integers).zip(scales) {
-            let integers = &mut integers[..cols.len().next_multiple_of(4)];
+            let integers = &mut integers[..cols.len().next_multiple_of(UNIT)];
             *scale = quantize_span(&row[cols.clone()], integers).to_bits();
         }
         interleave(&integers, pairs);
@@ -184,15 +205,21 @@ pub(super) fn multiply(job: &Job<'_>, (panel, scales): (&[i16], &[f32]), sums: &
     // SAFETY: a kernel of integers exists only where the machine runs its instruction set, and the slices were just checked.
     unsafe {
         match kernel.isa() {
-            // Adding what it multiplies gains nothing in vectors of 256 bits, which the processor adds beside multiplying.
-            Isa::Scalar | Isa::Avx2 | Isa::AvxVnni => madd256(&tiles),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => madd512(&tiles),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni | Isa::Avx512Vbmi | Isa::Amx => vnni512(&tiles),
+            // Adding what it multiplies gains nothing in vectors of 256 bits, which the processor adds beside multiplying.
+            #[cfg(target_arch = "x86_64")]
+            _ => madd256(&tiles),
+            #[cfg(target_arch = "aarch64")]
+            _ => planes::smmla(&tiles),
         }
     }
 }
 
 /// Tiles of 4 weight rows x 16 activation rows: 8 of 16 registers are sums.
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn madd256(t: &Tiles) {
     // SAFETY: the caller's, and this function's own instruction set.
@@ -200,6 +227,7 @@ unsafe fn madd256(t: &Tiles) {
 }
 
 /// Tiles of 8 weight rows x 48 activation rows: 24 of 32 registers are sums.
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 unsafe fn madd512(t: &Tiles) {
     // SAFETY: as above.
@@ -207,6 +235,7 @@ unsafe fn madd512(t: &Tiles) {
 }
 
 /// As [`madd512`].
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 unsafe fn vnni512(t: &Tiles) {
     // SAFETY: as above.
@@ -217,6 +246,7 @@ unsafe fn vnni512(t: &Tiles) {
 ///
 /// # Safety
 /// The machine has the instruction set of `V`, and `t` holds what it says.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn run<V: Pairs, const W: usize, const B: usize>(t: &Tiles) {
     const { assert!(super::PANEL.is_multiple_of(W) && B >= 2 && B <= 3) };
@@ -238,6 +268,7 @@ unsafe fn run<V: Pairs, const W: usize, const B: usize>(t: &Tiles) {
 ///
 /// # Safety
 /// As [`run`]; `row + W` is at most `group`, `block + B` at most `n_blocks`.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // Plain indices are unrolled into registers.
 unsafe fn tile<V: Pairs, const W: usize, const B: usize>(t: &Tiles, row: usize, block: usize) {

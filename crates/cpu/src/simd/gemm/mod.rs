@@ -11,9 +11,8 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod buffer;
-#[cfg(target_arch = "x86_64")]
 mod float;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) mod integer;
 #[cfg(target_arch = "x86_64")]
 mod layout;
@@ -53,7 +52,7 @@ pub struct Kernel {
 pub enum Arithmetic {
     /// Float32.
     Float,
-    /// 16-bit integers, 128 columns under a scale; with AVX2 and AVX-512.
+    /// 16-bit integers, 128 columns under a scale; with AVX2, AVX-512 and i8mm.
     Integer,
     /// Bfloat16; with AMX.
     Bfloat,
@@ -62,14 +61,15 @@ pub enum Arithmetic {
 impl Kernel {
     /// The kernel for weights of `format` on `isa` (or on the best set that this machine runs, if it lacks `isa`).
     ///
-    /// AMX rounds weights and activations to bfloat16, the kernels for AVX2 and AVX-512 to 16-bit integers. F32 weights are small and sensitive ones, such
-    /// as the routers of experts, or belong to models that are kept in F32 or F16 for exactness; their products stay in `f32`.
+    /// AMX rounds weights and activations to bfloat16, the kernels for AVX2, AVX-512 and i8mm to 16-bit integers; with NEON or dot products
+    /// alone those are no faster than `f32`. F32 weights are small and sensitive ones, such as the routers of experts, or belong to models
+    /// that are kept in F32 or F16 for exactness; their products stay in `f32`.
     #[must_use]
     pub fn choose(isa: Isa, format: Format) -> Kernel {
         let isa = isa.or_best();
         let arithmetic = match isa {
             _ if matches!(format, Format::F32 | Format::F16) => Arithmetic::Float,
-            Isa::Scalar => Arithmetic::Float,
+            Isa::Scalar | Isa::Neon | Isa::Dotprod => Arithmetic::Float,
             Isa::Amx => Arithmetic::Bfloat,
             _ => Arithmetic::Integer,
         };
@@ -91,7 +91,7 @@ impl Kernel {
     /// Activation rows of a block: the lanes of a vector, or the columns of a tile.
     fn lanes(self) -> usize {
         match self.isa.vectors() {
-            Vectors::Portable | Vectors::Bits256 => 8,
+            Vectors::Portable | Vectors::Neon | Vectors::Bits256 => 8,
             Vectors::Bits512 => 16,
         }
     }
@@ -100,7 +100,7 @@ impl Kernel {
     fn block_words(self, n_cols: usize) -> usize {
         match self.arithmetic {
             Arithmetic::Bfloat => self.lanes() * n_cols.next_multiple_of(32) / 2,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Arithmetic::Integer => integer::block_words(self.lanes(), n_cols),
             _ => self.lanes() * n_cols,
         }
@@ -200,7 +200,7 @@ fn multiply(weights: &Weights<'_>, job: &Job<'_>, out: &mut Columns<'_>, scratch
         amx::multiply(job, panel, scratch.sums.get_mut(n_sums), out);
         return;
     }
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if arithmetic == Arithmetic::Integer {
         let n_panel = job.group * integer::panel_stride(job.cols.len());
         let n_scales = job.group * job.cols.len().div_ceil(integer::SPAN);
@@ -221,11 +221,7 @@ fn multiply(weights: &Weights<'_>, job: &Job<'_>, out: &mut Columns<'_>, scratch
     let panel = scratch.panel.get_mut::<f32>(job.group * stride);
     dequant::panel_f32(isa, weights, job.cols.clone(), panel);
     let sums = scratch.sums.get_mut(n_sums);
-    match isa.vectors() {
-        #[cfg(target_arch = "x86_64")]
-        Vectors::Bits256 | Vectors::Bits512 => float::multiply(isa, job, panel, sums),
-        _ => portable::multiply(job, panel, sums),
-    }
+    float::multiply(isa, job, panel, sums);
     if let Some(cols) = &job.done {
         store(job, cols.clone(), sums, out);
     }
@@ -235,7 +231,6 @@ fn multiply(weights: &Weights<'_>, job: &Job<'_>, out: &mut Columns<'_>, scratch
 ///
 /// Invariant: `panel` reaches `group` rows of `n_cols` numbers `panel_stride` apart; `x` reaches `n_blocks` blocks of
 /// `n_cols` x lanes numbers `x_stride` apart; `sums` is [n_blocks][group][lanes]; `group` is a multiple of [`PANEL`].
-#[cfg(target_arch = "x86_64")]
 struct F32Tiles {
     panel: *const f32,
     panel_stride: usize,
@@ -249,7 +244,6 @@ struct F32Tiles {
 }
 
 /// Checks a job's slices against their shapes.
-#[cfg(target_arch = "x86_64")]
 fn f32_tiles(job: &Job<'_>, lanes: usize, panel: &[f32], sums: &mut [f32]) -> F32Tiles {
     let n_cols = job.cols.len();
     let (panel_stride, x_stride) = (n_cols + dequant::PAD, job.x.n_cols() * lanes);

@@ -5,9 +5,11 @@
 //! operand of TDPBF16PS (Intel SDM volume 2); for integers see `integer`. Rows past the last and columns past `n_cols` are zeros.
 
 use super::buffer::Buffer;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use super::integer;
 #[cfg(target_arch = "x86_64")]
-use super::{Arithmetic, integer, layout};
-use super::{Kernel, Vectors};
+use super::layout;
+use super::{Arithmetic, Kernel, Vectors};
 use std::ops::Range;
 
 /// The activations of a step, in one kernel's layout. Reusable: [`Prepared::reset`] keeps the memory.
@@ -121,7 +123,7 @@ impl Part<'_> {
             match (self.kernel.arithmetic(), self.kernel.isa().vectors()) {
                 #[cfg(target_arch = "x86_64")]
                 (Arithmetic::Bfloat, _) => layout::prepare_pairs(&rows[..n_rows], words),
-                #[cfg(target_arch = "x86_64")]
+                #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
                 (Arithmetic::Integer, _) => integer::prepare_block(self.kernel.isa(), &rows[..n_rows], words),
                 #[cfg(target_arch = "x86_64")]
                 (_, Vectors::Bits512) => layout::prepare_block(&rows[..n_rows], words),

@@ -72,6 +72,24 @@ pub(in crate::simd) fn set_scales(format: Format, block: &mut [u8], mut scale: i
     }
 }
 
+/// A number that any bit changes: FNV-1a.
+#[derive(Debug)]
+pub(in crate::simd) struct Digest(u64);
+
+impl Default for Digest {
+    fn default() -> Digest {
+        Digest(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Digest {
+    pub(in crate::simd) fn add(&mut self, values: &[f32]) {
+        for byte in values.iter().flat_map(|v| v.to_le_bytes()) {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
 /// Every instruction set that this machine runs; says which ones it does not.
 #[allow(clippy::print_stderr)]
 pub(in crate::simd) fn isas() -> Vec<Isa> {

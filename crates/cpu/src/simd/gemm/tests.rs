@@ -1,6 +1,6 @@
 //! Every format, kernel and shape against sums in `f64`; the same bits for any number of rows and any split.
 
-use super::sample::{Bits, isas, weights};
+use super::sample::{Bits, Digest, isas, weights};
 use super::*;
 use std::ops::Range;
 
@@ -148,7 +148,7 @@ fn infinities_and_nans_reach_their_own_rows_alone() {
 }
 
 /// The largest integers of a whole span, of one sign, still fit 32 bits.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[test]
 fn sums_of_the_largest_integers_do_not_overflow() {
     let n_cols = 4 * integer::SPAN;
@@ -158,6 +158,42 @@ fn sums_of_the_largest_integers_do_not_overflow() {
         if kernel.arithmetic() == Arithmetic::Integer {
             let y = product(kernel, &weights, &vec![5.0; n_cols], 1);
             assert!((y[0] / (-15.0 * n_cols as f32) - 1.0).abs() < 1e-5, "{kernel:?}: {y:?}");
+        }
+    }
+}
+
+/// NEON computes float32 in the order of AVX2, and integers are the same everywhere. What is expected was computed by either processor.
+#[test]
+fn x86_64_and_arm64_give_the_same_bits() {
+    let formats = [Format::F16, Format::Q4_1, Format::Q4_K, Format::BF16];
+    let samples: Vec<_> = (formats.into_iter())
+        .map(|format| {
+            let bits = &mut Bits(3);
+            let (n_rows, n_cols, n_out) = (19, 768, 33);
+            let bytes = weights(format, n_out, n_cols, bits);
+            let x: Vec<f32> = (0..n_rows * n_cols).map(|_| bits.uniform()).collect();
+            (format, bytes, x, n_cols, n_out)
+        })
+        .collect();
+    let found = |kernel_of: &dyn Fn(Format) -> Option<Kernel>| {
+        let mut digest = Digest::default();
+        for (format, bytes, x, n_cols, n_out) in &samples {
+            if let Some(kernel) = kernel_of(*format) {
+                let weights = Weights { format: *format, bytes, n_cols: *n_cols };
+                digest.add(&product(kernel, &weights, x, *n_out));
+            }
+        }
+        format!("{digest:x?}")
+    };
+    for isa in isas() {
+        if matches!(isa.vectors(), Vectors::Bits256 | Vectors::Neon) {
+            let float = Kernel { isa, arithmetic: Arithmetic::Float };
+            assert_eq!(found(&|_| Some(float)), "Digest(4016c4cc6fc06778)", "{isa} in float32");
+        }
+        let integers =
+            |format| Some(Kernel::choose(isa, format)).filter(|k| k.arithmetic() == Arithmetic::Integer);
+        if integers(Format::Q4_1).is_some() {
+            assert_eq!(found(&integers), "Digest(53639c3ffe98ee36)", "{isa} in integers");
         }
     }
 }

@@ -3,18 +3,11 @@
 use quant::Format;
 
 use super::blocks;
-#[cfg(not(target_arch = "x86_64"))]
-use super::blocks::Blocks as Unpack;
+use super::bytes32::{self, Unpack};
 use super::integers::Integers;
 use super::{Columns, Weights, scalar};
-#[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
-use crate::simd::isa::Isa;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::isa::Vectors;
+use crate::simd::isa::{Isa, Vectors};
 use crate::simd::quantize::{QuantizedRows, TILE};
-#[cfg(target_arch = "x86_64")]
-use avx2::Unpack;
 
 /// A checked product: the weights are whole rows of `row_bytes`, and the activations have as many columns.
 pub(super) struct Job<'a> {
@@ -39,7 +32,7 @@ impl<'a> Job<'a> {
 pub(super) fn gemv(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
     #[cfg(target_arch = "x86_64")]
     if isa >= Isa::Avx512Vbmi {
-        return avx512::gemv(job, out);
+        return super::avx512::gemv(job, out);
     }
     match job.weights.format {
         Format::F32 | Format::F16 | Format::BF16 => panic!("{} takes f32 activations", job.weights.format),
@@ -70,10 +63,11 @@ pub(super) fn gemv(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
 }
 
 fn rows<B: Unpack>(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
-    #[cfg(target_arch = "x86_64")]
-    if isa.vectors() != Vectors::Portable {
-        return avx2::gemv::<B>(isa, job, out);
+    match isa.vectors() {
+        #[cfg(target_arch = "x86_64")]
+        Vectors::Bits256 | Vectors::Bits512 => bytes32::avx2::gemv::<B>(isa, job, out),
+        #[cfg(target_arch = "aarch64")]
+        Vectors::Neon => bytes32::neon::gemv::<B>(isa, job, out),
+        _ => scalar::gemv::<B>(job, out),
     }
-    let _ = isa;
-    scalar::gemv::<B>(job, out);
 }

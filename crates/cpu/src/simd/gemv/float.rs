@@ -8,13 +8,9 @@ use quant::Format;
 use super::blocks::f16;
 use super::{Columns, Weights};
 use crate::simd::isa::{Isa, Vectors};
+use crate::simd::lanes::Lanes;
 
-#[cfg(target_arch = "x86_64")]
 mod vector;
-#[cfg(not(target_arch = "x86_64"))]
-use self::Stored as Element;
-#[cfg(target_arch = "x86_64")]
-use vector::Element;
 
 /// A stored float.
 trait Stored {
@@ -23,6 +19,12 @@ trait Stored {
 
     /// The value of `BYTES` bytes.
     fn value(bytes: &[u8]) -> f32;
+
+    /// The values of `L::LEN` of them, at any alignment.
+    ///
+    /// # Safety
+    /// As the methods of [`Lanes`].
+    unsafe fn load<L: Lanes>(at: *const u8) -> L;
 }
 
 struct F32;
@@ -32,6 +34,12 @@ impl Stored for F32 {
     #[inline(always)]
     fn value(bytes: &[u8]) -> f32 {
         f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    }
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(at: *const u8) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::load(at.cast()) }
     }
 }
 
@@ -43,6 +51,12 @@ impl Stored for F16 {
     fn value(bytes: &[u8]) -> f32 {
         f16([bytes[0], bytes[1]])
     }
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(at: *const u8) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::load_half(at.cast()) }
+    }
 }
 
 struct Bf16;
@@ -52,6 +66,12 @@ impl Stored for Bf16 {
     #[inline(always)]
     fn value(bytes: &[u8]) -> f32 {
         f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])) << 16)
+    }
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(at: *const u8) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::load_bfloat(at.cast()) }
     }
 }
 
@@ -73,16 +93,22 @@ pub(super) fn gemv(isa: Isa, weights: Weights<'_>, x: &[f32], out: &mut Columns<
     }
 }
 
-fn rows<E: Element>(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
-    #[cfg(target_arch = "x86_64")]
+fn rows<E: Stored>(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
     match isa.vectors() {
-        Vectors::Portable => {}
+        #[cfg(target_arch = "x86_64")]
         // SAFETY: the entry of the module checked that the processor has what `Isa::Avx2` stands for.
-        Vectors::Bits256 => return unsafe { vector::avx2::<E>(job, out) },
+        Vectors::Bits256 => unsafe { vector::avx2::<E>(job, out) },
+        #[cfg(target_arch = "x86_64")]
         // SAFETY: the entry of the module checked that the processor has what `Isa::Avx512` stands for.
-        Vectors::Bits512 => return unsafe { vector::avx512::<E>(job, out) },
+        Vectors::Bits512 => unsafe { vector::avx512::<E>(job, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: arm64 has NEON.
+        Vectors::Neon => unsafe { vector::rows::<crate::simd::lanes::Neon, E>(job, out) },
+        _ => portable::<E>(job, out),
     }
-    let _ = isa;
+}
+
+fn portable<E: Stored>(job: &Job<'_>, out: &mut Columns<'_>) {
     for (col, row) in job.weights.chunks_exact(job.n_cols * E::BYTES).enumerate() {
         for (x_row, x) in job.x.chunks_exact(job.n_cols).enumerate() {
             out.set(x_row, col, dot::<E>(row, x));
@@ -90,7 +116,7 @@ fn rows<E: Element>(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
     }
 }
 
-fn dot<E: Element>(w: &[u8], x: &[f32]) -> f32 {
+fn dot<E: Stored>(w: &[u8], x: &[f32]) -> f32 {
     const LANES: usize = 32;
     let mut sums = [0.0f32; LANES];
     for (w, x) in w.chunks(LANES * E::BYTES).zip(x.chunks(LANES)) {

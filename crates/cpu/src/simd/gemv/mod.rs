@@ -8,10 +8,9 @@
 //! however many activation rows are passed and however the weight rows are divided among threads.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod blocks;
+mod bytes32;
 mod dispatch;
 mod float;
 mod integers;

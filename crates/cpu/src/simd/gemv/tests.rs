@@ -4,8 +4,8 @@ use half::{bf16, f16};
 use quant::Format;
 
 use super::{Activations, Columns, Weights, gemv, wants_floats};
-use crate::simd::gemm::sample::set_scales;
-use crate::simd::isa::Isa;
+use crate::simd::gemm::sample::{Digest, set_scales};
+use crate::simd::isa::{Isa, Vectors};
 use crate::simd::quantize::QuantizedRows;
 
 /// The instruction sets that this machine has.
@@ -194,6 +194,26 @@ fn instruction_sets_agree() {
             .map(|isa| bits(&product(isa, weights, rows.of(format), 5)))
             .collect();
         assert!(bits.windows(2).all(|pair| pair[0] == pair[1]), "{format}");
+    }
+}
+
+/// NEON computes in the order of AVX2. What is expected was computed by either.
+#[test]
+fn avx2_and_neon_give_the_same_bits() {
+    let (n_cols, n_x) = (1536, 5);
+    let mut numbers = Numbers(9);
+    let floats: Vec<f32> = (0..n_x * n_cols).map(|_| numbers.float()).collect();
+    let mut quantized = QuantizedRows::new();
+    quantized.fill(Isa::Scalar, &floats, n_cols);
+    let rows = Rows { floats, quantized, n_cols };
+    for isa in available().into_iter().filter(|isa| matches!(isa.vectors(), Vectors::Bits256 | Vectors::Neon))
+    {
+        let mut found = Digest::default();
+        for format in Format::ALL {
+            let bytes = weights(format, 6, 4 * n_cols);
+            found.add(&product(isa, Weights { format, n_cols, bytes: &bytes }, rows.of(format), n_x));
+        }
+        assert_eq!(format!("{found:x?}"), "Digest(71e26f55b261d77)", "{isa}");
     }
 }
 
