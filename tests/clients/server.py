@@ -25,6 +25,8 @@ class Server:
             command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
         )
         self.log = []
+        # Cleared, nobody reads the log any more.
+        self.is_read = True
         self.url = None
         listening = threading.Event()
         threading.Thread(target=self._read_log, args=(listening,), daemon=True).start()
@@ -39,6 +41,8 @@ class Server:
     def _read_log(self, listening):
         for line in self.process.stderr:
             self.log.append(line)
+            while not self.is_read and self.process.poll() is None:
+                time.sleep(0.1)
             _, found, address = line.partition("listening on http://")
             if found:
                 self.url = "http://" + address.split()[0]

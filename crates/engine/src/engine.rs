@@ -26,6 +26,7 @@ use crate::masks::Masks;
 use crate::pace::Pace;
 use crate::pages::{Held, PagePool};
 use crate::prefix_cache::PrefixCache;
+use crate::protect::Protect;
 use crate::queue::Queue;
 use crate::scheduler::{self, Demand, Grant};
 use crate::sequence::{By, Sequence};
@@ -52,6 +53,9 @@ pub struct EngineOptions {
     pub mask_within: Duration,
     /// How often the executor is asked for its memory, at most once a millisecond.
     pub memory_every: Duration,
+    /// Whether a client that asks for more than its share of the slots yields to the streams of those that do not: its rows and prompts
+    /// slow them down little, and it gets on more slowly.
+    pub protect_streams: bool,
     /// How tokens are guessed; `None` to guess none, as on an executor that takes no guesses.
     pub speculation: Option<Speculation>,
     /// About how long a step may last: cancelling is seen between steps. It bounds the prompt rows of a step, not below 32; `None` for
@@ -60,7 +64,7 @@ pub struct EngineOptions {
 }
 
 impl Default for EngineOptions {
-    /// 64 may wait, a turn has 64 tokens, pages are kept, nothing is guessed, a call may last a minute and a mask 30 seconds, memory is looked at every 10 seconds, steps
+    /// 64 may wait, a turn has 64 tokens, pages are kept, streams are protected, nothing is guessed, a call may last a minute and a mask 30 seconds, memory is looked at every 10 seconds, steps
     /// take about 0.1 seconds.
     fn default() -> Self {
         EngineOptions {
@@ -70,6 +74,7 @@ impl Default for EngineOptions {
             stall_after: Some(Duration::from_secs(60)),
             mask_within: Duration::from_secs(30),
             memory_every: Duration::from_secs(10),
+            protect_streams: true,
             speculation: None,
             step_target: Some(Duration::from_millis(100)),
         }
@@ -111,6 +116,7 @@ pub(crate) struct Core {
     grace: Duration,
     pace: Pace,
     rhythm: Rhythm,
+    protect: Protect,
     /// Whether the next step was held back for the tokens under way.
     has_waited: bool,
     /// Scores prompts.
@@ -221,6 +227,7 @@ impl Core {
             grace: MAX_GRACE,
             pace: Pace::new(options.step_target, limits.n_row),
             rhythm: Rhythm::default(),
+            protect: Protect::default(),
             has_waited: false,
             sampler: Sampler::default(),
             collected: None,
@@ -365,7 +372,11 @@ impl Core {
         let scored = scored.min_by_key(|&(&id, sequence)| (sequence.served, id)).map(|(&id, _)| id);
         let may_run = |id: u64, sequence: &Sequence| Some(id) == scored || sequence.n_to_score().is_none();
         let running = self.running.iter().filter(|&(&id, sequence)| may_run(id, sequence));
-        let demands: Vec<Demand> = running.filter_map(|(&id, sequence)| sequence.demand(id)).collect();
+        let mut demands: Vec<Demand> = running.filter_map(|(&id, sequence)| sequence.demand(id)).collect();
+        if self.options.protect_streams {
+            let asked = self.asked();
+            self.protect.filter(&mut demands, (&asked, self.limits.n_slot), self.rhythm.cost());
+        }
         let mut grants = scheduler::schedule(&demands, self.limits.n_row, self.pace.n_row());
         self.guess(&mut grants);
         grants
@@ -386,7 +397,8 @@ impl Core {
         let mut grants: Vec<&mut Grant> = grants.iter_mut().filter(generating).collect();
         let candidates = grants.iter().enumerate().filter_map(|(i, grant)| {
             let sequence = self.running.get_mut(&grant.id)?;
-            Some((i, sequence.guess(&speculation, room)?))
+            let yields = self.protect.yields(sequence.client());
+            Some((i, sequence.guess(&speculation, room).filter(|_| !yields)?))
         });
         let (which, candidates): (Vec<usize>, Vec<Candidate>) = candidates.unzip();
         let counts = speculate::share(&candidates, (grants.len(), room), cost);

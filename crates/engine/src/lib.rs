@@ -34,6 +34,7 @@ mod pages;
 mod places;
 mod pooling;
 mod prefix_cache;
+mod protect;
 mod queue;
 mod request;
 mod scheduler;

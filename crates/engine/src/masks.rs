@@ -20,8 +20,8 @@ use crate::stall::CallClock;
 /// The threads.
 pub(crate) const N_THREAD: usize = 2;
 
-/// How much they yield (a nice value): about a tenth of a core that computes steps.
-const NICE: i32 = 10;
+/// How much they yield (a nice value): about a thirtieth of a core that computes steps.
+const NICE: i32 = 15;
 
 /// A mask, or why there is none.
 pub(crate) type Mask = Result<Arc<TokenMask>, EngineError>;

@@ -47,6 +47,13 @@ impl Queue {
         self.turns.push_back(client);
     }
 
+    /// How many requests of each client wait, and its weight.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (u64, usize, u32)> {
+        self.lines
+            .iter()
+            .filter_map(|(&client, line)| Some((client, line.len(), line.front()?.request.weight)))
+    }
+
     /// Who is next, where clients hold so much.
     pub(crate) fn first(&self, usage: &Usage) -> Option<&Waiting> {
         let heads = self.turns.iter().filter_map(|client| self.lines.get(client)?.front());

@@ -360,6 +360,14 @@ impl Sequence {
         (self.request.scores_prompt && left > 0).then_some(left)
     }
 
+    pub(crate) fn client(&self) -> u64 {
+        self.request.client
+    }
+
+    pub(crate) fn weight(&self) -> u32 {
+        self.request.weight
+    }
+
     /// The rows it could use; none once every token it may have is asked for, or while its next token's mask is computed, another
     /// sequence computes the start of its prompt, or guesses are under way.
     pub(crate) fn demand(&self, id: u64) -> Option<Demand> {

@@ -1,6 +1,7 @@
 //! Who starts, who makes room for it, and who waits for another's pages.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -29,6 +30,18 @@ impl Core {
 
     pub(crate) fn holdings(&self) -> Vec<Holding> {
         self.running.iter().map(|(&id, sequence)| sequence.holding(id)).collect()
+    }
+
+    /// Each client's unfinished requests, and its weight.
+    pub(super) fn asked(&self) -> BTreeMap<u64, (usize, u32)> {
+        let running = self.running.values().map(|sequence| (sequence.client(), 1, sequence.weight()));
+        let mut asked: BTreeMap<u64, (usize, u32)> = BTreeMap::new();
+        for (client, n, weight) in self.waiting.counts().chain(running) {
+            let (all, heaviest) = asked.entry(client).or_default();
+            *all += n;
+            *heaviest = weight.max(*heaviest);
+        }
+        asked
     }
 
     /// Starts waiting requests while there is a slot and every page that the next of them can need, or others make room for it.

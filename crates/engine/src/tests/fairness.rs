@@ -96,6 +96,37 @@ fn a_request_that_is_stopped_goes_on_as_if_it_had_not_been() {
 }
 
 #[test]
+fn a_flood_holds_a_stream_up_in_few_steps() {
+    for protect_streams in [true, false] {
+        let options = EngineOptions { protect_streams, ..EngineOptions::default() };
+        let mut core = Core::new(Box::new(Fake::new(LIMITS)), options).unwrap();
+        let asked = ask(1, &[5], 40);
+        let mut stream = enqueue(&mut core, asked.clone());
+        let flood: Vec<EngineRequest> = (0..40).map(|i| ask(2, &[1 + i % 9, 2], 4)).collect();
+        let mut streams: Vec<Stream> =
+            flood.iter().map(|request| enqueue(&mut core, request.clone())).collect();
+        let mut events = Vec::new();
+        while !events.iter().any(Event::is_terminal) {
+            core.step().unwrap();
+            events.extend(std::iter::from_fn(|| stream.try_next()));
+        }
+        assert_eq!(tokens(&events), tokens(&alone(&asked)));
+        let drained = |streams: &mut [Stream]| -> Vec<Vec<Event>> {
+            streams.iter_mut().map(|stream| std::iter::from_fn(|| stream.try_next()).collect()).collect()
+        };
+        let mut answers = drained(&mut streams);
+        let n_begun = answers.iter().filter(|events| !tokens(events).is_empty()).count();
+        assert_eq!(n_begun <= 7, protect_streams, "{n_begun}");
+        // Nobody is forgotten, and no byte changes.
+        run_until_idle(&mut core);
+        for ((begun, rest), request) in answers.iter_mut().zip(drained(&mut streams)).zip(&flood) {
+            begun.extend(rest);
+            assert_eq!(tokens(begun), tokens(&alone(request)));
+        }
+    }
+}
+
+#[test]
 fn a_request_that_is_stopped_can_be_cancelled_and_says_what_it_had() {
     let mut core = core(Limits { n_slot: 1, ..LIMITS }, 4);
     let mut long = enqueue(&mut core, ask(1, &[1], 50));

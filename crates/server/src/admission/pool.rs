@@ -22,8 +22,8 @@ const MAX_SMALL: usize = 8;
 /// The most threads for large bodies: what one body becomes while it is read may take a hundred times its bytes.
 const MAX_LARGE: usize = 2;
 /// How much the threads yield (nice values).
-const NICE_SMALL: i32 = 5;
-const NICE_LARGE: i32 = 15;
+const NICE_SMALL: i32 = 10;
+const NICE_LARGE: i32 = 19;
 
 type Job = Box<dyn FnOnce() + Send>;
 

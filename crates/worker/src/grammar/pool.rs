@@ -9,6 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::setpriority_process;
+
 use super::constraint::Compiled;
 use super::{Source, bounded};
 use crate::{Work, WorkerError};
@@ -24,6 +26,9 @@ const MAX_KEPT_BYTES: usize = 256 << 20;
 
 /// Virtual size of a compiling thread's stack, bytes; only what is used becomes memory.
 const STACK_BYTES: usize = 256 << 20;
+
+/// How much a compiling thread yields (a nice value): as much as there is.
+const NICE: i32 = 19;
 
 /// How often one who waits looks whether its client is still there.
 const TICK: Duration = Duration::from_millis(20);
@@ -155,6 +160,8 @@ impl Pool {
         let (pool, its_key, its_flight, source) =
             (Arc::clone(self), Arc::clone(key), Arc::clone(&flight), source.clone());
         let run = move || {
+            // Where that is not allowed it does not yield.
+            let _refused = setpriority_process(None, NICE);
             let done = catch_unwind(AssertUnwindSafe(|| compile(&source)))
                 .unwrap_or_else(|_| Err("the grammar's compiler failed".to_owned()));
             pool.finish(&its_key, &its_flight, done.map(Arc::new));

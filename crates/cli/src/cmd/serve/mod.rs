@@ -74,6 +74,9 @@ pub(crate) struct Args {
     /// Requests that may wait for a slot; further requests get 429
     #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Server")]
     queue: usize,
+    /// Let clients that ask for more than their share of the slots slow down the streams of others: more tokens a second in all
+    #[arg(long, help_heading = "Server")]
+    no_stream_protection: bool,
     #[command(flatten)]
     speculate: SpeculateArgs,
     /// Size of the KV cache in MiB [default: a full context for each slot, or what fits]
@@ -315,7 +318,9 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     let info = info::of(&loaded, &tokenizer, &args.served_model_name, &args.model.model.0);
     let origin = verify::origin(&loaded, &tokenizer, hashes, shape.kv_type);
     let speculation = args.speculate.speculation(&loaded.executor.limits())?;
-    let options = EngineOptions { n_waiting: args.queue, speculation, ..EngineOptions::default() };
+    let protect_streams = !args.no_stream_protection;
+    let options =
+        EngineOptions { n_waiting: args.queue, protect_streams, speculation, ..EngineOptions::default() };
     let engine = speculate::start(loaded.executor, loaded.draft, options).context("starting the engine")?;
     let default_max_tokens =
         Some(args.default_max_tokens.or(args.max_tokens_out).map_or(DEFAULT_TOKENS, NonZeroUsize::get));
