@@ -24,6 +24,7 @@ mod speculate;
 mod typing;
 mod units;
 mod version;
+mod whole;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
 
 fn run() -> ExitCode {
     let (command, environment) = (Cli::command(), std::env::vars_os().collect::<Vec<_>>());
-    let args = with_command(std::env::args_os().collect());
+    let args = with_command(spelled_out(std::env::args_os().collect()));
     let layered = match config::parse(&command, args, &environment, &config::read) {
         Ok(layered) => layered,
         Err(config::Refusal::Flags(refusal)) => return exit::usage(&refusal),
@@ -80,6 +81,22 @@ fn run() -> ExitCode {
     }
 }
 
+/// Flags of one dash and several letters, which people know from llama.cpp, by their names in full: no other flag begins so.
+fn spelled_out(args: Vec<OsString>) -> Vec<OsString> {
+    let mut is_over = false;
+    let spelled = |arg: OsString| {
+        is_over |= arg == "--";
+        let full = match arg.to_str() {
+            _ if is_over => None,
+            Some("-np") => Some("--slots"),
+            Some("-ngl") => Some("--n-gpu-layers"),
+            _ => None,
+        };
+        full.map_or(arg, OsString::from)
+    };
+    args.into_iter().map(spelled).collect()
+}
+
 /// `worker-orcd --worker-id ID --model PATH ...` serves: flags of a worker without a command's name mean `serve`.
 fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     let names = |arg: &OsString, flag: &str| {
@@ -101,6 +118,23 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_that_people_know_are_spelled_out() {
+        let args =
+            ["w", "serve", "-np", "4", "-ngl", "0", "-n", "-npx", "--", "-np"].map(OsString::from).to_vec();
+        let spelled = spelled_out(args).iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        assert_eq!(spelled, "w serve --slots 4 --n-gpu-layers 0 -n -npx -- -np");
+        for line in [
+            "w run m -c 64 -t 2 -n 3 -s 1 --temp 0 --n-gpu-layers -1",
+            "w serve m -c 64 -t 2 --parallel 3 --temp 0",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap();
+        }
+        let error = Cli::try_parse_from(["w", "run", "m", "--n-gpu-layers", "20"]).unwrap_err().to_string();
+        assert!(error.contains("expected 0 for the CPU, or all, -1 or 99 and more for a GPU"), "{error}");
+        assert!(Cli::try_parse_from(["w", "run", "m", "--n-gpu-layers", "0", "--device", "cpu"]).is_err());
+    }
 
     #[test]
     fn a_worker_needs_no_command() {

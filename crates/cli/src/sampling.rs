@@ -17,7 +17,7 @@ use crate::named::Named;
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(crate) struct DefaultArgs {
     /// Divides the logits; 0 always picks the likeliest token (greedy) [default: the model file's, else 0.8]
-    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    #[arg(long, visible_alias = "temp", value_name = "T", allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
     /// Keep the K likeliest tokens; 0 keeps all [default: the model file's, else 40]
     #[arg(long, value_name = "K")]

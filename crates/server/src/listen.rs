@@ -4,7 +4,7 @@
 //! unfinished (or the time for that is over, or cut short), or when the engine has failed; then open connections finish what they are writing.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use worker::{EngineError, Shutdown};
 
-use crate::connections::{Bounds, Door, Places, accept, open_files};
+use crate::connections::{Bounds, Door, Listeners, Places, accept, open_files};
 use crate::options::{Limits, ServerOptions};
 use crate::routes;
 use crate::state::{App, Phase};
@@ -81,9 +81,9 @@ pub enum Ending {
 #[derive(Debug)]
 pub struct Server {
     app: App,
-    listener: TcpListener,
+    listeners: Listeners,
     address: SocketAddr,
-    health: Option<TcpListener>,
+    health: Option<Listeners>,
     kv_events: Option<TcpListener>,
 }
 
@@ -99,18 +99,18 @@ impl Server {
             return Err(ServerError::Open { address });
         }
         fit(&mut options.limits, open_files());
+        let listeners = listen_at(address, options.also, (options.limits.send_buffer, "--port"))?;
+        let health = options
+            .health
+            .map(|address| listen_at(address, options.also, (options.limits.send_buffer, "--health-port")));
         let fail = |source| ServerError::Bind { address, flag: "--port", source };
-        let listener = listen(address, options.limits.send_buffer).map_err(fail)?;
-        let beside = |address: Option<SocketAddr>, flag| {
-            let fail = |(address, source)| ServerError::Bind { address, flag, source };
-            let listen =
-                |address| listen(address, options.limits.send_buffer).map_err(|error| (address, error));
-            address.map(listen).transpose().map_err(fail)
-        };
-        let health = beside(options.health, "--health-port")?;
-        let kv_events = beside(options.kv_events.as_ref().map(|events| events.bind), "--kv-events")?;
-        let address = listener.local_addr().map_err(fail)?;
-        Ok(Server { app: App::new(options), listener, address, health, kv_events })
+        let kv_events = options.kv_events.as_ref().map(|events| {
+            let fail = |source| ServerError::Bind { address: events.bind, flag: "--kv-events", source };
+            listen(events.bind, options.limits.send_buffer).map_err(fail)
+        });
+        let (health, kv_events) = (health.transpose()?, kv_events.transpose()?);
+        let address = listeners.first.local_addr().map_err(fail)?;
+        Ok(Server { app: App::new(options), listeners, address, health, kv_events })
     }
 
     /// What the routes share.
@@ -128,7 +128,7 @@ impl Server {
     /// Where /health alone is answered, if it is.
     #[must_use]
     pub fn health_address(&self) -> Option<SocketAddr> {
-        self.health.as_ref().and_then(|listener| listener.local_addr().ok())
+        self.health.as_ref().and_then(|listeners| listeners.first.local_addr().ok())
     }
 
     /// Where the prefix cache's events are published, if they are.
@@ -139,18 +139,18 @@ impl Server {
 
     /// Serves until the end.
     pub async fn run(self) -> Ending {
-        let Server { app, listener, health, kv_events, .. } = self;
+        let Server { app, listeners, health, kv_events, .. } = self;
         if let (Some(events), Some(listener)) = (app.kv_events(), kv_events) {
             events.serve(listener);
         }
         let (closing, closed) = watch::channel(false);
-        if let Some(listener) = health {
-            serve_health(app.clone(), listener, closed.clone());
+        if let Some(listeners) = health {
+            serve_health(app.clone(), listeners, closed.clone());
         }
         let limits = app.options().limits;
         let door = Door {
             router: routes::router(app.clone()),
-            listener,
+            listeners,
             places: places(&limits, (limits.n_connection, limits.n_connection_of_address, N_RESERVED)),
             tls: app.options().security.tls.clone(),
             app: app.clone(),
@@ -193,14 +193,14 @@ fn places(limits: &Limits, (all, of_address, reserved): (usize, usize, usize)) -
 }
 
 /// Answers probes on a thread of its own: whatever the others do, it has nothing else to do.
-fn serve_health(app: App, listener: TcpListener, closed: watch::Receiver<bool>) {
+fn serve_health(app: App, listeners: Listeners, closed: watch::Receiver<bool>) {
     let places = places(&app.options().limits, (N_HEALTH, N_HEALTH, 0));
     let serve = move || -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let listener = TcpListener::from_std(listener.into_std()?)?;
+            let listeners = listeners.moved()?;
             let router = routes::health_router(app.clone());
-            accept(Door { app, listener, router, places, tls: None }, closed).await;
+            accept(Door { app, listeners, router, places, tls: None }, closed).await;
             Ok(())
         })
     };
@@ -214,6 +214,35 @@ fn serve_health(app: App, listener: TcpListener, closed: watch::Receiver<bool>) 
 
 /// Connections that wait to be accepted; the system may have a lower limit.
 const BACKLOG: u32 = 4096;
+
+/// Sockets at an address and, with the same port, at another that this machine may have.
+fn listen_at(
+    address: SocketAddr,
+    also: Option<IpAddr>,
+    (send_buffer, flag): (u32, &'static str),
+) -> Result<Listeners, ServerError> {
+    let bind =
+        |address| listen(address, send_buffer).map_err(|source| ServerError::Bind { address, flag, source });
+    let first = bind(address)?;
+    let port = first.local_addr().map_or(address.port(), |address| address.port());
+    let second = match also.map(|ip| bind(SocketAddr::new(ip, port))) {
+        Some(Ok(listener)) => Some(listener),
+        // Of a machine without that family, or a free port that is free at one address only.
+        Some(Err(ServerError::Bind { source, .. })) if address.port() == 0 || is_absent(&source) => {
+            tracing::debug!(error = %source, "listening at one address only");
+            None
+        }
+        Some(Err(error)) => return Err(error),
+        None => None,
+    };
+    Ok(Listeners { first, second })
+}
+
+/// Whether an error says that this machine has no such address.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
 
 /// A socket whose connections keep at most so many bytes for a client that does not read.
 fn listen(address: SocketAddr, send_buffer: u32) -> io::Result<TcpListener> {
@@ -269,6 +298,27 @@ async fn drain(app: &App) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_addresses_of_localhost_have_the_port() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let here = IpAddr::from(std::net::Ipv6Addr::LOCALHOST);
+            let has_both = std::net::TcpListener::bind((here, 0)).is_ok();
+            let bind = SocketAddr::from(([127, 0, 0, 1], 0));
+            let server =
+                Server::bind(ServerOptions { bind, also: Some(here), ..Default::default() }).await.unwrap();
+            let addresses = [bind.ip(), here].map(|ip| SocketAddr::new(ip, server.address().port()));
+            let [first, second] = addresses.map(|address| std::net::TcpStream::connect(address).is_ok());
+            assert_eq!((first, second), (true, has_both));
+            let _clients: Vec<_> =
+                std::net::TcpStream::connect(addresses[usize::from(has_both)]).into_iter().collect();
+            assert_eq!(
+                server.listeners.next().await.unwrap().0.local_addr().unwrap().port(),
+                addresses[0].port()
+            );
+        });
+    }
 
     #[test]
     fn there_are_no_more_places_than_open_files() {

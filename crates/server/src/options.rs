@@ -1,6 +1,6 @@
 //! How is the server set up? Addresses, limits and times; every limit has a default that a stranger can live with.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::time::Duration;
@@ -18,6 +18,8 @@ use crate::unsaid::Unsaid;
 pub struct ServerOptions {
     /// Where to listen; port 0 takes a free one.
     pub bind: SocketAddr,
+    /// The same ports at another address too, where this machine has it.
+    pub also: Option<IpAddr>,
     /// Where /health alone is answered, by a thread of its own.
     pub health: Option<SocketAddr>,
     /// Where the prefix cache's events are published.
@@ -46,6 +48,7 @@ impl Default for ServerOptions {
     fn default() -> Self {
         ServerOptions {
             bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            also: None,
             health: None,
             kv_events: None,
             spans: None,

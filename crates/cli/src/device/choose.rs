@@ -21,6 +21,10 @@ pub(crate) struct DeviceArgs {
     /// The same as --device cuda:N
     #[arg(long, value_name = "N", conflicts_with = "device")]
     gpu_device: Option<u32>,
+    /// As llama.cpp's: 0 for --device cpu; all, -1 or 99 and more for a GPU with all layers. Nothing is split between devices
+    #[arg(long, alias = "gpu-layers", value_name = "N", value_parser = layers, allow_negative_numbers = true,
+        conflicts_with_all = ["device", "gpu_device"])]
+    n_gpu_layers: Option<Layers>,
     /// Use float32 arithmetic throughout, on the CPU (slow; the reference for the other kernels)
     #[arg(long)]
     pub(crate) exact: bool,
@@ -33,6 +37,27 @@ pub(crate) struct DeviceArgs {
 /// The instruction set that `--cpu-features` names; `None` for the best.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Features(Option<Isa>);
+
+/// How many of a model's layers are on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layers {
+    None,
+    All,
+}
+
+/// Reads a number of layers: none or all.
+fn layers(text: &str) -> Result<Layers, String> {
+    match text.parse::<i64>() {
+        Ok(0) => Ok(Layers::None),
+        Ok(-1 | 99..) => Ok(Layers::All),
+        Err(_) if text == "all" => Ok(Layers::All),
+        _ => Err(
+            "expected 0 for the CPU, or all, -1 or 99 and more for a GPU: a model's layers are not split \
+            between devices"
+                .to_owned(),
+        ),
+    }
+}
 
 /// Reads an instruction set that this machine runs.
 fn features(text: &str) -> Result<Features, String> {
@@ -117,7 +142,12 @@ impl DeviceArgs {
     /// # Errors
     /// A GPU with `--exact` or `--cpu-features`.
     pub(crate) fn wanted(&self) -> Result<Device, Failure> {
-        let wanted = self.gpu_device.map_or(self.device, Device::Cuda);
+        let wanted = match (self.gpu_device, self.n_gpu_layers) {
+            (Some(n), _) => Device::Cuda(n),
+            (None, Some(Layers::None)) => Device::Cpu,
+            (None, Some(Layers::All)) => Device::Cuda(0),
+            (None, None) => self.device,
+        };
         match (wanted, self.of_cpu_alone()) {
             (Device::Cuda(_), Some(flag)) => {
                 let text = format!("{flag} runs only on the CPU, not on {wanted}");
@@ -142,7 +172,9 @@ impl DeviceArgs {
 
     /// Whether any of the flags is given, in effect.
     pub(crate) fn says_something(&self) -> bool {
-        self.device != Device::Auto || self.gpu_device.is_some() || self.of_cpu_alone().is_some()
+        let is_named =
+            self.device != Device::Auto || self.gpu_device.is_some() || self.n_gpu_layers.is_some();
+        is_named || self.of_cpu_alone().is_some()
     }
 }
 
@@ -189,6 +221,22 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
+
+    #[test]
+    fn layers_are_all_on_one_device() {
+        for (text, found) in [
+            ("0", Layers::None),
+            ("-1", Layers::All),
+            ("99", Layers::All),
+            ("999", Layers::All),
+            ("all", Layers::All),
+        ] {
+            assert_eq!(layers(text), Ok(found));
+        }
+        for text in ["1", "33", "98", "-2", "auto", ""] {
+            assert!(layers(text).unwrap_err().contains("not split between devices"), "{text}");
+        }
+    }
 
     #[test]
     fn devices_are_named_exactly() {

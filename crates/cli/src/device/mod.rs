@@ -50,10 +50,10 @@ pub(crate) struct ModelArgs {
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     /// Threads that compute on the CPU, or copy weights to a GPU [default: the physical cores this process may use]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, short = 't', value_name = "N", value_parser = at_least_one)]
     threads: Option<NonZeroUsize>,
     /// Context length: tokens of prompt and answer together [default: what the model was made for, at most 4096]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, short = 'c', alias = "ctx-size", value_name = "N", value_parser = at_least_one)]
     pub(crate) ctx: Option<NonZeroUsize>,
     /// MiB of the file that loading copies at once [default: 16 to a GPU, 8 on the CPU]
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u16).range(8..=1024))]

@@ -33,8 +33,7 @@ impl Folder {
 
     /// Writes a file.
     pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> anyhow::Result<()> {
-        let path = self.path(name);
-        fs::write(&path, text).with_context(|| path.display().to_string())
+        crate::whole::write(&self.path(name), text)
     }
 
     /// Writes a file of indented JSON.

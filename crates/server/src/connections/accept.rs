@@ -1,13 +1,14 @@
 //! How do connections come in? As fast as they can, so that a probe does not wait behind others in the system's queue.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -29,10 +30,34 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Where connections come in, and what they are served.
 pub(crate) struct Door {
     pub(crate) app: App,
-    pub(crate) listener: TcpListener,
+    pub(crate) listeners: Listeners,
     pub(crate) router: Router,
     pub(crate) places: Places,
     pub(crate) tls: Option<Tls>,
+}
+
+/// The sockets: one or two.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    pub(crate) first: TcpListener,
+    pub(crate) second: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// The next connection of either.
+    pub(crate) async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let Some(second) = &self.second else { return self.first.accept().await };
+        tokio::select! {
+            stream = self.first.accept() => stream,
+            stream = second.accept() => stream,
+        }
+    }
+
+    /// The same sockets for the runtime that this is called in.
+    pub(crate) fn moved(self) -> io::Result<Listeners> {
+        let moved = |listener: TcpListener| TcpListener::from_std(listener.into_std()?);
+        Ok(Listeners { first: moved(self.first)?, second: self.second.map(moved).transpose()? })
+    }
 }
 
 /// Files that this process may have open; `None` where there is no limit.
@@ -42,7 +67,7 @@ pub(crate) fn open_files() -> Option<usize> {
 
 /// Takes connections until told to close, then lets the open ones finish.
 pub(crate) async fn accept(door: Door, mut closed: watch::Receiver<bool>) {
-    let Door { app, listener, router, places, tls } = door;
+    let Door { app, listeners, router, places, tls } = door;
     let shared = Shared { app: app.clone(), service: TowerToHyperService::new(router), tls };
     let mut connections = JoinSet::new();
     let mut warnings = Warnings::default();
@@ -56,7 +81,7 @@ pub(crate) async fn accept(door: Door, mut closed: watch::Receiver<bool>) {
                 places.sweep().into_iter().for_each(|why| app.metrics().closed(why));
                 continue;
             }
-            stream = listener.accept() => stream,
+            stream = listeners.next() => stream,
         };
         while connections.try_join_next().is_some() {}
         match stream {
@@ -77,7 +102,7 @@ pub(crate) async fn accept(door: Door, mut closed: watch::Receiver<bool>) {
             }
         }
     }
-    drop(listener);
+    drop(listeners);
     let _late = timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
 }
 

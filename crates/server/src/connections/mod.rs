@@ -8,6 +8,6 @@ mod connection;
 mod places;
 mod stream;
 
-pub(crate) use accept::{Door, accept, open_files};
+pub(crate) use accept::{Door, Listeners, accept, open_files};
 pub(crate) use connection::Reserved;
 pub(crate) use places::{Bounds, Closed, Places};

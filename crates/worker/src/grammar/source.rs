@@ -18,14 +18,23 @@ pub const MAX_GRAMMAR_DEPTH: usize = 64;
 /// found by multiplying their alternatives, which nothing in the library bounds.
 const MAX_COMBINED: Patterns = Patterns { n: 4, bytes: 512 };
 
-/// White space between the tokens of JSON: enough for any layout, and never so much that an answer is nothing else.
-const JSON_SPACE: &str = r"[ \t\r\n]{1,32}";
+/// White space between the tokens of JSON, as llama.cpp has it: a space, or one or two line ends and an indentation. A small model that is
+/// allowed more may fill its answer with it.
+const JSON_SPACE: &str = r" |(\r?\n){1,2}[ \t]{0,20}";
+
+/// What it was in receipts that are older.
+const OLD_JSON_SPACE: &str = r"[ \t\r\n]{1,32}";
 
 /// The key of the library's options in a schema.
 const OPTIONS: &str = "x-guidance";
 
 fn options() -> Value {
     json!({ "whitespace_pattern": JSON_SPACE })
+}
+
+/// Whether options are those that this program writes, or wrote into receipts.
+fn are_own(found: &Value) -> bool {
+    [JSON_SPACE, OLD_JSON_SPACE].iter().any(|space| *found == json!({ "whitespace_pattern": space }))
 }
 
 /// A grammar before it is compiled.
@@ -136,7 +145,7 @@ impl Source {
         let mut bytes = 0;
         for schema in self.parts.iter().filter_map(|part| part.json_schema.as_ref()) {
             bytes += check_schema(self.field, schema)?;
-            if schema.get(OPTIONS).is_some_and(|found| *found != options()) {
+            if schema.get(OPTIONS).is_some_and(|found| !are_own(found)) {
                 return Err(invalid(self.field, format!("a schema without {OPTIONS}"), OPTIONS));
             }
         }

@@ -265,3 +265,28 @@ pub(super) fn id(grammars: &Grammars, byte: u8) -> u32 {
         .find(|&id| grammars.compiler.tokenizer.token_bytes(id) == Some(&[byte]))
         .unwrap()
 }
+
+/// A small model may prefer white space to everything else, and its answer must end all the same.
+#[test]
+fn white_space_in_json_is_bounded() {
+    let grammars = grammars();
+    let tokenizer = &grammars.compiler.tokenizer;
+    let id = |byte: u8| (0..320).find(|&id| tokenizer.token_bytes(id) == Some(&[byte][..])).unwrap();
+    let object =
+        schema(json!({ "type": "object", "properties": { "a": { "type": "integer" } }, "required": ["a"] }));
+    for format in [Format::JsonObject, object] {
+        let source = Source::of_format(&format).unwrap();
+        let mut constraint = grammars.compile(&source, &Work::default()).unwrap();
+        for (text, first, most) in [("{", b' ', 1), ("\"a\"", b'\n', 22)] {
+            text.bytes().for_each(|byte| constraint.accept(id(byte)).unwrap());
+            let mut n = 0;
+            for byte in [first, b'\n', b' ', b'\t'] {
+                while n < 100 && constraint.mask().unwrap().allows(id(byte)) {
+                    constraint.accept(id(byte)).unwrap();
+                    n += 1;
+                }
+            }
+            assert_eq!(n, most, "{format:?} after {text}");
+        }
+    }
+}

@@ -18,7 +18,6 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Subcommand;
 use hub::ModelRef;
 use worker::receipt::FileHashes;
@@ -216,7 +215,7 @@ fn of_device(args: &LocalArgs, log: &LogArgs) -> anyhow::Result<Found> {
     let lines = lines.collect();
     let report = Report::new(Facts::of(&loaded, args, traffic.weights), roofline, lines);
     if let Some(path) = &args.svg {
-        std::fs::write(path, report.svg()).with_context(|| path.display().to_string())?;
+        crate::whole::write(path, report.svg())?;
     }
     Ok(Found { report, metadata: Metadata::of(&loaded), files })
 }

@@ -93,7 +93,9 @@ impl Writer {
         let mut n_there = 0;
         if length == 0 {
             let line = serde_json::to_string(header)? + "\n";
-            file.write_all(line.as_bytes()).with_context(place)?;
+            // Half of a line would be no file of this kind.
+            let written = file.write_all(line.as_bytes());
+            written.or_else(|error| file.set_len(0).and(Err(error))).with_context(place)?;
         } else {
             let refuse = |reason: String| Failure::Request(format!("{}: {reason}", path.display()));
             let (found, start) = Header::read(&mut BufReader::new(&file)).map_err(refuse)?;

@@ -3,8 +3,7 @@
 //! In: a JSON array of token ids. Out: a NumPy file, float32 `[n_tokens, n_vocab]`. All tokens are computed as prompt, in a
 //! context of exactly their number unless --ctx says otherwise: it decides between LongRoPE's two lists of factors.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -14,6 +13,7 @@ use super::Soundness;
 use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
 use crate::log::LogArgs;
+use crate::whole::Whole;
 use crate::{npy, single};
 
 /// Ids that are read from a file.
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let n_vocab = loaded.executor.limits().n_vocab;
     single::check(&ids, loaded.executor.limits())?;
     let place = || args.out.display().to_string();
-    let mut out = BufWriter::new(File::create(&args.out).with_context(place)?);
+    let mut out = Whole::create(&args.out)?;
     npy::write_header(&mut out, ids.len(), n_vocab).with_context(place)?;
     let executor = loaded.executor.as_mut();
     let mut soundness = Soundness::default();
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         soundness.look(rows, n_vocab);
         npy::write_values(&mut out, rows).with_context(place)
     })?;
-    out.flush().with_context(place)?;
+    out.finish()?;
     tracing::info!(rows = ids.len(), columns = n_vocab, "wrote {}", args.out.display());
     soundness.check()
 }

@@ -58,7 +58,7 @@ impl Receipts {
     fn write(&self, draft: Draft, reason: &StopReason, timings: &Times) -> anyhow::Result<()> {
         let receipt: Receipt = draft.finish(&self.origin, reason).map_err(of_receipt)?;
         let text = serde_json::to_string_pretty(&receipt)? + "\n";
-        std::fs::write(&self.path, text).with_context(|| self.path.display().to_string())?;
+        crate::whole::write(&self.path, text)?;
         self.proof.take().map_or(Ok(()), |proof| proof.finish(timings, &receipt.model))
     }
 }

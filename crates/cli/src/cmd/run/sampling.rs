@@ -28,10 +28,10 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "ID=BIAS", value_parser = parse_bias)]
     logit_bias: Vec<(u32, f32)>,
     /// Seed of the random numbers: the same seed gives the same answer [default: random, and reported]
-    #[arg(long, value_name = "N")]
+    #[arg(long, short = 's', value_name = "N")]
     pub(crate) seed: Option<u64>,
     /// Maximum tokens of the answer [default: what the context holds]
-    #[arg(long, short = 'n', value_name = "N")]
+    #[arg(long, short = 'n', alias = "predict", value_name = "N")]
     pub(crate) max_tokens: Option<usize>,
     /// Minimum tokens of the answer
     #[arg(long, value_name = "N", default_value_t = 0)]

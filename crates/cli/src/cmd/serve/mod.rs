@@ -10,7 +10,7 @@ mod info;
 mod otlp;
 mod security;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
@@ -59,9 +59,9 @@ pub(crate) struct Args {
     pub(crate) config: ConfigArgs,
     #[command(flatten)]
     model: ModelArgs,
-    /// Address to listen on, or localhost; other machines can connect only if it is not a loopback address
+    /// Address to listen on, or localhost (127.0.0.1 and ::1); other machines can connect only if it is not a loopback address
     #[arg(long, value_name = "IP", value_parser = host, default_value = "127.0.0.1", help_heading = "Server")]
-    host: IpAddr,
+    host: Host,
     /// Port to listen on; 0 picks a free one
     #[arg(long, value_name = "N", default_value_t = 8080, help_heading = "Server")]
     port: u16,
@@ -69,7 +69,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     served_model_name: Vec<String>,
     /// Maximum batch size: sequences that are computed at once [default: 8 on the CPU, 64 on a GPU]
-    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Server")]
+    #[arg(long, visible_alias = "parallel", value_name = "N", value_parser = at_least_one, help_heading = "Server")]
     slots: Option<NonZeroUsize>,
     /// Requests that may wait for a slot; further requests get 429
     #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Server")]
@@ -172,12 +172,21 @@ fn template_kwargs(text: &str) -> Result<Variables, String> {
     Err(format!("expected a JSON object, found {found}"))
 }
 
-/// Reads an address for a flag. No name is looked up: localhost is the loopback address by definition.
-fn host(text: &str) -> Result<IpAddr, String> {
+/// An address, or both of localhost.
+#[derive(Clone, Copy, Debug)]
+struct Host {
+    ip: IpAddr,
+    also: Option<IpAddr>,
+}
+
+/// Reads an address for a flag. No name is looked up: localhost is the loopback addresses by definition, of which clients try either first.
+fn host(text: &str) -> Result<Host, String> {
     if text.eq_ignore_ascii_case("localhost") {
-        return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let (ip, also) = (IpAddr::V4(Ipv4Addr::LOCALHOST), Some(IpAddr::V6(Ipv6Addr::LOCALHOST)));
+        return Ok(Host { ip, also });
     }
-    text.parse().map_err(|_| "expected an IP address or localhost".to_owned())
+    let ip = text.parse().map_err(|_| "expected an IP address or localhost".to_owned())?;
+    Ok(Host { ip, also: None })
 }
 
 /// Reads where events are published.
@@ -186,7 +195,7 @@ fn kv_events(text: &str) -> Result<SocketAddr, String> {
     let read = |(ip, port): (&str, &str)| {
         let ip = match ip {
             "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            ip => host(ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip)).ok()?,
+            ip => host(ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip)).ok()?.ip,
         };
         Some(SocketAddr::new(ip, port.parse().ok()?))
     };
@@ -347,7 +356,8 @@ impl Args {
             ..Limits::default()
         };
         Ok(ServerOptions {
-            bind: SocketAddr::new(self.host, self.port),
+            bind: SocketAddr::new(self.host.ip, self.port),
+            also: self.host.also,
             spans: match &self.otlp_endpoint {
                 Some(url) => Some(otlp::start(url, self.worker_id.as_deref())?),
                 None => None,
@@ -355,7 +365,7 @@ impl Args {
             kv_events: self
                 .kv_events
                 .map(|bind| KvEventOptions { bind, topic: self.kv_events_topic.clone().unwrap_or_default() }),
-            health: self.health_port.map(|port| SocketAddr::new(self.host, port)),
+            health: self.health_port.map(|port| SocketAddr::new(self.host.ip, port)),
             limits,
             security: self.security.open()?,
             compat: match self.compat {

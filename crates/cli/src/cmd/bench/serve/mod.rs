@@ -8,8 +8,6 @@ mod report;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::Context;
-
 use self::ask::Target;
 use self::load::{Asked, Level, Round};
 pub(crate) use self::report::Objective;
@@ -157,7 +155,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         levels: pairs.collect(),
     };
     if let Some(path) = &args.svg {
-        std::fs::write(path, report.svg()).with_context(|| path.display().to_string())?;
+        crate::whole::write(path, report.svg())?;
     }
     cmd::print_report(&report, args.json)
 }

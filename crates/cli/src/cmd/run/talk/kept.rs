@@ -1,16 +1,18 @@
 //! How is a conversation kept? As JSON of the form that a chat request has, in a file that the user names.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde_json::{Value, json};
 use tokenizer::limits::MAX_TEXT_BYTES;
 
+use crate::whole;
+
 /// Writes a conversation into a file that is not there yet.
 pub(super) fn save(path: &Path, messages: &[Value]) -> io::Result<()> {
     let text = serde_json::to_string_pretty(&json!({"messages": messages}))? + "\n";
-    File::create_new(path)?.write_all(text.as_bytes())
+    whole::write_new(path, text.as_bytes())
 }
 
 /// Reads a conversation: the messages of an object, or a list of them. Whether they are messages is for the chat template to say.
