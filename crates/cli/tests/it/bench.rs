@@ -191,11 +191,7 @@ fn guesses_are_measured_against_none_and_change_no_token() {
                 < 1e-12
         );
         assert_eq!(test["tokens_per_second"]["samples"].as_array().unwrap().len(), 2);
-        // The random weights of this model repeat themselves soon.
-        assert!(
-            test["accepted"].as_u64() > Some(0) && test["accepted"].as_u64() <= test["guessed"].as_u64(),
-            "{test}"
-        );
+        assert!(test["accepted"].as_u64() <= test["guessed"].as_u64(), "{test}");
     }
     assert_eq!((&report["speculate"], &report["draft_model"]), (&json!("lookup"), &Value::Null));
 
