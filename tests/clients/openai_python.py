@@ -110,20 +110,28 @@ def a_named_tool_is_called_in_a_stream_and_its_result_taken():
 
 @check
 def parse_gives_what_the_schema_says():
-    for seed in range(3):
-        answer = client.chat.completions.parse(
-            model=MODEL,
-            messages=ASK,
-            response_format=Person,
-            temperature=1.2,
-            top_p=1,
-            # From all tokens: the server's defaults keep the likely ones, and names without an end are among them.
-            extra_body={"top_k": 0, "min_p": 0},
-            seed=seed,
-            max_tokens=400,
-        )
+    n_parsed = 0
+    for seed in range(4):
+        try:
+            answer = client.chat.completions.parse(
+                model=MODEL,
+                messages=ASK,
+                response_format=Person,
+                temperature=1.2,
+                top_p=1,
+                # From all tokens: the server's defaults keep the likely ones, and names without an end are among them.
+                extra_body={"top_k": 0, "min_p": 0},
+                seed=seed,
+                max_tokens=400,
+            )
+        except openai.LengthFinishReasonError:
+            # A name without an end, which the schema allows.
+            continue
         choice = answer.choices[0]
-        assert choice.finish_reason == "length" or isinstance(choice.message.parsed, Person), choice
+        assert isinstance(choice.message.parsed, Person), choice
+        n_parsed += 1
+    assert n_parsed > 0
+    return f"{n_parsed} of 4"
 
 
 @check
