@@ -546,3 +546,14 @@ __device__ __forceinline__ void attend_decode(const AttendDecodeArgs& args) {
     }
     store_heads<T>(sm, args, job.head, job.n_head, active);
 }
+
+// Entry points, of which each file has those of a cache. `few`: of so few blocks that each may have a multiprocessor, and all registers
+// that it wants, which larger heads have in any case.
+#define ATTEND_DECODE_BY(T, NAME, BLOCKS)                                                                       \
+    extern "C" __global__ void __launch_bounds__(Shape<T>::THREADS, BLOCKS)                                     \
+        NAME(const __grid_constant__ AttendDecodeArgs args) {                                                   \
+        attend_decode<T>(args);                                                                                 \
+    }
+#define ATTEND_DECODE(TILE, NAME, HD)                                                                           \
+    ATTEND_DECODE_BY(TILE<HD>, NAME##_##HD, 2)                                                                  \
+    ATTEND_DECODE_BY(TILE<HD>, NAME##_few_##HD, 1)
