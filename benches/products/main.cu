@@ -30,6 +30,7 @@ using L = Layout<F>;
 
 PRODUCTS(FORMAT, old)
 HALF_PRODUCTS(FORMAT, new)
+HALF_WIDER(FORMAT, new, 4)
 
 #define CHECK(call) check(call, #call)
 static void check(cudaError_t error, const char* what) {
@@ -106,7 +107,7 @@ struct Kernel {
     const char* name;
     const void* function;
     dim3 grid;
-    int n_thread, shared, cluster;
+    int n_thread, shared, cluster, n_part = 0;
 };
 
 static void launch(const Kernel& k, void* args, cudaStream_t stream) {
@@ -189,6 +190,12 @@ static void add_wide(std::vector<Kernel>& to, const void* f, const Shape& s, int
         const char* name = W > WARPS ? "float16, wgmma, 16" : cluster == 1 ? "float16, wgmma" : cluster == 4 ? "float16, clusters 4" : "float16, clusters 8";
         to.push_back({name, f, dim3((s.n_tile() + W - 1) / W * cluster, (n_col + 8 * N - 1) / (8 * N)), S::THREADS, S::SHARED, cluster});
     }
+    for (const int n_part : {4, 8}) {
+        const dim3 grid((s.n_tile() + W - 1) / W * n_part, (n_col + 8 * N - 1) / (8 * N));
+        if (grid.x * grid.y > 132u * 16 / W) continue;
+        const char* name = W > WARPS ? (n_part == 4 ? "float16, 4 parts, 16" : "float16, 8 parts, 16") : n_part == 4 ? "float16, 4 parts" : "float16, 8 parts";
+        to.push_back({name, f, grid, S::THREADS, S::SHARED, 1, n_part});
+    }
 }
 
 static std::vector<Kernel> in_float16(const Shape& s, int n_row) {
@@ -218,6 +225,7 @@ static std::vector<Kernel> in_float16(const Shape& s, int n_row) {
         add_wide<2>(all, (void*)product_half_new_n2, s, n_row);
     } else if (n_row <= 32) {
         add_wide<4>(all, (void*)product_half_new_n4, s, n_row);
+        add_wide<4, 2 * WARPS>(all, (void*)product_half_new_n4_w, s, n_row);
     } else {
         add_wide<8>(all, (void*)product_half_new_n8, s, n_row);
         add_wide<8, 2 * WARPS>(all, (void*)product_half_new_n8_w, s, n_row);
@@ -273,11 +281,15 @@ static void measure(const Shape& s, cudaStream_t stream) {
     // Copies of a matrix, or other experts' turns.
     const int n_copy = has_experts ? 1 : (300 << 20) / bytes + 1, n_turn = has_experts ? s.n_expert / s.n_used : 1;
     uint8_t* w;
-    float *x, *out;
+    float *x, *out, *parts;
+    uint32_t* n_stored;
     double* exact;
     ActOut acts = {};
     acts.k_pad = s.n_in;
     CHECK(cudaMalloc(&w, bytes * n_copy));
+    CHECK(cudaMalloc(&parts, 132 * 128 << 10));
+    CHECK(cudaMalloc(&n_stored, 132 * 4));
+    CHECK(cudaMemset(n_stored, 0, 132 * 4));
     CHECK(cudaMalloc(&x, n_x * s.n_in * 4));
     CHECK(cudaMalloc(&acts.h, n_x * s.n_in * 2));
     CHECK(cudaMalloc(&acts.q, n_x * s.n_in));
@@ -303,6 +315,7 @@ static void measure(const Shape& s, cudaStream_t stream) {
         CHECK(cudaMemset(acts.h, 0, n_x * s.n_in * 2));
         store_activations<<<dim3(s.n_in / 32, acts.n_col), 32>>>(acts, x);
         ProductArgs args = {};
+        args.parts = parts, args.n_stored = n_stored;
         args.n_tile = n_tile, args.n_unit = n_unit, args.n_row = s.n_row, args.epilogue = EPILOGUE_STORE, args.x = acts, args.out = out, args.ld_out = s.n_row;
         std::vector<Routing> routings;
         for (int turn = 0; turn < n_turn; turn++) routings.push_back(route(s, choose(s, n_row, turn * s.n_used)));
@@ -315,6 +328,7 @@ static void measure(const Shape& s, cudaStream_t stream) {
             const bool is_old = k + 1 == kernels.size();
             const auto queue = [&](int i) {
                 args.w = w + i % n_copy * bytes;
+                args.n_part = kernels[k].n_part;
                 if (has_experts) {
                     const Routing& r = routings[i % n_turn];
                     args.active = r.active, args.offsets = r.offsets, args.entries = r.entries;
@@ -344,7 +358,7 @@ static void measure(const Shape& s, cudaStream_t stream) {
         for (Routing& r : routings)
             for (void* p : {(void*)r.active, (void*)r.offsets, (void*)r.entries}) CHECK(cudaFree(p));
     }
-    for (void* p : {(void*)w, (void*)x, (void*)acts.h, (void*)acts.q, (void*)acts.s, (void*)out, (void*)exact, (void*)experts_there}) CHECK(cudaFree(p));
+    for (void* p : {(void*)w, (void*)x, (void*)acts.h, (void*)acts.q, (void*)acts.s, (void*)out, (void*)parts, (void*)n_stored, (void*)exact, (void*)experts_there}) CHECK(cudaFree(p));
 }
 
 int main(int argc, char** argv) {

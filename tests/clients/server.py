@@ -1,6 +1,6 @@
 """A `worker-orcd serve` of one's own: started on a free port, asked for its health, ended.
 
-The program and the model are named by CLIENTS_WORKER and CLIENTS_MODEL.
+The program and the model are named by CLIENTS_WORKER and CLIENTS_MODEL, the device by CLIENTS_DEVICE (`cpu` without it).
 """
 
 import json
@@ -17,7 +17,8 @@ class Server:
     """A server that is ready when the constructor returns, and is gone after `with`."""
 
     def __init__(self, *options, port=0, model=None):
-        command = [os.environ["CLIENTS_WORKER"], "serve", "--device", "cpu", "--port", str(port), "--served-model-name", "smollm2"]
+        device = os.environ.get("CLIENTS_DEVICE", "cpu")
+        command = [os.environ["CLIENTS_WORKER"], "serve", "--device", device, "--port", str(port), "--served-model-name", "smollm2"]
         command += ["--model", model or os.environ["CLIENTS_MODEL"], *options]
         # Settings of whoever runs this must not become the server's.
         env = {name: value for name, value in os.environ.items() if not name.startswith("WORKER_ORCD")}

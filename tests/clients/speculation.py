@@ -1,6 +1,6 @@
 """Does a guess change a byte? Requests of all kinds, with guesses and without, alone and among 15 others: the answers must be equal.
 
-    speculation.py [--requests N]
+    speculation.py [--requests N] [--speculate HOW] [--draft-model FILE]
 
 Each request is greedy or at temperature 0.8, with penalties, a schema, stop strings or log probabilities, and a prompt that repeats itself, so that there
 is something to guess. Choices are compared as they came over the wire: text, finish reason, log probabilities with all their digits.
@@ -42,9 +42,12 @@ def request(k, speculate):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--requests", type=int, default=42)
-    n = parser.parse_args().requests
-    drafted = []
-    with Server("--speculate", "auto", "--slots", "16", "--queue", "600") as server:
+    parser.add_argument("--draft-model", help="guesses tokens, beside those that stood in prompt and answer before")
+    parser.add_argument("--speculate", default="auto", help="lookup guesses more, and more that is wrong")
+    given = parser.parse_args()
+    n, drafted = given.requests, []
+    draft = ["--draft-model", given.draft_model] if given.draft_model else []
+    with Server("--speculate", given.speculate, "--slots", "16", "--queue", "600", *draft) as server:
 
         def ask(k, speculate):
             status, answer = call("POST", server.url + "/v1/completions", request(k, speculate))

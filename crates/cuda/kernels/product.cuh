@@ -66,9 +66,13 @@ struct ProductArgs {
     float* next_squares;        // [column][n_row / 32]
     // Of experts of one row: they were chosen before the kernel before this one could start, which waits before it lets this one start.
     int32_t is_chosen;
-    int32_t reserved;
+    // Of blocks that share a width and are no cluster (product_half_wide.cuh): how many do, 4 or 8, or 0; their sums
+    // [block of tiles and columns][range][column][row]; and for each of these, eight more whenever all have stored theirs.
+    int32_t n_part;
+    float* parts;
+    uint32_t* n_stored;
 };
-static_assert(sizeof(ProductArgs) == 304, "as in src/args.rs");
+static_assert(sizeof(ProductArgs) == 320, "as in src/args.rs");
 
 __device__ __forceinline__ float activate(int kind, float g, float u, float alpha, float limit) {
     if (kind == ACTIVATION_SILU) return g / (1.0f + expf(-g)) * u;

@@ -100,7 +100,8 @@ struct HalfPart {
     const ProductArgs& args;
     uint32_t stages, full, empty;  // in shared memory
     int tile0, column0, range, end_range, u_begin, u_end;
-    int n_rank, c0, n_own;  // blocks of the cluster; the columns that this block finishes, after the first c0
+    int n_rank, c0, n_own;  // blocks that share the width; the columns that this block finishes, after the first c0
+    int group;              // of such blocks, among all of the launch
 
     // Blocks of W tiles before `first_block` are another matrix's.
     __device__ HalfPart(const ProductArgs& args, uint8_t* shared, int first_block) : args(args) {
@@ -108,15 +109,18 @@ struct HalfPart {
         // What it is known to be would be computed again and again.
         asm volatile("" : "+r"(stages));
         full = stages + S::AT_BARRIERS, empty = full + 8 * S::COUNT;
-        n_rank = W == WARPS ? cluster_size() : 1;
+        n_rank = is_split() ? args.n_part : W == WARPS ? cluster_size() : 1;
         const int rank = blockIdx.x % n_rank;
         // Blocks of the same tiles and other columns come one after the other, so that the second finds the weights in L2.
-        const int block = blockIdx.y * (gridDim.x / n_rank) + blockIdx.x / n_rank;
-        tile0 = (block / gridDim.y - first_block) * W, column0 = block % gridDim.y * 8 * NT;
+        group = blockIdx.y * (gridDim.x / n_rank) + blockIdx.x / n_rank;
+        tile0 = (group / gridDim.y - first_block) * W, column0 = group % gridDim.y * 8 * NT;
         n_own = 8 * NT / n_rank, c0 = rank * n_own;
         range = rank * WARPS / n_rank, end_range = (rank + 1) * WARPS / n_rank;
         u_begin = range_start<F>(args.n_unit, range), u_end = range_start<F>(args.n_unit, end_range);
     }
+    // Whether they hand each other their sums through memory, not as a cluster.
+    __device__ bool is_split() const { return args.n_part > 0; }
+    __device__ bool is_cluster() const { return n_rank > 1 && !is_split(); }
     __device__ int n_step() const { return (u_end - u_begin + S::UNITS - 1) / S::UNITS; }
     __device__ int units_of(int step) const { return min(S::UNITS, u_end - u_begin - step * S::UNITS); }
 };
@@ -257,6 +261,30 @@ __device__ __forceinline__ void sums_may_begin() {
     asm volatile("barrier.cta.arrive.aligned 2, %0;" ::"n"(THREADS) : "memory");
 }
 
+// Waits until all blocks of a group have stored their sums, each of which counts for so many of eight. The count goes on for ever: it is a
+// multiple of eight before every launch. All of them run at once: the host launches no more than have room.
+template <int W>
+__device__ __forceinline__ void all_stored(uint32_t* n_stored, uint32_t n_own) {
+    multiplying_warps<W>();
+    if (threadIdx.x == 0) {
+        uint32_t n;
+        asm volatile("fence.acq_rel.gpu;" ::: "memory");
+        asm volatile("atom.add.relaxed.gpu.global.u32 %0, [%1], %2;" : "=r"(n) : "l"(n_stored), "r"(n_own) : "memory");
+        const uint32_t wanted = (n / WARPS + 1) * WARPS;
+        for (n += n_own; (int32_t)(n - wanted) < 0;) asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(n) : "l"(n_stored) : "memory");
+        asm volatile("fence.acq_rel.gpu;" ::: "memory");
+    }
+    multiplying_warps<W>();
+}
+
+__device__ __forceinline__ float4 sum_in_order(const float4 (&from)[WARPS]) {
+    float4 y = from[0];
+#pragma unroll
+    for (int r = 1; r < WARPS; r++)
+        y = make_float4(__fadd_rn(y.x, from[r].x), __fadd_rn(y.y, from[r].y), __fadd_rn(y.z, from[r].z), __fadd_rn(y.w, from[r].w));
+    return y;
+}
+
 // Adds the ranges, of a cluster those of all its blocks, of which each then finishes its columns.
 template <int F, int NT, int W>
 __device__ __forceinline__ void finish_tiles(const float (&acc)[4 * NT], const float (&total)[4 * NT], const HalfPart<F, NT, W>& part,
@@ -269,7 +297,7 @@ __device__ __forceinline__ void finish_tiles(const float (&acc)[4 * NT], const f
     const Columns columns{nullptr, 1, part.column0, args.x.n_col};
     const float* scales = (const float*)(shared + S::AT_SCALES);
     sums_begin<S::THREADS>();
-    if (W != WARPS || part.n_rank == 1) {
+    if (part.n_rank == 1) {
         float(*sums)[ROWS][LD] = (float(*)[ROWS][LD])shared;
 #pragma unroll
         for (int i = 0; i < 4 * NT; i++) sums[0][row0 + (i & 2) * 4][i / 4 * 8 + 2 * t + (i & 1)] = __fadd_rn(total[i], acc[i]);
@@ -278,34 +306,57 @@ __device__ __forceinline__ void finish_tiles(const float (&acc)[4 * NT], const f
         finish<SHIFT, 1, ROWS, LD, false, W>(args, sums, source, n_column, part.tile0);
         return;
     }
-    // [range][column][row]: what a block reads of another one is in one piece.
-    float(*parts)[8 * NT][ROWS] = (float(*)[8 * NT][ROWS])shared;
-    float(*mine)[ROWS][S::LD_MINE] = (float(*)[ROWS][S::LD_MINE])(shared + S::AT_MINE);
     const bool has_two = part.n_rank < WARPS;
+    if (part.is_split()) {
+        float* stored = args.parts + (size_t)part.group * WARPS * 8 * NT * ROWS;
+        float* own = stored + (size_t)part.range * 8 * NT * ROWS;
 #pragma unroll
-    for (int i = 0; i < 4 * NT; i++) {
-        const int column = i / 4 * 8 + 2 * t + (i & 1), row = row0 + (i & 2) * 4;
-        parts[0][column][row] = has_two ? total[i] : acc[i];
-        if (has_two) parts[1][column][row] = acc[i];
+        for (int i = 0; i < 4 * NT; i++) {
+            const int at = (i / 4 * 8 + 2 * t + (i & 1)) * ROWS + row0 + (i & 2) * 4;
+            own[at] = has_two ? total[i] : acc[i];
+            if (has_two) own[8 * NT * ROWS + at] = acc[i];
+        }
+        all_stored<W>(args.n_stored + part.group, WARPS / part.n_rank);
+        float(*mine)[ROWS][S::LD_MINE] = (float(*)[ROWS][S::LD_MINE])shared;
+        for (int i = threadIdx.x; i < ROWS / 4 * part.n_own; i += W * 32) {
+            const int row = i % (ROWS / 4) * 4, c = i / (ROWS / 4);
+            float4 from[WARPS];
+#pragma unroll
+            for (int r = 0; r < WARPS; r++) from[r] = __ldcg((const float4*)&stored[(r * 8 * NT + c0 + c) * ROWS + row]);
+            const float4 y = sum_in_order(from);
+            mine[0][row][c] = y.x, mine[0][row + 1][c] = y.y, mine[0][row + 2][c] = y.z, mine[0][row + 3][c] = y.w;
+        }
+        multiplying_warps<W>();
+        const Late source{args, columns, c0, part.tile0 * 16, args.bias, scales};
+        if (n_column > 0) finish<SHIFT, 1, ROWS, S::LD_MINE, false, W>(args, mine, source, n_column, part.tile0);
+        return;
     }
-    cluster_arrive();
-    cluster_wait();
-    for (int i = threadIdx.x; i < ROWS / 4 * part.n_own; i += W * 32) {
-        const int row = i % (ROWS / 4) * 4, c = i / (ROWS / 4);
-        float4 from[WARPS];
+    if constexpr (W == WARPS) {
+        // [range][column][row]: what a block reads of another one is in one piece.
+        float(*parts)[8 * NT][ROWS] = (float(*)[8 * NT][ROWS])shared;
+        float(*mine)[ROWS][S::LD_MINE] = (float(*)[ROWS][S::LD_MINE])(shared + S::AT_MINE);
 #pragma unroll
-        for (int r = 0; r < WARPS; r++) from[r] = load_from((const float4*)&parts[has_two ? r & 1 : 0][c0 + c][row], has_two ? r >> 1 : r);
-        float4 y = from[0];
+        for (int i = 0; i < 4 * NT; i++) {
+            const int column = i / 4 * 8 + 2 * t + (i & 1), row = row0 + (i & 2) * 4;
+            parts[0][column][row] = has_two ? total[i] : acc[i];
+            if (has_two) parts[1][column][row] = acc[i];
+        }
+        cluster_arrive();
+        cluster_wait();
+        for (int i = threadIdx.x; i < ROWS / 4 * part.n_own; i += W * 32) {
+            const int row = i % (ROWS / 4) * 4, c = i / (ROWS / 4);
+            float4 from[WARPS];
 #pragma unroll
-        for (int r = 1; r < WARPS; r++)
-            y = make_float4(__fadd_rn(y.x, from[r].x), __fadd_rn(y.y, from[r].y), __fadd_rn(y.z, from[r].z), __fadd_rn(y.w, from[r].w));
-        mine[0][row][c] = y.x, mine[0][row + 1][c] = y.y, mine[0][row + 2][c] = y.z, mine[0][row + 3][c] = y.w;
+            for (int r = 0; r < WARPS; r++) from[r] = load_from((const float4*)&parts[has_two ? r & 1 : 0][c0 + c][row], has_two ? r >> 1 : r);
+            const float4 y = sum_in_order(from);
+            mine[0][row][c] = y.x, mine[0][row + 1][c] = y.y, mine[0][row + 2][c] = y.z, mine[0][row + 3][c] = y.w;
+        }
+        cluster_join();
+        multiplying_warps<W>();
+        const Late source{args, columns, c0, part.tile0 * 16, args.bias, scales};
+        if (n_column > 0) finish<SHIFT, 1, ROWS, S::LD_MINE, false, W>(args, mine, source, n_column, part.tile0);
+        cluster_wait();
     }
-    cluster_join();
-    multiplying_warps<W>();
-    const Late source{args, columns, c0, part.tile0 * 16, args.bias, scales};
-    if (n_column > 0) finish<SHIFT, 1, ROWS, S::LD_MINE, false, W>(args, mine, source, n_column, part.tile0);
-    cluster_wait();
 }
 
 // The scales of the columns that the block finishes, by the warps that neither copy nor multiply, or by those that multiply later.
@@ -334,7 +385,7 @@ __device__ __forceinline__ void store_own_scales(const HalfPart<F, NT, W>& part,
             }
         }
     } else {
-        static_assert(W == WARPS, "as store_scales counts warps");
+        static_assert(W == WARPS || NT == 4, "as store_scales counts warps");
         if (part.n_rank == 1) store_scales<8 * NT>(args, own, scales);
         else if (part.n_rank == WARPS) store_scales<NT>(args, own, scales);
         else store_scales<2 * NT>(args, own, scales);
@@ -364,7 +415,7 @@ __device__ __forceinline__ void product_half_wide(const ProductArgs& args, int f
             if (args.squares) store_own_scales<F, NT, W>(part, shared);
         }
         sums_may_begin<S::THREADS>();
-        if (part.n_rank > 1) {
+        if (part.is_cluster()) {
             cluster_arrive();
             cluster_wait();
             cluster_join();

@@ -8,7 +8,7 @@
 struct PairArgs {
     ProductArgs first, second;
 };
-static_assert(sizeof(PairArgs) == 608, "as in src/args.rs");
+static_assert(sizeof(PairArgs) == 640, "as in src/args.rs");
 
 // The blocks of the first matrix, then those of the second, one tile each.
 template <int A, int B, int P>
@@ -28,7 +28,7 @@ __device__ __forceinline__ void product_half_pair(const PairArgs& args) {
 // Of more columns: the blocks of eight tiles of the first matrix, then those of the second, in clusters as product_half_wide.cuh has them.
 template <int A, int B, int NT>
 __device__ __forceinline__ void product_half_wide_pair(const PairArgs& args) {
-    const int n = (args.first.n_tile + WARPS - 1) / WARPS, n_rank = cluster_size();
+    const int n = (args.first.n_tile + WARPS - 1) / WARPS, n_rank = args.first.n_part > 0 ? args.first.n_part : cluster_size();
     const int block = (blockIdx.y * (gridDim.x / n_rank) + blockIdx.x / n_rank) / gridDim.y;
     if (block < n) product_half_wide<A, NT>(args.first);
     else product_half_wide<B, NT>(args.second, n);

@@ -108,10 +108,13 @@ pub(crate) struct ProductArgs {
     pub(crate) next_squares: DevicePtr,
     /// 1: experts were chosen before the kernel before this one could start; see product.cuh.
     pub(crate) is_chosen: i32,
-    pub(crate) reserved: i32,
+    /// Blocks that hand each other their sums through `parts`, or 0; see product.cuh.
+    pub(crate) n_part: i32,
+    pub(crate) parts: DevicePtr,
+    pub(crate) n_stored: DevicePtr,
 }
 
-assert_size!(ProductArgs, 304);
+assert_size!(ProductArgs, 320);
 
 /// Of product_pair.cuh.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -121,7 +124,7 @@ pub(crate) struct PairArgs {
     pub(crate) second: ProductArgs,
 }
 
-assert_size!(PairArgs, 608);
+assert_size!(PairArgs, 640);
 
 /// Of repack.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

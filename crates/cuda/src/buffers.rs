@@ -10,7 +10,7 @@ use crate::args::{ActOut, PAGE, Row};
 use crate::driver::DevicePtr;
 use crate::heads;
 use crate::latent::{LatentBuffers, Widths};
-use crate::launch::{attend, attend_rows};
+use crate::launch::{attend, attend_rows, product_half};
 use crate::layout::UNIT;
 use crate::options::Sizes;
 use crate::sampling::SampleBuffers;
@@ -278,6 +278,9 @@ pub(crate) struct DecodeBuffers {
     /// Partial sums of attention, and its counters.
     pub(crate) attend_parts: DevicePtr,
     pub(crate) attend_counters: DevicePtr,
+    /// Sums that the blocks of a product hand each other, and how often they did.
+    pub(crate) parts: DevicePtr,
+    pub(crate) n_stored: DevicePtr,
 }
 
 /// Buffers of prompt rows, `n_row` of them. Those of float16 have room for a second term where the model's products want one.
@@ -402,6 +405,8 @@ impl Buffers {
             routing: Routing::take(taker, n_col, 1, arch),
             attend_parts: taker.take(heads::most(arch, part_bytes), 1),
             attend_counters: taker.take(heads::most(arch, n_counter), 4),
+            parts: taker.take(product_half::handed_bytes(n_col), 1),
+            n_stored: taker.take(product_half::MOST_APART, 4),
         };
         let n_logits = (LOGITS_BYTES / 4 / arch.n_vocab).clamp(1, n_row);
         let half = 2 * sizes.n_term;

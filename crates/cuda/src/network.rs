@@ -240,6 +240,8 @@ impl Network {
             n_row: tiles.n_row as i32,
             epilogue: epilogue as i32,
             x,
+            parts: self.buffers.decode.parts,
+            n_stored: self.buffers.decode.n_stored,
             ..ProductArgs::default()
         }
     }
@@ -254,11 +256,14 @@ impl Network {
         let n_col = args.x.n_col as usize;
         let variant = variant(tiles.format, self.wanted(tiles, (n_col, 1), args));
         let n_block = tiles.n_tile.div_ceil(variant.n_tile);
-        // What a norm wants are blocks of 32 rows: of two blocks of one tile.
-        let cluster =
-            if args.next_weight != DevicePtr(0) && variant.n_tile == 1 { 2 } else { variant.n_part };
         let n_pass = n_col.div_ceil(variant.n_column);
-        self.kernels.launch(stream, &Launch { cluster, ..variant.launch([n_block, n_pass]) }, args)
+        let (n_part, n_tile) = (variant.parts.apart(), variant.n_tile);
+        let mut launch = variant.launch([n_block, n_pass]);
+        // What a norm wants are blocks of 32 rows: of two blocks of one tile.
+        if args.next_weight != DevicePtr(0) && n_tile == 1 {
+            launch.cluster = 2;
+        }
+        self.kernels.launch(stream, &launch, &ProductArgs { n_part, ..*args })
     }
 
     /// Launches two products with the same activations as one, if there is a kernel for that.
@@ -277,7 +282,9 @@ impl Network {
         let Some(variant) = pair(tiles.map(|tiles| tiles.format), wanted) else { return Ok(false) };
         let n_block = tiles.map(|tiles| tiles.n_tile.div_ceil(variant.n_tile)).iter().sum();
         let n_pass = n_col.div_ceil(variant.n_column);
-        self.kernels.launch(stream, &variant.launch([n_block, n_pass]), args)?;
+        let n_part = variant.parts.apart();
+        let [first, second] = [args.first, args.second].map(|args| ProductArgs { n_part, ..args });
+        self.kernels.launch(stream, &variant.launch([n_block, n_pass]), &PairArgs { first, second })?;
         Ok(true)
     }
 

@@ -21,12 +21,40 @@ pub(crate) struct Variant {
     pub(crate) n_column: usize,
     /// Tiles that a block computes.
     pub(crate) n_tile: usize,
-    /// Blocks, a cluster, that share these; 1 for none.
-    pub(crate) n_part: u32,
+    /// Blocks that share these.
+    pub(crate) parts: Parts,
     /// Threads of a block.
     pub(crate) n_thread: u32,
     /// Dynamic shared memory.
     pub(crate) shared_bytes: u32,
+}
+
+/// How many blocks share tiles and columns, each of them some ranges of the width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parts {
+    /// One has it all.
+    One,
+    /// A cluster.
+    Cluster(u32),
+    /// Four or eight that hand each other their sums through memory: product_half_wide.cuh. All of the launch have room at once.
+    Apart(u32),
+}
+
+impl Parts {
+    pub(crate) fn count(self) -> u32 {
+        match self {
+            Parts::One => 1,
+            Parts::Cluster(n) | Parts::Apart(n) => n,
+        }
+    }
+
+    /// What the kernel is told.
+    pub(crate) fn apart(self) -> i32 {
+        match self {
+            Parts::Apart(n) => n as i32,
+            _ => 0,
+        }
+    }
 }
 
 impl Variant {
@@ -42,10 +70,10 @@ impl Variant {
     pub(crate) fn launch(self, [n_block, y]: [usize; 2]) -> Launch {
         Launch {
             name: self.name,
-            grid: [n_block as u32 * self.n_part, y as u32, 1],
+            grid: [n_block as u32 * self.parts.count(), y as u32, 1],
             n_thread: self.n_thread,
             shared_bytes: self.shared_bytes,
-            cluster: self.n_part,
+            cluster: if let Parts::Cluster(n) = self.parts { n } else { 1 },
         }
     }
 }
@@ -117,7 +145,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
             name: format!("product_{name}_n{n}_m{m}"),
             n_column: 8 * n,
             n_tile: m,
-            n_part: 1,
+            parts: Parts::One,
             n_thread: THREADS,
             shared_bytes: float_bytes(n, m) as u32,
         };
@@ -128,7 +156,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
         name: format!("product_{name}_c{p}_m{m}"),
         n_column: p,
         n_tile: m,
-        n_part: 1,
+        parts: Parts::One,
         n_thread: THREADS,
         shared_bytes: narrow_bytes(format, p, (m, n_unit)) as u32,
     };
@@ -138,7 +166,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
             name: format!("product_{name}_n{n}_w{w}"),
             n_column: 8 * n,
             n_tile: w,
-            n_part: 1,
+            parts: Parts::One,
             n_thread: THREADS,
             shared_bytes: wide_bytes(format, n, w) as u32,
         }
@@ -190,7 +218,7 @@ pub(crate) fn pair(formats: [Format; 2], wanted: Wanted) -> Option<Variant> {
         name: format!("{name}_c{columns}"),
         n_column: columns,
         n_tile: 1,
-        n_part: 1,
+        parts: Parts::One,
         n_thread: THREADS,
         shared_bytes: bytes[0].max(bytes[1]),
     };

@@ -2,7 +2,7 @@
 
 use quant::Format;
 
-use super::product::{Variant, WARPS, Wanted, early_bytes, many_narrow_tiles};
+use super::product::{Parts, Variant, WARPS, Wanted, early_bytes, many_narrow_tiles};
 use crate::layout::{is_float, suffix, unit_bytes};
 
 /// Whether a format has these kernels: all of integers.
@@ -19,7 +19,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
             name: if wanted.of_experts { format!("{name}_x_m{m}") } else { format!("{name}_c{p}_m{m}") },
             n_column: p,
             n_tile: m,
-            n_part: 1,
+            parts: Parts::One,
             n_thread: 32 * WARPS as u32,
             shared_bytes: shared_of_narrow(format, (p, m), n_unit, wanted.of_experts) as u32,
         };
@@ -35,7 +35,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
             name: format!("{name}_n{n}{}", if w > WARPS { "_w" } else { "" }),
             n_column: 8 * n,
             n_tile: w,
-            n_part: if has_many { 1 } else { cluster(n, n_tile.div_ceil(WARPS), &wanted) },
+            parts: if has_many { Parts::One } else { parts(n, n_tile.div_ceil(WARPS), &wanted) },
             n_thread: wide_threads(n, w),
             shared_bytes: wide_bytes(format, n, w) as u32,
         }
@@ -45,7 +45,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
         name: format!("{name}_e{n}"),
         n_column: 8 * n,
         n_tile: WARPS,
-        n_part: 1,
+        parts: Parts::One,
         n_thread: 32 * (WARPS as u32 + 1),
         shared_bytes: ANY_COLUMNS_BYTES,
     };
@@ -83,15 +83,31 @@ fn is_wider(format: Format, n: usize, (n_tile, n_sm): (usize, usize)) -> bool {
     n == 8 && n_tile >= 2 * many_wide_tiles(n_sm) && three_stages <= WIDER_ROOM
 }
 
-/// Blocks that share the width, for so many groups of tiles: eight or four. Two blocks are on a multiprocessor, but a cluster stays within one
-/// of the device's groups of some 16 of these, so that clusters of eight leave a few idle: 30 have room on an H200. More come a turn later.
-/// Clusters of four, of twice the work a block, avoid that; but where one of their blocks would be alone on its multiprocessor, and has much to
-/// do, two turns are faster.
-fn cluster(n: usize, n_group: usize, wanted: &Wanted) -> u32 {
-    let Wanted { n_unit, n_sm, .. } = *wanted;
-    let has_room = n_group * WARPS <= n_sm * 3 / 2;
-    let is_long = n_group * WARPS / 2 <= n_sm && (n == 8 || n_unit > 128);
-    if has_room || is_long { WARPS as u32 } else { WARPS as u32 / 2 }
+/// Blocks that share the width, for so many groups of tiles and `8 n` columns at a time: eight or four.
+///
+/// Two blocks are on a multiprocessor, but a cluster stays within one of the device's groups of some 16 of these, so that clusters of eight leave
+/// a few idle: 30 have room on an H200, and more would come a turn later. Where that is so, eight blocks that are no cluster are faster, if all
+/// have room; else four, of twice the work each, where sums are more than a handful; else clusters of four. Of few columns what blocks hand each
+/// other takes longer through memory.
+fn parts(n: usize, n_group: usize, wanted: &Wanted) -> Parts {
+    let n_group = n_group * wanted.n_col.div_ceil(8 * n);
+    let has_room = |n: usize| n_group * n <= MOST_APART.min(2 * wanted.n_sm);
+    match () {
+        () if n_group * WARPS <= wanted.n_sm * 3 / 2 => Parts::Cluster(WARPS as u32),
+        () if has_room(WARPS) => Parts::Apart(WARPS as u32),
+        () if n == 8 && has_room(WARPS / 2) => Parts::Apart(WARPS as u32 / 2),
+        () => Parts::Cluster(WARPS as u32 / 2),
+    }
+}
+
+/// Blocks of a launch that hand each other sums, at most: two for each of a full Hopper GPU's multiprocessors.
+pub(crate) const MOST_APART: usize = 264;
+
+/// Bytes of these sums, for a step of up to so many columns: of each block [range][column][16 rows of 8 tiles], of one range; or, where eight
+/// groups of columns are computed at once, of up to two.
+pub(crate) fn handed_bytes(n_col: usize) -> usize {
+    let columns = n_col.next_power_of_two().clamp(8, 64);
+    MOST_APART * if columns == 64 { 2 } else { 1 } * columns * 16 * WARPS * 4
 }
 
 /// From how many tiles on blocks that take the whole width are enough: three quarters of the multiprocessors have one.
@@ -128,7 +144,7 @@ pub(crate) fn wide_pair(name: &str, formats: [Format; 2], wanted: &Wanted) -> Op
         name: format!("{name}_n{n}"),
         n_column: 8 * n,
         n_tile: WARPS,
-        n_part: cluster(n, n_tile.div_ceil(WARPS), wanted),
+        parts: parts(n, n_tile.div_ceil(WARPS), wanted),
         n_thread: wide_threads(n, WARPS),
         shared_bytes: bytes[0].max(bytes[1]),
     })
@@ -181,39 +197,77 @@ mod tests {
     fn kernels_follow_columns_and_tiles() {
         let name = |n_tile, n_col| {
             let variant = variant(Format::Q4_K, Wanted { n_tile, n_col, ..WANTED });
-            format!("{} {}", variant.name, variant.n_part)
+            format!("{} {:?}", variant.name, variant.parts)
         };
-        assert_eq!(name(256, 1), "product_half_q4_k_c1_m1 1");
-        assert_eq!(name(1792, 1), "product_half_q4_k_c1_m4 1");
+        assert_eq!(name(256, 1), "product_half_q4_k_c1_m1 One");
+        assert_eq!(name(1792, 1), "product_half_q4_k_c1_m4 One");
         let gated = Wanted { n_tile: 1792, needs_groups: true, ..WANTED };
         assert_eq!(variant(Format::Q4_K, gated).name, "product_half_q4_k_c1_m2");
-        assert_eq!(name(256, 5), "product_half_q4_k_c8_m1 1");
-        assert_eq!(name(1792, 8), "product_half_q4_k_n1 1");
-        assert_eq!(name(64, 40), "product_half_q4_k_n8 8");
+        assert_eq!(name(256, 5), "product_half_q4_k_c8_m1 One");
+        assert_eq!(name(1792, 8), "product_half_q4_k_n1 One");
+        assert_eq!(name(64, 40), "product_half_q4_k_n8 Cluster(8)");
         assert_eq!(
-            [16, 40].map(|n_col| name(256, n_col)),
-            ["product_half_q4_k_n2 4", "product_half_q4_k_n8 8"]
+            [16, 40, 128].map(|n_col| name(256, n_col)),
+            [
+                "product_half_q4_k_n2 Apart(8)",
+                "product_half_q4_k_n8 Apart(8)",
+                "product_half_q4_k_n8 Apart(4)"
+            ]
         );
-        assert_eq!(name(384, 40), "product_half_q4_k_n8 4");
-        assert_eq!(name(1024, 128), "product_half_q4_k_n8 1");
+        assert_eq!(
+            [16, 40, 128].map(|n_col| name(384, n_col)),
+            [
+                "product_half_q4_k_n2 Cluster(4)",
+                "product_half_q4_k_n8 Apart(4)",
+                "product_half_q4_k_n8 Cluster(4)"
+            ]
+        );
+        assert_eq!(name(1024, 128), "product_half_q4_k_n8 One");
         assert_eq!(
             [32, 128].map(|n_col| name(1792, n_col)),
-            ["product_half_q4_k_n4 1", "product_half_q4_k_n8_w 1"]
+            ["product_half_q4_k_n4 One", "product_half_q4_k_n8_w One"]
         );
+    }
+
+    #[test]
+    fn blocks_that_wait_for_each_other_and_their_sums_have_room() {
+        for format in [Format::Q4_K, Format::Q8_0] {
+            for (n_tile, n_col, n_sm) in (1..600)
+                .flat_map(|i| {
+                    [2, 16, 17, 33, 64, 65, 128, 250].map(|n_col| [(i, n_col, 114), (i, n_col, 132)])
+                })
+                .flatten()
+            {
+                let variant = variant(format, Wanted { n_tile, n_col, n_sm, ..WANTED });
+                let Parts::Apart(n) = variant.parts else { continue };
+                let n_group = n_tile.div_ceil(variant.n_tile) * n_col.div_ceil(variant.n_column);
+                assert!(
+                    n_group * n as usize <= 2 * n_sm && matches!(n, 4 | 8),
+                    "{n_tile}, {n_col}: {variant:?}"
+                );
+                // Sums of eight ranges of each group.
+                let bytes = n_group * WARPS * variant.n_column * variant.n_tile * 16 * 4;
+                assert!(
+                    bytes <= handed_bytes(n_col),
+                    "{n_tile}, {n_col}: {bytes} bytes of {}",
+                    handed_bytes(n_col)
+                );
+            }
+        }
     }
 
     #[test]
     fn short_rows_are_not_divided_among_blocks() {
         let name = |n_tile, n_col| {
             let variant = variant(Format::Q8_0, Wanted { n_tile, n_unit: 14, n_col, ..WANTED });
-            format!("{} {}", variant.name, variant.n_part)
+            format!("{} {:?}", variant.name, variant.parts)
         };
-        assert_eq!(name(56, 16), "product_half_q8_0_n2 8");
-        assert_eq!(name(608, 16), "product_half_q8_0_n2 1");
-        assert_eq!(name(608, 64), "product_half_q8_0_e2 1");
+        assert_eq!(name(56, 16), "product_half_q8_0_n2 Cluster(8)");
+        assert_eq!(name(608, 16), "product_half_q8_0_n2 One");
+        assert_eq!(name(608, 64), "product_half_q8_0_e2 One");
         assert_eq!(
             [8, 16].map(|n_col| name(9496, n_col)),
-            ["product_half_q8_0_e1 1", "product_half_q8_0_e2 1"]
+            ["product_half_q8_0_e1 One", "product_half_q8_0_e2 One"]
         );
     }
 

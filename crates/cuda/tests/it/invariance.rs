@@ -5,7 +5,8 @@ use std::sync::Arc;
 use cuda::{CudaExecutor, Options};
 use device::Executor;
 use device::batch::{Input, Output, Span, Want};
-use model::KvType;
+use model::weights::{Ffn, Linear, Matrix};
+use model::{KvType, Model};
 use testkit::steps::{greedy, last, pages, prompt, run};
 use testkit::{Golden, golden};
 
@@ -132,6 +133,63 @@ fn a_long_row_beside_a_longer_one_is_as_alone() {
         let alone = fingerprint(&run(&mut executor, vec![row.clone()])[0]);
         let beside = fingerprint(&run(&mut executor, vec![longer, row])[1]);
         assert_eq!(alone, beside, "{} {kv_type}", model.name);
+    }
+}
+
+/// With so many rows, or columns, the same ones over and over.
+fn widened(linear: &mut Linear, n_ff: usize, are_rows: bool) {
+    let old = &linear.weight;
+    let row = |i: usize| old.row_range(i % old.n_rows..i % old.n_rows + 1);
+    let [n_rows, n_cols] = if are_rows { [n_ff, old.n_cols] } else { [old.n_rows, n_ff] };
+    let row_bytes = old.format.bytes_for(n_cols).expect("whole blocks");
+    let bytes: Vec<u8> = (0..n_rows).flat_map(|i| row(i).iter().cycle().take(row_bytes).copied()).collect();
+    let weight = Matrix::new(&old.name, old.format, [n_rows, n_cols], bytes.into());
+    *linear = Linear { weight: weight.expect("as many bytes"), bias: None };
+}
+
+#[test]
+fn a_row_among_many_of_a_product_that_blocks_share_is_as_alone() {
+    let Some(_gpu) = gpu() else { return };
+    for golden in
+        golden().into_iter().filter(|model| ["llama-q4_k_m", "llama-q8_0"].contains(&model.name.as_str()))
+    {
+        // On 132 multiprocessors gate and up are 224 blocks that hand each other their sums; up to 32 columns, and more.
+        let mut model =
+            Model::load(&gguf::Gguf::open(&golden.path).expect("a golden model")).expect("a golden model");
+        let n_ff = 1792;
+        for (feed_forward, layer) in model.architecture.feed_forward.iter_mut().zip(&mut model.weights.layers)
+        {
+            let Ffn::Gated(gated) = &mut layer.ffn else { panic!("a gated feed-forward") };
+            widened(&mut gated.gate, n_ff, true);
+            widened(&mut gated.up, n_ff, true);
+            widened(&mut gated.down, n_ff, false);
+            feed_forward.n_ff = n_ff;
+        }
+        let options = Options { n_ctx: N_CTX, n_slot: 64, n_row: 512, ..Options::default() };
+        let mut executor = CudaExecutor::new(&model, &options, &mut |_, _| {}).expect("an executor");
+        let prompts = prompts(executor.limits().n_vocab);
+        let tokens = |s: usize| &prompts[s % N_SEQUENCE][..prompts[s % N_SEQUENCE].len() - s / N_SEQUENCE];
+        for s in 0..64 {
+            let span = prompt(&executor, s, 0, tokens(s), Want::Nothing);
+            run(&mut executor, vec![span]);
+        }
+        // The same row of each again and again.
+        let next = |executor: &CudaExecutor, s: usize| Span {
+            input: Input::Tokens([7].into()),
+            ..last(executor, s, tokens(s).len(), greedy())
+        };
+        let alone: Vec<_> = (0..64)
+            .map(|s| {
+                let span = next(&executor, s);
+                fingerprint(&run(&mut executor, vec![span])[0])
+            })
+            .collect();
+        for n in [64, 12, 33, 24, 64, 40, 9] {
+            let spans = (0..n).map(|s| next(&executor, s)).collect();
+            let found: Vec<_> = run(&mut executor, spans).iter().map(fingerprint).collect();
+            assert!(found == alone[..n], "{}: {n} together", golden.name);
+        }
+        println!("{:24} 64 together as alone, {n_ff} wide", golden.name);
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use device::batch::PageId;
-use device::{Batch, Choice, Executor, Input, Role, SamplingParams, Span, Want};
+use device::{Batch, Choice, Executor, Input, Limits, Role, SamplingParams, Span, Want};
 use serde::Serialize;
 
 use super::random::Random;
@@ -74,17 +74,23 @@ fn greedy() -> Want {
 }
 
 fn prefill(executor: &mut dyn Executor, n_prompt: usize) -> anyhow::Result<f64> {
-    let limits = executor.limits();
+    // Alone it may have all pages of windows, as a server gives them: with a slot's share of them, its steps would be short.
+    let limits = Limits { n_slot: 1, ..executor.limits() };
     let ids = ids(&mut Random(1), limits.n_vocab, n_prompt);
     let pages = single::pages(limits, 0, n_prompt);
     let began = Instant::now();
-    prompt(executor, 0, &ids, &pages)?;
+    prompt(executor, limits, 0, &ids, &pages)?;
     Ok(began.elapsed().as_secs_f64())
 }
 
-/// Computes a sequence's prompt and samples the token after it.
-fn prompt(executor: &mut dyn Executor, slot: u32, ids: &[u32], pages: &Arc<[PageId]>) -> anyhow::Result<()> {
-    let limits = executor.limits();
+/// Computes a sequence's prompt, with the pages of windows that these limits give it, and samples the token after it.
+fn prompt(
+    executor: &mut dyn Executor,
+    limits: Limits,
+    slot: u32,
+    ids: &[u32],
+    pages: &Arc<[PageId]>,
+) -> anyhow::Result<()> {
     let mut start = 0;
     for tokens in ids.chunks(limits.own_window_rows()) {
         let last = start + tokens.len() == ids.len();
@@ -112,7 +118,7 @@ fn decode(executor: &mut dyn Executor, n_gen: usize, batch: usize, depth: usize)
     let pages: Vec<_> = (0..batch).map(|slot| single::pages(limits, slot, depth + n_gen)).collect();
     for (slot, pages) in (0..).zip(&pages) {
         let ids = ids(&mut random, limits.n_vocab, depth);
-        prompt(executor, slot, &ids, pages)?;
+        prompt(executor, limits, slot, &ids, pages)?;
     }
     let want = greedy();
     let step = |start: usize| -> Batch {

@@ -68,7 +68,7 @@ const fn sizes(name: &'static str, family: &'static str, n: [usize; 8]) -> Prese
 }
 
 /// All of them. `qwen35-like` has three of four layers with the gated delta rule, and about 9 billion parameters.
-pub(super) const ALL: [Preset; 10] = [
+pub(super) const ALL: [Preset; 11] = [
     Preset {
         rope_base: 1e5,
         is_tied: true,
@@ -78,6 +78,11 @@ pub(super) const ALL: [Preset; 10] = [
         rope_base: 1e6,
         is_tied: true,
         ..sizes("qwen2.5-0.5b", "qwen2", [24, 896, 4864, 14, 2, 64, 151_936, 32_768])
+    },
+    Preset {
+        rope_base: 1e6,
+        is_tied: true,
+        ..sizes("qwen2.5-1.5b", "qwen2", [28, 1536, 8960, 12, 2, 128, 151_936, 32_768])
     },
     Preset {
         rope_base: 5e5,
