@@ -3,7 +3,7 @@
 
 use crate::Metadata;
 
-const NAMES: [(u32, &str); 36] = [
+const NAMES: [(u32, &str); 39] = [
     (0, "F32"),
     (1, "F16"),
     (2, "Q4_0"),
@@ -40,6 +40,9 @@ const NAMES: [(u32, &str); 36] = [
     (36, "TQ1_0"),
     (37, "TQ2_0"),
     (38, "MXFP4_MOE"),
+    (39, "NVFP4"),
+    (40, "Q1_0"),
+    (41, "Q2_0"),
 ];
 
 /// The name of a file's quantisation, such as `Q4_K_M`; `None` where the file has none, or one that is not known here.

@@ -128,8 +128,8 @@ fn type_name(id: u32) -> &'static str {
         36 => "IQ4_NL_4_4, removed from ggml",
         37 => "IQ4_NL_4_8, removed from ggml",
         38 => "IQ4_NL_8_8, removed from ggml",
-        41 => "Q1_0",
-        42 => "Q2_0",
+        142 => "PQ2_0 of a fork of ggml",
+        143 => "PTQ1_0 of a fork of ggml",
         _ => "unknown",
     }
 }

@@ -18,6 +18,8 @@ use crate::iq4_nl::BlockIq4Nl;
 use crate::iq4_xs::BlockIq4Xs;
 use crate::mxfp4::BlockMxfp4;
 use crate::nvfp4::BlockNvfp4;
+use crate::q1_0::BlockQ1_0;
+use crate::q2_0::BlockQ2_0;
 use crate::q2_k::BlockQ2K;
 use crate::q3_k::BlockQ3K;
 use crate::q4_0::BlockQ4_0;
@@ -65,6 +67,8 @@ impl Format {
             Format::TQ1_0 => dequantize::<BlockTq1_0, _>(src, dst),
             Format::TQ2_0 => dequantize::<BlockTq2_0, _>(src, dst),
             Format::NVFP4 => dequantize::<BlockNvfp4, _>(src, dst),
+            Format::Q1_0 => dequantize::<BlockQ1_0, _>(src, dst),
+            Format::Q2_0 => dequantize::<BlockQ2_0, _>(src, dst),
         }
     }
 }

@@ -35,11 +35,13 @@ pub enum Format {
     TQ2_0 = 35,
     MXFP4 = 39,
     NVFP4 = 40,
+    Q1_0 = 41,
+    Q2_0 = 42,
 }
 
 impl Format {
     /// Every format that this project reads.
-    pub const ALL: [Format; 26] = [
+    pub const ALL: [Format; 28] = [
         Format::F32,
         Format::F16,
         Format::Q4_0,
@@ -66,6 +68,8 @@ impl Format {
         Format::TQ2_0,
         Format::MXFP4,
         Format::NVFP4,
+        Format::Q1_0,
+        Format::Q2_0,
     ];
 
     /// The format of a ggml type id; `None` for an id that is unknown or not a weight format.
@@ -92,7 +96,8 @@ impl Format {
             | Format::Q8_0
             | Format::IQ4_NL
             | Format::MXFP4 => 32,
-            Format::NVFP4 => 64,
+            Format::NVFP4 | Format::Q2_0 => 64,
+            Format::Q1_0 => 128,
             Format::Q2_K | Format::Q3_K | Format::Q4_K | Format::Q5_K | Format::Q6_K | Format::IQ4_XS => 256,
             Format::IQ2_XXS
             | Format::IQ2_XS
@@ -112,7 +117,7 @@ impl Format {
         match self {
             Format::F32 => 4,
             Format::F16 | Format::BF16 => 2,
-            Format::Q4_0 | Format::IQ4_NL => 18,
+            Format::Q4_0 | Format::IQ4_NL | Format::Q1_0 | Format::Q2_0 => 18,
             Format::Q4_1 => 20,
             Format::Q5_0 => 22,
             Format::Q5_1 => 24,
@@ -176,6 +181,8 @@ impl Format {
             Format::TQ1_0 => "TQ1_0",
             Format::TQ2_0 => "TQ2_0",
             Format::NVFP4 => "NVFP4",
+            Format::Q1_0 => "Q1_0",
+            Format::Q2_0 => "Q2_0",
         }
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)] // The errors reached, and why a case was skipped, for whoever asks with --nocapture.
 
 mod conformance;
+mod few_bits;
 mod golden;
 mod guesses;
 mod hidden;

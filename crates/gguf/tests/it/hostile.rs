@@ -302,8 +302,10 @@ fn tensor_shapes_and_types() {
         ]],
     );
     check(
-        tensor(&[32], 41, 0),
-        expect![[r#"tensor "t", byte 24: expected a supported weight format, found type 41 (Q1_0)"#]],
+        tensor(&[32], 142, 0),
+        expect![[
+            r#"tensor "t", byte 24: expected a supported weight format, found type 142 (PQ2_0 of a fork of ggml)"#
+        ]],
     );
     check(
         tensor(&[32], 26, 0),

@@ -68,6 +68,6 @@ fn no_integer_is_larger_than_its_format_says() {
         )*};
     }
     check!(BlockIq1S, BlockIq1M, BlockIq2Xxs, BlockIq2Xs, BlockIq2S, BlockIq3Xxs, BlockIq3S);
-    check!(BlockTq1_0, BlockTq2_0);
+    check!(BlockTq1_0, BlockTq2_0, BlockQ1_0, BlockQ2_0);
     assert_eq!(largest::<BlockNvfp4, _>(), BlockNvfp4::LARGEST);
 }

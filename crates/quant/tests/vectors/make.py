@@ -20,6 +20,7 @@ SCALES = {
     Type.Q8_0: [0], Type.Q2_K: [80, 82], Type.Q3_K: [108], Type.Q4_K: [0, 2], Type.Q5_K: [0, 2], Type.Q6_K: [208],
     Type.IQ4_NL: [0], Type.IQ4_XS: [0], Type.MXFP4: [], Type.IQ1_S: [0], Type.IQ1_M: [], Type.IQ2_XXS: [0],
     Type.IQ2_XS: [0], Type.IQ2_S: [0], Type.IQ3_XXS: [0], Type.IQ3_S: [0], Type.TQ1_0: [52], Type.TQ2_0: [64], Type.NVFP4: [],
+    Type.Q1_0: [0], Type.Q2_0: [0],
 }
 EDGES = [0x0000, 0x8000, 0x0001, 0x83FF, 0x7BFF, 0xFBFF, 0x7C00, 0xFC00, 0x7E00]
 E8M0_EDGES = [0, 1, 2, 3, 126, 127, 128, 253, 254, 255]
@@ -65,6 +66,17 @@ def set_points(kind, block, first):
         qh[:] = qh & 0xF000 | (high.reshape(8, 4) << [0, 3, 6, 9]).sum(axis=1)
 
 
+def decode(blocks, kind):
+    """gguf-py's decoder; of two formats it knows the sizes alone, so theirs are those of ggml, written again."""
+    if kind not in (Type.Q1_0, Type.Q2_0):
+        return dequantize(blocks, kind)
+    n_bit, least = (1, -1) if kind == Type.Q1_0 else (2, -1)
+    shifts = np.arange(0, 8, n_bit, dtype=np.uint8)
+    q = (blocks[:, 2:, None] >> shifts & (1 << n_bit) - 1).reshape(len(blocks), -1).astype(np.float32)
+    d = blocks[:, :2].copy().view("<f2").astype(np.float32)
+    return ((2 * q if kind == Type.Q1_0 else q) + least) * d
+
+
 def blocks_of(kind, rng):
     block_len, block_bytes = GGML_QUANT_SIZES[kind]
     if SCALES[kind] is None:
@@ -99,6 +111,6 @@ def blocks_of(kind, rng):
 for kind in SCALES:
     blocks = blocks_of(kind, np.random.default_rng(kind.value))
     with np.errstate(all="ignore"):
-        values = dequantize(blocks, kind).astype("<f4")
+        values = decode(blocks, kind).astype("<f4")
     path = pathlib.Path(__file__).with_name(f"{kind.name.lower()}.bin")
     path.write_bytes(blocks.tobytes() + values.tobytes())

@@ -180,6 +180,8 @@ unsafe fn dequantize<const BF16: bool>(format: Format, bytes: &[u8], target: Tar
             Format::TQ1_0 => integers::scaled::<quant::BlockTq1_0, _, BF16>(bytes, target),
             Format::TQ2_0 => integers::scaled::<quant::BlockTq2_0, _, BF16>(bytes, target),
             Format::NVFP4 => integers::scaled::<quant::BlockNvfp4, _, BF16>(bytes, target),
+            Format::Q1_0 => integers::scaled::<quant::BlockQ1_0, _, BF16>(bytes, target),
+            Format::Q2_0 => integers::scaled::<quant::BlockQ2_0, _, BF16>(bytes, target),
         }
     }
 }

@@ -88,6 +88,8 @@ pub(super) fn gemv(job: &Job<'_>, out: &mut Columns<'_>) {
         Format::TQ1_0 => rows::<Integers<quant::BlockTq1_0, _>>,
         Format::TQ2_0 => rows::<Integers<quant::BlockTq2_0, _>>,
         Format::NVFP4 => rows::<Integers<quant::BlockNvfp4, _>>,
+        Format::Q1_0 => rows::<Integers<quant::BlockQ1_0, _>>,
+        Format::Q2_0 => rows::<Integers<quant::BlockQ2_0, _>>,
     };
     // SAFETY: the entry of the module checked that the processor has what `Isa::Avx512Vbmi` stands for.
     unsafe { kernel(job, out) }

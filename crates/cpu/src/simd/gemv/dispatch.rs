@@ -59,6 +59,8 @@ pub(super) fn gemv(isa: Isa, job: &Job<'_>, out: &mut Columns<'_>) {
         Format::TQ1_0 => rows::<Integers<quant::BlockTq1_0, _>>(isa, job, out),
         Format::TQ2_0 => rows::<Integers<quant::BlockTq2_0, _>>(isa, job, out),
         Format::NVFP4 => rows::<Integers<quant::BlockNvfp4, _>>(isa, job, out),
+        Format::Q1_0 => rows::<Integers<quant::BlockQ1_0, _>>(isa, job, out),
+        Format::Q2_0 => rows::<Integers<quant::BlockQ2_0, _>>(isa, job, out),
     }
 }
 

@@ -212,8 +212,11 @@ fn avx2_and_neon_give_the_same_bits() {
         for format in Format::ALL {
             let bytes = weights(format, 6, 4 * n_cols);
             found.add(&product(isa, Weights { format, n_cols, bytes: &bytes }, rows.of(format), n_x));
+            if format == Format::NVFP4 {
+                assert_eq!(format!("{found:x?}"), "Digest(71e26f55b261d77)", "{isa}");
+            }
         }
-        assert_eq!(format!("{found:x?}"), "Digest(71e26f55b261d77)", "{isa}");
+        assert_eq!(format!("{found:x?}"), "Digest(ffa2b9769e3bb518)", "{isa}");
     }
 }
 
