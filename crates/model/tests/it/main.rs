@@ -4,6 +4,7 @@ mod complete;
 mod families;
 mod latent;
 mod mixtures;
+mod page;
 mod pooling;
 mod recurrent;
 mod sparse;
