@@ -20,8 +20,8 @@ use crate::stall::CallClock;
 /// The threads of each kind.
 pub(crate) const N_THREAD: usize = 2;
 
-/// How much they yield (nice values): about a thirtieth of a core that computes steps; a seventieth for clients that ask for too much beside another's
-/// stream.
+/// How much they yield (nice values): about a thirtieth of a core that computes steps; a seventieth for clients that ask for too much beside
+/// another's stream.
 const NICE: [i32; 2] = [15, 19];
 
 /// A mask, or why there is none.

@@ -16,12 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::scheduler::{Demand, Need};
 use crate::speculate::RowCost;
 
-/// What others may add to a step. Well below the 1.5 that is wanted of 99 in 100 tokens: what rows cost is an estimate, and steps are not all that a
-/// flood costs.
+/// What others may add to a step. Well below the 1.5 that is wanted of 99 in 100 tokens: what rows cost is an estimate, and steps are not all
+/// that a flood costs.
 const SLOWER: f64 = 1.25;
 
-/// Steps from one with prompts of a client that asks for too much to the next: few enough that, of the one in a hundred tokens that may take longer, half are
-/// left to what else goes on.
+/// Steps from one with prompts of a client that asks for too much to the next: few enough that, of the one in a hundred tokens that may take
+/// longer, half are left to what else goes on.
 const PATIENCE: usize = 192;
 
 /// Who waits for whom, from step to step.

@@ -4,8 +4,8 @@
 //! that compute answers and to those that send them: a large body may take long, a stream that is under way may not. A request whose client is gone
 //! or whose time is over is not prepared any more.
 //!
-//! A small body may take long too, by what a template makes of it. Where there are several clients, such a job (`course`) is left to a thread that yields
-//! as those for large bodies do; another takes that one's place, and its client's next jobs wait until it is done.
+//! A small body may take long too, by what a template makes of it. Where there are several clients, such a job (`course`) is left to a thread
+//! that yields as those for large bodies do; another takes that one's place, and its client's next jobs wait until it is done.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -176,8 +176,8 @@ impl Lane {
         }
     }
 
-    /// The next job; `None` once the pool is gone, or the thread is not needed any more. One that has become slow goes on only where the jobs that
-    /// wait have no other: it cannot start one that is not.
+    /// The next job; `None` once the pool is gone, or the thread is not needed any more. One that has become slow goes on only where the jobs
+    /// that wait have no other: it cannot start one that is not.
     fn next(&self, is_slow: bool) -> Option<Job> {
         let mut queue = self.lock();
         loop {

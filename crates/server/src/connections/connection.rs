@@ -33,8 +33,8 @@ use crate::tls::Tls;
 const LINGER: Duration = Duration::from_secs(2);
 /// Bytes that a client may send after that without waiting for a turn.
 const FREE_BYTES: usize = 64 << 10;
-/// Connections of a door of which more is read at a time, and how fast: 8 MiB a second each. Bodies that were refused are large where somebody sends many
-/// of them, and reading those as fast as they come would take a core from the answers of others.
+/// Connections of a door of which more is read at a time, and how fast: 8 MiB a second each. Bodies that were refused are large where somebody
+/// sends many of them, and reading those as fast as they come would take a core from the answers of others.
 pub(super) const N_TURN: usize = 4;
 const PIECE_BYTES: usize = 64 << 10;
 const PIECE_TIME: Duration = Duration::from_millis(8);

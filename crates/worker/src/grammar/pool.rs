@@ -1,8 +1,8 @@
 //! Which grammar is compiled when? Each once for all that ask for it, a few at a time, and the last ones are kept.
 //!
 //! The library cannot be interrupted while it compiles, so a compilation has a thread of its own, which its bounds end, and who asked for it
-//! waits no longer than wanted. Between its parts it ends where nobody waits any more. Compiling recurses: the thread has a stack that the bounds on the
-//! input cannot exhaust.
+//! waits no longer than wanted. Between its parts it ends where nobody waits any more. Compiling recurses: the thread has a stack that the bounds on
+//! the input cannot exhaust.
 //!
 //! What is kept has two bounds: grammars that were used just now may take more than those that only might be used again.
 
