@@ -324,7 +324,10 @@ impl Core {
             self.options.speculation.as_ref().map(|speculation| (speculation, self.limits.n_guess));
         for (&id, sequence) in &mut self.running {
             sequence.look_for_mask();
-            asked.extend(sequence.ask_for_mask(&self.masks, guessing).then_some(id));
+            // Those whose rows wait for others' are not waited for.
+            let yields = self.protect.yields(sequence.client());
+            let is_asked = sequence.ask_for_mask((&self.masks, yields), guessing);
+            asked.extend((is_asked && !yields).then_some(id));
         }
         let until = Instant::now() + self.grace;
         while !asked.is_empty() && self.masks.wait(until.saturating_duration_since(Instant::now())) {

@@ -17,11 +17,12 @@ use crate::EngineError;
 use crate::constraint::{Guarded, Interrupt};
 use crate::stall::CallClock;
 
-/// The threads.
+/// The threads of each kind.
 pub(crate) const N_THREAD: usize = 2;
 
-/// How much they yield (a nice value): about a thirtieth of a core that computes steps.
-const NICE: i32 = 15;
+/// How much they yield (nice values): about a thirtieth of a core that computes steps; a seventieth for clients that ask for too much beside
+/// another's stream.
+const NICE: [i32; 2] = [15, 19];
 
 /// A mask, or why there is none.
 pub(crate) type Mask = Result<Arc<TokenMask>, EngineError>;
@@ -41,18 +42,18 @@ pub(crate) struct Masks(Arc<Shared>);
 struct Shared {
     clock: Arc<CallClock>,
     state: Mutex<State>,
-    /// There is something to compute.
-    asked: Condvar,
+    /// There is something to compute, for the threads of each kind.
+    asked: [Condvar; 2],
     /// Something is computed.
     computed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// Clients that have asked for masks; none that has nothing to be computed or under way.
-    lines: HashMap<u64, Line>,
+    /// Clients that have asked for masks, by the kind of threads that compute them; none that has nothing to be computed or under way.
+    lines: [HashMap<u64, Line>; 2],
     /// When each thread began what it computes.
-    began: [Option<Duration>; N_THREAD],
+    began: [[Option<Duration>; N_THREAD]; 2],
     /// Whether something was computed since the engine looked last.
     is_news: bool,
     is_closed: bool,
@@ -64,6 +65,15 @@ struct Line {
     spent: Duration,
     jobs: VecDeque<Job>,
     n_running: usize,
+}
+
+/// Whose mask it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker {
+    pub(crate) client: u64,
+    pub(crate) weight: u32,
+    /// Whether others' streams go first.
+    pub(crate) yields: bool,
 }
 
 struct Job {
@@ -99,14 +109,15 @@ pub(crate) struct Pending(Arc<Place>);
 
 impl Masks {
     pub(crate) fn new(clock: Arc<CallClock>) -> io::Result<Masks> {
-        let (state, asked, computed) = (Mutex::default(), Condvar::new(), Condvar::new());
+        let (state, asked, computed) = (Mutex::default(), Default::default(), Condvar::new());
         let masks = Masks(Arc::new(Shared { clock, state, asked, computed }));
-        for index in 0..N_THREAD {
+        for index in 0..2 * N_THREAD {
             let shared = Arc::clone(&masks.0);
+            let (kind, index) = (index / N_THREAD, index % N_THREAD);
             let run = move || {
                 // Where that is not allowed it does not yield.
-                let _refused = setpriority_process(None, NICE);
-                shared.run(index);
+                let _refused = setpriority_process(None, NICE[kind]);
+                shared.run(kind, index);
             };
             thread::Builder::new().name("mask".to_owned()).spawn(run)?;
         }
@@ -114,15 +125,13 @@ impl Masks {
     }
 
     /// Has a constraint's next mask computed, and then those after guesses of the next tokens, until the mask is taken.
-    pub(crate) fn ask(
-        &self,
-        (constraint, guesses): (Guarded, Vec<u32>),
-        (client, weight): (u64, u32),
-    ) -> Pending {
+    pub(crate) fn ask(&self, (constraint, guesses): (Guarded, Vec<u32>), asker: Asker) -> Pending {
         let interrupt = constraint.interrupt();
         let place = Arc::new(Place { progress: Mutex::new(Progress::Waits), interrupt });
-        lock(&self.0.state).push(client, Job { constraint, guesses, weight, place: Arc::clone(&place) });
-        self.0.asked.notify_one();
+        let (kind, weight) = (usize::from(asker.yields), asker.weight);
+        let job = Job { constraint, guesses, weight, place: Arc::clone(&place) };
+        lock(&self.0.state).push((kind, asker.client), job);
+        self.0.asked[kind].notify_one();
         Pending(place)
     }
 
@@ -134,11 +143,11 @@ impl Masks {
         std::mem::take(&mut state.is_news)
     }
 
-    /// Whether each thread has been at one mask for longer than that, so that there will be no more.
+    /// Whether each thread of a kind has been at one mask for longer than that, so that there will be no more.
     pub(crate) fn are_stuck(&self, after: Duration) -> bool {
         let now = self.0.clock.now();
         let lasts = |began: &Option<Duration>| began.is_some_and(|began| now.saturating_sub(began) > after);
-        lock(&self.0.state).began.iter().all(lasts)
+        lock(&self.0.state).began.iter().any(|kind| kind.iter().all(lasts))
     }
 }
 
@@ -148,7 +157,7 @@ impl Drop for Masks {
         state.is_closed = true;
         let lines = std::mem::take(&mut state.lines);
         drop(state);
-        self.0.asked.notify_all();
+        self.0.asked.iter().for_each(Condvar::notify_all);
         drop(lines);
     }
 }
@@ -191,46 +200,47 @@ impl Drop for Pending {
 }
 
 impl Shared {
-    fn run(&self, index: usize) {
+    fn run(&self, kind: usize, index: usize) {
         let mut state = lock(&self.state);
         while !state.is_closed {
-            let Some((client, job)) = state.next() else {
-                state = self.asked.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let Some((client, job)) = state.next(kind) else {
+                state = self.asked[kind].wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let began = self.clock.now();
-            state.began[index] = Some(began);
+            state.began[kind][index] = Some(began);
             drop(state);
             let weight = job.weight.max(1);
             job.compute(began);
             let took = self.clock.now().saturating_sub(began);
             state = lock(&self.state);
-            state.began[index] = None;
+            state.began[kind][index] = None;
             state.is_news = true;
-            state.done(client, took / weight);
+            state.done((kind, client), took / weight);
             self.computed.notify_all();
         }
     }
 }
 
 impl State {
-    fn push(&mut self, client: u64, job: Job) {
-        let least = self.lines.values().map(|line| line.spent).min().unwrap_or_default();
-        let line = self.lines.entry(client).or_insert_with(|| Line { spent: least, ..Line::default() });
+    fn push(&mut self, (kind, client): (usize, u64), job: Job) {
+        let lines = &mut self.lines[kind];
+        let least = lines.values().map(|line| line.spent).min().unwrap_or_default();
+        let line = lines.entry(client).or_insert_with(|| Line { spent: least, ..Line::default() });
         line.jobs.push_back(job);
     }
 
-    fn done(&mut self, client: u64, took: Duration) {
-        let Some(line) = self.lines.get_mut(&client) else { return };
+    fn done(&mut self, (kind, client): (usize, u64), took: Duration) {
+        let Some(line) = self.lines[kind].get_mut(&client) else { return };
         line.spent += took;
         line.n_running -= 1;
         if line.n_running == 0 && line.jobs.is_empty() {
-            self.lines.remove(&client);
+            self.lines[kind].remove(&client);
         }
     }
 
-    fn next(&mut self) -> Option<(u64, Job)> {
-        let waiting = self.lines.iter_mut().filter(|(_, line)| !line.jobs.is_empty());
+    fn next(&mut self, kind: usize) -> Option<(u64, Job)> {
+        let waiting = self.lines[kind].iter_mut().filter(|(_, line)| !line.jobs.is_empty());
         let (&client, line) = waiting.min_by_key(|(client, line)| (line.spent, **client))?;
         let job = line.jobs.pop_front()?;
         line.n_running += 1;
@@ -296,7 +306,7 @@ impl fmt::Debug for Pending {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Shared({} clients)", lock(&self.state).lines.len())
+        write!(f, "Shared({:?} clients)", lock(&self.state).lines.each_ref().map(HashMap::len))
     }
 }
 
@@ -329,18 +339,20 @@ mod tests {
 
     #[test]
     fn clients_take_turns_by_the_time_of_their_masks() {
+        const YIELDS: u64 = 3;
         let mut state = State::default();
         let push = |state: &mut State, client| {
             let place = Arc::new(Place { progress: Mutex::new(Progress::Waits), interrupt: None });
             let constraint = Guarded::new(Box::new(Free), 64);
-            state.push(client, Job { constraint, guesses: Vec::new(), weight: 1, place });
+            let job = Job { constraint, guesses: Vec::new(), weight: 1, place };
+            state.push((usize::from(client == YIELDS), client), job);
         };
         let mut order = Vec::new();
         let mut run = |state: &mut State, n: usize| {
             for _ in 0..n {
-                let (client, _) = state.next().unwrap();
+                let (client, _) = state.next(0).unwrap();
                 order.push(client);
-                state.done(client, Duration::from_millis(if client == 1 { 100 } else { 10 }));
+                state.done((0, client), Duration::from_millis(if client == 1 { 100 } else { 10 }));
             }
         };
         (0..5).for_each(|_| push(&mut state, 1));
@@ -349,6 +361,10 @@ mod tests {
         (0..4).for_each(|_| push(&mut state, 2));
         run(&mut state, 8);
         assert_eq!(order, [1, 1, 2, 2, 2, 2, 1, 1, 1]);
-        assert!(state.next().is_none() && state.lines.is_empty());
+        assert!(state.next(0).is_none() && state.lines[0].is_empty());
+        // Those that yield have threads of their own, and wait for nobody's turn on the others.
+        (0..2).for_each(|_| push(&mut state, YIELDS));
+        assert!(state.next(0).is_none());
+        assert_eq!(state.next(1).map(|(client, _)| client), Some(YIELDS));
     }
 }

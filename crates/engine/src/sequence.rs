@@ -19,7 +19,7 @@ use device::{Choice, Input, Limits, Role, Sampled, SamplingParams, Span, Want};
 pub(crate) use self::guesses::By;
 use self::guesses::Guesses;
 use crate::constraint::{self, Constrained};
-use crate::masks::Masks;
+use crate::masks::{Asker, Masks};
 use crate::pages::{Held, Pages, WindowHeld};
 use crate::pooling::Pooled;
 use crate::prefix_cache::{NodeId, Prefix, PrefixCache};
@@ -199,11 +199,16 @@ impl Sequence {
     }
 
     /// Has the mask before its next token computed, unless there is one, and those after guesses; whether that was begun.
-    pub(crate) fn ask_for_mask(&mut self, masks: &Masks, guessing: Option<(&Speculation, usize)>) -> bool {
+    pub(crate) fn ask_for_mask(
+        &mut self,
+        (masks, yields): (&Masks, bool),
+        guessing: Option<(&Speculation, usize)>,
+    ) -> bool {
         match self.constraint.take() {
             Some(Constrained::Here(constraint, None)) => {
                 let guesses = guessing.map_or_else(Vec::new, |guessing| self.worth_masks(guessing));
-                let whose = (self.request.client, self.request.weight);
+                let (client, weight) = (self.request.client, self.request.weight);
+                let whose = Asker { client, weight, yields };
                 self.constraint = Some(Constrained::Away(masks.ask((constraint, guesses), whose)));
                 true
             }

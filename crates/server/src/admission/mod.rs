@@ -4,12 +4,15 @@
 //! a least rate, and then a turn on the threads that prepare requests (`pool`). Whatever is refused is refused at once.
 
 mod budget;
+mod course;
 mod pool;
 mod read;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use tokio::time::sleep;
 use worker::Work;
 
 pub(crate) use budget::Budget;
@@ -26,6 +29,9 @@ use crate::state::{App, Served};
 
 /// Places for requests that the engine need not have room for.
 const N_OTHER: usize = 64;
+
+/// How long one waits to hear that there is no room, where there are several clients: one that asks again at once asks ten times a second.
+const REFUSED: Duration = Duration::from_millis(100);
 
 /// A request that was let in, with its body.
 #[derive(Debug)]
@@ -73,8 +79,18 @@ impl FromRequest<App> for Admitted {
         };
         let has_others = app.keys().len() > 1;
         let asked = Asked { client, has_others, limit, n_elsewhere, n_own };
-        let mut permit = app.budget().enter(asked)?;
-        let bytes = read::body(body, length, &app.options().limits, &mut permit).await?;
+        let let_in = async {
+            let mut permit = app.budget().enter(asked)?;
+            let bytes = read::body(body, length, &app.options().limits, &mut permit).await?;
+            Ok((permit, bytes))
+        };
+        let (permit, bytes) = match let_in.await {
+            Err(error @ (ApiError::Busy { .. } | ApiError::Full)) if has_others => {
+                sleep(REFUSED).await;
+                return Err(error);
+            }
+            done => done?,
+        };
         let lenient = app
             .options()
             .compat
@@ -92,13 +108,14 @@ impl Admitted {
     ) -> Result<T, ApiError> {
         let Admitted { context, app, bytes, permit, lenient } = self;
         let until = context.deadline()?;
-        let task = Task { client: context.client.id, is_large: bytes.len() > LARGE, until };
-        let until_then =
-            until.map_or_else(Work::default, Work::until).with_idle(app.pool().idle(task.is_large));
+        let has_others = app.keys().len() > 1;
+        let task = Task { client: context.client.id, is_large: bytes.len() > LARGE, has_others, until };
+        let course = app.pool().course(task);
+        let until_then = until.map_or_else(Work::default, Work::until).with_idle(Arc::clone(&course) as _);
         // A client that leaves drops this future, and with it what is done for it.
         let _waiter = until_then.waiter();
         let held = Held { bytes, permit, work: until_then, lenient };
-        app.pool().run(task, move || work(held)).await
+        app.pool().run((task, course), move || work(held)).await
     }
 }
 

@@ -3,6 +3,9 @@
 //! There are two lanes, for bodies that are small and for large ones, each with a queue for each client; clients take turns. The threads yield to those
 //! that compute answers and to those that send them: a large body may take long, a stream that is under way may not. A request whose client is gone
 //! or whose time is over is not prepared any more.
+//!
+//! A small body may take long too, by what a template makes of it. Where there are several clients, such a job (`course`) is left to a thread
+//! that yields as those for large bodies do; another takes that one's place, and its client's next jobs wait until it is done.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,8 +16,8 @@ use std::time::Instant;
 use rustix::process::setpriority_process;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
-use worker::Idle;
 
+use super::course::Course;
 use crate::error::ApiError;
 
 /// The most threads for small bodies.
@@ -23,9 +26,10 @@ const MAX_SMALL: usize = 8;
 const MAX_LARGE: usize = 2;
 /// How much the threads yield (nice values).
 const NICE_SMALL: i32 = 10;
-const NICE_LARGE: i32 = 19;
+pub(super) const NICE_LARGE: i32 = 19;
 
-type Job = Box<dyn FnOnce() + Send>;
+/// What is done, and where it has come to.
+type Job = (Box<dyn FnOnce() + Send>, Arc<Course>);
 
 /// The threads; they end when this is dropped.
 #[derive(Debug)]
@@ -39,10 +43,12 @@ pub(crate) struct Pool {
 pub(super) struct Task {
     pub(super) client: u64,
     pub(super) is_large: bool,
+    /// Whether there are other clients, to whom it yields where it takes long.
+    pub(super) has_others: bool,
     pub(super) until: Option<Instant>,
 }
 
-struct Lane {
+pub(super) struct Lane {
     nice: i32,
     /// The most threads.
     limit: usize,
@@ -51,7 +57,7 @@ struct Lane {
 }
 
 #[derive(Default)]
-struct Queue {
+pub(super) struct Queue {
     jobs: HashMap<u64, VecDeque<Job>>,
     /// Clients that have jobs, in the order of their turns.
     turns: VecDeque<u64>,
@@ -59,6 +65,10 @@ struct Queue {
     n_free: usize,
     /// Threads whose jobs wait for what others do: each has a substitute.
     n_idle: usize,
+    /// Threads whose jobs took long: they yield more from then on, and others are started in their place.
+    n_slow: usize,
+    /// Clients whose jobs are on such threads.
+    slow: Vec<u64>,
     is_closed: bool,
 }
 
@@ -78,18 +88,18 @@ impl Pool {
         if is_large { &self.large } else { &self.small }
     }
 
-    /// To be told when work on such a body waits for what others do.
-    pub(super) fn idle(&self, is_large: bool) -> Arc<dyn Idle> {
-        Arc::new(OnLane(Arc::clone(self.lane(is_large))))
+    /// A job to be done, which is to be told when its work waits for what others do.
+    pub(super) fn course(&self, task: Task) -> Arc<Course> {
+        Arc::new(Course::new(Arc::clone(self.lane(task.is_large)), task.client))
     }
 
     /// Has this done when its client's turn comes. Dropping the future takes it back, unless it is being done.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        task: Task,
+        (task, course): (Task, Arc<Course>),
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let (sender, result) = oneshot::channel();
+        let (sender, mut result) = oneshot::channel();
         let job = Box::new(move || {
             if sender.is_closed() {
                 return;
@@ -103,7 +113,16 @@ impl Pool {
             };
             let _gone = sender.send(done);
         });
-        self.lane(task.is_large).push(task.client, job)?;
+        self.lane(task.is_large).push(task.client, (job, Arc::clone(&course)))?;
+        let result = async move {
+            if task.has_others && !task.is_large {
+                tokio::select! {
+                    done = &mut result => return done,
+                    () = course.slows_down() => {}
+                }
+            }
+            result.await
+        };
         let Some(until) = task.until else { return result.await.unwrap_or(Err(ApiError::Internal)) };
         match timeout_at(until.into(), result).await {
             Ok(done) => done.unwrap_or(Err(ApiError::Internal)),
@@ -130,14 +149,14 @@ impl Lane {
 
     /// One more thread, if there may be one.
     fn grow(self: &Arc<Self>, queue: &mut Queue) -> Result<(), ApiError> {
-        if queue.n_thread - queue.n_idle >= self.limit {
+        if queue.n_regular() >= self.limit {
             return Ok(());
         }
         let lane = Arc::clone(self);
         let started = thread::Builder::new().name("prepare".to_owned()).spawn(move || lane.work());
         match started {
             Ok(_) => queue.n_thread += 1,
-            Err(error) if queue.n_thread == queue.n_idle => {
+            Err(error) if queue.n_thread == queue.n_idle + queue.n_slow => {
                 tracing::error!(event = "error", %error, "no thread to prepare requests");
                 return Err(ApiError::Internal);
             }
@@ -149,17 +168,27 @@ impl Lane {
     fn work(&self) {
         // Where the system does not allow it, the threads compete as equals.
         let _refused = setpriority_process(None, self.nice);
-        while let Some(job) = self.next() {
-            job();
+        let mut is_slow = false;
+        while let Some((work, course)) = self.next(is_slow) {
+            course.begin(is_slow);
+            work();
+            is_slow |= course.end();
         }
     }
 
-    /// The next job; `None` once the pool is gone.
-    fn next(&self) -> Option<Job> {
+    /// The next job; `None` once the pool is gone, or the thread is not needed any more. One that has become slow goes on only where the jobs
+    /// that wait have no other: it cannot start one that is not.
+    fn next(&self, is_slow: bool) -> Option<Job> {
         let mut queue = self.lock();
         loop {
-            // A substitute that is not needed any more.
-            if queue.n_thread - queue.n_idle > self.limit {
+            if is_slow && (queue.n_regular() > 0 || queue.turn().is_none()) {
+                queue.n_thread -= 1;
+                queue.n_slow -= 1;
+                self.ready.notify_one();
+                return None;
+            }
+            // A substitute.
+            if !is_slow && queue.n_regular() > self.limit {
                 queue.n_thread -= 1;
                 return None;
             }
@@ -175,6 +204,39 @@ impl Lane {
         }
     }
 
+    /// A client's job takes long: its thread counts no more, and if jobs wait for one there is another.
+    pub(super) fn slowed_down(self: &Arc<Self>, client: u64) {
+        let mut queue = self.lock();
+        queue.n_slow += 1;
+        queue.slow.push(client);
+        if queue.n_free == 0 && queue.turn().is_some() {
+            let _logged = self.grow(&mut queue);
+        }
+    }
+
+    /// That job is done, and its client's next may be.
+    pub(super) fn is_through(&self, client: u64) {
+        let mut queue = self.lock();
+        if let Some(at) = queue.slow.iter().position(|&slow| slow == client) {
+            queue.slow.swap_remove(at);
+        }
+        self.ready.notify_one();
+    }
+
+    /// A job waits for what others do, or does so no more.
+    pub(super) fn idles(self: &Arc<Self>, does: bool) {
+        let mut queue = self.lock();
+        if !does {
+            queue.n_idle -= 1;
+            return;
+        }
+        queue.n_idle += 1;
+        if queue.n_free == 0 && !queue.turns.is_empty() {
+            // Without a thread more the jobs wait for this one.
+            let _logged = self.grow(&mut queue);
+        }
+    }
+
     /// The queue is whole after every operation, so a panic elsewhere does not spoil it.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -182,9 +244,19 @@ impl Lane {
 }
 
 impl Queue {
+    /// Threads that work, and yield no more than they should.
+    fn n_regular(&self) -> usize {
+        self.n_thread - self.n_idle - self.n_slow
+    }
+
+    /// Where in the line the client stands whose turn it is.
+    fn turn(&self) -> Option<usize> {
+        self.turns.iter().position(|client| !self.slow.contains(client))
+    }
+
     /// The first job of the client whose turn it is.
     fn pop(&mut self) -> Option<Job> {
-        let client = self.turns.pop_front()?;
+        let client = self.turn().and_then(|at| self.turns.remove(at))?;
         let jobs = self.jobs.get_mut(&client)?;
         let job = jobs.pop_front();
         if jobs.is_empty() {
@@ -193,25 +265,6 @@ impl Queue {
             self.turns.push_back(client);
         }
         job
-    }
-}
-
-/// A lane as the work on its threads knows it.
-#[derive(Debug)]
-struct OnLane(Arc<Lane>);
-
-impl Idle for OnLane {
-    fn idles(&self, does: bool) {
-        let mut queue = self.0.lock();
-        if !does {
-            queue.n_idle -= 1;
-            return;
-        }
-        queue.n_idle += 1;
-        if queue.n_free == 0 && !queue.turns.is_empty() {
-            // Without a thread more the jobs wait for this one.
-            let _logged = self.0.grow(&mut queue);
-        }
     }
 }
 
@@ -240,6 +293,7 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::future::{LocalBoxFuture, join_all};
+    use rustix::process::getpriority_process;
 
     use super::*;
 
@@ -248,7 +302,15 @@ mod tests {
     }
 
     fn of(client: u64) -> Task {
-        Task { client, is_large: true, until: None }
+        Task { client, is_large: true, has_others: false, until: None }
+    }
+
+    async fn run<T: Send + 'static>(
+        pool: &Pool,
+        task: Task,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        pool.run((task, pool.course(task)), work).await
     }
 
     #[test]
@@ -262,14 +324,14 @@ mod tests {
         let mut jobs: Vec<LocalBoxFuture<'_, Result<(), ApiError>>> = Vec::new();
         for _ in 0..n_thread {
             let held = Arc::clone(&held);
-            jobs.push(Box::pin(pool.run(of(9), move || {
+            jobs.push(Box::pin(run(&pool, of(9), move || {
                 let _released = held.lock().unwrap().recv();
                 Ok(())
             })));
         }
         for client in [1, 1, 1, 1, 2, 2] {
             let order = Arc::clone(&order);
-            jobs.push(Box::pin(pool.run(of(client), move || {
+            jobs.push(Box::pin(run(&pool, of(client), move || {
                 order.lock().unwrap().push(client);
                 Ok(())
             })));
@@ -287,21 +349,21 @@ mod tests {
     #[test]
     fn a_panic_is_that_request_s_alone_and_what_is_late_or_unwanted_is_not_done() {
         let pool = Pool::new();
-        let broken = block_on(pool.run(of(1), || -> Result<(), ApiError> { panic!("on purpose") }));
+        let broken = block_on(run(&pool, of(1), || -> Result<(), ApiError> { panic!("on purpose") }));
         assert_eq!(broken, Err(ApiError::Internal));
-        assert_eq!(block_on(pool.run(of(1), || Ok(3))), Ok(3));
+        assert_eq!(block_on(run(&pool, of(1), || Ok(3))), Ok(3));
         let late = Task { until: Some(Instant::now()), ..of(1) };
-        assert_eq!(block_on(pool.run(late, || Ok(3))), Err(ApiError::Deadline));
+        assert_eq!(block_on(run(&pool, late, || Ok(3))), Err(ApiError::Deadline));
         let slow = Task { until: Some(Instant::now() + Duration::from_millis(30)), ..of(1) };
         let sleeping = || {
             thread::sleep(Duration::from_millis(200));
             Ok(3)
         };
-        assert_eq!(block_on(pool.run(slow, sleeping)), Err(ApiError::Deadline));
+        assert_eq!(block_on(run(&pool, slow, sleeping)), Err(ApiError::Deadline));
         // Behind the sleeper, and taken back before its turn.
         let (sender, done) = mpsc::channel();
         let unwanted = async {
-            let run = pool.run(of(1), move || {
+            let run = run(&pool, of(1), move || {
                 sender.send(()).unwrap();
                 Ok(())
             });
@@ -309,8 +371,45 @@ mod tests {
         };
         if pool.large.limit == 1 {
             assert!(block_on(unwanted).is_err());
-            assert_eq!(block_on(pool.run(of(1), || Ok(4))), Ok(4));
+            assert_eq!(block_on(run(&pool, of(1), || Ok(4))), Ok(4));
             assert!(done.try_recv().is_err());
         }
+    }
+
+    #[test]
+    fn a_small_job_that_takes_long_yields_and_holds_up_its_own_client_alone() {
+        let pool = Pool::new();
+        let small = |client| Task { client, is_large: false, has_others: true, until: None };
+        let nice = || getpriority_process(None).unwrap();
+        let (release, held) = mpsc::channel::<()>();
+        let long = run(&pool, small(1), move || {
+            let before = nice();
+            let _released = held.recv();
+            Ok((before, nice()))
+        });
+        let (sender, second) = mpsc::channel();
+        let its_next = run(&pool, small(1), move || {
+            sender.send(()).unwrap();
+            Ok(())
+        });
+        let others = async {
+            // Long enough for the first to count as one that takes long.
+            for _ in 0..50 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                if pool.small.lock().n_slow > 0 {
+                    break;
+                }
+            }
+            for _ in 0..3 * pool.small.limit {
+                assert_eq!(run(&pool, small(2), move || Ok(nice())).await, Ok(NICE_SMALL));
+            }
+            assert!(second.try_recv().is_err() || pool.small.limit > 1);
+            release.send(()).unwrap();
+        };
+        let (long, next, ()) = block_on(async { tokio::join!(long, its_next, others) });
+        assert_eq!((long, next), (Ok((NICE_SMALL, NICE_LARGE)), Ok(())));
+        // Its thread is not used for quick ones any more.
+        assert_eq!(block_on(run(&pool, small(1), move || Ok(nice()))), Ok(NICE_SMALL));
+        assert_eq!(pool.small.lock().slow, [0u64; 0]);
     }
 }

@@ -9,11 +9,11 @@ use axum::Router;
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::connection::{Shared, serve};
+use super::connection::{N_TURN, Shared, serve};
 use super::places::{Closed, Places};
 use crate::state::App;
 use crate::tls::Tls;
@@ -68,7 +68,8 @@ pub(crate) fn open_files() -> Option<usize> {
 /// Takes connections until told to close, then lets the open ones finish.
 pub(crate) async fn accept(door: Door, mut closed: watch::Receiver<bool>) {
     let Door { app, listeners, router, places, tls } = door;
-    let shared = Shared { app: app.clone(), service: TowerToHyperService::new(router), tls };
+    let (service, turns) = (TowerToHyperService::new(router), Arc::new(Semaphore::new(N_TURN)));
+    let shared = Shared { app: app.clone(), service, tls, turns };
     let mut connections = JoinSet::new();
     let mut warnings = Warnings::default();
     let mut sweep = interval(SWEEP);

@@ -20,18 +20,24 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
 
 use super::places::{Busy, Place};
 use super::stream::WriteTimeout;
 use crate::compat::Compat;
-use crate::options::ServerOptions;
 use crate::state::App;
 use crate::tls::Tls;
 
 /// For a client to take the end of a connection in.
 const LINGER: Duration = Duration::from_secs(2);
+/// Bytes that a client may send after that without waiting for a turn.
+const FREE_BYTES: usize = 64 << 10;
+/// Connections of a door of which more is read at a time, and how fast: 8 MiB a second each. Bodies that were refused are large where somebody
+/// sends many of them, and reading those as fast as they come would take a core from the answers of others.
+pub(super) const N_TURN: usize = 4;
+const PIECE_BYTES: usize = 64 << 10;
+const PIECE_TIME: Duration = Duration::from_millis(8);
 /// For a connection that was told to close to write what it has.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -45,6 +51,8 @@ pub(super) struct Shared {
     pub(super) app: App,
     pub(super) service: TowerToHyperService<Router>,
     pub(super) tls: Option<Tls>,
+    /// Turns to read what clients send that were refused.
+    pub(super) turns: Arc<Semaphore>,
 }
 
 /// Serves a connection until its end.
@@ -59,16 +67,16 @@ pub(super) async fn serve(
     // Tokens are small and should leave at once.
     let _slower = stream.set_nodelay(true);
     let stream = WriteTimeout::new(stream, limits.write_time).of(Arc::clone(&place));
-    let service = Marked { inner: shared.service, place: Arc::clone(&place) };
+    let service = Marked { inner: shared.service.clone(), place: Arc::clone(&place) };
     let Some(tls) = &shared.tls else {
-        return speak(service, shared.app.options(), stream, closed).await;
+        return speak(service, &shared, stream, closed).await;
     };
     let agreed = tokio::select! {
         agreed = timeout(limits.header_time, tls.acceptor().accept(stream)) => agreed,
         () = place.closing() => return,
     };
     match agreed {
-        Ok(Ok(stream)) => speak(service, shared.app.options(), stream, closed).await,
+        Ok(Ok(stream)) => speak(service, &shared, stream, closed).await,
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake timed out"),
     }
@@ -77,11 +85,11 @@ pub(super) async fn serve(
 /// Speaks HTTP until either side ends it.
 async fn speak(
     service: Marked,
-    options: &ServerOptions,
+    shared: &Shared,
     stream: impl AsyncRead + AsyncWrite + Unpin,
     mut closed: watch::Receiver<bool>,
 ) {
-    let place = Arc::clone(&service.place);
+    let (place, options) = (Arc::clone(&service.place), shared.app.options());
     let mut http = http1::Builder::new();
     // The table of places knows which heads are late: it tells a late one from a connection between two requests.
     http.timer(TokioTimer::new())
@@ -106,16 +114,27 @@ async fn speak(
         }
     }
     let mut stream = connection.into_parts().io.into_inner();
-    let _late = timeout(LINGER, end(&mut stream)).await;
+    let _late = timeout(LINGER, end(&mut stream, &shared.turns)).await;
 }
 
 /// Ends the server's direction, and reads what still comes until the client has ended its own.
-async fn end(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+async fn end(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), turns: &Semaphore) {
     if stream.shutdown().await.is_err() {
         return;
     }
-    let mut lost = [0; 4096];
-    while stream.read(&mut lost).await.is_ok_and(|n| n > 0) {}
+    let (mut lost, mut n_lost) = ([0; 4096], 0);
+    while n_lost < FREE_BYTES {
+        match stream.read(&mut lost).await {
+            Ok(n) if n > 0 => n_lost += n,
+            _ => return,
+        }
+    }
+    // Never closed.
+    let Ok(_turn) = turns.acquire().await else { return };
+    let mut lost = vec![0; PIECE_BYTES];
+    while stream.read(&mut lost).await.is_ok_and(|n| n > 0) {
+        sleep(PIECE_TIME).await;
+    }
 }
 
 /// The service of one connection: a request keeps its place busy until its answer was taken.
@@ -165,5 +184,45 @@ impl HttpBody for Whole {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::duplex;
+
+    use super::*;
+
+    /// Seconds that clients take to send so many bytes each to connections that end.
+    fn sending(n_client: usize, n_byte: usize) -> f64 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (turns, began) = (Semaphore::new(N_TURN), Instant::now());
+            let send = || async {
+                let (mut client, mut server) = duplex(PIECE_BYTES);
+                let bytes = vec![0; n_byte];
+                let sent = async {
+                    client.write_all(&bytes).await.unwrap();
+                    drop(client);
+                };
+                tokio::join!(sent, end(&mut server, &turns));
+            };
+            futures_util::future::join_all((0..n_client).map(|_| send())).await;
+            began.elapsed().as_secs_f64()
+        })
+    }
+
+    #[test]
+    fn what_refused_clients_send_is_read_slowly_and_of_a_few_at_a_time() {
+        let n_piece = 20;
+        let paced = (n_piece - 1) as f64 * PIECE_TIME.as_secs_f64();
+        let one = sending(1, FREE_BYTES + n_piece * PIECE_BYTES);
+        assert!(one >= paced, "{one} s");
+        let many = sending(2 * N_TURN, FREE_BYTES + n_piece * PIECE_BYTES);
+        assert!(many >= 2.0 * paced, "{many} s");
+        // Those that have little to say do not wait.
+        assert!(sending(100, FREE_BYTES / 2) < paced);
     }
 }

@@ -41,7 +41,7 @@ use crate::{Work, WorkerError};
 pub(crate) use constraint::GrammarConstraint;
 use constraint::{Compiled, MAX_SHARED, Spent};
 pub use pool::GrammarLoad;
-use pool::Pool;
+use pool::{Pool, Wanted};
 pub use source::{MAX_GRAMMAR_DEPTH, MAX_SCHEMA_BYTES};
 pub(crate) use source::{Source, quoted};
 use unique::Watch;
@@ -88,7 +88,7 @@ impl Grammars {
     pub(crate) fn compile(&self, source: &Source, work: &Work) -> Result<GrammarConstraint, WorkerError> {
         source.check()?;
         let compiler = Arc::clone(&self.compiler);
-        let compiled = self.pool.get(source, work, move |source| compiler.compile(source))?;
+        let compiled = self.pool.get(source, work, move |source, wanted| compiler.compile(source, wanted))?;
         Ok(GrammarConstraint::new(compiled))
     }
 
@@ -109,11 +109,14 @@ pub(crate) struct Compiler {
 }
 
 impl Compiler {
-    fn compile(&self, source: &Source) -> Result<Compiled, String> {
+    fn compile(&self, source: &Source, wanted: &Wanted) -> Result<Compiled, String> {
         let (grammar, places) = source.grammar()?;
+        wanted.check()?;
         let (factory, words) = self.factory.get_or_init(|| self.factory()).as_ref().map_err(Clone::clone)?;
         let mut parser = factory.create_parser(grammar).map_err(|error| error.to_string())?;
+        wanted.check()?;
         parser.start_without_prompt();
+        wanted.check()?;
         let watch = places.map(|places| Watch::new(parser.token_env.clone(), Arc::new(places)));
         Compiled::new(parser, (Arc::clone(words), watch), self.shared)
     }

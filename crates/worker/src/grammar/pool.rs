@@ -1,11 +1,15 @@
 //! Which grammar is compiled when? Each once for all that ask for it, a few at a time, and the last ones are kept.
 //!
 //! The library cannot be interrupted while it compiles, so a compilation has a thread of its own, which its bounds end, and who asked for it
-//! waits no longer than wanted. Compiling recurses: the thread has a stack that the bounds on the input cannot exhaust.
+//! waits no longer than wanted. Between its parts it ends where nobody waits any more. Compiling recurses: the thread has a stack that the bounds on
+//! the input cannot exhaust.
+//!
+//! What is kept has two bounds: grammars that were used just now may take more than those that only might be used again.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +27,15 @@ pub(super) const MAX_WAITING: usize = 32 + MAX_COMPILING;
 
 /// The most bytes of grammars that are kept for requests to come.
 const MAX_KEPT_BYTES: usize = 256 << 20;
+
+/// The most bytes of those that were not used for [`RECENT`].
+const MAX_RESTING_BYTES: usize = 32 << 20;
+
+/// For how long after its last use a grammar is kept whatever its size.
+const RECENT: Duration = Duration::from_secs(5);
+
+/// Between two looks at what was not used, while there is more than may rest.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Virtual size of a compiling thread's stack, bytes; only what is used becomes memory.
 const STACK_BYTES: usize = 256 << 20;
@@ -58,6 +71,10 @@ pub(super) struct Pool {
 struct State {
     /// The most bytes that are kept.
     limit: usize,
+    /// The most bytes that are kept unused, and after how long.
+    resting: (usize, Duration),
+    /// Whether a thread looks after that.
+    is_looked_after: bool,
     /// By the grammar's text.
     entries: HashMap<Arc<str>, Entry>,
     n_compiling: usize,
@@ -68,11 +85,32 @@ struct State {
 
 enum Entry {
     Compiling(Arc<Flight>),
-    Ready { compiled: Arc<Compiled>, used: u64 },
+    Ready { compiled: Arc<Compiled>, used: u64, at: Instant },
 }
 
-/// A compilation's outcome, for all who wait for it.
-type Flight = OnceLock<Result<Arc<Compiled>, String>>;
+/// A compilation, for all who wait for it.
+#[derive(Default)]
+struct Flight {
+    outcome: OnceLock<Result<Arc<Compiled>, String>>,
+    n_waiting: AtomicUsize,
+}
+
+/// What a compilation is asked between its parts.
+#[derive(Clone)]
+pub(super) struct Wanted(Arc<Flight>);
+
+impl Wanted {
+    /// The error is for nobody: it ends a compilation that nobody waits for.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.0.n_waiting.load(Ordering::Relaxed) {
+            0 => Err(UNWANTED.to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why a compilation that nobody waited for has no outcome.
+const UNWANTED: &str = "nobody waits for the grammar any more";
 
 impl Pool {
     /// The grammar of a source, as soon as it is there.
@@ -83,7 +121,7 @@ impl Pool {
         compile: F,
     ) -> Result<Arc<Compiled>, WorkerError>
     where
-        F: FnOnce(&Source) -> Result<Compiled, String> + Send + 'static,
+        F: FnOnce(&Source, &Wanted) -> Result<Compiled, String> + Send + 'static,
     {
         let key: Arc<str> = source.key().into();
         let mut state = self.lock();
@@ -97,7 +135,11 @@ impl Pool {
         state.load.n_waiting += 1;
         let began = Instant::now();
         let _thread_is_free = work.pause();
-        let (mut state, found) = self.wait(state, (&key, source), work, compile);
+        let mut flight = None;
+        let (mut state, found) = self.wait(state, (&key, source), (work, &mut flight), compile);
+        if let Some(flight) = flight {
+            flight.n_waiting.fetch_sub(1, Ordering::Relaxed);
+        }
         state.load.n_waiting -= 1;
         state.load.waited += began.elapsed();
         found
@@ -107,16 +149,19 @@ impl Pool {
         self: &'a Arc<Self>,
         mut state: MutexGuard<'a, State>,
         (key, source): (&Arc<str>, &Source),
-        work: &Work,
+        (work, flight): (&Work, &mut Option<Arc<Flight>>),
         compile: F,
     ) -> (MutexGuard<'a, State>, Result<Arc<Compiled>, WorkerError>)
     where
-        F: FnOnce(&Source) -> Result<Compiled, String> + Send + 'static,
+        F: FnOnce(&Source, &Wanted) -> Result<Compiled, String> + Send + 'static,
     {
         let mut compile = Some(compile);
-        let mut flight: Option<Arc<Flight>> = None;
         loop {
-            if let Some(done) = flight.as_ref().and_then(|flight| flight.get()) {
+            // One that was given up just before this request asked for it.
+            if flight.as_ref().is_some_and(|flight| flight.is_given_up()) {
+                *flight = None;
+            }
+            if let Some(done) = flight.as_ref().and_then(|flight| flight.outcome.get()) {
                 let found = done.clone().map_err(|reason| source.refused(&bounded(&reason)));
                 return (state, found);
             }
@@ -129,11 +174,11 @@ impl Pool {
                         let compiled = Arc::clone(compiled);
                         return (state, Ok(compiled));
                     }
-                    Some(Entry::Compiling(other)) => flight = Some(Arc::clone(other)),
+                    Some(Entry::Compiling(other)) => *flight = Some(other.joined()),
                     None if state.n_compiling < MAX_COMPILING => {
                         let Some(compile) = compile.take() else { continue };
                         match self.start(&mut state, key, source, compile) {
-                            Ok(started) => flight = Some(started),
+                            Ok(started) => *flight = Some(started),
                             Err(error) => return (state, Err(error)),
                         }
                     }
@@ -154,15 +199,16 @@ impl Pool {
         compile: F,
     ) -> Result<Arc<Flight>, WorkerError>
     where
-        F: FnOnce(&Source) -> Result<Compiled, String> + Send + 'static,
+        F: FnOnce(&Source, &Wanted) -> Result<Compiled, String> + Send + 'static,
     {
-        let flight = Arc::new(Flight::new());
+        let flight = Arc::<Flight>::default().joined();
         let (pool, its_key, its_flight, source) =
             (Arc::clone(self), Arc::clone(key), Arc::clone(&flight), source.clone());
         let run = move || {
             // Where that is not allowed it does not yield.
             let _refused = setpriority_process(None, NICE);
-            let done = catch_unwind(AssertUnwindSafe(|| compile(&source)))
+            let wanted = Wanted(Arc::clone(&its_flight));
+            let done = catch_unwind(AssertUnwindSafe(|| compile(&source, &wanted)))
                 .unwrap_or_else(|_| Err("the grammar's compiler failed".to_owned()));
             pool.finish(&its_key, &its_flight, done.map(Arc::new));
         };
@@ -176,21 +222,34 @@ impl Pool {
         Ok(flight)
     }
 
-    fn finish(&self, key: &Arc<str>, flight: &Flight, done: Result<Arc<Compiled>, String>) {
+    fn finish(self: &Arc<Self>, key: &Arc<str>, flight: &Flight, done: Result<Arc<Compiled>, String>) {
         let mut state = self.lock();
         state.n_compiling -= 1;
         match &done {
             Ok(compiled) => {
                 state.clock += 1;
-                let entry = Entry::Ready { compiled: Arc::clone(compiled), used: state.clock };
+                let (compiled, used, at) = (Arc::clone(compiled), state.clock, Instant::now());
+                let entry = Entry::Ready { compiled, used, at };
                 state.entries.insert(Arc::clone(key), entry);
                 state.evict();
+                self.look_after(&mut state);
             }
             Err(_) => drop(state.entries.remove(key)),
         }
-        let _first = flight.set(done);
+        let _first = flight.outcome.set(done);
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Sees to it that what is not used is not kept for long, if it is too much.
+    fn look_after(self: &Arc<Self>, state: &mut State) {
+        if state.is_looked_after || state.bytes() <= state.resting.0 {
+            return;
+        }
+        let pool = Arc::downgrade(self);
+        let thread = thread::Builder::new().name("grammars".to_owned());
+        // Without one the next grammar tries again.
+        state.is_looked_after = thread.spawn(move || while rest(&pool) {}).is_ok();
     }
 
     pub(super) fn load(&self) -> GrammarLoad {
@@ -204,10 +263,38 @@ impl Pool {
     }
 }
 
+/// Looks once; whether there is more to look after.
+fn rest(pool: &Weak<Pool>) -> bool {
+    thread::sleep(LOOK);
+    let Some(pool) = pool.upgrade() else { return false };
+    let mut state = pool.lock();
+    let dropped = state.rest(Instant::now());
+    state.is_looked_after = state.bytes() > state.resting.0;
+    let goes_on = state.is_looked_after;
+    drop(state);
+    // A large grammar's memory takes a while to give back, for which nobody should wait.
+    drop(dropped);
+    goes_on
+}
+
+impl Flight {
+    fn is_given_up(&self) -> bool {
+        self.outcome.get().is_some_and(|outcome| outcome.as_ref().is_err_and(|reason| reason == UNWANTED))
+    }
+
+    /// With one more who waits. Under the pool's lock, as is leaving.
+    fn joined(self: &Arc<Self>) -> Arc<Flight> {
+        self.n_waiting.fetch_add(1, Ordering::Relaxed);
+        Arc::clone(self)
+    }
+}
+
 impl Default for State {
     fn default() -> State {
         State {
             limit: MAX_KEPT_BYTES,
+            resting: (MAX_RESTING_BYTES, RECENT),
+            is_looked_after: false,
             entries: HashMap::new(),
             n_compiling: 0,
             clock: 0,
@@ -221,14 +308,18 @@ impl Pool {
     pub(super) fn keep(&self, limit: usize) {
         self.lock().limit = limit;
     }
+
+    pub(super) fn rest(&self, bytes: usize, after: Duration) {
+        self.lock().resting = (bytes, after);
+    }
 }
 
 impl State {
     fn ready(&mut self, key: &str) -> Option<Arc<Compiled>> {
         self.clock += 1;
         match self.entries.get_mut(key)? {
-            Entry::Ready { compiled, used } => {
-                *used = self.clock;
+            Entry::Ready { compiled, used, at } => {
+                (*used, *at) = (self.clock, Instant::now());
                 Some(Arc::clone(compiled))
             }
             Entry::Compiling(_) => None,
@@ -245,17 +336,32 @@ impl State {
 
     /// Lets go of those that were used longest ago, until the others are within the bounds.
     fn evict(&mut self) {
-        while self.bytes() > self.limit {
-            let used = |entry: &Entry| match entry {
-                Entry::Ready { used, .. } => Some(*used),
-                Entry::Compiling(_) => None,
-            };
-            let oldest =
-                self.entries.iter().filter_map(|(key, entry)| Some((used(entry)?, Arc::clone(key)))).min();
-            match oldest {
-                Some((_, key)) => drop(self.entries.remove(&key)),
-                None => return,
-            }
+        while self.bytes() > self.limit
+            && let Some((_, key)) = self.oldest()
+        {
+            self.entries.remove(&key);
         }
+    }
+
+    /// Takes out those that were not used for a while, until the others may rest.
+    fn rest(&mut self, now: Instant) -> Vec<Entry> {
+        let (limit, after) = self.resting;
+        let mut dropped = Vec::new();
+        while self.bytes() > limit
+            && let Some((at, key)) = self.oldest()
+            && now.saturating_duration_since(at) >= after
+        {
+            dropped.extend(self.entries.remove(&key));
+        }
+        dropped
+    }
+
+    /// When the one that was used longest ago was used, and its text.
+    fn oldest(&self) -> Option<(Instant, Arc<str>)> {
+        let ready = self.entries.iter().filter_map(|(key, entry)| match entry {
+            Entry::Ready { used, at, .. } => Some((*used, *at, key)),
+            Entry::Compiling(_) => None,
+        });
+        ready.min_by_key(|&(used, ..)| used).map(|(_, at, key)| (at, Arc::clone(key)))
     }
 }

@@ -38,7 +38,7 @@ impl Slow {
 
     fn get(&self, name: &str, work: &Work) -> Result<Arc<Compiled>, WorkerError> {
         let released = Arc::clone(&self.released);
-        self.pool.get(&regex(name), work, move |_| {
+        self.pool.get(&regex(name), work, move |_, _| {
             let _told = released.lock().unwrap().recv();
             Err("on purpose".to_owned())
         })
@@ -128,6 +128,60 @@ fn grammars_are_kept_until_others_need_their_memory() {
     let load = grammars.load();
     assert_eq!((load.n_compiled, load.n_hit), (3, 2));
     assert!(load.bytes <= one + one / 2, "{load:?}");
+}
+
+#[test]
+fn grammars_that_are_not_used_any_more_give_their_memory_back() {
+    let grammars = grammars();
+    let compile = |text: &str| grammars.compile(&regex(text), &Work::default()).map(drop).unwrap();
+    compile("a+");
+    let one = grammars.load().bytes;
+    // Those that were used just now may take more than may rest.
+    grammars.pool.rest(one + one / 2, Duration::from_secs(600));
+    ["b+", "c+", "a+"].map(compile);
+    thread::sleep(Duration::from_millis(1200));
+    assert!(grammars.load().bytes > 2 * one);
+    // What was used last rests.
+    grammars.pool.rest(one + one / 2, Duration::ZERO);
+    let until = Instant::now() + Duration::from_secs(60);
+    while grammars.load().bytes > one + one / 2 && Instant::now() < until {
+        thread::sleep(Duration::from_millis(20));
+    }
+    compile("a+");
+    let load = grammars.load();
+    assert_eq!((load.n_compiled, load.n_hit), (3, 2));
+    assert!(load.bytes <= one + one / 2, "{load:?}");
+}
+
+#[test]
+fn a_compilation_that_nobody_waits_for_ends_between_its_parts() {
+    let pool = Arc::new(Pool::default());
+    let (begun, has_begun) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let (ended, has_ended) = mpsc::channel();
+    let work = Work::default();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            pool.get(&regex("a"), &work, move |_, wanted| {
+                begun.send(wanted.check()).unwrap();
+                released.recv().unwrap();
+                let over = wanted.check();
+                ended.send(over.clone()).unwrap();
+                Err(over.unwrap_err())
+            })
+        });
+        assert_eq!(has_begun.recv().unwrap(), Ok(()));
+        drop(work.waiter());
+        assert!(waiting.join().unwrap().is_err());
+        // Who asks in the meantime waits for it, and has one of its own once it was given up.
+        release.send(()).unwrap();
+        assert!(has_ended.recv().unwrap().is_err());
+        let next = pool.get(&regex("a"), &Work::default(), |_, wanted| {
+            wanted.check()?;
+            Err("on purpose".to_owned())
+        });
+        assert!(next.map(drop).unwrap_err().to_string().contains("on purpose"));
+    });
 }
 
 /// What an answer's steps give, as one of the allowed tokens is chosen by a number.
