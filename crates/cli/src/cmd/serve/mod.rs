@@ -127,6 +127,9 @@ pub(crate) struct Args {
     /// connects reads token ids of prompts
     #[arg(long, value_name = "URL", value_parser = kv_events, help_heading = "Server")]
     kv_events: Option<SocketAddr>,
+    /// Send the last 10,000 batches of KV cache events (of 64 MiB at most) again to who asks at tcp://IP:PORT, as vLLM does
+    #[arg(long, value_name = "URL", value_parser = kv_events, requires = "kv_events", help_heading = "Server")]
+    kv_events_replay: Option<SocketAddr>,
     /// Topic of the KV cache events, such as kv@POD@MODEL for llm-d [default: empty]
     #[arg(long, value_name = "TEXT", requires = "kv_events", help_heading = "Server")]
     kv_events_topic: Option<String>,
@@ -365,9 +368,11 @@ impl Args {
                 Some(url) => Some(otlp::start(url, self.worker_id.as_deref())?),
                 None => None,
             },
-            kv_events: self
-                .kv_events
-                .map(|bind| KvEventOptions { bind, topic: self.kv_events_topic.clone().unwrap_or_default() }),
+            kv_events: self.kv_events.map(|bind| KvEventOptions {
+                bind,
+                replay: self.kv_events_replay,
+                topic: self.kv_events_topic.clone().unwrap_or_default(),
+            }),
             health: self.health_port.map(|port| SocketAddr::new(self.host.ip, port)),
             limits,
             security: self.security.open()?,
