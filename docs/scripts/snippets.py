@@ -40,6 +40,7 @@ CHEAP = {
     "run": {"--device": "cpu", "--max-tokens": "3", "--ctx": "512"},
     "serve": {"--device": "cpu", "--port": "PORT", "--slots": "2", "--ctx": "1024", "--max-tokens-out": "4"},
     "verify": {"--device": "cpu"},
+    "embed": {"--device": "cpu", "--ctx": "64"},
     "bench": {"--device": "cpu", "--prompt": "8", "--gen": "2", "--reps": "1", "--batch": "1", "--depth": "0", "--roofline": "10"},
     "bench serve": {"--clients": "1", "--requests": "2", "--tokens": "2", "--words": "4"},
     "eval perplexity": {"--device": "cpu", "--ctx": "16", "--chunks": "1"},

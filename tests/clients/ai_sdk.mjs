@@ -6,12 +6,12 @@ import { createRequire } from "node:module";
 import { run } from "./checks.mjs";
 
 const load = (name) => import(createRequire(process.env.CLIENTS_NODE_MODULES + "/").resolve(name));
-const [{ generateObject, generateText, streamObject, tool }, { createOpenAICompatible }, { z }] = await Promise.all(
+const [{ generateObject, generateText, stepCountIs, streamObject, streamText, tool }, { createOpenAICompatible }, { z }] = await Promise.all(
   ["ai", "@ai-sdk/openai-compatible", "zod"].map(load),
 );
 
 const provider = createOpenAICompatible({
-  name: "worker", baseURL: process.env.CLIENTS_URL + "/v1", apiKey: "none", supportsStructuredOutputs: true,
+  name: "worker", baseURL: process.env.CLIENTS_URL + "/v1", apiKey: "none", supportsStructuredOutputs: true, includeUsage: true,
 });
 const ask = { model: provider("smollm2"), prompt: "Name a person, briefly.", maxOutputTokens: 100, temperature: 0, maxRetries: 0 };
 
@@ -58,6 +58,29 @@ const checks = {
     });
     assert.equal(toolCalls[0].toolName, "weather");
     inputSchema.parse(toolCalls[0].input);
+  },
+  async "a text comes in a stream"() {
+    const { textStream, usage } = streamText({ ...ask, maxOutputTokens: 16 });
+    let text = "";
+    for await (const part of textStream) text += part;
+    const whole = await generateText({ ...ask, maxOutputTokens: 16 });
+    assert.equal(text, whole.text);
+    assert.equal((await usage).outputTokens, 16);
+  },
+  async "a streamed call has its tool run and its result taken"() {
+    const asked = [];
+    const execute = async ({ city }) => (asked.push(city), "sunny");
+    const weather = tool({ description: "The weather of a city", inputSchema: z.object({ city: z.enum(["Bern", "Rome"]) }), execute });
+    const { fullStream, steps } = streamText({
+      ...ask, tools: { weather }, stopWhen: stepCountIs(2),
+      // A call is forced in the first step, and an answer in the one after it.
+      prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? "required" : "none" }),
+    });
+    const kinds = new Set();
+    for await (const part of fullStream) kinds.add(part.type);
+    const [first, second] = await steps;
+    assert.ok(asked.length >= 1 && first.toolResults[0].output === "sunny" && second.text, JSON.stringify([asked, second]));
+    for (const kind of ["tool-input-delta", "tool-call", "tool-result", "text-delta"]) assert.ok(kinds.has(kind), [...kinds].join(" "));
   },
 };
 

@@ -1,6 +1,7 @@
 """KV cache events, read as vLLM's own subscribers read them: pyzmq, and msgspec with the structs that vLLM has.
 
-Checked: topic, numbers, hashes and tokens of what is stored, what is removed when the cache is short, subscriptions by topic, a subscriber that does not read.
+Checked: topic, numbers, hashes and tokens of what is stored, what is removed when the cache is short, subscriptions by topic, a subscriber that does not read,
+and batches that are sent again.
 """
 
 import time
@@ -168,6 +169,45 @@ def what_makes_room_is_removed_by_the_hash_that_it_was_stored_by():
         kept = metric(server, "worker_kv_cache_cached_pages")
         assert n_removed > 0 and len(known) == kept, (n_removed, len(known), kept)
         return f"{n_removed} pages removed, {len(known)} kept"
+
+
+def again(port, start, kind=zmq.DEALER):
+    """(number, payload) of the batches from a number on, as vLLM's subscribers ask for them; a REQ socket takes one answer, a DEALER all."""
+    with zmq.Context.instance().socket(kind) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.connect(f"tcp://127.0.0.1:{port}")
+        number = start.to_bytes(8, "big")
+        socket.send_multipart([b"", number] if kind == zmq.DEALER else [number])
+        found = []
+        while socket.poll(5000):
+            *empty, number, payload = socket.recv_multipart()
+            assert empty == ([b""] if kind == zmq.DEALER else []), empty
+            found.append((int.from_bytes(number, "big", signed=True), payload))
+            if kind == zmq.REQ or not payload:
+                return found
+        raise AssertionError(f"expected an end after {found}")
+
+
+@check
+def batches_are_sent_again_from_a_number_on():
+    port, replay = free_port(), free_port()
+    with start(port, "--ctx", "256", "--kv-events-replay", f"tcp://127.0.0.1:{replay}") as server:
+        assert again(replay, 0) == [(-1, b"")]
+        complete(server, list(range(60, 60 + 2 * PAGE + 1)))
+        # Nobody has listened; who comes now asks for what it missed.
+        late = Subscriber(port)
+        subscribed(server, 1)
+        for i in range(4):
+            complete(server, [2000 + i] * (2 * PAGE + 1))
+        live = late.batches(1)
+        *found, end = again(replay, 0)
+        assert end == (-1, b"") and [number for number, _ in found] == list(range(live[-1][0] + 1)), (found, end)
+        decoded = [(number, DECODER.decode(payload)) for number, payload in found]
+        assert decoded[live[0][0] :] == live
+        assert decoded[0][1].events[0].token_ids[:PAGE] == list(range(60, 60 + PAGE)), decoded[0]
+        assert again(replay, 3) == [*found[3:], end] and again(replay, len(found)) == [end]
+        assert again(replay, 2, zmq.REQ) == found[2:3]
+        return f"{len(found)} batches"
 
 
 @check

@@ -2,7 +2,8 @@
 
     main.py --worker PROGRAM --model GGUF --installed FOLDER [--soak-seconds S] [--proof FOLDER] [NAME ...]
 
-The programs print a line a check (checks.py). FOLDER holds `python/`, `litellm/`, `typed/`, `gateways/` (environments: litellm and instructor want an older `openai`) and `node_modules/`.
+The programs print a line a check (checks.py). FOLDER holds `python/`, `litellm/`, `typed/`, `agents/`, `gateways/` (environments: litellm, instructor and
+smolagents want an older `openai`) and `node_modules/`.
 """
 
 import argparse
@@ -25,6 +26,8 @@ CLIENTS = [
     ("litellm", "litellm", "litellm_client.py", False),
     ("llm", "python", "llm_client.py", False),
     ("typed", "typed", "typed_clients.py", False),
+    ("agents", "agents", "agents_client.py", False),
+    ("dspy", "litellm", "dspy_client.py", False),
     ("utf8", "python", "utf8.py", False),
     ("openapi", "litellm", "document.py", True),
     ("faults", "python", "faults.py", True),

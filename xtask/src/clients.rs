@@ -1,8 +1,8 @@
 //! Do the clients that people have work with the server? Installs them, pinned, into `fixtures/clients`, builds the worker, and runs
 //! `tests/clients/main.py`, which says what is tried.
 //!
-//! Four Python environments, as litellm and instructor each want an older `openai` than the others and gateways are no clients, and a
-//! `node_modules`, which has what drives a browser too. Each is made anew when its pins change.
+//! Five Python environments, as litellm, instructor and frameworks of agents each want an older `openai` than the others and gateways are no
+//! clients, and a `node_modules`, which has what drives a browser too. Each is made anew when its pins change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,7 @@ pub(crate) fn install() -> Result<PathBuf> {
     python_packages("requirements.txt", &environment(&folder, "python"))?;
     python_packages("requirements-litellm.txt", &environment(&folder, "litellm"))?;
     python_packages("requirements-typed.txt", &environment(&folder, "typed"))?;
+    python_packages("requirements-agents.txt", &environment(&folder, "agents"))?;
     python_packages("requirements-gateways.txt", &environment(&folder, "gateways"))?;
     node_packages(&folder)?;
     Ok(folder)

@@ -85,6 +85,7 @@ pub struct Server {
     address: SocketAddr,
     health: Option<Listeners>,
     kv_events: Option<TcpListener>,
+    kv_replays: Option<TcpListener>,
 }
 
 impl Server {
@@ -104,13 +105,17 @@ impl Server {
             .health
             .map(|address| listen_at(address, options.also, (options.limits.send_buffer, "--health-port")));
         let fail = |source| ServerError::Bind { address, flag: "--port", source };
-        let kv_events = options.kv_events.as_ref().map(|events| {
-            let fail = |source| ServerError::Bind { address: events.bind, flag: "--kv-events", source };
-            listen(events.bind, options.limits.send_buffer).map_err(fail)
-        });
+        let listen_for = |address: Option<SocketAddr>, flag| {
+            let fail = |address| move |source| ServerError::Bind { address, flag, source };
+            address.map(|address| listen(address, options.limits.send_buffer).map_err(fail(address)))
+        };
+        let events = options.kv_events.as_ref();
+        let kv_events = listen_for(events.map(|events| events.bind), "--kv-events");
+        let kv_replays = listen_for(events.and_then(|events| events.replay), "--kv-events-replay");
         let (health, kv_events) = (health.transpose()?, kv_events.transpose()?);
+        let kv_replays = kv_replays.transpose()?;
         let address = listeners.first.local_addr().map_err(fail)?;
-        Ok(Server { app: App::new(options), listeners, address, health, kv_events })
+        Ok(Server { app: App::new(options), listeners, address, health, kv_events, kv_replays })
     }
 
     /// What the routes share.
@@ -137,11 +142,17 @@ impl Server {
         self.kv_events.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
+    /// Where its last batches can be asked for, if they can.
+    #[must_use]
+    pub fn kv_replay_address(&self) -> Option<SocketAddr> {
+        self.kv_replays.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
     /// Serves until the end.
     pub async fn run(self) -> Ending {
-        let Server { app, listeners, health, kv_events, .. } = self;
+        let Server { app, listeners, health, kv_events, kv_replays, .. } = self;
         if let (Some(events), Some(listener)) = (app.kv_events(), kv_events) {
-            events.serve(listener);
+            events.serve(listener, kv_replays);
         }
         let (closing, closed) = watch::channel(false);
         if let Some(listeners) = health {

@@ -16,6 +16,7 @@ use crate::{Prompt, Work, Worker, WorkerError};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Embedder {
     pooling: Option<model::Pooling>,
+    is_of_file: bool,
     classifier: Option<Classifier>,
 }
 
@@ -46,7 +47,14 @@ impl Embedder {
     /// As a model's file has it.
     #[must_use]
     pub fn new(model: &model::Model) -> Embedder {
-        Embedder { pooling: model.pooling, classifier: model.classifier.clone() }
+        let is_of_file = model.pooling.is_some();
+        Embedder { pooling: model.pooling, is_of_file, classifier: model.classifier.clone() }
+    }
+
+    /// The same with vectors that are made another way than its file says.
+    #[must_use]
+    pub fn with_pooling(self, pooling: model::Pooling) -> Embedder {
+        Embedder { pooling: Some(pooling), is_of_file: false, ..self }
     }
 
     /// What makes a vector, `last` where the file says nothing.
@@ -58,7 +66,15 @@ impl Embedder {
     /// Whether the file says what makes a vector.
     #[must_use]
     pub fn is_of_file(&self) -> bool {
-        self.pooling.is_some()
+        self.is_of_file
+    }
+
+    /// Whether there are vectors of texts.
+    ///
+    /// # Errors
+    /// [`WorkerError::Unfit`] says why not.
+    pub fn embeds(&self) -> Result<(), WorkerError> {
+        self.rows().map(drop)
     }
 
     /// Which rows make a vector.
@@ -106,24 +122,48 @@ impl Embedding {
     pub async fn finish(mut self) -> Result<(Vec<f32>, Usage), WorkerError> {
         let mut vector = None;
         loop {
-            match self.stream.recv().await {
-                Some(Event::Embedding(found)) => vector = Some(found),
-                Some(Event::End { reason: EndReason::Cancelled, .. }) => {
-                    return Err(WorkerError::Stopped(Stopped::Cancelled));
-                }
-                Some(Event::End { reason: EndReason::Deadline, .. }) => {
-                    return Err(WorkerError::Stopped(Stopped::Deadline));
-                }
-                Some(Event::End { usage, .. }) => {
-                    let lacks = || EngineError::Failed("a text ended without its vector".to_owned());
-                    return Ok((vector.ok_or_else(lacks)?, usage));
-                }
-                Some(Event::Error(error)) => return Err(error.into()),
-                None => return Err(EngineError::Stopped.into()),
-                Some(_) => {}
+            if let Some(done) = hear(self.stream.recv().await, &mut vector) {
+                return done;
             }
         }
     }
+
+    /// The same on this thread, which must not be one that runs async tasks.
+    ///
+    /// # Errors
+    /// Those of [`Embedding::finish`].
+    pub fn wait(mut self) -> Result<(Vec<f32>, Usage), WorkerError> {
+        let mut vector = None;
+        loop {
+            if let Some(done) = hear(self.stream.next_blocking(), &mut vector) {
+                return done;
+            }
+        }
+    }
+}
+
+/// Keeps the vector that comes; at the end, what the text gave.
+fn hear(
+    event: Option<Event>,
+    vector: &mut Option<Vec<f32>>,
+) -> Option<Result<(Vec<f32>, Usage), WorkerError>> {
+    Some(match event {
+        Some(Event::Embedding(found)) => {
+            *vector = Some(found);
+            return None;
+        }
+        Some(Event::End { reason: EndReason::Cancelled, .. }) => {
+            Err(WorkerError::Stopped(Stopped::Cancelled))
+        }
+        Some(Event::End { reason: EndReason::Deadline, .. }) => Err(WorkerError::Stopped(Stopped::Deadline)),
+        Some(Event::End { usage, .. }) => {
+            let lacks = || EngineError::Failed("a text ended without its vector".to_owned()).into();
+            vector.take().map(|vector| (vector, usage)).ok_or_else(lacks)
+        }
+        Some(Event::Error(error)) => Err(error.into()),
+        None => Err(EngineError::Stopped.into()),
+        Some(_) => return None,
+    })
 }
 
 impl Worker {
@@ -139,7 +179,7 @@ impl Worker {
     /// [`WorkerError::Unfit`] says why not.
     pub fn embeds(&self) -> Result<(), WorkerError> {
         self.gives_hidden("embeddings")?;
-        self.embedder.rows().map(|_| ())
+        self.embedder.embeds()
     }
 
     /// Whether documents are ranked.

@@ -5,6 +5,7 @@
 
 pub(crate) mod bench;
 mod completions;
+mod embed;
 pub(crate) mod eval;
 mod inspect;
 mod models;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Rm(rm::Args),
     /// Compute the answer of a receipt again and compare
     Verify(verify::Args),
+    /// Compute vectors of texts
+    Embed(Box<embed::Args>),
     /// Convert text on stdin to token ids
     Tokenize(tokenize::TokenizeArgs),
     /// Convert token ids on stdin to text
@@ -69,6 +72,7 @@ pub(crate) fn dispatch(command: &Command, log: &LogArgs) -> anyhow::Result<()> {
         Command::Show(args) => show::run(args, log),
         Command::Rm(args) => rm::run(args),
         Command::Verify(args) => verify::run(args, log),
+        Command::Embed(args) => embed::run(args, log),
         Command::Tokenize(args) => tokenize::tokenize(args, log),
         Command::Detokenize(args) => tokenize::detokenize(args, log),
         Command::Eval(args) => eval::run(args, log),

@@ -99,7 +99,7 @@ fn open(Named(model): &Named, args: fetch::FetchArgs, log: &LogArgs) -> anyhow::
 }
 
 /// Hands over stdin whole, or line by line, with the name of the place for errors. No input is longer than the bound.
-fn each_input(
+pub(super) fn each_input(
     by_line: bool,
     take: &mut dyn FnMut(&str, Vec<u8>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {

@@ -228,7 +228,7 @@ fn every_flag_of_serve_can_be_set_in_every_way() {
         };
         let is_switch = matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::Count);
         let default = arg.get_default_values().first().map(|value| value.to_string_lossy().into_owned());
-        let others = ["64", "999", "a:b", "http://a", "127.0.0.1", "tcp://127.0.0.1:1", "{}"];
+        let others = ["64", "999", "a:b", "http://a", "127.0.0.1", "tcp://127.0.0.1:1", "{}", "mean"];
         let samples = default.into_iter().chain(others.map(str::to_owned));
         let by_flag = |value: &String| match is_switch {
             true => outcome(Some(format!("--{name}")), &[], None),

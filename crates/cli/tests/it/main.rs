@@ -7,6 +7,7 @@ mod bench;
 mod completions;
 mod defaults;
 mod deploy;
+mod embed;
 mod eval;
 mod evaluations;
 mod gpu;

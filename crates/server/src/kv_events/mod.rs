@@ -1,9 +1,11 @@
 //! What the prefix cache keeps, published for routers that send a prompt where its start is: vLLM's KV cache events over ZeroMQ.
 //!
 //! The engine tells batches to a thread here and never waits for it; the thread writes them down once, and puts them into a ring that all
-//! subscribers read. A message has three frames: the topic, the batch's number as 8 bytes with the highest first, and the payload ([`wire`]). A
-//! subscriber that comes later hears only of what happens from then on.
+//! subscribers read ([`publish`]). A message has three frames: the topic, the batch's number as 8 bytes with the highest first, and the payload
+//! ([`wire`]). A subscriber that comes later hears only of what happens from then on; the last batches can be asked for ([`replay`]).
 
+mod publish;
+mod replay;
 mod wire;
 mod zmtp;
 
@@ -20,8 +22,9 @@ use tokio::sync::broadcast;
 use crate::metrics::{add, catch_up};
 use crate::state::Served;
 
+use publish::{Counts, Message};
+use replay::Kept;
 use wire::Place;
-use zmtp::{Counts, Message};
 
 /// Batches that wait for the thread, and messages that wait for the slowest subscriber.
 const N_BATCH: usize = 1024;
@@ -31,6 +34,8 @@ const N_BATCH: usize = 1024;
 pub struct KvEventOptions {
     /// Where subscribers connect to.
     pub bind: SocketAddr,
+    /// Where the last batches can be asked for again.
+    pub replay: Option<SocketAddr>,
     /// The first frame of each message.
     pub topic: String,
 }
@@ -39,6 +44,8 @@ pub struct KvEventOptions {
 pub(crate) struct KvEvents {
     topic: Bytes,
     ring: broadcast::Sender<Message>,
+    /// The last batches, where they can be asked for.
+    kept: Option<Kept>,
     metrics: KvMetrics,
     n_lost: OnceLock<Arc<AtomicU64>>,
 }
@@ -73,14 +80,18 @@ impl KvEvents {
             metrics.lost.with_label_values(&[at]);
         }
         let topic = Bytes::from(options.topic.clone());
-        Ok(KvEvents { topic, ring: broadcast::Sender::new(N_BATCH), metrics, n_lost: OnceLock::new() })
+        let kept = options.replay.map(|_| Kept::default());
+        Ok(KvEvents { topic, ring: broadcast::Sender::new(N_BATCH), kept, metrics, n_lost: OnceLock::new() })
     }
 
-    /// Lets subscribers in for as long as the process lives.
-    pub(crate) fn serve(&self, listener: TcpListener) {
+    /// Lets subscribers in, and those that ask for the last batches, for as long as the process lives.
+    pub(crate) fn serve(&self, listener: TcpListener, replays: Option<TcpListener>) {
         let missed = self.metrics.lost.with_label_values(&["subscriber"]);
         let counts = Counts { subscribers: self.metrics.subscribers.clone(), missed };
-        tokio::spawn(zmtp::serve(listener, self.ring.clone(), counts));
+        tokio::spawn(publish::serve(listener, self.ring.clone(), counts));
+        if let (Some(listener), Some(kept)) = (replays, self.kept.clone()) {
+            tokio::spawn(replay::serve(listener, kept));
+        }
     }
 
     /// Publishes what this model's cache keeps from now on. Only the first call counts.
@@ -96,10 +107,15 @@ impl KvEvents {
             return Ok(());
         }
         let (topic, ring, batches) = (self.topic.clone(), self.ring.clone(), self.metrics.batches.clone());
+        let kept = self.kept.clone();
         let publish = move || {
             while let Ok(batch) = listener.next() {
-                let Ok(payload) = wire::payload(&batch, place) else { continue };
+                let Ok(payload) = wire::payload(&batch, place).map(Bytes::from) else { continue };
                 batches.inc();
+                // First, so that who has heard of a batch can ask for it.
+                if let Some(kept) = &kept {
+                    kept.keep(batch.number, payload.clone());
+                }
                 // Nobody listens: then nobody misses it.
                 let _alone = ring.send(Message::new(topic.clone(), &[&batch.number.to_be_bytes(), &payload]));
             }

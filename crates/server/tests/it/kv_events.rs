@@ -1,7 +1,7 @@
 //! What the prefix cache keeps, as a subscriber of ZeroMQ's protocol hears it, byte by byte.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,12 +18,17 @@ fn server() -> Running {
     let limits = device::Limits { n_vocab: 320, n_page: 512, n_ctx: 128, page_size: 4, ..LIMITS };
     let engine = Engine::spawn(Box::new(Fake::new(limits)), EngineOptions::default()).unwrap();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/SHA256SUMS");
-    let kv_events = Some(KvEventOptions { bind: ([127, 0, 0, 1], 0).into(), topic: "kv@a".to_owned() });
+    let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+    let kv_events = Some(KvEventOptions { bind: any, replay: Some(any), topic: "kv@a".to_owned() });
     Running::over(engine, ServerOptions { kv_events, ..ServerOptions::default() }, &file)
 }
 
 fn connect(server: &Running) -> TcpStream {
-    let stream = TcpStream::connect(server.kv_events_address().unwrap()).unwrap();
+    connect_to(server.kv_events_address())
+}
+
+fn connect_to(address: Option<SocketAddr>) -> TcpStream {
+    let stream = TcpStream::connect(address.unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream
 }
@@ -47,13 +52,21 @@ fn greeting(mechanism: &[u8]) -> Vec<u8> {
     greeting
 }
 
-/// A peer that says it is a socket of this type.
+/// A peer that says it is a socket of this type, to where events are published.
 fn greeted(server: &Running, kind: &[u8]) -> TcpStream {
-    let mut stream = connect(server);
+    greeted_by(connect(server), b"\x03PUB", kind)
+}
+
+/// The same, to where batches are sent again.
+fn asking(server: &Running, kind: &[u8]) -> TcpStream {
+    greeted_by(connect_to(server.kv_replay_address()), b"\x06ROUTER", kind)
+}
+
+fn greeted_by(mut stream: TcpStream, own: &[u8], kind: &[u8]) -> TcpStream {
     stream.write_all(&greeting(b"NULL")).unwrap();
     let other = read(&mut stream, 64);
     assert_eq!((&other[..11], &other[12..16]), (&b"\xff\0\0\0\0\0\0\0\x01\x7f\x03"[..], &b"NULL"[..]));
-    assert_eq!(frame(&mut stream), (4, b"\x05READY\x0bSocket-Type\0\0\0\x03PUB".to_vec()));
+    assert_eq!(frame(&mut stream), (4, [b"\x05READY\x0bSocket-Type\0\0\0", own].concat()));
     let mut ready = b"\x05READY\x0bSocket-Type\0\0\0".to_vec();
     ready.push(kind.len() as u8);
     ready.extend_from_slice(kind);
@@ -120,14 +133,77 @@ fn a_subscriber_hears_of_pages_by_topic_and_number() {
     wait_for(&server, 0);
 }
 
+/// The three frames of a replayed batch: its number and its payload.
+fn replayed(stream: &mut TcpStream) -> (u64, Vec<u8>) {
+    assert_eq!(frame(stream), (MORE, Vec::new()));
+    let (flags, number) = frame(stream);
+    assert_eq!(flags, MORE);
+    let (flags, payload) = frame(stream);
+    assert_eq!(flags, 0);
+    (u64::from_be_bytes(number.try_into().unwrap()), payload)
+}
+
+const END: (u64, Vec<u8>) = (u64::MAX, Vec::new());
+
+#[test]
+fn batches_are_sent_again_as_they_were_published() {
+    let server = server();
+    let mut live = greeted(&server, b"SUB");
+    live.write_all(b"\x00\x01\x01\x04\x09\x04PING\0\x0aab").unwrap();
+    assert_eq!(frame(&mut live), (4, b"\x04PONGab".to_vec()));
+    let mut client = asking(&server, b"DEALER");
+    client.write_all(b"\x01\x00\x00\x08\0\0\0\0\0\0\0\0").unwrap();
+    assert_eq!(replayed(&mut client), END);
+    for first in 1..4 {
+        complete(&server, &[first, 2, 3, 4, 5]);
+    }
+    let published: Vec<(u64, Vec<u8>)> = (0..3)
+        .map(|_| {
+            assert_eq!(frame(&mut live).1, b"kv@a");
+            let number = frame(&mut live).1.try_into().unwrap();
+            (u64::from_be_bytes(number), frame(&mut live).1)
+        })
+        .collect();
+    assert_eq!(published.iter().map(|batch| batch.0).collect::<Vec<_>>(), [0, 1, 2]);
+    // Two requests at once, with a ping between the frames of one, and a number of one byte.
+    client.write_all(b"\x01\x00\x04\x07\x04PING\0\0\x00\x08\0\0\0\0\0\0\0\x01").unwrap();
+    client.write_all(b"\x01\x00\x00\x01\x02").unwrap();
+    assert_eq!(frame(&mut client), (4, b"\x04PONG".to_vec()));
+    let found: Vec<(u64, Vec<u8>)> = (0..5).map(|_| replayed(&mut client)).collect();
+    assert_eq!(found[..2], published[1..]);
+    assert_eq!((&found[2], &found[3], &found[4]), (&END, &published[2], &END));
+}
+
+fn is_closed(mut stream: TcpStream) {
+    // Closed with what was not read is a reset.
+    if let Err(error) = stream.read_to_end(&mut Vec::new()) {
+        assert!(![ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()), "it is still open");
+    }
+}
+
+#[test]
+fn who_asks_for_no_batch_is_closed() {
+    let server = server();
+    is_closed(asking(&server, b"SUB"));
+    for said in [
+        &b"\x00\x08\0\0\0\0\0\0\0\0"[..],
+        b"\x01\x01a\x00\x01\0",
+        b"\x01\x00\x00\x09\0\0\0\0\0\0\0\0\0",
+        b"\x01\x00\x01\x01\0",
+        b"\x02\0\0\0\0\x7f\xff\xff\xff",
+    ] {
+        let mut stream = asking(&server, b"DEALER");
+        stream.write_all(said).unwrap();
+        is_closed(stream);
+    }
+    let mut client = asking(&server, b"REQ");
+    client.write_all(b"\x01\x00\x00\x00").unwrap();
+    assert_eq!(replayed(&mut client), END);
+}
+
 #[test]
 fn who_is_no_subscriber_is_closed() {
     let server = server();
-    let is_closed = |mut stream: TcpStream| {
-        let mut rest = Vec::new();
-        // Closed with what was not read is a reset.
-        let _reset = stream.read_to_end(&mut rest);
-    };
     for said in [vec![b'G'; 64], greeting(b"CURVE"), greeting(b"PLAIN")] {
         let mut stream = connect(&server);
         stream.write_all(&said).unwrap();

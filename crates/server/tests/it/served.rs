@@ -35,6 +35,7 @@ pub(crate) struct Running {
     app: server::App,
     health: Option<SocketAddr>,
     kv_events: Option<SocketAddr>,
+    kv_replay: Option<SocketAddr>,
     ending: JoinHandle<Ending>,
     runtime: Runtime,
 }
@@ -101,6 +102,7 @@ impl Running {
         let server = runtime.block_on(Server::bind(options)).unwrap();
         let (app, address, health) = (server.app(), server.address(), server.health_address());
         let kv_events = server.kv_events_address();
+        let kv_replay = server.kv_replay_address();
         let worker = Worker::new(
             engine,
             tokenizer,
@@ -120,7 +122,7 @@ impl Running {
         let origin = Origin::new("0.0.0".to_owned(), kind, files, worker.tokenizer());
         app.set_ready(Served { worker, info, origin });
         let ending = runtime.spawn(server.run());
-        Running { address, app, health, kv_events, ending, runtime }
+        Running { address, app, health, kv_events, kv_replay, ending, runtime }
     }
 
     /// How it ended, once it has.
@@ -138,6 +140,10 @@ impl Running {
 
     pub(crate) fn kv_events_address(&self) -> Option<SocketAddr> {
         self.kv_events
+    }
+
+    pub(crate) fn kv_replay_address(&self) -> Option<SocketAddr> {
+        self.kv_replay
     }
 
     pub(crate) fn app(&self) -> &server::App {

@@ -24,8 +24,9 @@ use server::{App, Ending, KvEventOptions, Limits, Served, Server, ServerOptions,
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use worker::receipt::FileHashes;
-use worker::{Embedder, Worker, WorkerOptions};
+use worker::{Worker, WorkerOptions};
 
+use crate::cmd::embed::PoolingArgs;
 use crate::cmd::{at_least_one, verify};
 use crate::config::ConfigArgs;
 use crate::device::{self, ModelArgs, Shape};
@@ -126,6 +127,9 @@ pub(crate) struct Args {
     /// connects reads token ids of prompts
     #[arg(long, value_name = "URL", value_parser = kv_events, help_heading = "Server")]
     kv_events: Option<SocketAddr>,
+    /// Send the last 10,000 batches of KV cache events (of 64 MiB at most) again to who asks at tcp://IP:PORT, as vLLM does
+    #[arg(long, value_name = "URL", value_parser = kv_events, requires = "kv_events", help_heading = "Server")]
+    kv_events_replay: Option<SocketAddr>,
     /// Topic of the KV cache events, such as kv@POD@MODEL for llm-d [default: empty]
     #[arg(long, value_name = "TEXT", requires = "kv_events", help_heading = "Server")]
     kv_events_topic: Option<String>,
@@ -138,6 +142,8 @@ pub(crate) struct Args {
     /// Fields that this server does not know, and names of other models: refused, or accepted and listed in `x-ignored-fields`
     #[arg(long, value_enum, value_name = "MODE", default_value = "strict", help_heading = "Server")]
     compat: Compat,
+    #[command(flatten, next_help_heading = "Server")]
+    pooling: PoolingArgs,
     #[command(flatten, next_help_heading = "Sampling where a request does not say")]
     sampling: DefaultArgs,
     /// Seed, where a request names none; a request's -1 draws one [default: drawn for each request]
@@ -335,7 +341,7 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
         Some(args.default_max_tokens.or(args.max_tokens_out).map_or(DEFAULT_TOKENS, NonZeroUsize::get));
     let options = WorkerOptions { default_max_tokens, defaults };
     let worker =
-        Worker::new(engine, Arc::new(tokenizer), options).with_embedder(Embedder::new(&loaded.model));
+        Worker::new(engine, Arc::new(tokenizer), options).with_embedder(args.pooling.embedder(&loaded.model));
     tracing::info!(event = "model_load_complete", model = info.id, seconds = loaded.load_time.as_secs_f64());
     app.set_ready(Served { worker, info, origin });
     files::watch(loaded.files, app.clone()).context("watching the model's file")?;
@@ -362,9 +368,11 @@ impl Args {
                 Some(url) => Some(otlp::start(url, self.worker_id.as_deref())?),
                 None => None,
             },
-            kv_events: self
-                .kv_events
-                .map(|bind| KvEventOptions { bind, topic: self.kv_events_topic.clone().unwrap_or_default() }),
+            kv_events: self.kv_events.map(|bind| KvEventOptions {
+                bind,
+                replay: self.kv_events_replay,
+                topic: self.kv_events_topic.clone().unwrap_or_default(),
+            }),
             health: self.health_port.map(|port| SocketAddr::new(self.host.ip, port)),
             limits,
             security: self.security.open()?,
