@@ -16,6 +16,8 @@ mod memory;
 mod named;
 mod notify;
 mod npy;
+mod numbers;
+mod output;
 mod progress;
 mod proof;
 mod sampling;

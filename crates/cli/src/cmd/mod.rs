@@ -17,14 +17,11 @@ mod show;
 mod tokenize;
 pub(crate) mod verify;
 
-use std::fmt;
-use std::io::Write;
-use std::num::NonZeroUsize;
-
 use clap::Subcommand;
-use serde::Serialize;
 
 use crate::log::LogArgs;
+pub(crate) use crate::numbers::at_least_one;
+pub(crate) use crate::output::{print, print_json, print_report};
 
 /// What to do.
 #[derive(Subcommand, Debug)]
@@ -80,26 +77,4 @@ pub(crate) fn dispatch(command: &Command, log: &LogArgs) -> anyhow::Result<()> {
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),
     }
-}
-
-/// Writes a result to stdout.
-pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
-}
-
-/// Writes a result to stdout as indented JSON.
-pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    print(&(serde_json::to_string_pretty(value)? + "\n"))
-}
-
-/// Writes what was found to stdout, for people or as JSON.
-pub(crate) fn print_report(report: &(impl Serialize + fmt::Display), json: bool) -> anyhow::Result<()> {
-    if json { print_json(report) } else { print(&report.to_string()) }
-}
-
-/// Reads a count for a flag.
-pub(crate) fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
-    text.parse().map_err(|_| "expected a whole number of at least 1".to_owned())
 }

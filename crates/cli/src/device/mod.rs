@@ -30,13 +30,13 @@ pub(crate) use self::draft::Draft;
 pub(crate) use self::gpu::{Gpu, unsupported};
 use self::guard::Guarded;
 pub(crate) use self::guard::{Files, Look};
-use crate::cmd::at_least_one;
 use crate::exit::Failure;
 use crate::fetch;
 use crate::log::LogArgs;
 use crate::machine;
 use crate::memory::Needed;
 use crate::named::Named;
+use crate::numbers::at_least_one;
 use crate::progress::{Copied, Progress};
 
 /// The flags of every command that computes with a model.

@@ -10,10 +10,10 @@ use worker::receipt::FileHashes;
 
 use super::record::{InputRecord, MEASUREMENT, Record};
 use super::{Folder, Metadata};
-use crate::cmd;
 use crate::cmd::verify::of_receipt;
 use crate::device::ModelArgs;
 use crate::log::LogArgs;
+use crate::output;
 
 const README: &str = "# A measurement of worker-orcd\n\n\
     `measurement.json` has the parameters, the SHA-256 of every file that was read, and the result; `metadata.json` has the program, the\n\
@@ -105,8 +105,8 @@ pub(crate) fn run(args: &impl Measure, log: &LogArgs) -> anyhow::Result<()> {
     let folder = output.proof.as_deref().map(Folder::begin).transpose()?;
     let measured = args.measure(log)?;
     match output.json {
-        true => cmd::print_json(&measured.result)?,
-        false => cmd::print(&measured.text)?,
+        true => output::print_json(&measured.result)?,
+        false => output::print(&measured.text)?,
     }
     match folder {
         Some(folder) => keep(args, &folder, measured, log)?,

@@ -15,11 +15,12 @@ use worker::receipt::FileHashes;
 use super::measure::{Input, Measure};
 use super::record::{MEASUREMENT, Record};
 use crate::cmd::verify::{different, of_receipt};
-use crate::cmd::{self, bench, eval};
+use crate::cmd::{bench, eval};
 use crate::device::ModelArgs;
 use crate::exit::Failure;
 use crate::fetch;
 use crate::log::LogArgs;
+use crate::output;
 
 /// The most differences that are named.
 const MAX_NAMED: usize = 10;
@@ -150,7 +151,7 @@ impl Again<'_> {
         if found.is_empty() {
             let n = count(&measured.result, M::UNREPEATABLE);
             let beside = M::beside(&self.record.result, &measured.result);
-            return cmd::print(&format!("equal: {}, {n} values\n{beside}", M::COMMAND));
+            return output::print(&format!("equal: {}, {n} values\n{beside}", M::COMMAND));
         }
         let more = found.len().saturating_sub(MAX_NAMED);
         found.truncate(MAX_NAMED);

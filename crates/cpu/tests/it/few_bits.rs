@@ -31,8 +31,8 @@ fn matrices(old: &Matrix, format: Format) -> [Matrix; 2] {
     })
 }
 
-fn logits(model: &Model, options: Options, tokens: &[u32]) -> Vec<f32> {
-    let mut executor = CpuExecutor::new(Arc::new(model.clone()), &options).expect("an executor");
+fn logits(model: &Model, options: &Options, tokens: &[u32]) -> Vec<f32> {
+    let mut executor = CpuExecutor::new(Arc::new(model.clone()), options).expect("an executor");
     testkit::steps::logits(&mut executor, tokens)
 }
 
@@ -60,10 +60,10 @@ fn weights_of_one_and_two_bits_are_the_floats_they_stand_for() {
         }
         let options = Options { threads: 2, n_ctx: tokens.len(), ..Options::default() };
         let [exact, expected] =
-            models.each_ref().map(|model| logits(model, Options { exact: true, ..options.clone() }, tokens));
+            models.each_ref().map(|model| logits(model, &Options { exact: true, ..options.clone() }, tokens));
         assert!(exact == expected, "{format}: {:e}", nmse(&exact, &expected));
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            let found = logits(&models[0], Options { isa: Some(isa), ..options.clone() }, tokens);
+            let found = logits(&models[0], &Options { isa: Some(isa), ..options.clone() }, tokens);
             let error = nmse(&found, &expected);
             println!("{format} {} {error:.2e}", isa.name());
             assert!(error <= 3e-3, "{format} {isa}: {error:e}");
