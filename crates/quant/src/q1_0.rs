@@ -24,16 +24,10 @@ assert_layout!(BlockQ1_0, 128);
 impl Stepped<128> for BlockQ1_0 {
     const FORMAT: Format = Format::Q1_0;
     const LARGEST: u8 = 1;
-    const STEP: f32 = 1.0;
 
     #[inline(always)]
     fn d(&self) -> Half {
         self.d
-    }
-
-    #[inline(always)]
-    fn multiple(&self, _: usize) -> u8 {
-        1
     }
 
     #[inline(always)]

@@ -24,16 +24,10 @@ assert_layout!(BlockQ2_0, 64);
 impl Stepped<64> for BlockQ2_0 {
     const FORMAT: Format = Format::Q2_0;
     const LARGEST: u8 = 2;
-    const STEP: f32 = 1.0;
 
     #[inline(always)]
     fn d(&self) -> Half {
         self.d
-    }
-
-    #[inline(always)]
-    fn multiple(&self, _: usize) -> u8 {
-        1
     }
 
     #[inline(always)]

@@ -33,16 +33,19 @@ pub trait Stepped<const N: usize>: Pod {
     /// See [`Scaled::LARGEST`].
     const LARGEST: u8;
     /// A power of two.
-    const STEP: f32;
+    const STEP: f32 = 1.0;
 
     /// The block's own scale.
     fn d(&self) -> Half;
 
-    /// How many of it a group of 16 has: at most 31.
+    /// How many of it a group of 16 has: at most 31; 1 where the block has no other scales.
     ///
     /// # Panics
-    /// If `group` is not below `N / 16`.
-    fn multiple(&self, group: usize) -> u8;
+    /// If there are others and `group` is not below `N / 16`.
+    #[inline(always)]
+    fn multiple(&self, _group: usize) -> u8 {
+        1
+    }
 
     /// See [`Scaled::integers`].
     fn integers(&self, out: &mut [i8; N]);

@@ -39,16 +39,10 @@ fn digits(run: &[u8], out: &mut [i8]) {
 impl Stepped<256> for BlockTq1_0 {
     const FORMAT: Format = Format::TQ1_0;
     const LARGEST: u8 = 1;
-    const STEP: f32 = 1.0;
 
     #[inline(always)]
     fn d(&self) -> Half {
         self.d
-    }
-
-    #[inline(always)]
-    fn multiple(&self, _: usize) -> u8 {
-        1
     }
 
     #[inline(always)]

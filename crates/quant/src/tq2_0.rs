@@ -25,16 +25,10 @@ assert_layout!(BlockTq2_0, 256);
 impl Stepped<256> for BlockTq2_0 {
     const FORMAT: Format = Format::TQ2_0;
     const LARGEST: u8 = 2;
-    const STEP: f32 = 1.0;
 
     #[inline(always)]
     fn d(&self) -> Half {
         self.d
-    }
-
-    #[inline(always)]
-    fn multiple(&self, _: usize) -> u8 {
-        1
     }
 
     #[inline(always)]
