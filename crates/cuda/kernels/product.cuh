@@ -1,5 +1,5 @@
 // y = W x for the generated rows of a step: all columns of the activations at once, tensor cores in the decode path. What all kernels
-// of products share; product_narrow.cuh and product_wide.cuh multiply integers, product_half.cuh float16, product_float.cuh floats.
+// of products share; product_narrow.cuh and product_wide.cuh multiply integers, product_half.cuh float16, product_float.cuh float32.
 //
 // Of integers and floats an element's bits are the same from every kernel that can compute it. n_in is cut into 8 ranges of units, a range into 4 stripes: every
 // fourth unit. A stripe's sum takes its blocks in order: mma.s8 gives a block's dot product exactly, and the float part is one multiply and
@@ -97,10 +97,10 @@ struct Columns {
     }
 };
 
-// The first unit of a range: of integers, ranges begin with whole quads of units.
+// The first unit of a range: ranges begin with whole quads of units, but of float32.
 template <int F>
 __device__ __forceinline__ int range_start(int n_unit, int range) {
-    return Layout<F>::FLOAT ? n_unit * range / WARPS : min((n_unit + 3) / 4 * range / WARPS * 4, n_unit);
+    return F == F32 ? n_unit * range / WARPS : min((n_unit + 3) / 4 * range / WARPS * 4, n_unit);
 }
 
 // Copies 16 or 8 bytes to shared memory on its own; weights pass L1 by, activations are shared by the blocks of a multiprocessor.

@@ -1,5 +1,5 @@
-// Products of generated rows with weights of floats: activations and (for F32) weights are split into two tf32 terms, which keeps about 21
-// bits. A block computes MT tiles of 16 rows for up to 8 NT columns, a warp one range of units.
+// Products of generated rows with weights of floats, of which Hopper takes those of 16 bits as product_half.cuh does: activations and (for
+// F32) weights are split into two tf32 terms, which keeps about 21 bits. A block computes MT tiles of 16 rows for up to 8 NT columns, a warp one range of units.
 #pragma once
 
 #include "product_finish.cuh"

@@ -1,6 +1,6 @@
-// The arithmetic of products in float16, the same for every kernel: weights of integers unpacked in registers, tensor cores, float32 sums.
+// The arithmetic of products in float16, the same for every kernel: weights unpacked in registers, tensor cores, float32 sums.
 //
-// A weight is its integer times its scale, and with the minimum added where there is one, divided by 2^WEIGHT_SHIFT and rounded to float16, as
+// A weight of 16 bits is rounded to float16, as for the prompt's products. Any other is its integer times its scale, and with the minimum added where there is one, divided by 2^WEIGHT_SHIFT and rounded to float16, as
 // the scale and the minimum are. n_in is cut into 8 ranges of whole quads of units. A range is one chain of steps of 16 in ascending order of k, begun at zero, and an
 // element the sum of its ranges in order. The chains of mma.sync and of wgmma have the same bits (seen, not documented).
 #pragma once
@@ -152,9 +152,34 @@ __device__ __forceinline__ void e2m1_weights(uint32_t (&a)[2][4], const Unit<MXF
     }
 }
 
+// Weights of 16 bits.
+template <int F>
+__device__ __forceinline__ void float_weights(uint32_t (&a)[2][4], const Unit<F>& unit, int kb) {
+    static_assert(F == F16 || F == BF16, "float32 would lose too much");
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const uint4 w = unit.wide[2 * kb + r];
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const uint32_t first = h == 0 ? w.x : w.z, second = h == 0 ? w.y : w.w;
+#pragma unroll
+            for (int p = 0; p < 2; p++) {
+                if constexpr (F == F16) {
+                    a[h][r + 2 * p] = __byte_perm(first, second, p == 0 ? 0x5410 : 0x7632);
+                } else {
+                    const auto value = [&](uint32_t w) { return __uint_as_float(p == 0 ? w << 16 : w & 0xFFFF0000u); };
+                    a[h][r + 2 * p] = bits_of(__floats2half2_rn(value(first), value(second)));
+                }
+            }
+        }
+    }
+}
+
 template <int F>
 __device__ __forceinline__ void half_weights(uint32_t (&a)[2][4], const Unit<F>& unit, int kb) {
-    if constexpr (F == MXFP4) {
+    if constexpr (Layout<F>::FLOAT) {
+        float_weights<F>(a, unit, kb);
+    } else if constexpr (F == MXFP4) {
         // Scales up to 1, as those of all weights that a model is likely to have, or larger ones.
         if ((unit.scales.x & 0x80808080u) == 0) e2m1_weights<false>(a, unit, kb);
         else e2m1_weights<true>(a, unit, kb);
@@ -192,6 +217,10 @@ __device__ __forceinline__ bool is_fast(const uint8_t* weights, const uint8_t* t
         return true;
     }
 }
+
+// Units of a warp's row that product_half_narrow.cuh copies at a time: a "quad", or half of one where the weights are large.
+template <int F>
+constexpr int QUAD = Layout<F>::FLOAT ? 2 : 4;
 
 // A warp's weights of the first `n` of UNITS units in shared memory, whose blocks' own scales are at `tail`: `with(i, a)` multiplies block i.
 template <int F, int UNITS, class With>

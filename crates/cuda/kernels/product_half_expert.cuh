@@ -16,8 +16,8 @@ struct HalfExpertStage {
     static constexpr int MOST = 8;
     static constexpr int SUMS = WARPS * 16 * (8 * NT + 1) * 4;
     static constexpr int ROOM = SHARED - SUMS - 8 * NT * 4 - MOST * 16;
-    // Four, or where three stages of so many have no room, two.
-    static constexpr int UNITS = 3 * (WARPS * (4 * L::UNIT + L::TAIL) + 8 * NT * 512) <= ROOM ? 4 : 2;
+    // Four, or where three stages of so many have no room, two; of weights of 16 bits, one.
+    static constexpr int UNITS = L::FLOAT ? 1 : 3 * (WARPS * (4 * L::UNIT + L::TAIL) + 8 * NT * 512) <= ROOM ? 4 : 2;
     static constexpr int WEIGHTS = UNITS * L::UNIT + L::TAIL;  // of a tile
     static constexpr int AT_ACTIVATIONS = WARPS * WEIGHTS;     // [block of 32][8 columns][part][column][8]
     static constexpr int AT_SUMS = ROOM, AT_SCALES = AT_SUMS + SUMS, AT_BARRIERS = AT_SCALES + 8 * NT * 4;

@@ -1,6 +1,6 @@
 // Products in float16 for up to P columns, 1 or 8, on mma.sync: as fast as the memory gives weights.
 //
-// A block computes MT tiles of 16 rows, a warp one range of units, or half of the tiles of two. A warp takes four units at a time, a "quad".
+// A block computes MT tiles of 16 rows, a warp one range of units, or half of the tiles of two. A warp takes a "quad" of units at a time (`QUAD`).
 // The two tiles of a gated product's block are 32 rows apart: a gate's and what it opens for.
 // OF_EXPERTS: of one row, for which each chosen expert has one column: blockIdx.y counts them.
 //
@@ -14,8 +14,9 @@
 template <int F, int P>
 struct HalfQuad {
     using L = Layout<F>;
-    static constexpr int WEIGHTS = 4 * L::UNIT + L::TAIL;
-    static constexpr int BYTES = WEIGHTS + 8 * P * 64;
+    static constexpr int UNITS = QUAD<F>;
+    static constexpr int WEIGHTS = UNITS * L::UNIT + L::TAIL;
+    static constexpr int BYTES = WEIGHTS + UNITS * 2 * P * 64;
 };
 
 // How many quads a warp has in shared memory at most: few where they are large or blocks are many, so that more of them fit.
@@ -25,9 +26,9 @@ __host__ __device__ constexpr int half_stages() {
 }
 
 // How many quads the block has room for; of one tile no more than there are. Where all of them fit, each lies in its place of the row.
-template <int P, int MT, bool OF_EXPERTS = false>
+template <int F, int P, int MT, bool OF_EXPERTS = false>
 __host__ __device__ constexpr int half_room(int n_unit) {
-    const int n_quad = (n_unit + 3) / 4, most = WARPS * half_stages<P, MT, OF_EXPERTS>();
+    const int n_quad = (n_unit + QUAD<F> - 1) / QUAD<F>, most = WARPS * half_stages<P, MT, OF_EXPERTS>();
     return MT == 1 && n_quad < most ? n_quad : most;
 }
 
@@ -62,6 +63,7 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     static_assert(P == 1 || !OF_EXPERTS, "an expert's one column");
     using L = Layout<F>;
     using Q = HalfQuad<F, P>;
+    constexpr int UNITS = Q::UNITS;
     constexpr int STAGES = half_stages<P, MT, OF_EXPERTS>(), LD = P + 1;
     extern __shared__ __align__(128) uint8_t shared[];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
@@ -75,13 +77,13 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     const int u0 = range_start<F>(args.n_unit, first_range), u1 = range_start<F>(args.n_unit, end_range);
     const int first_m = is_shared && (warp & 1) ? MT / 2 : 0;
     const int n_m = max(0, min(is_shared ? MT / 2 : MT, args.n_tile - tile0 - first_m));
-    const int n_quad = (u1 - u0 + 3) / 4, n_step = n_quad * (MT == 1 ? 1 : n_m);
+    const int n_quad = (u1 - u0 + UNITS - 1) / UNITS, n_step = n_quad * (MT == 1 ? 1 : n_m);
     // Quads of the first range; the others are the second one's.
-    const int n_first = is_shared ? (range_start<F>(args.n_unit, first_range + 1) - u0 + 3) / 4 : n_quad;
+    const int n_first = is_shared ? (range_start<F>(args.n_unit, first_range + 1) - u0 + UNITS - 1) / UNITS : n_quad;
 
     // Dynamic shared memory: the stages, then the sums, then what the epilogue reads.
-    const int room = half_room<P, MT, OF_EXPERTS>(args.n_unit), stages_bytes = room * Q::BYTES;
-    uint8_t* const stages = shared + (room < WARPS * STAGES ? u0 / 4 : warp * STAGES) * Q::BYTES;
+    const int room = half_room<F, P, MT, OF_EXPERTS>(args.n_unit), stages_bytes = room * Q::BYTES;
+    uint8_t* const stages = shared + (room < WARPS * STAGES ? u0 / UNITS : warp * STAGES) * Q::BYTES;
     const uint32_t stages_at = (uint32_t)__cvta_generic_to_shared(stages);
     float(*sums)[MT * 16][LD] = (float(*)[MT * 16][LD])(shared + stages_bytes);
     EarlyArea<MT, P>& area = *(EarlyArea<MT, P>*)(shared + stages_bytes + WARPS * MT * 16 * LD * 4);
@@ -96,7 +98,7 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
         if (MT > 1 && step.quad == n_quad) step.from += tile_step * tile_bytes - (size_t)n_quad * Q::WEIGHTS, step.quad = 0;
     };
     const auto copy_quad = [&](int stage, const Step& step) {
-        const int n_chunk = L::TAIL > 0 ? Q::WEIGHTS / 16 : min(4, u1 - u0 - 4 * step.quad) * (L::UNIT / 16);
+        const int n_chunk = L::TAIL > 0 ? Q::WEIGHTS / 16 : min(UNITS, u1 - u0 - UNITS * step.quad) * (L::UNIT / 16);
 #pragma unroll
         for (int i = 0; i < Q::WEIGHTS / 16; i += 32)
             if (i + lane < n_chunk) copy_weights_once(stages_at + stage * Q::BYTES + (lane + i) * 16, step.from + i * 16);
@@ -142,18 +144,19 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     const auto copy_act = [&](int stage, int quad) {
         if (is_one_of_many) {
             // Word [t][part] of a block where a column alone has it.
-            const int n_block = 2 * min(4, u1 - u0 - 4 * quad);
-            const __half* from = x + (8 * quad + (lane >> 4)) * block_stride + (lane & 3) * 64 + (lane >> 2 & 3) * 2;
+            const int n_block = 2 * min(UNITS, u1 - u0 - UNITS * quad);
+            const __half* from = x + (2 * UNITS * quad + (lane >> 4)) * block_stride + (lane & 3) * 64 + (lane >> 2 & 3) * 2;
 #pragma unroll
-            for (int i = 0; i < 4; i++)
+            for (int i = 0; i < UNITS; i++)
                 if (2 * i + (lane >> 4) < n_block)
                     copy_activations<4>(stages_at + stage * Q::BYTES + Q::WEIGHTS + (lane + 32 * i) * 4, from + 2 * i * block_stride);
             return;
         }
-        const int n_chunk = 8 * P * min(4, u1 - u0 - 4 * quad);
+        const int n_chunk = 8 * P * min(UNITS, u1 - u0 - UNITS * quad);
 #pragma unroll
-        for (int i = 0; i < 32 * P; i += 32)
-            if (i + lane < n_chunk) copy_activations<16>(stages_at + stage * Q::BYTES + Q::WEIGHTS + (lane + i) * 16, x + quad * 256 * P + i * 8);
+        for (int i = 0; i < 8 * UNITS * P; i += 32)
+            if (i + lane < n_chunk)
+                copy_activations<16>(stages_at + stage * Q::BYTES + Q::WEIGHTS + (lane + i) * 16, x + quad * UNITS * 64 * P + i * 8);
     };
 #pragma unroll
     for (int i = 0; i < STAGES; i++) {
@@ -180,13 +183,13 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     int stage = 0, quad = 0, m = first_m;
 #pragma unroll 1
     for (int step = 0; step < n_step; step++) {
-        const int n = L::TAIL > 0 ? 4 : min(4, u1 - u0 - 4 * quad);
+        const int n = L::TAIL > 0 ? UNITS : min(UNITS, u1 - u0 - UNITS * quad);
         const int next_quad = quad + 1 == n_quad ? 0 : quad + 1;
         wait_copies<STAGES - 1>();
         __syncwarp();
         const uint8_t* weights = stages + stage * Q::BYTES;
         const uint32_t act = stages_at + stage * Q::BYTES + Q::WEIGHTS + lane * 16;
-        each_block<F, 4>(weights, weights + 4 * L::UNIT, n, [&](int i, const uint32_t (&a)[2][4]) {
+        each_block<F, UNITS>(weights, weights + UNITS * L::UNIT, n, [&](int i, const uint32_t (&a)[2][4]) {
             __align__(16) uint32_t b[4];
             if constexpr (P == 1) *(uint4*)b = *(const uint4*)(weights + Q::WEIGHTS + i * 64 + t * 16);
             // Lane 8 i + c gives where part i of the block is in column c.

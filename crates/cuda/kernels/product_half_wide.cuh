@@ -19,8 +19,8 @@ struct HalfWideStage {
     // Registers of a thread that multiplies and of one that does not; the launch bounds give 80, or 96, to all.
     static constexpr int REGISTERS = W == WARPS ? 104 : 112, LEFT = 32;
     static_assert(32 * (W * REGISTERS + 4 * LEFT) <= 32 * (W + 4) * (W == WARPS ? 80 : 96), "what is not there is waited for for ever");
-    // Four, or where two stages of so many have no room, two.
-    static constexpr int UNITS = 2 * (W * (4 * L::UNIT + L::TAIL) + 8 * NT * 512) <= ROOM ? 4 : 2;
+    // Four, or where two stages of so many have no room, two; of weights of 16 bits, one.
+    static constexpr int UNITS = L::FLOAT ? 1 : 2 * (W * (4 * L::UNIT + L::TAIL) + 8 * NT * 512) <= ROOM ? 4 : 2;
     static constexpr int WEIGHTS = UNITS * L::UNIT + L::TAIL;  // of a tile
     static constexpr int AT_ACTIVATIONS = W * WEIGHTS;         // [block of 32][8 columns][part][column][8]
     static constexpr int BYTES = AT_ACTIVATIONS + UNITS * 2 * NT * 512;

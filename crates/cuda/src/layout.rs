@@ -75,9 +75,14 @@ pub(crate) fn suffix(format: Format) -> String {
     if table::of(format).is_some() { "table16".to_owned() } else { format.name().to_ascii_lowercase() }
 }
 
-/// Whether the products read float activations rather than 8-bit ones.
+/// Whether weights are floats, which no scale multiplies.
 pub(crate) fn is_float(format: Format) -> bool {
     matches!(format, Format::F32 | Format::F16 | Format::BF16)
+}
+
+/// Float16 terms of a prompt's activations that weights of a format are multiplied with. One keeps more than such a weight but of float32.
+pub(crate) fn prompt_terms(format: Format) -> usize {
+    if format == Format::F32 { 2 } else { 1 }
 }
 
 #[cfg(test)]

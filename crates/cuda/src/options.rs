@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use device::{KvPages, KvSizes};
 use model::architecture::{Architecture, Position};
-use model::weights::{Ffn, Gated, Weights};
+use model::weights::{Ffn, Gated, Linear, Weights};
 use model::{KvType, Model};
 
 use crate::apart;
@@ -14,7 +14,7 @@ use crate::buffers::{Buffers, Taker};
 use crate::driver::DevicePtr;
 use crate::executor::RESERVE;
 use crate::heads;
-use crate::layout::is_float;
+use crate::layout::prompt_terms;
 use crate::place::{Unsupported, place};
 use crate::sampling::SampleLimits;
 use crate::state::States;
@@ -144,7 +144,7 @@ impl Options {
             pages,
             n_snapshot: self.n_snapshot.min(ABSURD),
             kv_type: self.kv_type,
-            n_term: if has_float_products(&model.weights) { 2 } else { 1 },
+            n_term: most_terms(&model.weights),
         }
     }
 
@@ -213,26 +213,26 @@ impl Sizes {
     }
 }
 
-/// Whether any matrix that rows are multiplied with is of floats.
-fn has_float_products(weights: &Weights) -> bool {
-    let gated =
-        |Gated { gate, up, down }: &Gated| [gate, up, down].into_iter().any(|l| is_float(l.weight.format));
+/// Float16 terms that a prompt's activations have room for: as many as any matrix is multiplied with.
+fn most_terms(weights: &Weights) -> usize {
+    let terms = |linear: &Linear| prompt_terms(linear.weight.format);
+    let most = |linears: &mut dyn Iterator<Item = &Linear>| linears.map(terms).max().unwrap_or(1);
+    let gated = |Gated { gate, up, down }: &Gated| most(&mut [gate, up, down].into_iter());
     let of_ffn = |ffn: &Ffn| match ffn {
         Ffn::Gated(weights) => gated(weights),
-        Ffn::Plain { up, down } => [up, down].into_iter().any(|l| is_float(l.weight.format)),
+        Ffn::Plain { up, down } => terms(up).max(terms(down)),
         Ffn::Experts(experts) => {
-            let all = experts.gate.iter().chain(&experts.up).chain(&experts.down);
-            all.into_iter().any(|l| is_float(l.weight.format))
-                || experts.shared.as_ref().is_some_and(|shared| gated(&shared.ffn))
+            let all = most(&mut experts.gate.iter().chain(&experts.up).chain(&experts.down));
+            experts.shared.as_ref().map_or(all, |shared| all.max(gated(&shared.ffn)))
         }
     };
-    is_float(weights.output.weight.format)
-        || weights.per_layer.as_ref().is_some_and(|inputs| is_float(inputs.model.weight.format))
-        || weights.layers.iter().any(|layer| {
-            let (linears, _) = layer.mixer.parts();
-            let of_input = layer.per_layer.iter().flat_map(|place| [&place.gate, &place.output]);
-            linears.into_iter().chain(of_input).any(|l| is_float(l.weight.format)) || of_ffn(&layer.ffn)
-        })
+    let of_layers = weights.layers.iter().map(|layer| {
+        let (linears, _) = layer.mixer.parts();
+        let of_input = layer.per_layer.iter().flat_map(|place| [&place.gate, &place.output]);
+        most(&mut linears.into_iter().chain(of_input)).max(of_ffn(&layer.ffn))
+    });
+    let of_inputs = weights.per_layer.as_ref().map(|inputs| terms(&inputs.model));
+    of_layers.chain(of_inputs).chain([terms(&weights.output)]).max().unwrap_or(1)
 }
 
 #[cfg(test)]

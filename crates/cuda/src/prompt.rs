@@ -19,7 +19,7 @@ use crate::launch::prompt_gemm::{
     self, Instruction, PromptEpilogue, PromptGemmArgs, PromptGemmTmaArgs, Shape, Tile,
 };
 use crate::launch::{attend, kv};
-use crate::layout::{TILE, is_float, suffix};
+use crate::layout::{TILE, prompt_terms, suffix};
 use crate::network::Network;
 use crate::observe::{Observer, Rows};
 use crate::place::{AttentionPlace, LayerPlace, MixerPlace, NormPlace, Tiles};
@@ -67,7 +67,7 @@ impl Slice<'_> {
 
 /// How many float16 terms activations have that these matrices are multiplied with.
 fn n_term<'a>(readers: impl IntoIterator<Item = &'a Tiles>) -> usize {
-    if readers.into_iter().any(|tiles| is_float(tiles.format)) { 2 } else { 1 }
+    readers.into_iter().map(|tiles| prompt_terms(tiles.format)).max().unwrap_or(1)
 }
 
 impl Prompt<'_> {

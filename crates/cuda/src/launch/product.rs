@@ -83,7 +83,7 @@ impl Variant {
 pub(crate) enum Arithmetic {
     /// Integers of weights and of activations: product_integer.cuh.
     Ints,
-    /// Float32 activations: product_float.cuh.
+    /// Float32 activations, of float weights: product_float.cuh.
     Floats,
     /// Float16 of both: product_half.cuh.
     Halves,
@@ -92,10 +92,10 @@ pub(crate) enum Arithmetic {
 impl Arithmetic {
     /// Of a matrix on a device with these instructions.
     pub(crate) fn of(format: Format, instruction: Instruction) -> Arithmetic {
-        if is_float(format) {
-            Arithmetic::Floats
-        } else if instruction == Instruction::Wgmma && product_half::has(format) {
+        if instruction == Instruction::Wgmma && product_half::has(format) {
             Arithmetic::Halves
+        } else if is_float(format) {
+            Arithmetic::Floats
         } else {
             Arithmetic::Ints
         }
@@ -301,6 +301,18 @@ mod tests {
         max_shared_bytes: HOPPER_SHARED_BYTES,
         n_sm: 132,
     };
+
+    #[test]
+    fn only_float32_keeps_float32_activations_on_hopper() {
+        let of = |instruction| {
+            [Format::F32, Format::F16, Format::BF16, Format::Q4_K]
+                .map(|format| Arithmetic::of(format, instruction))
+        };
+        let [floats, halves, ints] = [Arithmetic::Floats, Arithmetic::Halves, Arithmetic::Ints];
+        assert_eq!(of(Instruction::Wgmma), [floats, halves, halves, halves]);
+        assert_eq!(of(Instruction::Mma), [floats, floats, floats, ints]);
+        assert_eq!([Format::F32, Format::BF16, Format::Q8_0].map(layout::prompt_terms), [2, 1, 1]);
+    }
 
     #[test]
     fn columns_are_taken_as_they_come() {

@@ -5,9 +5,9 @@ use quant::Format;
 use super::product::{Parts, Variant, WARPS, Wanted, early_bytes, many_narrow_tiles};
 use crate::layout::{self, is_float, suffix, unit_bytes};
 
-/// Whether a format has these kernels: all of integers.
+/// Whether a format has these kernels: all but float32, of which float16 would lose too much.
 pub(crate) fn has(format: Format) -> bool {
-    !is_float(format) && layout::has(format)
+    format != Format::F32 && layout::has(format)
 }
 
 /// The kernel for a product on a device with `wgmma`, and so with the shared memory of Hopper.
@@ -78,6 +78,10 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
 /// Whether blocks of 16 tiles, one a multiprocessor, are faster than two of 8: of many columns, which they read half as often, where three
 /// stages have room.
 fn is_wider(format: Format, n: usize, (n_tile, n_sm): (usize, usize)) -> bool {
+    // Weights of 16 bits are far more bytes than what they are multiplied with.
+    if is_float(format) {
+        return false;
+    }
     let (unit, tail) = unit_bytes(format);
     let three_stages = 3 * (2 * WARPS * (4 * unit + tail) + 8 * n * 512);
     n == 8 && n_tile >= 2 * many_wide_tiles(n_sm) && three_stages <= WIDER_ROOM
@@ -122,9 +126,10 @@ pub(crate) fn narrow_bytes(format: Format, p: usize, (m, n_unit): (usize, usize)
 
 fn shared_of_narrow(format: Format, (p, m): (usize, usize), n_unit: usize, of_experts: bool) -> usize {
     let (unit, tail) = unit_bytes(format);
+    let quad = if is_float(format) { 2 } else { 4 };
     let most = WARPS * if p == 1 && (m == 1 || m == 2 && of_experts) { 3 } else { 2 };
-    let room = if m == 1 { n_unit.div_ceil(4).min(most) } else { most };
-    room * (4 * unit + tail + 8 * p * 64) + WARPS * m * 16 * (p + 1) * 4 + early_bytes(p, m)
+    let room = if m == 1 { n_unit.div_ceil(quad).min(most) } else { most };
+    room * (quad * unit + tail + quad * 2 * p * 64) + WARPS * m * 16 * (p + 1) * 4 + early_bytes(p, m)
 }
 
 /// The kernel for products with matrices of two formats at once, for more columns than 8; none of rows so short, or matrices so large, that
@@ -165,7 +170,12 @@ fn wide_bytes(format: Format, n: usize, w: usize) -> usize {
     let room = if is_small { WIDE_ROOM } else { WIDER_ROOM };
     let (unit, tail) = unit_bytes(format);
     let stage = |n_unit: usize| w * (n_unit * unit + tail) + n_unit * 2 * n * 512;
-    let bytes = if 2 * stage(4) <= room { stage(4) } else { stage(2) };
+    let n_unit = match () {
+        () if is_float(format) => 1,
+        () if 2 * stage(4) <= room => 4,
+        () => 2,
+    };
+    let bytes = stage(n_unit);
     let n_stage = (room / bytes).min(8);
     // Of a cluster's block, two ranges' and what it finishes.
     let sums = w * 16 * if is_small { 2 * 8 * n + 2 * n + 1 } else { 8 * n + 1 } * 4;
@@ -231,7 +241,7 @@ mod tests {
 
     #[test]
     fn blocks_that_wait_for_each_other_and_their_sums_have_room() {
-        for format in [Format::Q4_K, Format::Q8_0] {
+        for format in [Format::Q4_K, Format::Q8_0, Format::BF16] {
             for (n_tile, n_col, n_sm) in (1..600)
                 .flat_map(|i| {
                     [2, 16, 17, 33, 64, 65, 128, 250].map(|n_col| [(i, n_col, 114), (i, n_col, 132)])
@@ -253,6 +263,20 @@ mod tests {
                     handed_bytes(n_col)
                 );
             }
+        }
+    }
+
+    #[test]
+    fn weights_of_16_bits_take_blocks_of_eight_tiles() {
+        for (n_tile, n_col, expected) in [
+            (128, 1, "product_half_bf16_c1_m1 One"),
+            (8016, 1, "product_half_bf16_c1_m4 One"),
+            (128, 8, "product_half_bf16_c8_m1 One"),
+            (128, 64, "product_half_bf16_n8 Cluster(8)"),
+            (8016, 64, "product_half_bf16_n8 One"),
+        ] {
+            let variant = variant(Format::BF16, Wanted { n_tile, n_unit: 32, n_col, ..WANTED });
+            assert_eq!(format!("{} {:?}", variant.name, variant.parts), expected);
         }
     }
 
