@@ -4,12 +4,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use device::batch::{Progress, SlotId};
 use device::sampling::{Row, Sampler, SlotState};
 use device::{
     Batch, Choice, Executor, ExecutorError, Input, Limits, MemoryReport, Output, Picked, Role, Sampled, Span,
-    Ticket, Want,
+    StageTime, Ticket, Want,
 };
 use model::Model;
 use model::architecture::Position;
@@ -343,6 +344,19 @@ impl Executor for CpuExecutor {
         let at =
             self.finished.iter().position(|(t, _)| *t == ticket.0).ok_or(ExecutorError::Ticket(ticket.0))?;
         Ok(self.finished.remove(at).map(|(_, picked)| picked).unwrap_or_default())
+    }
+
+    fn time_stages(&mut self, batch: &Batch) -> Result<Vec<StageTime>, ExecutorError> {
+        let mut times = Vec::new();
+        let mut last = Instant::now();
+        let mut add = |name| {
+            let now = Instant::now();
+            StageTime::add(&mut times, name, now.duration_since(last));
+            last = now;
+        };
+        self.run_observed(batch, &mut |stage, _, _| add(stage.name()))?;
+        add("sample");
+        Ok(times)
     }
 
     fn memory(&self) -> MemoryReport {

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use device::batch::{Output, Progress, SlotId};
-use device::{Batch, Executor, ExecutorError, Limits, MemoryReport, Picked, Role, Ticket, Want};
+use device::{Batch, Executor, ExecutorError, Limits, MemoryReport, Picked, Role, StageTime, Ticket, Want};
 use model::Model;
 use model::architecture::Position;
 use model::rope::RopeTable;
@@ -27,7 +27,7 @@ use crate::host_norm::HostNorm;
 use crate::kernels::Kernels;
 use crate::load::{self, LoadStats};
 use crate::network::Network;
-use crate::observe::{Observer, Rows, Watch};
+use crate::observe::{Marks, Observer, Rows, Watch, Watcher};
 use crate::options::{MAX_SLOTS, MemoryPlan, Options};
 use crate::place::{HeadShape, Unsupported, place};
 use crate::prompt::Prompt;
@@ -54,6 +54,9 @@ pub enum LoadError {
 
 /// Steps that may be submitted before the first is collected.
 const N_IN_FLIGHT: usize = 2;
+
+/// What [`Executor::time_stages`] calls the sampler, which is no stage of a model.
+const SAMPLE: &str = "sample";
 
 /// Pinned bytes of a step's inputs; what goes beyond is copied while the host waits.
 const STAGING_BYTES: usize = 4 << 20;
@@ -234,11 +237,11 @@ impl CudaExecutor {
     /// # Errors
     /// As [`Executor::submit`].
     pub fn run_observed(&mut self, batch: &Batch, watch: Watch<'_>) -> Result<Vec<Picked>, ExecutorError> {
-        let ticket = self.start(batch, Some(watch))?;
+        let ticket = self.start(batch, Some(Watcher::Values(watch)))?;
         self.collect(ticket)
     }
 
-    fn start(&mut self, batch: &Batch, watch: Option<Watch<'_>>) -> Result<Ticket, ExecutorError> {
+    fn start(&mut self, batch: &Batch, watch: Option<Watcher<'_>>) -> Result<Ticket, ExecutorError> {
         self.check_health()?;
         batch.check(&self.limits, |slot| self.slots[slot as usize].progress)?;
         let ticket = self.next_ticket;
@@ -267,7 +270,7 @@ impl CudaExecutor {
         &mut self,
         batch: &Batch,
         lane: usize,
-        watch: Option<Watch<'_>>,
+        watch: Option<Watcher<'_>>,
     ) -> Result<Vec<(SlotId, Pending)>, CudaError> {
         self.lanes[lane].inputs.clear();
         for span in &batch.spans {
@@ -339,7 +342,7 @@ impl CudaExecutor {
         &mut self,
         batch: &Batch,
         step: &StepRows,
-        (lane, watch): (usize, Option<Watch<'_>>),
+        (lane, watch): (usize, Option<Watcher<'_>>),
         wants: &mut Wants,
     ) -> Result<(), CudaError> {
         let (network, stream) = (&self.network, &self.stream);
@@ -360,7 +363,11 @@ impl CudaExecutor {
         inputs.send(stream, shared.sample_prompt.area, choices.area())?;
 
         let prompt = Prompt { network, stream, n_row: step.rows.len(), spans: &step.spans };
-        let mut observer = watch.map_or_else(Observer::nobody, |watch| Observer::watching(watch, stream));
+        let mut observer = match watch {
+            None => Observer::nobody(),
+            Some(Watcher::Values(watch)) => Observer::watching(watch, stream),
+            Some(Watcher::Times(marks)) => Observer::timing(marks, stream, false)?,
+        };
         prompt.layers(&mut observer)?;
         let n_vocab = self.limits.n_vocab;
         for rows in rows_where(&|row| matches!(want(row), Want::Logits)).chunks(buffers.n_logits) {
@@ -387,8 +394,10 @@ impl CudaExecutor {
             return Ok(());
         }
         network.head(stream, (buffers.x, shared.heads), sampled.len())?;
+        observer.mark(Stage::Head.name())?;
         let n = sampled.len() as u32;
         self.sampler.launch(stream, &shared.sample_prompt, shared.logits, n)?;
+        observer.mark(SAMPLE)?;
         self.fetch(lane, 0, shared.sample_prompt.out, sampled.len())?;
         for (i, &row) in sampled.iter().enumerate() {
             wants.insert(step.span_of[row as usize], Pending::Sampled(i));
@@ -400,7 +409,7 @@ impl CudaExecutor {
         &mut self,
         batch: &Batch,
         step: &StepRows,
-        (lane, watch): (usize, Option<Watch<'_>>),
+        (lane, watch): (usize, Option<Watcher<'_>>),
         wants: &mut Wants,
     ) -> Result<(), CudaError> {
         let (network, stream) = (&self.network, &self.stream);
@@ -426,10 +435,17 @@ impl CudaExecutor {
             if network.kernels.is_rehearsing() {
                 return Ok(());
             }
-            self.sampler.launch(stream, &shared.sample_generated, shared.logits, shape.n_row as u32)
+            self.sampler.launch(stream, &shared.sample_generated, shared.logits, shape.n_row as u32)?;
+            observer.mark(SAMPLE)
         };
-        if let Some(watch) = watch {
+        if let Some(Watcher::Values(watch)) = watch {
             run(stream, &mut Observer::watching(watch, stream))?;
+        } else if let Some(Watcher::Times(marks)) = watch {
+            network.kernels.rehearse(|| run(stream, &mut Observer::nobody()))?;
+            // As steps run otherwise: without a graph the device would wait for launches.
+            let graph = stream.capture(|stream| run(stream, &mut Observer::timing(marks, stream, true)?))?;
+            graph.launch(stream)?;
+            marks.graph = Some(graph);
         } else {
             if let Entry::Vacant(entry) = self.graphs.entry(shape) {
                 network.kernels.rehearse(|| run(stream, &mut Observer::nobody()))?;
@@ -549,6 +565,13 @@ impl Executor for CudaExecutor {
         let at =
             self.finished.iter().position(|(t, _)| *t == ticket.0).ok_or(ExecutorError::Ticket(ticket.0))?;
         Ok(self.finished.remove(at).map(|(_, picked)| picked).unwrap_or_default())
+    }
+
+    fn time_stages(&mut self, batch: &Batch) -> Result<Vec<StageTime>, ExecutorError> {
+        let mut marks = Marks::new(&self.device);
+        let ticket = self.start(batch, Some(Watcher::Times(&mut marks)))?;
+        self.collect(ticket)?;
+        marks.times().map_err(|error| self.fail(error))
     }
 
     fn memory(&self) -> MemoryReport {

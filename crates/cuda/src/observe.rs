@@ -1,9 +1,12 @@
-//! What did each stage leave behind? For comparing executors, stage by stage; a run that nobody watches pays nothing.
+//! What did each stage leave behind, and how long did it take? For comparing executors, stage by stage; a run that nobody watches pays nothing.
 
+use std::sync::Arc;
+
+use device::StageTime;
 use model::stage::Stage;
 
 use crate::buffers::Act;
-use crate::driver::{DevicePtr, Stream};
+use crate::driver::{Device, DevicePtr, Event, EventKind, GraphExec, Stream};
 use crate::error::CudaError;
 
 /// Rows of a stage's result on the device.
@@ -71,20 +74,80 @@ fn fetch<T: bytemuck::Pod>(stream: &Stream, at: DevicePtr, n: usize) -> Result<V
 /// Called with what a stage left behind, `[n_row, _]`; `layer` is 0 outside the layers.
 pub type Watch<'a> = &'a mut dyn FnMut(Stage, usize, &[f32]);
 
+/// Who watches a step.
+pub(crate) enum Watcher<'a> {
+    /// Someone who wants what stages leave behind.
+    Values(Watch<'a>),
+    /// Someone who wants to know how long they take.
+    Times(&'a mut Marks),
+}
+
+/// Marks in a stream, each behind what a stage queued, and before the first of them one where they begin.
+pub(crate) struct Marks {
+    device: Arc<Device>,
+    marks: Vec<(&'static str, Event)>,
+    /// The graph that reaches them, if it is one.
+    pub(crate) graph: Option<GraphExec>,
+}
+
+impl Marks {
+    pub(crate) fn new(device: &Arc<Device>) -> Marks {
+        Marks { device: Arc::clone(device), marks: Vec::new(), graph: None }
+    }
+
+    /// Puts one behind all that was queued, in a stream that is captured if `is_captured`.
+    pub(crate) fn put(
+        &mut self,
+        name: &'static str,
+        stream: &Stream,
+        is_captured: bool,
+    ) -> Result<(), CudaError> {
+        let event = Event::new(&self.device, EventKind::Timing)?;
+        if is_captured {
+            event.record_in_graph(stream)?;
+        } else {
+            event.record(stream)?;
+        }
+        self.marks.push((name, event));
+        Ok(())
+    }
+
+    /// The times between them, once all are reached.
+    pub(crate) fn times(&self) -> Result<Vec<StageTime>, CudaError> {
+        let mut times = Vec::new();
+        for pair in self.marks.windows(2) {
+            StageTime::add(&mut times, pair[1].0, pair[1].1.elapsed_since(&pair[0].1)?);
+        }
+        Ok(times)
+    }
+}
+
 /// Shows stages to whoever watches.
 pub(crate) struct Observer<'a> {
     watch: Option<(Watch<'a>, &'a Stream)>,
+    marks: Option<(&'a mut Marks, &'a Stream, bool)>,
 }
 
 impl<'a> Observer<'a> {
     pub(crate) fn nobody() -> Observer<'a> {
-        Observer { watch: None }
+        Observer { watch: None, marks: None }
     }
 
     pub(crate) fn watching(watch: Watch<'a>, stream: &'a Stream) -> Observer<'a> {
-        Observer { watch: Some((watch, stream)) }
+        Observer { watch: Some((watch, stream)), marks: None }
     }
 
+    /// Takes times from here on, in a stream that is captured if `is_captured`.
+    pub(crate) fn timing(
+        marks: &'a mut Marks,
+        stream: &'a Stream,
+        is_captured: bool,
+    ) -> Result<Observer<'a>, CudaError> {
+        marks.put("", stream, is_captured)?;
+        Ok(Observer { watch: None, marks: Some((marks, stream, is_captured)) })
+    }
+
+    /// Whether stages must leave behind what nothing else reads.
     pub(crate) fn is_watching(&self) -> bool {
         self.watch.is_some()
     }
@@ -93,7 +156,15 @@ impl<'a> Observer<'a> {
         if let Some((watch, stream)) = &mut self.watch {
             watch(stage, layer, &rows.read(stream)?);
         }
-        Ok(())
+        self.mark(stage.name())
+    }
+
+    /// Where the part of this name ends, for whoever takes times.
+    pub(crate) fn mark(&mut self, name: &'static str) -> Result<(), CudaError> {
+        match &mut self.marks {
+            Some((marks, stream, is_captured)) => marks.put(name, stream, *is_captured),
+            None => Ok(()),
+        }
     }
 
     /// What experts leave in their hidden rows, where row `i` belongs at `order[i]`, and after them those of the expert that all rows use.
@@ -103,7 +174,7 @@ impl<'a> Observer<'a> {
         (rows, order): (Rows, Option<DevicePtr>),
         shared: Option<Rows>,
     ) -> Result<(), CudaError> {
-        let Some((watch, stream)) = &mut self.watch else { return Ok(()) };
+        let Some((watch, stream)) = &mut self.watch else { return self.mark(Stage::FfnIn.name()) };
         let mut found = rows.read(stream)?;
         if let Some(order) = order {
             let order = fetch::<i32>(stream, order, rows.n_row)?;

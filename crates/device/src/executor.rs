@@ -3,6 +3,8 @@
 //! A device implements [`Executor`] and passes the conformance suite: agreement with the `cpu` crate's exact executor within
 //! a stated bound, and bit-equal results for a sequence however its steps are batched with others.
 
+use std::time::{Duration, Instant};
+
 use thiserror::Error;
 
 use crate::batch::{Batch, Picked};
@@ -32,6 +34,40 @@ pub trait Executor: Send {
 
     /// What is in the device's memory, by purpose.
     fn memory(&self) -> MemoryReport;
+
+    /// Computes a step and says how long each of its stages took, over all layers, in the order in which they first end; what it gave is dropped.
+    /// An executor that cannot tell them apart calls the whole `step`.
+    ///
+    /// On a device that works on its own this is the time between marks in its stream. What stages overlap otherwise they do not here, so
+    /// that the sum is more than a step takes.
+    ///
+    /// # Errors
+    /// As [`submit`](Executor::submit) and [`collect`](Executor::collect).
+    fn time_stages(&mut self, batch: &Batch) -> Result<Vec<StageTime>, ExecutorError> {
+        let start = Instant::now();
+        let ticket = self.submit(batch)?;
+        self.collect(ticket)?;
+        Ok(vec![StageTime { name: "step", time: start.elapsed() }])
+    }
+}
+
+/// How long a stage of a step took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StageTime {
+    /// As `model::stage` calls it, or `sample`.
+    pub name: &'static str,
+    /// Over all layers.
+    pub time: Duration,
+}
+
+impl StageTime {
+    /// Adds a stage's time to those of its name.
+    pub fn add(all: &mut Vec<StageTime>, name: &'static str, time: Duration) {
+        match all.iter_mut().find(|stage| stage.name == name) {
+            Some(stage) => stage.time += time,
+            None => all.push(StageTime { name, time }),
+        }
+    }
 }
 
 /// Names a submitted step.

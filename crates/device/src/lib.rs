@@ -10,7 +10,7 @@ pub mod pages;
 pub mod sampling;
 
 pub use batch::{Batch, Choice, Input, Output, Picked, Role, Sampled, Span, Want, WindowPages};
-pub use executor::{Executor, ExecutorError, Limits, MemoryReport, Ticket};
+pub use executor::{Executor, ExecutorError, Limits, MemoryReport, StageTime, Ticket};
 pub use hidden::HiddenRows;
 pub use pages::{KvPages, KvSizes, Window};
 pub use sampling::{SamplingParams, TokenMask};

@@ -72,3 +72,19 @@ pub enum Stage {
     /// `logits = scales.logits * W_out norm(x)`, bounded by the cap where there is one, for the rows that are asked for, `[rows, n_vocab]`, and sampling (the `device` crate's).
     Head,
 }
+
+impl Stage {
+    /// For tables: `embed`, `qkv`, `attend`, `attn_out`, `ffn_in`, `ffn_out` or `head`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Embed => "embed",
+            Stage::Qkv => "qkv",
+            Stage::Attend => "attend",
+            Stage::AttnOut => "attn_out",
+            Stage::FfnIn => "ffn_in",
+            Stage::FfnOut => "ffn_out",
+            Stage::Head => "head",
+        }
+    }
+}

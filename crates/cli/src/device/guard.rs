@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use device::{Batch, Executor, ExecutorError, Limits, MemoryReport, Picked, Ticket};
+use device::{Batch, Executor, ExecutorError, Limits, MemoryReport, Picked, StageTime, Ticket};
 use gguf::{FileChange, Gguf};
 
 /// The files of a model that is in use. Clones are the same.
@@ -91,6 +91,11 @@ impl Executor for Guarded {
 
     fn memory(&self) -> MemoryReport {
         self.executor.memory()
+    }
+
+    fn time_stages(&mut self, batch: &Batch) -> Result<Vec<StageTime>, ExecutorError> {
+        self.files.check()?;
+        self.executor.time_stages(batch)
     }
 }
 

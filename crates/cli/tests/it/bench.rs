@@ -52,6 +52,24 @@ fn every_test_has_a_rate_between_its_bounds() {
     assert_eq!(report["resident"], true);
 }
 
+#[test]
+fn the_stages_of_a_step_are_timed() {
+    let args = ["-p", "40", "-n", "3", "--batch", "2", "--reps", "1", "--threads", "1", "--roofline", "1"];
+    let model = golden("qwen3moe-q4_0.gguf");
+    let all = [&["bench", "--model", &model, "--device", "cpu", "--stages", "-q"][..], &args].concat();
+    let names = ["embed", "qkv", "attend", "attn_out", "ffn_in", "ffn_out", "head", "sample"];
+    let report = worker(&[&all[..], &["--json"]].concat()).json();
+    for test in report["tests"].as_array().unwrap() {
+        let stages = test["stages"].as_array().unwrap();
+        let found: Vec<&str> = stages.iter().map(|stage| stage["name"].as_str().unwrap()).collect();
+        assert_eq!(found, names);
+        let sum = |key: &str| stages.iter().map(|stage| stage[key].as_f64().unwrap()).sum::<f64>();
+        assert!((sum("share") - 1.0).abs() < 1e-9 && sum("milliseconds") > 0.0, "{stages:?}");
+    }
+    let table = worker(&all).stdout;
+    assert!(table.contains("prefill 40: stages") && table.contains("ms of a step"), "{table}");
+}
+
 /// A stand-in for llama-bench: writes its arguments down, and claims 100 tokens/s for prompts, 50 for generation.
 #[cfg(unix)]
 #[test]

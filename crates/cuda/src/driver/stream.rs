@@ -201,6 +201,17 @@ impl Event {
         unsafe { call!(cuEventRecord(self.handle, handle)) }
     }
 
+    /// Likewise while the stream is captured: each start of the graph marks the point anew. Anywhere else it is an error.
+    ///
+    /// # Errors
+    /// If the stream is not captured, or the context is lost.
+    pub fn record_in_graph(&self, stream: &Stream) -> Result<(), CudaError> {
+        let handle = stream.bound()?;
+        let flags = sys::CUevent_record_flags_enum::CU_EVENT_RECORD_EXTERNAL as u32;
+        // SAFETY: a live event and a live stream.
+        unsafe { call!(cuEventRecordWithFlags(self.handle, handle, flags)) }
+    }
+
     /// Waits until the mark is reached.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ use crate::proof::{Metadata, OutputArgs};
     worker-orcd bench m.gguf --device cuda:0 -p 0 -n 64 --depth 8192\n  \
     worker-orcd bench m.gguf --vs llama.cpp/build/bin/llama-bench --json\n  \
     worker-orcd bench --shape llama-3-8b:q4_k_m --device cuda:0 --batch 1,8,64\n  \
+    worker-orcd bench m.gguf --stages\n  \
     worker-orcd bench serve --url http://127.0.0.1:8080\n  \
     worker-orcd bench speculation m.gguf\n\n\
     Rates are in tokens per second: the median of --reps repetitions (and the slowest and fastest).\n\
@@ -94,6 +95,9 @@ pub(crate) struct LocalArgs {
     /// llama.cpp's llama-bench to compare with
     #[arg(long, value_name = "LLAMA_BENCH")]
     vs: Option<PathBuf>,
+    /// Time the stages of a step as well, on the device's own clock where it has one
+    #[arg(long)]
+    stages: bool,
     /// Draw the rates into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -206,11 +210,18 @@ fn of_device(args: &LocalArgs, log: &LogArgs) -> anyhow::Result<Found> {
         }
         tracing::info!("repetition {} of {}", rep + 1, args.reps);
     }
+    let mut stages = vec![Vec::new(); tests.len()];
+    if args.stages {
+        for (stages, test) in stages.iter_mut().zip(&tests) {
+            *stages = test.stages(loaded.executor.as_mut())?;
+        }
+    }
     let kept = (args.model.device.exact, args.model.shape().kv_type);
     let traffic = Traffic::of(&loaded.gguf, &loaded.model, kept);
-    let lines = tests.iter().zip(ours.iter().zip(&theirs)).filter_map(|(&test, (ours, theirs))| {
+    let rates = ours.iter().zip(&theirs).zip(stages);
+    let lines = tests.iter().zip(rates).filter_map(|(&test, ((ours, theirs), stages))| {
         let line = Line::new(test, Samples::of(ours)?, Samples::of(theirs));
-        Some(line.with_bandwidth(traffic.of_step(test), roofline.as_ref()))
+        Some(line.with_bandwidth(traffic.of_step(test), roofline.as_ref()).with_stages(stages))
     });
     let lines = lines.collect();
     let report = Report::new(Facts::of(&loaded, args, traffic.weights), roofline, lines);

@@ -32,6 +32,7 @@ impl Measure for LocalArgs {
         "tokens_per_second",
         "peer_tokens_per_second",
         "ratio",
+        "stages",
     ];
 
     fn output(&self) -> &OutputArgs {

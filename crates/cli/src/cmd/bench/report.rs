@@ -8,7 +8,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::LocalArgs;
-use super::measure::Test;
+use super::measure::{StageLine, Test};
 use super::samples::Samples;
 use crate::chart::{self, Group};
 use crate::device::Loaded;
@@ -72,6 +72,9 @@ pub(crate) struct Line {
     bytes_per_step: Option<u64>,
     gigabytes_per_second: Option<f64>,
     roofline_share: Option<f64>,
+    /// With `--stages`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stages: Vec<StageLine>,
 }
 
 impl Line {
@@ -86,7 +89,13 @@ impl Line {
             bytes_per_step: None,
             gigabytes_per_second: None,
             roofline_share: None,
+            stages: Vec::new(),
         }
+    }
+
+    /// With what its stages take.
+    pub(crate) fn with_stages(self, stages: Vec<StageLine>) -> Line {
+        Line { stages, ..self }
     }
 
     /// With what a step reads, where that is known.
@@ -185,7 +194,8 @@ impl fmt::Display for Report {
         }
         let heading = format!("{:>10} {:>22} {:>8} {:>6}", "tokens/s", "min .. max", "GB/s", "share");
         writeln!(f, "\n{:<27} {heading}{}", "test", self.peer_heading())?;
-        self.tests.iter().try_for_each(|line| line.write(f))
+        self.tests.iter().try_for_each(|line| line.write(f))?;
+        self.tests.iter().try_for_each(|line| line.write_stages(f))
     }
 }
 
@@ -209,6 +219,27 @@ impl Line {
                 format!("decode {n_gen}{depth}{batch}")
             }
         }
+    }
+
+    fn write_stages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.stages.is_empty() {
+            return Ok(());
+        }
+        let of = match self.test {
+            Test::Prefill { .. } => "the prompt",
+            Test::Decode { .. } => "a step",
+        };
+        writeln!(
+            f,
+            "\n{:<27} {:>10} {:>6}",
+            format!("{}: stages", self.name()),
+            format!("ms of {of}"),
+            "share"
+        )?;
+        for StageLine { name, milliseconds, share } in &self.stages {
+            writeln!(f, "  {name:<25} {milliseconds:>10.3} {:>6}", format!("{:.0} %", 100.0 * share))?;
+        }
+        Ok(())
     }
 
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
