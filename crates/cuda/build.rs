@@ -4,8 +4,9 @@
 //! build succeeds with a warning and an empty list. What was compiled is kept under the hash of all that went into it, so that only what changed
 //! is compiled again, and once for all of cargo's builds of a profile: with other packages or features chosen, this script runs anew.
 //!
-//! Environment: `NVCC` or `CUDA_HOME` name the compiler; `WORKER_ORCD_CUDA_TARGETS` is `dev`, `release` or a list such as `89,90a+ptx`
-//! (see `build/recipe.rs`). Unset, it is `release` for release builds and `dev` for all others.
+//! Environment: `NVCC` or `CUDA_HOME` name the compiler; `WORKER_ORCD_CUDA_TARGETS` is `dev`, `release`, `check` or a list such as
+//! `89,90a+ptx` (see `build/recipe.rs`). Unset, it is `release` for release builds and `dev` for all others. With `check` kernels are
+//! compiled without optimisation and no GPU runs them.
 
 #[path = "build/recipe.rs"]
 mod recipe;
@@ -18,7 +19,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use recipe::{Recipe, Target};
+use recipe::{CHECK, Recipe, Target};
 
 /// Where `cargo xtask cuda-toolkit` puts the compiler, relative to the workspace's root.
 const TOOLKIT: &str = ".cuda-toolkit/nvidia/cu13/bin/nvcc";
@@ -53,11 +54,21 @@ fn build() -> Result<(), String> {
     let wanted = std::env::var(TARGETS).ok().filter(|targets| !targets.is_empty());
     let wanted = wanted.unwrap_or_else(|| if release { "release" } else { "dev" }.to_owned());
     let targets = Target::parse_list(&wanted).map_err(|error| format!("{TARGETS}: {error}"))?;
-    let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
+    let is_check = wanted == CHECK;
+    if is_check && release {
+        return Err(format!(
+            "{TARGETS}={CHECK} compiles kernels that no GPU runs: expected architectures for a release build"
+        ));
+    }
+    let names: Vec<String> = match is_check {
+        // No architecture's name, so that no GPU is taken for one that these kernels are for.
+        true => vec![CHECK.to_owned()],
+        false => targets.iter().map(ToString::to_string).collect(),
+    };
     // Of its own, so that changing the targets back and forth compiles nothing twice.
     let fatbins = kept(&out).join(names.join("-"));
     fs::create_dir_all(&fatbins).map_err(|error| format!("cannot make {}: {error}", fatbins.display()))?;
-    let recipe = Recipe { nvcc_version: version, targets, line_info: !release };
+    let recipe = Recipe { nvcc_version: version, targets, line_info: !release, is_check };
     let sources = read_sources(Path::new("kernels"))?;
     let kernels: Vec<Kernel> = sources
         .keys()
@@ -139,7 +150,10 @@ fn compile(
     if !output.status.success() {
         return Err(format!("nvcc cannot compile kernels/{}.cu ({})\n{said}", kernel.name, output.status));
     }
-    for line in said.lines().filter(|line| !line.trim().is_empty()) {
+    // What the compiler says of speed means nothing where it may not optimise.
+    let is_told =
+        |line: &&str| !(line.trim().is_empty() || recipe.is_check && line.starts_with("ptxas info"));
+    for line in said.lines().filter(is_told) {
         println!("cargo::warning={line}");
     }
     fs::rename(&part, &kernel.fatbin)

@@ -58,7 +58,7 @@ pub fn is_built() -> bool {
     TARGETS.is_some()
 }
 
-/// The architectures that the kernels were compiled for, such as `sm_90a+ptx`.
+/// The architectures that the kernels were compiled for, such as `sm_90a+ptx`; `check` where they were compiled for no GPU to run them.
 #[must_use]
 pub fn targets() -> &'static [&'static str] {
     TARGETS.unwrap_or_default()
@@ -108,6 +108,7 @@ mod tests {
             ("sm_86", vec![(8, 6), (8, 9)], vec![(8, 0), (9, 0)]),
             ("sm_80+ptx", vec![(8, 0), (9, 0), (10, 3), (12, 0)], vec![(7, 5)]),
             ("sm_90a+ptx", vec![(9, 0)], vec![(8, 9), (10, 0)]),
+            ("check", vec![], vec![(8, 0), (9, 0), (12, 0)]),
             ("sm_100f+ptx", vec![(10, 0), (10, 3)], vec![(9, 0), (11, 0)]),
             ("", vec![], vec![(8, 0), (12, 0)]),
         ] {
