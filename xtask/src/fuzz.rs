@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
@@ -24,7 +26,7 @@ struct Plan {
     seed: u64,
 }
 
-/// Runs the targets that are named, or all; one that fails does not keep the others from running.
+/// Runs the targets that are named, or all, as many at once as there are processors; one that fails does not keep the others from running.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let plan = plan(arguments)?;
     let all = targets()?;
@@ -36,13 +38,19 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         .context("the targets do not build")?;
     let program = target_folder()?.join("debug/fuzzing");
     let chosen = if plan.names.is_empty() { &all } else { &plan.names };
-    let mut failed = Vec::new();
-    for name in chosen {
-        if let Err(error) = try_target(&program, name, &plan) {
-            println!("{name}: FAILED: {error:#}");
-            failed.push(name.as_str());
+    let (rest, failed) = (Mutex::new(chosen.iter()), Mutex::new(Vec::new()));
+    let next = || rest.lock().ok()?.next();
+    let work = || {
+        while let Some(name) = next() {
+            if let Err(error) = try_target(&program, name, &plan) {
+                println!("{name}: FAILED: {error:#}");
+                failed.lock().expect("a list that no panic leaves half").push(name.as_str());
+            }
         }
-    }
+    };
+    let n_thread = thread::available_parallelism().map_or(1, usize::from).min(chosen.len());
+    thread::scope(|scope| (0..n_thread).for_each(|_| drop(scope.spawn(work))));
+    let failed = failed.into_inner().expect("a list that no panic leaves half");
     ensure!(failed.is_empty(), "some inputs broke what must hold: {}", failed.join(", "));
     Ok(())
 }
