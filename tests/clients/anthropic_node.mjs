@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 
-import { idle, run } from "./checks.mjs";
+import { disconnected, run } from "./checks.mjs";
 
 const { default: Anthropic } = await import(createRequire(process.env.CLIENTS_NODE_MODULES + "/").resolve("@anthropic-ai/sdk"));
 
@@ -42,11 +42,12 @@ const checks = {
     assert.equal(final.usage.output_tokens, 16);
   },
   async "a stream that is left is cancelled"() {
+    const before = await disconnected(0);
     const stream = client.messages.stream(fields({ max_tokens: 1000 }));
     stream.on("error", () => {});
     for await (const event of stream) { assert.ok(event.type); break; }
     stream.abort();
-    await idle();
+    await disconnected(before + 1);
   },
   async "a tool is called and its result taken"() {
     const tool_choice = { type: "any", disable_parallel_tool_use: true };

@@ -15,12 +15,13 @@ export async function run(checks) {
   }
 }
 
-// Waits until the server computes nothing.
-export async function idle() {
+// Waits until the server has ended at least so many requests because their client was gone, and gives their number.
+export async function disconnected(n) {
   for (let i = 0; ; i++) {
-    const health = await (await fetch(process.env.CLIENTS_URL + "/health")).json();
-    if (health.n_running === 0) return;
-    assert.ok(i < 100, "it still runs");
+    const metrics = await (await fetch(process.env.CLIENTS_URL + "/metrics")).text();
+    const ended = Number(/^worker_requests_total\{[^}]*outcome="disconnected"[^}]*\} (\d+)/m.exec(metrics)?.[1] ?? 0);
+    if (ended >= n) return ended;
+    assert.ok(i < 100, `${ended} of ${n} streams were cancelled`);
     await new Promise((done) => setTimeout(done, 100));
   }
 }

@@ -1,43 +1,49 @@
 """Do the clients that people have work with the server? Starts one server, runs each client's program against it, and prints a table.
 
-    main.py --worker PROGRAM --model GGUF --installed FOLDER [--soak-seconds S] [--proof FOLDER] [NAME ...]
+    main.py --worker PROGRAM --model GGUF --installed FOLDER [--soak-seconds S] [--at-once N] [--proof FOLDER] [NAME ...]
 
-The programs print a line a check (checks.py). FOLDER holds `python/`, `litellm/`, `typed/`, `agents/`, `gateways/` (environments: litellm, instructor and
-smolagents want an older `openai`) and `node_modules/`.
+N programs run at once, but for those that measure time or memory. The programs print a line a check (checks.py). FOLDER holds `python/`,
+`litellm/`, `typed/`, `agents/`, `gateways/` (environments: litellm, instructor and smolagents want an older `openai`) and `node_modules/`.
 """
 
 import argparse
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# Name, environment, program, and whether it starts servers of its own.
+# One at a time, so that lines of programs that run at once stay whole.
+OUTPUT = threading.Lock()
+# Name, environment, program, and its server: the one that most share, its OWN, or its own while nothing else runs (ALONE: it measures time
+# or memory).
+SHARED, OWN, ALONE = range(3)
 CLIENTS = [
-    ("curl", "python", "curl.py", False),
-    ("openai-python", "python", "openai_python.py", False),
-    ("anthropic-python", "python", "anthropic_python.py", False),
-    ("openai-node", "node", "openai_node.mjs", False),
-    ("anthropic-node", "node", "anthropic_node.mjs", False),
-    ("ai-sdk", "node", "ai_sdk.mjs", False),
-    ("langchain", "python", "langchain_client.py", False),
-    ("litellm", "litellm", "litellm_client.py", False),
-    ("llm", "python", "llm_client.py", False),
-    ("typed", "typed", "typed_clients.py", False),
-    ("agents", "agents", "agents_client.py", False),
-    ("dspy", "litellm", "dspy_client.py", False),
-    ("utf8", "python", "utf8.py", False),
-    ("openapi", "litellm", "document.py", True),
-    ("faults", "python", "faults.py", True),
-    ("speculation", "python", "speculation.py", True),
-    ("soak", "python", "soak.py", True),
-    ("hostile", "python", "hostile.py", True),
-    ("vllm-router", "gateways", "router_vllm.py", True),
-    ("smg", "gateways", "gateway_smg.py", True),
-    ("kv-events", "gateways", "kv_events.py", True),
-    ("traces", "gateways", "traces.py", True),
+    ("curl", "python", "curl.py", SHARED),
+    ("openai-python", "python", "openai_python.py", SHARED),
+    ("anthropic-python", "python", "anthropic_python.py", SHARED),
+    ("openai-node", "node", "openai_node.mjs", SHARED),
+    ("anthropic-node", "node", "anthropic_node.mjs", SHARED),
+    ("ai-sdk", "node", "ai_sdk.mjs", SHARED),
+    ("langchain", "python", "langchain_client.py", SHARED),
+    ("litellm", "litellm", "litellm_client.py", SHARED),
+    ("llm", "python", "llm_client.py", SHARED),
+    ("typed", "typed", "typed_clients.py", SHARED),
+    ("agents", "agents", "agents_client.py", SHARED),
+    ("dspy", "litellm", "dspy_client.py", SHARED),
+    ("utf8", "python", "utf8.py", SHARED),
+    ("openapi", "litellm", "document.py", OWN),
+    ("faults", "python", "faults.py", ALONE),
+    ("speculation", "python", "speculation.py", OWN),
+    ("soak", "python", "soak.py", ALONE),
+    ("hostile", "python", "hostile.py", ALONE),
+    ("vllm-router", "gateways", "router_vllm.py", OWN),
+    ("smg", "gateways", "gateway_smg.py", ALONE),
+    ("kv-events", "gateways", "kv_events.py", ALONE),
+    ("traces", "gateways", "traces.py", ALONE),
 ]
 
 
@@ -60,17 +66,19 @@ def run_client(client, env, options, proof):
         if line.startswith(("ok ", "FAILED ")):
             n_ok += line.startswith("ok ")
             n_failed += line.startswith("FAILED ")
-            print(f"{name}: {line}", end="", flush=True)
-            if proof:
-                proof.check(name, line)
+            with OUTPUT:
+                print(f"{name}: {line}", end="", flush=True)
+                if proof:
+                    proof.check(name, line)
         else:
             other.append(line)
     code = child.wait()
-    if code != 0 and n_failed == 0 or n_ok + n_failed == 0:
-        n_failed += 1
-        print(f"{name}: FAILED it ended with {code}:\n{''.join(other[-40:])}")
-    elif n_failed:
-        print("".join(other[-300:]), end="")
+    with OUTPUT:
+        if code != 0 and n_failed == 0 or n_ok + n_failed == 0:
+            n_failed += 1
+            print(f"{name}: FAILED it ended with {code}:\n{''.join(other[-40:])}")
+        elif n_failed:
+            print("".join(other[-300:]), end="")
     seconds = round(time.monotonic() - began, 1)
     if proof:
         proof.timings[name] = seconds
@@ -83,6 +91,7 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--installed", required=True)
     parser.add_argument("--soak-seconds", type=float, default=20)
+    parser.add_argument("--at-once", type=int, default=3, help="programs that run at once (3)")
     parser.add_argument("--proof", help="a new folder for what is kept of this run (proof.py)")
     parser.add_argument("names", nargs="*", help=", ".join(client[0] for client in CLIENTS))
     options = parser.parse_args()
@@ -105,16 +114,24 @@ def main():
 
     proof = Proof(options.proof, options, options.names) if options.proof else None
     results = {}
-    shared = [client for client in clients if not client[3]]
-    if shared:
-        with Server("--queue", "600") as server:
-            for client in shared:
-                results[client[0]] = run_client(client, {**env, "CLIENTS_URL": server.url}, options, proof)
-                if server.process.poll() is not None:
+
+    def run_beside(client, server):
+        """Runs a client while others run, on the server that it shares with them or its own."""
+        if client[3] == OWN:
+            results[client[0]] = run_client(client, env, options, proof)
+        elif server.process.poll() is None:
+            results[client[0]] = run_client(client, {**env, "CLIENTS_URL": server.url}, options, proof)
+            if server.process.poll() is not None:
+                with OUTPUT:
                     print("the server ended:\n" + "".join(server.log[-40:]))
-                    break
+
+    # Those that start servers of their own take longest, so they begin.
+    beside = sorted((client for client in clients if client[3] != ALONE), key=lambda client: client[3], reverse=True)
+    if beside:
+        with Server("--queue", "600") as server, ThreadPoolExecutor(options.at_once) as pool:
+            list(pool.map(lambda client: run_beside(client, server), beside))
     for client in clients:
-        if client[3]:
+        if client[3] == ALONE:
             results[client[0]] = run_client(client, env, options, proof)
     if proof:
         with Server() as server:

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 
-import { idle, run } from "./checks.mjs";
+import { disconnected, run } from "./checks.mjs";
 
 const { default: OpenAI } = await import(createRequire(process.env.CLIENTS_NODE_MODULES + "/").resolve("openai"));
 
@@ -35,10 +35,11 @@ const checks = {
     assert.equal(usage.completion_tokens, 16);
   },
   async "a stream that is left is cancelled"() {
+    const before = await disconnected(0);
     const stream = await chat({ stream: true, max_tokens: 1000 });
     for await (const chunk of stream) { assert.ok(chunk.id); break; }
     stream.controller.abort();
-    await idle();
+    await disconnected(before + 1);
   },
   async "a named tool is called"() {
     const tool_choice = { type: "function", function: { name: "get_weather" } };
