@@ -23,6 +23,7 @@ mod proof;
 mod sampling;
 mod single;
 mod speculate;
+mod tips;
 mod typing;
 mod units;
 mod version;
@@ -57,9 +58,17 @@ fn main() -> ExitCode {
 fn run() -> ExitCode {
     let (command, environment) = (Cli::command(), std::env::vars_os().collect::<Vec<_>>());
     let args = with_command(spelled_out(std::env::args_os().collect()));
-    let layered = match config::parse(&command, args, &environment, &config::read) {
+    let parse = |args: Vec<OsString>| config::parse(&command, args, &environment, &config::read);
+    let layered = match parse(args.clone()) {
         Ok(layered) => layered,
-        Err(config::Refusal::Flags(refusal)) => return exit::usage(&refusal),
+        Err(config::Refusal::Flags(refusal)) => {
+            let meant =
+                named::are_two(&refusal).then(|| named::as_word(&args).and_then(|args| parse(args).ok()));
+            match meant.flatten().filter(|layered| !named::may_be_two(&layered.matches)) {
+                Some(layered) => layered,
+                None => return exit::usage(&tips::with_tip(refusal, &args)),
+            }
+        }
         Err(config::Refusal::Setting(error)) => return exit::early(&error),
     };
     if layered.is_to_print() {

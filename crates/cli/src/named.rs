@@ -1,8 +1,11 @@
 //! Which model is meant? A word of the command line, as in `run m.gguf`, or `--model m.gguf`.
 //!
-//! Both mean the same; two names are a usage error, since one of them would be ignored.
+//! Both mean the same; two names are a usage error, since one of them would be ignored. With `--model` a word is the prompt of `run` or a
+//! text of `embed`: nothing else is left that it could be.
 
-use clap::error::ErrorKind;
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgGroup, ArgMatches, Command, Error, FromArgMatches};
 use hub::ModelRef;
 
@@ -32,6 +35,49 @@ pub(crate) fn in_effect(serve: &ArgMatches) -> Option<InEffect> {
     let word: &ModelRef = serve.try_get_one(WORD).ok().flatten()?;
     let value = serde_json::Value::from(word.to_string()).to_string();
     Some(InEffect { id: FLAG.to_owned(), value, origin: "the command line" })
+}
+
+/// Commands that take words behind their model, and the ids of these.
+const WITH_WORDS: [(&str, &str); 2] = [("run", "prompt_word"), ("embed", "texts")];
+
+/// Whether a command line is refused over a word beside `--model`.
+pub(crate) fn are_two(refusal: &Error) -> bool {
+    let names = |kind, name: &str| match refusal.get(kind) {
+        Some(ContextValue::String(found)) => found == name,
+        Some(ContextValue::Strings(found)) => found.iter().any(|found| found == name),
+        _ => false,
+    };
+    let (flag, word) = ("--model <MODEL>", "[MODEL]");
+    let (this, that) = (ContextKind::InvalidArg, ContextKind::PriorArg);
+    refusal.kind() == ErrorKind::ArgumentConflict
+        && (names(this, flag) && names(that, word) || names(this, word) && names(that, flag))
+}
+
+/// `run --model m.gguf PROMPT` as `run m.gguf PROMPT`; `None` where there is no such command, or not one `--model` with a value.
+pub(crate) fn as_word(args: &[OsString]) -> Option<Vec<OsString>> {
+    let command = args.iter().position(|arg| WITH_WORDS.iter().any(|(name, _)| arg == name))?;
+    let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
+    let is_flag = |arg: &OsString| ["-m", "--model"].iter().any(|flag| arg == flag);
+    let glued =
+        |arg: &OsString| arg.to_str().and_then(|arg| arg.strip_prefix("--model=")).map(OsString::from);
+    let mut flags = (command..end).filter(|&i| is_flag(&args[i]) || glued(&args[i]).is_some());
+    let (at, None) = (flags.next()?, flags.next()) else { return None };
+    let mut args = args.to_vec();
+    let value = match glued(&args[at]) {
+        Some(value) => value,
+        None => args.get(at + 1)?.clone(),
+    };
+    args.drain(at..=at + usize::from(is_flag(&args[at])));
+    args.insert(command + 1, value);
+    Some(args)
+}
+
+/// Whether a word behind the model may be a second model.
+pub(crate) fn may_be_two(matches: &ArgMatches) -> bool {
+    let Some((name, matches)) = matches.subcommand() else { return false };
+    let Some((_, id)) = WITH_WORDS.iter().find(|(command, _)| *command == name) else { return false };
+    let words = matches.try_get_many::<String>(id).ok().flatten();
+    words.into_iter().flatten().any(|word| word.ends_with(".gguf") || word.starts_with("hf:"))
 }
 
 impl clap::Args for Named {

@@ -14,8 +14,8 @@ use crate::log::LogArgs;
 /// The flags of commands that generate.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct SpeculateArgs {
-    /// Guess tokens ahead, from what stood in prompt and answer before or by a draft model; no answer changes by it. auto: as many as pay, of both; draft: as many of the
-    /// draft model as pay; lookup: as many as stood there, for measurements
+    /// Speculative decoding, which changes no answer. auto: guesses from n-grams of prompt and answer and from --draft-model, as many as save time; draft: from the draft
+    /// model alone; lookup: from n-grams alone, as many as there are, for measurements
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Speculate::Off)]
     speculate: Speculate,
     /// A smaller model with the same vocabulary, on the same device, for --speculate draft or auto

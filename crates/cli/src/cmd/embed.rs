@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// Keep this many values of each vector; for models that are trained for it
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     dimensions: Option<NonZeroUsize>,
-    /// Leave vectors as long as they come, instead of giving them the length 1
+    /// Do not normalize the vectors to length 1
     #[arg(long)]
     no_normalize: bool,
     /// Texts that are computed at once [default: 8 on the CPU, 64 on a GPU]

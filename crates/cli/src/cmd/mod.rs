@@ -42,7 +42,7 @@ pub(crate) enum Command {
     Rm(rm::Args),
     /// Compute the answer of a receipt again and compare
     Verify(verify::Args),
-    /// Compute vectors of texts
+    /// Compute embeddings (vectors) of texts
     Embed(Box<embed::Args>),
     /// Convert text on stdin to token ids
     Tokenize(tokenize::TokenizeArgs),

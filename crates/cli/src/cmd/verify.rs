@@ -78,8 +78,20 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     if args.receipt.join(MEASUREMENT).exists() {
         return proof::repeat(&args.receipt, (model, &args.model), &args.inputs, log);
     }
+    if is_model(&args.receipt) {
+        let receipt = match model {
+            Some(ModelRef::Path(path)) if !is_model(path) => path.display().to_string(),
+            _ => "RECEIPT".to_owned(),
+        };
+        let model = args.receipt.display();
+        let text =
+            format!("{model} is a model; the receipt comes first: worker-orcd verify {receipt} {model}");
+        return Err(Failure::Usage(text).into());
+    }
     let Some(model) = model else {
-        return Err(Failure::Usage("expected the model that answered: MODEL or --model".to_owned()).into());
+        let text =
+            "expected the model that answered: MODEL or --model, as in worker-orcd verify RECEIPT MODEL";
+        return Err(Failure::Usage(text.to_owned()).into());
     };
     let path = match args.receipt.is_dir() {
         true => args.receipt.join(RECEIPT),
@@ -177,6 +189,12 @@ pub(crate) fn read(path: &std::path::Path) -> anyhow::Result<String> {
         return Err(Failure::Request(format!("{}: expected at most {MAX_BYTES} bytes", name())).into());
     }
     String::from_utf8(bytes).map_err(|e| Failure::Request(format!("{}: expected UTF-8: {e}", name())).into())
+}
+
+/// Whether a file begins as models do.
+fn is_model(path: &std::path::Path) -> bool {
+    let mut magic = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF"
 }
 
 /// What making a receipt failed of, by its exit code.

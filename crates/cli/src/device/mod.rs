@@ -52,7 +52,7 @@ pub(crate) struct ModelArgs {
     /// Threads that compute on the CPU, or copy weights to a GPU [default: the physical cores this process may use]
     #[arg(long, short = 't', value_name = "N", value_parser = at_least_one)]
     threads: Option<NonZeroUsize>,
-    /// Context length: tokens of prompt and answer together [default: what the model was made for, at most 4096]
+    /// Context length: tokens of prompt and answer together [default: the model's training context, at most 4096]
     #[arg(long, short = 'c', alias = "ctx-size", value_name = "N", value_parser = at_least_one)]
     pub(crate) ctx: Option<NonZeroUsize>,
     /// MiB of the file that loading copies at once [default: 16 to a GPU, 8 on the CPU]
@@ -81,7 +81,7 @@ struct FileArgs {
 /// The flags of the KV cache.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(crate) struct KvArgs {
-    /// Type of the KV cache: f16, or q8_0 in about half of the bytes
+    /// Data type of the KV cache: f16, or q8_0 in about half of the memory
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv_type)]
     pub(crate) kv_type: KvType,
 }

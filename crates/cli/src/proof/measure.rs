@@ -27,7 +27,7 @@ pub(crate) struct OutputArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Write the result, what decides it and the circumstances into this new folder, for `worker-orcd verify`
+    /// Write the result, its parameters, versions and timings into this new folder, for `worker-orcd verify`
     #[arg(long, value_name = "DIR")]
     proof: Option<PathBuf>,
 }

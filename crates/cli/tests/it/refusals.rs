@@ -85,16 +85,88 @@ fn a_model_is_a_word_or_a_flag_and_not_both() {
         let said = |model: &[&str]| worker_reading(&[command, &["-q"], model].concat(), stdin.as_bytes());
         let by_word = said(&[&model]);
         assert_eq!(by_word.code, 0, "{}", by_word.stderr);
-        if command[0] != "inspect" {
-            assert_eq!(by_word.stdout, said(&["--model", &model]).stdout);
-            let both = said(&["m.gguf", "--model", "m.gguf"]);
-            assert_eq!((both.code, both.stdout.as_str()), (2, ""));
-            let reason = "error: the argument '[MODEL]' cannot be used with '--model <MODEL>'\n";
-            assert!(both.stderr.starts_with(reason), "{}", both.stderr);
-        }
+        assert_eq!(by_word.stdout, said(&["--model", &model]).stdout);
+        let both = said(&["m.gguf", "--model", "m.gguf"]);
+        assert_eq!((both.code, both.stdout.as_str()), (2, ""));
+        let reason = "error: the argument '[MODEL]' cannot be used with '--model <MODEL>'\n";
+        assert!(both.stderr.starts_with(reason), "{}", both.stderr);
     }
     let both = worker(&["bench", "m.gguf", "--shape", "llama-3-8b:q4_k_m"]);
     assert!(both.code == 2 && both.stderr.contains("cannot be used with"), "{}", both.stderr);
+}
+
+#[test]
+fn a_word_beside_the_flag_of_the_model_is_a_prompt_or_a_text() {
+    let model = golden("llama-q4_0.gguf");
+    let rest = ["--raw", "-n", "8", "--seed", "1", "--device", "cpu", "-q"];
+    let said = |args: &[&str]| worker(&[&["run"], &rest[..], args].concat()).ok();
+    let expected = said(&[&model, "the rain"]);
+    let glued = format!("--model={model}");
+    for args in
+        [&["-m", &model, "the rain"][..], &["the rain", "--model", &model], &[&glued, "--", "the rain"]]
+    {
+        assert_eq!(said(args), expected, "{args:?}");
+    }
+    let embedder = golden("vectors/qwen3-embedding.gguf");
+    let texts = worker(&["embed", &embedder, "Snow.", "Ice."]).ok();
+    assert_eq!(worker(&["embed", "-m", &embedder, "Snow.", "Ice."]).ok(), texts);
+    // Two models are not one model and a prompt.
+    for second in ["m.gguf", "hf:a/b"] {
+        let both = worker(&["run", second, "-m", &model]);
+        assert_eq!((both.code, both.stdout.as_str()), (2, ""));
+        assert!(
+            both.stderr.contains("tip: --model names the model already: leave one of the two out\n"),
+            "{}",
+            both.stderr
+        );
+    }
+}
+
+#[test]
+fn a_refused_command_line_says_what_would_be_right() {
+    for (line, tip) in [
+        ("m.gguf", "a command comes first: worker-orcd run m.gguf, or worker-orcd serve m.gguf"),
+        ("chat m.gguf", "the command is called run: worker-orcd run --help"),
+        ("-m m.gguf -p Hello", "flags follow a command, as in worker-orcd run --model m.gguf --prompt Hello"),
+        ("run", "a model is a GGUF file, a name such as qwen3:0.6b, or hf:ORG/REPO of a hub"),
+        ("run m.gguf Why not", "a prompt of several words is put in quotes"),
+        ("run m.gguf -f p.txt", "a prompt is read from a file through stdin: worker-orcd run MODEL < FILE"),
+        ("run m.gguf -p a -n many", "a whole number is expected, such as 64"),
+        ("run m.gguf -p a --max-tokens=-1", "a whole number of at least 0 is expected"),
+        ("run m.gguf -p a --temperature hot", "a number is expected, such as 0.8"),
+        ("serve m.gguf 8080", "a port is given as --port 8080"),
+        ("serve m.gguf 0.0.0.0", "an address is given as --host ADDRESS --port PORT"),
+        ("serve m.gguf -p Hello", "a prompt is answered by worker-orcd run; a server gets prompts over HTTP"),
+        ("tokenize m.gguf Hello", "the text is read from stdin: printf 'Hello' | worker-orcd tokenize MODEL"),
+        (
+            "tokenize -m m.gguf Hello",
+            "the text is read from stdin: printf 'Hello' | worker-orcd tokenize MODEL",
+        ),
+        ("detokenize m.gguf 1", "the ids are read from stdin: echo '[9707]' | worker-orcd detokenize MODEL"),
+        ("pull -m qwen3:0.6b", "the model is a word: worker-orcd pull MODEL"),
+        ("verify", "a receipt is a file that run --receipt wrote, or a folder that --proof wrote"),
+        ("verify r.json m.gguf m.gguf", "the order is RECEIPT MODEL, one of each"),
+        ("eval perplexity m.gguf t.txt -f t.txt", "a text is given by its file, as --file t.txt"),
+        ("eval divergence a.gguf b.gguf -f t.txt", "the model to compare with is given as --base b.gguf"),
+        ("bench serve", "the server must run already, as --url http://127.0.0.1:8080"),
+        (
+            "bench serve m.gguf --url http://127.0.0.1:1",
+            "bench serve measures a server that runs already, as --url http://127.0.0.1:8080",
+        ),
+        ("eval all m.gguf -f t.txt --zzz", "worker-orcd eval all --help lists the flags that there are"),
+    ] {
+        let done = worker(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{line}: {}", done.stderr);
+        let tips: Vec<&str> = done.stderr.lines().filter_map(|line| line.strip_prefix("  tip: ")).collect();
+        assert_eq!(tips, [tip], "{line}: {}", done.stderr);
+    }
+    check(
+        &["bench", "serve", "--url", "localhost:8080"],
+        "",
+        &expect![
+            "2: error: invalid value 'localhost:8080' for '--url <URL>': expected a URL, such as http://127.0.0.1:8080"
+        ],
+    );
 }
 
 #[test]

@@ -30,6 +30,23 @@ pub(crate) fn verify(folder: &Path, receipt: &Value, model: &str, args: &[&str])
 const SAMPLED: &[&str] = &["--seed", "7", "--max-tokens", "12", "--ignore-eos", "--logit-bias", "9=-inf"];
 
 #[test]
+fn swapped_arguments_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let receipt = folder.path().join("r.json");
+    std::fs::write(&receipt, "{}").unwrap();
+    let (receipt, model) = (receipt.to_str().unwrap(), golden("llama-q4_0.gguf"));
+    for (args, meant) in
+        [(&[&model, receipt][..], receipt), (&[&model], "RECEIPT"), (&[&model, &model], "RECEIPT")]
+    {
+        let done = worker(&[&["verify"], args].concat());
+        let text = format!(
+            "error: {model} is a model; the receipt comes first: worker-orcd verify {meant} {model}\n"
+        );
+        assert_eq!((done.code, done.stdout, done.stderr), (2, String::new(), text));
+    }
+}
+
+#[test]
 fn an_answer_is_equal_whatever_the_threads() {
     let folder = tempfile::tempdir().unwrap();
     let first = receipt(folder.path(), "llama-q4_0.gguf", SAMPLED);

@@ -59,7 +59,7 @@ pub(crate) struct Args {
 enum What {
     /// Measure a server with OpenAI's routes under load
     Serve(serve::Args),
-    /// Measure generation with guesses of the next tokens and without, in turn
+    /// Measure speculative decoding and plain decoding, in turn
     Speculation(Box<speculation::Args>),
 }
 
@@ -77,16 +77,16 @@ pub(crate) struct LocalArgs {
     /// Tokens of the prompts to time, 0 for none
     #[arg(short = 'p', long = "prompt", value_name = "N,..", value_delimiter = ',', default_value = "512")]
     prompt: Vec<usize>,
-    /// Tokens to generate, a sequence, 0 for none
+    /// Tokens to generate for each sequence, 0 for none
     #[arg(short = 'n', long = "gen", value_name = "N", default_value_t = 128)]
     generate: usize,
-    /// Sequences to generate at once
+    /// Batch sizes of decode: sequences to generate at once
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1", value_parser = cmd::at_least_one)]
     batch: Vec<NonZeroUsize>,
-    /// Tokens that stand in each sequence before the generated ones
+    /// Tokens in the KV cache of each sequence before the generated ones
     #[arg(short = 'd', long, value_name = "N", default_value_t = 0)]
     depth: usize,
-    /// GB/s of the device's memory to hold generation against [default: measured]
+    /// Memory bandwidth of the device in GB/s, to compare decode with [default: measured]
     #[arg(long, value_name = "GB/S", value_parser = positive)]
     roofline: Option<f64>,
     /// Repetitions
@@ -98,7 +98,7 @@ pub(crate) struct LocalArgs {
     /// Time the stages of a step as well, on the device's own clock where it has one
     #[arg(long)]
     stages: bool,
-    /// Draw the rates into this file
+    /// Draw a chart of the throughput into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     #[command(flatten)]

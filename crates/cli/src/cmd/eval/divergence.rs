@@ -53,7 +53,7 @@ pub(crate) struct Args {
 #[derive(clap::Args, Debug)]
 #[group(multiple = false)]
 pub(super) struct BaseArgs {
-    /// The model to hold against, as --model
+    /// The model to compare with, as --model
     #[arg(long, value_name = "MODEL", value_parser = fetch::reference())]
     base: Option<ModelRef>,
     /// Predictions that eval save wrote

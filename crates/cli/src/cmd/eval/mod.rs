@@ -48,15 +48,15 @@ enum What {
     Logits(logits::Args),
     /// Measure the perplexity of a text, by llama.cpp's method
     Perplexity(perplexity::Args),
-    /// Save a model's predictions over a text, to hold others against
+    /// Save a model's predictions for a text, as the base of a comparison
     Save(save::Args),
     /// Measure KL divergence and agreement with another model or with saved predictions
     Divergence(divergence::Args),
-    /// Ask the same questions alone, together and in pieces, and compare the answers
+    /// Run the same prompts alone, batched and in chunks, and compare the answers
     Reproducibility(reproducibility::Args),
     /// Compare logits and a greedy answer with those of a reference implementation
     Golden(golden::Args),
-    /// Take each token of the vocabulary through encoding and decoding
+    /// Round-trip each token of the vocabulary through decoding and encoding
     Tokenizer(tokens::Args),
     /// Run all of these and print a table
     All(all::Args),

@@ -21,6 +21,7 @@ use crate::device::{self, DeviceArgs, Draft, KvArgs, Shape};
 use crate::exit::Failure;
 use crate::fetch;
 use crate::log::LogArgs;
+use crate::named::Named;
 
 /// `worker-orcd inspect`.
 #[derive(clap::Args, Debug)]
@@ -29,9 +30,8 @@ use crate::log::LogArgs;
     worker-orcd inspect m.gguf --plan --device cuda:0 --ctx 8192 --slots 16\n\n\
     With --plan the exit code is 0 if the model fits, 6 if it does not, and 7 if the device is not available.")]
 pub(crate) struct Args {
-    /// The GGUF file (any part of a split one): a path, a name such as qwen3:0.6b, or hf:ORG/REPO[:QUANTIZATION] of a hub
-    #[arg(value_name = "MODEL", value_parser = fetch::reference())]
-    file: ModelRef,
+    #[command(flatten)]
+    model: Named,
     #[command(flatten)]
     fetch: fetch::FetchArgs,
     /// Print one JSON object
@@ -65,7 +65,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let n_ctx = args.ctx.map(NonZeroUsize::get);
     if args.plan {
-        let gguf = Gguf::open(&fetch::path_of(&args.file, args.fetch, log)?)?;
+        let gguf = Gguf::open(&fetch::path_of(&args.model.0, args.fetch, log)?)?;
         let n_slot = args.slots.map_or(1, NonZeroUsize::get);
         let shape = Shape { n_ctx, n_slot, n_page: None, kv_type: args.kv.kv_type };
         let draft = args.draft_model.as_ref().map(|draft| {
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         )
         .into());
     }
-    let gguf = Gguf::open(&fetch::path_of(&args.file, args.fetch, log)?)?;
+    let gguf = Gguf::open(&fetch::path_of(&args.model.0, args.fetch, log)?)?;
     let facts = Facts::of(&gguf, n_ctx, args.metadata, args.tensors);
     if args.json { cmd::print_json(&facts) } else { cmd::print(&facts.to_string()) }
 }

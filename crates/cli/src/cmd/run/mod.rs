@@ -64,7 +64,7 @@ pub(crate) struct Args {
     /// Write a receipt of the answer, for `worker-orcd verify`
     #[arg(long, value_name = "FILE", group = "kept")]
     receipt: Option<PathBuf>,
-    /// Write the receipt, a transcript, timings and the circumstances into this new folder
+    /// Write the receipt, a transcript, timings, versions and parameters into this new folder
     #[arg(long, value_name = "DIR", group = "kept")]
     proof: Option<PathBuf>,
     /// Put only a hash of the prompt into the receipt

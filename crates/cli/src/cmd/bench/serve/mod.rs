@@ -22,6 +22,14 @@ const REQUESTS_A_CLIENT: usize = 4;
 /// The least of them.
 const LEAST_REQUESTS: usize = 8;
 
+/// Reads a server's address for a flag.
+fn address(text: &str) -> Result<String, String> {
+    let has_scheme = text.starts_with("http://") || text.starts_with("https://");
+    has_scheme
+        .then(|| text.to_owned())
+        .ok_or_else(|| "expected a URL, such as http://127.0.0.1:8080".to_owned())
+}
+
 /// `worker-orcd bench serve`.
 #[derive(clap::Args, Debug)]
 #[command(
@@ -34,18 +42,18 @@ const LEAST_REQUESTS: usize = 8;
 )]
 pub(crate) struct Args {
     /// The server
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = address)]
     url: String,
     /// Another server to measure in turn with it
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = address)]
     vs: Option<String>,
     /// The model's name [default: the first of the server's]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Clients at once
+    /// Concurrent clients (closed loop)
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,4,16", value_parser = cmd::at_least_one)]
     clients: Vec<NonZeroUsize>,
-    /// Requests a second, in place of clients
+    /// Requests per second (open loop), in place of --clients
     #[arg(long, value_name = "R,..", value_delimiter = ',', value_parser = super::positive, conflicts_with = "clients")]
     rate: Vec<f64>,
     /// Requests a round [default: four for each client, at least 8; at a rate 32]
@@ -57,19 +65,19 @@ pub(crate) struct Args {
     /// Tokens of an answer
     #[arg(long, value_name = "N", default_value = "64", value_parser = cmd::at_least_one)]
     tokens: NonZeroUsize,
-    /// Milliseconds until the first token, and for each after it, that count as good
+    /// Latency objective for goodput: milliseconds of time to first token and of inter-token latency
     #[arg(long, value_name = "FIRST,TOKEN", default_value = "1000,100", value_parser = objective)]
     objective: Objective,
     /// Ask through /v1/chat/completions
     #[arg(long)]
     chat: bool,
-    /// Let answers end by themselves: do not send ignore_eos, which some servers refuse
+    /// Let answers end at EOS: do not send ignore_eos, which some servers refuse
     #[arg(long)]
     allow_end: bool,
     /// Rounds
     #[arg(long, value_name = "N", default_value = "1", value_parser = cmd::at_least_one)]
     reps: NonZeroUsize,
-    /// Draw tokens a second over the load into this file
+    /// Draw a chart of throughput over load into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Print one JSON object

@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Tokens to generate, a sequence
     #[arg(short = 'n', long = "gen", value_name = "N", default_value = "256", value_parser = at_least_two)]
     generate: usize,
-    /// Sequences to generate at once
+    /// Batch sizes of decode: sequences to generate at once
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1", value_parser = cmd::at_least_one)]
     batch: Vec<NonZeroUsize>,
     /// Temperature of sampling
