@@ -1,10 +1,10 @@
 //! POST /execute: a job's answer as it is written.
 //!
-//! Events, in order: `started`, any number of `token`, then one `end` or `error`. The prompt is continued as it stands; the names of control tokens in
+//! Events, in order: `started`, any number of `token`, `metrics` before an `end` if wanted, then one `end` or `error`. The prompt is continued as it stands; the names of control tokens in
 //! it are these tokens, as the caller of this route is the one who writes prompts. A `token` event brings text (whole characters) and the index of the
 //! last token that has part in it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -15,12 +15,12 @@ use serde_json::json;
 use worker::receipt::Receipt;
 use worker::{Event, Generation, Prompt, Request, SamplingParams, StopReason};
 
-use super::{Job, checked_id};
+use super::{Job, checked_id, moment};
 use crate::admission::{Admitted, Held};
 use crate::context::Context;
 use crate::error::{ApiError, JobError};
 use crate::metrics::Recorder;
-use crate::openai::{Body, Checked};
+use crate::openai::{Body, Checked, Timings};
 use crate::receipts::{Noted, Wanted};
 use crate::sse;
 use crate::state::{App, Served};
@@ -43,6 +43,8 @@ pub(crate) struct Execute {
     repetition_penalty: Option<f32>,
     stop: Option<Vec<String>>,
     seed: Option<u64>,
+    /// Whether the event `metrics` is wanted.
+    metrics: Option<bool>,
     #[serde(default)]
     receipt: Wanted,
 }
@@ -93,6 +95,7 @@ struct Running {
     recorder: Recorder,
     noted: Option<Noted>,
     n_token: usize,
+    tells_metrics: bool,
 }
 
 fn start(app: &App, context: &Context, mut held: Held) -> Result<Running, ApiError> {
@@ -144,7 +147,8 @@ fn start(app: &App, context: &Context, mut held: Held) -> Result<Running, ApiErr
     let generation = served.worker.start(request)?;
     let job = app.jobs().enter(context.client.id, &id, generation.canceller())?;
     let recorder = app.record_job(context, &served, "/execute", Some(&id));
-    Ok(Running { served, generation, job, recorder, noted, n_token: 0 })
+    let tells_metrics = execute.metrics.unwrap_or(false);
+    Ok(Running { served, generation, job, recorder, noted, n_token: 0, tells_metrics })
 }
 
 fn check_stops(served: &Served, stops: &[String]) -> Result<(), ApiError> {
@@ -174,12 +178,13 @@ impl Running {
     async fn frame(&mut self, event: Event) -> Bytes {
         match event {
             Event::Started { seed, .. } => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let now = SystemTime::now();
                 let (_, id) = &self.job.key;
                 let value = json!({
                     "job_id": id,
                     "model": self.served.info.id,
-                    "started_at": now.as_millis() as u64,
+                    "started_at": moment::iso(now),
+                    "started_at_ms": moment::millis(now),
                     "seed": seed,
                 });
                 sse::event("started", &value)
@@ -198,7 +203,15 @@ impl Running {
                 match self.end(&reason).await {
                     Ok((stop_reason, receipt)) => {
                         let tokens_out = usage.n_generated;
-                        sse::event("end", &End { tokens_out, decode_time_ms, stop_reason, receipt })
+                        let end =
+                            sse::event("end", &End { tokens_out, decode_time_ms, stop_reason, receipt });
+                        match self.tells_metrics {
+                            true => {
+                                let metrics = sse::event("metrics", &Timings::new(usage, timings));
+                                [metrics, end].concat().into()
+                            }
+                            false => end,
+                        }
                     }
                     Err(failed) => sse::event("error", &failed),
                 }

@@ -4,6 +4,7 @@
 //! its last event.
 
 mod execute;
+mod moment;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -33,6 +33,7 @@ pub(crate) use responses::{
     input_items,
 };
 pub(crate) use sampling::refused;
+pub(crate) use usage::Timings;
 pub(crate) use vectors::{embeddings, llama_embeddings, rerank};
 
 use worker::{Request, ValidRequest, Work};

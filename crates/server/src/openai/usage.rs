@@ -130,7 +130,7 @@ impl Costs {
 
 /// Where the time of a single choice went.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Timings {
+pub(crate) struct Timings {
     cache_n: usize,
     prompt_n: usize,
     prompt_ms: f64,
@@ -148,7 +148,7 @@ pub(super) struct Timings {
 
 impl Timings {
     /// Of a choice that has ended.
-    pub(super) fn new(usage: worker::Usage, timings: worker::Timings) -> Timings {
+    pub(crate) fn new(usage: worker::Usage, timings: worker::Timings) -> Timings {
         let n_prompt = usage.n_prompt.saturating_sub(usage.n_cached);
         // The first token comes with the prompt, so what is decoded are the others.
         let n_decoded = usage.n_generated.saturating_sub(1);

@@ -36,9 +36,17 @@ fn null_is_as_good_as_absent() {
     let server = says("Good day");
     let plain = json!({"job_id": "1", "prompt": "a", "seed": 1});
     let mut nulls = plain.clone();
-    for name in
-        ["stop", "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "receipt"]
-    {
+    for name in [
+        "stop",
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "repetition_penalty",
+        "metrics",
+        "receipt",
+    ] {
         nulls[name] = Value::Null;
     }
     for body in [plain, nulls] {
@@ -48,6 +56,30 @@ fn null_is_as_good_as_absent() {
             (&json!(ids("Good day").len() + 1), &json!("stop"))
         );
     }
+}
+
+#[test]
+fn a_job_says_when_it_started_and_its_metrics_where_they_are_wanted() {
+    let server = says("Good day");
+    let events = |metrics: bool| -> Vec<(String, Value)> {
+        let body = json!({"job_id": "1", "prompt": "abc", "seed": 1, "metrics": metrics});
+        let (status, text) = server.raw("POST", PATH, &body.to_string());
+        assert_eq!(status, 200, "{text}");
+        let parts = text.split_terminator("\n\n").map(|part| {
+            let (name, data) = part.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();
+            (name.to_owned(), serde_json::from_str(data).unwrap())
+        });
+        parts.collect()
+    };
+    let with = events(true);
+    let [.., (name, metrics), (last, end)] = with.as_slice() else { panic!("{with:?}") };
+    assert_eq!((name.as_str(), last.as_str()), ("metrics", "end"));
+    assert_eq!((&metrics["predicted_n"], &metrics["cache_n"]), (&end["tokens_out"], &json!(0)));
+    assert!(metrics["prompt_n"].as_u64().unwrap() >= 3 && metrics["prompt_ms"].is_f64(), "{metrics}");
+    assert!(events(false).iter().all(|(name, _)| name != "metrics"));
+    let (name, started) = &with[0];
+    let (iso, ms) = (started["started_at"].as_str().unwrap(), started["started_at_ms"].as_u64().unwrap());
+    assert!(iso.ends_with(&format!(".{:03}Z", ms % 1000)) && iso.len() == 24, "{name}: {started}");
 }
 
 #[test]
