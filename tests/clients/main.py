@@ -3,7 +3,8 @@
     main.py --worker PROGRAM --model GGUF --installed FOLDER [--soak-seconds S] [--at-once N] [--proof FOLDER] [NAME ...]
 
 N programs run at once, but for those that measure time or memory. The programs print a line a check (checks.py). FOLDER holds `python/`,
-`litellm/`, `typed/`, `agents/`, `gateways/` (environments: litellm, instructor and smolagents want an older `openai`) and `node_modules/`.
+`litellm/`, `typed/`, `agents/`, `gateways/` (environments: litellm, instructor and smolagents want an older `openai`) and `node_modules/`, and
+where they are asked for `litellm-proxy/` and `lm-eval/`.
 """
 
 import argparse
@@ -44,6 +45,11 @@ CLIENTS = [
     ("smg", "gateways", "gateway_smg.py", ALONE),
     ("kv-events", "gateways", "kv_events.py", ALONE),
     ("traces", "gateways", "traces.py", ALONE),
+]
+# Those that install half a gigabyte and take minutes run where they are named.
+NAMED = [
+    ("litellm-proxy", "litellm-proxy", "litellm_proxy.py", ALONE),
+    ("lm-eval", "lm-eval", "lm_eval_client.py", ALONE),
 ]
 
 
@@ -93,12 +99,12 @@ def main():
     parser.add_argument("--soak-seconds", type=float, default=20)
     parser.add_argument("--at-once", type=int, default=3, help="programs that run at once (3)")
     parser.add_argument("--proof", help="a new folder for what is kept of this run (proof.py)")
-    parser.add_argument("names", nargs="*", help=", ".join(client[0] for client in CLIENTS))
+    parser.add_argument("names", nargs="*", help=", ".join(client[0] for client in CLIENTS + NAMED))
     options = parser.parse_args()
-    unknown = set(options.names) - {client[0] for client in CLIENTS}
+    unknown = set(options.names) - {client[0] for client in CLIENTS + NAMED}
     if unknown:
         parser.error(f"no such client: {', '.join(sorted(unknown))}")
-    clients = [client for client in CLIENTS if not options.names or client[0] in options.names]
+    clients = [client for client in CLIENTS + NAMED if client[0] in options.names] if options.names else CLIENTS
     env = {
         **os.environ,
         "CLIENTS_WORKER": options.worker, "CLIENTS_MODEL": options.model, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1",

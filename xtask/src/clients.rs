@@ -2,7 +2,8 @@
 //! `tests/clients/main.py`, which says what is tried.
 //!
 //! Five Python environments, as litellm, instructor and frameworks of agents each want an older `openai` than the others and gateways are no
-//! clients, and a `node_modules`, which has what drives a browser too. Each is made anew when its pins change.
+//! clients, and a `node_modules`, which has what drives a browser too. Clients that need much have one each, made where they are named. Each is
+//! made anew when its pins change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,9 +17,15 @@ use crate::process::{self, cargo, python, root, works};
 /// The pins that a finished installation was made from; written last.
 const STAMP: &str = ".pins";
 
+/// Clients that run only where they are named, since what they need is half a gigabyte each.
+const NAMED: [&str; 2] = ["litellm-proxy", "lm-eval"];
+
 /// Installs what is missing, builds the worker and runs the clients; arguments choose among them.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let installed = install()?;
+    for name in NAMED.iter().filter(|name| arguments.contains(name)) {
+        python_packages(&format!("requirements-{name}.txt"), &environment(&installed, name))?;
+    }
     process::run(cargo().args(["build", "--locked", "--package", "worker-orcd"]))
         .context("the worker does not build")?;
     try_all(&installed, arguments)
@@ -67,7 +74,8 @@ fn environment(folder: &Path, name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// An environment with just these packages. The list is complete, so nothing is resolved, and only wheels are taken, so nothing is built.
+/// An environment with just these packages. The list is complete, so nothing is resolved, and only wheels are taken, so nothing is built but what the
+/// list names.
 fn python_packages(pins: &str, folder: &Path) -> Result<()> {
     let path = source().join(pins);
     let text = fs::read_to_string(&path)?;

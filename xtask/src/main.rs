@@ -34,7 +34,8 @@ Usage: cargo xtask <chore>
   clients [NAMES] [--soak-seconds S] [--proof FOLDER]
                            install clients of the server (OpenAI's, the AI SDK, LangChain, litellm, llm, schemathesis) once and run them
                            against it; then faults, a soak and hostile clients, each of S (20) seconds; --proof keeps what each
-                           check gave, on what, and the receipt of an answer
+                           check gave, on what, and the receipt of an answer; litellm-proxy and lm-eval run only where they are
+                           named
   page [NAMES] [--pictures FOLDER]
                            try the web page in Chromium against a real server; NAMES choose among the checks
   fixtures [--with-qwen]   fetch the test fixtures into fixtures/ or $WORKER_ORCD_FIXTURES;
