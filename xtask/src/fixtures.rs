@@ -49,6 +49,14 @@ const VOCABS: Group = Group {
     assembly: Assembly::Each,
 };
 
+const GRAMMARS: Group = Group {
+    what: "llama.cpp's example grammars (77 MB archive)",
+    prefix: "grammars/",
+    package: Package::SourceArchive("vocabs.txt"),
+    members: "*/vendor/llama.cpp/grammars/*.gbnf",
+    assembly: Assembly::Each,
+};
+
 const QWEN: Group = Group {
     what: "Qwen2.5-Coder-1.5B-Instruct Q4_K_M (1.1 GB, Apache-2.0)",
     prefix: "qwen2.5-coder-1.5b.gguf",
@@ -85,7 +93,7 @@ pub(crate) fn folder() -> Result<PathBuf> {
 /// Fetches every fixture of the tests that is not here. Tries all before it reports the ones it could not get.
 pub(crate) fn fetch_all() -> Result<()> {
     let folder = folder()?;
-    let groups = [&SMOLLM2, &VOCABS].into_iter().chain(&TOKENIZERS);
+    let groups = [&SMOLLM2, &VOCABS, &GRAMMARS].into_iter().chain(&TOKENIZERS);
     let failures: Vec<String> =
         groups.filter_map(|group| fetch(group, &folder).err()).map(|error| format!("{error:#}")).collect();
     if !failures.is_empty() {

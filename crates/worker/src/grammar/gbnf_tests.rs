@@ -1,5 +1,10 @@
-//! llama.cpp's grammars accept and refuse the same texts here. The grammars are small ones with what those of its folder `grammars/` are
-//! made of.
+//! llama.cpp's grammars accept and refuse the same texts here: those of its folder `grammars/`, which are no part of the repository, and small ones
+//! with what they are made of.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
 
 use super::tests::{check_refused, ends_with, grammars};
 use super::{Grammars, Source};
@@ -21,6 +26,37 @@ fn check(gbnf: &str, accepted: &[&str], refused: &[&str]) {
     for text in refused {
         assert!(!takes(&grammars, gbnf, text), "{gbnf}\nshould refuse {text:?}");
     }
+}
+
+/// Texts of a grammar, and what llama.cpp's own parser says of them.
+#[derive(Deserialize)]
+struct Texts {
+    accepted: Vec<String>,
+    refused: Vec<String>,
+}
+
+/// The texts are a few of each grammar, changed in one or two characters at random.
+#[test]
+fn the_grammars_of_llama_cpp_accept_and_refuse_what_they_do_there() {
+    let folder = std::env::var_os("WORKER_ORCD_FIXTURES")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures")), PathBuf::from);
+    let folder = folder.join("grammars");
+    if !folder.exists() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{} is missing", folder.display());
+        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+        {
+            eprintln!("skipped: {} is not there (cargo xtask fixtures)", folder.display());
+        }
+        return;
+    }
+    let texts: BTreeMap<String, Texts> = serde_json::from_str(include_str!("gbnf_texts.json")).unwrap();
+    for (name, texts) in &texts {
+        let gbnf = std::fs::read_to_string(folder.join(format!("{name}.gbnf"))).unwrap();
+        let [accepted, refused] = [&texts.accepted, &texts.refused]
+            .map(|texts| texts.iter().map(String::as_str).collect::<Vec<_>>());
+        check(&gbnf, &accepted, &refused);
+    }
+    assert_eq!(texts.len(), 8);
 }
 
 #[test]
