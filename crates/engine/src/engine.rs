@@ -26,7 +26,7 @@ use crate::masks::Masks;
 use crate::pace::Pace;
 use crate::pages::{Held, PagePool};
 use crate::prefix_cache::PrefixCache;
-use crate::protect::Protect;
+use crate::protect::{Kind, Protect};
 use crate::queue::Queue;
 use crate::scheduler::{self, Demand, Grant};
 use crate::sequence::{By, Sequence};
@@ -56,6 +56,9 @@ pub struct EngineOptions {
     /// Whether a client that asks for more than its share of the slots yields to the streams of those that do not: its rows and prompts
     /// slow them down little, and it gets on more slowly.
     pub protect_streams: bool,
+    /// Whether prompts take so long on this executor that those of one client would hold up another's streams, whatever their shares: then
+    /// they take a part of the time beside such streams. Only where streams are protected.
+    pub bound_prompts: bool,
     /// How tokens are guessed; `None` to guess none, as on an executor that takes no guesses.
     pub speculation: Option<Speculation>,
     /// About how long a step may last: cancelling is seen between steps. It bounds the prompt rows of a step, not below 32; `None` for
@@ -64,8 +67,8 @@ pub struct EngineOptions {
 }
 
 impl Default for EngineOptions {
-    /// 64 may wait, a turn has 64 tokens, pages are kept, streams are protected, nothing is guessed, a call may last a minute and a mask 30 seconds, memory is looked at every 10 seconds, steps
-    /// take about 0.1 seconds.
+    /// 64 may wait, a turn has 64 tokens, pages are kept, streams are protected, prompts are quick, nothing is guessed, a call may last a
+    /// minute and a mask 30 seconds, memory is looked at every 10 seconds, steps take about 0.1 seconds.
     fn default() -> Self {
         EngineOptions {
             n_waiting: 64,
@@ -75,6 +78,7 @@ impl Default for EngineOptions {
             mask_within: Duration::from_secs(30),
             memory_every: Duration::from_secs(10),
             protect_streams: true,
+            bound_prompts: false,
             speculation: None,
             step_target: Some(Duration::from_millis(100)),
         }
@@ -117,6 +121,8 @@ pub(crate) struct Core {
     pace: Pace,
     rhythm: Rhythm,
     protect: Protect,
+    /// What the step that was scheduled last is to streams.
+    kind: Kind,
     /// Whether the next step was held back for the tokens under way.
     has_waited: bool,
     /// Scores prompts.
@@ -132,6 +138,7 @@ struct Step {
     wants: Vec<Awaited>,
     n_prompt_row: usize,
     n_row: usize,
+    kind: Kind,
     submitted: Instant,
     /// Whether it was held back until the one before was collected.
     has_waited: bool,
@@ -227,7 +234,8 @@ impl Core {
             grace: MAX_GRACE,
             pace: Pace::new(options.step_target, limits.n_row),
             rhythm: Rhythm::default(),
-            protect: Protect::default(),
+            protect: Protect::new(options.bound_prompts),
+            kind: Kind::default(),
             has_waited: false,
             sampler: Sampler::default(),
             collected: None,
@@ -295,6 +303,8 @@ impl Core {
                 let now = Instant::now();
                 let began = self.collected.map_or(step.submitted, |before| before.max(step.submitted));
                 self.pace.measured(step.n_prompt_row, now - began);
+                let of_streams = (step.n_row - step.n_prompt_row, now - began);
+                self.protect.measured(step.kind, of_streams, self.rhythm.cost());
                 match self.collected.filter(|_| step.has_waited) {
                     _ if step.n_prompt_row > 0 => {}
                     Some(before) => self.rhythm.measured_apart(step.n_row, now - before),
@@ -378,7 +388,7 @@ impl Core {
         let mut demands: Vec<Demand> = running.filter_map(|(&id, sequence)| sequence.demand(id)).collect();
         if self.options.protect_streams {
             let asked = self.asked();
-            self.protect.filter(&mut demands, (&asked, self.limits.n_slot), self.rhythm.cost());
+            self.kind = self.protect.filter(&mut demands, (&asked, self.limits.n_slot), self.rhythm.cost());
         }
         let mut grants = scheduler::schedule(&demands, self.limits.n_row, self.pace.n_row());
         self.guess(&mut grants);
@@ -472,7 +482,17 @@ impl Core {
             self.counters.n_step.fetch_add(1, Ordering::Relaxed);
             let n_row = batch.n_row();
             let has_waited = std::mem::take(&mut self.has_waited) && self.in_flight.is_empty();
-            self.in_flight.push_back(Step { ticket, wants, n_prompt_row, n_row, submitted, has_waited });
+            let kind = self.kind;
+            self.protect.submitted(kind);
+            self.in_flight.push_back(Step {
+                ticket,
+                wants,
+                n_prompt_row,
+                n_row,
+                kind,
+                submitted,
+                has_waited,
+            });
             for grant in schedule {
                 if let Some(sequence) = self.running.get_mut(&grant.id) {
                     sequence.mark(self.limits.page_size);

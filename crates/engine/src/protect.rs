@@ -9,10 +9,18 @@
 //! - its prompts are computed in at most one step of [`PATIENCE`], or beside prompts of those that are within their share;
 //! - its masks are waited for by no step, and computed by threads that yield more.
 //!
-//! What a row computes does not depend on when, so no byte changes. Where all clients are within their shares, or one is alone, nothing changes.
+//! Where prompts take long, those of a client within its share do not hold another's streams up much either ([`prompts`]).
+//!
+//! What a row computes does not depend on when, so no byte changes. Where one client is alone, or none asks for too much and prompts are quick,
+//! nothing changes.
+
+mod prompts;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+pub(crate) use self::prompts::Kind;
+use self::prompts::Prompts;
 use crate::scheduler::{Demand, Need};
 use crate::speculate::RowCost;
 
@@ -33,15 +41,17 @@ pub(crate) struct Protect {
     over: BTreeSet<u64>,
     /// Whether somebody is protected in this step.
     is_on: bool,
-}
-
-impl Default for Protect {
-    fn default() -> Self {
-        Protect { n_since: PATIENCE, over: BTreeSet::new(), is_on: false }
-    }
+    /// Where prompts take long: what they owe to streams.
+    prompts: Option<Prompts>,
 }
 
 impl Protect {
+    /// Whether prompts take long, so that those of any client hold up another's streams.
+    pub(crate) fn new(are_prompts_slow: bool) -> Protect {
+        let prompts = are_prompts_slow.then(Prompts::default);
+        Protect { n_since: PATIENCE, over: BTreeSet::new(), is_on: false, prompts }
+    }
+
     /// Takes out of a step's demands what would slow others down too much. `asked` has each client's unfinished requests and weight, and `cost`
     /// says what a step's generated rows take.
     pub(crate) fn filter(
@@ -49,33 +59,64 @@ impl Protect {
         demands: &mut Vec<Demand>,
         (asked, n_slot): (&BTreeMap<u64, (usize, u32)>, usize),
         cost: Option<&RowCost>,
-    ) {
+    ) -> Kind {
         self.over = over(asked, n_slot);
         let is_within = |demand: &&Demand| !self.over.contains(&demand.client);
-        let n_protected = demands.iter().filter(is_within).filter(|d| d.need == Need::Generated).count();
+        let streams = || demands.iter().filter(is_within).filter(|d| d.need == Need::Generated);
+        let n_protected = streams().count();
+        let clients: BTreeSet<u64> = streams().map(|demand| demand.client).collect();
         self.is_on = n_protected > 0 && !self.over.is_empty();
-        if !self.is_on {
-            return;
+        if n_protected == 0 {
+            return Kind::Free;
         }
-        let has_prompt = demands.iter().filter(is_within).any(|d| d.need != Need::Generated);
-        let may_prompt = has_prompt || self.n_since >= PATIENCE;
-        let prompts = |demand: &&Demand| !is_within(demand) && demand.need != Need::Generated;
-        self.n_since = match may_prompt && demands.iter().any(|demand| prompts(&demand)) {
-            true => 0,
-            false => (self.n_since + 1).min(PATIENCE),
+        // Whether it is a prompt that holds another's stream up.
+        let is_beside = |demand: &Demand| {
+            demand.need != Need::Generated && clients.iter().any(|&client| client != demand.client)
         };
-        let mut others: Vec<(u64, u64)> = demands
+        let has = |is_within: bool, is_beside_any: bool| {
+            let of_kind = |d: &&Demand| is_within != self.over.contains(&d.client);
+            let is_prompt = |d: &&Demand| d.need != Need::Generated && is_beside(d) == is_beside_any;
+            demands.iter().filter(of_kind).any(|demand| is_prompt(&demand))
+        };
+        let (has_own, has_others, has_over) = (has(true, false), has(true, true), has(false, true));
+        let mut may_others = has_own || self.prompts.as_ref().is_none_or(Prompts::may_run);
+        let may_over = has_own || has_others && may_others || self.n_since >= PATIENCE;
+        // A step with prompts of those that ask for too much may have anybody's.
+        may_others |= has_over && may_over;
+        if self.is_on {
+            self.n_since = if may_over && has_over { 0 } else { (self.n_since + 1).min(PATIENCE) };
+        }
+        let mut rows: Vec<(u64, u64)> = demands
             .iter()
             .filter(|demand| !is_within(demand) && demand.need == Need::Generated)
             .map(|demand| (demand.served, demand.id))
             .collect();
-        others.sort_unstable();
-        others.truncate(n_beside(n_protected, cost));
-        demands.retain(|demand| match demand.need {
-            _ if !self.over.contains(&demand.client) => true,
-            Need::Generated => others.contains(&(demand.served, demand.id)),
-            Need::Prompt(_) => may_prompt,
-        });
+        rows.sort_unstable();
+        rows.truncate(n_beside(n_protected, cost));
+        let may_run = |demand: &Demand| match (is_within(&demand), demand.need) {
+            (true, Need::Prompt(_)) => may_others || !is_beside(demand),
+            (true, Need::Generated) => true,
+            (false, Need::Prompt(_)) => may_over,
+            (false, Need::Generated) => rows.contains(&(demand.served, demand.id)),
+        };
+        let may_run: Vec<bool> = demands.iter().map(may_run).collect();
+        let mut may_run = may_run.into_iter();
+        demands.retain(|_| may_run.next().unwrap_or(true));
+        match has_own {
+            true => Kind::Free,
+            false if has_others && may_others || has_over && may_over => Kind::Prompts,
+            false => Kind::Streams,
+        }
+    }
+
+    /// Such a step is under way.
+    pub(crate) fn submitted(&mut self, kind: Kind) {
+        self.prompts.iter_mut().for_each(|prompts| prompts.submitted(kind));
+    }
+
+    /// A step of so many generated rows took so long.
+    pub(crate) fn measured(&mut self, kind: Kind, step: (usize, Duration), cost: Option<&RowCost>) {
+        self.prompts.iter_mut().for_each(|prompts| prompts.measured(kind, step, cost));
     }
 
     /// Whether what is done for a client would slow others down.
@@ -133,18 +174,18 @@ mod tests {
     fn who_asks_for_too_much_has_few_rows_beside_a_stream() {
         let many = [(1, G), (11, G), (12, G), (13, G), (14, G), (15, G)];
         // A step of one row takes 30 ms, of two 35: the one longest without a row.
-        check(&mut Protect::default(), &many, &[(0, 1), (1, 9)], &expect!["1 15"]);
+        check(&mut Protect::new(false), &many, &[(0, 1), (1, 9)], &expect!["1 15"]);
         // Within its share, or alone, or beside another that asks for too much, nobody is held up.
-        check(&mut Protect::default(), &many, &[(0, 1), (1, 4)], &expect!["1 11 12 13 14 15"]);
-        check(&mut Protect::default(), &many[1..], &[(1, 300)], &expect!["11 12 13 14 15"]);
-        check(&mut Protect::default(), &many, &[(0, 9), (1, 9)], &expect!["1 11 12 13 14 15"]);
+        check(&mut Protect::new(false), &many, &[(0, 1), (1, 4)], &expect!["1 11 12 13 14 15"]);
+        check(&mut Protect::new(false), &many[1..], &[(1, 300)], &expect!["11 12 13 14 15"]);
+        check(&mut Protect::new(false), &many, &[(0, 9), (1, 9)], &expect!["1 11 12 13 14 15"]);
     }
 
     #[test]
     fn its_prompts_wait_but_not_for_ever() {
         let (stream, prompts) = ((1, G), [(11, P(9)), (12, P(9))]);
         let asked = [(0, 1), (1, 9)];
-        let mut protect = Protect::default();
+        let mut protect = Protect::new(false);
         let all = [stream, prompts[0], prompts[1]];
         check(&mut protect, &all, &asked, &expect!["1 11 12"]);
         for _ in 0..PATIENCE {
@@ -156,6 +197,41 @@ mod tests {
         check(&mut protect, &[all[0], all[1], (2, P(9))], &asked, &expect!["1 11 2"]);
         check(&mut protect, &[(2, P(9)), all[1]], &asked, &expect!["2 11"]);
         check(&mut protect, &all, &asked, &expect!["1"]);
+    }
+
+    #[test]
+    fn where_prompts_take_long_those_within_their_share_wait_for_streams_as_well() {
+        let asked = [(0, 2), (1, 2)];
+        let mut protect = Protect::new(true);
+        let took = |protect: &mut Protect, kind, milliseconds| {
+            protect.submitted(kind);
+            protect.measured(kind, (1, Duration::from_millis(milliseconds)), Some(&cost(25, 5)));
+        };
+        let both = [(1, G), (11, P(9))];
+        check(&mut protect, &both, &asked, &expect!["1 11"]);
+        // 90 ms more than the stream's row alone, of which each step without prompts pays back 12.
+        took(&mut protect, Kind::Prompts, 120);
+        for _ in 0..8 {
+            check(&mut protect, &both, &asked, &expect!["1"]);
+            took(&mut protect, Kind::Streams, 30);
+        }
+        check(&mut protect, &both, &asked, &expect!["1 11"]);
+        took(&mut protect, Kind::Prompts, 120);
+        // Its client's own prompt holds a stream up as it likes, and then others' may come along; without a stream there is nothing to wait for.
+        check(&mut protect, &[(1, G), (2, P(9)), (11, P(9))], &asked, &expect!["1 2 11"]);
+        check(&mut protect, &[(2, P(9)), (11, P(9))], &asked, &expect!["2 11"]);
+        // Each waits for the other's stream, and a client that asks for too much is no stream to wait for.
+        check(&mut protect, &[(1, G), (2, P(9)), (11, G), (12, P(9))], &asked, &expect!["1 11"]);
+        check(&mut protect, &[(1, P(9)), (11, G)], &[(0, 1), (1, 9)], &expect!["1 11"]);
+        // When the turn of one that asks for too much has come, nobody else waits.
+        protect.n_since = PATIENCE;
+        check(
+            &mut protect,
+            &[(1, G), (11, P(9)), (21, P(9))],
+            &[(0, 1), (1, 1), (2, 9)],
+            &expect!["1 11 21"],
+        );
+        check(&mut protect, &[(1, G), (11, P(9)), (21, P(9))], &[(0, 1), (1, 1), (2, 9)], &expect!["1"]);
     }
 
     #[test]

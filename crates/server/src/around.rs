@@ -3,12 +3,13 @@
 //!
 //! In order: the Host that is meant, the origin of the page that asks, the key. A refusal has the form of its path's errors.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use tokio::time::sleep;
 
 use crate::compat::Ignored;
 use crate::connections::Reserved;
@@ -21,6 +22,10 @@ use crate::state::App;
 /// What a page of this server may do: run its own scripts and styles, and talk to its own server.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// How long one waits to hear that there is no room, where there are several clients: one that asks again at once asks ten times a second, at
+/// whatever point there was none.
+const NO_ROOM: Duration = Duration::from_millis(100);
 
 /// Headers of every response.
 const HEADERS: [(HeaderName, HeaderValue); 5] = [
@@ -52,6 +57,9 @@ pub(crate) async fn around(State(app): State<App>, mut request: Request, next: N
         && let Some(Reworded(error)) = response.extensions_mut().remove()
     {
         response = error.response(form);
+    }
+    if response.status() == StatusCode::TOO_MANY_REQUESTS && app.keys().len() > 1 {
+        sleep(NO_ROOM).await;
     }
     let status = response.status().as_u16();
     app.metrics().responded(route, status);

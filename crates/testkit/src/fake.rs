@@ -56,6 +56,7 @@ pub struct Fake {
     limits: Limits,
     fault: Option<Fault>,
     latency: Duration,
+    prompt_latency: Duration,
     /// Of how many rows one has other logits; 0 for none.
     salt: u64,
     /// Whether a span may begin before the position that its slot has reached.
@@ -98,6 +99,7 @@ impl Fake {
             limits,
             fault: None,
             latency: Duration::ZERO,
+            prompt_latency: Duration::ZERO,
             salt: 0,
             takes_back: false,
             gate: Arc::default(),
@@ -130,6 +132,13 @@ impl Fake {
     #[must_use]
     pub fn latency(mut self, latency: Duration) -> Fake {
         self.latency = latency;
+        self
+    }
+
+    /// Each step with prompt rows takes this much longer.
+    #[must_use]
+    pub fn prompt_latency(mut self, latency: Duration) -> Fake {
+        self.prompt_latency = latency;
         self
     }
 
@@ -310,7 +319,8 @@ impl Executor for Fake {
         };
         self.steps.fetch_add(1, Ordering::Relaxed);
         drop(self.gate.lock().unwrap_or_else(PoisonError::into_inner));
-        thread::sleep(self.latency);
+        let has_prompt = batch.spans.iter().any(|span| span.role == Role::Prompt);
+        thread::sleep(self.latency + if has_prompt { self.prompt_latency } else { Duration::ZERO });
         match self.fault {
             Some(Fault::SubmitError(n)) if n == self.n_step => {
                 return Err(ExecutorError::Device("lost at submit".to_owned()));

@@ -127,6 +127,37 @@ fn a_flood_holds_a_stream_up_in_few_steps() {
 }
 
 #[test]
+fn prompts_within_a_share_hold_a_stream_up_for_a_part_of_the_time_where_they_take_long() {
+    for bound_prompts in [true, false] {
+        let milliseconds = Duration::from_millis;
+        let fake = Fake::new(LIMITS).latency(milliseconds(2)).prompt_latency(milliseconds(20));
+        let options = EngineOptions { bound_prompts, ..EngineOptions::default() };
+        let mut core = Core::new(Box::new(fake), options).unwrap();
+        let mut stream = enqueue(&mut core, ask(1, &[5], 40));
+        steps_to_token(&mut core, &mut stream);
+        // One at a time, so always within its share.
+        let (mut n_begun, mut asked, mut events) = (0, Vec::new(), Vec::new());
+        let mut other = enqueue(&mut core, ask(2, &[7, 8], 1));
+        while !events.iter().any(Event::is_terminal) {
+            core.step().unwrap();
+            events.extend(std::iter::from_fn(|| stream.try_next()));
+            let others: Vec<Event> = std::iter::from_fn(|| other.try_next()).collect();
+            if others.iter().any(Event::is_terminal) {
+                n_begun += 1;
+                other = enqueue(&mut core, ask(2, &[7 + n_begun, 8], 1));
+                asked.push(tokens(&others));
+            }
+        }
+        assert_eq!(n_begun < 10, bound_prompts, "{n_begun}");
+        // It waits, but not for ever, and its answers are the same.
+        assert!(n_begun >= 1);
+        for (i, found) in (0..).zip(asked) {
+            assert_eq!(found, tokens(&alone(&ask(2, &[7 + i, 8], 1))));
+        }
+    }
+}
+
+#[test]
 fn a_request_that_is_stopped_can_be_cancelled_and_says_what_it_had() {
     let mut core = core(Limits { n_slot: 1, ..LIMITS }, 4);
     let mut long = enqueue(&mut core, ask(1, &[1], 50));

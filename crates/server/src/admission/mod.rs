@@ -9,10 +9,8 @@ mod pool;
 mod read;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use tokio::time::sleep;
 use worker::Work;
 
 pub(crate) use budget::Budget;
@@ -29,9 +27,6 @@ use crate::state::{App, Served};
 
 /// Places for requests that the engine need not have room for.
 const N_OTHER: usize = 64;
-
-/// How long one waits to hear that there is no room, where there are several clients: one that asks again at once asks ten times a second.
-const REFUSED: Duration = Duration::from_millis(100);
 
 /// A request that was let in, with its body.
 #[derive(Debug)]
@@ -79,18 +74,8 @@ impl FromRequest<App> for Admitted {
         };
         let has_others = app.keys().len() > 1;
         let asked = Asked { client, has_others, limit, n_elsewhere, n_own };
-        let let_in = async {
-            let mut permit = app.budget().enter(asked)?;
-            let bytes = read::body(body, length, &app.options().limits, &mut permit).await?;
-            Ok((permit, bytes))
-        };
-        let (permit, bytes) = match let_in.await {
-            Err(error @ (ApiError::Busy { .. } | ApiError::Full)) if has_others => {
-                sleep(REFUSED).await;
-                return Err(error);
-            }
-            done => done?,
-        };
+        let mut permit = app.budget().enter(asked)?;
+        let bytes = read::body(body, length, &app.options().limits, &mut permit).await?;
         let lenient = app
             .options()
             .compat

@@ -223,6 +223,11 @@ fn a_full_queue_is_told_before_the_body_and_leaves_other_clients_their_places() 
     // What needs no place of the engine has one.
     let tokens = answer(ask("the-first-long-key", "/tokenize", &json!({"content": "a"})));
     assert!(tokens.starts_with("HTTP/1.1 200 "), "{tokens}");
+    // Who is refused after the preparation hears of it no sooner than who is refused before.
+    let (began, many) = (Instant::now(), json!({"prompt": "ab", "max_tokens": 4, "n": 128}));
+    let refused = answer(ask("the-second-long-key", "/v1/completions", &many));
+    assert!(refused.starts_with("HTTP/1.1 429 "), "{refused}");
+    assert!(began.elapsed() >= Duration::from_millis(100), "{:?}", began.elapsed());
     // Another client has places of its own, as many as there are slots.
     running.extend((0..2).map(|_| ask("the-second-long-key", "/v1/completions", &body)));
     while server.n_unfinished() < 5 {

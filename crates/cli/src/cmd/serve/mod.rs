@@ -326,16 +326,21 @@ fn load_now(args: &Args, log: &LogArgs, app: &App) -> anyhow::Result<()> {
     tracing::info!("sampling where a request does not say: {defaults}");
     // The files are those that are loaded now, whatever the paths lead to when a receipt is wanted.
     let hashes = FileHashes::open(opened.gguf.paths());
-    let n_slot = args.slots.map_or(if opened.is_on_gpu() { 64 } else { 8 }, NonZeroUsize::get);
+    let is_on_gpu = opened.is_on_gpu();
+    let n_slot = args.slots.map_or(if is_on_gpu { 64 } else { 8 }, NonZeroUsize::get);
     let kv_bytes = args.kv_cache_size_mb.map(|mb| (mb.get() as u64).saturating_mul(1 << 20));
     let shape = opened.fit(Shape { n_slot, ..args.model.shape() }, kv_bytes)?;
     let loaded = opened.load(shape, log)?;
     let info = info::of(&loaded, &tokenizer, &args.served_model_name, &args.model.model.0);
     let origin = verify::origin(&loaded, &tokenizer, hashes, shape.kv_type);
     let speculation = args.speculate.speculation(&loaded.executor.limits())?;
-    let protect_streams = !args.no_stream_protection;
-    let options =
-        EngineOptions { n_waiting: args.queue, protect_streams, speculation, ..EngineOptions::default() };
+    let options = EngineOptions {
+        n_waiting: args.queue,
+        protect_streams: !args.no_stream_protection,
+        bound_prompts: !is_on_gpu,
+        speculation,
+        ..EngineOptions::default()
+    };
     let engine = speculate::start(loaded.executor, loaded.draft, options).context("starting the engine")?;
     let default_max_tokens =
         Some(args.default_max_tokens.or(args.max_tokens_out).map_or(DEFAULT_TOKENS, NonZeroUsize::get));
