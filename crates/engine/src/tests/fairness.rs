@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use device::{Limits, SamplingParams};
 use proptest::prelude::*;
