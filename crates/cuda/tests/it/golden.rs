@@ -8,9 +8,8 @@ use testkit::{Golden, golden, nmse};
 use crate::gpu::gpu;
 use crate::models::executor;
 
-/// What the arithmetic may differ by from the reference's float32: 16-bit floats in prompts, 8-bit activations in generated rows elsewhere than on Hopper, where no weights are rounded.
-/// Of a mixture what llama.cpp's 8-bit activations give on such files, where they choose
-/// another expert.
+/// What the arithmetic may differ by from the reference's float32: 16-bit floats in prompts; in generated rows 8-bit activations, but on Hopper and of
+/// weights of 16 bits. Of a mixture what llama.cpp's 8-bit activations give on such files, where they choose another expert.
 pub(crate) fn bound(model: &Golden) -> f64 {
     match model {
         model if model.name.ends_with("f16") => 5e-6,
