@@ -214,11 +214,11 @@ mod tests {
 
     #[test]
     fn every_group_has_pinned_files() {
-        for group in [&SMOLLM2, &VOCABS, &QWEN].into_iter().chain(&TOKENIZERS) {
+        for group in [&SMOLLM2, &VOCABS, &GRAMMARS, &QWEN].into_iter().chain(&TOKENIZERS) {
             let files = pinned(group.prefix).unwrap();
             assert!(matches!(group.assembly, Assembly::Each) || files.len() == 1, "{}", group.prefix);
         }
-        let grouped: usize = ["smollm2.gguf", "vocabs/", "qwen2.5", "tokenizers/"]
+        let grouped: usize = ["smollm2.gguf", "vocabs/", "grammars/", "qwen2.5", "tokenizers/"]
             .iter()
             .map(|p| pinned(p).unwrap().len())
             .sum();

@@ -398,7 +398,7 @@ fn the_settings_can_be_looked_at_without_a_model() {
         "# slots is chosen at start: 8 on the CPU, 64 on a GPU (--slots, WORKER_ORCD_SLOTS)"
     );
     assert!(
-        line("# ctx").starts_with("# ctx is chosen at start: what the model was made for, at most 4096 (")
+        line("# ctx").starts_with("# ctx is chosen at start: the model's training context, at most 4096 (")
     );
     let refused = worker(&["serve"]);
     assert_eq!(refused.code, 2);
