@@ -60,8 +60,9 @@ fn who_leaves_does_not_wait_for_a_grammar_any_more() {
     until(&server, "worker_grammars_compiled_total", 1.0);
     drop(leaves);
     until(&server, "worker_grammars_waiting", 0.0);
-    // What was begun goes on, and whoever asks next has it.
+    // What was begun goes on, and whoever asks next has it, unless it came to an end between two of its parts before that.
     let (status, text) = server.post("/v1/chat/completions", &dear());
     assert_eq!(status, 200, "{text}");
-    assert_eq!(metric(&server, "worker_grammars_compiled_total"), 1.0);
+    let n_compiled = metric(&server, "worker_grammars_compiled_total");
+    assert!((1.0..=2.0).contains(&n_compiled), "{n_compiled}");
 }
