@@ -74,6 +74,9 @@ pub(crate) struct LocalArgs {
     /// A published model's shapes with random weights in place of a model's, as llama-3-8b:q4_k_m; needs no file
     #[arg(long, value_name = "NAME[:FORMAT]", conflicts_with = named::GROUP)]
     shape: Option<shape::Shape>,
+    /// The first N layers of --shape alone, as for a profiler or a small GPU
+    #[arg(long, value_name = "N", requires = "shape", value_parser = cmd::at_least_one)]
+    layers: Option<NonZeroUsize>,
     /// Tokens of the prompts to time, 0 for none
     #[arg(short = 'p', long = "prompt", value_name = "N,..", value_delimiter = ',', default_value = "512")]
     prompt: Vec<usize>,
@@ -155,7 +158,7 @@ struct Found {
 /// Measures a model on a device.
 fn of_device(args: &LocalArgs, log: &LogArgs) -> anyhow::Result<Found> {
     let tests = args.tests()?;
-    let made = args.shape.as_ref().map(shape::Shape::make).transpose()?;
+    let made = args.shape.as_ref().map(|shape| shape.first_layers(args.layers)?.make()).transpose()?;
     let model = match (&made, &args.model.model.0) {
         (Some(made), _) => args.model.of(ModelRef::Path(made.path.clone())),
         (None, ModelRef::Path(path)) if path.as_os_str() == NO_MODEL => {

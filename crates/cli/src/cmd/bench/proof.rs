@@ -44,6 +44,7 @@ impl Measure for LocalArgs {
         let batches = self.batch.iter().map(ToString::to_string).collect();
         let mut flags = self.model.flags();
         flags.extend(self.shape.iter().map(|shape| format!("--shape={shape}")));
+        flags.extend(self.layers.iter().map(|n| format!("--layers={n}")));
         flags.push(format!("--prompt={}", list(self.prompt.iter().map(ToString::to_string).collect())));
         flags.push(format!("--gen={}", self.generate));
         flags.push(format!("--batch={}", list(batches)));

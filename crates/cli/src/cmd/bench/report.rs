@@ -123,6 +123,7 @@ impl Facts {
             model: args
                 .shape
                 .as_ref()
+                .and_then(|shape| shape.first_layers(args.layers).ok())
                 .map_or_else(|| args.model.model.0.to_string(), |shape| format!("random {shape}")),
             parameters: tensors.iter().map(|tensor| tensor.n_values() as u64).sum(),
             weights_bytes: memory.weights,

@@ -10,6 +10,7 @@ mod presets;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufWriter;
+use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -22,11 +23,13 @@ use rustix::fs::MemfdFlags;
 use self::blocks::{SCHEMES, Scheme};
 use self::presets::{ALL, Preset};
 use super::random::Random;
+use crate::exit::Failure;
 
 /// A model to make up: `NAME` or `NAME:FORMAT`.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     preset: Preset,
+    n_left_out: usize,
     scheme: (&'static str, Scheme),
 }
 
@@ -46,13 +49,17 @@ impl FromStr for Shape {
         let scheme = SCHEMES.into_iter().find(|(name, _)| *name == format.to_ascii_lowercase());
         let scheme = scheme
             .ok_or_else(|| format!("expected a format of {}", SCHEMES.map(|scheme| scheme.0).join(", ")))?;
-        Ok(Shape { preset, scheme })
+        Ok(Shape { preset, n_left_out: 0, scheme })
     }
 }
 
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.preset.name, self.scheme.0)
+        write!(f, "{}:{}", self.preset.name, self.scheme.0)?;
+        match self.n_left_out {
+            0 => Ok(()),
+            _ => write!(f, ", {} layers", self.preset.n_layer),
+        }
     }
 }
 
@@ -63,6 +70,18 @@ pub(crate) struct Made {
 }
 
 impl Shape {
+    /// With its first `n` layers alone.
+    pub(crate) fn first_layers(&self, n: Option<NonZeroUsize>) -> Result<Shape, Failure> {
+        let mut shape = self.clone();
+        let has = self.preset.n_layer;
+        let n = n.map_or(has, NonZeroUsize::get);
+        let too_many =
+            || Failure::Usage(format!("--layers: expected at most the {has} of {self}, found {n}"));
+        shape.n_left_out = has.checked_sub(n).ok_or_else(too_many)?;
+        shape.preset.n_layer = n;
+        Ok(shape)
+    }
+
     /// Makes the file.
     pub(crate) fn make(&self) -> anyhow::Result<Made> {
         tracing::info!("making random weights of {self}");
@@ -316,6 +335,23 @@ mod tests {
             mixture.n_expert = 8;
         }
         shape.writer().to_bytes().unwrap()
+    }
+
+    #[test]
+    fn layers_may_be_left_out_but_not_added() {
+        let mut whole: Shape = "smollm2-135m:q4_1".parse().unwrap();
+        whole.preset.n_vocab = 64;
+        let layers = |n| whole.first_layers(NonZeroUsize::new(n)).map_err(|failure| failure.to_string());
+        let two = layers(2).unwrap();
+        assert_eq!(two.to_string(), "smollm2-135m:q4_1, 2 layers");
+        let file = two.writer().to_bytes().unwrap();
+        let is_there = |name: &[u8]| file.windows(name.len()).any(|window| window == name);
+        assert!(is_there(b"blk.1.ffn_up.weight") && !is_there(b"blk.2.ffn_up.weight"));
+        assert_eq!(layers(30).unwrap().to_string(), "smollm2-135m:q4_1");
+        assert_eq!(
+            layers(31).unwrap_err(),
+            "--layers: expected at most the 30 of smollm2-135m:q4_1, found 31"
+        );
     }
 
     #[test]
