@@ -140,110 +140,123 @@ __device__ __forceinline__ void norm_row(const NormArgs& args) {
 extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const __grid_constant__ NormArgs args) { norm_row<THREADS, 4>(args); }
 extern "C" __global__ void __launch_bounds__(1024, 1) norm_few(const __grid_constant__ NormArgs args) { norm_row<1024, 4>(args); }
 
-// Where queries, keys and values go, turned.
+// What becomes of the values.
+enum Values { VALUES_LEFT, VALUES_NORMED, VALUES_OF_KEYS };
+
+// Where queries, keys and values go, normalised by head where the model does, and turned.
 struct PlaceArgs {
-    float* qkv;           // [n_row, n_q + 2 n_kv]
-    __half* q;            // [n_row, q_terms * n_q]; null: queries go to `q_floats`
-    float* q_floats;      // [n_row, n_q]
-    float* fresh;         // [n_row][keys, values][n_kv]: where keys and values go instead of the cache; or null
-    __half* k_cache;      // null: keys stay in `qkv`, turned
+    float* qkv;             // [n_row, n_q + 2 n_kv]
+    __half* q;              // [n_row, q_terms * n_q]; null: queries go to `q_floats`
+    float* q_floats;        // [n_row, n_q]
+    float* fresh;           // [n_row][keys, values][n_kv]: where keys and values go instead of the cache; or null
+    __half* k_cache;        // null: keys and values stay in `qkv`, keys turned
     __half* v_cache;
     const Row* rows;
     const uint32_t* page_tables;
-    const float2* turns;  // [n_ctx][half_rot]
+    const float2* turns;    // [n_ctx][half_rot]
+    const float* q_weight;  // [head_dim] of the RMS norm of a head; null: 1
+    const float* k_weight;
     int32_t n_q, n_kv;
     int32_t head_dim;
-    int32_t half_rot;     // 0: no rotation
+    int32_t half_rot;       // 0: no rotation
     int32_t adjacent;
     int32_t max_pages;
     int32_t n_kv_head;
-    int32_t q_terms;      // 2: after the float16 of a row what they leave of its values, as float16
-    float heat;           // queries are multiplied by 1 + heat * ln(1 + floor(position / heat_context))
-    int32_t heat_context; // 0: they are not
+    int32_t q_terms;        // 2: after the float16 of a row what they leave of its values, as float16
+    float heat;             // queries are multiplied by 1 + heat * ln(1 + floor(position / heat_context))
+    int32_t heat_context;   // 0: they are not
+    int32_t is_normed;      // 0: heads are taken as they are
+    int32_t values;         // of Values
+    float eps;
+    int32_t reserved;
 };
-static_assert(sizeof(PlaceArgs) == 112, "as in src/args.rs");
+static_assert(sizeof(PlaceArgs) == 144, "as in src/args.rs");
 
-extern "C" __global__ void __launch_bounds__(THREADS) place_rows(const __grid_constant__ PlaceArgs args) {
+// A warp a head. It holds the weights of the first HELD pairs of each lane.
+extern "C" __global__ void __launch_bounds__(THREADS) place_heads(const __grid_constant__ PlaceArgs args) {
+    constexpr int HELD = 4;
     let_next_start();
+    const int lane = threadIdx.x & 31, n = args.head_dim, at = (blockIdx.y * (THREADS / 32) + (threadIdx.x >> 5)) * n;
+    const bool is_q = at < args.n_q, is_v = at >= args.n_q + args.n_kv, makes_values = args.values == VALUES_OF_KEYS;
+    // Values that are the keys are placed with these.
+    if (at >= args.n_q + 2 * args.n_kv || (is_v && makes_values)) return;
+    // Of a pair: values that turn together where any do.
+    const auto first_of = [&](int j) { return j < args.half_rot && args.adjacent == 0 ? j : 2 * j; };
+    const auto second_of = [&](int j) { return j < args.half_rot && args.adjacent == 0 ? j + args.half_rot : 2 * j + 1; };
+    // Learned vectors do not depend on the previous kernel.
+    const float* weight = is_q ? args.q_weight : is_v ? nullptr : args.k_weight;
+    float2 weights[HELD];
+#pragma unroll
+    for (int k = 0; k < HELD; k++) {
+        const int j = lane + 32 * k;
+        weights[k] = weight && j < n / 2 ? make_float2(__ldg(weight + first_of(j)), __ldg(weight + second_of(j))) : make_float2(1.0f, 1.0f);
+    }
     wait_for_previous();
     const Row row = args.rows[blockIdx.x];
     if (row.slot < 0) return;
-    const int half_dim = args.head_dim / 2, n_pair = (args.n_q + 2 * args.n_kv) / 2;
-    float* in = args.qkv + (size_t)blockIdx.x * (args.n_q + 2 * args.n_kv);
+    float* const in = args.qkv + (size_t)blockIdx.x * (args.n_q + 2 * args.n_kv);
+    float scale = 1.0f;
+    if (args.is_normed && (!is_v || args.values == VALUES_NORMED)) {
+        float sum = 0.0f;
+#pragma unroll 4
+        for (int i = lane; i < n; i += 32) sum += in[at + i] * in[at + i];
+        scale = 1.0f / sqrtf(warp_sum(sum) / n + args.eps);
+    }
     const uint32_t page = args.page_tables[(size_t)row.slot * args.max_pages + row.position / PAGE];
-    const float factor = args.heat_context ? 1.0f + args.heat * logf((float)(1 + row.position / args.heat_context)) : 1.0f;
-    for (int p = threadIdx.x; p < n_pair; p += THREADS) {
-        const int head = p / half_dim, j = p - head * half_dim, at = head * args.head_dim;
-        int i0, i1;
-        if (j < args.half_rot) {
-            i0 = args.adjacent ? 2 * j : j;
-            i1 = args.adjacent ? 2 * j + 1 : j + args.half_rot;
+    const float factor = is_q && args.heat_context ? 1.0f + args.heat * logf((float)(1 + row.position / args.heat_context)) : 1.0f;
+    // Of keys or values: those of the head at `from`.
+    const auto keep = [&](int from, bool of_values, int i0, int i1, float a, float b) {
+        const int within = from - (of_values ? args.n_q + args.n_kv : args.n_q);
+        if (args.fresh) {
+            float* fresh = args.fresh + ((size_t)blockIdx.x * 2 + of_values) * args.n_kv + within;
+            fresh[i0] = a, fresh[i1] = b;
+        } else if (!args.k_cache) {
+            in[from + i0] = a, in[from + i1] = b;
         } else {
-            i0 = 2 * j, i1 = 2 * j + 1;
+            __half* cache = of_values ? args.v_cache : args.k_cache;
+            cache += (((size_t)page * args.n_kv_head + within / n) * PAGE + row.position % PAGE) * n;
+            cache[i0] = saturate(a), cache[i1] = saturate(b);
         }
-        float a = in[at + i0], b = in[at + i1];
-        const bool is_v = at >= args.n_q + args.n_kv;
+    };
+    const auto place = [&](int j, float2 w) {
+        const int i0 = first_of(j), i1 = second_of(j);
+        const float x0 = in[at + i0], x1 = in[at + i1];
+        float a = x0 * (scale * w.x), b = x1 * (scale * w.y);
+        if (makes_values && !is_q) keep(at + args.n_kv, true, i0, i1, x0 * scale, x1 * scale);
         if (j < args.half_rot && !is_v) {
             const float2 turn = args.turns[(size_t)row.position * args.half_rot + j];
             const float ra = a * turn.x - b * turn.y;
             b = a * turn.y + b * turn.x;
             a = ra;
         }
-        if (at < args.n_q && args.heat_context) a *= factor, b *= factor;
-        if (at < args.n_q && args.q_floats) {
+        if (!is_q) return keep(at, is_v, i0, i1, a, b);
+        a *= factor, b *= factor;
+        if (args.q_floats) {
             float* q = args.q_floats + (size_t)blockIdx.x * args.n_q + at;
             q[i0] = a, q[i1] = b;
-        } else if (at < args.n_q) {
-            __half* q = args.q + (size_t)blockIdx.x * args.n_q * args.q_terms + at;
-            const __half ha = saturate(a), hb = saturate(b);
-            q[i0] = ha, q[i1] = hb;
-            if (args.q_terms == 2) q[args.n_q + i0] = saturate(a - __half2float(ha)), q[args.n_q + i1] = saturate(b - __half2float(hb));
-        } else if (args.fresh) {
-            float* fresh = args.fresh + ((size_t)blockIdx.x * 2 + is_v) * args.n_kv + at - (is_v ? args.n_q + args.n_kv : args.n_q);
-            fresh[i0] = a, fresh[i1] = b;
-        } else if (!args.k_cache) {
-            in[at + i0] = a, in[at + i1] = b;
-        } else {
-            const int kv_head = (at - (is_v ? args.n_q + args.n_kv : args.n_q)) / args.head_dim;
-            __half* cache = is_v ? args.v_cache : args.k_cache;
-            cache += (((size_t)page * args.n_kv_head + kv_head) * PAGE + row.position % PAGE) * args.head_dim;
-            cache[i0] = saturate(a), cache[i1] = saturate(b);
+            return;
         }
-    }
+        __half* q = args.q + (size_t)blockIdx.x * args.n_q * args.q_terms + at;
+        const __half ha = saturate(a), hb = saturate(b);
+        q[i0] = ha, q[i1] = hb;
+        if (args.q_terms == 2) q[args.n_q + i0] = saturate(a - __half2float(ha)), q[args.n_q + i1] = saturate(b - __half2float(hb));
+    };
+#pragma unroll
+    for (int k = 0; k < HELD; k++)
+        if (lane + 32 * k < n / 2) place(lane + 32 * k, weights[k]);
+    for (int j = lane + 32 * HELD; j < n / 2; j += 32)
+        place(j, weight ? make_float2(weight[first_of(j)], weight[second_of(j)]) : make_float2(1.0f, 1.0f));
 }
 
 struct QkNormArgs {
     float* qkv;             // [n_row, n_q + 2 n_kv]; queries and keys are normalised in place
-    const float* q_weight;  // [group], or [n_q]
-    const float* k_weight;  // [group], or [n_kv]
+    const float* q_weight;  // [n_q]
+    const float* k_weight;  // [n_kv]
     int32_t n_q, n_kv;
-    int32_t group;          // of values that are normalised together
     float eps;
-    int32_t values;         // of Values
     int32_t reserved;
 };
-static_assert(sizeof(QkNormArgs) == 48, "as in src/args.rs");
-
-// What becomes of the values: `qk_norm_heads` alone does more than leave them.
-enum Values { VALUES_LEFT, VALUES_NORMED, VALUES_OF_KEYS };
-
-// A warp a head.
-extern "C" __global__ void __launch_bounds__(THREADS) qk_norm_heads(const __grid_constant__ QkNormArgs args) {
-    let_next_start();
-    wait_for_previous();
-    const int lane = threadIdx.x & 31, n = args.group, at = (blockIdx.y * (THREADS / 32) + (threadIdx.x >> 5)) * n;
-    if (at >= args.n_q + (args.values == VALUES_NORMED ? 2 : 1) * args.n_kv) return;
-    float* x = args.qkv + (size_t)blockIdx.x * (args.n_q + 2 * args.n_kv) + at;
-    const bool is_k = at >= args.n_q && at < args.n_q + args.n_kv;
-    const float* weight = at < args.n_q ? args.q_weight : is_k ? args.k_weight : nullptr;
-    float sum = 0.0f;
-    for (int i = lane; i < n; i += 32) sum += x[i] * x[i];
-    const float scale = 1.0f / sqrtf(warp_sum(sum) / n + args.eps);
-    for (int i = lane; i < n; i += 32) {
-        if (is_k && args.values == VALUES_OF_KEYS) x[args.n_kv + i] = x[i] * scale;
-        x[i] *= weight ? scale * weight[i] : scale;
-    }
-}
+static_assert(sizeof(QkNormArgs) == 40, "as in src/args.rs");
 
 // A block for the queries of a row, and one for its keys.
 extern "C" __global__ void __launch_bounds__(THREADS) qk_norm_rows(const __grid_constant__ QkNormArgs args) {

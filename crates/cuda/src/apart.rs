@@ -87,36 +87,55 @@ impl Network {
         }
     }
 
-    /// Normalises queries, keys and values, where the model does, and makes values of the keys where these are all that the layer has.
-    pub(crate) fn normalise_heads(
+    /// Normalises whole rows of queries and of keys, where the model does.
+    pub(crate) fn normalise_rows(
         &self,
         stream: &Stream,
         layer: usize,
         (qkv, n_row): (DevicePtr, usize),
     ) -> Result<(), CudaError> {
+        if self.arch.attention.qk_norm != Some(QkNorm::Row) {
+            return Ok(());
+        }
         let (heads, place) = (self.heads_of(layer), self.attention_of(layer));
-        let Some(kind) = self.arch.attention.qk_norm else { return Ok(()) };
-        let values = match heads.source {
-            KvSource::Projections if self.arch.attention.v_norm => Values::Normed,
-            KvSource::KeysAlone => Values::OfKeys,
-            KvSource::Projections | KvSource::Layer(_) | KvSource::OneRow => Values::Left,
-        };
         let args = QkNormArgs {
             qkv,
             q_weight: self.at_maybe(place.q_norm),
             k_weight: self.at_maybe(place.k_norm),
             n_q: heads.n_q() as i32,
             n_kv: heads::n_own_kv(heads) as i32,
-            group: heads.head_dim as i32,
             eps: self.arch.norm.eps,
-            values: values as i32,
             reserved: 0,
         };
-        let n_head = heads::n_qkv(heads) / heads.head_dim;
-        let launch = match kind {
-            QkNorm::Head => Launch::new("qk_norm_heads", [n_row as u32, n_head.div_ceil(8) as u32], 256),
-            QkNorm::Row => Launch::new("qk_norm_rows", [n_row as u32, 2], 256),
+        self.kernels.launch(stream, &Launch::new("qk_norm_rows", [n_row as u32, 2], 256), &args)
+    }
+
+    /// Normalises queries, keys and values by head, where the model does, turns them, and puts them where they belong.
+    pub(crate) fn place_heads(
+        &self,
+        stream: &Stream,
+        layer: usize,
+        (args, n_row): (&PlaceArgs, usize),
+    ) -> Result<(), CudaError> {
+        let (heads, place, attention) =
+            (self.heads_of(layer), self.attention_of(layer), &self.arch.attention);
+        let is_normed = attention.qk_norm == Some(QkNorm::Head);
+        let norm = |at| if is_normed { self.at_maybe(at) } else { DevicePtr(0) };
+        let values = match heads.source {
+            KvSource::Projections if attention.v_norm => Values::Normed,
+            KvSource::KeysAlone => Values::OfKeys,
+            KvSource::Projections | KvSource::Layer(_) | KvSource::OneRow => Values::Left,
         };
+        let args = PlaceArgs {
+            q_weight: norm(place.q_norm),
+            k_weight: norm(place.k_norm),
+            is_normed: i32::from(is_normed),
+            values: values as i32,
+            eps: self.arch.norm.eps,
+            ..*args
+        };
+        let n_head = heads::n_qkv(heads) / heads.head_dim;
+        let launch = Launch::new("place_heads", [n_row as u32, n_head.div_ceil(8) as u32], 256);
         self.kernels.launch(stream, &launch, &args)
     }
 

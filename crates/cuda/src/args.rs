@@ -221,6 +221,8 @@ pub(crate) struct PlaceArgs {
     pub(crate) rows: DevicePtr,
     pub(crate) page_tables: DevicePtr,
     pub(crate) turns: DevicePtr,
+    pub(crate) q_weight: DevicePtr,
+    pub(crate) k_weight: DevicePtr,
     pub(crate) n_q: i32,
     pub(crate) n_kv: i32,
     pub(crate) head_dim: i32,
@@ -233,9 +235,15 @@ pub(crate) struct PlaceArgs {
     pub(crate) heat: f32,
     /// 0 where queries have no temperature.
     pub(crate) heat_context: i32,
+    /// 0 where heads are taken as they are.
+    pub(crate) is_normed: i32,
+    /// Of [`Values`].
+    pub(crate) values: i32,
+    pub(crate) eps: f32,
+    pub(crate) reserved: i32,
 }
 
-assert_size!(PlaceArgs, 112);
+assert_size!(PlaceArgs, 144);
 
 /// Of rows.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -246,14 +254,11 @@ pub(crate) struct QkNormArgs {
     pub(crate) k_weight: DevicePtr,
     pub(crate) n_q: i32,
     pub(crate) n_kv: i32,
-    pub(crate) group: i32,
     pub(crate) eps: f32,
-    /// Of [`Values`].
-    pub(crate) values: i32,
     pub(crate) reserved: i32,
 }
 
-assert_size!(QkNormArgs, 48);
+assert_size!(QkNormArgs, 40);
 
 /// What becomes of the values where queries and keys are normalised by head.
 #[derive(Clone, Copy, Debug)]

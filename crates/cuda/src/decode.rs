@@ -11,7 +11,6 @@ use crate::buffers::{Act, Forms, Input};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::heads;
-use crate::kernels::Launch;
 use crate::launch::attend;
 use crate::network::Network;
 use crate::observe::{Observer, Rows};
@@ -271,20 +270,24 @@ impl<'a> Decode<'a> {
             fresh: network.fresh(),
             ..network.product(tiles, normed, Epilogue::Qkv)
         };
-        let products: Vec<_> =
-            place.qkv.runs.iter().map(|(row, tiles)| (tiles, product(*row, tiles))).collect();
-        let are_paired = match products[..] {
-            [(a, first), (b, second)] => {
-                network.launch_pair(self.stream, [a, b], &PairArgs { first, second })?
-            }
-            _ => false,
-        };
-        if !are_paired {
-            for (tiles, args) in &products {
-                network.launch_product(self.stream, tiles, args)?;
-            }
+        self.products(place, product)
+    }
+
+    /// Queries, keys and values by products from `args(first row, matrix)`: as one launch, where there are two and there is a kernel for
+    /// both.
+    fn products(
+        &self,
+        place: &AttentionPlace,
+        args: impl Fn(usize, &Tiles) -> ProductArgs,
+    ) -> Result<(), CudaError> {
+        let network = self.network;
+        let products: Vec<_> = place.qkv.runs.iter().map(|(row, tiles)| (tiles, args(*row, tiles))).collect();
+        if let [(a, first), (b, second)] = products[..]
+            && network.launch_pair(self.stream, [a, b], &PairArgs { first, second })?
+        {
+            return Ok(());
         }
-        Ok(())
+        products.iter().try_for_each(|(tiles, args)| network.launch_product(self.stream, tiles, args))
     }
 
     /// Likewise where kernels of their own normalise, turn and place them.
@@ -299,23 +302,20 @@ impl<'a> Decode<'a> {
         if let (Some(gate), Some(rows)) = (&place.gate, buffers.mixer) {
             self.store(gate, normed, (rows.gate, gate.n_row))?;
         }
-        for (row, tiles) in &place.qkv.runs {
-            let args = ProductArgs {
-                out: qkv,
-                ld_out: heads::n_qkv(network.heads_of(n)) as i32,
-                first_row: *row as i32,
-                ..network.product(tiles, normed, Epilogue::Store)
-            };
-            network.launch_product(self.stream, tiles, &args)?;
-        }
+        self.products(place, |first_row, tiles| ProductArgs {
+            out: qkv,
+            ld_out: heads::n_qkv(network.heads_of(n)) as i32,
+            first_row: first_row as i32,
+            ..network.product(tiles, normed, Epilogue::Store)
+        })?;
         let n_row = self.shape.n_row;
-        network.normalise_heads(self.stream, n, (qkv, n_row))?;
+        network.normalise_rows(self.stream, n, (qkv, n_row))?;
         let args = PlaceArgs {
             q_floats: buffers.q,
             fresh: network.fresh(),
             ..network.placing(n, qkv, buffers.rows)
         };
-        network.kernels.launch(self.stream, &Launch::new("place_rows", [n_row as u32, 1], 256), &args)
+        network.place_heads(self.stream, n, (&args, n_row))
     }
 
     fn ffn_act(&self, layer: &LayerPlace, observer: &Observer<'_>) -> ActOut {

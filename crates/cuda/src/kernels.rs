@@ -57,11 +57,13 @@ const WAITS_FROM: u32 = 90;
 /// The file of kernels in which a kernel is.
 fn module_of(name: &str) -> Option<&'static str> {
     let file = match name {
-        "norm_rows" | "norm_few" | "place_rows" | "qk_norm_heads" | "qk_norm_rows" | "add_rows"
-        | "sum_parts" | "scale_all" => "rows",
-        "router" | "route_few" => "route_decode",
+        "norm_rows" | "norm_few" | "place_heads" | "qk_norm_rows" | "add_rows" | "sum_parts"
+        | "scale_all" => "rows",
+        "router" | "router_pair" | "router_few_rows" | "router_many_rows" | "route_few" | "route_few_128" => {
+            "route_decode"
+        }
         "gather_prompt" => "route_prompt",
-        "conv_rows" | "conv_keep" | "gate_rows" | "gate_halves" => "recurrence",
+        "conv_rows" | "conv_keep" | "conv_steps" | "gate_rows" | "gate_halves" => "recurrence",
         "per_layer_inputs" | "per_layer_gate" => "per_layer",
         _ if name.starts_with("delta_") => "recurrence",
         _ if name.starts_with("embed_") => "unpack",

@@ -228,7 +228,7 @@ impl Prompt<'_> {
         if let (Some(gate), Some(rows)) = (&place.gate, buffers.mixer) {
             self.store(whole(gate, of_qkv), rows.gate)?;
         }
-        network.normalise_heads(self.stream, n, (buffers.qkv, self.n_row))?;
+        network.normalise_rows(self.stream, n, (buffers.qkv, self.n_row))?;
         self.attend((n, place), of_attended, observer)
     }
 
@@ -247,7 +247,7 @@ impl Prompt<'_> {
         let (q, q_floats) = if by_rows { (none, buffers.q) } else { (buffers.q, none) };
         let q_terms = n_term as i32;
         let args = PlaceArgs { q, q_floats, q_terms, ..network.placing(n, buffers.qkv, buffers.rows) };
-        network.kernels.launch(self.stream, &Launch::new("place_rows", [n_row as u32, 1], 256), &args)?;
+        network.place_heads(self.stream, n, (&args, n_row))?;
         if by_rows {
             observer.see(Stage::Qkv, n, Rows::float(buffers.q, n_row, n_q))?;
             network.attend_rows(self.stream, n, (buffers.qkv, buffers.q, buffers.rows), (n_row, None))?;
