@@ -128,5 +128,6 @@ __device__ __forceinline__ Choice choose(const RouterRule& rule, float* logits) 
 
 __device__ __forceinline__ Choice choose(const RouterRule& rule, float* logits) {
     if (rule.n_expert <= 32) return choose<1>(rule, logits);
+    if (rule.n_expert <= 128) return choose<4>(rule, logits);
     return rule.n_expert <= 256 ? choose<8>(rule, logits) : choose<MAX_EXPERTS / 32>(rule, logits);
 }

@@ -150,27 +150,26 @@ __device__ __forceinline__ void finish(const ProductArgs& args, const float (*su
         const bool is_half = args.act.h && !args.act.f && !args.act.q && args.act.n_col > 1;
         __half* const lane_half = args.act.h + half_place(8, 0, 0, lane);
         const int n_column_group = (args.act.n_col + 7) / 8;
+        // A warp takes 32 rows of one column at a time, or of as many as are likely to be there: a store would hold up the loads after it.
+        constexpr int EACH = PARTS > 1 || LD <= 9 ? 1 : LD <= 17 ? 2 : 4;
+        const int step = gated ? 64 : 32, n_group = (min(ROWS, args.n_tile * 16 - row0) + step - 1) / step, n_item = n_group * n_here;
 #pragma unroll 1
-        for (int group = 0; group < (gated ? ROWS / 64 : ROWS / 32); group++) {
-            const int row = gated ? group * 64 + lane : group * 32 + lane;
-            if (row0 + row - lane >= args.n_tile * 16) break;
-            // Several columns at once: a store would hold up the loads after it.
-            constexpr int EACH = PARTS == 1 ? 4 : 1;
-            for (int first = warp; first < n_here; first += W * EACH) {
-                float h[EACH];
+        for (int first = warp; first < n_item; first += W * EACH) {
+            int column[EACH], block[EACH];
+            float h[EACH];
 #pragma unroll
-                for (int k = 0; k < EACH; k++) {
-                    const int c = min(first + k * W, n_here - 1);
-                    h[k] = activate(args.activation, sum_of(row, c), gated ? sum_of(row + 32, c) : 1.0f, args.alpha, args.limit);
-                }
+            for (int k = 0; k < EACH; k++) {
+                int c = min(first + k * W, n_item - 1), group = 0;
+                while (c >= n_here) c -= n_here, group++;
+                const int row = group * step + lane;
+                h[k] = activate(args.activation, sum_of(row, c), gated ? sum_of(row + 32, c) : 1.0f, args.alpha, args.limit);
+                column[k] = source.target(c), block[k] = row0 / step + group;
+            }
 #pragma unroll
-                for (int k = 0; k < EACH; k++) {
-                    const int c = first + k * W;
-                    if (c >= n_here) break;
-                    const int column = source.target(c), block = (gated ? row0 / 64 : row0 / 32) + group;
-                    if (is_half) lane_half[((size_t)block * n_column_group + column / 8) * 256 + column % 8 * 8] = act_half(h[k]);
-                    else store_act_block(args.act, column, block, h[k]);
-                }
+            for (int k = 0; k < EACH; k++) {
+                if (first + k * W >= n_item) break;
+                if (is_half) lane_half[((size_t)block[k] * n_column_group + column[k] / 8) * 256 + column[k] % 8 * 8] = act_half(h[k]);
+                else store_act_block(args.act, column[k], block[k], h[k]);
             }
         }
     } else if (args.epilogue == EPILOGUE_QKV) {

@@ -8,13 +8,26 @@ use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::kernels::Launch;
 use crate::launch::product::{Wanted, variant};
-use crate::launch::route::{RouteArgs, RouteFewArgs, RouterArgs, RouterRule, gating};
+use crate::launch::route::{RouteArgs, RouteFewArgs, RouterArgs, RouterPairArgs, RouterRule, gating};
 use crate::network::Network;
 use crate::place::{FfnPlace, FloatMap, NormPlace, RouterPlace, Tiles};
 
-/// Up to how many rows and experts the kernel route_few takes (route_decode.cu).
+/// Up to how many rows the kernels take that are router and choice in one (route_decode.cu), and up to how many experts, each with its threads.
 const FEW_ROWS: usize = 4;
-const FEW_EXPERTS: usize = 32;
+const FEW: [(usize, &str, u32); 2] = [(32, "route_few", 128), (128, "route_few_128", 512)];
+
+/// The kernel of a small map for one row.
+const ROUTER: &str = "router";
+
+/// The kernel of a small map, and the rows and results of a block: those that share what they read, where enough blocks are left.
+fn kernel_of_map(n_row: usize, n_result: usize) -> (&'static str, [usize; 2]) {
+    let shared = [("router_many_rows", [4, 32]), ("router_few_rows", [4, 16])];
+    let n_block = |[rows, results]: [usize; 2]| n_row.div_ceil(rows) * n_result.div_ceil(results);
+    shared
+        .into_iter()
+        .find(|(_, each)| n_result >= each[1] && n_block(*each) >= 120)
+        .unwrap_or((ROUTER, [1, 8]))
+}
 
 impl Network {
     /// A layer's mixture; it has one, as its weights do.
@@ -47,12 +60,31 @@ impl Network {
         map: &FloatMap,
         (x, out, n_row): (Input, DevicePtr, usize),
     ) -> Result<(), CudaError> {
-        let grid = [n_row as u32, map.n_row.div_ceil(8) as u32];
-        self.kernels.launch(stream, &Launch::new("router", grid, 256), &self.map(map, x, out))
+        let (name, [n_row_each, n_each]) = kernel_of_map(n_row, map.n_row);
+        let grid = [n_row.div_ceil(n_row_each) as u32, map.n_row.div_ceil(n_each) as u32];
+        self.kernels.launch(stream, &Launch::new(name, grid, 256), &self.map(map, (x, n_row), out))
     }
 
-    fn map(&self, map: &FloatMap, x: Input, out: DevicePtr) -> RouterArgs {
+    /// Launches two small maps of the same rows: as one, where these are few.
+    pub(crate) fn launch_maps(
+        &self,
+        stream: &Stream,
+        maps: [(&FloatMap, DevicePtr); 2],
+        (x, n_row): (Input, usize),
+    ) -> Result<(), CudaError> {
+        let most = maps.map(|(map, _)| map.n_row).into_iter().max().unwrap_or(0);
+        if kernel_of_map(n_row, most).0 != ROUTER {
+            return maps.iter().try_for_each(|(map, out)| self.launch_map(stream, map, (x, *out, n_row)));
+        }
+        let args = RouterPairArgs { both: maps.map(|(map, out)| self.map(map, (x, n_row), out)) };
+        let grid = [n_row as u32, most.div_ceil(8) as u32, 2];
+        self.kernels.launch(stream, &Launch { grid, ..Launch::new("router_pair", [1, 1], 256) }, &args)
+    }
+
+    fn map(&self, map: &FloatMap, (x, n_row): (Input, usize), out: DevicePtr) -> RouterArgs {
         RouterArgs {
+            n_row: n_row as i32,
+            reserved: 0,
             x: x.act.f,
             weight: self.at(map.weight),
             bias: self.at_maybe(map.bias),
@@ -73,13 +105,16 @@ impl Network {
         (x, route): (Input, RouteArgs),
     ) -> Result<(), CudaError> {
         let n_row = route.n_row as usize;
-        if n_row <= FEW_ROWS && router.n_row <= FEW_EXPERTS && self.kernels.is_hopper()? {
-            let args = RouteFewArgs { router: self.map(router, x, route.logits), route };
-            let launch = Launch { cluster: 8, ..Launch::new("route_few", [8, 1], 128) };
+        let few = FEW.into_iter().find(|(n_expert, ..)| router.n_row <= *n_expert);
+        if let Some((_, name, n_thread)) = few.filter(|_| n_row <= FEW_ROWS)
+            && self.kernels.is_hopper()?
+        {
+            let args = RouteFewArgs { router: self.map(router, (x, n_row), route.logits), route };
+            let launch = Launch { cluster: 8, ..Launch::new(name, [8, 1], n_thread) };
             return self.kernels.launch(stream, &launch, &args);
         }
         self.launch_map(stream, router, (x, route.logits, n_row))?;
-        self.kernels.launch(stream, &Launch::new("route_decode", [1, 1], 256), &route)
+        self.kernels.launch(stream, &Launch::new("route_decode", [1, 1], 1024), &route)
     }
 
     /// Launches a product of each chosen expert with its own columns; a row has chosen `n_used`.
@@ -153,5 +188,23 @@ impl Network {
             },
             ..norm
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_small_map_share_where_blocks_are_enough() {
+        let name = |n_row, n_result| kernel_of_map(n_row, n_result).0;
+        assert_eq!([1, 16, 56].map(|n_row| name(n_row, 128)), [ROUTER; 3]);
+        assert_eq!([64, 128, 512].map(|n_row| name(n_row, 32)), [ROUTER, ROUTER, "router_many_rows"]);
+        assert_eq!(
+            [64, 100, 4096].map(|n_row| name(n_row, 128)),
+            ["router_few_rows", "router_few_rows", "router_many_rows"]
+        );
+        // A shared expert's gate has one result.
+        assert_eq!(name(4096, 1), ROUTER);
     }
 }

@@ -55,9 +55,20 @@ pub(crate) struct RouterArgs {
     pub(crate) n_expert: i32,
     pub(crate) eps: f32,
     pub(crate) squares: DevicePtr,
+    pub(crate) n_row: i32,
+    pub(crate) reserved: i32,
 }
 
-assert_size!(RouterArgs, 56);
+assert_size!(RouterArgs, 64);
+
+/// Of route_decode.cu: two maps of the same rows.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct RouterPairArgs {
+    pub(crate) both: [RouterArgs; 2],
+}
+
+assert_size!(RouterPairArgs, 128);
 
 /// Of route_decode.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -84,7 +95,7 @@ pub(crate) struct RouteFewArgs {
     pub(crate) route: RouteArgs,
 }
 
-assert_size!(RouteFewArgs, 160);
+assert_size!(RouteFewArgs, 168);
 
 /// Of route_prompt.cu.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
