@@ -30,17 +30,12 @@ __device__ __forceinline__ int rows_before(const Row* rows, int r, int most) {
     return n;
 }
 
-// A thread a channel of a row.
-extern "C" __global__ void __launch_bounds__(THREADS) conv_rows(const __grid_constant__ ConvArgs args) {
-    let_next_start();
-    wait_for_previous();
-    const int r = blockIdx.x, c = blockIdx.y * THREADS + threadIdx.x, n = args.n_channel, n_old = args.n_tap - 1;
-    if (c >= n) return;
-    const int slot = args.rows[r].slot;
+// One channel of row `r`, before which `before` rows of its sequence are in the step.
+__device__ __forceinline__ void conv_row(const ConvArgs& args, int r, int c, int slot, int before) {
+    const int n = args.n_channel, n_old = args.n_tap - 1;
     float sum = 0.0f;
     if (slot >= 0) {
         const float* state = args.state + slot * args.stride + c;
-        const int before = rows_before(args.rows, r, n_old);
         for (int back = n_old; back >= 0; back--) {
             const float x = back <= before ? args.x[(size_t)(r - back) * n + c] : state[(size_t)(n_old + before - back) * n];
             sum += args.taps[(size_t)c * args.n_tap + n_old - back] * x;
@@ -49,19 +44,43 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv_rows(const __grid_con
     args.out[(size_t)r * n + c] = sum * (args.factor ? args.factor[(size_t)r * args.ld + c] : 1.0f / (1.0f + expf(-sum)));
 }
 
-// Keeps the last inputs of each sequence, once they were read: a thread a channel of its last row.
-extern "C" __global__ void __launch_bounds__(THREADS) conv_keep(const __grid_constant__ ConvArgs args) {
-    let_next_start();
-    wait_for_previous();
-    const int r = blockIdx.x, c = blockIdx.y * THREADS + threadIdx.x, n = args.n_channel, n_old = args.n_tap - 1;
-    const int slot = args.rows[r].slot;
-    if (c >= n || slot < 0 || (r + 1 < args.n_row && args.rows[r + 1].slot == slot)) return;
+// Keeps the last inputs of a sequence, whose last row is `r`: the last `n_new` of them, and of those before what is left.
+__device__ __forceinline__ void keep_channel(const ConvArgs& args, int r, int c, int slot, int n_new) {
+    const int n = args.n_channel, n_old = args.n_tap - 1;
     float* state = args.state + slot * args.stride + c;
-    const int n_new = 1 + rows_before(args.rows, r, n_old - 1);
     for (int i = 0; i < n_old; i++) {
         const int from = i + n_new - n_old;  // among the last n_new rows; those before it are old ones
         state[(size_t)i * n] = from < 0 ? state[(size_t)(i + n_new) * n] : args.x[(size_t)(r + 1 - n_new + from) * n + c];
     }
+}
+
+// A thread a channel of a row.
+extern "C" __global__ void __launch_bounds__(THREADS) conv_rows(const __grid_constant__ ConvArgs args) {
+    let_next_start();
+    wait_for_previous();
+    const int r = blockIdx.x, c = blockIdx.y * THREADS + threadIdx.x;
+    if (c < args.n_channel) conv_row(args, r, c, args.rows[r].slot, rows_before(args.rows, r, args.n_tap - 1));
+}
+
+// Once all inputs were read: a thread a channel of a sequence's last row.
+extern "C" __global__ void __launch_bounds__(THREADS) conv_keep(const __grid_constant__ ConvArgs args) {
+    let_next_start();
+    wait_for_previous();
+    const int r = blockIdx.x, c = blockIdx.y * THREADS + threadIdx.x, slot = args.rows[r].slot;
+    if (c >= args.n_channel || slot < 0 || (r + 1 < args.n_row && args.rows[r + 1].slot == slot)) return;
+    keep_channel(args, r, c, slot, 1 + rows_before(args.rows, r, args.n_tap - 2));
+}
+
+// Both, where sequences have few rows: a thread a channel of a sequence, from its first row on.
+extern "C" __global__ void __launch_bounds__(THREADS) conv_steps(const __grid_constant__ ConvArgs args) {
+    let_next_start();
+    wait_for_previous();
+    const int first = blockIdx.x, c = blockIdx.y * THREADS + threadIdx.x, slot = args.rows[first].slot, n_old = args.n_tap - 1;
+    if (c >= args.n_channel || (first > 0 && slot >= 0 && args.rows[first - 1].slot == slot)) return;
+    int r = first;
+    do conv_row(args, r, c, slot, min(r - first, n_old));
+    while (slot >= 0 && ++r < args.n_row && args.rows[r].slot == slot);
+    if (slot >= 0) keep_channel(args, r - 1, c, slot, min(r - first, n_old));
 }
 
 struct DeltaArgs {

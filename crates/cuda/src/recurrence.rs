@@ -16,6 +16,8 @@ pub(crate) struct StepRows {
     /// `[n_row]` of [`crate::args::Row`].
     pub(crate) rows: DevicePtr,
     pub(crate) n_row: usize,
+    /// Whether a sequence has few of them, as generated rows are.
+    pub(crate) are_few: bool,
 }
 
 impl Network {
@@ -36,10 +38,10 @@ impl Network {
         step: StepRows,
     ) -> Result<(), CudaError> {
         let (buffers, conv) = (step.buffers, self.delta_rule_of(layer).conv());
-        self.launch_map(stream, &place.alpha, (x, buffers.alpha, step.n_row))?;
-        self.launch_map(stream, &place.beta, (x, buffers.beta, step.n_row))?;
+        let maps = [(&place.alpha, buffers.alpha), (&place.beta, buffers.beta)];
+        self.launch_maps(stream, maps, (x, step.n_row))?;
         let args = ConvArgs { out: buffers.wide, ..self.conv(layer, (conv, place.taps), step) };
-        self.convolve(stream, &args)
+        self.convolve(stream, &args, step)
     }
 
     /// From there to `mixed`, gates included.
@@ -104,7 +106,7 @@ impl Network {
             ld: 3 * n as i32,
             ..self.conv(layer, (conv, place.taps), step)
         };
-        self.convolve(stream, &args)
+        self.convolve(stream, &args, step)
     }
 
     /// `x *= sigmoid(gate)`, both `[n_row, n]`.
@@ -145,7 +147,8 @@ impl Network {
         }
     }
 
-    fn convolve(&self, stream: &Stream, args: &ConvArgs) -> Result<(), CudaError> {
-        recurrence::convolve(args).iter().try_for_each(|launch| self.kernels.launch(stream, launch, args))
+    fn convolve(&self, stream: &Stream, args: &ConvArgs, step: StepRows) -> Result<(), CudaError> {
+        let launches = recurrence::convolve(args, step.are_few);
+        launches.iter().try_for_each(|launch| self.kernels.launch(stream, launch, args))
     }
 }

@@ -15,7 +15,7 @@ impl Decode<'_> {
         let buffers = &self.network.buffers.decode;
         let mixer =
             buffers.mixer.unwrap_or_else(|| unreachable!("a model with recurrent layers has their buffers"));
-        StepRows { buffers: mixer, rows: buffers.rows, n_row: self.shape.n_row }
+        StepRows { buffers: mixer, rows: buffers.rows, n_row: self.shape.n_row, are_few: true }
     }
 
     pub(super) fn short_conv(

@@ -83,9 +83,10 @@ pub(crate) struct GateHalvesArgs {
 assert_size!(GateHalvesArgs, 24);
 
 /// The convolution, and then what keeps its last inputs.
-pub(crate) fn convolve(args: &ConvArgs) -> [Launch; 2] {
+pub(crate) fn convolve(args: &ConvArgs, has_few_rows: bool) -> Vec<Launch> {
     let grid = [args.n_row as u32, (args.n_channel as usize).div_ceil(THREADS) as u32];
-    ["conv_rows", "conv_keep"].map(|name| Launch::new(name, grid, THREADS as u32))
+    let names: &[&str] = if has_few_rows { &["conv_steps"] } else { &["conv_rows", "conv_keep"] };
+    names.iter().map(|&name| Launch::new(name, grid, THREADS as u32)).collect()
 }
 
 /// The delta rule with heads of one of [`HEAD_DIMS`], and then the norm and the gate of what it gives.

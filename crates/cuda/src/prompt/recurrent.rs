@@ -14,7 +14,7 @@ impl Prompt<'_> {
         let buffers = &self.network.buffers.prompt;
         let mixer =
             buffers.mixer.unwrap_or_else(|| unreachable!("a model with recurrent layers has their buffers"));
-        StepRows { buffers: mixer, rows: buffers.rows, n_row: self.n_row }
+        StepRows { buffers: mixer, rows: buffers.rows, n_row: self.n_row, are_few: false }
     }
 
     pub(super) fn short_conv(
