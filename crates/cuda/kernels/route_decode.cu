@@ -190,6 +190,7 @@ extern "C" __global__ void __launch_bounds__(ROUTE_THREADS) route_decode(const _
         if (tid == n_expert - 1) args.offsets[n_expert] = upto & 0xFFFF, args.active[0] = upto >> 16;
     }
     for (int first = 0; first < n_entry; first += ROUTE_THREADS) {
+        __syncthreads();
         for (int i = tid; i < N_WARP * MAX_EXPERTS / 4; i += ROUTE_THREADS) ((uint32_t*)of_warps)[i] = 0;
         __syncthreads();
         const int entry = first + tid, expert = entry < n_entry ? chosen[entry] : -1;
@@ -203,6 +204,7 @@ extern "C" __global__ void __launch_bounds__(ROUTE_THREADS) route_decode(const _
             args.entries[at] = entry;
         }
         __syncthreads();
+        // Of this round, before the next one clears it.
         if (tid < n_expert && first + ROUTE_THREADS < n_entry)
             for (int i = 0; i < N_WARP; i++) next[tid] += of_warps[i][tid];
     }

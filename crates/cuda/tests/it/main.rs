@@ -12,6 +12,7 @@ mod invariance;
 mod loading;
 mod memory;
 mod models;
+mod routing;
 mod sampling;
 mod upload;
 mod windows;
