@@ -26,7 +26,7 @@ use gguf::GgufError;
 use golden::GoldenError;
 use hub::HubError;
 use model::ModelError;
-use server::{ServerError, TlsError};
+use server::{FileError, ServerError, TlsError};
 use thiserror::Error;
 use tokenizer::TokenizerError;
 use worker::{EngineError, WorkerError};
@@ -200,14 +200,14 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(ServerError::Open { .. }) = cause.downcast_ref::<ServerError>() {
         return Some(2);
     }
-    if let Some(
-        TlsError::TooLarge { .. }
-        | TlsError::Certificate { .. }
-        | TlsError::Key { .. }
-        | TlsError::Pair { .. },
-    ) = cause.downcast_ref::<TlsError>()
-    {
-        return Some(2);
+    if let Some(error) = cause.downcast_ref::<TlsError>() {
+        return Some(match error {
+            TlsError::File(error) => of_file(error),
+            TlsError::Certificate { .. } | TlsError::Key { .. } | TlsError::Pair { .. } => 2,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<FileError>() {
+        return Some(of_file(error));
     }
     if let Some(error) = cause.downcast_ref::<io::Error>() {
         return Some(of_io(error));
@@ -259,6 +259,14 @@ fn of_failure(failure: &Failure) -> u8 {
 
 fn of_io(error: &io::Error) -> u8 {
     if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 3 }
+}
+
+fn of_file(error: &FileError) -> u8 {
+    match error {
+        FileError::Read { source, .. } => of_io(source),
+        FileError::Kind { .. } => 3,
+        FileError::TooLarge { .. } => 2,
+    }
 }
 
 fn of_hub(error: &HubError) -> u8 {

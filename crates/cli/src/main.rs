@@ -9,6 +9,7 @@ mod config;
 mod device;
 mod exit;
 mod fetch;
+mod input;
 mod interrupt;
 mod log;
 mod machine;

@@ -103,14 +103,26 @@ impl Reference {
 }
 
 fn read_json(path: &Path) -> Result<Value, GoldenError> {
+    let text = read_file(path, MAX_JSON)?;
+    serde_json::from_slice(&text).map_err(|error| GoldenError::Malformed {
+        path: path.to_owned(),
+        expected: "JSON".to_owned(),
+        found: error.to_string(),
+    })
+}
+
+/// The bytes of a regular file, if they are not too many. A device may have no length and no end.
+fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, GoldenError> {
     let io = |error| GoldenError::Io { path: path.to_owned(), error };
     let wrong = |expected: String, found| GoldenError::Malformed { path: path.to_owned(), expected, found };
-    let bytes = fs::metadata(path).map_err(io)?.len();
-    if bytes > MAX_JSON {
-        return Err(wrong(format!("at most {MAX_JSON} bytes"), bytes.to_string()));
+    let facts = fs::metadata(path).map_err(io)?;
+    if !facts.is_file() {
+        return Err(wrong("a regular file".to_owned(), "another kind".to_owned()));
     }
-    let text = fs::read(path).map_err(io)?;
-    serde_json::from_slice(&text).map_err(|error| wrong("JSON".to_owned(), error.to_string()))
+    if facts.len() > most {
+        return Err(wrong(format!("at most {most} bytes"), facts.len().to_string()));
+    }
+    fs::read(path).map_err(io)
 }
 
 /// The array of token ids at a path of keys; not an empty one.

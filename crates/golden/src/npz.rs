@@ -2,10 +2,9 @@
 //!
 //! Sources: PKWARE's APPNOTE 6.3 (central directory, local headers), NumPy's format specification 1.0.
 
-use std::fs;
 use std::path::Path;
 
-use crate::GoldenError;
+use crate::{GoldenError, read_file};
 
 /// Bytes of an archive that are read, and of one of its arrays once unpacked.
 const MAX_ARCHIVE: u64 = 256 << 20;
@@ -23,13 +22,8 @@ pub(crate) struct Array {
 
 /// The arrays of an archive.
 pub(crate) fn read(path: &Path) -> Result<Vec<Array>, GoldenError> {
-    let io = |error| GoldenError::Io { path: path.to_owned(), error };
     let wrong = |(expected, found)| GoldenError::Malformed { path: path.to_owned(), expected, found };
-    let bytes = fs::metadata(path).map_err(io)?.len();
-    if bytes > MAX_ARCHIVE {
-        return Err(wrong((format!("at most {MAX_ARCHIVE} bytes"), bytes.to_string())));
-    }
-    arrays(&fs::read(path).map_err(io)?).map_err(wrong)
+    arrays(&read_file(path, MAX_ARCHIVE)?).map_err(wrong)
 }
 
 /// What was expected and what was found.

@@ -3,7 +3,6 @@
 //! Files are read and checked against each other before anybody connects; a reload that fails leaves what was there.
 
 use std::fmt;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -14,26 +13,17 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 
+use crate::files::{FileError, read_file};
+
 /// The most bytes of a file; long chains have a tenth of that.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Why there is no TLS. Paths are the operator's own; keys are not repeated.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// A file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// A file is too large to be what it should be.
-    #[error("{}: expected at most {MAX_BYTES} bytes, found more", path.display())]
-    TooLarge {
-        /// Which.
-        path: PathBuf,
-    },
+    /// A file cannot be read, or is none, or too large to be what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file has no certificate in PEM.
     #[error("{}: expected a certificate in PEM, found {reason}", path.display())]
     Certificate {
@@ -99,11 +89,11 @@ impl Tls {
 }
 
 fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = CertificateDer::pem_slice_iter(&bytes(certificate)?)
+    let chain = CertificateDer::pem_slice_iter(&read_file(certificate, MAX_BYTES)?)
         .collect::<Result<Vec<_>, _>>()
         .and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
         .map_err(|error| TlsError::Certificate { path: certificate.to_owned(), reason: reason(&error) })?;
-    let private = PrivateKeyDer::from_pem_slice(&bytes(key)?)
+    let private = PrivateKeyDer::from_pem_slice(&read_file(key, MAX_BYTES)?)
         .map_err(|error| TlsError::Key { path: key.to_owned(), reason: reason(&error) })?;
     let pair = |source| TlsError::Pair { certificate: certificate.to_owned(), key: key.to_owned(), source };
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -114,18 +104,6 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
         .map_err(pair)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
-}
-
-/// A file's bytes, if they are not too many.
-fn bytes(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let fail = |source| TlsError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    // A device has no length, and perhaps no end.
-    std::fs::File::open(path).map_err(fail)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(TlsError::TooLarge { path: path.to_owned() });
-    }
-    Ok(bytes)
 }
 
 /// What is wrong with a PEM file, without its bytes.

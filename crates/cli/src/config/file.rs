@@ -1,29 +1,21 @@
 //! What does the file say? A TOML table of flags by their long names, with `-` or `_` between words.
 
-use std::io::Read;
 use std::path::Path;
 
-use anyhow::Context;
 use clap::builder::Arg;
 use toml::de::{DeTable, DeValue};
 
 use super::value::Raw;
 use super::{Origin, Setting, flags, long, unknown};
 use crate::exit::Failure;
+use crate::input;
 
 /// The most bytes of a file.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Reads a file that may be as long as one can write.
 pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
-    let name = || path.display().to_string();
-    let mut text = String::new();
-    let file = std::fs::File::open(path).with_context(name)?;
-    file.take(MAX_BYTES + 1).read_to_string(&mut text).with_context(name)?;
-    match text.len() as u64 > MAX_BYTES {
-        true => Err(Failure::Usage(format!("{}: expected at most {MAX_BYTES} bytes", name())).into()),
-        false => Ok(text),
-    }
+    input::settings(path, MAX_BYTES)
 }
 
 /// What the text of a file says of these flags.

@@ -10,6 +10,7 @@ mod deploy;
 mod embed;
 mod eval;
 mod evaluations;
+mod files;
 mod gpu;
 mod hub;
 mod inspect;

@@ -246,7 +246,7 @@ fn an_unreadable_file_is_3() {
     check(
         &["eval", "logits", "--model", &model, "--tokens", &golden("none.json"), "--out", "x"],
         "",
-        &expect!["3: error: none.json: No such file or directory (os error 2)"],
+        &expect!["3: error: cannot read none.json: No such file or directory (os error 2)"],
     );
 }
 

@@ -71,7 +71,7 @@ impl Server {
     }
 
     /// The status of GET /v1/models with this key.
-    fn status_with(&self, key: &str) -> u16 {
+    pub(crate) fn status_with(&self, key: &str) -> u16 {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         write!(
             stream,

@@ -16,6 +16,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
+use server::open_file;
 
 use super::chunks::Chunks;
 use super::score::log_sum;
@@ -162,7 +163,7 @@ impl Reader {
     pub(super) fn open(path: &Path, chunks: &Chunks) -> anyhow::Result<Reader> {
         let place = || path.display().to_string();
         let refuse = |reason: String| Failure::Request(format!("{}: {reason}", path.display()));
-        let mut file = BufReader::new(File::open(path).with_context(place)?);
+        let mut file = BufReader::new(open_file(path)?);
         let (header, start) = Header::read(&mut file).map_err(refuse)?;
         if header.n_ctx != chunks.n_ctx {
             let text =

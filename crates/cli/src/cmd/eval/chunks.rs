@@ -3,18 +3,18 @@
 //! The text's tokens are cut into chunks of `n_ctx`; a rest is left out. Each chunk is computed by itself, with its first token
 //! replaced by BOS where the file asks for one. The rows `n_ctx/2 .. n_ctx-1` predict their next token.
 
-use std::fs;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use ::device::Executor;
-use anyhow::Context;
+use tokenizer::limits::MAX_TEXT_BYTES;
 use tokenizer::{EncodeOptions, Tokenizer};
 
 use super::Soundness;
 use crate::device::{self, Loaded, ModelArgs, Opened, Shape};
 use crate::exit::Failure;
+use crate::input;
 use crate::log::LogArgs;
 use crate::proof::Input;
 use crate::single;
@@ -80,9 +80,7 @@ impl TextArgs {
 impl Chunks {
     /// Reads the text and cuts it.
     fn read(args: &TextArgs, n_ctx: usize, tokenizer: &Tokenizer) -> anyhow::Result<Chunks> {
-        let text = fs::read(&args.file).with_context(|| args.file.display().to_string())?;
-        let text = String::from_utf8(text)
-            .map_err(|e| Failure::Request(format!("{}: expected UTF-8: {e}", args.file.display())))?;
+        let text = input::text(&args.file, MAX_TEXT_BYTES as u64)?;
         let mut ids = tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false })?;
         let n_chunk = (ids.len() / n_ctx).min(args.chunks.unwrap_or(usize::MAX));
         if n_chunk == 0 {

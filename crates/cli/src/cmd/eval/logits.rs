@@ -3,7 +3,6 @@
 //! In: a JSON array of token ids. Out: a NumPy file, float32 `[n_tokens, n_vocab]`. All tokens are computed as prompt, in a
 //! context of exactly their number unless --ctx says otherwise: it decides between LongRoPE's two lists of factors.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -12,6 +11,7 @@ use serde_json::Value;
 use super::Soundness;
 use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
+use crate::input;
 use crate::log::LogArgs;
 use crate::whole::Whole;
 use crate::{npy, single};
@@ -62,14 +62,8 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
 
 /// The ids in a JSON file, bounded in size.
 fn read_ids(path: &Path, key: Option<&str>) -> anyhow::Result<Vec<u32>> {
-    let place = || path.display().to_string();
-    let bytes = fs::metadata(path).with_context(place)?.len();
-    if bytes > MAX_IDS_BYTES {
-        let text = format!("{}: expected at most {MAX_IDS_BYTES} bytes, found {bytes}", place());
-        return Err(Failure::Request(text).into());
-    }
-    let text = fs::read_to_string(path).with_context(place)?;
-    pick_ids(&text, key).map_err(|reason| Failure::Request(format!("{}: {reason}", place())).into())
+    let text = input::text(path, MAX_IDS_BYTES)?;
+    pick_ids(&text, key).map_err(|reason| Failure::Request(format!("{}: {reason}", path.display())).into())
 }
 
 fn pick_ids(text: &str, key: Option<&str>) -> Result<Vec<u32>, String> {

@@ -5,9 +5,8 @@
 //! cut into the shortest steps, alone, alone again where the cache has their prompts, and together again. Tokens and texts must be equal.
 
 use std::fmt;
-use std::fs;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use ::device::SamplingParams;
 use anyhow::Context;
 use engine::{Engine, EngineHandle, EngineOptions, Shutdown};
 use serde::Serialize;
+use tokenizer::limits::MAX_TEXT_BYTES;
 use tokenizer::{EncodeOptions, Tokenizer};
 use worker::receipt::{FileHashes, of_ids};
 use worker::{Event, Generation, Prompt, Request, Worker, WorkerOptions};
@@ -23,6 +23,7 @@ use super::{Found, Soundness};
 use crate::cmd;
 use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
+use crate::input;
 use crate::log::LogArgs;
 use crate::proof::{Input, Measure, Measured, Metadata, OutputArgs};
 
@@ -183,8 +184,8 @@ impl RequestArgs {
 
 /// Prompts of `1/n .. n/n` of the text's tokens.
 fn prompts(tokenizer: &Tokenizer, what: &RequestArgs, n_ctx: usize) -> anyhow::Result<Vec<Vec<u32>>> {
-    let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
-    let text = what.prompts.as_deref().map(read).transpose()?;
+    let read = |path: &PathBuf| input::text(path, MAX_TEXT_BYTES as u64);
+    let text = what.prompts.as_ref().map(read).transpose()?;
     let text = text.as_deref().unwrap_or(TEXT);
     let ids = tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: false })?;
     let (n, room) = (what.requests.get(), n_ctx.saturating_sub(what.tokens.get()));

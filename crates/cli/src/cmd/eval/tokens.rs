@@ -5,10 +5,8 @@
 //! ones have no text of their own and are counted apart.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use gguf::Gguf;
 use serde::Serialize;
 use tokenizer::{EncodeOptions, Tokenizer};
@@ -17,12 +15,15 @@ use worker::receipt::FileHashes;
 use crate::device::{self, ModelArgs};
 use crate::exit::Failure;
 use crate::fetch;
+use crate::input;
 use crate::log::LogArgs;
 use crate::named::Named;
 use crate::proof::{Input, Measure, Measured, Metadata, OutputArgs};
 
 /// Between the texts of llama.cpp's vectors.
 const SEPARATOR: &str = "\n__ggml_vocab_test__\n";
+/// The most bytes of a file of texts or of their ids.
+const MAX_VECTORS_BYTES: u64 = 64 << 20;
 /// The most failures that are named.
 const MAX_NAMED: usize = 10;
 const PLAIN: EncodeOptions = EncodeOptions { add_special: false, parse_special: false };
@@ -127,7 +128,7 @@ impl Report {
 
     /// Tries texts whose ids are known.
     fn compare(&mut self, tokenizer: &Tokenizer, path: &Path) -> anyhow::Result<()> {
-        let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
+        let read = |path: &Path| input::text(path, MAX_VECTORS_BYTES);
         let (texts, ids) = (read(path)?, read(&path.with_extension("out"))?);
         let (texts, ids): (Vec<&str>, Vec<&str>) = (texts.split(SEPARATOR).collect(), ids.lines().collect());
         // Published lists have texts behind the last line of ids.

@@ -1,7 +1,6 @@
 //! Who may use the server? Keys, names, origins and certificates, from flags and files; SIGHUP reads the files again.
 
 use std::future::Future;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use server::{App, CacheScope, Keys, Origin, Security, Tls};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Failure;
+use crate::input;
 
 /// The most bytes of a file of keys.
 const MAX_BYTES: u64 = 4 << 20;
@@ -134,9 +134,10 @@ impl SecurityArgs {
             keys = Keys::one(key).map_err(|error| Failure::Usage(format!("--api-key: {error}")))?;
         }
         if let Some(path) = &self.api_key_file {
+            let text = input::settings(path, MAX_BYTES)?;
             warn_of_readers(path);
             let refuse = |error| Failure::Usage(format!("{}: {error}", path.display()));
-            keys = keys.and(Keys::parse(&read(path)?).map_err(refuse)?).map_err(refuse)?;
+            keys = keys.and(Keys::parse(&text).map_err(refuse)?).map_err(refuse)?;
         }
         if self.api_key.is_none() && std::env::var_os(API_KEY).is_some_and(|key| key.is_empty()) {
             tracing::warn!("{API_KEY} is empty, so it sets no key");
@@ -171,22 +172,6 @@ impl SecurityArgs {
         app.set_keys(keys);
         Ok(n_key)
     }
-}
-
-/// A file of keys, if it is not too large to be one.
-fn read(path: &Path) -> anyhow::Result<String> {
-    let cannot = || format!("cannot read {}", path.display());
-    let mut text = String::new();
-    let file = std::fs::File::open(path).with_context(cannot)?;
-    file.take(MAX_BYTES + 1).read_to_string(&mut text).with_context(cannot)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(Failure::Usage(format!(
-            "{}: expected at most {MAX_BYTES} bytes, found more",
-            path.display()
-        ))
-        .into());
-    }
-    Ok(text)
 }
 
 /// Says so where every user of the machine can read or write a secret file.

@@ -5,7 +5,6 @@
 
 mod report;
 
-use std::fs;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use std::sync::Arc;
 use ::device::SamplingParams;
 use anyhow::Context;
 use engine::{EngineOptions, Shutdown};
+use tokenizer::limits::MAX_TEXT_BYTES;
 use tokenizer::{EncodeOptions, Tokenizer};
 use worker::{Event, Generation, Prompt, Request, Worker, WorkerOptions};
 
@@ -20,6 +20,7 @@ use self::report::{Facts, Line, Report, Round};
 use crate::cmd;
 use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
+use crate::input;
 use crate::log::LogArgs;
 use crate::speculate::{self, SpeculateArgs};
 
@@ -89,7 +90,7 @@ impl Args {
             return Ok(TEXTS.map(|(name, text)| (name.to_owned(), text.to_owned())).into());
         }
         let read = |path: &PathBuf| {
-            let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            let text = input::text(path, MAX_TEXT_BYTES as u64)?;
             Ok((path.display().to_string(), text))
         };
         self.texts.iter().map(read).collect()
