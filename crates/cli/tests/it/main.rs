@@ -18,6 +18,7 @@ mod lenient;
 mod log;
 mod model_file;
 mod names;
+mod open_files;
 mod otlp;
 mod program;
 mod proofs;

@@ -44,6 +44,30 @@ fn an_evaluation_writes_what_it_found_and_ends_with_4() {
 }
 
 #[test]
+fn every_evaluation_with_it_ends_with_4() {
+    let (folder, damaged) = damaged();
+    let (sound, reference) = (golden("llama-q4_0.gguf"), golden("llama-q4_0.json"));
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (text, saved) = (file("text"), file("saved"));
+    std::fs::write(&text, "a b c d e f g h i j k l m n o p q r s t u v w x y z ".repeat(4)).unwrap();
+    let of_text = ["--file", &text, "--ctx", "48"];
+    let few = ["--requests", "2", "--tokens", "2"];
+    let ends_with_4 = |what: &str, flags: &[&[&str]], model: &str| {
+        let first = ["eval", what, "--model", model, "--device", "cpu", "--threads", "1", "-q"];
+        let done = worker(&[&first[..], &flags.concat()].concat());
+        assert_eq!(done.code, 4, "{what} {flags:?}: {}", done.stderr);
+        let is_said = ["expected logits that are numbers", "its logits or hidden values are not numbers"];
+        assert!(is_said.iter().any(|text| done.stderr.contains(text)), "{what}: {}", done.stderr);
+    };
+    ends_with_4("save", &[&of_text, &["--out", &saved]], &damaged);
+    ends_with_4("divergence", &[&of_text, &["--base", &sound]], &damaged);
+    ends_with_4("divergence", &[&of_text, &["--base", &damaged]], &sound);
+    ends_with_4("golden", &[&["--reference", &reference]], &damaged);
+    ends_with_4("reproducibility", &[&few], &damaged);
+    ends_with_4("all", &[&of_text, &few], &damaged);
+}
+
+#[test]
 fn an_answer_is_refused_as_a_fault_of_the_server() {
     let (_folder, model) = damaged();
     let run = worker(&["run", "--model", &model, "--device", "cpu", "--raw", "-p", "a", "-n", "3"]);

@@ -136,8 +136,11 @@ fn one_key_leaves_memory_and_places_to_the_others() {
     while !is_held() {
         thread::sleep(Duration::from_millis(2));
     }
+    let began = Instant::now();
     let refused = answer(claim("the-first-long-key"));
     assert!(refused.starts_with("HTTP/1.1 429 "), "{refused}");
+    // Who tries again at once does so ten times a second.
+    assert!(began.elapsed() >= Duration::from_millis(100), "{:?}", began.elapsed());
     let mut other = claim("the-second-long-key");
     let content = json!({"content": " ".repeat(200_000 - "{\"content\":\"\"}".len())}).to_string();
     other.write_all(content.as_bytes()).unwrap();
