@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Places for probes, beside all others.
 const N_RESERVED: usize = 32;
-/// Places on the port for probes.
+/// Places on the port for probes, and connections there that are ending.
 const N_HEALTH: usize = 64;
 /// Files that the process has open beside its connections: the model's, the log, those of the system's libraries.
 const N_FILE: usize = 64;
@@ -82,6 +82,8 @@ pub enum Ending {
 pub struct Server {
     app: App,
     listeners: Listeners,
+    /// The most connections that are ending without a place.
+    n_ending: usize,
     address: SocketAddr,
     health: Option<Listeners>,
     kv_events: Option<TcpListener>,
@@ -99,7 +101,7 @@ impl Server {
         if is_open && !address.ip().to_canonical().is_loopback() {
             return Err(ServerError::Open { address });
         }
-        fit(&mut options.limits, open_files());
+        let n_ending = fit(&mut options.limits, open_files());
         let listeners = listen_at(address, options.also, (options.limits.send_buffer, "--port"))?;
         let health = options
             .health
@@ -115,7 +117,7 @@ impl Server {
         let (health, kv_events) = (health.transpose()?, kv_events.transpose()?);
         let kv_replays = kv_replays.transpose()?;
         let address = listeners.first.local_addr().map_err(fail)?;
-        Ok(Server { app: App::new(options), listeners, address, health, kv_events, kv_replays })
+        Ok(Server { app: App::new(options), listeners, n_ending, address, health, kv_events, kv_replays })
     }
 
     /// What the routes share.
@@ -150,7 +152,7 @@ impl Server {
 
     /// Serves until the end.
     pub async fn run(self) -> Ending {
-        let Server { app, listeners, health, kv_events, kv_replays, .. } = self;
+        let Server { app, listeners, n_ending, health, kv_events, kv_replays, .. } = self;
         if let (Some(events), Some(listener)) = (app.kv_events(), kv_events) {
             events.serve(listener, kv_replays);
         }
@@ -163,6 +165,7 @@ impl Server {
             router: routes::router(app.clone()),
             listeners,
             places: places(&limits, (limits.n_connection, limits.n_connection_of_address, N_RESERVED)),
+            n_ending,
             tls: app.options().security.tls.clone(),
             app: app.clone(),
         };
@@ -182,9 +185,11 @@ impl Server {
     }
 }
 
-/// Leaves no more places than files can be open.
-fn fit(limits: &mut Limits, n_file: Option<usize>) {
-    let most = n_file.map_or(usize::MAX, |n| n.saturating_sub(N_RESERVED + N_HEALTH + N_FILE).max(1));
+/// Leaves no more places than files can be open, a quarter for connections that are ending. How many of these there may be at a time: as
+/// many as places, if there is room.
+fn fit(limits: &mut Limits, n_file: Option<usize>) -> usize {
+    let room = n_file.map_or(usize::MAX, |n| n.saturating_sub(N_RESERVED + 2 * N_HEALTH + N_FILE).max(1));
+    let most = room - room / 4;
     if limits.n_connection > most {
         tracing::warn!(
             wanted = limits.n_connection,
@@ -196,6 +201,7 @@ fn fit(limits: &mut Limits, n_file: Option<usize>) {
     // One address never has all.
     let share = limits.n_connection - limits.n_connection / 4;
     limits.n_connection_of_address = limits.n_connection_of_address.min(share);
+    limits.n_connection.min(room - limits.n_connection)
 }
 
 fn places(limits: &Limits, (all, of_address, reserved): (usize, usize, usize)) -> Places {
@@ -211,7 +217,7 @@ fn serve_health(app: App, listeners: Listeners, closed: watch::Receiver<bool>) {
         runtime.block_on(async {
             let listeners = listeners.moved()?;
             let router = routes::health_router(app.clone());
-            accept(Door { app, listeners, router, places, tls: None }, closed).await;
+            accept(Door { app, listeners, router, places, n_ending: N_HEALTH, tls: None }, closed).await;
             Ok(())
         })
     };
@@ -335,12 +341,13 @@ mod tests {
     fn there_are_no_more_places_than_open_files() {
         let fitted = |n_connection, n_connection_of_address, n_file| {
             let mut limits = Limits { n_connection, n_connection_of_address, ..Limits::default() };
-            fit(&mut limits, n_file);
-            (limits.n_connection, limits.n_connection_of_address)
+            let n_ending = fit(&mut limits, n_file);
+            (limits.n_connection, limits.n_connection_of_address, n_ending)
         };
-        assert_eq!(fitted(1024, 768, None), (1024, 768));
-        assert_eq!(fitted(1024, 768, Some(20_000)), (1024, 768));
-        assert_eq!(fitted(1024, 768, Some(1024)), (864, 648));
-        assert_eq!(fitted(1024, 10, Some(8)), (1, 1));
+        assert_eq!(fitted(1024, 768, None), (1024, 768, 1024));
+        assert_eq!(fitted(1024, 768, Some(20_000)), (1024, 768, 1024));
+        assert_eq!(fitted(1024, 768, Some(2000)), (1024, 768, 752));
+        assert_eq!(fitted(1024, 768, Some(1024)), (600, 450, 200));
+        assert_eq!(fitted(1024, 10, Some(8)), (1, 1, 0));
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Door {
     pub(crate) listeners: Listeners,
     pub(crate) router: Router,
     pub(crate) places: Places,
+    /// The most connections that are ending without a place.
+    pub(crate) n_ending: usize,
     pub(crate) tls: Option<Tls>,
 }
 
@@ -67,9 +69,9 @@ pub(crate) fn open_files() -> Option<usize> {
 
 /// Takes connections until told to close, then lets the open ones finish.
 pub(crate) async fn accept(door: Door, mut closed: watch::Receiver<bool>) {
-    let Door { app, listeners, router, places, tls } = door;
-    let (service, turns) = (TowerToHyperService::new(router), Arc::new(Semaphore::new(N_TURN)));
-    let shared = Shared { app: app.clone(), service, tls, turns };
+    let Door { app, listeners, router, places, n_ending, tls } = door;
+    let [turns, ending] = [N_TURN, n_ending].map(|n| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS))));
+    let shared = Shared { app: app.clone(), service: TowerToHyperService::new(router), tls, turns, ending };
     let mut connections = JoinSet::new();
     let mut warnings = Warnings::default();
     let mut sweep = interval(SWEEP);

@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) tls: Option<Tls>,
     /// Turns to read what clients send that were refused.
     pub(super) turns: Arc<Semaphore>,
+    /// Connections that may be ending at a time: whoever was closed to make room has no place any more, and still holds a file.
+    pub(super) ending: Arc<Semaphore>,
 }
 
 /// Serves a connection until its end.
@@ -114,6 +116,8 @@ async fn speak(
         }
     }
     let mut stream = connection.into_parts().io.into_inner();
+    // Without room for that, the end is one that the client may not hear.
+    let Ok(_ending) = shared.ending.try_acquire() else { return };
     let _late = timeout(LINGER, end(&mut stream, &shared.turns)).await;
 }
 

@@ -97,7 +97,13 @@ fn a_flood_of_idle_sockets_does_not_hold_a_probe_up() {
         }
     }
     assert!(count(&server, "worker_http_connections_closed_total{reason=\"room\"}") > 300.0);
-    assert!(count(&server, "worker_http_connections ") <= 70.0);
+    // Those that made room are closed soon, and no more of them than there are places are waited for.
+    let began = Instant::now();
+    let open = || count(&server, "worker_http_connections");
+    while !(64.0..=135.0).contains(&open()) {
+        assert!(began.elapsed() < Duration::from_secs(1), "{} are open", open());
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
