@@ -2,6 +2,9 @@
 //!
 //! What is sent to a client waits in the system's buffer, whose size is set; once that is full, writing waits too, and with it the answer's
 //! body. Breaking off drops the body, and so cancels the generation.
+//!
+//! What a client ends that waits for its answer may be its own direction only, or all: TCP does not tell. So that a probe which half-closes its
+//! connection is answered, the end of what it sends is passed on a moment later while a request is under way.
 
 use std::future::Future;
 use std::io;
@@ -15,6 +18,9 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::places::Place;
 
+/// For a request to be answered whose client sends nothing more.
+const LAST_ANSWER: Duration = Duration::from_millis(100);
+
 /// A stream that fails when a write has waited too long, and tells its place of bytes that come.
 #[derive(Debug)]
 pub(crate) struct WriteTimeout<S> {
@@ -24,12 +30,14 @@ pub(crate) struct WriteTimeout<S> {
     sleep: Pin<Box<Sleep>>,
     /// Whether the time runs.
     waits: bool,
+    /// Until when the client's end is kept back, once it was seen during a request.
+    end: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> WriteTimeout<S> {
     /// Lets a write wait for this long.
     pub(crate) fn new(stream: S, limit: Duration) -> WriteTimeout<S> {
-        WriteTimeout { stream, place: None, limit, sleep: Box::pin(sleep(limit)), waits: false }
+        WriteTimeout { stream, place: None, limit, sleep: Box::pin(sleep(limit)), waits: false, end: None }
     }
 
     /// Tells this place of bytes that come.
@@ -61,14 +69,19 @@ impl<S: Unpin> WriteTimeout<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if let Some(place) = self.place.as_ref().filter(|_| buffer.filled().len() > before) {
+        let WriteTimeout { stream, place, end, .. } = self.get_mut();
+        let (before, has_room) = (buffer.filled().len(), buffer.remaining() > 0);
+        let read = Pin::new(stream).poll_read(cx, buffer);
+        let Some(place) = place else { return read };
+        if buffer.filled().len() > before {
             place.heard();
+        } else if has_room && matches!(read, Poll::Ready(Ok(()))) && place.is_busy() {
+            let end = end.get_or_insert_with(|| Box::pin(sleep(LAST_ANSWER)));
+            ready!(end.as_mut().poll(cx));
         }
         read
     }

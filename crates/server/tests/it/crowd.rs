@@ -1,7 +1,7 @@
 //! What if there are more connections than places, and who keeps one for how long?
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -127,6 +127,28 @@ fn the_port_for_probes_answers_health_alone() {
     server.ending();
     // Its thread ends a moment after the server's own loop.
     while TcpStream::connect(address).is_ok() {
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn who_ends_its_own_direction_is_answered_at_once_or_counts_as_gone() {
+    let server = Running::start(Scripted::new(ids("abc")).latency(Duration::from_millis(5)));
+    for path in ["/health", "/version", "/v1/models", "/metrics"].repeat(20) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut probe = connected(server.address(), &request);
+        probe.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
+    let body = r#"{"prompt": "a", "max_tokens": 900, "ignore_eos": true}"#;
+    let stream = server.open("POST", "/v1/completions", body);
+    while count(&server, "vllm:num_requests_running{model_name=\"org/tiny\"}") < 1.0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    stream.shutdown(Shutdown::Write).unwrap();
+    while count(&server, "worker_requests_total{outcome=\"disconnected\"}") < 1.0 {
         thread::sleep(Duration::from_millis(5));
     }
 }
