@@ -59,6 +59,11 @@ impl Renderer<'_, '_> {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('%') {
             out.push_str(before);
+            if let Some(after) = after.strip_prefix('%') {
+                out.push('%');
+                rest = after;
+                continue;
+            }
             let (name, after) = match after.strip_prefix('(') {
                 Some(after) => match after.split_once(')') {
                     Some((name, after)) if !name.contains('(') => (Some(name), after),
@@ -68,10 +73,6 @@ impl Renderer<'_, '_> {
             };
             let (spec, after) = self.percent_spec(after)?;
             rest = after;
-            if spec.kind == '%' {
-                out.push('%');
-                continue;
-            }
             let value = match (name, values) {
                 (Some(name), Value::Map(map)) => map.entries.get(name),
                 (Some(_), _) => return self.budget.fail("%: names need a map"),
@@ -382,7 +383,8 @@ impl Renderer<'_, '_> {
         let Digits { sign, prefix, digits } = number;
         let is_number = digits.starts_with(|c: char| c.is_ascii_hexdigit()) && !digits.starts_with("inf");
         let zero = spec.zero && (spec.align != Some('<')) && is_number;
-        if spec.zero && (!is_number || spec.grouping.is_some()) {
+        let fills_with_zeros = spec.zero || (spec.align == Some('=') && spec.fill == '0');
+        if (spec.zero && !is_number) || (fills_with_zeros && spec.grouping.is_some()) {
             return self.budget.fail("format: zeros before this are not supported");
         }
         if zero || spec.align == Some('=') {

@@ -707,6 +707,28 @@ def templates(cases):
     cases.repeat(30, lambda: f"{{% set q = 1 %}}{end()}a{end()}{tag()}{end()}b{end()}{{{{ q }}}}{end()}{cases.random.choice(['{% endif %}', '{%- endif -%}'])}{end()}{{# c #}}{end()}")
 
 
+def white_space(cases):
+    """Templates of text, tags and raw text, with and without signs for white space."""
+    pick = cases.random.choice
+    signs = ["", "", "-", "+"]
+    texts = ["", " ", "  ", "\n", "\t", "\n\n", "a", "b ", "\r\n", " x", "{ ", "}", "% ", "# ", "'", '"', "-", "\\", "} }"]
+    blank = lambda: "".join(pick(texts) for _ in range(cases.random.randrange(4)))
+    tag = lambda body: "{%" + pick(signs) + pick([" ", "", "\n"]) + body + pick([" ", "", "\n"]) + pick(signs) + "%}"
+    output = lambda: "{{" + pick(signs) + pick(["1", " 'v\n' ", "'}}'", " '%}'"]) + pick([" ", ""]) + pick(["", "-"]) + "}}"
+    comment = lambda: "{#" + pick(signs) + pick([" c ", "c\n", "", "{{ x }}", "{% if %}"]) + pick(signs) + "#}"
+    raw = lambda: "{%" + pick(signs) + pick([" ", "", "\n"]) + "raw " + pick(["", "-"]) + "%}" + blank() + pick(["", "{{ x }}", "{% if %}", "{#"]) + blank() + tag("endraw")
+
+    def node(depth):
+        kind = cases.random.randrange(6 if depth < 2 else 3)
+        if kind < 3:
+            return [output, comment, raw][kind]()
+        first, last = [("if true", "endif"), ("for i in [1, 2]", "endfor"), ("filter upper", "endfilter")][kind - 3]
+        return tag(first) + body(depth + 1) + tag(last)
+
+    body = lambda depth: "".join(blank() + node(depth) for _ in range(cases.random.randrange(1, 4))) + blank()
+    cases.repeat(160, lambda: "<{% set q = 1 %}" + body(0) + ">")
+
+
 def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
     return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
@@ -716,6 +738,7 @@ def main():
     env.filters["tojson"] = tojson
     cases = Cases()
     generate(cases)
+    white_space(cases)
     lines = []
     for source in cases.found:
         template = source if "{%" in source else "{{ " + source + " }}"

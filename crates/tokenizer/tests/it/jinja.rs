@@ -135,6 +135,13 @@ fn statements_and_functions_that_published_templates_use() {
         "{{ '%05.1f|%-4s|%x|%%' % (3.14159, 'a', 255) }} {{ '%(a)s' % {'a': 1} }}",
         expect!["003.1|a   |ff|% 1"],
     );
+    render("{{ '100 %% %s' % 'a' }}", expect!["100 % a"]);
+    render("{{ '%+%' % {} }}", expect!["chat template: line 1: %% is not supported"]);
+    render("{{ '{:0=9}{:*=9,}'.format(-7, 1234) }}", expect!["-00000007****1,234"]);
+    render(
+        "{{ '{:0=9,}'.format(1234) }}",
+        expect!["chat template: line 1: format: zeros before this are not supported"],
+    );
     render("{{ '-7'.zfill(4) }} {{ 'a'.ljust(3, '.') }} {{ 'a'.rjust(3) }}", expect!["-007 a..   a"]);
     render(
         "{% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.next() }}{{ c.current }}{{ c.next() }}{% set j = joiner() %}{{ j() }}x{{ j() }}y",
@@ -149,6 +156,18 @@ fn statements_and_functions_that_published_templates_use() {
         "{% macro m(a) %}{% endmacro %}{{ m(b=1) }}",
         expect![[r#"chat template: line 1: macro m has no argument "b""#]],
     );
+}
+
+/// Jinja keeps the line end after `{% raw %}`, and blanks before `{% endraw %}` unless a line of them ends there.
+#[test]
+fn raw_text_keeps_what_jinja_keeps() {
+    render(
+        "a {% raw %}\n{{ x }} \\ \"q\" {% if %}\n  {% endraw %}\nb",
+        expect!["a \n{{ x }} \\ \"q\" {% if %}\nb"],
+    );
+    render("a{% raw %} {% endraw -%}\n b", expect!["a b"]);
+    render("a\n  {%- raw -%}\n b {%- endraw %}\n\n{% raw %}{% endraw %}c", expect!["ab\nc"]);
+    render("{% if true %}x{% raw %}\n<s>{%+ endraw +%}\n{% endif %}", expect!["x\n<s>\n"]);
 }
 
 /// Scopes of Jinja: blocks that are captured and macros have their own, and a macro sees the variables around it.
