@@ -225,6 +225,26 @@ fn reasons_say_what_to_change() {
     ]);
     let apart = json!({ "oneOf": [{ "enum": [1] }, { "type": "string" }] });
     assert!(takes(&grammars(), apart, "1"));
+    check_refused(vec![(
+        schema(json!({ "oneOf": [{ "enum": [1] }, { "const": 1.0 }] })),
+        "oneOf without a value that only one of its schemas allows",
+    )]);
+}
+
+#[test]
+fn values_in_one_list_alone_are_what_one_of_several_lists_allows() {
+    let lists = json!([{ "enum": [1, "a", 2] }, { "const": 2.0, "title": "T" }, { "enum": ["b", "a", "b"] }]);
+    let beside = json!({ "oneOf": lists, "allOf": [{ "enum": ["a", "b"] }] });
+    for (schema, right, wrong) in [
+        (json!({ "oneOf": lists }), vec!["1", r#""b""#], vec!["2", r#""a""#]),
+        (beside, vec![r#""b""#], vec!["1", r#""a""#]),
+    ] {
+        for (texts, expected) in [(right, true), (wrong, false)] {
+            for text in texts {
+                assert_eq!(takes(&grammars(), schema.clone(), text), expected, "{schema}: {text}");
+            }
+        }
+    }
 }
 
 #[test]

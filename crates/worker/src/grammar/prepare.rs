@@ -1,6 +1,8 @@
 //! A schema as the library compiles it right: what it mistakes is rewritten here to what means the same, what would cost it too much is
 //! refused by the keyword's name.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 
 use super::source::{has_key, n_source};
@@ -55,6 +57,7 @@ pub(super) fn prepare(schema: &mut Value) -> Result<(), String> {
     divisors_together(schema)?;
     each(schema, &mut |node| {
         annotations(node);
+        one_of_values(node)?;
         let ends = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
         bounds.extend(ends.iter().filter_map(|&key| node.get(key).and_then(Value::as_f64)));
         Ok(())
@@ -105,6 +108,44 @@ fn annotations(node: &mut Map<String, Value>) {
             *value = Value::from(float as u64);
         }
     }
+}
+
+/// Where each schema of a `oneOf` lists its values, the values that are in exactly one of the lists.
+fn one_of_values(node: &mut Map<String, Value>) -> Result<(), String> {
+    const ANNOTATIONS: [&str; 5] = ["title", "description", "$comment", "default", "examples"];
+    let list = |option: &Value| {
+        let option = option.as_object()?;
+        let demands: Vec<&str> =
+            option.keys().map(String::as_str).filter(|key| !ANNOTATIONS.contains(key)).collect();
+        match demands[..] {
+            ["const"] => Some(vec![option["const"].clone()]),
+            ["enum"] => option["enum"].as_array().cloned(),
+            _ => None,
+        }
+    };
+    let Some(options) = node.get("oneOf").and_then(Value::as_array) else { return Ok(()) };
+    let Some(lists) = options.iter().map(list).collect::<Option<Vec<_>>>() else { return Ok(()) };
+    // By a value's one text: how many lists have it.
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for list in &lists {
+        let texts: BTreeSet<String> = list.iter().map(unique::text).collect();
+        texts.into_iter().for_each(|text| *counts.entry(text).or_default() += 1);
+    }
+    if counts.values().all(|&n| n == 1) {
+        return Ok(());
+    }
+    let values: Vec<Value> =
+        lists.into_iter().flatten().filter(|value| counts.get(&unique::text(value)) == Some(&1)).collect();
+    if values.is_empty() {
+        return Err("oneOf without a value that only one of its schemas allows".to_owned());
+    }
+    node.shift_remove("oneOf");
+    let only = serde_json::json!({ "enum": values });
+    match node.get_mut("allOf").and_then(Value::as_array_mut) {
+        Some(all) => all.push(only),
+        None => drop(node.insert("allOf".to_owned(), Value::Array(vec![only]))),
+    }
+    Ok(())
 }
 
 /// Refuses texts with characters that strings cannot have, see [`ESCAPES`].

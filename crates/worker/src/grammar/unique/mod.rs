@@ -19,6 +19,7 @@ use crate::chat::ThinkStart;
 use json::Json;
 pub(super) use mask::kinds;
 pub(super) use places::{Places, values};
+pub(super) use value::of as text;
 
 /// An item was completed that the array has already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// A value's text: one text for all ways to write it.
-pub(super) fn of(value: &Value) -> String {
+pub(in crate::grammar) fn of(value: &Value) -> String {
     match value {
         Value::Number(number) => self::number(&number.to_string()),
         Value::Array(items) => array(items.iter().map(of)),
