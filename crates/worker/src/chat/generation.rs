@@ -111,8 +111,10 @@ impl Answer for Conversation {
             self.pass(events);
         }
         let content = if self.found.is_none() { self.stop.finish() } else { String::new() };
-        while !self.undecided.is_empty() {
-            self.decided(Part::Other);
+        // What is left are tokens after a stop, or bytes of the unfinished character, which belong to what they would have gone on with.
+        let unfinished = if self.found.is_none() { self.out.last_part() } else { Part::Other };
+        while let Some(next) = self.undecided.front() {
+            self.decided(next.bytes.map_or(Part::Other, |_| unfinished));
         }
         if !content.is_empty() || !self.tokens.is_empty() {
             self.delta(ChatDelta { content, ..ChatDelta::default() }, events);

@@ -51,9 +51,14 @@ pub(super) fn mark_end(messages: &mut [Value], mark: &str) -> String {
     space
 }
 
-/// For templates that loop over a content's parts: each text is a list of one part.
-pub(super) fn in_parts(mut messages: Vec<Value>) -> Vec<Value> {
-    for message in &mut messages {
+/// Does this message tell the model what to do, as opposed to what it or a tool said?
+pub(super) fn is_told(message: &Value) -> bool {
+    ["user", "system", "developer"].into_iter().any(|role| message["role"] == role)
+}
+
+/// For templates that loop over a content's parts: each text of the messages that `takes_parts` names is a list of one part.
+pub(super) fn in_parts(mut messages: Vec<Value>, takes_parts: impl Fn(&Value) -> bool) -> Vec<Value> {
+    for message in messages.iter_mut().filter(|message| takes_parts(message)) {
         if let Value::String(text) = &message["content"] {
             message["content"] = json!([{ "type": "text", "text": text }]);
         }

@@ -17,8 +17,10 @@ pub(super) struct Shape {
     pub(super) developer_is_system: bool,
     /// Leave the content of a message that calls tools null.
     pub(super) null_content: bool,
-    /// A content is a list of parts.
+    /// A user's or system's content is a list of parts.
     pub(super) parts: bool,
+    /// Another's is.
+    pub(super) other_parts: bool,
     /// The text of a system message begins the user's first message.
     pub(super) system_in_user: bool,
 }
@@ -234,7 +236,10 @@ fn calls(message: &mut Map<String, Value>, at: &str, shape: Shape) -> Result<boo
             return Err(wrong(format!("{at}.function.name"), "text", "none"));
         }
         match function.get("arguments") {
-            None | Some(Value::Null) => drop(function.insert("arguments".to_owned(), Map::new().into())),
+            None | Some(Value::Null) => {
+                let none = if shape.text_arguments { "{}".into() } else { Map::new().into() };
+                function.insert("arguments".to_owned(), none);
+            }
             Some(Value::Object(object)) if shape.text_arguments => {
                 let text = serde_json::to_string(object).unwrap_or_default();
                 function.insert("arguments".to_owned(), text.into());

@@ -9,6 +9,7 @@ mod event;
 mod family;
 mod generation;
 mod history;
+mod lost;
 mod messages;
 mod probe;
 mod prompt;

@@ -12,8 +12,10 @@ pub(super) const WORD: &str = "qzxvkwjyqzxvkwjy";
 /// What a template was found to read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reads {
-    /// A content's parts, and no text.
+    /// The parts of a user's content, and no text.
     pub(super) parts: bool,
+    /// Those of an assistant's too.
+    pub(super) other_parts: bool,
     /// A system message; also true where the template does not render the conversations that are tried.
     pub(super) system: bool,
 }
@@ -33,16 +35,21 @@ impl Reads {
             let text = tokenizer.render_chat(template, &input).map(|rendered| rendered.text());
             text.is_ok_and(|text| text.contains(WORD) && !is_printed(&text))
         };
+        let in_parts = |messages| history::in_parts(messages, history::is_told);
         let user = vec![message("user", WORD)];
         let text = shows(user.clone());
-        let parts = !text && template.source().contains("text") && shows(history::in_parts(user));
+        let parts = !text && template.source().contains("text") && shows(in_parts(user));
+        let told = |messages| if parts { in_parts(messages) } else { messages };
+        let answered = || vec![message("user", "hi"), message("assistant", WORD), message("user", "hi")];
+        let other_parts =
+            parts && chat.messages.iter().any(|said| !history::is_told(said)) && !shows(told(answered()));
         let instructs =
             chat.messages.iter().any(|said| said["role"] == "system" || said["role"] == "developer");
         if !(text || parts) || (!instructs && chat.offered().is_empty()) {
-            return Reads { parts, system: true };
+            return Reads { parts, other_parts, system: true };
         }
         let system = vec![message("system", WORD), message("user", "hi")];
-        Reads { parts, system: shows(if parts { history::in_parts(system) } else { system }) }
+        Reads { parts, other_parts, system: shows(told(system)) }
     }
 }
 

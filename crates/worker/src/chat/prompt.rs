@@ -4,6 +4,7 @@ use serde_json::Value;
 use tokenizer::{ChatInput, ChatTemplate, RenderedChat, Stop, Tokenizer, TokenizerError};
 
 use super::family::{Family, Form};
+use super::lost::{WRITTEN, left_out, texts};
 use super::messages::{self, Shape};
 use super::probe::{Reads, WORD, is_printed};
 use super::{Chat, history};
@@ -17,7 +18,7 @@ pub(crate) struct Written {
     pub(crate) family: Family,
 }
 
-/// Writes the prompt. A template that fails, or leaves out what a user said or the names of the tools, is given the same messages in the
+/// Writes the prompt. A template that fails, or leaves out what was said or the names of the tools, is given the same messages in the
 /// other shapes that templates take; nothing is left out in silence.
 pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat, work: &Work) -> Result<Written, WorkerError> {
     messages::check(chat)?;
@@ -38,7 +39,12 @@ pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat, work: &Work) -> Result<
     }
     let mut complaint = None;
     let reads = Reads::of(tokenizer, template, chat, work);
-    let usual = Shape { parts: reads.parts, system_in_user: !reads.system, ..shape_of(template) };
+    let usual = Shape {
+        parts: reads.parts,
+        other_parts: reads.other_parts,
+        system_in_user: !reads.system,
+        ..shape_of(template)
+    };
     for shape in shapes(usual, chat) {
         let mut messages = messages::normalise(&chat.messages, shape)?;
         let space = chat.continue_final_message.then(|| history::mark_end(&mut messages, WORD));
@@ -56,12 +62,15 @@ pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat, work: &Work) -> Result<
                     continue;
                 };
                 let text = rendered.text();
-                if shape.parts && !reads.parts && is_printed(&text) {
+                let is_read = (reads.parts || !shape.parts) && (reads.other_parts || !shape.other_parts);
+                if (shape.parts || shape.other_parts) && is_printed(&text) && !(is_read && may_print(chat)) {
+                    let found = "parts that it prints as a list";
+                    complaint.get_or_insert(messages::wrong("messages".to_owned(), WRITTEN, found));
                     continue;
                 }
                 // One that never reads messages writes its own prompt for every conversation.
                 let is_of_messages = template.source().contains("messages");
-                match left_out(chat, &text).filter(|_| is_of_messages) {
+                match left_out(chat, template.source(), &text).filter(|_| is_of_messages) {
                     None => return Ok(Written { rendered, text, family }),
                     Some(wrong) => wrong,
                 }
@@ -78,6 +87,14 @@ pub(crate) fn render(tokenizer: &Tokenizer, chat: &Chat, work: &Work) -> Result<
     Err(complaint.unwrap_or(WorkerError::NoChatTemplate))
 }
 
+/// Is there something in the conversation itself that looks like a list of parts?
+fn may_print(chat: &Chat) -> bool {
+    let given = |value: &Value| ["type", "text"].into_iter().all(|word| value.to_string().contains(word));
+    let calls = |message: &Value| given(&message["tool_calls"]) || given(&message["function_call"]);
+    let says = |message: &Value| texts(message).into_iter().any(is_printed);
+    chat.tools.iter().any(given) || chat.messages.iter().any(|message| says(message) || calls(message))
+}
+
 /// The shapes to try, the usual one first.
 fn shapes(usual: Shape, chat: &Chat) -> Vec<Shape> {
     let mut shapes = vec![usual];
@@ -86,46 +103,24 @@ fn shapes(usual: Shape, chat: &Chat) -> Vec<Shape> {
         shapes.push(Shape { text_arguments: true, ..usual });
         shapes.push(Shape { null_content: !usual.null_content, ..usual });
     }
-    for (parts, system) in [(true, false), (false, true), (true, true)] {
-        let (parts, system_in_user) = (usual.parts ^ parts, usual.system_in_user ^ system);
-        shapes.push(Shape { parts, system_in_user, ..usual });
+    let other_parts = !usual.other_parts;
+    if chat.messages.iter().any(|message| !history::is_told(message)) {
+        shapes.push(Shape { other_parts, ..usual });
     }
+    let (parts, system_in_user) = (!usual.parts, !usual.system_in_user);
+    shapes.push(Shape { parts, other_parts, ..usual });
+    shapes.push(Shape { system_in_user, ..usual });
+    shapes.push(Shape { parts, other_parts, system_in_user, ..usual });
     shapes
 }
 
 /// The last step towards a shape; `None` where these messages cannot have it.
 fn shaped(messages: Vec<Value>, shape: Shape) -> Option<Vec<Value>> {
     let messages = if shape.system_in_user { history::without_system(messages)? } else { messages };
-    Some(if shape.parts { history::in_parts(messages) } else { messages })
-}
-
-const WRITTEN: &str = "what the model's chat template writes into the prompt";
-
-/// What should be in the prompt and is not: a user's or system's text, or a tool. Templates trim and escape, so a text is looked for by its
-/// words.
-fn left_out(chat: &Chat, prompt: &str) -> Option<WorkerError> {
-    let wrong = |path: String, found| Some(messages::wrong(path, WRITTEN, found));
-    for (i, message) in chat.messages.iter().enumerate() {
-        let is_told = ["user", "system", "developer"].into_iter().any(|role| message["role"] == role);
-        let texts: Vec<&str> = match &message["content"] {
-            Value::String(text) => vec![text],
-            Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
-            _ => Vec::new(),
-        };
-        if is_told && !texts.iter().all(|text| is_said(text, prompt)) {
-            return wrong(format!("messages[{i}].content"), "text that it leaves out");
-        }
-    }
-    let is_there = |tool: &Value| tool["function"]["name"].as_str().is_none_or(|name| prompt.contains(name));
-    let missing = chat.offered().iter().position(|tool| !is_there(tool))?;
-    wrong(format!("tools[{missing}]"), "a tool that it leaves out")
-}
-
-/// Are the words of this text in the prompt, in their order?
-fn is_said(text: &str, prompt: &str) -> bool {
-    let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    let mut rest = prompt;
-    words.all(|word| rest.split_once(word).map(|(_, after)| rest = after).is_some())
+    Some(history::in_parts(
+        messages,
+        |said| if history::is_told(said) { shape.parts } else { shape.other_parts },
+    ))
 }
 
 /// What the template's text says of how it takes messages.
@@ -136,8 +131,7 @@ fn shape_of(template: &ChatTemplate) -> Shape {
         text_arguments: false,
         developer_is_system: !has("developer"),
         null_content: asks_for_null.into_iter().any(has),
-        parts: false,
-        system_in_user: false,
+        ..Shape::default()
     }
 }
 

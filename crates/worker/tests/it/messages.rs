@@ -98,6 +98,14 @@ fn objects_of_arguments_are_given_as_text_to_a_template_that_joins_text() {
     let chat = Chat::new(vec![json!({ "role": "assistant", "tool_calls": [call] })]);
     let joins = "{# <tool_call> #}{{ 'calls ' + messages[0].tool_calls[0].function.arguments }}";
     assert_eq!(render(joins, &chat), r#"calls {"a":[1,"é"]}"#);
+    // A call without arguments has an empty object of them, or its text.
+    for function in [json!({ "name": "f" }), json!({ "name": "f", "arguments": null })] {
+        let call = json!({ "type": "function", "function": function });
+        let chat = Chat::new(vec![json!({ "role": "assistant", "tool_calls": [call] })]);
+        assert_eq!(render(joins, &chat), "calls {}");
+        let shows = "{# <tool_call> #}{{ messages[0].tool_calls[0].function.arguments | tojson }}";
+        assert_eq!(render(shows, &chat), "{}");
+    }
 }
 
 #[test]
@@ -112,9 +120,9 @@ fn a_function_call_is_a_call_and_what_the_function_gave_is_its_result() {
     );
     check(legacy(json!("f")), &expect!["messages[0].function_call: expected an object, found another text"]);
     check(legacy(json!({})), &expect!["messages[0].function_call.name: expected text, found nothing"]);
-    let joins = "{# <tool_call> #}{{ 'calls ' + messages[0].tool_calls[0].function.arguments }}";
+    let joins = "{# <tool_call> #}{{ 'calls ' + messages[0].tool_calls[0].function.arguments }}, {{ messages[1].content }}";
     let messages = legacy(json!({ "name": "f", "arguments": "{\"a\": 1}" }));
-    assert_eq!(render(joins, &Chat::new(messages.as_array().unwrap().clone())), r#"calls {"a": 1}"#);
+    assert_eq!(render(joins, &Chat::new(messages.as_array().unwrap().clone())), r#"calls {"a": 1}, 3"#);
 }
 
 #[test]
@@ -288,6 +296,30 @@ fn a_chat_streams_content_and_says_how_it_ended() {
     assert_eq!(chat.next_blocking(), None);
 }
 
+/// Clients look for what was cut off in the log probabilities.
+#[test]
+fn tokens_of_a_character_that_was_cut_off_are_of_the_content() {
+    let tokenizer: Arc<Tokenizer> = with_template("{{ messages[0].content }}");
+    let encode = |text| tokenizer.encode(text, tokenizer::EncodeOptions::default()).unwrap();
+    for text in ["€", "yes €"] {
+        let answer = encode(text);
+        let n_token = answer.len() - 1;
+        let engine = Engine::spawn(Box::new(Scripted::new(answer)), EngineOptions::default()).unwrap();
+        let worker = Worker::new(engine, Arc::clone(&tokenizer), WorkerOptions::default());
+        let prompt = Prompt::Chat(Chat::new(vec![worker::chat::message("user", "hi")]));
+        let request = Request { max_tokens: Some(n_token), ..Request::new(prompt) };
+        let mut chat = worker.chat(worker.check(request).unwrap()).unwrap();
+        let (mut content, mut n_content) = (String::new(), 0);
+        while let Some(event) = chat.next_blocking() {
+            if let ChatEvent::Delta(delta) = event {
+                n_content += delta.content_tokens().count();
+                content.push_str(&delta.content);
+            }
+        }
+        assert_eq!((content.as_str(), n_content), (text.trim_end_matches('€'), n_token));
+    }
+}
+
 /// Takes turns of user and assistant alone, as Mistral's and Gemma's templates do.
 const NO_SYSTEM: &str = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}[{{ m.role }}]{{ m.content }}{% endfor %}";
 
@@ -367,6 +399,67 @@ fn what_a_template_leaves_out_is_named() {
     assert_eq!(
         render(none, &Chat { tools: weather(), ..said(&[("user", "sunny?")]) }),
         "tools[0]: expected what the model's chat template writes into the prompt, found a tool that it leaves out"
+    );
+}
+
+#[test]
+fn parts_are_given_to_the_roles_whose_parts_a_template_reads() {
+    let parts = "{% for part in m['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}";
+    let chat = said(&[("user", "first"), ("assistant", "second"), ("user", "third")]);
+    let template = |role: &str| {
+        let template = "{% for m in messages %}[{{ m.role }}]{% if m.role == 'ROLE' %}PARTS{% else %}{{ m.content }}{% endif %}{% endfor %}";
+        template.replace("ROLE", role).replace("PARTS", parts)
+    };
+    for role in ["user", "assistant"] {
+        assert_eq!(render(&template(role), &chat), "[user]first[assistant]second[user]third", "{role}");
+    }
+    // A client may say what a printed list looks like.
+    let quoted = "{'type': 'text', 'text': 'x'}";
+    let chat = said(&[("user", "first"), ("assistant", quoted)]);
+    assert_eq!(render(&template("user"), &chat), format!("[user]first[assistant]{quoted}"));
+}
+
+#[test]
+fn what_others_said_is_not_left_out_either() {
+    let left_out = |at: &str| {
+        format!(
+            "{at}: expected what the model's chat template writes into the prompt, found text that it leaves out"
+        )
+    };
+    let users =
+        "<tool_call>{% for m in messages %}{% if m.role == 'user' %}[{{ m.content }}]{% endif %}{% endfor %}";
+    let chat = said(&[("user", "first"), ("assistant", "second"), ("user", "third")]);
+    assert_eq!(render(users, &chat), left_out("messages[1].content"));
+    let call = json!({ "id": "1", "type": "function", "function": { "name": "f", "arguments": "{}" } });
+    let result = Chat::new(vec![
+        json!({ "role": "user", "content": "hi" }),
+        json!({ "role": "assistant", "content": "I look.", "tool_calls": [call] }),
+        json!({ "role": "tool", "tool_call_id": "1", "content": "sunny" }),
+    ]);
+    assert_eq!(render(users, &result), left_out("messages[2].content"));
+    // What templates leave out of an answer: the text beside a call, and reasoning.
+    let cut = "{% for m in messages %}[{{ m.content.split('</thought>')[-1] }}]{% endfor %}";
+    let thought = said(&[("user", "hi"), ("assistant", "<thought>why</thought>yes")]);
+    assert_eq!(render(cut, &thought), "[hi][yes]");
+    // The same text twice is there twice, and one of signs alone counts too.
+    let last = "{% for m in messages %}{% if loop.last %}[{{ m.content }}]{% endif %}{% endfor %}";
+    assert_eq!(render(last, &said(&[("user", "again"), ("user", "again")])), left_out("messages[1].content"));
+    assert_eq!(render(last, &said(&[("user", "??"), ("user", "hi")])), left_out("messages[0].content"));
+}
+
+#[test]
+fn a_command_that_a_template_takes_out_of_a_text_is_not_left_out() {
+    let template =
+        "{% for m in messages %}[{{ m.role }}]{{ m.content.replace('/no_think', '') }}{% endfor %}";
+    let chat = said(&[("system", "Be brief. /no_think"), ("user", "hi")]);
+    assert_eq!(render(template, &chat), "[system]Be brief. [user]hi");
+    let cases = include_str!("../../../tokenizer/tests/data/chat_cases.json");
+    let cases: Value = serde_json::from_str(cases).unwrap();
+    let published = cases["templates"]["HuggingFaceTB-SmolLM3-3B"]["source"].as_str().unwrap();
+    let prompt = render(published, &chat);
+    assert!(
+        prompt.contains("Reasoning Mode: /no_think\n\n## Custom Instructions\n\nBe brief.\n"),
+        "{prompt}"
     );
 }
 

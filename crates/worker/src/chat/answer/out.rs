@@ -81,6 +81,11 @@ impl Out {
         (self.n_call, !self.call_is_open)
     }
 
+    /// What the bytes were that were decided about last; content where there are none yet.
+    pub(crate) fn last_part(&self) -> Part {
+        self.runs.back().map_or(Part::Content, |&(_, part)| part)
+    }
+
     fn consume(&mut self, n_byte: usize, part: Part) {
         if n_byte == 0 {
             return;
