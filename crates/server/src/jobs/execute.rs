@@ -129,7 +129,7 @@ fn start(app: &App, context: &Context, mut held: Held) -> Result<Running, ApiErr
         max_tokens: execute.max_tokens,
         sampling,
         seed: execute.seed.or(context.unsaid.seed),
-        stop,
+        stop: stop.into_iter().filter(|stop| !stop.is_empty()).collect(),
         timeout: Some(context.left()?),
         client: context.client.id,
         weight: context.client.weight,

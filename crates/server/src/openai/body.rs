@@ -1,5 +1,7 @@
 //! A body that the document accepts, as the struct that its route reads.
 
+use std::borrow::Cow;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use worker::integers;
@@ -37,6 +39,13 @@ impl<T: Body> Checked<T> {
         if let Some(path) = integers::beyond_64_bits(&bytes, Some(&IN_PROMPT)) {
             let message = format!("expected {}, found a larger number", integers::EXPECTED);
             return Err(ApiError::invalid(path, message));
+        }
+        // Python reads the whole number -0 as 0, and a template would write it so.
+        if bytes.windows(2).any(|two| two == b"-0")
+            && let Ok(text) = std::str::from_utf8(&bytes)
+            && let Cow::Owned(plain) = integers::with_plain_zeros(text)
+        {
+            value = parse(plain.as_bytes())?;
         }
         drop(bytes);
         let ignored = match held.lenient() {

@@ -202,6 +202,34 @@ fn cache_control_is_taken_wherever_it_stands_and_shown_to_no_template() {
     assert_eq!(n_prompt(&marked), n_prompt(&plain));
 }
 
+#[test]
+fn a_whole_zero_has_no_sign_in_a_prompt() {
+    let server = says("Good day");
+    let messages = r#"[{"role": "user", "content": "a -0"}]"#;
+    let body = format!(r#"{{"messages": {messages}, "chat_template_kwargs": {{"mood": [-0, -0.0, "-0"]}}}}"#);
+    let (status, text) = server.raw("POST", "/apply-template", &body);
+    assert_eq!(status, 200, "{text}");
+    let prompt = serde_json::from_str::<Value>(&text).unwrap()["prompt"].clone();
+    assert_eq!(prompt, "[user]a -0[[0, -0.0, '-0']][assistant]");
+}
+
+#[test]
+fn a_call_without_arguments_in_the_history_has_none() {
+    let server = says("Good day");
+    let prompt = |function: Value| {
+        let call = json!({"id": "call_1", "type": "function", "function": function});
+        let messages = json!([
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": null, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "c"},
+        ]);
+        server.json("/apply-template", &json!({"messages": messages, "tools": [tool("f")]}))["prompt"].clone()
+    };
+    let plain = prompt(json!({"name": "f", "arguments": "{}"}));
+    assert_eq!(prompt(json!({"name": "f", "arguments": null})), plain);
+    assert_eq!(prompt(json!({"name": "f"})), plain);
+}
+
 /// Fields that vllm-router 0.1.17 adds to what its client sent.
 #[test]
 fn what_a_router_adds_changes_nothing() {

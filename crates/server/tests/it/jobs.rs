@@ -59,6 +59,15 @@ fn null_is_as_good_as_absent() {
 }
 
 #[test]
+fn an_empty_stop_is_none() {
+    let server = says("Good day");
+    for (stop, reason) in [(json!([""]), "stop"), (json!(["", "d"]), "stop_string")] {
+        let end = end(&server, &json!({"job_id": "1", "prompt": "a", "seed": 1, "stop": stop}));
+        assert_eq!(end["stop_reason"], reason, "{stop}");
+    }
+}
+
+#[test]
 fn a_job_says_when_it_started_and_its_metrics_where_they_are_wanted() {
     let server = says("Good day");
     let events = |metrics: bool| -> Vec<(String, Value)> {
