@@ -214,9 +214,14 @@ fn a_parameter_out_of_range_is_2_before_anything_is_opened() {
         ("--presence-penalty", "101", "presence_penalty: expected -100 to 100, found 101"),
         ("--frequency-penalty", "-101", "frequency_penalty: expected -100 to 100, found -101"),
         ("--logit-bias", "1=200", "logit_bias: expected -100 to 100, found 200"),
+        ("--max-tokens", "0", "max_tokens: expected at least 1, found 0"),
+        ("--stop", "", "stop: expected strings of 1 to 256 bytes, found 0"),
     ] {
         assert_eq!(refused(flag, value), format!("2: error: {line}"));
     }
+    let done = worker(&["run", "/nowhere.gguf", "x", "--max-tokens", "2", "--min-tokens", "3"]);
+    let line = "error: min_tokens: expected at most max_tokens, 2, found 3";
+    assert_eq!((done.code, done.stderr.trim_end()), (2, line));
 }
 
 #[test]
@@ -229,6 +234,20 @@ fn an_empty_pipe_is_no_prompt() {
                 &args,
                 stdin,
                 &expect!["2: error: stdin: expected a prompt, found nothing but white space"],
+            );
+        }
+    }
+}
+
+#[test]
+fn an_empty_prompt_is_none_wherever_it_stands() {
+    for prompt in ["", " \n"] {
+        for args in [&["--prompt", prompt][..], &[prompt], &["--raw", "-p", prompt]] {
+            let args = [&["run", "/nowhere.gguf"][..], args].concat();
+            check(
+                &args,
+                "",
+                &expect!["2: error: --prompt: expected a prompt, found nothing but white space"],
             );
         }
     }

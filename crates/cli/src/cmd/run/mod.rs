@@ -129,7 +129,10 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
 fn read_prompt(args: &Args) -> anyhow::Result<Option<String>> {
     match args.prompt.as_deref().or(args.prompt_word.as_deref()) {
         Some("-") => {}
-        Some(text) => return Ok(Some(text.to_owned())),
+        Some(text) => {
+            not_blank(text, "--prompt")?;
+            return Ok(Some(text.to_owned()));
+        }
         None if io::stdin().is_terminal() => {
             if args.raw || args.json || !io::stdout().is_terminal() {
                 let text = "a conversation needs a terminal, without --raw and --json; else give a --prompt or a pipe on stdin";
@@ -146,14 +149,18 @@ fn read_prompt(args: &Args) -> anyhow::Result<Option<String>> {
     }
     let text =
         String::from_utf8(bytes).map_err(|e| Failure::Request(format!("stdin: expected UTF-8: {e}")))?;
-    if text.trim().is_empty() {
-        // What was to be asked about is not there, and a model would answer about something that it made up.
-        let text = "stdin: expected a prompt, found nothing but white space";
-        return Err(Failure::Usage(text.to_owned()).into());
-    }
+    not_blank(&text, "stdin")?;
     // A message ends where its text ends; plain text is continued exactly as it stands.
     let message = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
     Ok(Some(if args.raw { text } else { message.unwrap_or(&text).to_owned() }))
+}
+
+/// Refuses white space alone: what was to be asked about is not there, and a model would answer about something that it made up.
+fn not_blank(text: &str, place: &str) -> Result<(), Failure> {
+    if text.trim().is_empty() {
+        return Err(Failure::Usage(format!("{place}: expected a prompt, found nothing but white space")));
+    }
+    Ok(())
 }
 
 /// One prompt, one answer.

@@ -4,7 +4,7 @@
 //! one is loaded. Those that `serve` has as well are in [`crate::sampling`].
 
 use device::SamplingParams;
-use worker::Defaults;
+use worker::{Defaults, MAX_STOP_BYTES, MAX_STOP_STRINGS};
 
 use crate::exit::Failure;
 use crate::sampling::DefaultArgs;
@@ -47,6 +47,21 @@ pub(crate) struct SamplingArgs {
 impl SamplingArgs {
     /// Refuses what is out of range with every model. Whether the vocabulary has the ids of --logit-bias is seen later.
     pub(crate) fn check(&self) -> Result<(), Failure> {
+        let wrong = |field, expected: String, found: usize| {
+            Err(Failure::Usage(format!("{field}: expected {expected}, found {found}")))
+        };
+        if self.max_tokens == Some(0) {
+            return wrong("max_tokens", "at least 1".to_owned(), 0);
+        }
+        if let Some(most) = self.max_tokens.filter(|&most| self.min_tokens > most) {
+            return wrong("min_tokens", format!("at most max_tokens, {most}"), self.min_tokens);
+        }
+        if self.stop.len() > MAX_STOP_STRINGS {
+            return wrong("stop", format!("at most {MAX_STOP_STRINGS} strings"), self.stop.len());
+        }
+        if let Some(stop) = self.stop.iter().find(|stop| !(1..=MAX_STOP_BYTES).contains(&stop.len())) {
+            return wrong("stop", format!("strings of 1 to {MAX_STOP_BYTES} bytes"), stop.len());
+        }
         self.defaults.check()?;
         self.params(Defaults::default())
             .validate(usize::MAX)

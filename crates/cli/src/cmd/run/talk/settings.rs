@@ -75,9 +75,6 @@ pub(super) fn set(sampling: &mut SamplingArgs, name: &str, value: &str) -> Resul
     let mut changed = sampling.clone();
     set(&mut changed, value).ok_or_else(|| format!("{name}: expected a number, found {value:?}"))?;
     changed.check().map_err(|refusal| refusal.to_string())?;
-    if changed.max_tokens == Some(0) {
-        return Err("max_tokens: expected at least 1, found 0".to_owned());
-    }
     *sampling = changed;
     Ok(())
 }
