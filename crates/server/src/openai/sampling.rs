@@ -99,9 +99,14 @@ impl Sampling {
         ignored.extend(given.map(|(name, _)| format!("stream_options.{name}")));
     }
 
-    /// Whether no answer is wanted.
-    pub(super) fn is_without_answer(&self) -> bool {
-        self.max_completion_tokens.or(self.max_tokens) == Some(0)
+    /// Refuses the wish for the receipt of an answer that is not wanted.
+    pub(super) fn check_receipt(&self) -> Result<(), ApiError> {
+        let is_without_answer = self.max_completion_tokens.or(self.max_tokens) == Some(0);
+        if is_without_answer && self.receipt != Wanted::default() {
+            let message = "expected false where max_tokens is 0: there is no answer";
+            return Err(ApiError::invalid("receipt", message));
+        }
+        Ok(())
     }
 
     /// Takes another route's name of `max_tokens`, which may stand beside it if it says the same.
@@ -110,9 +115,6 @@ impl Sampling {
         if let (Some(n), Some(known)) = (n, known.filter(|&known| Some(known) != n)) {
             let message = format!("expected as many as max_tokens, {known}, found {n}");
             return Err(ApiError::invalid(name, message));
-        }
-        if n == Some(0) {
-            return Err(ApiError::invalid(name, NO_TOKENS));
         }
         self.max_tokens = self.max_tokens.or(n);
         Ok(())
@@ -133,8 +135,8 @@ impl Sampling {
             return Err(ApiError::invalid("repeat_penalty", message));
         }
         let max_tokens = match self.max_completion_tokens {
-            Some(n) => Some(most("max_completion_tokens", n, likely)?),
-            None => self.max_tokens.map(|n| most("max_tokens", n, likely)).transpose()?,
+            Some(n) => Some(most(n)),
+            None => self.max_tokens.map(most),
         };
         let default = defaults.params();
         let sampling = SamplingParams {
@@ -174,22 +176,17 @@ impl Sampling {
             client: context.client.id,
             weight: context.client.weight,
             cache_scope: context.client.cache_scope,
-            scores_prompt: likely.of_prompt,
+            // Without an answer there is a prompt to be computed, as for its scores.
+            scores_prompt: likely.of_prompt || max_tokens == Some(0),
             speculate: self.speculate.unwrap_or(true),
             ..Request::new(prompt)
         })
     }
 }
 
-const NO_TOKENS: &str = "expected at least 1, or -1 for the limit of the server, found 0";
-
-/// The most tokens of an answer; -1, llama-server's word for no limit, is as many as the server allows. There is none without a token, unless the
-/// prompt is scored.
-fn most(name: &str, n: i64, likely: Likely) -> Result<usize, ApiError> {
-    match usize::try_from(n) {
-        Ok(0) if !likely.of_prompt => Err(ApiError::invalid(name, NO_TOKENS)),
-        n => Ok(n.unwrap_or(usize::MAX)),
-    }
+/// The most tokens of an answer; -1, llama-server's word for no limit, is as many as the server allows.
+fn most(n: i64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
 }
 
 fn logit_bias(fields: &Map<String, Value>) -> Result<Vec<(u32, f32)>, ApiError> {

@@ -87,14 +87,22 @@ fn the_last_chunk_has_the_timings() {
 }
 
 #[test]
-fn a_limit_of_minus_one_is_none_and_zero_is_refused() {
+fn a_limit_of_minus_one_is_none_and_zero_is_no_answer() {
     let server = says("Good day");
     let n_token = json!(ids("Good day").len() + 1);
     for (path, name) in [(CHAT, "max_tokens"), (CHAT, "max_completion_tokens"), (COMPLETIONS, "max_tokens")] {
         let answer = server.json(path, &body(path, &json!({ name: -1 })));
         assert_eq!(answer["usage"]["completion_tokens"], n_token, "{path} {name}");
-        let message = format!("{name}: expected at least 1, or -1 for the limit of the server, found 0");
-        assert_eq!(refusal(&server, path, &json!({ name: 0 })), (message, name.to_owned()));
+        let answer = server.json(path, &body(path, &json!({ name: 0 })));
+        let choice = &answer["choices"][0];
+        let text = if path == CHAT { &choice["message"]["content"] } else { &choice["text"] };
+        assert_eq!((text, &choice["finish_reason"]), (&json!(""), &json!("length")), "{path} {name}");
+        assert_eq!(answer["usage"]["completion_tokens"], 0);
+        let events = server.events(path, &body(path, &json!({ name: 0, "stream": true })));
+        assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "length", "{path} {name}");
+        let receipt = json!({ name: 0, "receipt": true });
+        let message = "receipt: expected false where max_tokens is 0: there is no answer".to_owned();
+        assert_eq!(refusal(&server, path, &receipt), (message, "receipt".to_owned()));
         let message = format!("{name}: expected -1 to 2147483647, found -2");
         assert_eq!(refusal(&server, path, &json!({ name: -2 })), (message, name.to_owned()));
     }

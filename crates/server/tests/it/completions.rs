@@ -246,18 +246,12 @@ fn a_prompt_is_scored_without_an_answer() {
         let list = if echo.is_empty() { &choice["prompt_logprobs"] } else { &choice["logprobs"]["tokens"] };
         assert_eq!(list.as_array().unwrap().len(), n_prompt);
     }
+    let echo = server.json(PATH, &json!({"prompt": "xyz", "max_tokens": 0, "echo": true}));
+    assert_eq!((&echo["choices"][0]["text"], &echo["choices"][0]["logprobs"]), (&json!("xyz"), &Value::Null));
     let stream = json!({"prompt": "xyz", "max_tokens": 0, "echo": true, "logprobs": 1, "stream": true});
     let events = server.events(PATH, &stream);
     assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "length");
     for (more, expected) in [
-        (
-            json!({"max_tokens": 0}),
-            "max_tokens: expected at least 1, or -1 for the limit of the server, found 0",
-        ),
-        (
-            json!({"max_tokens": 0, "echo": true}),
-            "max_tokens: expected at least 1, or -1 for the limit of the server, found 0",
-        ),
         (
             json!({"max_tokens": 0, "prompt": [70], "prompt_logprobs": 0}),
             "max_tokens: expected at least 1, found 0",

@@ -195,10 +195,6 @@ fn what_cannot_be_filled_is_refused_by_name() {
         (json!({"input_extra": {}}), "input_extra: expected an array or null, found an object"),
         (json!({"prompt": ["a"]}), "prompt: expected a string or null, found an array"),
         (json!({"n": 2}), "n: expected 1 or null, found 2"),
-        (
-            json!({"n_predict": 0}),
-            "n_predict: expected at least 1, or -1 for the limit of the server, found 0",
-        ),
         (json!({"n_predict": 3, "max_tokens": 4}), "n_predict: expected as many as max_tokens, 4, found 3"),
         (json!({"n_indent": 4}), "n_indent: expected 0 or null, found 4"),
     ] {

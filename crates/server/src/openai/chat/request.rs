@@ -11,7 +11,6 @@ use crate::context::Context;
 use crate::error::ApiError;
 use crate::openai::body::Body;
 use crate::openai::sampling::{Likely, Sampling};
-use crate::receipts::Wanted;
 use crate::state::Served;
 use crate::unsaid::Unsaid;
 
@@ -144,6 +143,7 @@ impl ChatRequest {
         if top > 0 && !self.wants_logprobs() {
             return Err(ApiError::invalid("top_logprobs", "expected logprobs to be true beside it"));
         }
+        self.sampling.check_receipt()?;
         let Some(n) = self.prompt_logprobs else { return Ok(()) };
         if self.wants_logprobs() && n != top {
             let message = format!("expected as many as top_logprobs, {top}, found {n}");
@@ -152,10 +152,6 @@ impl ChatRequest {
         if self.sampling.stream == Some(true) {
             let message = "expected no stream beside it: it comes with the whole answer";
             return Err(ApiError::invalid("prompt_logprobs", message));
-        }
-        if self.sampling.is_without_answer() && self.sampling.receipt != Wanted::default() {
-            let message = "expected false where max_tokens is 0: there is no answer";
-            return Err(ApiError::invalid("receipt", message));
         }
         Ok(())
     }

@@ -7,7 +7,6 @@ use crate::context::Context;
 use crate::error::ApiError;
 use crate::openai::body::Body;
 use crate::openai::sampling::{Likely, Sampling};
-use crate::receipts::Wanted;
 use crate::state::Served;
 
 /// The schema `CompletionRequest`.
@@ -65,13 +64,7 @@ impl CompletionRequest {
                 "expected false beside suffix and logprobs: the prompt is not the text that would be scored";
             return Err(ApiError::invalid("echo", message));
         }
-        if self.sampling.is_without_answer() && self.sampling.receipt != Wanted::default() {
-            return Err(ApiError::invalid(
-                "receipt",
-                "expected false where max_tokens is 0: there is no answer",
-            ));
-        }
-        Ok(())
+        self.sampling.check_receipt()
     }
 
     /// What follows the answer, if anything.

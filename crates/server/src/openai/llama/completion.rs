@@ -75,6 +75,7 @@ fn prepare(
 ) -> Result<(Request, Vec<Vec<u32>>), ApiError> {
     let LlamaRequest { mut sampling, prompt, n_predict, n_probs, logit_bias, json_schema, .. } = body;
     sampling.also_called("n_predict", n_predict)?;
+    sampling.check_receipt()?;
     let prompts = prompt.into_ids((&served.worker, work))?;
     let bias = logit_bias.map(|bias| bias.into_pairs((&served.worker, work))).transpose()?;
     let likely = Likely { n_alternatives: n_probs.unwrap_or(0), of_prompt: false };
