@@ -55,7 +55,7 @@ def errors_have_four_keys_and_name_the_field():
         ("[]", 400, None),
         (json.dumps({**CHAT, "messages": "x"}), 400, "messages"),
         (json.dumps({**CHAT, "messages": [{"role": "user", "content": 7}]}), 400, "messages"),
-        (json.dumps({**CHAT, "max_tokens": 0}), 400, "max_tokens"),
+        (json.dumps({**CHAT, "max_tokens": -2}), 400, "max_tokens"),
         (json.dumps({**CHAT, "n": 129}), 400, "n"),
         (json.dumps({**CHAT, "top_logprobs": 21, "logprobs": True}), 400, "top_logprobs"),
         (json.dumps({**CHAT, "model": "other"}), 404, "model"),
