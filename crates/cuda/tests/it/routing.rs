@@ -60,6 +60,9 @@ struct RouteFew {
     route: Route,
 }
 
+const ONE_BLOCK: LaunchShape =
+    LaunchShape { grid: [1, 1, 1], block: [256, 1, 1], shared_bytes: 0, pdl: false, cluster: 1 };
+
 /// Where everything is on the device.
 struct Routing {
     gpu: Gpu,
@@ -109,6 +112,23 @@ impl Routing {
             n_row: n_row as i32,
             reserved: 0,
             rule,
+        }
+    }
+
+    /// The map of `n_row` rows to `n_expert` results, of numbers that are written for it.
+    fn router(&self, [n_row, n_embd, n_expert]: [usize; 3]) -> Router {
+        let (x, weight) = (self.array(7), self.array(6));
+        self.stream.write(weight, &numbers(n_expert * n_embd, 999)).unwrap();
+        self.stream.write(x, &numbers(n_row * n_embd, 777)).unwrap();
+        Router {
+            x,
+            weight,
+            logits: self.array(0),
+            k_pad: n_embd as i32,
+            n_embd: n_embd as i32,
+            n_expert: n_expert as i32,
+            n_row: n_row as i32,
+            ..Router::zeroed()
         }
     }
 
@@ -170,8 +190,7 @@ fn entries_of_many_rows_are_sorted_by_expert() {
         let logits = numbers(n_row * n_expert, 200);
         routing.stream.write(routing.array(0), &logits).unwrap();
         routing.write_rows(n_row);
-        let shape =
-            LaunchShape { grid: [1, 1, 1], block: [1024, 1, 1], shared_bytes: 0, pdl: false, cluster: 1 };
+        let shape = LaunchShape { block: [1024, 1, 1], ..ONE_BLOCK };
         launch(&routing.stream, &kernel, shape, &routing.args([n_row, n_expert, n_used])).unwrap();
         let found = routing.found(n_expert, n_row * n_used);
         assert_eq!(found, expected(&logits, [n_expert, n_used]), "{n_row} rows, {n_used} of {n_expert}");
@@ -185,36 +204,23 @@ fn router_and_choice_in_one_are_as_apart() {
         println!("skipped: this GPU has no clusters");
         return;
     }
-    const N_EMBD: usize = 260;
     let (router, choose) = (routing.function("router"), routing.function("route_decode"));
     for (name, n_thread, most) in [("route_few", 128, 32), ("route_few_128", 512, 128)] {
         let few = routing.function(name);
         for (n_row, n_expert, n_used) in [(1, most, 8), (4, most - 1, 5), (3, 9, 2)] {
-            routing.stream.write(routing.array(6), &numbers(n_expert * N_EMBD, 9)).unwrap();
-            routing.stream.write(routing.array(7), &numbers(n_row * N_EMBD, 7)).unwrap();
             routing.write_rows(n_row);
-            let args = Router {
-                x: routing.array(7),
-                weight: routing.array(6),
-                logits: routing.array(0),
-                k_pad: N_EMBD as i32,
-                n_embd: N_EMBD as i32,
-                n_expert: n_expert as i32,
-                n_row: n_row as i32,
-                ..Router::zeroed()
-            };
+            let args = routing.router([n_row, 260, n_expert]);
             let route = routing.args([n_row, n_expert, n_used]);
-            let one =
-                LaunchShape { grid: [1, 1, 1], block: [256, 1, 1], shared_bytes: 0, pdl: false, cluster: 1 };
             let grid = [n_row as u32, n_expert.div_ceil(8) as u32, 1];
-            launch(&routing.stream, &router, LaunchShape { grid, ..one }, &args).unwrap();
-            launch(&routing.stream, &choose, LaunchShape { block: [1024, 1, 1], ..one }, &route).unwrap();
+            launch(&routing.stream, &router, LaunchShape { grid, ..ONE_BLOCK }, &args).unwrap();
+            launch(&routing.stream, &choose, LaunchShape { block: [1024, 1, 1], ..ONE_BLOCK }, &route)
+                .unwrap();
             let weights = || crate::gpu::read(&routing.stream, routing.array(2), n_row * n_used);
             let apart = (routing.found(n_expert, n_row * n_used), weights());
             for i in [0, 2, 3, 4, 5] {
                 routing.stream.memset_async(routing.array(i), 0xFF, ROOM).unwrap();
             }
-            let shape = LaunchShape { grid: [8, 1, 1], block: [n_thread, 1, 1], cluster: 8, ..one };
+            let shape = LaunchShape { grid: [8, 1, 1], block: [n_thread, 1, 1], cluster: 8, ..ONE_BLOCK };
             launch(&routing.stream, &few, shape, &RouteFew { router: args, route }).unwrap();
             let found = (routing.found(n_expert, n_row * n_used), weights());
             assert_eq!(found, apart, "{name}: {n_row} rows, {n_used} of {n_expert}");
@@ -225,24 +231,11 @@ fn router_and_choice_in_one_are_as_apart() {
 #[test]
 fn rows_that_share_a_router_s_weights_have_the_logits_of_each() {
     let Some(routing) = Routing::new() else { return };
-    const N_EMBD: usize = 516;
     let (n_row, n_expert) = (67, 75);
-    routing.stream.write(routing.array(6), &numbers(n_expert * N_EMBD, 999)).unwrap();
-    routing.stream.write(routing.array(7), &numbers(n_row * N_EMBD, 777)).unwrap();
-    let args = Router {
-        x: routing.array(7),
-        weight: routing.array(6),
-        bias: routing.array(7),
-        logits: routing.array(0),
-        k_pad: N_EMBD as i32,
-        n_embd: N_EMBD as i32,
-        n_expert: n_expert as i32,
-        n_row: n_row as i32,
-        ..Router::zeroed()
-    };
+    let args = Router { bias: routing.array(7), ..routing.router([n_row, 516, n_expert]) };
     let logits = |name: &str, grid| {
         routing.stream.memset_async(routing.array(0), 0xFF, ROOM).unwrap();
-        let shape = LaunchShape { grid, block: [256, 1, 1], shared_bytes: 0, pdl: false, cluster: 1 };
+        let shape = LaunchShape { grid, ..ONE_BLOCK };
         launch(&routing.stream, &routing.function(name), shape, &args).unwrap();
         crate::gpu::read(&routing.stream, routing.array(0), n_row * n_expert + 1)
     };
