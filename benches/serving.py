@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """How fast is the server beside llama-server, and what does HTTP cost?
 
-    python3 benches/serving.py --worker target/release/worker-orcd --model m.gguf [--peer PATH/llama-server] [--device cuda:0]
+    python3 benches/serving.py --worker target/release/worker-orcd --model m.gguf [--peer PATH/llama-server] [--before PATH/worker-orcd]
+        [--device cuda:0]
 
-Needs nothing but Python. Both servers get the same model, threads, slots, prompts and number of tokens, through /v1/completions, greedily, with the end token
-ignored; no two prompts begin alike, so no cache helps. They run in turn, round by round, so that both see the same machine; figures are medians over
-the rounds. Times are in milliseconds, rates in tokens a second over all clients, from the first request until the last token.
+Needs nothing but Python. All servers get the same model, threads, slots, prompts and number of tokens, through /v1/completions, greedily, with the end
+token ignored; no two prompts begin alike, so no cache helps. They run in turn, round by round, so that all see the same machine; figures are medians over
+the rounds. Times are in milliseconds, rates in tokens a second over all clients, from the first request until the last token. --before names another
+build of this server.
 """
 
 import argparse
@@ -127,9 +129,13 @@ def free_port():
 
 
 def start(options, n_slot):
-    t, port = str(options.threads), free_port()
-    ours = [options.worker, "serve", "--device", options.device, "--threads", t, "--model", options.model, "--port", str(port)]
-    servers = [Server("worker-orcd", ours + ["--slots", str(n_slot), "--ctx", str(options.ctx)], port)]
+    t = str(options.threads)
+    servers = []
+    for name, worker in (("worker-orcd", options.worker), ("before", options.before)):
+        if worker:
+            port = free_port()
+            ours = [worker, "serve", "--device", options.device, "--threads", t, "--model", options.model, "--port", str(port)]
+            servers.append(Server(name, ours + ["--slots", str(n_slot), "--ctx", str(options.ctx)], port))
     if options.peer:
         port = free_port()
         peer = [options.peer, "--model", options.model, "--port", str(port), "-t", t, "-tb", t, "--parallel", str(n_slot)]
@@ -212,7 +218,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--worker", required=True)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--peer")
+    parser.add_argument("--peer", help="llama-server")
+    parser.add_argument("--before", help="another build to compare with")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clients", default="1,4,16")
