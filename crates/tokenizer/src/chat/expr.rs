@@ -93,10 +93,16 @@ impl<'t, 's> Renderer<'t, 's> {
                 self.test(test.name, &value, &args).map(Value::Bool)
             }
             Expr::GetAttr(attr) => {
+                if self.is_template(&attr.expr)? {
+                    return Ok(Value::Undefined);
+                }
                 let value = self.eval(&attr.expr)?;
                 self.attribute(&value, attr.name)
             }
             Expr::GetItem(item) => {
+                if self.is_template(&item.expr)? {
+                    return self.eval(&item.subscript_expr).map(|_| Value::Undefined);
+                }
                 let value = self.eval(&item.expr)?;
                 let key = self.eval(&item.subscript_expr)?;
                 self.item(&value, &key)
@@ -128,6 +134,11 @@ impl<'t, 's> Renderer<'t, 's> {
         }
         let known = FUNCTIONS.iter().find(|known| **known == name);
         Ok(known.map_or(Value::Undefined, |known| Value::Function(known)))
+    }
+
+    /// Is this `self`, the template? All that can be read of it are its blocks, and a chat template has none.
+    fn is_template(&mut self, expr: &Expr<'s>) -> Result<bool> {
+        Ok(matches!(expr, Expr::Var(var) if var.id == "self") && self.lookup("self")?.is_none())
     }
 
     fn constant(&mut self, value: &minijinja::Value) -> Result<Value> {

@@ -279,6 +279,14 @@ x is not defined
 x is undefined
 loop is defined
 self is defined
+self.x
+self["x"] ~ 1
+self.x is defined
+self.x.y
+self.__class__
+self.x()
+self[1 // 0]
+"a" if self.x else "b"
 range is defined
 dict is callable
 cycler is defined
