@@ -1,12 +1,13 @@
 """Writes chat_cases.json: what Jinja 2, set up as transformers sets it up, makes of each template and conversation.
 
-Run by hand: python chat_cases.py OUT.json TEMPLATE.jinja ... (needs jinja2). Templates are the models' published ones.
+Run by hand: python chat_cases.py [--transformers] OUT.json TEMPLATE.jinja ... (needs jinja2). Templates are the models' published ones.
+With --transformers its own function renders (needs transformers too), and the messages are recorded as it hands them to a template.
 """
 
+import argparse
 import datetime
 import json
 import pathlib
-import sys
 
 import jinja2
 from jinja2.ext import Extension, loopcontrols
@@ -148,28 +149,55 @@ def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)
     return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def render(template, conversation):
+def by_jinja(template, variables):
     env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     env.filters["tojson"] = tojson
     env.globals["raise_exception"] = raise_exception
     env.globals["strftime_now"] = lambda format: NOW.strftime(format)
+    return env.from_string(template).render(**variables)
+
+
+def by_transformers(template, variables):
+    from transformers.utils import chat_template_utils
+
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return NOW
+
+    chat_template_utils.datetime = Clock
+    variables = dict(variables)
+    chats = [variables.pop("messages")]
+    return chat_template_utils.render_jinja_template(conversations=chats, chat_template=template, **variables)[0][0]
+
+
+def render(write, template, conversation):
     variables = {"tools": None, "documents": None, "bos_token": "<BOS>", "eos_token": "<EOS>"} | conversation
     try:
-        return env.from_string(template).render(**variables)
-    except jinja2.exceptions.TemplateError as error:
-        return {"error": str(error)}
-    except (TypeError, RecursionError) as error:
-        return {"error": str(error)}
+        return write(template, variables)
+    except Exception as error:
+        # Jinja's own errors are of classes below this one.
+        kind = "raised" if type(error) is jinja2.exceptions.TemplateError else "error"
+        return {kind: str(error)}
 
 
 def main():
-    cases = {"now": int(NOW.replace(tzinfo=datetime.timezone.utc).timestamp()), "conversations": CONVERSATIONS, "templates": {}}
-    for name in sys.argv[2:]:
-        path = pathlib.Path(name)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--transformers", action="store_true")
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("templates", type=pathlib.Path, nargs="+")
+    options = parser.parse_args()
+    write = by_transformers if options.transformers else by_jinja
+    handed = {
+        key: conversation | {"messages": json.loads(write("{{ messages | tojson }}", conversation))}
+        for key, conversation in CONVERSATIONS.items()
+    }
+    cases = {"now": int(NOW.replace(tzinfo=datetime.timezone.utc).timestamp()), "conversations": handed, "templates": {}}
+    for path in options.templates:
         source = path.read_bytes().decode()
-        expected = {key: render(source, conversation) for key, conversation in CONVERSATIONS.items()}
-        cases["templates"][path.stem] = {"source": source, "expected": expected}
-    pathlib.Path(sys.argv[1]).write_text(json.dumps(cases, ensure_ascii=False, indent=1) + "\n")
+        expected = {key: render(write, source, conversation) for key, conversation in CONVERSATIONS.items()}
+        cases["templates"][path.name.removesuffix(".jinja")] = {"source": source, "expected": expected}
+    options.out.write_text(json.dumps(cases, ensure_ascii=False, indent=1) + "\n")
 
 
 main()

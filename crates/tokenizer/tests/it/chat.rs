@@ -4,7 +4,7 @@
 //! may name another such file.
 
 use serde_json::Value;
-use tokenizer::{ChatInput, ChatTemplate};
+use tokenizer::{ChatInput, ChatTemplate, TokenizerError};
 
 /// Variables besides those that every conversation has.
 fn extra(conversation: &Value) -> Vec<(String, Value)> {
@@ -31,31 +31,33 @@ fn published_templates_render_as_jinja_does() {
     let path = std::env::var("CHAT_CASES")
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/chat_cases.json").to_owned());
     let cases: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let mut wrong = Vec::new();
-    let mut compared = 0;
-    for (name, template) in cases["templates"].as_object().unwrap() {
-        let source = template["source"].as_str().unwrap();
-        let parsed = match ChatTemplate::new(source, "<BOS>", "<EOS>") {
-            Ok(parsed) => parsed,
-            Err(error) => {
-                wrong.push(format!("{name}: {error}"));
-                continue;
-            }
-        };
+    let templates = cases["templates"].as_object().unwrap();
+    let (mut equal, mut failed, mut wrong) = (0, 0, Vec::new());
+    for (name, template) in templates {
+        let parsed = ChatTemplate::new(template["source"].as_str().unwrap(), "<BOS>", "<EOS>");
         for (key, expected) in template["expected"].as_object().unwrap() {
-            compared += 1;
             let conversation = &cases["conversations"][key];
             let extra = extra(conversation);
             let input = input(conversation, &extra, cases["now"].as_i64().unwrap());
-            match (parsed.render(&input), expected.as_str()) {
-                (Ok(found), Some(expected)) if found == expected => {}
-                (Err(_), None) => {}
-                (found, _) => wrong.push(format!("{name}, {key}\nexpected {expected}\nfound    {found:?}")),
+            let rendered = parsed.as_ref().map(|parsed| parsed.render(&input));
+            let found = rendered.as_ref().map_or_else(|error| Err(*error), |rendered| rendered.as_ref());
+            match (found, expected.as_str(), expected["raised"].as_str()) {
+                (Ok(found), Some(expected), _) if found == expected => equal += 1,
+                // What the template itself says against a conversation is for the client.
+                (Err(TokenizerError::TemplateRaised(found)), _, Some(raised)) if found == raised => {
+                    failed += 1
+                }
+                (Err(error), None, None) if !matches!(error, TokenizerError::TemplateRaised(_)) => {
+                    failed += 1
+                }
+                _ => wrong.push(format!("{name}, {key}\nexpected {expected}\nfound    {found:?}")),
             }
         }
     }
-    assert!(compared >= 130, "{compared} comparisons");
-    assert!(wrong.is_empty(), "{} of {compared} differ\n{}", wrong.len(), wrong.join("\n"));
+    let of = format!("{} templates: {equal} texts equal, {failed} errors in both", templates.len());
+    println!("{of}");
+    assert!(wrong.is_empty(), "{} differ; of {of}\n{}", wrong.len(), wrong.join("\n"));
+    assert!(equal >= 300, "{of}");
 }
 
 /// Jinja 2's lexer ends the lines of a template with a line feed, whatever the file was saved with; what is inserted keeps its own.
