@@ -9,6 +9,10 @@ use super::{CallForm, message};
 
 /// The messages as this family's template takes them; `tools` are described in them where the template cannot.
 pub(super) fn adapt(messages: Vec<Value>, tools: &[Value], family: &Family) -> Vec<Value> {
+    let messages = match family.form {
+        Form::Harmony(_) => messages,
+        _ => messages.into_iter().map(twice_named).collect(),
+    };
     match family.form {
         Form::Whole(form) if !family.template_has_tools => return with_description(messages, tools, form),
         _ if !family.template_has_tools => return describe(messages, tools),
@@ -235,6 +239,17 @@ pub(super) fn described(tools: &[Value]) -> Vec<Value> {
         }
     }
     tools
+}
+
+/// Templates read reasoning by one of two names; like transformers, give it both.
+fn twice_named(mut message: Value) -> Value {
+    if let Some(fields) = message.as_object_mut()
+        && let Some(reasoning) = fields.get("reasoning_content").cloned()
+        && !fields.contains_key("thinking")
+    {
+        fields.shift_insert(0, "thinking".to_owned(), reasoning);
+    }
+    message
 }
 
 /// gpt-oss's template calls reasoning `thinking`, and beside a call takes one text alone.

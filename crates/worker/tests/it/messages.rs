@@ -463,6 +463,25 @@ fn a_command_that_a_template_takes_out_of_a_text_is_not_left_out() {
     );
 }
 
+/// The second text is what transformers writes.
+#[test]
+fn reasoning_reaches_a_template_by_the_name_that_it_reads() {
+    let both = "{% for m in messages %}[{{ m.reasoning_content }}/{{ m.thinking }}]{% endfor %}";
+    let chat = Chat::new(vec![
+        json!({ "role": "user", "content": "hi" }),
+        json!({ "role": "assistant", "content": "yes", "reasoning": "why" }),
+    ]);
+    assert_eq!(render(both, &chat), "[/][why/why]");
+    let cases = include_str!("../../../tokenizer/tests/data/chat_cases.json");
+    let cases: Value = serde_json::from_str(cases).unwrap();
+    let list = |name: &str| cases["conversations"]["reasoning"][name].as_array().unwrap().clone();
+    let chat = Chat { tools: list("tools"), ..Chat::new(list("messages")) };
+    let published = cases["templates"]["LFM2.5-8B-A1B"]["source"].as_str().unwrap();
+    let end = "<|im_start|>assistant\n<think>Call.</think><|tool_call_start|>[get_weather(city='Berlin')]<|tool_call_end|><|im_end|>\n<|im_start|>tool\nrain<|im_end|>\n<|im_start|>assistant\n";
+    let prompt = render(published, &chat);
+    assert!(prompt.ends_with(end), "{prompt}");
+}
+
 #[test]
 fn what_a_template_says_in_refusing_has_no_marks() {
     let template = "{{ raise_exception('no <|im_end|> way') }}";
