@@ -78,6 +78,8 @@ fn what_was_said_is_in_the_prompt_of_every_template_or_the_request_is_refused_by
             }
         }
     }
+    let refusals = || format!("{} refused:\n{}", refused.len(), refused.join("\n"));
+    println!("{n_rendered} prompts, {}", refusals());
     assert!(wrong.is_empty(), "{} of {n_rendered} prompts lack\n{}", wrong.len(), wrong.join("\n"));
-    assert!(n_rendered >= 120, "{n_rendered} prompts; refused:\n{}", refused.join("\n"));
+    assert!(n_rendered >= 120, "{n_rendered} prompts, {}", refusals());
 }
