@@ -432,6 +432,7 @@ impl Core {
             let submitted = Instant::now();
             let ticket = self.clock.call(Call::Submit, || self.executor.submit(&batch))??;
             self.counters.n_step.fetch_add(1, Ordering::Relaxed);
+            self.counters.n_step_running.fetch_add(self.running.len() as u64, Ordering::Relaxed);
             let n_row = batch.n_row();
             let has_waited = std::mem::take(&mut self.has_waited) && self.in_flight.is_empty();
             let kind = self.kind;

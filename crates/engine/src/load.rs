@@ -33,6 +33,8 @@ pub struct Load {
     pub n_prefix_hit_token: u64,
     /// Steps submitted since the engine started.
     pub n_step: u64,
+    /// Running requests, added up over these steps.
+    pub n_step_running: u64,
     /// Spans with guesses that were collected since the engine started.
     pub n_draft: u64,
     /// Tokens guessed in them.
@@ -78,6 +80,7 @@ pub(crate) struct Counters {
     pub(crate) n_prefix_query_token: AtomicU64,
     pub(crate) n_prefix_hit_token: AtomicU64,
     pub(crate) n_step: AtomicU64,
+    pub(crate) n_step_running: AtomicU64,
     pub(crate) n_draft: AtomicU64,
     pub(crate) n_draft_token: AtomicU64,
     pub(crate) n_accepted_token: AtomicU64,
@@ -121,6 +124,7 @@ impl Counters {
             n_prefix_query_token: self.n_prefix_query_token.load(Ordering::Relaxed),
             n_prefix_hit_token: self.n_prefix_hit_token.load(Ordering::Relaxed),
             n_step: self.n_step.load(Ordering::Relaxed),
+            n_step_running: self.n_step_running.load(Ordering::Relaxed),
             n_draft: self.n_draft.load(Ordering::Relaxed),
             n_draft_token: self.n_draft_token.load(Ordering::Relaxed),
             n_accepted_token: self.n_accepted_token.load(Ordering::Relaxed),

@@ -212,3 +212,19 @@ fn slow_steps_have_fewer_rows_but_not_below_a_bound() {
         assert_eq!(core.counters().load().n_step, n_step);
     }
 }
+
+#[test]
+fn steps_count_the_requests_that_run_during_them() {
+    for n_request in [1, 3] {
+        let mut core = Core::new(Box::new(Fake::new(LIMITS)), EngineOptions::default()).unwrap();
+        let streams: Vec<_> =
+            (0..n_request).map(|_| enqueue(&mut core, EngineRequest::greedy([1; 4], 5))).collect();
+        run_until_idle(&mut core);
+        for stream in streams {
+            assert_eq!(reason(&drain(stream)), Ok(EndReason::Length));
+        }
+        let load = core.counters().load();
+        assert!(load.n_step >= 5, "{}", load.n_step);
+        assert_eq!(load.n_step_running, n_request * load.n_step);
+    }
+}

@@ -26,6 +26,7 @@ pub(super) struct Llama {
     rate: Gauge,
     running: IntGauge,
     waiting: IntGauge,
+    busy: Gauge,
     /// Tokens of answers that steps computed, for the rate.
     decoded: IntCounter,
 }
@@ -78,6 +79,10 @@ impl Llama {
                 "llamacpp:requests_deferred",
                 "Requests that wait for a slot or for KV cache pages",
             )?,
+            busy: rate(
+                "llamacpp:n_busy_slots_per_decode",
+                "Requests that are being computed during a step, on average",
+            )?,
             decoded: IntCounter::new("decoded", "Not registered")?,
         })
     }
@@ -109,6 +114,7 @@ impl Llama {
         vllm::catch_up(&self.accepted_tokens, load.n_accepted_token);
         self.running.set(signed(load.n_running as u64));
         self.waiting.set(signed(load.n_waiting as u64));
+        self.busy.set(load.n_step_running as f64 / load.n_step.max(1) as f64);
         let rate = |n: &IntCounter, seconds: &Counter| match seconds.get() {
             seconds if seconds > 0.0 => n.get() as f64 / seconds,
             _ => 0.0,

@@ -163,6 +163,7 @@ fn metrics_have_llama_server_s_names_and_header() {
     assert_eq!((value("prompt_tokens_total"), value("tokens_predicted_total")), (6.0, 3.0));
     assert_eq!((value("prompt_tokens_cached_total"), value("n_tokens_max")), (0.0, 5.0));
     assert_eq!((value("requests_processing"), value("requests_deferred")), (0.0, 0.0));
+    assert_eq!(value("n_busy_slots_per_decode"), 1.0);
     assert!(value("n_decode_total") >= 4.0 && value("predicted_tokens_seconds") > 0.0);
     assert!((value("predicted_tokens_seconds") - 2.0 / value("tokens_predicted_seconds_total")).abs() < 1e-3);
 }
