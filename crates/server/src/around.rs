@@ -46,7 +46,7 @@ pub(crate) async fn around(State(app): State<App>, mut request: Request, next: N
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);
     let mut crossing = HeaderMap::new();
-    let form = Form::of(request.uri().path());
+    let form = Form::of(request.uri().path()).with(app.options().compat);
     let is_reserved = request.extensions().get::<Reserved>().is_some();
     let mut response = match admit(&app, &mut request, &mut crossing) {
         Ok(None) => next.run(request).await,

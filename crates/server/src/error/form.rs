@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::{ApiError, status};
+use crate::compat::Compat;
 
 /// The form of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub(crate) enum Form {
     Anthropic,
     /// `{code,message,retriable}`.
     Job,
-    /// OpenAI's, with llama-server's type where a prompt is too long.
+    /// OpenAI's, with llama-server's type and words where a prompt is too long.
     Llama,
 }
 
@@ -42,6 +43,11 @@ impl Form {
             _ => Form::OpenAi,
         }
     }
+
+    /// The form of a server that stands in another's place: llama-server has one form on its own paths and on OpenAI's.
+    pub(crate) fn with(self, compat: Compat) -> Form {
+        if self == Form::OpenAi && compat == Compat::LlamaServer { Form::Llama } else { self }
+    }
 }
 
 impl ApiError {
@@ -57,11 +63,20 @@ impl ApiError {
         }
     }
 
-    /// The body of llama-server's own routes.
+    /// The body of llama-server's own routes. Clients that shorten their prompts look for its words.
+    /// Source: llama.cpp, tools/server/server-context.cpp.
     fn llama(&self) -> Value {
         let mut body = self.openai();
-        if matches!(self, ApiError::ContextLength { .. }) {
+        if let ApiError::ContextLength { n_prompt, n_ctx, .. } = self {
             body["error"]["type"] = EXCEEDED.into();
+            // An operator's limit of prompts is none of the context.
+            if n_prompt >= n_ctx {
+                let said = self.said();
+                body["error"]["message"] = format!(
+                    "the request ({n_prompt} tokens) exceeds the available context size ({n_ctx} tokens): {said}"
+                )
+                .into();
+            }
         }
         body
     }
@@ -97,9 +112,30 @@ mod tests {
 
     #[test]
     fn an_error_has_the_form_of_its_path() {
-        let forms =
-            ["/execute", "/v1/messages", "/v1/messages/count_tokens", "/v1/messagesx", "/"].map(Form::of);
-        assert_eq!(forms, [Form::Job, Form::Anthropic, Form::Anthropic, Form::OpenAi, Form::OpenAi]);
+        let paths =
+            ["/execute", "/v1/messages", "/v1/messages/count_tokens", "/v1/messagesx", "/", "/completion"];
+        for (compat, other) in [(Compat::Lenient, Form::OpenAi), (Compat::LlamaServer, Form::Llama)] {
+            assert_eq!(
+                paths.map(|path| Form::of(path).with(compat)),
+                [Form::Job, Form::Anthropic, Form::Anthropic, other, other, Form::Llama]
+            );
+        }
+    }
+
+    #[test]
+    fn only_what_is_longer_than_the_context_is_said_to_be() {
+        let message = |n_prompt| {
+            let limit = ApiError::ContextLength {
+                param: "prompt".to_owned(),
+                message: "expected at most 5 tokens".to_owned(),
+                n_prompt,
+                n_ctx: 10,
+            };
+            limit.llama()["error"]["message"].as_str().unwrap_or_default().to_owned()
+        };
+        assert_eq!(message(9), "prompt: expected at most 5 tokens");
+        let words = "the request (10 tokens) exceeds the available context size (10 tokens): ";
+        assert_eq!(message(10), format!("{words}prompt: expected at most 5 tokens"));
     }
 
     #[test]

@@ -103,19 +103,26 @@ fn an_operator_s_seed_holds_where_a_request_names_none() {
 
 #[test]
 fn a_prompt_that_is_too_long_says_how_long_and_on_llama_server_s_paths_in_its_words() {
-    let server = says("x");
-    let body = json!({"messages": user(&"ab ".repeat(1000))});
-    let error = |path| {
+    let (ours, theirs) = ("invalid_request_error", "exceed_context_size_error");
+    for (compat, path, kind) in [
+        (Compat::Lenient, CHAT, ours),
+        (Compat::Lenient, "/chat/completions", theirs),
+        (Compat::LlamaServer, CHAT, theirs),
+        (Compat::LlamaServer, "/chat/completions", theirs),
+    ] {
+        let server = with("x", compat, Unsaid::default());
+        let body = json!({"messages": user(&"ab ".repeat(1000))});
         let (status, text) = server.raw("POST", path, &body.to_string());
         assert_eq!(status, 400, "{text}");
-        serde_json::from_str::<Value>(&text).unwrap()["error"].clone()
-    };
-    let (ours, theirs) = (error(CHAT), error("/chat/completions"));
-    assert_eq!(ours["type"], "invalid_request_error");
-    assert_eq!(theirs["type"], "exceed_context_size_error");
-    for error in [ours, theirs] {
+        let error = &serde_json::from_str::<Value>(&text).unwrap()["error"];
+        assert_eq!(error["type"], kind, "{path} {error}");
         assert_eq!((&error["code"], &error["n_ctx"]), (&json!("context_length_exceeded"), &json!(1000)));
-        assert!(error["n_prompt_tokens"].as_u64().unwrap() > 1000, "{error}");
+        let n_prompt = error["n_prompt_tokens"].as_u64().unwrap();
+        assert!(n_prompt > 1000, "{error}");
+        let message = error["message"].as_str().unwrap();
+        let words = format!("request ({n_prompt} tokens) exceeds the available context size (1000 tokens)");
+        assert_eq!(message.contains(&words), kind == theirs, "{message}");
+        assert!(message.contains("messages: expected at most"), "{message}");
     }
 }
 
