@@ -54,7 +54,7 @@ fn contents_become_text() {
     check(
         json!([{ "role": "assistant", "content": "x", "reasoning": "why", "name": null, "tool_calls": [] }]),
         &expect![[r#"
-            {"role": "assistant", "content": "x", "reasoning_content": "why"}
+            {"thinking": "why", "role": "assistant", "content": "x", "reasoning_content": "why"}
         "#]],
     );
 }
@@ -466,12 +466,12 @@ fn a_command_that_a_template_takes_out_of_a_text_is_not_left_out() {
 /// The second text is what transformers writes.
 #[test]
 fn reasoning_reaches_a_template_by_the_name_that_it_reads() {
-    let both = "{% for m in messages %}[{{ m.reasoning_content }}/{{ m.thinking }}]{% endfor %}";
+    let both = "{% for m in messages %}{{ m.content }}[{{ m.reasoning_content }}/{{ m.thinking }}]{% endfor %}";
     let chat = Chat::new(vec![
         json!({ "role": "user", "content": "hi" }),
         json!({ "role": "assistant", "content": "yes", "reasoning": "why" }),
     ]);
-    assert_eq!(render(both, &chat), "[/][why/why]");
+    assert_eq!(render(both, &chat), "hi[/]yes[why/why]");
     let cases = include_str!("../../../tokenizer/tests/data/chat_cases.json");
     let cases: Value = serde_json::from_str(cases).unwrap();
     let list = |name: &str| cases["conversations"]["reasoning"][name].as_array().unwrap().clone();
