@@ -466,7 +466,8 @@ fn a_command_that_a_template_takes_out_of_a_text_is_not_left_out() {
 /// The second text is what transformers writes.
 #[test]
 fn reasoning_reaches_a_template_by_the_name_that_it_reads() {
-    let both = "{% for m in messages %}{{ m.content }}[{{ m.reasoning_content }}/{{ m.thinking }}]{% endfor %}";
+    let both =
+        "{% for m in messages %}{{ m.content }}[{{ m.reasoning_content }}/{{ m.thinking }}]{% endfor %}";
     let chat = Chat::new(vec![
         json!({ "role": "user", "content": "hi" }),
         json!({ "role": "assistant", "content": "yes", "reasoning": "why" }),
