@@ -50,7 +50,7 @@ def chats_are_the_server_s_own():
 
 @check
 def a_tool_is_called_whole_and_in_a_stream():
-    fields = {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 60}
+    fields = {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 200}
     for name in NAMES:
         call_ = chat(name, **fields).choices[0].message.tool_calls[0].function
         assert call_.name == "weather" and json.loads(call_.arguments)["city"] in ("Bern", "Rome"), call_
