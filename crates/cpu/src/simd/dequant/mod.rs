@@ -23,6 +23,7 @@ mod tests;
 use super::gemm::integer;
 use super::gemm::{self, Weights};
 use super::isa::{Isa, Vectors};
+use super::lanes::prefetch;
 use quant::Format;
 use std::ops::Range;
 
@@ -85,6 +86,14 @@ fn dequantize_avx2(format: Format, bytes: &[u8], out: &mut [f32]) {
     format.dequantize(bytes, out).expect(WHOLE);
 }
 
+/// The bytes after these of a row are those of its next columns, which are wanted next, when the rows after it have had their turn. They
+/// are too few and too far from those of the next row for the processor to see that by itself.
+fn prefetch_after(bytes: &[u8]) {
+    for line in (0..bytes.len()).step_by(64) {
+        prefetch(bytes.as_ptr_range().end.wrapping_add(line));
+    }
+}
+
 /// Columns `cols` of `weights` as 16-bit integers and their scales, in a panel of a whole number of rows ([`integer`]); only where a
 /// kernel multiplies those. `isa` must be one that this machine runs.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -100,6 +109,7 @@ pub(super) fn panel_i16(
         .chunks_exact_mut(integer::panel_stride(cols.len()))
         .zip(scales.chunks_exact_mut(cols.len().div_ceil(integer::SPAN)));
     for (bytes, row) in row_slices(weights, &cols).zip(&mut rows) {
+        prefetch_after(bytes);
         row_f32(isa, weights.format, bytes, floats);
         integer::quantize_weights(isa, floats, row);
     }

@@ -57,7 +57,16 @@ pub(in crate::simd) fn quantize_weights(isa: Isa, row: &[f32], (panel, scales): 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     fn avx512(row: &[f32], panel: &mut [i16], scales: &mut [f32]) {
-        quantize_row(row, panel, scales);
+        let (spans, rest) = row.as_chunks::<SPAN>();
+        let (quantized, panel_rest) = panel.as_chunks_mut::<SPAN>();
+        for ((span, q), scale) in spans.iter().zip(&mut *quantized).zip(&mut *scales) {
+            *scale = quantize_whole_span(span, q);
+        }
+        match quantized.get_mut(spans.len()) {
+            // The padding has room for part of a span.
+            Some(q) if !rest.is_empty() => quantize_row(rest, q, &mut scales[spans.len()..]),
+            _ => quantize_row(rest, panel_rest, &mut scales[spans.len()..]),
+        }
     }
     assert_eq!(panel.len(), panel_stride(row.len()));
     assert_eq!(scales.len(), row.len().div_ceil(SPAN));
@@ -98,6 +107,36 @@ fn quantize_span(x: &[f32], q: &mut [i16]) -> f32 {
     }
     for (q, &v) in head.iter_mut().zip(x) {
         *q = (v * inverse + ROUND).to_bits() as i16;
+    }
+    amax / LARGEST
+}
+
+/// As [`quantize_span`], and the same bits: what rounds to the nearest integer by a sum is rounded so by the conversion.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn quantize_whole_span(x: &[f32; SPAN], q: &mut [i16; SPAN]) -> f32 {
+    use std::arch::x86_64::*;
+    let (x, _) = x.as_chunks::<16>();
+    // SAFETY: 16 numbers each.
+    let x: [__m512; SPAN / 16] = std::array::from_fn(|i| unsafe { _mm512_loadu_ps(x[i].as_ptr()) });
+    let magnitude = |i: usize| _mm512_castps_si512(_mm512_abs_ps(x[i]));
+    let max = |i: usize| _mm512_max_epu32(magnitude(i), magnitude(i + 1));
+    let max = _mm512_max_epu32(_mm512_max_epu32(max(0), max(2)), _mm512_max_epu32(max(4), max(6)));
+    let amax = f32::from_bits(_mm512_reduce_max_epu32(max));
+    let inverse = LARGEST / amax;
+    if !(amax.is_finite() && inverse.is_finite()) {
+        q.fill(0);
+        return if amax < 1.0 { 0.0 } else { amax };
+    }
+    let inverse = _mm512_set1_ps(inverse);
+    let integers = |i: usize| _mm512_cvtps_epi32(_mm512_mul_ps(x[i], inverse));
+    // Packing leaves the quarters of two vectors by turns.
+    let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    for (i, q) in q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let packed = _mm512_packs_epi32(integers(2 * i), integers(2 * i + 1));
+        // SAFETY: room for 32 integers.
+        unsafe { _mm512_storeu_si512(q.as_mut_ptr().cast(), _mm512_permutexvar_epi64(order, packed)) };
     }
     amax / LARGEST
 }
