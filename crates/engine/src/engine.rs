@@ -338,11 +338,12 @@ impl Core {
         let may_run = |id: u64, sequence: &Sequence| Some(id) == scored || sequence.n_to_score().is_none();
         let running = self.running.iter().filter(|&(&id, sequence)| may_run(id, sequence));
         let mut demands: Vec<Demand> = running.filter_map(|(&id, sequence)| sequence.demand(id)).collect();
+        let has_streams = self.running.values().any(Sequence::is_generating);
         if self.options.protect_streams {
             let asked = self.asked();
             self.kind = self.protect.filter(&mut demands, (&asked, self.limits.n_slot), self.rhythm.cost());
         }
-        let mut grants = scheduler::schedule(&demands, self.limits.n_row, self.pace.n_row());
+        let mut grants = scheduler::schedule(&demands, self.limits.n_row, self.pace.n_row(has_streams));
         self.guess(&mut grants);
         grants
     }

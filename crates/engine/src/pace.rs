@@ -3,12 +3,22 @@
 //! Cancelling, deadlines and new requests are seen between steps, so a step should not last much longer than the target. Where devices
 //! are slow, that bounds the rows of prompts; what a row computes does not depend on how its prompt is cut. The measure is a step's seconds for
 //! each of its prompt rows, whatever else the step did: steps of fewer rows cost more a row, so following it leads to the target from below.
+//!
+//! A step also reads and unpacks all weights, whatever its rows. On a CPU that takes as long as some 60 rows, for small models and large
+//! ones, so the target alone would have a model of a billion weights spend most of a prompt's time on it. Steps are longer than the target
+//! as far as that takes: by more where nobody waits for a next token than where somebody does.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Steps of fewer rows waste what a device reads once a step: the weights.
-const LEAST_ROWS: usize = 32;
+/// The rows of a step whose length nothing is known about. Steps of fewer are not measured.
+const FIRST_ROWS: usize = 32;
+/// Steps of fewer rows take more than half of their time for the weights, on a CPU.
+const LEAST_ROWS: usize = 64;
+/// Likewise more than a fifth: what is worth waiting for where nobody reads along.
+const LEAST_ROWS_ALONE: usize = 256;
+/// The most seconds that these make a step last, where it has [`FIRST_ROWS`].
+const LONGEST: f64 = 10.0;
 /// Steps that are remembered.
 const N_MEASURED: usize = 5;
 
@@ -16,7 +26,6 @@ const N_MEASURED: usize = 5;
 #[derive(Debug)]
 pub(crate) struct Pace {
     target: Option<Duration>,
-    least: usize,
     most: usize,
     /// Of the last steps.
     seconds_per_row: VecDeque<f64>,
@@ -26,26 +35,32 @@ impl Pace {
     /// A bound of at most `n_row` rows for steps of about this length.
     pub(crate) fn new(target: Option<Duration>, n_row: usize) -> Pace {
         let seconds_per_row = VecDeque::with_capacity(N_MEASURED);
-        Pace { target, least: LEAST_ROWS.min(n_row), most: n_row, seconds_per_row }
+        Pace { target, most: n_row, seconds_per_row }
     }
 
-    /// The most prompt rows that the next step should have: few until something was measured.
-    pub(crate) fn n_row(&self) -> usize {
+    /// The most prompt rows that the next step should have, where `has_streams` says whether somebody waits for a next token: few until
+    /// something was measured.
+    pub(crate) fn n_row(&self, has_streams: bool) -> usize {
         let Some(target) = self.target else { return self.most };
+        let first = FIRST_ROWS.min(self.most);
         let mut sorted: Vec<f64> = self.seconds_per_row.iter().copied().collect();
         sorted.sort_by(f64::total_cmp);
         // The median, so that one step during which the machine did something else does not count, nor the first, which reads the
         // weights from disk.
         match sorted.get(sorted.len().saturating_sub(1) / 2) {
             // A quotient that is no number or past the largest becomes 0 or the largest.
-            Some(seconds) => ((target.as_secs_f64() / seconds) as usize).clamp(self.least, self.most),
-            None => self.least,
+            Some(seconds) => {
+                let least = if has_streams { LEAST_ROWS } else { LEAST_ROWS_ALONE };
+                let least = least.min((LONGEST / seconds) as usize);
+                ((target.as_secs_f64() / seconds) as usize).max(least).clamp(first, self.most)
+            }
+            None => first,
         }
     }
 
     /// A step with so many prompt rows took so long.
     pub(crate) fn measured(&mut self, n_row: usize, took: Duration) {
-        if n_row < self.least.max(1) {
+        if n_row < FIRST_ROWS.min(self.most).max(1) {
             return;
         }
         if self.seconds_per_row.len() == N_MEASURED {
@@ -61,12 +76,13 @@ mod tests {
 
     use super::*;
 
-    /// The bounds of a device that takes so many milliseconds for a step and for each of its rows, every fourth time ten times as long.
-    fn check(target: Option<u64>, (step, row): (f64, f64), expected: &Expect) {
+    /// The bounds of a device that takes so many milliseconds for a step and for each of its rows, every fourth time ten times as long, with
+    /// streams in every step or in none.
+    fn check(target: Option<u64>, (step, row): (f64, f64), has_streams: bool, expected: &Expect) {
         let mut pace = Pace::new(target.map(Duration::from_millis), 512);
         let mut bounds = Vec::new();
         for i in 0..12 {
-            let n_row = pace.n_row();
+            let n_row = pace.n_row(has_streams);
             bounds.push(n_row.to_string());
             let seconds = (step + row * n_row as f64) / 1e3 * if i % 4 == 0 { 10.0 } else { 1.0 };
             pace.measured(n_row, Duration::from_secs_f64(seconds));
@@ -77,10 +93,21 @@ mod tests {
 
     #[test]
     fn steps_come_to_the_target_whatever_a_step_costs_besides() {
-        check(None, (1.0, 1.0), &expect!["512 512 512 512 512 512 512 512 512 512 512 512"]);
-        check(Some(100), (0.0, 1.0), &expect!["32 32 100 100 100 100 100 100 100 100 100 100"]);
-        check(Some(100), (20.0, 0.5), &expect!["32 32 88 88 137 88 137 137 137 137 154 154"]);
-        check(Some(100), (5.0, 0.01), &expect!["32 60 512 512 512 512 512 512 512 512 512 512"]);
-        check(Some(100), (500.0, 9.0), &expect!["32 32 32 32 32 32 32 32 32 32 32 32"]);
+        check(None, (1.0, 1.0), true, &expect!["512 512 512 512 512 512 512 512 512 512 512 512"]);
+        check(Some(100), (0.0, 1.0), true, &expect!["32 64 100 100 100 100 100 100 100 100 100 100"]);
+        check(Some(100), (20.0, 0.5), true, &expect!["32 64 123 123 150 123 150 150 150 150 157 157"]);
+        check(Some(100), (5.0, 0.01), true, &expect!["32 64 512 512 512 512 512 512 512 512 512 512"]);
+        check(Some(100), (500.0, 9.0), true, &expect!["32 40 64 64 64 64 64 64 64 64 64 64"]);
+    }
+
+    #[test]
+    fn where_nobody_reads_along_steps_are_long_enough_for_what_each_costs_besides() {
+        check(None, (1.0, 1.0), false, &expect!["512 512 512 512 512 512 512 512 512 512 512 512"]);
+        check(Some(100), (5.0, 0.01), false, &expect!["32 256 512 512 512 512 512 512 512 512 512 512"]);
+        check(Some(100), (20.0, 0.5), false, &expect!["32 256 256 256 256 256 256 256 256 256 256 256"]);
+        check(Some(100), (300.0, 5.0), false, &expect!["32 69 256 256 256 256 256 256 256 256 256 256"]);
+        // Nor do they last for very long, but few rows would take as long.
+        check(Some(100), (2000.0, 30.0), false, &expect!["32 32 108 108 206 108 206 206 206 206 251 251"]);
+        check(Some(100), (9000.0, 300.0), false, &expect!["32 32 32 32 32 32 32 32 32 32 32 32"]);
     }
 }

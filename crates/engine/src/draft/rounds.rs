@@ -52,7 +52,7 @@ impl Draft {
             let most = most.min(ask.most).min(followed.room(tokens.len()));
             if most == 0 || tokens[tokens.len() - n_row..].iter().any(|&id| id as usize >= n_vocab) {
                 self.give_up(ask.id);
-            } else if n_row > MAX_LAG.min(self.pace.n_row()) {
+            } else if n_row > MAX_LAG.min(self.pace.n_row(true)) {
                 feed.get_or_insert((*ask, tokens, n_row));
             } else if n_row <= room {
                 room -= n_row;
@@ -90,7 +90,7 @@ impl Draft {
         (tokens, n_row): (&[u32], usize),
         terms: &Terms<'_>,
     ) -> Result<(), Failure> {
-        let rows = self.pace.n_row().min(self.limits.own_window_rows()).min(n_row - 1);
+        let rows = self.pace.n_row(true).min(self.limits.own_window_rows()).min(n_row - 1);
         if let Some(cost) = terms.cost {
             let all = self.of_prompt_row.unwrap_or_default() * n_row as f64;
             let pays = self.pays(ask.calibration.expected(), cost, terms.n_generated);

@@ -30,8 +30,8 @@ pub struct EngineOptions {
     pub bound_prompts: bool,
     /// How tokens are guessed; `None` to guess none, as on an executor that takes no guesses.
     pub speculation: Option<Speculation>,
-    /// About how long a step may last: cancelling is seen between steps. It bounds the prompt rows of a step, not below 32; `None` for
-    /// as many as the executor takes.
+    /// About how long a step may last: cancelling is seen between steps. It bounds the prompt rows of a step, not below 64, or 256 where nobody
+    /// generates, but for steps that would last for more than ten seconds; `None` for as many as the executor takes.
     pub step_target: Option<Duration>,
 }
 

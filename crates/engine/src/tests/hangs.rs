@@ -214,6 +214,29 @@ fn slow_steps_have_fewer_rows_but_not_below_a_bound() {
 }
 
 #[test]
+fn steps_with_prompts_are_longer_where_nobody_reads_along() {
+    for (has_stream, n_step) in [(false, 5), (true, 17)] {
+        let options = EngineOptions { step_target: Some(Duration::ZERO), ..EngineOptions::default() };
+        let limits = Limits { n_row: 512, n_page: 1000, n_ctx: 2000, ..LIMITS };
+        let mut core = Core::new(Box::new(Fake::new(limits)), options).unwrap();
+        let reader = has_stream.then(|| enqueue(&mut core, EngineRequest::greedy([1; 1], 100)));
+        // The reader's prompt is computed, and its first token.
+        (0..2 * usize::from(has_stream)).for_each(|_| core.step().unwrap());
+        let before = core.counters().load().n_step;
+        // 32 rows of a step that nothing is known about yet, then 256, or 64 beside a stream.
+        let mut stream = enqueue(&mut core, EngineRequest::greedy([1; 1000], 1));
+        let mut is_answered = false;
+        while !is_answered {
+            core.step().unwrap();
+            is_answered =
+                std::iter::from_fn(|| stream.try_next()).any(|event| matches!(event, crate::Event::Token(_)));
+        }
+        assert_eq!(core.counters().load().n_step - before, n_step);
+        drop(reader);
+    }
+}
+
+#[test]
 fn steps_count_the_requests_that_run_during_them() {
     for n_request in [1, 3] {
         let mut core = Core::new(Box::new(Fake::new(LIMITS)), EngineOptions::default()).unwrap();
