@@ -13,7 +13,8 @@ use crate::{Constraint, EngineError, Pooling};
 pub struct EngineRequest {
     /// At least one id, and shorter than the context.
     pub prompt: Arc<[u32]>,
-    /// The most tokens to sample, at least 1; what the context cannot hold is cut off.
+    /// The most tokens of the answer; what the context cannot hold is cut off. With 0 the prompt is computed, so that its pages are there for
+    /// later requests, and nothing is answered.
     pub max_tokens: usize,
     /// Until this many tokens are sampled, `end_ids` cannot be chosen (their logits are −∞), unless the constraint allows nothing else.
     pub min_tokens: usize,
@@ -103,9 +104,6 @@ impl EngineRequest {
         if self.embeds.is_some() {
             return self.check_embedding(limits);
         }
-        if self.max_tokens == 0 && !(self.scores_prompt && n_prompt > 1) {
-            return Err(error("max_tokens", "at least 1".to_owned(), 0));
-        }
         self.params.validate(limits.n_vocab).map_err(|ParamError { field, expected, found }| {
             EngineError::Request { field, expected, found }
         })?;
@@ -145,7 +143,14 @@ impl EngineRequest {
     /// Pages for every position that can be computed: all but that of an answer's last token, and all where there is no answer but a vector.
     pub(crate) fn n_page(&self, limits: &Limits) -> usize {
         let n_uncomputed = usize::from(self.embeds.is_none());
-        (self.prompt.len() + self.max_tokens - n_uncomputed).div_ceil(limits.page_size)
+        (self.prompt.len() + self.n_to_ask() - n_uncomputed).div_ceil(limits.page_size)
+    }
+
+    /// Samples that it needs. Without an answer it takes one, which nobody sees, to know that its prompt is computed, unless the prompt's scores
+    /// or vector say so.
+    pub(crate) fn n_to_ask(&self) -> usize {
+        let is_told = self.embeds.is_some() || self.scores_prompt && self.prompt.len() > 1;
+        self.max_tokens.max(usize::from(!is_told))
     }
 
     /// The parameters with every end id banned, where there are tokens that may not end the answer.

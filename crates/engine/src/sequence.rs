@@ -380,7 +380,7 @@ impl Sequence {
             return None;
         }
         let n_asked = self.n_asked();
-        let may_ask = n_asked < self.request.max_tokens && self.may_ask();
+        let may_ask = n_asked < self.request.n_to_ask() && self.may_ask();
         // The prompt's last token asks for the answer's first, or completes its vector.
         let is_without = self.request.embeds.is_none() && n_asked == 0 && !may_ask;
         let n_prompt = self.request.prompt.len() - usize::from(is_without);
@@ -492,6 +492,9 @@ impl Sequence {
         let position = self.request.prompt.len() + self.n_collected;
         if !sampled.is_choice() {
             return Some(Event::Error(self.no_choice(position)));
+        }
+        if self.request.max_tokens == 0 {
+            return Some(self.end(EndReason::Length, now));
         }
         let token = sampled.token;
         let known = self.answer.tokens.get(self.n_collected).copied();

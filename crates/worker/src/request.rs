@@ -88,8 +88,7 @@ pub struct Request {
     pub weight: u32,
     /// Requests of one scope share the computation of prompts that start alike; without one nothing is shared.
     pub cache_scope: Option<u64>,
-    /// Tell how likely the prompt's tokens are, beside `sampling.n_alternatives` others. The computation of such a prompt is not shared. If it has
-    /// two tokens or more, `max_tokens` may be 0.
+    /// Tell how likely the prompt's tokens are, beside `sampling.n_alternatives` others. The computation of such a prompt is not shared.
     pub scores_prompt: bool,
     /// Whether tokens may be guessed before they are chosen, where the engine does that. It changes no token.
     pub speculate: bool,
@@ -242,9 +241,6 @@ fn checked(
         return Err(invalid("prompt", format!("ids below {n_vocab}"), id));
     }
     let max_tokens = request.max_tokens.or(worker.options.default_max_tokens).unwrap_or(usize::MAX);
-    if max_tokens == 0 && !(request.scores_prompt && n_prompt > 1) {
-        return Err(invalid("max_tokens", "at least 1", 0));
-    }
     if request.min_tokens > max_tokens {
         return Err(invalid("min_tokens", format!("at most max_tokens, {max_tokens}"), request.min_tokens));
     }

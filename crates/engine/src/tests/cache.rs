@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use device::{Limits, SamplingParams, Window};
 use testkit::fake::{Fake, LIMITS};
 
+use super::guesses::SEER;
 use super::{alone, drain, enqueue, reason, run_until_idle, tokens};
 use crate::engine::Core;
 use crate::{EndReason, EngineOptions, EngineRequest, Event, Stream};
@@ -40,6 +41,25 @@ fn one_by_one(core: &mut Core, requests: &[EngineRequest]) -> Vec<usize> {
         n_cached(stream, request)
     };
     requests.iter().map(one).collect()
+}
+
+#[test]
+fn without_an_answer_a_prompt_is_computed_and_kept() {
+    let prompt: Vec<u32> = (0..18).collect();
+    for speculation in [None, Some(SEER)] {
+        let limits = Limits { n_guess: 4, ..LIMITS };
+        let (mut core, rows) = counted(limits, EngineOptions { speculation, ..EngineOptions::default() });
+        let stream = enqueue(&mut core, EngineRequest { max_tokens: 0, ..scoped(1, &prompt) });
+        run_until_idle(&mut core);
+        match &drain(stream)[..] {
+            [Event::Started { .. }, Event::End { reason: EndReason::Length, usage, .. }] => {
+                assert_eq!((usage.n_prompt, usage.n_generated, usage.n_cached), (18, 0, 0));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(rows.load(Ordering::Relaxed), 18);
+        assert_eq!(one_by_one(&mut core, &[scoped(1, &prompt), scoped(2, &prompt)]), [16, 0]);
+    }
 }
 
 #[test]

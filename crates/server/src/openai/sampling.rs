@@ -176,8 +176,7 @@ impl Sampling {
             client: context.client.id,
             weight: context.client.weight,
             cache_scope: context.client.cache_scope,
-            // Without an answer there is a prompt to be computed, as for its scores.
-            scores_prompt: likely.of_prompt || max_tokens == Some(0),
+            scores_prompt: likely.of_prompt,
             speculate: self.speculate.unwrap_or(true),
             ..Request::new(prompt)
         })
