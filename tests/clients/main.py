@@ -120,7 +120,8 @@ def main():
     from server import Server
 
     proof = Proof(options.proof, options, options.names) if options.proof else None
-    results = {}
+    # Those after which the server was gone: whatever a second time would give, that is a fault.
+    results, fatal = {}, []
 
     def run_beside(client, server):
         """Runs a client while others run, on the server that it shares with them or its own."""
@@ -129,6 +130,7 @@ def main():
         elif server.process.poll() is None:
             results[client[0]] = run_client(client, {**env, "CLIENTS_URL": server.url}, options, proof)
             if server.process.poll() is not None:
+                fatal.append(client)
                 with OUTPUT:
                     print("the server ended:\n" + "".join(server.log[-40:]))
 
@@ -140,12 +142,13 @@ def main():
     for client in clients:
         if client[3] == ALONE:
             results[client[0]] = run_client(client, env, options, proof)
-    again = [client for client in clients if client[0] in results and results[client[0]][1]] if not proof else []
+    # A proof keeps what the first time gave.
+    again = [] if proof else [client for client in clients if results.get(client[0], (0, 0))[1] and client not in fatal]
     for client in again:
         print(f"{client[0]}: a second time", flush=True)
         if client[3] == SHARED:
             with Server("--queue", "600") as server:
-                results[client[0]] = run_client(client, {**env, "CLIENTS_URL": server.url}, options, proof)
+                run_beside(client, server)
         else:
             results[client[0]] = run_client(client, env, options, proof)
     if proof:
@@ -153,7 +156,7 @@ def main():
             proof.receipt(server.url)
         proof.end()
     n_ok = sum(ok for ok, _, _ in results.values())
-    n_failed = sum(failed for _, failed, _ in results.values()) + len(clients) - len(results)
+    n_failed = sum(failed for _, failed, _ in results.values()) + len(clients) - len(results) + len(fatal)
     print(f"\n{'client':<16} {'passed':>6} {'failed':>6} {'seconds':>8}")
     for client in clients:
         ok, failed, seconds = results.get(client[0], ("not", "run", "-"))
