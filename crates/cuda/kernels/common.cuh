@@ -2,7 +2,8 @@
 // one before it.
 //
 // Vectors of a row are written [n_row, n]; a "column" is a row of the batch as the decode products see it (their N dimension).
-// Every kernel calls `wait_for_previous()` before it reads what another kernel wrote and writes nothing before that.
+// Every kernel calls `wait_for_previous()` before it reads what another kernel wrote and writes nothing before that, but for those of
+// unpack.cu that unpack weights.
 #pragma once
 
 #include <cuda_bf16.h>

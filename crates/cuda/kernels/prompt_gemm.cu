@@ -7,8 +7,8 @@ extern __shared__ __align__(1024) char shared_memory[];
 
 #define PROMPT_MMA(NAME, EPILOGUE, BM)                                                                         \
     extern "C" __global__ void __launch_bounds__(2 * BM) prompt_gemm_##NAME##_mma_##BM(const PromptGemmArgs args) { \
-        let_next_start();                                                                                      \
         wait_for_previous();                                                                                   \
+        let_next_start();                                                                                      \
         prompt_gemm_mma<EPILOGUE, BM, 3>(args, shared_memory);                                                 \
     }
 
@@ -29,18 +29,20 @@ PROMPT_MMA_TILES(plain, PROMPT_PLAIN)
 #define WGMMA_BODY(...) __trap()
 #endif
 
-#define PROMPT_WGMMA(NAME, EPILOGUE, TILE, BM, BN, STAGES, BLOCKS_AN_SM)                       \
-    extern "C" __global__ void __launch_bounds__(wgmma_threads(BLOCKS_AN_SM), BLOCKS_AN_SM) \
-        prompt_gemm_##NAME##_wgmma_##TILE(const __grid_constant__ PromptGemmTmaArgs args) {       \
-        let_next_start();                                                                    \
-        WGMMA_BODY(EPILOGUE, BM, BN, STAGES, BLOCKS_AN_SM);                                  \
+// The widest tile needs nearly all registers, so its producer is a warpgroup of its own that leaves registers to the others (ALONE). The
+// producer of other tiles is one warp, and the registers leave room for blocks that unpack the next weights meanwhile: for a warp in
+// each quarter of a multiprocessor, one of which has a warp more than the others.
+#define PROMPT_WGMMA(NAME, EPILOGUE, TILE, BM, BN, STAGES, BOUNDS, ALONE)                   \
+    extern "C" __global__ void BOUNDS                                                     \
+        prompt_gemm_##NAME##_wgmma_##TILE(const __grid_constant__ PromptGemmTmaArgs args) { \
+        WGMMA_BODY(EPILOGUE, BM, BN, STAGES, ALONE);                                        \
     }
 
-#define PROMPT_WGMMA_TILES(NAME, EPILOGUE)                   \
-    PROMPT_WGMMA(NAME, EPILOGUE, 128x256, 128, 256, 4, 1) \
-    PROMPT_WGMMA(NAME, EPILOGUE, 128x128, 128, 128, 6, 1) \
-    PROMPT_WGMMA(NAME, EPILOGUE, 64x256, 64, 256, 5, 1)   \
-    PROMPT_WGMMA(NAME, EPILOGUE, 64x128, 64, 128, 4, 2)
+#define PROMPT_WGMMA_TILES(NAME, EPILOGUE)                                                    \
+    PROMPT_WGMMA(NAME, EPILOGUE, 128x256, 128, 256, 4, __launch_bounds__(384, 1), true)   \
+    PROMPT_WGMMA(NAME, EPILOGUE, 128x128, 128, 128, 6, __maxnreg__(128), false)           \
+    PROMPT_WGMMA(NAME, EPILOGUE, 64x256, 64, 256, 5, __maxnreg__(128), false)             \
+    PROMPT_WGMMA(NAME, EPILOGUE, 64x128, 64, 128, 4, __maxnreg__(88), false)
 
 PROMPT_WGMMA_TILES(store, PROMPT_STORE)
 PROMPT_WGMMA_TILES(residual, PROMPT_RESIDUAL)

@@ -20,13 +20,11 @@ struct PromptGemmTmaArgs {
 };
 static_assert(sizeof(PromptGemmTmaArgs) == 384, "as in src/launch/prompt_gemm.rs");
 
-// With one block an SM, the producer is a warpgroup of its own and leaves registers to the others; with two, it is one warp.
-constexpr int wgmma_threads(int blocks_an_sm) { return blocks_an_sm == 1 ? 384 : 288; }
-
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #include "prompt_gemm_sm90.cuh"
 
-template <PromptEpilogue E, int BM, int BN, int STAGES, int BLOCKS_AN_SM>
+// ALONE: the producer is a warpgroup, else one warp.
+template <PromptEpilogue E, int BM, int BN, int STAGES, bool ALONE>
 __device__ __forceinline__ void prompt_gemm_wgmma(const PromptGemmTmaArgs& args, char* shared) {
     constexpr int A_BYTES = BM * 128, STAGE_BYTES = A_BYTES + BN * 128;
     constexpr int WN = BM == 128 ? BN : BN / 2;  // columns of a warpgroup
@@ -43,6 +41,8 @@ __device__ __forceinline__ void prompt_gemm_wgmma(const PromptGemmTmaArgs& args,
     }
     __syncthreads();
     wait_for_previous();
+    // Not before: the next weights are unpacked to where the product before this one read (unpack.cu).
+    let_next_start();
 
     const int n_step = (g.k + 63) / 64;
     PromptTiles<BM, BN> tiles(g, blockIdx.x, gridDim.x);
@@ -51,7 +51,7 @@ __device__ __forceinline__ void prompt_gemm_wgmma(const PromptGemmTmaArgs& args,
     uint32_t phase = 0;
     const int warpgroup = __shfl_sync(~0u, threadIdx.x >> 7, 0);
     if (warpgroup == 2) {
-        if (BLOCKS_AN_SM == 1) registers_down_to<40>();
+        if constexpr (ALONE) registers_down_to<40>();
         if (threadIdx.x == 256) {
             while (tiles.next(tile)) {
                 const int w_row = tile.expert * g.n + tile.col;
@@ -66,7 +66,7 @@ __device__ __forceinline__ void prompt_gemm_wgmma(const PromptGemmTmaArgs& args,
             }
         }
     } else {
-        if (BLOCKS_AN_SM == 1) registers_up_to<232>();
+        if constexpr (ALONE) registers_up_to<232>();
         const int lane = threadIdx.x & 31;
         const int part_row = BM == 128 ? warpgroup * 64 : 0, part_col = BM == 128 ? 0 : warpgroup * WN;
         const uint64_t a_part = operand(base + part_row * 128), w_part = operand(base + A_BYTES + part_col * 128);
@@ -94,7 +94,7 @@ __device__ __forceinline__ void prompt_gemm_wgmma(const PromptGemmTmaArgs& args,
             if constexpr (E == PROMPT_RESIDUAL) load_before(g, part, 0, before);
             wgmma_wait<0>();
             release(last);
-            finish<E, BLOCKS_AN_SM == 1, WN / 64, 0, 64>(g, part, c, before);
+            finish<E, ALONE, WN / 64, 0, 64>(g, part, c, before);
         }
     }
 }

@@ -22,12 +22,16 @@ __device__ __forceinline__ uint2 to_half4(float4 v) {
 }
 
 // A block some units of a tile of a matrix.
+//
+// Blocks run beside those of the product before (prompt_gemm.cu) and do not wait for it: they read weights only, and it reads the other
+// slab. That slab's turn comes when it has ended, since a product lets nothing start before the kernels before it have ended. One block
+// waits when its work is done, so that this kernel ends after that product, and with it after all that came before. All blocks
+// cannot: they would keep their places from those to come.
 template <int F>
 __device__ __forceinline__ void unpack(const UnpackArgs& args) {
     using L = Layout<F>;
     const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
     let_next_start();
-    wait_for_previous();
     const uint8_t* tile = args.w + blockIdx.z * args.stride + (size_t)(args.first_tile + blockIdx.x) * L::tile_bytes(args.n_unit);
     for (int u = blockIdx.y * (blockDim.x >> 5) + (threadIdx.x >> 5); u < args.n_unit; u += gridDim.y * (blockDim.x >> 5)) {
         Unit<F> unit;
@@ -52,6 +56,7 @@ __device__ __forceinline__ void unpack(const UnpackArgs& args) {
                     }
         }
     }
+    if ((blockIdx.x | blockIdx.y | blockIdx.z) == 0) wait_for_previous();
 }
 
 struct EmbedArgs {
@@ -95,7 +100,7 @@ __device__ __forceinline__ void embed(const EmbedArgs& args) {
 }
 
 #define UNPACK(FORMAT, SUFFIX) \
-    extern "C" __global__ void __launch_bounds__(128) unpack_##SUFFIX(const __grid_constant__ UnpackArgs args) { unpack<FORMAT>(args); } \
+    extern "C" __global__ void __launch_bounds__(128, 12) unpack_##SUFFIX(const __grid_constant__ UnpackArgs args) { unpack<FORMAT>(args); } \
     extern "C" __global__ void __launch_bounds__(256) embed_##SUFFIX(const __grid_constant__ EmbedArgs args) { embed<FORMAT>(args); }
 UNPACK(F32, f32)
 UNPACK(F16, f16)

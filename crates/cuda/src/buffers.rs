@@ -15,8 +15,18 @@ use crate::layout::UNIT;
 use crate::options::Sizes;
 use crate::sampling::SampleBuffers;
 
-/// Bytes of float16 weights that are unpacked at a time for the prompt's products: they stay in the L2 cache.
+/// Bytes of float16 weights that are unpacked at a time for products of many prompt rows: they stay in the L2 cache.
 pub(crate) const SLAB_BYTES: usize = 32 << 20;
+
+/// Likewise at most, for few rows and for experts: a product of a whole matrix has tiles for all multiprocessors.
+const WIDE_SLAB_BYTES: usize = 128 << 20;
+
+/// Bytes of a slab: no more than the largest product of a layer needs.
+fn slab_bytes(arch: &Architecture) -> usize {
+    let n_matrix = arch.mixture().map_or(1, |mixture| mixture.n_expert);
+    let gate_and_up = n_matrix.saturating_mul(2 * arch.widest_ff() * arch.n_embd);
+    gate_and_up.saturating_mul(2).clamp(SLAB_BYTES, WIDE_SLAB_BYTES)
+}
 
 /// Bytes of logits that a prompt's rows may take at a time.
 const LOGITS_BYTES: usize = 64 << 20;
@@ -314,8 +324,10 @@ pub(crate) struct PromptBuffers {
     pub(crate) routing: Option<Routing>,
     /// `[n_row, n_embd]` float32: what routers and recurrent layers read.
     pub(crate) floats: Option<Act>,
-    /// Float16 weights, [`SLAB_BYTES`].
+    /// Two slabs of float16 weights: one is unpacked while the other is multiplied.
     pub(crate) slab: DevicePtr,
+    /// Of one slab.
+    pub(crate) slab_bytes: usize,
     /// `[n_row]`: rows whose logits are wanted.
     pub(crate) heads: DevicePtr,
     /// `[n_logits, n_vocab]`.
@@ -413,6 +425,7 @@ impl Buffers {
         let routing = Routing::take(taker, n_row, sizes.n_term, arch);
         let has_rule = arch.mixers.iter().any(|mixer| matches!(mixer, Mixer::DeltaRule(_)));
         let reads_floats = routing.is_some() || has_rule;
+        let slab_bytes = slab_bytes(arch);
         let prompt = PromptBuffers {
             rows: taker.take(n_row, size_of::<Row>()),
             spans: taker.take(sizes.n_slot, 16),
@@ -434,7 +447,8 @@ impl Buffers {
             branch: has_branches.then(|| taker.take(n_row * arch.n_embd, half)),
             floats: reads_floats.then(|| Act::take(taker, n_row, arch.n_embd)),
             routing,
-            slab: taker.take(SLAB_BYTES, 1),
+            slab: taker.take(2 * slab_bytes, 1),
+            slab_bytes,
             heads: taker.take(n_row, 4),
             logits: taker.take(n_logits * arch.n_vocab, 4),
             n_logits,

@@ -1,5 +1,8 @@
 //! The model as the kernels see it: pointers and sizes, from which both pipelines make their launches.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
 use model::architecture::{Activation, Architecture, Heads, NormKind};
 
 use crate::args::{EmbedArgs, Epilogue, NormArgs, PAGE, PairArgs, ProductArgs};
@@ -9,7 +12,7 @@ use crate::error::CudaError;
 use crate::heads;
 use crate::kernels::{Kernels, Launch};
 use crate::launch::product::{Arithmetic, Wanted, pair, variant};
-use crate::launch::prompt_gemm::Instruction;
+use crate::launch::prompt_gemm::{Instruction, Shape};
 use crate::layout::{UNIT, suffix};
 use crate::options::Sizes;
 use crate::place::{
@@ -43,6 +46,10 @@ pub(crate) struct Network {
     pub(crate) layers: Vec<LayerPlace>,
     pub(crate) output_norm: NormPlace,
     pub(crate) output: Tiles,
+    /// Of a prompt's products, by shape and bounds: how many rows of weights to multiply at a time.
+    pub(crate) slab_rows: RefCell<HashMap<(Shape, [usize; 2]), usize>>,
+    /// Whether the next slab is the second of the two.
+    is_second: Cell<bool>,
 }
 
 impl Network {
@@ -68,7 +75,17 @@ impl Network {
             layers: placement.layers.clone(),
             output_norm: placement.output_norm,
             output: placement.output,
+            slab_rows: RefCell::default(),
+            is_second: Cell::new(false),
         }
+    }
+
+    /// Where to unpack weights: the slab that the product before does not read, as it may still run.
+    pub(crate) fn next_slab(&self) -> DevicePtr {
+        let prompt = &self.buffers.prompt;
+        let before = if self.is_second.get() { prompt.slab_bytes } else { 0 };
+        self.is_second.set(!self.is_second.get());
+        prompt.slab.offset(before as u64)
     }
 
     /// A tensor's address.

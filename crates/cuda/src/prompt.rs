@@ -1,7 +1,10 @@
 //! Prompt rows: many rows of a few sequences through all layers.
 //!
-//! Weights are unpacked to float16 a slab at a time, small enough to stay in the L2 cache, and multiplied on tensor cores. Launches are
-//! not captured: each is long.
+//! Weights are unpacked to float16 a slab at a time and multiplied on tensor cores. Launches are not captured: each is long.
+//!
+//! For many rows, a slab is small enough to stay in the L2 cache. Few rows have few tiles, so that most multiprocessors would have
+//! none of such a slab: then a slab is as large as the buffer, and the time that memory takes for it is shorter than that. There are
+//! two slabs in turn: on Hopper and later, one is unpacked while the product with the other runs (`unpack.cu`).
 //!
 //! Activations are float16. Where the weights are floats they are two float16 terms, `[high, low]` in a row twice as wide, both multiplied with
 //! the same weights: what rounding them once would add is more than such a model's own rounding.
@@ -30,6 +33,10 @@ mod recurrent;
 
 /// Columns that a product multiplies at a time.
 const STEP: usize = 64;
+
+/// Up to so many rows a slab may be larger than what stays in the L2 cache. Llama-3-8B on an H200: 1,024 rows are a fifth faster so,
+/// 2,048 a thirtieth slower.
+const FEW_ROWS: usize = 1024;
 
 /// What prompt rows run on.
 pub(crate) struct Prompt<'a> {
@@ -198,33 +205,29 @@ impl Prompt<'_> {
         let n_q = heads.n_q();
         let ld = heads::n_qkv(heads);
         let heads_are_apart = apart::heads(arch);
-        for (first_row, tiles) in &place.qkv.runs {
-            // Queries and keys stand in pairs, values do not.
-            let in_pairs = if heads_are_apart { 0 } else { n_q + heads.n_kv() };
-            let n_heads = in_pairs.saturating_sub(*first_row).min(tiles.n_row) / TILE;
-            for slice in [
-                Slice { tiles, first: 0, n_tile: n_heads, heads: true, n_term: of_qkv },
-                Slice {
-                    first: n_heads,
-                    n_tile: tiles.n_tile - n_heads,
-                    heads: false,
-                    ..whole(tiles, of_qkv)
-                },
-            ] {
-                let row = first_row + slice.first * TILE;
-                let args = PromptGemmArgs {
-                    a: buffers.normed,
-                    bias: place.qkv.natural_bias.map_or(DevicePtr(0), |at| network.at(at + 4 * row as u64)),
-                    out: buffers.qkv,
-                    m: self.n_row as i32,
-                    ld: ld as i32,
-                    column: row as i32,
-                    scale: 1.0,
-                    ..PromptGemmArgs::default()
-                };
-                self.product(PromptEpilogue::Store, slice, &args)?;
-            }
-        }
+        let slices: Vec<_> = place
+            .qkv
+            .runs
+            .iter()
+            .flat_map(|(first_row, tiles)| {
+                // Queries and keys stand in pairs, values do not.
+                let in_pairs = if heads_are_apart { 0 } else { n_q + heads.n_kv() };
+                let n_tile = in_pairs.saturating_sub(*first_row).min(tiles.n_row) / TILE;
+                let pairs = Slice { tiles, first: 0, n_tile, heads: true, n_term: of_qkv };
+                let rest = Slice { first: n_tile, n_tile: tiles.n_tile - n_tile, heads: false, ..pairs };
+                [pairs, rest]
+            })
+            .collect();
+        let args = PromptGemmArgs {
+            a: buffers.normed,
+            bias: place.qkv.natural_bias.map_or(DevicePtr(0), |at| network.at(at)),
+            out: buffers.qkv,
+            m: self.n_row as i32,
+            ld: ld as i32,
+            scale: 1.0,
+            ..PromptGemmArgs::default()
+        };
+        self.products(PromptEpilogue::Store, &slices, &args)?;
         if let (Some(gate), Some(rows)) = (&place.gate, buffers.mixer) {
             self.store(whole(gate, of_qkv), rows.gate)?;
         }
@@ -349,31 +352,61 @@ impl Prompt<'_> {
         slice: Slice<'_>,
         args: &PromptGemmArgs,
     ) -> Result<(), CudaError> {
-        let network = self.network;
+        self.products(epilogue, &[slice], args)
+    }
+
+    /// Likewise with rows of several matrices of one width as those of one matrix, one slice after the other. All but the last are of
+    /// whole tiles, and of whole heads if one is.
+    fn products(
+        &self,
+        epilogue: PromptEpilogue,
+        slices: &[Slice<'_>],
+        args: &PromptGemmArgs,
+    ) -> Result<(), CudaError> {
+        let buffers = &self.network.buffers.prompt;
+        let [.., last] = slices else { return Ok(()) };
         // Whole heads, and whole groups of 64 rows of gate and up.
-        let step = if slice.heads { network.heads.head_dim } else { 64 };
-        let (k, w_k) = (slice.n_term * slice.tiles.n_in, slice.w_k());
-        let most = SLAB_BYTES / (2 * w_k);
-        let shape = Shape { n_matrix: 1, m: args.m as usize, n: slice.n_tile * TILE, k };
-        let per_slab = prompt_gemm::slab_rows(shape, [step, most], self.instruction(), self.n_sm()) / TILE;
-        for first in (0..slice.n_tile).step_by(per_slab) {
-            let n_tile = per_slab.min(slice.n_tile - first);
-            self.unpack(slice, slice.first + first, n_tile)?;
-            let column = first * TILE / if epilogue == PromptEpilogue::Gated { 2 } else { 1 };
-            // The last tile may have rows that are none.
-            let n = (n_tile * TILE).min(slice.tiles.n_row - (slice.first + first) * TILE);
+        let has_heads = slices.iter().any(|slice| slice.heads && slice.n_tile > 0);
+        let step = if has_heads { self.network.heads.head_dim } else { 64 };
+        let (k, w_k) = (last.n_term * last.tiles.n_in, last.w_k());
+        let m = args.m as usize;
+        let most = if m > FEW_ROWS { SLAB_BYTES } else { buffers.slab_bytes } / (2 * w_k);
+        let n_tile: usize = slices.iter().map(|slice| slice.n_tile).sum();
+        // The last tile may have rows that are none.
+        let n_row = n_tile * TILE - (last.tiles.n_tile * TILE - last.tiles.n_row).min(last.n_tile * TILE);
+        let shape = Shape { n_matrix: 1, m, n: n_tile * TILE, k };
+        let per_slab = self.slab_rows(shape, [step, most]) / TILE;
+        for from in (0..n_tile).step_by(per_slab) {
+            let slab = self.network.next_slab();
+            let until = n_tile.min(from + per_slab);
+            let mut before = 0;
+            for slice in slices {
+                let [first, end] = [from, until].map(|tile| tile.saturating_sub(before).min(slice.n_tile));
+                if first < end {
+                    let to = slab.offset(((before + first - from) * TILE * 2 * w_k) as u64);
+                    self.unpack(*slice, [slice.first + first, end - first], to)?;
+                }
+                before += slice.n_tile;
+            }
+            let column = from * TILE / if epilogue == PromptEpilogue::Gated { 2 } else { 1 };
             let args = PromptGemmArgs {
-                w: network.buffers.prompt.slab,
-                bias: offset(args.bias, 4 * first * TILE),
-                n: n as i32,
+                w: slab,
+                bias: offset(args.bias, 4 * from * TILE),
+                n: (n_row.min(until * TILE) - from * TILE) as i32,
                 k: k as i32,
                 w_k: w_k as i32,
                 column: args.column + column as i32,
                 ..*args
             };
-            self.gemm(epilogue, args.m as usize, &args)?;
+            self.gemm(epilogue, m, &args)?;
         }
         Ok(())
+    }
+
+    /// See [`prompt_gemm::slab_rows`], whose answers are kept: it tries hundreds of sizes.
+    fn slab_rows(&self, shape: Shape, bounds: [usize; 2]) -> usize {
+        let rows = || prompt_gemm::slab_rows(shape, bounds, self.instruction(), self.n_sm());
+        *self.network.slab_rows.borrow_mut().entry((shape, bounds)).or_insert_with(rows)
     }
 
     fn instruction(&self) -> Instruction {
@@ -409,21 +442,22 @@ impl Prompt<'_> {
         }
     }
 
-    fn unpack(&self, slice: Slice<'_>, first: usize, n_tile: usize) -> Result<(), CudaError> {
-        self.unpack_all(slice, [first, n_tile], 1)
+    /// So many tiles from `first` on.
+    fn unpack(&self, slice: Slice<'_>, tiles: [usize; 2], to: DevicePtr) -> Result<(), CudaError> {
+        self.unpack_all(slice, tiles, (1, to))
     }
 
-    /// So many tiles from `first` on of each of `n_matrix` matrices that follow each other like a layer's experts.
+    /// Likewise of each of `n_matrix` matrices that follow each other like a layer's experts.
     fn unpack_all(
         &self,
         slice: Slice<'_>,
         [first, n_tile]: [usize; 2],
-        n_matrix: usize,
+        (n_matrix, to): (usize, DevicePtr),
     ) -> Result<(), CudaError> {
         let network = self.network;
         let args = UnpackArgs {
             w: network.at(slice.tiles.at),
-            out: network.buffers.prompt.slab,
+            out: to,
             stride: slice.tiles.expert_bytes,
             first_tile: first as i32,
             n_in: slice.tiles.n_in as i32,

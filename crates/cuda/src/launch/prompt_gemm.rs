@@ -141,6 +141,9 @@ const WGMMA: Tile = Tile {
     overhead: 500,
 };
 
+/// A tile whose blocks leave room for those that unpack the next weights.
+const BESIDE: Tile = Tile { n_thread: 288, ..WGMMA };
+
 const MMA: Tile = Tile {
     instruction: Instruction::Mma,
     n_row: 128,
@@ -154,9 +157,9 @@ const MMA: Tile = Tile {
 
 const WGMMA_TILES: [Tile; 4] = [
     WGMMA,
-    Tile { n_column: 128, n_stage: 6, speed: 46, ..WGMMA },
-    Tile { n_row: 64, n_stage: 5, speed: 41, ..WGMMA },
-    Tile { n_row: 64, n_column: 128, n_thread: 288, blocks_per_sm: 2, speed: 30, overhead: 150, ..WGMMA },
+    Tile { n_column: 128, n_stage: 6, speed: 46, ..BESIDE },
+    Tile { n_row: 64, n_stage: 5, speed: 41, ..BESIDE },
+    Tile { n_row: 64, n_column: 128, blocks_per_sm: 2, speed: 30, overhead: 150, ..BESIDE },
 ];
 
 const MMA_TILES: [Tile; 3] = [
@@ -166,7 +169,7 @@ const MMA_TILES: [Tile; 3] = [
 ];
 
 /// A product as the choices see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
     /// Matrices in one launch: 1, or experts.
     pub(crate) n_matrix: usize,

@@ -5,7 +5,7 @@ use model::stage::Stage;
 
 use super::{Prompt, Slice, n_term, offset, whole};
 use crate::args::{ActOut, NormArgs};
-use crate::buffers::{Forms, Routing, SLAB_BYTES};
+use crate::buffers::{Forms, Routing};
 use crate::driver::DevicePtr;
 use crate::error::CudaError;
 use crate::kernels::Launch;
@@ -228,7 +228,7 @@ impl Prompt<'_> {
     ) -> Result<(), CudaError> {
         let tiles = all.tiles;
         let (n, k, w_k) = (tiles.n_tile * TILE, all.n_term * tiles.n_in, all.w_k());
-        let most = SLAB_BYTES / (2 * w_k);
+        let most = self.network.buffers.prompt.slab_bytes / (2 * w_k);
         if n > most {
             return self.large_expert_product(epilogue, all, (offsets, n_expert), args);
         }
@@ -236,9 +236,10 @@ impl Prompt<'_> {
         for first in (0..n_expert).step_by(per_slab) {
             let n_here = per_slab.min(n_expert - first);
             let here = Tiles { at: tiles.at + first as u64 * tiles.expert_bytes, ..*tiles };
-            self.unpack_all(whole(&here, all.n_term), [0, tiles.n_tile], n_here)?;
+            let slab = self.network.next_slab();
+            self.unpack_all(whole(&here, all.n_term), [0, tiles.n_tile], (n_here, slab))?;
             let args = PromptGemmArgs {
-                w: self.network.buffers.prompt.slab,
+                w: slab,
                 bias: offset(args.bias, 4 * first * n),
                 offsets: offsets.offset(4 * first as u64),
                 n: n as i32,
@@ -263,15 +264,16 @@ impl Prompt<'_> {
         let tiles = all.tiles;
         let (k, w_k) = (all.n_term * tiles.n_in, all.w_k());
         // Whole groups of 64 rows of gate and up.
-        let per_slab = (SLAB_BYTES / (2 * w_k) / 64).max(1) * 64 / TILE;
+        let per_slab = (self.network.buffers.prompt.slab_bytes / (2 * w_k) / 64).max(1) * 64 / TILE;
         for e in 0..n_expert {
             let expert = Tiles { at: tiles.at + e as u64 * tiles.expert_bytes, ..*tiles };
             for first in (0..tiles.n_tile).step_by(per_slab) {
                 let n_tile = per_slab.min(tiles.n_tile - first);
-                self.unpack(whole(&expert, all.n_term), first, n_tile)?;
+                let slab = self.network.next_slab();
+                self.unpack(whole(&expert, all.n_term), [first, n_tile], slab)?;
                 let column = first * TILE / if epilogue == PromptEpilogue::Gated { 2 } else { 1 };
                 let args = PromptGemmArgs {
-                    w: self.network.buffers.prompt.slab,
+                    w: slab,
                     bias: offset(args.bias, 4 * (e * tiles.n_tile + first) * TILE),
                     offsets: offsets.offset(4 * e as u64),
                     n: (n_tile * TILE) as i32,

@@ -1,5 +1,6 @@
 //! A row's bits depend on its own sequence and position: not on its neighbours, nor on how its prompt was cut.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use cuda::{CudaExecutor, Options};
@@ -147,6 +148,36 @@ fn widened(linear: &mut Linear, n_ff: usize, are_rows: bool) {
     *linear = Linear { weight: weight.expect("as many bytes"), bias: None };
 }
 
+/// A golden model whose feed-forward is so wide.
+fn with_wide_layers(path: &Path, n_ff: usize) -> Model {
+    let mut model = Model::load(&gguf::Gguf::open(path).expect("a golden model")).expect("a golden model");
+    for (feed_forward, layer) in model.architecture.feed_forward.iter_mut().zip(&mut model.weights.layers) {
+        let Ffn::Gated(gated) = &mut layer.ffn else { panic!("a gated feed-forward") };
+        widened(&mut gated.gate, n_ff, true);
+        widened(&mut gated.up, n_ff, true);
+        widened(&mut gated.down, n_ff, false);
+        feed_forward.n_ff = n_ff;
+    }
+    model
+}
+
+#[test]
+fn a_prompt_of_wide_layers_cut_into_chunks_gives_the_same_bits() {
+    let Some(_gpu) = gpu() else { return };
+    let Some(golden) = golden().into_iter().find(|model| model.name == "llama-q4_k_m") else { return };
+    // Gate and up fill a slab of few rows, and more than one of many, each of which is unpacked while the product before runs.
+    let model = with_wide_layers(&golden.path, 49_152);
+    let tokens: Vec<u32> = golden.cases.iter().flat_map(|(tokens, _)| tokens).copied().collect();
+    let tokens: Vec<u32> = tokens.iter().cycle().take(1500).copied().collect();
+    let options = Options { n_ctx: 1536, n_slot: 1, n_row: 1536, ..Options::default() };
+    let mut executor = CudaExecutor::new(&model, &options, &mut |_, _| {}).expect("an executor");
+    let whole = chunked(&mut executor, &tokens, tokens.len());
+    for size in [64, 300, 1024, 1500, 100] {
+        let cut = chunked(&mut executor, &tokens, size);
+        assert!(whole == cut, "chunks of {size}");
+    }
+}
+
 #[test]
 fn a_row_among_many_of_a_product_that_blocks_share_is_as_alone() {
     let Some(_gpu) = gpu() else { return };
@@ -154,17 +185,8 @@ fn a_row_among_many_of_a_product_that_blocks_share_is_as_alone() {
         golden().into_iter().filter(|model| ["llama-q4_k_m", "llama-q8_0"].contains(&model.name.as_str()))
     {
         // On 132 multiprocessors gate and up are 224 blocks that hand each other their sums; up to 32 columns, and more.
-        let mut model =
-            Model::load(&gguf::Gguf::open(&golden.path).expect("a golden model")).expect("a golden model");
         let n_ff = 1792;
-        for (feed_forward, layer) in model.architecture.feed_forward.iter_mut().zip(&mut model.weights.layers)
-        {
-            let Ffn::Gated(gated) = &mut layer.ffn else { panic!("a gated feed-forward") };
-            widened(&mut gated.gate, n_ff, true);
-            widened(&mut gated.up, n_ff, true);
-            widened(&mut gated.down, n_ff, false);
-            feed_forward.n_ff = n_ff;
-        }
+        let model = with_wide_layers(&golden.path, n_ff);
         let options = Options { n_ctx: N_CTX, n_slot: 64, n_row: 512, ..Options::default() };
         let mut executor = CudaExecutor::new(&model, &options, &mut |_, _| {}).expect("an executor");
         let prompts = prompts(executor.limits().n_vocab);
