@@ -1,7 +1,7 @@
 //! From the engine's tokens to the client's text.
 //!
-//! Text comes in whole characters, in pieces of one token or more; a token's text may have to wait for the next token to finish a
-//! character or to decide about a stop string.
+//! Text comes in whole characters. A token's text may have to wait for the next token to finish a character or to decide about a
+//! stop string; what waited comes with the later token, or at the end with none.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -103,7 +103,7 @@ impl Opened {
                 let executor = CpuExecutor::on_threads(Arc::clone(&draft.model), &options, threads);
                 let executor: Box<dyn Executor> = Box::new(executor.context(context)?);
                 let files = Files::new(&draft.gguf, !self.file.no_mmap);
-                files.check()?;
+                files.check_load()?;
                 Ok(Box::new(Guarded { executor, files }))
             }
             Chosen::Cuda(gpu) => {
@@ -114,7 +114,7 @@ impl Opened {
                 let executor = CudaExecutor::new(&draft.model, &options, &mut |_, _| {})
                     .map_err(|error| gpu.refusal(error, &needed))
                     .context(context)?;
-                Files::new(&draft.gguf, true).check()?;
+                Files::new(&draft.gguf, true).check_load()?;
                 Ok(Box::new(executor))
             }
         }

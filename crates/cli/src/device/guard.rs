@@ -50,6 +50,14 @@ impl Files {
         }
     }
 
+    /// Refuses a model whose files changed while they were read: the end of a load.
+    pub(super) fn check_load(&self) -> Result<(), ExecutorError> {
+        match self.look() {
+            Look::Lost(loss) => Err(ExecutorError::ModelLost(loss)),
+            Look::Unchanged | Look::Harmless(_) => Ok(()),
+        }
+    }
+
     /// Refuses a model that is lost.
     pub(crate) fn check(&self) -> Result<(), ExecutorError> {
         self.loss().map_or(Ok(()), |loss| Err(ExecutorError::ModelLost(loss.clone())))
@@ -120,8 +128,9 @@ mod tests {
         let (mapped, on_gpu) = (Files::new(&gguf, true), Files::new(&gguf, false));
         assert_eq!((mapped.look(), on_gpu.look()), (Look::Unchanged, Look::Unchanged));
         cut();
-        // Nobody has looked or read so far.
+        // Nobody has looked or read so far. What a load read before and after is not of one file, whatever the device.
         assert!(mapped.check().is_ok());
+        assert!(matches!(Files::new(&gguf, true).check_load(), Err(ExecutorError::ModelLost(_))));
         assert!(matches!(mapped.look(), Look::Lost(text) if text.contains("found 5000")));
         assert!(matches!(mapped.check(), Err(ExecutorError::ModelLost(_))));
         assert!(matches!(on_gpu.look(), Look::Harmless(FileChange::Length { .. })));

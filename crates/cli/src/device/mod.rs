@@ -367,7 +367,7 @@ impl Opened {
     }
 
     /// What the model and its draft model take.
-    fn needed(&self, shape: Shape) -> anyhow::Result<Needed> {
+    pub(crate) fn needed(&self, shape: Shape) -> anyhow::Result<Needed> {
         let (needed, draft) = match &self.chosen {
             Chosen::Cpu => {
                 let options = shape.cpu_options(&self.model, self.threads, self.kernels);
@@ -395,7 +395,7 @@ impl Opened {
         let draft_name = draft.as_ref().map(Draft::public_name);
         let draft = draft.map(|draft| self.load_draft(draft, shape, threads)).transpose()?;
         // While it is loaded a file is needed whatever the device.
-        Files::new(&self.gguf, true).check()?;
+        Files::new(&self.gguf, true).check_load()?;
         let are_needed = matches!(self.chosen, Chosen::Cpu) && !self.file.no_mmap;
         let files = Files::new(&self.gguf, are_needed);
         let executor: Box<dyn Executor> = match are_needed {

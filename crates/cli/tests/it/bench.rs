@@ -53,6 +53,15 @@ fn every_test_has_a_rate_between_its_bounds() {
 }
 
 #[test]
+fn the_kv_cache_is_planned_for_what_is_measured() {
+    let model = golden("llama-q4_0.gguf");
+    let args = ["-p", "300", "-n", "8", "--batch", "24", "--reps", "1", "--threads", "1", "--roofline", "1"];
+    let run = worker(&[&["bench", "--model", &model, "--device", "cpu"][..], &args].concat());
+    // Pages of 32: one for each of 24 sequences, where the prompt alone needs ten, and 24 times as many were kept before.
+    assert!(run.stderr.contains("; 768 positions in the KV cache"), "{}", run.stderr);
+}
+
+#[test]
 fn the_stages_of_a_step_are_timed() {
     let args = ["-p", "40", "-n", "3", "--batch", "2", "--reps", "1", "--threads", "1", "--roofline", "1"];
     let model = golden("qwen3moe-q4_0.gguf");

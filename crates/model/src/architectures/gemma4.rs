@@ -38,7 +38,10 @@ fn heads(keys: &Keys<'_>, architecture: &mut Architecture) -> Result<(), ModelEr
     for n in 0..all.len() {
         if local[n] {
             all[n].head_dim = head_dim;
-        } else if !keys.has_tensor(&format!("blk.{n}.attn_v.weight")) {
+        } else if !["attn_v", "attn_qkv"]
+            .iter()
+            .any(|name| keys.has_tensor(&format!("blk.{n}.{name}.weight")))
+        {
             all[n].source = KvSource::KeysAlone;
         }
         if n >= n_own {

@@ -1,4 +1,4 @@
-//! Ministral 3 and Mistral Small 3, text: Llama's shape, YaRN, and queries that grow with their position.
+//! Ministral 3, and Mistral Small 3.1 and 3.2, text: Llama's shape; in Ministral YaRN, and queries that grow with their position.
 //!
 //! The rows of Q and K in these files are permuted so that RoPE turns adjacent pairs.
 

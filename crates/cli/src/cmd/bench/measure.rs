@@ -52,6 +52,15 @@ impl Test {
         }
     }
 
+    /// Pages of the KV cache of all its sequences.
+    pub(crate) fn n_page(self, page_size: usize) -> usize {
+        let n_sequence = match self {
+            Test::Prefill { .. } => 1,
+            Test::Decode { batch, .. } => batch,
+        };
+        self.n_ctx().div_ceil(page_size).saturating_mul(n_sequence)
+    }
+
     /// Runs it once more, at most [`TIMED_STEPS`] of its steps of generation: milliseconds a stage of a whole prompt, or of a step of generation.
     pub(crate) fn stages(self, executor: &mut dyn Executor) -> anyhow::Result<Vec<StageLine>> {
         let mut times = Vec::new();

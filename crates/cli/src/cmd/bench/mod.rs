@@ -28,7 +28,7 @@ use self::report::{Facts, Line, Report, Roofline};
 use self::samples::Samples;
 use self::traffic::Traffic;
 use crate::cmd;
-use crate::device::{self, ModelArgs, Shape};
+use crate::device::{self, ModelArgs, Opened, Shape};
 use crate::exit::Failure;
 use crate::log::LogArgs;
 use crate::named;
@@ -123,12 +123,16 @@ impl LocalArgs {
         }
     }
 
-    /// The context and the sequences that the tests need.
-    fn plan(&self, tests: &[Test]) -> Shape {
+    /// The context, the sequences and the pages of the KV cache that the tests need.
+    fn plan(&self, tests: &[Test], opened: &Opened) -> anyhow::Result<Shape> {
         let longest = tests.iter().map(|test| test.n_ctx()).max();
         let n_slot = self.batch.iter().map(|b| b.get()).max().unwrap_or(1);
         let shape = self.model.shape();
-        Shape { n_ctx: longest.max(shape.n_ctx), n_slot, ..shape }
+        let shape = Shape { n_ctx: longest.max(shape.n_ctx), n_slot, ..shape };
+        let page_size = opened.needed(shape)?.pages.page_size.max(1);
+        // Not a full context for each: a long prompt is measured alone.
+        let n_page = tests.iter().map(|test| test.n_page(page_size)).max();
+        Ok(Shape { n_page, ..shape })
     }
 }
 
@@ -178,7 +182,7 @@ fn of_device(args: &LocalArgs, log: &LogArgs) -> anyhow::Result<Found> {
         }
     };
     let files = made.is_none().then(|| FileHashes::open(opened.gguf.paths()));
-    let mut loaded = opened.load(args.plan(&tests), log)?;
+    let mut loaded = opened.load(args.plan(&tests, &opened)?, log)?;
     let n_ctx = loaded.executor.limits().n_ctx;
     if let Some(test) = tests.iter().find(|test| test.n_ctx() > n_ctx) {
         let text = format!("expected at most {n_ctx} tokens (the context), found {}", test.n_ctx());
