@@ -182,7 +182,8 @@ fn of_device(args: &LocalArgs, log: &LogArgs) -> anyhow::Result<Found> {
         }
     };
     let files = made.is_none().then(|| FileHashes::open(opened.gguf.paths()));
-    let mut loaded = opened.load(args.plan(&tests, &opened)?, log)?;
+    let shape = args.plan(&tests, &opened)?;
+    let mut loaded = opened.load(shape, log)?;
     let n_ctx = loaded.executor.limits().n_ctx;
     if let Some(test) = tests.iter().find(|test| test.n_ctx() > n_ctx) {
         let text = format!("expected at most {n_ctx} tokens (the context), found {}", test.n_ctx());
