@@ -9,7 +9,7 @@ use model::architecture::{Attention, Heads};
 use super::cache::{Cache, Kept, decode_keys, decode_values, turn_round};
 use crate::kernels::{Place, Queries};
 use crate::simd::isa::{Isa, Vectors};
-use crate::simd::lanes::{Lanes, Portable, exp};
+use crate::simd::lanes::{Lanes, Portable, exp, prefetch};
 use crate::simd::pool::Pool;
 
 /// Positions in a page.
@@ -129,10 +129,15 @@ impl Group<'_> {
         let seen = &self.seen[..self.n_query];
         let first = seen.iter().map(|s| s.0).min().unwrap_or(0) / PAGE;
         let last = seen.iter().map(|s| s.1).max().unwrap_or(0) / PAGE;
-        for index in first..=last {
+        let kept = |index: usize| {
             let page = self.cache.shape.page_of(self.layer, self.place, index);
-            let kept = self.cache.page(self.layer, page, self.kv_head);
-            self.page_on(isa, &Page { kept, start: index * PAGE }, scratch);
+            self.cache.page(self.layer, page, self.kv_head)
+        };
+        let mut next = kept(first);
+        for index in first..=last {
+            let page = next;
+            next = kept(last.min(index + 1));
+            self.page_on(isa, &Page { kept: page, next, start: index * PAGE }, scratch);
         }
     }
 
@@ -156,7 +161,15 @@ impl Group<'_> {
 /// A head's keys and values of the positions from `start`.
 struct Page<'a> {
     kept: Kept<'a>,
+    /// Of the positions after those, to be asked for ahead: where a page ends, processors' own prefetchers do.
+    next: Kept<'a>,
     start: usize,
+}
+
+/// Keys `[head_dim, PAGE]` and values `[PAGE, head_dim]` of a page, and those of the next one.
+struct Held<'a, E> {
+    kv: (&'a [E], &'a [E]),
+    next: (&'a [E], &'a [E]),
 }
 
 /// A number as a page holds it.
@@ -216,8 +229,12 @@ macro_rules! by_queries {
         while $at < $n {
             match $n - $at {
                 8.. if L::PAIRS >= 8 => { $what::<L, E, 8>($($arg),*); $at += 8; }
+                7 if L::PAIRS >= 8 => { $what::<L, E, 7>($($arg),*); $at += 7; }
+                6.. if L::PAIRS >= 6 => { $what::<L, E, 6>($($arg),*); $at += 6; }
+                5 if L::PAIRS >= 6 => { $what::<L, E, 5>($($arg),*); $at += 5; }
                 4.. => { $what::<L, E, 4>($($arg),*); $at += 4; }
-                2.. => { $what::<L, E, 2>($($arg),*); $at += 2; }
+                3 => { $what::<L, E, 3>($($arg),*); $at += 3; }
+                2 => { $what::<L, E, 2>($($arg),*); $at += 2; }
                 _ => { $what::<L, E, 1>($($arg),*); $at += 1; }
             }
         }
@@ -231,8 +248,11 @@ macro_rules! by_queries {
 #[inline(always)]
 unsafe fn compute_page<L: Lanes>(group: &Group<'_>, page: &Page<'_>, scratch: &mut Scratch) {
     match page.kept {
-        // SAFETY: the caller's, here and below.
-        Kept::Half([k, v]) => unsafe { attend_page::<L, u16>(group, page.start, (k, v), scratch) },
+        Kept::Half([k, v]) => {
+            let next = if let Kept::Half([k, v]) = page.next { (k, v) } else { (k, v) };
+            // SAFETY: the caller's, here and below.
+            unsafe { attend_page::<L, u16>(group, page.start, &Held { kv: (k, v), next }, scratch) }
+        }
         kept => {
             let head_dim = group.cache.shape.layers[group.layer].head_dim;
             let [mut k, mut v] = std::mem::take(&mut scratch.decoded);
@@ -256,13 +276,15 @@ unsafe fn compute_page<L: Lanes>(group: &Group<'_>, page: &Page<'_>, scratch: &m
                 }
             }
             // SAFETY: as above.
-            unsafe { attend_page::<L, f32>(group, page.start, (&k, &v), scratch) };
+            unsafe {
+                attend_page::<L, f32>(group, page.start, &Held { kv: (&k, &v), next: (&k, &v) }, scratch);
+            }
             scratch.decoded = [k, v];
         }
     }
 }
 
-/// The same with keys `[head_dim, PAGE]` and values `[PAGE, head_dim]` of the positions from `start`.
+/// The same with keys and values of the positions from `start`.
 ///
 /// # Safety
 /// As above.
@@ -270,11 +292,16 @@ unsafe fn compute_page<L: Lanes>(group: &Group<'_>, page: &Page<'_>, scratch: &m
 unsafe fn attend_page<L: Lanes, E: Element>(
     group: &Group<'_>,
     start: usize,
-    (k, v): (&[E], &[E]),
+    held: &Held<'_, E>,
     scratch: &mut Scratch,
 ) {
     let head_dim = group.cache.shape.layers[group.layer].head_dim;
+    let (k, v) = held.kv;
     assert!(k.len() == PAGE * head_dim && v.len() == k.len());
+    // Only the first queries ask for the next page.
+    let (next_k, next_v) = held.next;
+    let next_k = |at: usize| if at == 0 { next_k } else { k }.as_ptr();
+    let next_v = |at: usize| if at == 0 { next_v } else { v }.as_ptr();
     let mut weights = [[0.0f32; PAGE]; TOGETHER];
     // Positions after the last one seen may hold what another sequence left there.
     let last = group.seen[..group.n_query].iter().map(|s| s.1).max().unwrap_or(0);
@@ -283,7 +310,7 @@ unsafe fn attend_page<L: Lanes, E: Element>(
     // most n_query, which is at most TOGETHER.
     unsafe {
         by_queries!(group.n_query, |at| scores(
-            k.as_ptr(),
+            (k.as_ptr(), next_k(at)),
             scratch.q.as_ptr().add(at * head_dim),
             head_dim,
             weights.as_mut_ptr().add(at)
@@ -296,7 +323,7 @@ unsafe fn attend_page<L: Lanes, E: Element>(
         }
         let v = &v[..n_seen * head_dim];
         by_queries!(group.n_query, |at| values(
-            v,
+            (v, next_v(at)),
             weights.as_ptr().add(at),
             head_dim,
             scratch.sums.as_mut_ptr().add(at * head_dim)
@@ -310,7 +337,7 @@ unsafe fn attend_page<L: Lanes, E: Element>(
 /// The machine has the instruction set of `L`; `k` reaches `[head_dim, PAGE]`, `q` `[N, head_dim]`, `weights` N rows.
 #[inline(always)]
 unsafe fn scores<L: Lanes, E: Element, const N: usize>(
-    k: *const E,
+    (k, next): (*const E, *const E),
     q: *const f32,
     head_dim: usize,
     weights: *mut [f32; PAGE],
@@ -322,6 +349,7 @@ unsafe fn scores<L: Lanes, E: Element, const N: usize>(
             let mut acc = [[L::splat(0.0); 2]; N];
             for d in 0..head_dim {
                 let row = k.add(d * PAGE + part);
+                prefetch(next.wrapping_add(d * PAGE + part).cast());
                 let (k0, k1) = (E::load::<L>(row), E::load::<L>(row.add(L::LEN)));
                 let mut i = 0;
                 while i < N {
@@ -424,7 +452,7 @@ unsafe fn lanes_of<L: Lanes>(vector: L) -> [f32; 16] {
 /// The machine has the instruction set of `L`; `weights` reaches N rows, `sums` `[N, head_dim]`.
 #[inline(always)]
 unsafe fn values<L: Lanes, E: Element, const N: usize>(
-    v: &[E],
+    (v, next): (&[E], *const E),
     weights: *const [f32; PAGE],
     head_dim: usize,
     sums: *mut f32,
@@ -444,6 +472,7 @@ unsafe fn values<L: Lanes, E: Element, const N: usize>(
             }
             for j in 0..n_seen {
                 let row = v.add(j * head_dim + d);
+                prefetch(next.wrapping_add(j * head_dim + d).cast());
                 let (v0, v1) = (E::load::<L>(row), E::load::<L>(row.add(L::LEN)));
                 let mut i = 0;
                 while i < N {
