@@ -205,6 +205,7 @@ impl Prompt<'_> {
         let n_q = heads.n_q();
         let ld = heads::n_qkv(heads);
         let heads_are_apart = apart::heads(arch);
+        // Runs of rows follow each other.
         let slices: Vec<_> = place
             .qkv
             .runs

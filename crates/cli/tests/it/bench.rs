@@ -57,7 +57,7 @@ fn the_kv_cache_is_planned_for_what_is_measured() {
     let model = golden("llama-q4_0.gguf");
     let args = ["-p", "300", "-n", "8", "--batch", "24", "--reps", "1", "--threads", "1", "--roofline", "1"];
     let run = worker(&[&["bench", "--model", &model, "--device", "cpu"][..], &args].concat());
-    // Pages of 32: one for each of 24 sequences, where the prompt alone needs ten, and 24 times as many were kept before.
+    // Pages of 32: one for each of 24 sequences, of which only one at a time would be as long as the prompt, ten pages.
     assert!(run.stderr.contains("; 768 positions in the KV cache"), "{}", run.stderr);
 }
 

@@ -161,7 +161,7 @@ impl Group<'_> {
 /// A head's keys and values of the positions from `start`.
 struct Page<'a> {
     kept: Kept<'a>,
-    /// Of the positions after those, to be asked for ahead: where a page ends, processors' own prefetchers do.
+    /// Of the positions after those. It is prefetched, since the processor by itself fetches ahead within a page of memory only.
     next: Kept<'a>,
     start: usize,
 }
@@ -298,7 +298,7 @@ unsafe fn attend_page<L: Lanes, E: Element>(
     let head_dim = group.cache.shape.layers[group.layer].head_dim;
     let (k, v) = held.kv;
     assert!(k.len() == PAGE * head_dim && v.len() == k.len());
-    // Only the first queries ask for the next page.
+    // Only the pass of the first queries prefetches.
     let (next_k, next_v) = held.next;
     let next_k = |at: usize| if at == 0 { next_k } else { k }.as_ptr();
     let next_v = |at: usize| if at == 0 { next_v } else { v }.as_ptr();

@@ -29,9 +29,9 @@ use std::arch::x86_64::*;
 
 use quant::Format;
 
-use super::Columns;
 use super::dispatch::Job;
 use super::integers::Integers;
+use super::{Columns, ask_ahead};
 use crate::simd::quantize::{Tile, tiles};
 
 /// 256 weights in registers.
@@ -56,9 +56,6 @@ trait Unpack {
     /// The processor has `Isa::Avx512Vbmi`. `BYTES` bytes can be read at `tile`, or `n_bytes` if `TAIL`.
     unsafe fn unpack<const TAIL: bool>(tile: *const u8, n_bytes: usize) -> Unpacked;
 }
-
-/// How far ahead of the arithmetic weights are asked for, in bytes.
-const PREFETCH: usize = 2048;
 
 /// Computes the product of the job. Only where `Isa::Avx512Vbmi` was detected.
 pub(super) fn gemv(job: &Job<'_>, out: &mut Columns<'_>) {
@@ -123,10 +120,7 @@ fn dots<F: Unpack, const N: usize>(
     let x: [&[Tile]; N] = job.x.rows_from(first);
     let mut sums = [_mm512_setzero_ps(); N];
     for (i, tile) in whole.chunks_exact(F::BYTES).enumerate() {
-        for line in 0..F::BYTES.div_ceil(64) {
-            // A prefetch of any address is allowed.
-            _mm_prefetch::<_MM_HINT_T0>(tile.as_ptr().wrapping_add(PREFETCH + 64 * line).cast());
-        }
+        ask_ahead(tile.as_ptr(), F::BYTES);
         // SAFETY: this function's features; the slice has `BYTES` bytes.
         let w = unsafe { F::unpack::<false>(tile.as_ptr(), 0) };
         add::<N>(&w, &tiles(&x, i), &mut sums);

@@ -22,7 +22,19 @@ use quant::Format;
 
 use super::columns::Columns;
 use super::isa::Isa;
+use super::lanes::prefetch;
 use super::quantize::{self, QuantizedRows};
+
+/// How far ahead of the arithmetic weights are asked for, in bytes.
+const AHEAD: usize = 2048;
+
+/// Asks for the weights that come [`AHEAD`] bytes after the `n_bytes` at `weights`.
+#[inline(always)]
+fn ask_ahead(weights: *const u8, n_bytes: usize) {
+    for line in 0..n_bytes.div_ceil(64) {
+        prefetch(weights.wrapping_add(AHEAD + 64 * line));
+    }
+}
 
 /// Rows of a weight matrix, as they stand in the file: `[n_rows][n_cols]`, at any alignment.
 #[derive(Clone, Copy, Debug)]

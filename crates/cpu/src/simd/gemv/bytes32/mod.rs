@@ -10,15 +10,12 @@ pub(super) mod neon;
 mod unpack;
 mod vector;
 
-use super::Columns;
 use super::dispatch::Job;
-use crate::simd::lanes::{Lanes, prefetch};
+use super::{Columns, ask_ahead};
+use crate::simd::lanes::Lanes;
 use crate::simd::quantize::{Tile, tiles};
 pub(super) use unpack::Unpack;
 use vector::Bytes;
-
-/// How far ahead of the arithmetic weights are asked for, in bytes.
-const PREFETCH: usize = 2048;
 
 /// # Safety
 /// The processor has the vectors' instruction set.
@@ -58,9 +55,7 @@ unsafe fn dots<V: Bytes, B: Unpack, const N: usize>(
     let whole = row.chunks_exact(B::BYTES);
     let (n_whole, rest) = (whole.len(), whole.remainder());
     for (i, tile) in whole.enumerate() {
-        for line in 0..B::BYTES.div_ceil(64) {
-            prefetch(tile.as_ptr().wrapping_add(PREFETCH + 64 * line));
-        }
+        ask_ahead(tile.as_ptr(), B::BYTES);
         // SAFETY: the caller's.
         unsafe { add::<V, B, N>((&tile[..B::BYTES], 8), &tiles(&x, i), &mut sums) };
     }

@@ -4,13 +4,11 @@
 //! zeros, which change no sum.
 
 use super::{Job, Stored};
-use crate::simd::gemv::Columns;
+use crate::simd::gemv::{Columns, ask_ahead};
+use crate::simd::lanes::Lanes;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::lanes::{Avx2, Avx512};
-use crate::simd::lanes::{Lanes, prefetch};
 
-/// How far ahead of the arithmetic weights are asked for, in bytes.
-const PREFETCH: usize = 2048;
 /// Values of the widest step.
 const MAX_STEP: usize = 64;
 
@@ -72,9 +70,7 @@ unsafe fn dots<L: Lanes, E: Stored, const N: usize>(
     let whole = job.n_cols / step * step;
     let mut at = 0;
     while at < whole {
-        for line in 0..(step * E::BYTES).div_ceil(64) {
-            prefetch(w.as_ptr().wrapping_add(at * E::BYTES + PREFETCH + 64 * line));
-        }
+        ask_ahead(w.as_ptr().wrapping_add(at * E::BYTES), step * E::BYTES);
         // SAFETY: the caller's processor; a step from `at` on is inside the rows.
         unsafe { add::<L, E, N>(w.as_ptr().add(at * E::BYTES), x.map(|x| x.as_ptr().add(at)), &mut sums) };
         at += step;
