@@ -1,6 +1,7 @@
 """What clients that mean harm send, by kind; all with one key or none, from one address.
 
-Each kind is a list of calls for threads of a process of its own: on a real network attackers have machines of their own, so that process has the lowest priority.
+Each kind is a list of calls for threads of a process of its own: on a real network attackers have machines of their own, so that process takes what is left of this
+one's cores.
 """
 
 import itertools
@@ -8,6 +9,7 @@ import json
 import os
 import random
 import resource
+import selectors
 import socket
 import threading
 import time
@@ -103,6 +105,10 @@ def long_prompts():
         yield complete(prompt=f"{i} " + "a long text of many words " * 150, max_tokens=1)
 
 
+# Requests that were answered, or given up, and connections that were held.
+n_sent = itertools.count()
+
+
 def send(address, requests, until):
     """Sends one after another, each when the one before it was answered."""
     for data in requests:
@@ -115,6 +121,7 @@ def send(address, requests, until):
                     pass
         except OSError:
             pass
+        next(n_sent)
 
 
 def send_and_leave(address, data, until):
@@ -127,27 +134,28 @@ def send_and_leave(address, data, until):
                 s.recv(65536)
         except OSError:
             pass
+        next(n_sent)
 
 
 def hold(address, data, n, until):
     """Keeps so many connections that say this and no more."""
-    held = []
+    held = selectors.DefaultSelector()
     while time.time() < until:
-        for s in held[:]:
+        for key, _ in held.select(0.05):
             try:
-                if not s.recv(4096):
-                    raise OSError
-            except BlockingIOError:
-                continue
+                if key.fileobj.recv(4096):
+                    continue
             except OSError:
-                s.close()
-                held.remove(s)
-        for _ in range(min(100, n - len(held))):
+                pass
+            held.unregister(key.fileobj)
+            key.fileobj.close()
+        for _ in range(min(100, n - len(held.get_map()))):
             try:
                 s = socket.create_connection(address, timeout=5)
                 s.sendall(data)
                 s.setblocking(False)
-                held.append(s)
+                held.register(s, selectors.EVENT_READ)
+                next(n_sent)
             except OSError:
                 pass
         time.sleep(0.05)
@@ -170,9 +178,9 @@ def kinds():
     }
 
 
-def attack(address, names, until):
-    """Sends all of these kinds at once."""
-    os.nice(19)
+def attack(address, names, until, n_all):
+    """Sends all of these kinds at once; leaves how many requests and connections that were in `n_all`."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     calls = [call for name, calls in kinds().items() if name in names for call in calls]
@@ -181,3 +189,4 @@ def attack(address, names, until):
         thread.start()
     for thread in threads:
         thread.join(max(1, until + 5 - time.time()))
+    n_all.value = next(n_sent)

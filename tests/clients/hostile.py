@@ -196,7 +196,8 @@ def measured(server):
     idle, rest = server.rss(), min(20, ARGS.seconds)
     before = Phase("alone", server, addresses, rest)
     until = time.time() + ARGS.seconds + 2
-    attackers = multiprocessing.Process(target=attacks.attack, args=(address, ARGS.attacks, until), daemon=True)
+    n_sent = multiprocessing.Value("q")
+    attackers = multiprocessing.Process(target=attacks.attack, args=(address, ARGS.attacks, until, n_sent), daemon=True)
     attackers.start()
     time.sleep(2)
     meanwhile = Phase("attacked", server, addresses, ARGS.seconds - 2, attackers)
@@ -213,7 +214,7 @@ def measured(server):
     figures = (
         f"p99 between tokens {ratio:.2f} times that alone, p50 {statistics.median(meanwhile.gaps) / statistics.median(alone):.2f}; memory "
         f"idle {idle:.0f} MiB ({fresh:.0f} before its plan was used), at most {meanwhile.peak:.0f}, ten seconds after {after_rss:.0f}; {lost}; "
-        f"load {os.getloadavg()[0]:.1f}"
+        f"{n_sent.value} attacks; load {os.getloadavg()[0]:.1f}"
     )
     assert status == 200, figures
     assert meanwhile.peak < idle + 1024 and after_rss < idle + 64, figures

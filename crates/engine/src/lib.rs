@@ -34,6 +34,7 @@ mod pages;
 mod places;
 mod pooling;
 mod prefix_cache;
+pub mod priority;
 mod protect;
 mod queue;
 mod request;

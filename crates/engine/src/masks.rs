@@ -11,18 +11,18 @@ use std::thread;
 use std::time::Duration;
 
 use device::sampling::TokenMask;
-use rustix::process::setpriority_process;
 
 use crate::EngineError;
 use crate::constraint::{Guarded, Interrupt};
+use crate::priority;
 use crate::stall::CallClock;
 
 /// The threads of each kind.
 pub(crate) const N_THREAD: usize = 2;
 
-/// How much they yield (nice values): about a thirtieth of a core that computes steps; a seventieth for clients that ask for too much beside
-/// another's stream.
-const NICE: [i32; 2] = [15, 19];
+/// How much those of the first kind yield (a nice value): about a thirtieth of a core that computes steps. Those of the second, for clients that ask for too much
+/// beside another's stream, take what is left.
+const NICE: i32 = 15;
 
 /// A mask, or why there is none.
 pub(crate) type Mask = Result<Arc<TokenMask>, EngineError>;
@@ -115,8 +115,10 @@ impl Masks {
             let shared = Arc::clone(&masks.0);
             let (kind, index) = (index / N_THREAD, index % N_THREAD);
             let run = move || {
-                // Where that is not allowed it does not yield.
-                let _refused = setpriority_process(None, NICE[kind]);
+                match kind {
+                    0 => priority::yields(None, NICE),
+                    _ => priority::takes_what_is_left(None),
+                }
                 shared.run(kind, index);
             };
             thread::Builder::new().name("mask".to_owned()).spawn(run)?;

@@ -4,8 +4,8 @@
 //! holds them up for a step: on a CPU, where a row has its price and a few rows of a prompt cost as much as many. Fair slots do not help against that. So
 //! while a client asks for more than its share of the slots, by weight, and another that does not is generating,
 //!
-//! - the first one's generated rows are so few that the step takes at most [`SLOWER`] times as long as without them, but one at least, in
-//!   turn;
+//! - the first one's generated rows are so few that the step takes at most [`SLOWER`] times as long as without them, in turn; where one alone costs much,
+//!   as on a CPU, it is in so few steps that they last [`DEAR`] times as long on the whole;
 //! - its prompts are computed in at most one step of [`PATIENCE`], or beside prompts of those that are within their share;
 //! - its masks are waited for by no step, and computed by threads that yield more.
 //!
@@ -28,9 +28,15 @@ use crate::speculate::RowCost;
 /// that a flood costs.
 const SLOWER: f64 = 1.25;
 
+/// The most that a dear row owes: as much as its step. One in so many steps has one, whatever was measured.
+const MOST_OWED: f64 = 1.0;
+
+/// What rows of others may add where one of them is dear, on the mean of the steps: there the cores have other work besides, and what a step lasts varies most.
+const DEAR: f64 = 1.05;
+
 /// Steps from one with prompts of a client that asks for too much to the next: few enough that, of the one in a hundred tokens that may take
-/// longer, half are left to what else goes on.
-const PATIENCE: usize = 192;
+/// longer, three quarters are left to what else goes on.
+const PATIENCE: usize = 384;
 
 /// Who waits for whom, from step to step.
 #[derive(Debug)]
@@ -41,6 +47,7 @@ pub(crate) struct Protect {
     over: BTreeSet<u64>,
     /// Whether somebody is protected in this step.
     is_on: bool,
+    beside: Beside,
     /// Where prompts take long: what they owe to streams.
     prompts: Option<Prompts>,
 }
@@ -49,7 +56,7 @@ impl Protect {
     /// Whether prompts take long, so that those of any client hold up another's streams.
     pub(crate) fn new(are_prompts_slow: bool) -> Protect {
         let prompts = are_prompts_slow.then(Prompts::default);
-        Protect { n_since: PATIENCE, over: BTreeSet::new(), is_on: false, prompts }
+        Protect { n_since: PATIENCE, over: BTreeSet::new(), is_on: false, beside: Beside::default(), prompts }
     }
 
     /// Takes out of a step's demands what would slow others down too much. `asked` has each client's unfinished requests and weight, and `cost`
@@ -92,7 +99,7 @@ impl Protect {
             .map(|demand| (demand.served, demand.id))
             .collect();
         rows.sort_unstable();
-        rows.truncate(n_beside(n_protected, cost));
+        rows.truncate(self.beside.next(n_protected, cost));
         let may_run = |demand: &Demand| match (is_within(&demand), demand.need) {
             (true, Need::Prompt(_)) => may_others || !is_beside(demand),
             (true, Need::Generated) => true,
@@ -125,20 +132,39 @@ impl Protect {
     }
 }
 
+/// How many rows of clients that ask for too much are computed beside others'.
+#[derive(Debug, Default)]
+struct Beside {
+    /// What dear rows added to their steps, as a part of one, less what all steps have paid back.
+    owed: f64,
+}
+
+impl Beside {
+    /// How many rows of others the next step may have beside so many.
+    fn next(&mut self, n_protected: usize, cost: Option<&RowCost>) -> usize {
+        let Some(cost) = cost else { return 1 };
+        let part = cost.of_row() / cost.of(n_protected).max(1e-9);
+        // A quotient past the largest becomes that.
+        let n = ((SLOWER - 1.0) / part.max(1e-9)) as usize;
+        if n > 1 {
+            return n;
+        }
+        if self.owed > 0.0 {
+            self.owed -= DEAR - 1.0;
+            return 0;
+        }
+        // The step that has the row pays as well. However much it costs, its turn comes.
+        self.owed += part.min(MOST_OWED) - (DEAR - 1.0);
+        1
+    }
+}
+
 /// The clients with more unfinished requests than their share of the slots.
 fn over(asked: &BTreeMap<u64, (usize, u32)>, n_slot: usize) -> BTreeSet<u64> {
     let all: u128 = asked.values().map(|&(_, weight)| u128::from(weight.max(1))).sum();
     let is_over =
         |&(n, weight): &(usize, u32)| n > 1 && n as u128 * all > n_slot as u128 * u128::from(weight.max(1));
     asked.iter().filter(|(_, asked)| is_over(asked)).map(|(&client, _)| client).collect()
-}
-
-/// How many rows of others a step may have beside so many.
-fn n_beside(n_protected: usize, cost: Option<&RowCost>) -> usize {
-    let Some(cost) = cost else { return 1 };
-    let room = (SLOWER - 1.0) * cost.of(n_protected);
-    // A quotient past the largest becomes that.
-    ((room / cost.of_row().max(1e-9)) as usize).max(1)
 }
 
 #[cfg(test)]
@@ -247,9 +273,16 @@ mod tests {
     }
 
     #[test]
-    fn one_row_at_least_and_all_where_rows_cost_nothing() {
-        assert_eq!([1, 4].map(|n| n_beside(n, None)), [1, 1]);
-        assert_eq!(n_beside(1, Some(&cost(0, 20))), 1);
-        assert!(n_beside(1, Some(&cost(20, 0))) > 100);
+    fn a_dear_row_is_in_few_steps_and_all_are_where_rows_cost_nothing() {
+        let n_beside = |n: usize, cost: Option<&RowCost>, n_step: usize| {
+            let mut beside = Beside::default();
+            (0..n_step).map(|_| beside.next(n, cost)).sum::<usize>()
+        };
+        assert_eq!([1, 4].map(|n| n_beside(n, None, 1)), [1, 1]);
+        assert!(n_beside(1, Some(&cost(20, 0)), 1) > 100);
+        // A sixth of the step, a quarter, and as much as the step.
+        assert_eq!(n_beside(1, Some(&cost(25, 5)), 50), 15);
+        assert_eq!(n_beside(4, Some(&cost(0, 20)), 50), 10);
+        assert_eq!(n_beside(1, Some(&cost(0, 20)), 50), 3);
     }
 }

@@ -32,7 +32,7 @@ pub use device::{MemoryReport, Sampled, SamplingParams};
 pub use embed::Embedder;
 pub use engine::{
     CacheBatch, CacheEvent, CacheListener, Canceller, EngineError, EngineHandle, Health, Load, Scored,
-    Shutdown, Timings, Usage,
+    Shutdown, Timings, Usage, priority,
 };
 pub use error::WorkerError;
 pub use generate::{Event, Generation, StopReason};

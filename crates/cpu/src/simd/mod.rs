@@ -9,6 +9,7 @@ mod amx;
 pub(crate) mod attend;
 mod cache;
 pub mod columns;
+mod cores;
 pub mod delta;
 mod dequant;
 pub mod fast;

@@ -5,7 +5,7 @@
 //!
 //! Where other programs want the same cores, spinning takes from this process's own share: a scheduler that shares time fairly lets a
 //! thread that slept go first, and one that spun wait. So the owner sleeps when a section's last task takes long, and once such a wait shows
-//! that a thread was held up, workers spin less until sections end promptly again.
+//! that a thread was held up, workers spin less until sections end promptly again. Nor do two threads stay on one core ([`Cores`]).
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crate::simd::cores::Cores;
 
 /// Bits of the claim word that count tasks; it holds epoch, number of tasks and next task.
 const TASK_BITS: u32 = 20;
@@ -54,6 +56,8 @@ struct Shared {
     finished: Condvar,
     sleepers: Mutex<usize>,
     wake: Condvar,
+    /// Where workers are.
+    cores: Cores,
 }
 
 // SAFETY: `task` is the only field that is not Sync by itself. It is written by the one thread that owns the pool, only when every
@@ -100,17 +104,21 @@ impl Shared {
         }
     }
 
-    fn work(&self) {
-        let mut idle = 0;
+    fn work(&self, worker: usize) {
+        self.cores.begins(worker);
+        let mut idle = 1;
         while !self.stop.load(Ordering::Acquire) {
             if self.run_one() {
+                if idle > 0 {
+                    self.cores.is_here(worker);
+                }
                 idle = 0;
             } else if idle < self.spins.load(Ordering::Relaxed) {
                 idle += 1;
                 spin_loop();
             } else {
                 self.sleep();
-                idle = 0;
+                idle = 1;
             }
         }
     }
@@ -163,11 +171,12 @@ impl Pool {
             finished: Condvar::new(),
             sleepers: Mutex::new(0),
             wake: Condvar::new(),
+            cores: Cores::new(n_thread.saturating_sub(1)),
         });
         let workers = (1..n_thread)
             .map_while(|n| {
                 let shared = Arc::clone(&shared);
-                std::thread::Builder::new().name(format!("cpu-{n}")).spawn(move || shared.work()).ok()
+                std::thread::Builder::new().name(format!("cpu-{n}")).spawn(move || shared.work(n - 1)).ok()
             })
             .collect();
         Pool { shared, workers, epoch: Cell::new(0), calm: Cell::new(0), _one_owner: PhantomData }
@@ -204,6 +213,7 @@ impl Pool {
         let word = self.epoch.get() << (2 * TASK_BITS) | (n as u64) << TASK_BITS;
         self.shared.claim.store(word, Ordering::Release);
         self.shared.wake();
+        self.shared.cores.part();
         while self.shared.run_one() {}
         self.wait(n);
         if let Some(panic) = lock(&self.shared.panic).take() {

@@ -1,18 +1,21 @@
-//! Where has a job come to? It waits, it runs, and if that lasts its thread yields from then on as those for large bodies do.
+//! Where has a job come to? It waits, it runs, and if that lasts its thread yields more from then on, and in the end as those for large bodies do.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, setpriority_process};
+use rustix::process::Pid;
 use rustix::thread::gettid;
 use tokio::sync::Notify;
 use tokio::time::sleep;
-use worker::Idle;
+use worker::{Idle, priority};
 
-use super::pool::{Lane, NICE_LARGE};
+use super::pool::Lane;
 
 /// For how long a job may run on a thread for quick ones, waiting for others not counted much.
 const QUICK: Duration = Duration::from_millis(50);
+
+/// For how long it may then have a share of the cores, if a small one: where they are busy, taking what is left would make tenths of a second into many.
+const LONG: Duration = Duration::from_millis(200);
 
 /// A job's course.
 #[derive(Debug)]
@@ -30,7 +33,7 @@ enum Stage {
     /// On that thread, until what others do is done.
     Idles(Pid),
     /// On a thread that yields more because of it.
-    Slow,
+    Slow(Pid),
     /// On a thread that did so before.
     OnSlow,
     Done,
@@ -50,14 +53,14 @@ impl Course {
     /// It has ended; whether it has slowed its thread down.
     pub(super) fn end(&self) -> bool {
         let last = std::mem::replace(&mut *self.lock(), Stage::Done);
-        let has_slowed = last == Stage::Slow;
+        let has_slowed = matches!(last, Stage::Slow(_));
         if has_slowed {
             self.lane.is_through(self.client);
         }
         has_slowed
     }
 
-    /// Returns once it has run for too long and its thread was slowed down, or never.
+    /// Returns once it has run for too long and its thread was slowed down as far as can be, or never.
     pub(super) async fn slows_down(&self) {
         self.begun.notified().await;
         loop {
@@ -65,15 +68,18 @@ impl Course {
             let mut stage = self.lock();
             match *stage {
                 Stage::Runs(thread) => {
-                    // Where the system does not allow it, it competes as an equal.
-                    let _refused = setpriority_process(Some(thread), NICE_LARGE);
-                    *stage = Stage::Slow;
+                    priority::yields(Some(thread), priority::MOST);
+                    *stage = Stage::Slow(thread);
                     self.lane.slowed_down(self.client);
-                    return;
+                    break;
                 }
                 Stage::Idles(_) | Stage::Waits => {}
-                Stage::Slow | Stage::OnSlow | Stage::Done => return,
+                Stage::Slow(_) | Stage::OnSlow | Stage::Done => return,
             }
+        }
+        sleep(LONG).await;
+        if let Stage::Slow(thread) = *self.lock() {
+            priority::takes_what_is_left(Some(thread));
         }
     }
 

@@ -13,9 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use rustix::process::setpriority_process;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
+use worker::priority;
 
 use super::course::Course;
 use crate::error::ApiError;
@@ -24,9 +24,8 @@ use crate::error::ApiError;
 const MAX_SMALL: usize = 8;
 /// The most threads for large bodies: what one body becomes while it is read may take a hundred times its bytes.
 const MAX_LARGE: usize = 2;
-/// How much the threads yield (nice values).
+/// How much the threads for small bodies yield (a nice value); those for large ones take what is left.
 const NICE_SMALL: i32 = 10;
-pub(super) const NICE_LARGE: i32 = 19;
 
 /// What is done, and where it has come to.
 type Job = (Box<dyn FnOnce() + Send>, Arc<Course>);
@@ -49,7 +48,7 @@ pub(super) struct Task {
 }
 
 pub(super) struct Lane {
-    nice: i32,
+    is_large: bool,
     /// The most threads.
     limit: usize,
     queue: Mutex<Queue>,
@@ -76,11 +75,12 @@ impl Pool {
     /// At most half of the cores; threads start as they are needed.
     pub(crate) fn new() -> Pool {
         let n_core = thread::available_parallelism().map_or(1, usize::from);
-        let lane =
-            |nice, limit| Arc::new(Lane { nice, limit, queue: Mutex::default(), ready: Condvar::new() });
+        let lane = |is_large, limit| {
+            Arc::new(Lane { is_large, limit, queue: Mutex::default(), ready: Condvar::new() })
+        };
         Pool {
-            small: lane(NICE_SMALL, (n_core / 2).clamp(1, MAX_SMALL)),
-            large: lane(NICE_LARGE, (n_core / 4).clamp(1, MAX_LARGE)),
+            small: lane(false, (n_core / 2).clamp(1, MAX_SMALL)),
+            large: lane(true, (n_core / 4).clamp(1, MAX_LARGE)),
         }
     }
 
@@ -166,8 +166,10 @@ impl Lane {
     }
 
     fn work(&self) {
-        // Where the system does not allow it, the threads compete as equals.
-        let _refused = setpriority_process(None, self.nice);
+        match self.is_large {
+            false => priority::yields(None, NICE_SMALL),
+            true => priority::takes_what_is_left(None),
+        }
         let mut is_slow = false;
         while let Some((work, course)) = self.next(is_slow) {
             course.begin(is_slow);
@@ -381,11 +383,17 @@ mod tests {
         let pool = Pool::new();
         let small = |client| Task { client, is_large: false, has_others: true, until: None };
         let nice = || getpriority_process(None).unwrap();
+        // Field 41 of proc_pid_stat(5).
+        let policy = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(38)).map(str::to_owned)
+        };
+        const SCHED_IDLE: &str = "5";
         let (release, held) = mpsc::channel::<()>();
         let long = run(&pool, small(1), move || {
             let before = nice();
             let _released = held.recv();
-            Ok((before, nice()))
+            Ok((before, nice(), policy()))
         });
         let (sender, second) = mpsc::channel();
         let its_next = run(&pool, small(1), move || {
@@ -404,10 +412,12 @@ mod tests {
                 assert_eq!(run(&pool, small(2), move || Ok(nice())).await, Ok(NICE_SMALL));
             }
             assert!(second.try_recv().is_err() || pool.small.limit > 1);
+            // Until it has no share of the cores any more.
+            tokio::time::sleep(Duration::from_secs(1)).await;
             release.send(()).unwrap();
         };
         let (long, next, ()) = block_on(async { tokio::join!(long, its_next, others) });
-        assert_eq!((long, next), (Ok((NICE_SMALL, NICE_LARGE)), Ok(())));
+        assert_eq!((long, next), (Ok((NICE_SMALL, priority::MOST, Some(SCHED_IDLE.to_owned()))), Ok(())));
         // Its thread is not used for quick ones any more.
         assert_eq!(block_on(run(&pool, small(1), move || Ok(nice()))), Ok(NICE_SMALL));
         assert_eq!(pool.small.lock().slow, [0u64; 0]);

@@ -36,7 +36,7 @@ use llguidance::api::ParserLimits;
 use llguidance::toktrie::InferenceCapabilities;
 use tokenizer::Tokenizer;
 
-use crate::{Work, WorkerError};
+use crate::{Work, WorkerError, priority};
 
 pub(crate) use constraint::GrammarConstraint;
 use constraint::{Compiled, MAX_SHARED, Spent};
@@ -110,9 +110,11 @@ pub(crate) struct Compiler {
 
 impl Compiler {
     fn compile(&self, source: &Source, wanted: &Wanted) -> Result<Compiled, String> {
-        let (grammar, places) = source.grammar()?;
-        wanted.check()?;
         let (factory, words) = self.factory.get_or_init(|| self.factory()).as_ref().map_err(Clone::clone)?;
+        // What all grammars share is made once, and nobody can make it take long. This one may.
+        priority::yields(None, priority::MOST);
+        wanted.check()?;
+        let (grammar, places) = source.grammar()?;
         let mut parser = factory.create_parser(grammar).map_err(|error| error.to_string())?;
         wanted.check()?;
         parser.start_without_prompt();

@@ -13,11 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::setpriority_process;
-
 use super::constraint::Compiled;
 use super::{Source, bounded};
-use crate::{Work, WorkerError};
+use crate::{Work, WorkerError, priority};
 
 /// The most compilations at a time.
 pub(super) const MAX_COMPILING: usize = 2;
@@ -40,8 +38,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Virtual size of a compiling thread's stack, bytes; only what is used becomes memory.
 const STACK_BYTES: usize = 256 << 20;
 
-/// How much a compiling thread yields (a nice value): as much as there is.
-const NICE: i32 = 19;
+/// How much a compiling thread yields until what all grammars share is there (a nice value): about a fifth of a core that computes steps.
+const NICE: i32 = 6;
 
 /// How often one who waits looks whether its client is still there.
 const TICK: Duration = Duration::from_millis(20);
@@ -205,8 +203,7 @@ impl Pool {
         let (pool, its_key, its_flight, source) =
             (Arc::clone(self), Arc::clone(key), Arc::clone(&flight), source.clone());
         let run = move || {
-            // Where that is not allowed it does not yield.
-            let _refused = setpriority_process(None, NICE);
+            priority::yields(None, NICE);
             let wanted = Wanted(Arc::clone(&its_flight));
             let done = catch_unwind(AssertUnwindSafe(|| compile(&source, &wanted)))
                 .unwrap_or_else(|_| Err("the grammar's compiler failed".to_owned()));
