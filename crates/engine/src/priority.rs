@@ -28,14 +28,18 @@ mod tests {
 
     #[test]
     fn a_thread_yields_and_takes_what_is_left() {
-        let run = || {
+        // Field 41 of proc_pid_stat(5).
+        let policy = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(38)).unwrap().parse::<i32>().unwrap()
+        };
+        let run = move || {
             yields(None, 7);
-            let before = getpriority_process(None);
+            let before = (getpriority_process(None), policy());
             takes_what_is_left(None);
-            // SAFETY: no pointer is passed.
-            (before, getpriority_process(None), unsafe { libc::sched_getscheduler(0) })
+            (before, (getpriority_process(None), policy()))
         };
         let found = std::thread::spawn(run).join().unwrap();
-        assert_eq!(found, (Ok(7), Ok(MOST), libc::SCHED_IDLE));
+        assert_eq!(found, ((Ok(7), libc::SCHED_OTHER), (Ok(MOST), libc::SCHED_IDLE)));
     }
 }

@@ -10,7 +10,8 @@ const MAX_LINES: usize = 600;
 const FAMILIES: (&str, usize) = ("crates/model/src/architectures/", 80);
 
 /// Where `unsafe` may stand: files, or folders with a closing slash.
-const UNSAFE_ROOMS: [&str; 3] = ["crates/gguf/src/mapping.rs", "crates/cpu/src/simd/", "crates/cuda/"];
+const UNSAFE_ROOMS: [&str; 4] =
+    ["crates/gguf/src/mapping.rs", "crates/cpu/src/simd/", "crates/cuda/", "crates/engine/src/priority.rs"];
 
 /// Where printing is the point, is what a test has to say, or is how a build script speaks to cargo.
 const PRINTING_ROOMS: [&str; 5] =
@@ -61,7 +62,11 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Finding> {
         }
         if has_word(code, "unsafe") {
             if !in_room(path, &UNSAFE_ROOMS) {
-                report(at, "`unsafe`".to_owned(), "only gguf's mapping.rs, cpu/src/simd and cuda may use it");
+                report(
+                    at,
+                    "`unsafe`".to_owned(),
+                    "only gguf's mapping.rs, cpu/src/simd, cuda and engine's priority.rs may use it",
+                );
             } else if opens_unsafe(code) && !has_safety_comment(&split, at) {
                 report(
                     at,
@@ -182,7 +187,7 @@ mod tests {
             "crates/model/src/a.rs",
             bare,
             &expect![[r#"
-            crates/model/src/a.rs:3: `unsafe`; only gguf's mapping.rs, cpu/src/simd and cuda may use it
+            crates/model/src/a.rs:3: `unsafe`; only gguf's mapping.rs, cpu/src/simd, cuda and engine's priority.rs may use it
         "#]],
         );
         check(
