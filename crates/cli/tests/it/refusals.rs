@@ -416,7 +416,9 @@ fn an_invalid_request_is_8() {
     check(
         &["run", "--model", &model, "--prompt", "x"],
         "",
-        &expect!["8: error: the file has no chat template; --raw continues the prompt as plain text"],
+        &expect![
+            "8: error: the file has no chat template that can be used; --raw continues the prompt as plain text"
+        ],
     );
     let long = "the rain ".repeat(300);
     check(

@@ -241,7 +241,12 @@ impl Recorder {
         vllm.latency.observe(took.as_secs_f64());
         let (job_id, correlation, route) = (self.job.as_deref(), &self.context.correlation, self.route);
         if let Some(error) = error.filter(|_| outcome == Outcome::Error) {
-            tracing::error!(event = "error", job_id, %correlation, route, code = error.code(), "{error}");
+            let code = error.code();
+            // A fault of the client's is nothing that an operator has to be called for.
+            match error.status().is_client_error() {
+                true => tracing::warn!(event = "error", job_id, %correlation, route, code, "{error}"),
+                false => tracing::error!(event = "error", job_id, %correlation, route, code, "{error}"),
+            }
         }
         self.span(outcome, error, took);
         tracing::info!(

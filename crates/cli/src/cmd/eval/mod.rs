@@ -105,7 +105,7 @@ fn at_least(what: &str, found: f64, bound: Option<f64>) -> anyhow::Result<()> {
     }
 }
 
-/// Watches for logits that no model has that is whole: NaN and +∞.
+/// Watches for logits that no model has that is whole: NaN and +∞, and rows of -∞ alone, from which no token can be chosen.
 #[derive(Debug, Default)]
 struct Soundness {
     n_row: usize,
@@ -118,7 +118,8 @@ impl Soundness {
     /// Looks at the next rows, `[n][n_vocab]`.
     fn look(&mut self, rows: &[f32], n_vocab: usize) {
         for row in rows.chunks_exact(n_vocab.max(1)) {
-            if row.iter().any(|&logit| logit.is_nan() || logit == f32::INFINITY) {
+            let has_none = row.iter().all(|&logit| logit == f32::NEG_INFINITY);
+            if has_none || row.iter().any(|&logit| logit.is_nan() || logit == f32::INFINITY) {
                 if self.n_broken_row == 0 {
                     self.first = self.n_row;
                 }
@@ -135,7 +136,7 @@ impl Soundness {
         }
         let Soundness { n_row, n_broken_row, first } = self;
         let text = format!(
-            "expected logits that are numbers below infinity, found others in {n_broken_row} of {n_row} rows, first in row {first}: \
+            "expected logits that are numbers below infinity, one of a row finite, found others in {n_broken_row} of {n_row} rows, first in row {first}: \
              the model file is damaged, or the device computes wrongly"
         );
         Err(Failure::Unsound(text).into())
@@ -154,5 +155,8 @@ mod tests {
         soundness.look(&[0.0, f32::NAN, 1.0, 2.0, f32::INFINITY, 0.0], 2);
         let error = soundness.check().unwrap_err().to_string();
         assert!(error.contains("in 2 of 5 rows, first in row 2"), "{error}");
+        soundness.look(&[f32::NEG_INFINITY; 2], 2);
+        let error = soundness.check().unwrap_err().to_string();
+        assert!(error.contains("in 3 of 6 rows"), "{error}");
     }
 }

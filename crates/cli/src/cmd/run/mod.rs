@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let (opened, tokenizer) = device::open_with_tokenizer(&args.model, log)?;
     let opened = opened.with_draft(args.speculate.open_draft(&args.model, &tokenizer, log)?);
     if !args.raw && tokenizer.chat_template().is_none() {
-        let text = "the file has no chat template; --raw continues the prompt as plain text";
+        let text = "the file has no chat template that can be used; --raw continues the prompt as plain text";
         return Err(Failure::Request(text.to_owned()).into());
     }
     let defaults = args.sampling.defaults.of(&opened.gguf);
