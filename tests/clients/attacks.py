@@ -1,7 +1,7 @@
 """What clients that mean harm send, by kind; all with one key or none, from one address.
 
-Each kind is a list of calls for threads of a process of its own: on a real network attackers have machines of their own, so that process takes what is left of this
-one's cores.
+Each kind is a list of calls for threads of a process of its own: on a real network attackers have machines of their own, so that process takes
+what is left of this one's cores.
 """
 
 import itertools

@@ -20,8 +20,8 @@ use crate::stall::CallClock;
 /// The threads of each kind.
 pub(crate) const N_THREAD: usize = 2;
 
-/// How much those of the first kind yield (a nice value): about a thirtieth of a core that computes steps. Those of the second, for clients that ask for too much
-/// beside another's stream, take what is left.
+/// How much those of the first kind yield (a nice value): about a thirtieth of a core that computes steps. Those of the second, for clients
+/// that ask for too much beside another's stream, take what is left.
 const NICE: i32 = 15;
 
 /// A mask, or why there is none.

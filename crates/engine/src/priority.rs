@@ -10,8 +10,9 @@ pub fn yields(thread: Option<Pid>, nice: i32) {
     let _refused = setpriority_process(thread, nice);
 }
 
-/// Has a thread, or the calling one, take what others leave of the cores (Linux: `SCHED_IDLE`): a fifth of the share of the highest nice value. Besides, a core with no other
-/// work counts as idle, so that two threads that compute are not left on one while it has another. It cannot be taken back.
+/// Has a thread, or the calling one, take what others leave of the cores (Linux: `SCHED_IDLE`): a fifth of the share of the highest nice
+/// value. Besides, a core with no other work counts as idle, so that two threads that compute are not left on one while it has another.
+/// Without privileges it cannot be taken back.
 pub fn takes_what_is_left(thread: Option<Pid>) {
     yields(thread, MOST);
     let param = libc::sched_param { sched_priority: 0 };

@@ -4,8 +4,8 @@
 //! holds them up for a step: on a CPU, where a row has its price and a few rows of a prompt cost as much as many. Fair slots do not help against that. So
 //! while a client asks for more than its share of the slots, by weight, and another that does not is generating,
 //!
-//! - the first one's generated rows are so few that the step takes at most [`SLOWER`] times as long as without them, in turn; where one alone costs much,
-//!   as on a CPU, it is in so few steps that they last [`DEAR`] times as long on the whole;
+//! - the first one's generated rows are so few that the step takes at most [`SLOWER`] times as long as without them, in turn; where one alone
+//!   costs much, as on a CPU, it is in so few steps that they last [`DEAR`] times as long on the whole;
 //! - its prompts are computed in at most one step of [`PATIENCE`], or beside prompts of those that are within their share;
 //! - its masks are waited for by no step, and computed by threads that yield more.
 //!
@@ -31,7 +31,8 @@ const SLOWER: f64 = 1.25;
 /// The most that a dear row owes: as much as its step. One in so many steps has one, whatever was measured.
 const MOST_OWED: f64 = 1.0;
 
-/// What rows of others may add where one of them is dear, on the mean of the steps: there the cores have other work besides, and what a step lasts varies most.
+/// What rows of others may add where one of them is dear, on the mean of the steps: there the cores have other work besides, and what a step
+/// lasts varies most.
 const DEAR: f64 = 1.05;
 
 /// Steps from one with prompts of a client that asks for too much to the next: few enough that, of the one in a hundred tokens that may take

@@ -2,8 +2,8 @@
 //!
 //! A scheduler spreads threads over idle cores. One that runs a thread of lower priority is not idle to it: Linux may keep two threads that
 //! compute on one core for tens of milliseconds, while the least important work of the machine has another for itself. So workers say where they
-//! are, and one that is where another thread of the pool is gets moved to a core that has none. Threads are not bound to cores for longer than that move takes: what
-//! else runs on the machine is for the scheduler to know.
+//! are, and one that is where another thread of the pool is gets moved to a core that has none. Threads are not bound to cores for longer
+//! than that move takes: what else runs on the machine is for the scheduler to know.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 

@@ -14,7 +14,8 @@ use super::pool::Lane;
 /// For how long a job may run on a thread for quick ones, waiting for others not counted much.
 const QUICK: Duration = Duration::from_millis(50);
 
-/// For how long it may then have a share of the cores, if a small one: where they are busy, taking what is left would make tenths of a second into many.
+/// For how long it may then have a share of the cores, if a small one: where they are busy, taking what is left would make tenths of a second
+/// into many.
 const LONG: Duration = Duration::from_millis(200);
 
 /// A job's course.
