@@ -24,23 +24,19 @@ pub fn takes_what_is_left(thread: Option<Pid>) {
 #[cfg(test)]
 mod tests {
     use rustix::process::getpriority_process;
+    use testkit::scheduling_policy;
 
     use super::*;
 
     #[test]
     fn a_thread_yields_and_takes_what_is_left() {
-        // Field 41 of proc_pid_stat(5).
-        let policy = || {
-            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-            stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(38)).unwrap().parse::<i32>().unwrap()
-        };
-        let run = move || {
+        let run = || {
             yields(None, 7);
-            let before = (getpriority_process(None), policy());
+            let before = (getpriority_process(None), scheduling_policy());
             takes_what_is_left(None);
-            (before, (getpriority_process(None), policy()))
+            (before, (getpriority_process(None), scheduling_policy()))
         };
         let found = std::thread::spawn(run).join().unwrap();
-        assert_eq!(found, ((Ok(7), libc::SCHED_OTHER), (Ok(MOST), libc::SCHED_IDLE)));
+        assert_eq!(found, ((Ok(7), 0), (Ok(MOST), 5)));
     }
 }

@@ -22,6 +22,18 @@ pub fn root() -> PathBuf {
     here.ancestors().nth(2).expect("crates/testkit is two folders below the root").to_path_buf()
 }
 
+/// The calling thread's scheduling policy, as Linux numbers them (field 41 of proc_pid_stat(5)): 5 is `SCHED_IDLE`.
+///
+/// # Panics
+/// Where the system does not say.
+#[must_use]
+pub fn scheduling_policy() -> u32 {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("a thread's state");
+    // A thread's name, field 2, may hold anything but ends with the last parenthesis.
+    let field = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(38));
+    field.and_then(|field| field.parse().ok()).expect("a policy")
+}
+
 /// A downloaded fixture, such as `smollm2.gguf`: in `$WORKER_ORCD_FIXTURES`, or `fixtures` at the root. `None`, with the reason
 /// printed, where it was not fetched.
 ///

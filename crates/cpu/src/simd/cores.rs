@@ -48,7 +48,7 @@ impl Cores {
         }
     }
 
-    /// Moves workers that are where another is, or the calling thread.
+    /// Moves a worker that is where another is, or the calling thread.
     pub(crate) fn part(&self) {
         if self.is_over.load(Ordering::Relaxed) {
             return;
@@ -81,7 +81,7 @@ impl Cores {
 }
 
 /// The first worker that is where an earlier one is, or on this core.
-fn shared(owner: usize, cores: impl Iterator<Item = u32>) -> Option<usize> {
+fn shared(owner: usize, mut cores: impl Iterator<Item = u32>) -> Option<usize> {
     let mut seen = CpuSet::new();
     let mut is_taken = |core: usize| {
         // Cores past those that a set holds are left alone.
@@ -92,7 +92,6 @@ fn shared(owner: usize, cores: impl Iterator<Item = u32>) -> Option<usize> {
         is_taken
     };
     is_taken(owner);
-    let mut cores = cores;
     cores.position(|core| is_taken(core as usize))
 }
 

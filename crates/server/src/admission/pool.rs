@@ -383,17 +383,12 @@ mod tests {
         let pool = Pool::new();
         let small = |client| Task { client, is_large: false, has_others: true, until: None };
         let nice = || getpriority_process(None).unwrap();
-        // Field 41 of proc_pid_stat(5).
-        let policy = || {
-            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-            stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(38)).map(str::to_owned)
-        };
-        const SCHED_IDLE: &str = "5";
+        const SCHED_IDLE: u32 = 5;
         let (release, held) = mpsc::channel::<()>();
         let long = run(&pool, small(1), move || {
             let before = nice();
             let _released = held.recv();
-            Ok((before, nice(), policy()))
+            Ok((before, nice(), testkit::scheduling_policy()))
         });
         let (sender, second) = mpsc::channel();
         let its_next = run(&pool, small(1), move || {
@@ -417,7 +412,7 @@ mod tests {
             release.send(()).unwrap();
         };
         let (long, next, ()) = block_on(async { tokio::join!(long, its_next, others) });
-        assert_eq!((long, next), (Ok((NICE_SMALL, priority::MOST, Some(SCHED_IDLE.to_owned()))), Ok(())));
+        assert_eq!((long, next), (Ok((NICE_SMALL, priority::MOST, SCHED_IDLE)), Ok(())));
         // Its thread is not used for quick ones any more.
         assert_eq!(block_on(run(&pool, small(1), move || Ok(nice()))), Ok(NICE_SMALL));
         assert_eq!(pool.small.lock().slow, [0u64; 0]);

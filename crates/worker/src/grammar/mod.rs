@@ -111,10 +111,11 @@ pub(crate) struct Compiler {
 impl Compiler {
     fn compile(&self, source: &Source, wanted: &Wanted) -> Result<Compiled, String> {
         let (factory, words) = self.factory.get_or_init(|| self.factory()).as_ref().map_err(Clone::clone)?;
-        // What all grammars share is made once, and nobody can make it take long. This one may.
+        // What all grammars share is made once, and no client can make it take long. From here on one can.
         priority::yields(None, priority::MOST);
         wanted.check()?;
         let (grammar, places) = source.grammar()?;
+        wanted.check()?;
         let mut parser = factory.create_parser(grammar).map_err(|error| error.to_string())?;
         wanted.check()?;
         parser.start_without_prompt();

@@ -136,8 +136,8 @@ impl Soundness {
         }
         let Soundness { n_row, n_broken_row, first } = self;
         let text = format!(
-            "expected logits that are numbers below infinity, one of a row finite, found others in {n_broken_row} of {n_row} rows, first in row {first}: \
-             the model file is damaged, or the device computes wrongly"
+            "expected logits that are numbers below infinity, one of a row finite, \
+             found others in {n_broken_row} of {n_row} rows, first in row {first}: the model file is damaged, or the device computes wrongly"
         );
         Err(Failure::Unsound(text).into())
     }
