@@ -109,4 +109,20 @@ impl<'a> Columns<'a> {
         // SAFETY: the invariant of the type, for the element just checked; `self` is borrowed mutably.
         unsafe { self.first.add(row * self.stride + col).write(value) }
     }
+
+    /// Writes a column's elements of `N` rows from `first` on.
+    ///
+    /// # Panics
+    /// If one is outside the view.
+    #[inline]
+    pub fn set_rows<const N: usize>(&mut self, first: usize, col: usize, values: [f32; N]) {
+        assert!(
+            first + N <= self.n_rows && col < self.n_cols,
+            "({first} and {N} more, {col}) are outside the view"
+        );
+        for (row, value) in values.into_iter().enumerate() {
+            // SAFETY: the invariant of the type, for the elements just checked; `self` is borrowed mutably.
+            unsafe { self.first.add((first + row) * self.stride + col).write(value) }
+        }
+    }
 }

@@ -9,6 +9,8 @@
 //! vectors of 16 lanes of four bytes: lane `l` of every vector belongs to one group, so that a tile's integer dot product
 //! accumulates in place, and is scaled once, by one vector of scales.
 
+use std::ops::Range;
+
 use super::isa::{Isa, Vectors};
 
 /// Values that share a scale.
@@ -110,6 +112,16 @@ impl QuantizedRows {
         std::array::from_fn(|i| self.row(first + i))
     }
 
+    /// The first of these tiles of these rows, for kernels to read, and the tiles from one row to the next.
+    ///
+    /// # Panics
+    /// If they are not all there.
+    pub(crate) fn tiles_from(&self, rows: Range<usize>, tiles: Range<usize>) -> (*const Tile, usize) {
+        let stride = self.n_cols.div_ceil(TILE);
+        assert!(rows.end <= self.n_rows && tiles.end <= stride, "{tiles:?} of {rows:?} are in the rows");
+        (self.tiles[rows.start * stride + tiles.start..].as_ptr(), stride)
+    }
+
     /// The tiles of a row.
     pub(crate) fn row(&self, row: usize) -> &[Tile] {
         let n = self.n_cols.div_ceil(TILE);
@@ -140,7 +152,15 @@ fn quantize_row(isa: Isa, row: &[f32], tiles: &mut [Tile]) {
         }
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
         fn avx512(row: &[f32], tiles: &mut [Tile]) {
-            portable(row, tiles);
+            let (whole, rest) = row.as_chunks::<TILE>();
+            for (values, tile) in whole.iter().zip(&mut *tiles) {
+                quantize_tile(values, tile);
+            }
+            if let Some(tile) = tiles.get_mut(whole.len()) {
+                let mut values = [0.0; TILE];
+                values[..rest.len()].copy_from_slice(rest);
+                quantize_tile(&values, tile);
+            }
         }
         match isa.vectors() {
             Vectors::Portable | Vectors::Neon => {}
@@ -152,6 +172,83 @@ fn quantize_row(isa: Isa, row: &[f32], tiles: &mut [Tile]) {
     }
     let _ = isa;
     portable(row, tiles);
+}
+
+/// The lanes' groups.
+#[cfg(target_arch = "x86_64")]
+const GROUPS: [i32; 16] = {
+    let mut groups = [0; 16];
+    let mut lane = 0;
+    while lane < 16 {
+        groups[lane] = group_of(lane) as i32;
+        lane += 1;
+    }
+    groups
+};
+
+/// As [`portable`], and the same bits: what rounds to the nearest integer by a sum is rounded so by the conversion.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn quantize_tile(values: &[f32; TILE], tile: &mut Tile) {
+    use std::arch::x86_64::*;
+    let (blocks, _) = values.as_chunks::<BLOCK>();
+    let mut largest = [0u32; 8];
+    for (largest, block) in largest.iter_mut().zip(blocks) {
+        // SAFETY: 32 numbers.
+        let (a, b) = unsafe { (_mm512_loadu_ps(block.as_ptr()), _mm512_loadu_ps(block.as_ptr().add(16))) };
+        let (a, b) = (_mm512_castps_si512(_mm512_abs_ps(a)), _mm512_castps_si512(_mm512_abs_ps(b)));
+        // As integers, the magnitudes of floats order like the floats, and a NaN stands above infinity.
+        *largest = _mm512_reduce_max_epu32(_mm512_max_epu32(a, b));
+    }
+    // SAFETY: 8 numbers.
+    let amax = _mm256_castsi256_ps(unsafe { _mm256_loadu_si256(largest.as_ptr().cast()) });
+    let inverse = _mm256_div_ps(_mm256_set1_ps(127.0), amax);
+    let is_below = |x, limit| _mm256_cmp_ps_mask::<_CMP_LT_OQ>(x, _mm256_set1_ps(limit));
+    let is_usual = is_below(amax, f32::INFINITY) & is_below(inverse, f32::INFINITY);
+    // Of other blocks the products are 0 or NaN, and the integers zero.
+    let inverse = _mm256_maskz_mov_ps(is_usual, inverse);
+    let unusual = _mm256_maskz_mov_ps(!is_below(amax, 1.0), amax);
+    let d = _mm256_mask_div_ps(unusual, is_usual, amax, _mm256_set1_ps(127.0));
+    let mut inverses = [0.0f32; 8];
+    let mut codes = [0i8; TILE];
+    // SAFETY: room for 8 numbers.
+    unsafe { _mm256_storeu_ps(inverses.as_mut_ptr(), inverse) };
+    for (i, (values, codes)) in
+        values.as_chunks::<16>().0.iter().zip(codes.as_chunks_mut::<16>().0).enumerate()
+    {
+        // SAFETY: 16 numbers, and room for as many.
+        unsafe {
+            let scaled = _mm512_mul_ps(_mm512_loadu_ps(values.as_ptr()), _mm512_set1_ps(inverses[i / 2]));
+            let integers = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(scaled));
+            _mm_storeu_si128(codes.as_mut_ptr().cast(), integers);
+        }
+    }
+    // SAFETY: 16 numbers each.
+    let (groups, of_block) = unsafe {
+        (
+            _mm512_loadu_si512(GROUPS.as_ptr().cast()),
+            _mm512_srli_epi32::<1>(_mm512_loadu_si512(GROUPS.as_ptr().cast())),
+        )
+    };
+    let mut sums = _mm512_setzero_si512();
+    for v in 0..4 {
+        // Words of four integers.
+        let words = _mm512_add_epi32(_mm512_slli_epi32::<2>(groups), _mm512_set1_epi32(v));
+        // SAFETY: the words are within the tile, and room for 64 integers.
+        unsafe {
+            let of_lanes = _mm512_i32gather_epi32::<4>(words, codes.as_ptr().cast());
+            _mm512_storeu_si512(tile.qs.as_mut_ptr().add(64 * v as usize).cast(), of_lanes);
+            let pairs = _mm512_maddubs_epi16(_mm512_set1_epi8(1), of_lanes);
+            sums = _mm512_add_epi32(sums, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+        }
+    }
+    let d = _mm512_permutexvar_ps(of_block, _mm512_castps256_ps512(d));
+    // SAFETY: room for 16 numbers each.
+    unsafe {
+        _mm512_storeu_ps(tile.d.as_mut_ptr(), d);
+        _mm512_storeu_ps(tile.s.as_mut_ptr(), _mm512_mul_ps(d, _mm512_cvtepi32_ps(sums)));
+    }
 }
 
 /// Written so that the compiler vectorises it for the caller's instruction set.
@@ -203,7 +300,15 @@ mod tests {
     #[test]
     fn every_instruction_set_gives_the_same_bits() {
         for n_cols in [32, 96, 256, 576, 1536] {
-            let x = values(7, 3 * n_cols);
+            let mut x = values(7, 3 * n_cols);
+            // Blocks that have no finite scale, or none.
+            for (i, unusual) in
+                [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-40, 0.0].into_iter().enumerate()
+            {
+                if let Some(block) = x.chunks_exact_mut(BLOCK).nth(2 * i + 1) {
+                    block.fill(unusual);
+                }
+            }
             let mut want = QuantizedRows::new();
             want.fill(Isa::Scalar, &x, n_cols);
             for isa in available() {

@@ -24,15 +24,16 @@ macro_rules! by_group {
 mod blocks256;
 mod blocks32;
 mod integers;
+mod rows;
 
 use std::arch::x86_64::*;
 
 use quant::Format;
 
+use super::Columns;
 use super::dispatch::Job;
 use super::integers::Integers;
-use super::{Columns, ask_ahead};
-use crate::simd::quantize::{Tile, tiles};
+use rows::rows;
 
 /// 256 weights in registers.
 #[derive(Clone, Copy)]
@@ -50,11 +51,11 @@ trait Unpack {
     /// Bytes of a tile.
     const BYTES: usize;
 
-    /// Unpacks a tile; if `TAIL`, one of which only `n_bytes` are there, the others being taken as zero.
+    /// Unpacks a tile.
     ///
     /// # Safety
-    /// The processor has `Isa::Avx512Vbmi`. `BYTES` bytes can be read at `tile`, or `n_bytes` if `TAIL`.
-    unsafe fn unpack<const TAIL: bool>(tile: *const u8, n_bytes: usize) -> Unpacked;
+    /// The processor has `Isa::Avx512Vbmi`, and `BYTES` bytes can be read at `tile`.
+    unsafe fn unpack(tile: *const u8) -> Unpacked;
 }
 
 /// Computes the product of the job. Only where `Isa::Avx512Vbmi` was detected.
@@ -90,83 +91,6 @@ pub(super) fn gemv(job: &Job<'_>, out: &mut Columns<'_>) {
     };
     // SAFETY: the entry of the module checked that the processor has what `Isa::Avx512Vbmi` stands for.
     unsafe { kernel(job, out) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
-fn rows<F: Unpack>(job: &Job<'_>, out: &mut Columns<'_>) {
-    for (col, row) in job.rows().enumerate() {
-        let mut x_row = 0;
-        while x_row < job.x.n_rows() {
-            x_row += match job.x.n_rows() - x_row {
-                1 => dots::<F, 1>(job, (row, col), x_row, out),
-                2..4 => dots::<F, 2>(job, (row, col), x_row, out),
-                4..8 => dots::<F, 4>(job, (row, col), x_row, out),
-                _ => dots::<F, 8>(job, (row, col), x_row, out),
-            };
-        }
-    }
-}
-
-/// The dot products of a weight row with `N` activation rows from `first` on. Returns `N`.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
-#[inline]
-fn dots<F: Unpack, const N: usize>(
-    job: &Job<'_>,
-    (row, col): (&[u8], usize),
-    first: usize,
-    out: &mut Columns<'_>,
-) -> usize {
-    let (whole, tail) = row.split_at(job.n_tiles() * F::BYTES);
-    let x: [&[Tile]; N] = job.x.rows_from(first);
-    let mut sums = [_mm512_setzero_ps(); N];
-    for (i, tile) in whole.chunks_exact(F::BYTES).enumerate() {
-        ask_ahead(tile.as_ptr(), F::BYTES);
-        // SAFETY: this function's features; the slice has `BYTES` bytes.
-        let w = unsafe { F::unpack::<false>(tile.as_ptr(), 0) };
-        add::<N>(&w, &tiles(&x, i), &mut sums);
-    }
-    if !tail.is_empty() {
-        // SAFETY: this function's features; the slice has the bytes named.
-        let w = unsafe { F::unpack::<true>(tail.as_ptr(), tail.len()) };
-        add::<N>(&w, &tiles(&x, job.n_tiles()), &mut sums);
-    }
-    for (r, sum) in sums.into_iter().enumerate() {
-        out.set(first + r, col, total(sum));
-    }
-    N
-}
-
-/// The sum of the lanes.
-#[target_feature(enable = "avx512f,avx512dq")]
-#[inline]
-fn total(sum: __m512) -> f32 {
-    let half = _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum));
-    let quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
-    let pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
-    _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
-}
-
-/// Adds the products of a tile.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
-#[inline]
-fn add<const N: usize>(w: &Unpacked, x: &[&Tile; N], sums: &mut [__m512; N]) {
-    for (x, sum) in x.iter().zip(sums) {
-        // SAFETY: the tile's arrays are four vectors of integers, one of sums and one of scales, at multiples of 64 bytes.
-        let (qs, s, d) = unsafe {
-            let qs = x.qs.as_ptr().cast::<__m512i>();
-            (
-                [*qs, *qs.add(1), *qs.add(2), *qs.add(3)],
-                _mm512_load_ps(x.s.as_ptr()),
-                _mm512_load_ps(x.d.as_ptr()),
-            )
-        };
-        let mut products = _mm512_setzero_si512();
-        for (&w, qs) in w.q.iter().zip(qs) {
-            products = _mm512_dpbusd_epi32(products, w, qs);
-        }
-        *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), _mm512_mul_ps(w.d, d), *sum);
-        *sum = _mm512_fmadd_ps(w.m, s, *sum);
-    }
 }
 
 /// Signed values with `offset` added.

@@ -31,8 +31,14 @@ const AHEAD: usize = 2048;
 /// Asks for the weights that come [`AHEAD`] bytes after the `n_bytes` at `weights`.
 #[inline(always)]
 fn ask_ahead(weights: *const u8, n_bytes: usize) {
+    ask(weights.wrapping_add(AHEAD), n_bytes);
+}
+
+/// Asks for the `n_bytes` at `weights`, which need not be there.
+#[inline(always)]
+fn ask(weights: *const u8, n_bytes: usize) {
     for line in 0..n_bytes.div_ceil(64) {
-        prefetch(weights.wrapping_add(AHEAD + 64 * line));
+        prefetch(weights.wrapping_add(64 * line));
     }
 }
 

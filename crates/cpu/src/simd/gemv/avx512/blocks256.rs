@@ -132,7 +132,7 @@ impl Unpack for Q2K {
     const BYTES: usize = 84;
 
     #[inline(always)]
-    unsafe fn unpack<const TAIL: bool>(tile: *const u8, _: usize) -> Unpacked {
+    unsafe fn unpack(tile: *const u8) -> Unpacked {
         // SAFETY: the caller's processor; 16 bytes from 0, 64 from 16 and 4 from 80 are inside the tile.
         unsafe {
             let words = two_bit_words(_mm512_loadu_si512(tile.add(16).cast()));
@@ -157,7 +157,7 @@ impl Unpack for Q3K {
     const BYTES: usize = 110;
 
     #[inline(always)]
-    unsafe fn unpack<const TAIL: bool>(tile: *const u8, _: usize) -> Unpacked {
+    unsafe fn unpack(tile: *const u8) -> Unpacked {
         // SAFETY: the caller's processor; 32 bytes from 0, 64 from 32, 12 from 96 and 2 from 108 are inside the tile.
         unsafe {
             let low = two_bit_words(_mm512_loadu_si512(tile.add(32).cast()));
@@ -226,7 +226,7 @@ impl Unpack for Q4K {
     const BYTES: usize = 144;
 
     #[inline(always)]
-    unsafe fn unpack<const TAIL: bool>(tile: *const u8, _: usize) -> Unpacked {
+    unsafe fn unpack(tile: *const u8) -> Unpacked {
         // SAFETY: the caller's processor; 16 bytes from 0 and 128 from 16 are inside the tile.
         unsafe {
             let (d, m) = scales_and_minimums(tile);
@@ -241,7 +241,7 @@ impl Unpack for Q5K {
     const BYTES: usize = 176;
 
     #[inline(always)]
-    unsafe fn unpack<const TAIL: bool>(tile: *const u8, _: usize) -> Unpacked {
+    unsafe fn unpack(tile: *const u8) -> Unpacked {
         // SAFETY: the caller's processor; 16 bytes from 0, 32 from 16 and 128 from 48 are inside the tile.
         unsafe {
             let (d, m) = scales_and_minimums(tile);
@@ -263,7 +263,7 @@ impl Unpack for Q6K {
     const BYTES: usize = 210;
 
     #[inline(always)]
-    unsafe fn unpack<const TAIL: bool>(tile: *const u8, _: usize) -> Unpacked {
+    unsafe fn unpack(tile: *const u8) -> Unpacked {
         // SAFETY: the caller's processor; 128 bytes from 0, 64 from 128, 16 from 192 and 2 from 208 are inside the tile.
         unsafe {
             let (a, b) = (_mm512_loadu_si512(tile.cast()), _mm512_loadu_si512(tile.add(64).cast()));
@@ -297,7 +297,7 @@ impl Unpack for Iq4Xs {
     const BYTES: usize = 136;
 
     #[inline(always)]
-    unsafe fn unpack<const TAIL: bool>(tile: *const u8, _: usize) -> Unpacked {
+    unsafe fn unpack(tile: *const u8) -> Unpacked {
         const VALUES: [u8; 16] = raised(IQ4_VALUES, 127);
         // SAFETY: the caller's processor; 8 bytes from 0 and 128 from 8 are inside the tile; the table has 16 bytes.
         unsafe {

@@ -19,26 +19,6 @@ struct Loaded {
     codes: [__m512i; 4],
 }
 
-/// Loads `N` bytes, at most 64; if `TAIL`, of which only `n_bytes` may be there, the others being taken as zero.
-///
-/// # Safety
-/// The processor has `Isa::Avx512Vbmi`, and the bytes can be read.
-#[inline(always)]
-unsafe fn load<const N: usize, const TAIL: bool>(at: *const u8, n_bytes: usize) -> __m512i {
-    // SAFETY: masked-off bytes are not read; the others are the caller's.
-    unsafe {
-        match (TAIL, N) {
-            (true, _) => {
-                let n = n_bytes.min(N);
-                _mm512_maskz_loadu_epi8(if n == 64 { u64::MAX } else { (1 << n) - 1 }, at.cast())
-            }
-            (false, 16) => _mm512_castsi128_si512(_mm_loadu_si128(at.cast())),
-            (false, 32) => _mm512_castsi256_si512(_mm256_loadu_si256(at.cast())),
-            (false, _) => _mm512_loadu_si512(at.cast()),
-        }
-    }
-}
-
 /// For the halves d of blocks 0 to 7, m of blocks 0 to 7: where an even or odd block's are, in two blocks that start so.
 const fn half_bytes(block_bytes: usize) -> [u8; 64] {
     let mut table = [0; 64];
@@ -179,29 +159,25 @@ trait Blocks32 {
     }
 }
 
-/// Loads a tile, or the first `n_bytes` of one if `TAIL`.
+/// Loads a tile.
 ///
 /// # Safety
 /// The processor has `Isa::Avx512Vbmi`, and the bytes can be read.
 #[inline(always)]
-unsafe fn load_tile<T: Blocks32, const TAIL: bool>(tile: *const u8, n_bytes: usize) -> Loaded {
-    let from = |at: usize| (tile.wrapping_add(at), n_bytes.saturating_sub(at));
+unsafe fn load_tile<T: Blocks32>(tile: *const u8) -> Loaded {
     // SAFETY: the caller's processor. 32 bytes from the start of block 6 on, of at least 17 bytes a block, and 64 where a block
-    // has 34, are inside the tile, and so are the 16 or 32 bytes of codes of each block. In a tail each load has what
-    // is left of `n_bytes`.
+    // has 34, are inside the tile, and so are the 16 or 32 bytes of codes of each block.
     unsafe {
         let head = |pair: usize| {
-            let (at, left) = from(2 * pair * T::BLOCK);
-            if T::BLOCK > 32 { load::<64, TAIL>(at, left) } else { load::<32, TAIL>(at, left) }
+            let at = tile.add(2 * pair * T::BLOCK);
+            if T::BLOCK > 32 {
+                _mm512_loadu_si512(at.cast())
+            } else {
+                _mm512_castsi256_si512(_mm256_loadu_si256(at.cast()))
+            }
         };
-        let sixteen = |block: usize| {
-            let (at, left) = from(block * T::BLOCK + T::CODES);
-            _mm512_castsi512_si128(load::<16, TAIL>(at, left))
-        };
-        let thirty_two = |block: usize| {
-            let (at, left) = from(block * T::BLOCK + T::CODES);
-            _mm512_castsi512_si256(load::<32, TAIL>(at, left))
-        };
+        let sixteen = |block: usize| _mm_loadu_si128(tile.add(block * T::BLOCK + T::CODES).cast());
+        let thirty_two = |block: usize| _mm256_loadu_si256(tile.add(block * T::BLOCK + T::CODES).cast());
         let two_of_16 = |block: usize| {
             _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(sixteen(block)), sixteen(block + 1))
         };
@@ -221,10 +197,10 @@ impl<T: Blocks32> Unpack for T {
     const BYTES: usize = 8 * T::BLOCK;
 
     #[inline(always)]
-    unsafe fn unpack<const TAIL: bool>(tile: *const u8, n_bytes: usize) -> Unpacked {
+    unsafe fn unpack(tile: *const u8) -> Unpacked {
         // SAFETY: the caller's.
         unsafe {
-            let loaded = load_tile::<T, TAIL>(tile, n_bytes);
+            let loaded = load_tile::<T>(tile);
             let scales = T::scales(loaded.heads);
             let d = _mm512_permutexvar_ps(lanes(by_group!(|g| g / 2)), scales);
             let m = match T::OFFSET {

@@ -8,22 +8,13 @@ use super::{Unpack, Unpacked, lanes};
 use crate::simd::gemv::blocks::{Blocks, Scales};
 use crate::simd::gemv::integers::Integers;
 
-/// The longest tile: four blocks of NVFP4 have 144 bytes, one of IQ3_S 110.
-const MAX_BYTES: usize = 256;
-
 impl<B: Scaled<N>, const N: usize> Unpack for Integers<B, N> {
     const BYTES: usize = <Self as Blocks>::BYTES;
 
     #[inline(always)]
-    unsafe fn unpack<const TAIL: bool>(tile: *const u8, n_bytes: usize) -> Unpacked {
-        let n = if TAIL { n_bytes } else { <Self as Blocks>::BYTES };
+    unsafe fn unpack(tile: *const u8) -> Unpacked {
         // SAFETY: the caller's bytes.
-        let mut tile = unsafe { std::slice::from_raw_parts(tile, n) };
-        let mut whole = [0; MAX_BYTES];
-        if TAIL {
-            whole[..n].copy_from_slice(tile);
-            tile = &whole[..<Self as Blocks>::BYTES];
-        }
+        let tile = unsafe { std::slice::from_raw_parts(tile, <Self as Blocks>::BYTES) };
         let mut codes = [0; 256];
         Self::codes(tile, &mut codes);
         let Scales { d, .. } = Self::scales(tile);
