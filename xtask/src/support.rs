@@ -87,7 +87,7 @@ fn tables(proofs: &[Proof]) -> String {
         let of_format: Vec<&Proof> = proofs.iter().filter(|proof| proof.formats.contains(&format)).collect();
         let shown = match of_format.as_slice() {
             [] if matches!(format, Format::Q1_0 | Format::Q2_0) => {
-                "blocks decoded by ggml's rule (`crates/quant/tests/vectors`); on the CPU alone".to_owned()
+                "blocks decoded by ggml's rule (`crates/quant/tests/vectors`)".to_owned()
             }
             [] => "blocks decoded by gguf-py (`crates/quant/tests/vectors`)".to_owned(),
             few if few.len() <= 4 => names(few),

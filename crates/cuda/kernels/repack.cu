@@ -151,6 +151,19 @@ template <> struct Block<IQ4_XS> {
 
 #include "repack_table.cuh"
 
+// In the layout of Q4_0: of its integers, -8 to 7 stored plus 8, these have -1 and 1, and -1 to 2.
+enum : int { Q1_0 = 41, Q2_0 = 42 };
+template <> struct Block<Q1_0> {
+    static constexpr int N = 128, BYTES = 18;
+    __device__ static int code(const uint8_t* b, int i) { return 7 + 2 * (b[2 + i / 8] >> (i % 8) & 1); }
+    __device__ static int scale(const uint8_t* b, int) { return u16(b); }
+};
+template <> struct Block<Q2_0> {
+    static constexpr int N = 64, BYTES = 18;
+    __device__ static int code(const uint8_t* b, int i) { return 7 + (b[2 + i / 4] >> (2 * (i % 4)) & 3); }
+    __device__ static int scale(const uint8_t* b, int) { return u16(b); }
+};
+
 // The column of slot s (0 to 7) of lane t in block kb of unit u.
 __device__ __forceinline__ int column_of(int u, int kb, int t, int s) { return u * 64 + kb * 32 + (s >> 2) * 16 + 4 * t + (s & 3); }
 
@@ -267,14 +280,16 @@ REPACK(IQ4_NL, iq4_nl)
 REPACK(IQ4_XS, iq4_xs)
 REPACK(MXFP4, mxfp4)
 REPACK(NVFP4, nvfp4)
-#define REPACK_TABLE(FORMAT, SUFFIX) \
-    extern "C" __global__ void repack_##SUFFIX(const __grid_constant__ RepackArgs args) { repack<FORMAT, TABLE16>(args); }
-REPACK_TABLE(IQ1_S, iq1_s)
-REPACK_TABLE(IQ1_M, iq1_m)
-REPACK_TABLE(IQ2_XXS, iq2_xxs)
-REPACK_TABLE(IQ2_XS, iq2_xs)
-REPACK_TABLE(IQ2_S, iq2_s)
-REPACK_TABLE(IQ3_XXS, iq3_xxs)
-REPACK_TABLE(IQ3_S, iq3_s)
-REPACK_TABLE(TQ1_0, tq1_0)
-REPACK_TABLE(TQ2_0, tq2_0)
+#define REPACK_AS(TO, FORMAT, SUFFIX) \
+    extern "C" __global__ void repack_##SUFFIX(const __grid_constant__ RepackArgs args) { repack<FORMAT, TO>(args); }
+REPACK_AS(Q4_0, Q1_0, q1_0)
+REPACK_AS(Q4_0, Q2_0, q2_0)
+REPACK_AS(TABLE16, IQ1_S, iq1_s)
+REPACK_AS(TABLE16, IQ1_M, iq1_m)
+REPACK_AS(TABLE16, IQ2_XXS, iq2_xxs)
+REPACK_AS(TABLE16, IQ2_XS, iq2_xs)
+REPACK_AS(TABLE16, IQ2_S, iq2_s)
+REPACK_AS(TABLE16, IQ3_XXS, iq3_xxs)
+REPACK_AS(TABLE16, IQ3_S, iq3_s)
+REPACK_AS(TABLE16, TQ1_0, tq1_0)
+REPACK_AS(TABLE16, TQ2_0, tq2_0)

@@ -22,7 +22,8 @@ pub(crate) fn unit_bytes(format: Format) -> (usize, usize) {
     match format {
         Format::F32 => (4096, 0),
         Format::F16 | Format::BF16 => (2048, 0),
-        Format::Q4_0 | Format::IQ4_NL => (512 + 64, 0),
+        // Why Q1_0 and Q2_0: see `suffix`.
+        Format::Q4_0 | Format::IQ4_NL | Format::Q1_0 | Format::Q2_0 => (512 + 64, 0),
         Format::Q4_1 => (512 + 128, 0),
         Format::Q5_0 => (512 + 128 + 64, 0),
         Format::Q5_1 => (512 + 128 + 128, 0),
@@ -45,13 +46,7 @@ pub(crate) fn unit_bytes(format: Format) -> (usize, usize) {
         | Format::IQ3_S
         | Format::TQ1_0
         | Format::TQ2_0 => (512 + 64 + 16, 32),
-        Format::Q1_0 | Format::Q2_0 => (0, 0),
     }
-}
-
-/// Whether a GPU has a layout for a format; a model with matrices of another one is refused.
-pub(crate) fn has(format: Format) -> bool {
-    unit_bytes(format).0 > 0
 }
 
 /// Whether matrices of both formats can share tiles.
@@ -72,7 +67,12 @@ pub(crate) fn matrix_bytes(format: Format, n_row: usize, n_in: usize) -> usize {
 
 /// The layout of a format in the names of kernels.
 pub(crate) fn suffix(format: Format) -> String {
-    if table::of(format).is_some() { "table16".to_owned() } else { format.name().to_ascii_lowercase() }
+    match format {
+        _ if table::of(format).is_some() => "table16".to_owned(),
+        // Their integers are among those of Q4_0, whose scales are float16 as well.
+        Format::Q1_0 | Format::Q2_0 => suffix(Format::Q4_0),
+        _ => format.name().to_ascii_lowercase(),
+    }
 }
 
 /// Whether weights are floats, which no scale multiplies.
@@ -91,13 +91,17 @@ mod tests {
 
     #[test]
     fn the_layout_takes_about_as_many_bytes_as_the_file() {
-        for format in Format::ALL.into_iter().filter(|format| has(*format)) {
+        for format in Format::ALL {
             let (rows, columns) = (4096, 4096);
             let file = format.bytes_for(rows * columns).expect("whole blocks");
             let device = matrix_bytes(format, rows, columns);
             let growth = device as f64 / file as f64;
-            if table::of(format).is_some() {
-                assert_eq!(8.0 * device as f64 / (rows * columns) as f64, 4.6875, "{format}");
+            let of_fewer_bits = match format {
+                Format::Q1_0 | Format::Q2_0 => Some(4.5),
+                _ => table::of(format).map(|_| 4.6875),
+            };
+            if let Some(bits) = of_fewer_bits {
+                assert_eq!(8.0 * device as f64 / (rows * columns) as f64, bits, "{format}");
                 continue;
             }
             // The K formats keep 6-bit group scales as bytes: up to 3.7 % more.
@@ -108,5 +112,6 @@ mod tests {
     #[test]
     fn rows_and_columns_are_rounded_up() {
         assert_eq!(matrix_bytes(Format::Q8_0, 17, 96), 2 * 2 * 1088);
+        assert_eq!(matrix_bytes(Format::Q2_0, 17, 192), 2 * 3 * 576);
     }
 }

@@ -10,6 +10,7 @@ use model::KvType;
 
 pub use golden::nmse;
 
+pub mod blocks;
 pub mod fake;
 pub mod guesses;
 pub mod scripted;

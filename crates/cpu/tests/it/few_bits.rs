@@ -7,28 +7,15 @@ use cpu::{CpuExecutor, Options};
 use model::Model;
 use model::weights::{Ffn, Linear, Matrix};
 use quant::{Format, Half};
+use testkit::blocks::few_bits;
 use testkit::{golden, nmse};
 
-/// Blocks of a format with scales of a usual size, and the numbers that they stand for.
-fn matrices(old: &Matrix, format: Format) -> [Matrix; 2] {
-    let n = old.n_rows * old.n_cols;
-    let mut bytes = vec![0; format.bytes_for(n).expect("whole blocks")];
-    let mut state = old.name.bytes().fold(1u64, |state, byte| state.wrapping_mul(31) + u64::from(byte));
-    for block in bytes.chunks_exact_mut(format.block_bytes()) {
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 56) as u8
-        };
-        block.fill_with(&mut next);
-        // From 0.0156 to 0.031.
-        block[1] = 0x24 | block[1] & 3;
-    }
-    let mut values = vec![0.0; n];
-    format.dequantize(&bytes, &mut values).expect("whole blocks");
-    let floats: Vec<u8> = values.iter().flat_map(|&value| Half::from_f32(value).0).collect();
-    [(format, bytes), (Format::F16, floats)].map(|(format, bytes)| {
-        Matrix::new(&old.name, format, [old.n_rows, old.n_cols], bytes.into()).expect("as many bytes")
-    })
+/// The numbers of a matrix as float16.
+fn floats(of: &Matrix) -> Matrix {
+    let mut values = vec![0.0; of.n_rows * of.n_cols];
+    of.format.dequantize(of.bytes(), &mut values).expect("whole blocks");
+    let bytes: Vec<u8> = values.iter().flat_map(|&value| Half::from_f32(value).0).collect();
+    Matrix::new(&of.name, Format::F16, [of.n_rows, of.n_cols], bytes.into()).expect("as many bytes")
 }
 
 fn logits(model: &Model, options: &Options, tokens: &[u32]) -> Vec<f32> {
@@ -46,16 +33,15 @@ fn weights_of_one_and_two_bits_are_the_floats_they_stand_for() {
         });
         let n_layer = models[0].weights.layers.len();
         for layer in 0..n_layer {
-            let [few, floats] = &mut models;
-            let parts = [few, floats].map(|model| match &mut model.weights.layers[layer].ffn {
+            let [few, same] = &mut models;
+            let parts = [few, same].map(|model| match &mut model.weights.layers[layer].ffn {
                 Ffn::Gated(gated) => [&mut gated.gate, &mut gated.up, &mut gated.down],
                 _ => panic!("a gated feed-forward"),
             });
-            let [few, floats] = parts;
-            for (few, floats) in few.into_iter().zip(floats) {
-                let [a, b] = matrices(&few.weight, format);
-                *few = Linear { weight: a, bias: None };
-                *floats = Linear { weight: b, bias: None };
+            let [few, same] = parts;
+            for (few, same) in few.into_iter().zip(same) {
+                *few = Linear { weight: few_bits(&few.weight, format), bias: None };
+                *same = Linear { weight: floats(&few.weight), bias: None };
             }
         }
         let options = Options { threads: 2, n_ctx: tokens.len(), ..Options::default() };

@@ -3,11 +3,11 @@
 use quant::Format;
 
 use super::product::{Parts, Variant, WARPS, Wanted, early_bytes, many_narrow_tiles};
-use crate::layout::{self, is_float, suffix, unit_bytes};
+use crate::layout::{is_float, suffix, unit_bytes};
 
 /// Whether a format has these kernels: all but float32, of which float16 would lose too much.
 pub(crate) fn has(format: Format) -> bool {
-    format != Format::F32 && layout::has(format)
+    format != Format::F32
 }
 
 /// The kernel for a product on a device with `wgmma`, and so with the shared memory of Hopper.

@@ -15,7 +15,6 @@ use crate::buffers::SLAB_BYTES;
 use crate::heads;
 use crate::launch::route::{MAX_EXPERTS, MAX_GROUPS, MAX_USED};
 use crate::launch::{attend_rows, recurrence};
-use crate::layout;
 
 mod latent;
 
@@ -399,10 +398,6 @@ fn norm(norm: &NormWeights, n: usize) -> Result<(), Unsupported> {
 }
 
 fn shape(matrix: &Matrix, [n_row, n_column]: [usize; 2]) -> Result<(), Unsupported> {
-    if !layout::has(matrix.format) {
-        let expected = "one that has kernels (this one runs with --device cpu)";
-        return unsupported("format of a matrix", expected, format!("{matrix:?}"));
-    }
     if [matrix.n_rows, matrix.n_cols] != [n_row, n_column] {
         return unsupported("shape of a matrix", format!("[{n_row}, {n_column}]"), format!("{matrix:?}"));
     }

@@ -334,6 +334,15 @@ fn tensors_that_do_not_match_are_refused_by_name() {
         other => panic!("expected gate, up and down, found {other:?}"),
     };
     assert!(place(&model).is_ok());
+    // Of one and two bits have the layout of Q4_0.
+    let mut model = named("llama-q4_0");
+    if let Ffn::Gated(Gated { gate, up, .. }) = &mut model.weights.layers[0].ffn {
+        (gate.weight.format, up.weight.format) = (Format::Q1_0, Format::Q2_0);
+    }
+    if let Ffn::Gated(Gated { gate, .. }) = &mut model.weights.layers[1].ffn {
+        gate.weight.format = Format::Q2_0;
+    }
+    assert!(place(&model).is_ok());
     let experts = |expected: &str, change: &dyn Fn(&mut Experts)| {
         refused("gpt-oss-mxfp4_moe", expected, |model| {
             if let Ffn::Experts(experts) = &mut model.weights.layers[0].ffn {

@@ -33,7 +33,7 @@ fn prompts_are_close_to_the_reference() {
 }
 
 /// The logits of a text whose tokens after the first are computed one by one, as if generated.
-fn generated(executor: &mut dyn Executor, tokens: &[u32]) -> Vec<f32> {
+pub(crate) fn generated(executor: &mut dyn Executor, tokens: &[u32]) -> Vec<f32> {
     let mut all = logits(executor, &tokens[..1]);
     for (i, &id) in tokens.iter().enumerate().skip(1) {
         let mut span = last(executor, 0, i, Want::Logits);

@@ -4,6 +4,7 @@
 
 mod conformance;
 mod driver;
+mod few_bits;
 mod golden;
 mod gpu;
 mod guesses;
