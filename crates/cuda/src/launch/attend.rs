@@ -89,6 +89,9 @@ assert_size!(AttendPromptArgs, 80);
 /// Head sizes that both kernels are compiled for.
 pub(crate) const HEAD_DIMS: [usize; 7] = [32, 64, 80, 96, 128, 192, 256];
 
+/// Query heads that a key head may have. Kernels take any number; with more, the tiles of a step's prompt rows might exceed a grid.
+pub(crate) const MAX_GROUP: usize = 256;
+
 /// Query heads that a block of `attend_decode` computes together.
 const HEADS: usize = 8;
 
@@ -196,10 +199,11 @@ pub(crate) fn prompt_launch(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Options;
 
     #[test]
     fn one_row_occupies_the_device_whatever_the_heads() {
-        for (n_head, n_kv_head) in [(14, 2), (32, 8), (32, 32), (64, 8), (9, 3), (71, 1), (12, 1)] {
+        for (n_head, n_kv_head) in [(14, 2), (32, 8), (32, 32), (64, 8), (9, 3), (71, 1), (12, 1), (256, 1)] {
             let blocks = n_chunk(n_head, n_kv_head) << split_shift(n_head, n_kv_head);
             assert!((64..=512).contains(&blocks), "{n_head} {n_kv_head}: {blocks}");
         }
@@ -213,6 +217,15 @@ mod tests {
             let launch = prompt_launch(head_dim, n_term, &spans, &args);
             assert!(launch.shared_bytes <= 99 << 10, "{launch:?}");
             assert_eq!(launch.grid[1] as usize, 132_usize.div_ceil(prompt_tile(head_dim, n_term)));
+        }
+    }
+
+    #[test]
+    fn tiles_of_the_largest_groups_fit_a_grid() {
+        let args = AttendPromptArgs { n_head: MAX_GROUP as i32, n_kv_head: 1, ..AttendPromptArgs::default() };
+        let spans = [PromptSpan { row0: 0, n_row: Options::default().n_row as i32, slot: 0, start: 0 }];
+        for (head_dim, n_term) in HEAD_DIMS.into_iter().flat_map(|head_dim| [(head_dim, 1), (head_dim, 2)]) {
+            assert!(prompt_launch(head_dim, n_term, &spans, &args).grid[1] <= 65_535, "{head_dim} {n_term}");
         }
     }
 

@@ -13,6 +13,7 @@ use model::{Matrix, Model};
 use super::Unsupported;
 use crate::buffers::SLAB_BYTES;
 use crate::heads;
+use crate::launch::attend::MAX_GROUP;
 use crate::launch::route::{MAX_EXPERTS, MAX_GROUPS, MAX_USED};
 use crate::launch::{attend_rows, recurrence};
 
@@ -140,8 +141,9 @@ fn mixer(mixer: &Mixer) -> Result<(), Unsupported> {
         return unsupported("head size", expected, head_dim);
     }
     let group = n_head.checked_div(n_kv_head).unwrap_or(0);
-    if group == 0 || group > 16 || group * n_kv_head != n_head {
-        return unsupported("query heads of a key head", "from 1 to 16", format!("{n_head} for {n_kv_head}"));
+    if group == 0 || group > MAX_GROUP || group * n_kv_head != n_head {
+        let expected = format!("from 1 to {MAX_GROUP}");
+        return unsupported("query heads of a key head", expected, format!("{n_head} for {n_kv_head}"));
     }
     Ok(())
 }

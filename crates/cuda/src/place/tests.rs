@@ -171,7 +171,7 @@ fn sizes_that_no_kernel_is_made_for_are_refused_by_name() {
         attention("head size: expected a multiple of 16 up to 512", &|a| a.head_dim = head_dim);
     }
     attention("query heads of a key head: ", &|a| a.n_kv_head = 0);
-    attention("query heads of a key head: ", &|a| a.n_head = 17 * a.n_kv_head);
+    attention("query heads of a key head: ", &|a| a.n_head = 257 * a.n_kv_head);
     attention("keys and values of a layer: ", &|a| a.source = KvSource::Layer(0));
     attention("values: ", &|a| a.source = KvSource::KeysAlone);
     llama("layers: ", &|model| model.architecture.mixers.truncate(1));

@@ -19,12 +19,12 @@ use crate::models::executor_with;
 
 /// What a stage may differ by, its inputs having gone through all the stages before it. Attention is the most sensitive: it averages
 /// values that largely cancel, so its output is small beside its error.
-const BOUND: f64 = 5e-3;
+pub(crate) const BOUND: f64 = 5e-3;
 
-type Trace = Vec<(Stage, usize, Vec<f32>)>;
+pub(crate) type Trace = Vec<(Stage, usize, Vec<f32>)>;
 
 /// A prompt, and one more token after it.
-fn batches(executor: &dyn Executor, tokens: &[u32]) -> [Batch; 2] {
+pub(crate) fn batches(executor: &dyn Executor, tokens: &[u32]) -> [Batch; 2] {
     let (head, tail) = tokens.split_at(tokens.len() - 1);
     let prompt = prompt(executor, 0, 0, head, Want::Logits);
     let mut generated = last(executor, 0, head.len(), Want::Logits);
@@ -32,12 +32,12 @@ fn batches(executor: &dyn Executor, tokens: &[u32]) -> [Batch; 2] {
     [Batch { spans: vec![prompt] }, Batch { spans: vec![generated] }]
 }
 
-fn load(path: &std::path::Path) -> Model {
+pub(crate) fn load(path: &std::path::Path) -> Model {
     let gguf = gguf::Gguf::open(path).expect("a golden model");
     Model::load(&gguf).expect("a golden model")
 }
 
-fn exact(model: &Model, tokens: &[u32], kv_type: KvType) -> Trace {
+pub(crate) fn exact(model: &Model, tokens: &[u32], kv_type: KvType) -> Trace {
     let model = Arc::new(model.clone());
     let (n_ctx, n_row) = (tokens.len(), tokens.len());
     let options = cpu::Options { exact: true, n_ctx, n_row, kv_type, ..cpu::Options::default() };

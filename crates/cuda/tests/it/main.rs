@@ -7,6 +7,7 @@ mod driver;
 mod few_bits;
 mod golden;
 mod gpu;
+mod groups;
 mod guesses;
 mod hidden;
 mod invariance;

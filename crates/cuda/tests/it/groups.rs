@@ -1,0 +1,81 @@
+//! Attention of key heads that many query heads share, against the exact executor: no golden model has more than seven.
+
+use cuda::{CudaExecutor, Options};
+use model::Model;
+use model::architecture::Mixer;
+use model::weights::{Matrix, MixerWeights};
+use quant::{Format, Half};
+use testkit::{golden, nmse};
+
+use crate::conformance::{BOUND, Trace, batches, exact, load};
+use crate::gpu::gpu;
+
+/// A matrix of random floats, so that rows of about unit values give such.
+fn random(name: &str, format: Format, [n_rows, n_cols]: [usize; 2]) -> Matrix {
+    let mut state = name.bytes().fold(1u64, |state, byte| state.wrapping_mul(31) + u64::from(byte));
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let largest = (3.0 / n_cols as f32).sqrt();
+    let values = (0..n_rows * n_cols).map(|_| largest * next());
+    let bytes: Vec<u8> = match format {
+        Format::F32 => values.flat_map(f32::to_le_bytes).collect(),
+        Format::F16 => values.flat_map(|value| Half::from_f32(value).0).collect(),
+        _ => panic!("{format}: expected F32 or F16"),
+    };
+    Matrix::new(name, format, [n_rows, n_cols], bytes.into()).expect("as many bytes")
+}
+
+/// Gives each key head so many query heads, all of them different, and sinks.
+fn group(model: &mut Model, n: usize) {
+    let arch = &mut model.architecture;
+    let n_embd = arch.n_embd;
+    arch.attention.sinks = true;
+    for (i, (mixer, layer)) in arch.mixers.iter_mut().zip(&mut model.weights.layers).enumerate() {
+        let (Mixer::Attention(heads), MixerWeights::Attention(weights)) = (mixer, &mut layer.mixer) else {
+            panic!("attention");
+        };
+        heads.n_head = n * heads.n_kv_head;
+        // Attention that float32 multiplies has a kernel of its own for prompts.
+        let format = [Format::F16, Format::F32][i % 2];
+        weights.q.weight = random(&weights.q.weight.name, Format::F16, [heads.n_q(), n_embd]);
+        weights.output.weight = random(&weights.output.weight.name, format, [n_embd, heads.n_q()]);
+        weights.sinks = Some((0..heads.n_head).map(|head| (head % 7) as f32 * 0.5 - 1.0).collect());
+    }
+}
+
+#[test]
+fn key_heads_of_many_query_heads_agree_with_the_exact_executor() {
+    let Some(_gpu) = gpu() else { return };
+    // Heads of 64 values; of 48, whose attention is computed row by row. From 257 and from 513 tokens on, a generated row's are cut.
+    let cases = [
+        ("llama-f16", [(9, 700), (17, 700), (71, 300), (256, 64)].as_slice()),
+        ("llama-linear-q4_0", &[(17, 700), (256, 64)]),
+    ];
+    for (name, sizes) in cases {
+        let golden = golden().into_iter().find(|model| model.name == name).expect("a golden model");
+        let types = golden.kv_types();
+        for (&(n, n_token), kv_type) in
+            sizes.iter().flat_map(|size| types.iter().map(move |&kind| (size, kind)))
+        {
+            let tokens: Vec<u32> = golden.cases[1].0.iter().cycle().take(n_token).copied().collect();
+            let mut model = load(&golden.path);
+            group(&mut model, n);
+            let expected = exact(&model, &tokens, kv_type);
+            let options = Options { n_ctx: n_token, n_row: 1024, kv_type, ..Options::default() };
+            let mut executor = CudaExecutor::new(&model, &options, &mut |_, _| {}).expect("an executor");
+            let mut found = Trace::new();
+            for batch in batches(&executor, &tokens) {
+                let mut watch = |stage, layer, values: &[f32]| found.push((stage, layer, values.to_vec()));
+                executor.run_observed(&batch, &mut watch).expect("a step");
+            }
+            assert_eq!(found.len(), expected.len(), "{name}");
+            for ((stage, layer, values), (_, _, reference)) in found.iter().zip(&expected) {
+                let error = nmse(values, reference);
+                assert!(error <= BOUND, "{name} {kv_type}, {n} heads, {stage:?} of layer {layer}: {error:e}");
+            }
+            println!("{name:24} {kv_type} {n} query heads a key head");
+        }
+    }
+}
