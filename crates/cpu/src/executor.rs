@@ -107,6 +107,7 @@ impl CpuExecutor {
                 options.isa.unwrap_or_else(crate::simd::isa::Isa::detect),
             ))
         };
+        let passes = crate::simd::sample::passes(kernels.isa());
         let ropes = match &arch.position {
             Position::Rope(ropes) => ropes.kinds.iter().map(|rope| RopeTable::new(rope, n_ctx)).collect(),
             Position::Learned => Vec::new(),
@@ -130,7 +131,7 @@ impl CpuExecutor {
             kernels,
             threads,
             ropes,
-            sampler: Sampler::default(),
+            sampler: Sampler::with(passes),
             slots: (0..options.n_slot).map(|_| Slot::default()).collect(),
             states: States::new(arch, options),
             next_ticket: 0,

@@ -31,6 +31,7 @@ pub mod weight;
 mod candidates;
 mod mask;
 mod params;
+pub mod passes;
 mod sampler;
 mod slot;
 #[cfg(test)]

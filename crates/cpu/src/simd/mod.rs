@@ -20,6 +20,7 @@ pub(crate) mod lanes;
 pub(crate) mod math;
 pub mod pool;
 pub mod quantize;
+pub mod sample;
 pub mod shared;
 #[cfg(target_arch = "x86_64")]
 mod vector;

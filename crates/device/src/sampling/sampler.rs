@@ -5,12 +5,10 @@
 //! blocks that cannot hold any. No sort.
 
 use super::candidates::{self, Candidate};
+use super::passes::{BLOCK, Passes, larger};
 use super::weight::{self, LogSoftmax, exponent, weight};
 use super::{SamplingParams, SlotState, TokenMask, philox};
 use crate::batch::Sampled;
-
-/// Ids whose largest logit and sum of weights are kept together.
-const BLOCK: usize = 128;
 
 /// One row's logits and how its token is chosen.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +33,12 @@ pub struct Sampler {
 }
 
 impl Sampler {
+    /// One that makes its passes so.
+    #[must_use]
+    pub fn with(passes: Passes) -> Sampler {
+        Sampler { blocks: Blocks { passes, ..Blocks::default() }, ..Sampler::default() }
+    }
+
     /// Chooses a token and adds it to the slot's answer.
     ///
     /// Where no token may be chosen (every logit is −∞ or NaN, masked or banned) the result is [`Sampled::nothing`].
@@ -208,6 +212,7 @@ fn edit(z: &mut Vec<f32>, row: Row<'_>, slot: &mut SlotState) {
 /// What is known of each block of logits. `[ceil(n_vocab / BLOCK)]`.
 #[derive(Debug, Default)]
 struct Blocks {
+    passes: Passes,
     /// The largest that is a number.
     max: Vec<f32>,
     /// The sum of the weights.
@@ -219,27 +224,13 @@ struct Blocks {
 impl Blocks {
     /// The largest logit; −∞ where there is none. NaN is passed over.
     fn find_max(&mut self, z: &[f32]) -> f32 {
-        let larger = |a: f32, b: f32| if b > a { b } else { a };
-        self.max.clear();
-        self.max.extend(z.chunks(BLOCK).map(|block| {
-            let mut lanes = [f32::NEG_INFINITY; 16];
-            let (whole, rest) = block.as_chunks::<16>();
-            for chunk in whole {
-                for (lane, &z) in lanes.iter_mut().zip(chunk) {
-                    *lane = larger(*lane, z);
-                }
-            }
-            lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
-        }));
+        (self.passes.largest)(z, &mut self.max);
         self.max.iter().copied().fold(f32::NEG_INFINITY, larger)
     }
 
     /// The sum of all weights.
     fn find_sums(&mut self, z: &[f32], max: f32, scale: f32) -> u64 {
-        self.sum.clear();
-        self.sum.extend(
-            z.chunks(BLOCK).map(|block| block.iter().map(|&z| weight(exponent(z, max, scale))).sum::<u64>()),
-        );
+        (self.passes.sums)(z, (max, scale), &mut self.sum);
         self.sum.iter().sum()
     }
 

@@ -27,7 +27,7 @@ const ROUND_F64: f64 = 4_503_599_627_370_496.0;
 
 /// `2^e` for e <= 0, relative error below 1e-6; e below −126 and NaN count as −126.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn exp2(e: f32) -> f32 {
     // Not `f32::max`: a comparison that NaN fails is the same instruction everywhere.
     let e = if e > -126.0 { e } else { -126.0 };
@@ -44,7 +44,7 @@ pub fn exp2(e: f32) -> f32 {
 
 /// `round(2^40 * 2^e)`, ties to even, for e <= 0: a token's weight.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn weight(e: f32) -> u64 {
     let scaled = f64::from(exp2(e)) * ONE as f64;
     (scaled + ROUND_F64).to_bits() - ROUND_F64.to_bits()
@@ -52,7 +52,7 @@ pub fn weight(e: f32) -> u64 {
 
 /// The e whose [`weight`] a logit has: `(z − max) * scale`, where scale is [`scale`] of the temperature.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn exponent(z: f32, max: f32, scale: f32) -> f32 {
     (z - max) * scale
 }

@@ -14,6 +14,7 @@ mod bytes32;
 mod dispatch;
 mod float;
 mod integers;
+mod many;
 mod scalar;
 #[cfg(test)]
 pub(crate) mod tests;

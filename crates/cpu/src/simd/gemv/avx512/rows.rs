@@ -1,29 +1,16 @@
-//! In which order are weights unpacked and multiplied? For up to three activation rows each tile of 256 as it is unpacked; for more, some tiles
-//! of some weight rows are unpacked first, and all activations are multiplied with them.
-//!
-//! The sum of a weight row with an activation row is in a register of its own, tile by tile, in either way.
+//! The products of all rows: for up to three activation rows each tile of weights is multiplied as it is unpacked.
 
-use std::arch::asm;
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 use super::super::dispatch::Job;
-use super::super::{AHEAD, Columns, ask, ask_ahead};
-use super::{Unpack, Unpacked};
-use crate::simd::quantize::{TILE, Tile, group_of};
+use super::super::many::{Kept, Kernel, Part, dots, many, next, rows_at};
+use super::super::{Columns, ask_ahead, many};
+use super::{Unpack, Unpacked, lanes};
+use crate::simd::quantize::{TILE, Tile};
 
 /// No weights.
 // SAFETY: vectors of integers and of floats, which any bits are.
 const NOTHING: Unpacked = unsafe { std::mem::zeroed() };
-
-/// Tiles of all activation rows that weight rows read in turn: 24 KiB, which stay in the first-level cache.
-const X_TILES: usize = 64;
-
-/// Weight rows that read them.
-const W_ROWS: usize = 16;
-
-/// Tiles of weights that are unpacked before they are multiplied: 12 KiB beside those of activations.
-const W_TILES: usize = 32;
 
 /// The longest tile, eight blocks of Q8_0, and more.
 const MAX_BYTES: usize = 320;
@@ -31,179 +18,111 @@ const MAX_BYTES: usize = 320;
 /// The products of all rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
 pub(super) fn rows<F: Unpack>(job: &Job<'_>, out: &mut Columns<'_>) {
-    match job.x.n_rows() {
-        1 => few::<F, 1>(job, out),
-        2 => few::<F, 2>(job, out),
-        3 => few::<F, 3>(job, out),
-        _ => many::<F>(job, out),
+    // SAFETY: this function's features.
+    unsafe {
+        match job.x.n_rows() {
+            1 => few::<F, 1>(job, out),
+            2 => few::<F, 2>(job, out),
+            3 => few::<F, 3>(job, out),
+            _ => many::<Avx512, F>(job, out),
+        }
     }
 }
 
-/// The dot products with `N` activation rows, each weight multiplied as it is unpacked.
+/// The dot products with `N` activation rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
 fn few<F: Unpack, const N: usize>(job: &Job<'_>, out: &mut Columns<'_>) {
+    let n_left = job.weights.n_cols % TILE;
     let (first, stride) = job.x.tiles_from(0..N, 0..job.weights.n_cols.div_ceil(TILE));
-    let tail = Tail::of::<F>(job);
     for col in 0..out.n_cols() {
         let row = &job.weights.bytes[col * job.row_bytes..];
+        let (whole, rest) = row.split_at(job.n_tiles() * F::BYTES);
         let mut sums = [_mm512_setzero_ps(); N];
         let mut x = rows_at::<N>(first, stride);
-        for tile in row[..job.n_tiles() * F::BYTES].chunks_exact(F::BYTES) {
+        for tile in whole.chunks_exact(F::BYTES) {
             ask_ahead(tile.as_ptr(), F::BYTES);
             // SAFETY: this function's features; the slice has `BYTES` bytes. `tiles_from` checked that the tiles of activations are there.
-            unsafe { add(&F::unpack(tile.as_ptr()), &mut x, &mut sums) };
+            unsafe { add_products(&F::unpack(tile.as_ptr()), &mut x, &mut sums) };
         }
-        if let Some(tail) = tail {
+        if n_left > 0 {
             // SAFETY: as above.
-            unsafe { add(&tail.unpack::<F>(row), &mut x, &mut sums) };
+            unsafe { add_products(&tail::<F>(rest, n_left), &mut x, &mut sums) };
         }
         out.set_rows(0, col, totals(sums));
     }
 }
 
-/// What a row has after its whole tiles.
-#[derive(Clone, Copy)]
-struct Tail {
-    start: usize,
-    n_bytes: usize,
-    /// The lanes of its weights.
-    lanes: __mmask16,
-}
-
-impl Tail {
-    fn of<F: Unpack>(job: &Job<'_>) -> Option<Tail> {
-        const { assert!(F::BYTES <= MAX_BYTES) };
-        let start = job.n_tiles() * F::BYTES;
-        let n_groups = job.weights.n_cols % TILE / 16;
-        let lanes = (0..16).filter(|&lane| group_of(lane) < n_groups).map(|lane| 1 << lane).sum();
-        (n_groups > 0).then_some(Tail { start, n_bytes: job.row_bytes - start, lanes })
-    }
-
-    /// Unpacks it, of the first of `rows`; what a tile has besides is zero. The next rows' bytes are read as such, where there are any.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
-    #[inline]
-    fn unpack<F: Unpack>(self, rows: &[u8]) -> Unpacked {
-        let tail = &rows[self.start..];
-        let mut copy = [0; MAX_BYTES];
-        let tile = if tail.len() < F::BYTES {
-            copy[..self.n_bytes].copy_from_slice(&tail[..self.n_bytes]);
-            copy.as_ptr()
-        } else {
-            tail.as_ptr()
-        };
-        // SAFETY: this function's features; both have `BYTES` bytes.
-        let w = unsafe { F::unpack(tile) };
-        Unpacked { q: w.q, d: _mm512_maskz_mov_ps(self.lanes, w.d), m: _mm512_maskz_mov_ps(self.lanes, w.m) }
-    }
-}
-
-/// Sums of a weight row with eight activation rows, kept until its other tiles are multiplied.
-type Kept = [__m512; 8];
-
-/// The dot products with several activation rows. Tiles of weights are unpacked once, and read again by all activations.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
-fn many<F: Unpack>(job: &Job<'_>, out: &mut Columns<'_>) {
-    let (n_x, n_w) = (job.x.n_rows(), out.n_cols());
-    let n_tiles = job.weights.n_cols.div_ceil(TILE);
-    let n_parts = n_tiles.div_ceil((X_TILES / n_x).clamp(1, W_TILES));
-    let width = n_tiles.div_ceil(n_parts);
-    let n_kept = if n_parts > 1 { n_x.div_ceil(8) * W_ROWS } else { 0 };
-    let mut kept = vec![[_mm512_setzero_ps(); 8]; n_kept];
-    let tail = Tail::of::<F>(job);
-    let mut unpacked = [NOTHING; W_TILES];
-    for first in (0..n_w).step_by(W_ROWS) {
-        let end = n_w.min(first + W_ROWS);
-        for start in (0..n_tiles).step_by(width) {
-            let tiles = start..n_tiles.min(start + width);
-            for col in (first..end).step_by(W_TILES / width) {
-                let cols = col..end.min(col + W_TILES / width);
-                unpack::<F>((job, tail), cols.clone(), tiles.clone(), &mut unpacked);
-                let mut x_row = 0;
-                while x_row < n_x {
-                    let kept = kept.get_mut(x_row / 8 * W_ROWS + (col - first)..).unwrap_or_default();
-                    let part = Part { tiles: tiles.clone(), cols: cols.clone(), x_row };
-                    x_row += match n_x - x_row {
-                        1 => dots::<1>(job, part, &unpacked, kept, out),
-                        2..4 => dots::<2>(job, part, &unpacked, kept, out),
-                        4..8 => dots::<4>(job, part, &unpacked, kept, out),
-                        _ => dots::<8>(job, part, &unpacked, kept, out),
-                    };
-                }
-            }
-        }
-    }
-}
-
-/// Which tiles of which weight rows are multiplied, with the activation rows from `x_row` on.
-struct Part {
-    tiles: Range<usize>,
-    cols: Range<usize>,
-    x_row: usize,
-}
-
-/// Unpacks these tiles of these weight rows.
+/// Unpacks the `n` weights that `rows` begins with; those after them are zero. Bytes that follow are read as weights, and masked.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
 #[inline]
-fn unpack<F: Unpack>(
-    (job, tail): (&Job<'_>, Option<Tail>),
-    rows: Range<usize>,
-    tiles: Range<usize>,
-    unpacked: &mut [Unpacked; W_TILES],
-) {
-    let whole = tiles.start * F::BYTES..tiles.end.min(job.n_tiles()) * F::BYTES;
-    // What is read soon: the same tiles of rows to come, where those after these are read later.
-    let ahead = if tiles.len() < job.n_tiles() { 2 * job.row_bytes } else { AHEAD };
-    for (row, unpacked) in rows.zip(unpacked.chunks_exact_mut(tiles.len())) {
-        let row = &job.weights.bytes[row * job.row_bytes..];
-        for (tile, unpacked) in row[whole.clone()].chunks_exact(F::BYTES).zip(&mut *unpacked) {
-            ask(tile.as_ptr().wrapping_add(ahead), F::BYTES);
-            // SAFETY: this function's features; the slice has `BYTES` bytes.
-            *unpacked = unsafe { F::unpack(tile.as_ptr()) };
+fn tail<F: Unpack>(rows: &[u8], n: usize) -> Unpacked {
+    const { assert!(F::BYTES <= MAX_BYTES) };
+    let mut copy = [0; MAX_BYTES];
+    let tile = if rows.len() < F::BYTES {
+        copy[..rows.len()].copy_from_slice(rows);
+        copy.as_ptr()
+    } else {
+        rows.as_ptr()
+    };
+    // SAFETY: this function's features; both have `BYTES` bytes.
+    let w = unsafe { F::unpack(tile) };
+    // SAFETY: this function's features.
+    let groups = unsafe { lanes(by_group!(|g| g)) };
+    let lanes = _mm512_cmplt_epi32_mask(groups, _mm512_set1_epi32((n / 16) as i32));
+    Unpacked { q: w.q, d: _mm512_maskz_mov_ps(lanes, w.d), m: _mm512_maskz_mov_ps(lanes, w.m) }
+}
+
+/// Tiles in vectors of 512 bits, of any format.
+pub(super) struct Avx512;
+
+// SAFETY of every block: the caller's processor has `Isa::Avx512Vbmi`.
+impl Kernel for Avx512 {
+    type Unpacked = Unpacked;
+    type Sum = __m512;
+    const ROWS: usize = 8;
+
+    #[inline(always)]
+    unsafe fn nothing() -> Unpacked {
+        NOTHING
+    }
+    #[inline(always)]
+    unsafe fn zero() -> __m512 {
+        // SAFETY: as said above.
+        unsafe { _mm512_setzero_ps() }
+    }
+    #[inline(always)]
+    unsafe fn add<const N: usize>(w: &Unpacked, x: &mut [*const Tile; N], sums: &mut [__m512; N]) {
+        // SAFETY: as said above.
+        unsafe { add_products(w, x, sums) }
+    }
+    #[inline(always)]
+    unsafe fn totals<const N: usize>(sums: [__m512; N]) -> [f32; N] {
+        // SAFETY: as said above.
+        unsafe { totals(sums) }
+    }
+    unsafe fn dots<const N: usize>(part: &Part<'_, Self>, kept: &mut [Kept<Self>], out: &mut Columns<'_>) {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
+        fn compiled<const N: usize>(
+            part: &Part<'_, Avx512>,
+            kept: &mut [Kept<Avx512>],
+            out: &mut Columns<'_>,
+        ) {
+            // SAFETY: this function's features.
+            unsafe { dots::<Avx512, N>(part, kept, out) }
         }
-        if let Some(tail) = tail
-            && tiles.end > job.n_tiles()
-            && let Some(last) = unpacked.last_mut()
-        {
-            *last = tail.unpack::<F>(row);
-        }
+        // SAFETY: as said above.
+        unsafe { compiled::<N>(part, kept, out) }
     }
 }
 
-/// The products of unpacked tiles with `N` activation rows. Returns `N`.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
-fn dots<const N: usize>(
-    job: &Job<'_>,
-    Part { tiles, cols, x_row }: Part,
-    unpacked: &[Unpacked; W_TILES],
-    kept: &mut [Kept],
-    out: &mut Columns<'_>,
-) -> usize {
-    let n = tiles.len();
-    let (is_first, is_last) = (tiles.start == 0, tiles.end == job.weights.n_cols.div_ceil(TILE));
-    let (first, stride) = job.x.tiles_from(x_row..x_row + N, tiles);
-    for (row, col) in cols.enumerate() {
-        let mut sums = [_mm512_setzero_ps(); N];
-        if !is_first {
-            sums.copy_from_slice(&kept[row][x_row % 8..][..N]);
-        }
-        let mut x = rows_at::<N>(first, stride);
-        for w in &unpacked[row * n..][..n] {
-            // SAFETY: `tiles_from` checked that so many tiles of so many rows are there.
-            unsafe { add(w, &mut x, &mut sums) };
-        }
-        if is_last {
-            out.set_rows(x_row, col, totals(sums));
-        } else {
-            kept[row][x_row % 8..][..N].copy_from_slice(&sums);
-        }
-    }
-    N
-}
+impl<F: Unpack> many::Unpack<Avx512> for F {
+    const BYTES: usize = <F as Unpack>::BYTES;
 
-/// Addresses of `N` rows of tiles.
-#[inline(always)]
-fn rows_at<const N: usize>(first: *const Tile, stride: usize) -> [*const Tile; N] {
-    std::array::from_fn(|row| first.wrapping_add(row * stride))
+    #[inline(always)]
+    unsafe fn unpack(rows: &[u8], n: usize) -> Unpacked {
+        // SAFETY: the caller's processor, and bytes.
+        unsafe { if n == TILE { <F as Unpack>::unpack(rows.as_ptr()) } else { tail::<F>(rows, n) } }
+    }
 }
 
 /// The sum of the lanes.
@@ -260,7 +179,7 @@ fn halves(a: __m512, b: __m512) -> __m512 {
 /// The rows have such a tile.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
 #[inline]
-unsafe fn add<const N: usize>(w: &Unpacked, x: &mut [*const Tile; N], sums: &mut [__m512; N]) {
+unsafe fn add_products<const N: usize>(w: &Unpacked, x: &mut [*const Tile; N], sums: &mut [__m512; N]) {
     for (at, sum) in x.iter_mut().zip(sums) {
         // SAFETY: the caller's. The tile's arrays are four vectors of integers, one of sums and one of scales, at multiples of 64 bytes.
         let (qs, s, d) = unsafe {
@@ -280,13 +199,4 @@ unsafe fn add<const N: usize>(w: &Unpacked, x: &mut [*const Tile; N], sums: &mut
         *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), _mm512_mul_ps(w.d, d), *sum);
         *sum = _mm512_fmadd_ps(w.m, s, *sum);
     }
-}
-
-/// The tile after this one, at an address that the compiler cannot trace to that of another row: it would keep one index for all rows, and
-/// with an index an instruction that reads memory takes two of the places where the processor holds what it has begun.
-#[inline(always)]
-fn next(mut tile: *const Tile) -> *const Tile {
-    // SAFETY: no instruction.
-    unsafe { asm!("/* {} */", inout(reg) tile, options(pure, nomem, nostack, preserves_flags)) };
-    tile.wrapping_add(1)
 }
