@@ -50,8 +50,11 @@ pub(crate) fn scale_and_cap(pool: &Pool, x: &mut [f32], factor: f32, cap: Option
     });
 }
 
-/// Adds a linear map's bias to its outputs `[n_row, n_out]`.
-pub(crate) fn add_bias(pool: &Pool, linear: &Linear, out: &mut [f32]) {
+/// Multiplies the products of a linear map's matrix, `[n_row, n_out]`, by its scale, and adds the bias.
+pub(crate) fn finish(pool: &Pool, linear: &Linear, out: &mut [f32]) {
+    if let Some(factor) = linear.weight.scale {
+        scale(pool, out, factor);
+    }
     if let Some(bias) = &linear.bias {
         let rows = PIECE.div_ceil(bias.len()) * bias.len();
         pool.chunks(out, rows, &|_, out| {

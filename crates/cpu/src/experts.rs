@@ -6,7 +6,7 @@
 use model::architecture::{Activation, FeedForward, Mixture};
 use model::weights::{Experts, Linear, NormWeights, SharedExpert};
 
-use crate::elementwise::{add_bias, scale};
+use crate::elementwise::{finish, scale};
 use crate::forward::{Buffer, Forward};
 use crate::kernels::{Product, Rows};
 use crate::router::{choose, sigmoid};
@@ -98,7 +98,7 @@ pub(crate) fn feed_forward(
         products.map(|(input, (w, out))| Product { input, matrix: &w.weight, out }).collect();
     forward.kernels.products(forward.pool, &inputs, &mut products);
     for (down, out) in downs.iter().zip(&mut lowered) {
-        add_bias(forward.pool, down, out);
+        finish(forward.pool, down, out);
     }
     let n_embd = normed.n_cols;
     sum.fill(0.0);
@@ -142,8 +142,8 @@ fn hidden(
         both.map(|(input, (w, out))| Product { input, matrix: &w.weight, out }).collect();
     forward.kernels.products(forward.pool, &inputs, &mut products);
     for (i, (h, u)) in hidden.iter_mut().zip(&mut raised).enumerate() {
-        add_bias(forward.pool, gates[i], h);
-        add_bias(forward.pool, ups[i], u);
+        finish(forward.pool, gates[i], h);
+        finish(forward.pool, ups[i], u);
         forward.kernels.activate(forward.pool, activation, h, Some(u));
     }
     hidden

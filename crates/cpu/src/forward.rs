@@ -8,7 +8,7 @@ use model::stage::Stage;
 use model::weights::{AttentionWeights, Ffn, Gated, Linear, NormWeights};
 use model::{Matrix, Model};
 
-use crate::elementwise::{Turns, add_bias, add_scaled, normalise, normalise_groups, scale, scale_and_cap};
+use crate::elementwise::{Turns, add_scaled, finish, normalise, normalise_groups, scale, scale_and_cap};
 use crate::experts;
 use crate::kernels::{Kernels, Place, Product, Rows};
 use crate::mixers::{Before, MixerBuffers};
@@ -264,7 +264,7 @@ impl Forward<'_> {
             .collect();
         self.kernels.products(self.pool, &[x], &mut products);
         for (linear, out) in linears.iter().zip(outs) {
-            add_bias(self.pool, linear, out);
+            finish(self.pool, linear, out);
         }
     }
 }

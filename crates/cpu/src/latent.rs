@@ -9,7 +9,7 @@ use model::architecture::Latent;
 use model::stage::Stage;
 use model::weights::{KeyMaps, LatentWeights, Linear, NormWeights, QueryRow};
 
-use crate::elementwise::{Turns, add_bias, normalise};
+use crate::elementwise::{Turns, finish, normalise};
 use crate::forward::{Forward, Observer, read_row};
 use crate::kernels::{Product, Queries, Rows};
 use crate::mixers::{Before, MixerBuffers};
@@ -114,7 +114,7 @@ impl Forward<'_> {
             outs.map(|(input, (map, out))| Product { input, matrix: &map.weight, out }).collect();
         self.kernels.products(self.pool, &inputs, &mut products);
         for (map, out) in maps.iter().zip(out.chunks_exact_mut(per_head[1])) {
-            add_bias(self.pool, map, out);
+            finish(self.pool, map, out);
         }
     }
 }
@@ -144,6 +144,9 @@ fn map_back(pool: &Pool, maps: &[Linear], (x, n_row): (&[f32], usize), out: &mut
                 let factor = x[r * map.n_rows + i];
                 out.iter_mut().zip(&weights).for_each(|(out, w)| *out += factor * w);
             }
+        }
+        if let Some(scale) = map.scale {
+            out.iter_mut().for_each(|out| *out *= scale);
         }
     });
 }

@@ -16,6 +16,9 @@
 //   16 bits 2048 B   for each kb and r a uint4 a lane: slots 0 to 7
 //   32 bits 4096 B   for each kb, r and h a uint4 a lane: slots 4h to 4h + 3
 //   scales           for each g: see `Scales`
+//
+// Where matrices have a scale of their own (NVFP4), it stands after the last unit of each of their tiles, as a float32 and padding to a sector
+// of the cache: whatever computes with a tile has it there, and it belongs to no more than one matrix.
 #pragma once
 
 #include "common.cuh"
@@ -75,6 +78,7 @@ struct Layout {
     static constexpr int AT_SCALES = FLOAT ? (F == F32 ? 4096 : 2048) : AT_8 + (BYTES ? 1024 : 0);
     static constexpr int UNIT = AT_SCALES + 8 * SCALE_STRIDE;
     static constexpr int TAIL = 8 * TAIL_STRIDE;  // after each four units
+    static constexpr int TILE_SCALE = 0;          // after all of a tile
 
     __host__ __device__ static size_t tile_bytes(int n_unit) { return (size_t)n_unit * UNIT + (size_t)(n_unit / 4) * TAIL; }
     __host__ __device__ static size_t unit_at(int u) { return (size_t)u * UNIT + (size_t)(u >> 2) * TAIL; }
@@ -91,6 +95,13 @@ struct Unit {
     uint4 scales;
     uint2 tail;
 };
+
+// Where the scale of a tile of so many units is, in a format whose matrices have scales.
+template <int F>
+__device__ __forceinline__ const float* tile_scale_at(const uint8_t* tile, int n_unit) {
+    static_assert(Layout<F>::TILE_SCALE > 0, "no scale of tiles");
+    return (const float*)(tile + Layout<F>::unit_at(n_unit));
+}
 
 // Streams past L1: every weight is read once.
 __device__ __forceinline__ uint4 load_once(const uint4* p) {

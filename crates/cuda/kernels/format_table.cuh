@@ -5,7 +5,7 @@
 // signed bytes. These stand in each unit, after the scales, so tiles of several such formats may share a matrix. A scale is a whole multiple
 // of the block's own, which the tail plane has; a byte is 8 times what the multiple multiplies.
 //
-// NVFP4 is as in the file: E2M1 under E4M3.
+// NVFP4 is as in the file: E2M1 under E4M3, and the scale of the whole matrix beside each tile.
 #pragma once
 
 #include "format.cuh"
@@ -18,21 +18,21 @@ enum : int {
 // 8 B for one g: the byte of (r, kb, h), an E4M3 float without a sign.
 constexpr Scales SCALES_E4M3_16 = Scales(SCALES_U4_MIN16 + 1);
 
-template <Scales KIND, int SHIFT_BY, int TABLE_BYTES, int TAIL_BYTES>
+template <Scales KIND, int SHIFT_BY, int TABLE_BYTES, int TAIL_BYTES, int TILE_SCALE_BYTES>
 struct GroupedNibbles {
     static constexpr bool NIBBLES = true, TABLE = true, TWO_BITS = false, ONE_BIT = false, BYTES = false, FLOAT = false;
     static constexpr bool HAS_MIN = false, GROUPS_OF_16 = true;
     static constexpr Scales SCALES = KIND;
     static constexpr int SHIFT = SHIFT_BY, SCALE_STRIDE = 8, TAIL_STRIDE = TAIL_BYTES / 8;
     static constexpr int AT_2 = 512, AT_1 = 512, AT_8 = 512, AT_SCALES = 512, AT_TABLE = AT_SCALES + 8 * SCALE_STRIDE;
-    static constexpr int UNIT = AT_TABLE + TABLE_BYTES, TAIL = TAIL_BYTES;
+    static constexpr int UNIT = AT_TABLE + TABLE_BYTES, TAIL = TAIL_BYTES, TILE_SCALE = TILE_SCALE_BYTES;
 
-    __host__ __device__ static size_t tile_bytes(int n_unit) { return (size_t)n_unit * UNIT + (size_t)(n_unit / 4) * TAIL; }
+    __host__ __device__ static size_t tile_bytes(int n_unit) { return (size_t)n_unit * UNIT + (size_t)(n_unit / 4) * TAIL + TILE_SCALE; }
     __host__ __device__ static size_t unit_at(int u) { return (size_t)u * UNIT + (size_t)(u >> 2) * TAIL; }
     __host__ __device__ static size_t tail_at(int u) { return unit_at(u | 3) + UNIT; }
 };
-template <> struct Layout<TABLE16> : GroupedNibbles<SCALES_I8_16, 3, 16, 32> {};
-template <> struct Layout<NVFP4> : GroupedNibbles<SCALES_E4M3_16, 2, 0, 0> {};
+template <> struct Layout<TABLE16> : GroupedNibbles<SCALES_I8_16, 3, 16, 32, 0> {};
+template <> struct Layout<NVFP4> : GroupedNibbles<SCALES_E4M3_16, 2, 0, 0, 32> {};
 
 template <> struct Unit<TABLE16> {
     uint4 nibbles, table, scales;

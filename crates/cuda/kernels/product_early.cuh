@@ -17,9 +17,17 @@ struct TileArea<1, P> {
     __device__ __forceinline__ float* exchange() { return halves[0]; }
 };
 
+// What tiles have whose matrices have scales.
+template <bool SCALED>
+struct ScaleArea {};
+template <>
+struct ScaleArea<true> {
+    float tile_scales[4];
+};
+
 // Of a block of MT tiles and up to P columns.
-template <int MT, int P>
-struct EarlyArea : TileArea<MT, P> {
+template <int MT, int P, bool SCALED>
+struct EarlyArea : TileArea<MT, P>, ScaleArea<SCALED> {
     static constexpr int ROWS = MT * 16, NEXT = MT == 1 ? 32 : ROWS;
     float bias[ROWS];
     float next[NEXT];       // weights of the norm that follows
@@ -35,6 +43,16 @@ struct EarlyArea : TileArea<MT, P> {
         if (biases && i < ROWS / 4 && row < args.n_tile * 16) copy(bias + i * 4, biases + row);
         if (args.next_weight && j >= 0 && j < NEXT / 4 && tile0 * 16 + j * 4 < args.n_row)
             copy(next + j * 4, args.next_weight + tile0 * 16 + j * 4);
+    }
+
+    // Of the block's tiles, `step` apart, of the matrix at `w`.
+    template <int F>
+    __device__ __forceinline__ void copy_tile_scales(const ProductArgs& args, const uint8_t* w, int tile0, int step) {
+        if constexpr (SCALED) {
+            const int i = (int)threadIdx.x, tile = tile0 + i * step;
+            if (i < MT && tile < args.n_tile)
+                copy_activations<4>(at(this->tile_scales + i), tile_scale_at<F>(w + tile * Layout<F>::tile_bytes(args.n_unit), args.n_unit));
+        }
     }
 
     // Where queries, keys and values go: rows and page tables were complete before this chain of dependent launches.
@@ -72,22 +90,33 @@ private:
     }
 };
 
-static_assert(sizeof(EarlyArea<1, 1>) == 192 + 288 && sizeof(EarlyArea<1, 8>) == 192 + 8 * 288, "as in src/launch/product.rs");
-static_assert(sizeof(EarlyArea<4, 1>) == 512 + 272 && sizeof(EarlyArea<4, 8>) == 512 + 8 * 272, "as in src/launch/product.rs");
+// With tiles' scales and without.
+template <int MT, int P>
+constexpr bool is_as_large(int bytes) {
+    return sizeof(EarlyArea<MT, P, false>) == bytes && sizeof(EarlyArea<MT, P, true>) == bytes + 16;
+}
+static_assert(is_as_large<1, 1>(192 + 288) && is_as_large<1, 8>(192 + 8 * 288), "as in src/launch/product.rs");
+static_assert(is_as_large<4, 1>(512 + 272) && is_as_large<4, 8>(512 + 8 * 272), "as in src/launch/product.rs");
+
+// Of a block whose weights have format F.
+template <int F, int MT, int P>
+using EarlyAreaOf = EarlyArea<MT, P, (Layout<F>::TILE_SCALE > 0)>;
 
 // As `Late`, out of shared memory.
-template <int MT, int P>
+template <int F, int MT, int P>
 struct Early {
     const ProductArgs& args;
     const Columns& columns;
-    const EarlyArea<MT, P>& area;
+    const EarlyAreaOf<F, MT, P>& area;
     int tile0;
     bool biased;
     static constexpr int AT_ONCE = 1;
+    static constexpr bool HAS_TILE_SCALES = Layout<F>::TILE_SCALE > 0;
 
     __device__ __forceinline__ float bias(int row) const { return area.bias[row]; }
     __device__ __forceinline__ bool has_bias() const { return biased; }
     __device__ __forceinline__ float scale(int c) const { return area.scales[c]; }
+    __device__ __forceinline__ float tile_scale(int row) const { return area.tile_scales[row >> 4]; }
     __device__ __forceinline__ int target(int c) const { return columns.entries ? area.target[c] : columns.first + c; }
     __device__ __forceinline__ float factor(int c) const { return area.factor[c]; }
     __device__ __forceinline__ float before(int row, int c, const float*) const { return area.before[c][row]; }
@@ -96,7 +125,7 @@ struct Early {
         if constexpr (MT == 1) {
             store_qkv(qkv_place(args, tile0, g, target(c), area.rows[c], area.pages[c]), area.turns[c][g], a, b);
         } else {
-            Late{args, columns, 0, tile0 * 16, nullptr, nullptr}.store_pair(c, m, g, a, b);
+            Late<F>{args, columns, 0, tile0 * 16, nullptr, nullptr, nullptr}.store_pair(c, m, g, a, b);
         }
     }
 };

@@ -54,6 +54,7 @@ __device__ __forceinline__ float2 turn_of(const ProductArgs& args, const Row& ro
 }
 
 // What epilogues read besides the sums, when they want it. `c` counts the block's columns, `row` its rows.
+template <int F>
 struct Late {
     const ProductArgs& args;
     const Columns& columns;
@@ -61,11 +62,16 @@ struct Late {
     int row0;             // of the block's first
     const float* biases;  // of the matrix's rows, or null
     const float* scales;  // [c] in shared memory, or null
+    const uint8_t* w;     // the matrix's tiles
     static constexpr int AT_ONCE = 4;
+    static constexpr bool HAS_TILE_SCALES = Layout<F>::TILE_SCALE > 0;
 
     __device__ __forceinline__ float bias(int row) const { return biases[row0 + row]; }
     __device__ __forceinline__ bool has_bias() const { return biases != nullptr; }
     __device__ __forceinline__ float scale(int c) const { return scales[c0 + c]; }
+    __device__ __forceinline__ float tile_scale(int row) const {
+        return *tile_scale_at<F>(w + ((row0 + row) >> 4) * Layout<F>::tile_bytes(args.n_unit), args.n_unit);
+    }
     // Where a column's results go: its place among the entries where experts are involved.
     __device__ __forceinline__ int target(int c) const {
         const int i = columns.first + c0 + c;
@@ -113,13 +119,15 @@ __device__ __forceinline__ void store_next(const ProductArgs& args, int column, 
     if ((threadIdx.x & 31) == 0) args.next_squares[(size_t)column * (args.n_row / 32) + block] = square;
 }
 
-// A sum of its parts, divided by 2^SHIFT; scaled, and with its bias.
+// A sum of its parts, divided by 2^SHIFT; scaled as its matrix and its column are, and with its bias.
 template <int SHIFT, int PARTS, int ROWS, int LD, bool PAIRED = false, class Source>
 __device__ __forceinline__ float sum_of_parts(const ProductArgs& args, const float (*sums)[ROWS][LD], const Source& source, int row, int c) {
     float y = sums[PAIRED ? 4 : 0][row][c];
 #pragma unroll
     for (int i = 1; i < PARTS; i++) y = __fadd_rn(y, sums[PAIRED ? (i >> 1) + (i & 1 ? 0 : 4) : i][row][c]);
-    if (SHIFT != 0) y = __fmul_rn(y, SHIFT > 0 ? 1.0f / (1 << SHIFT) : 1 << -SHIFT);
+    constexpr float TIMES = SHIFT > 0 ? 1.0f / (1 << SHIFT) : 1 << -SHIFT;
+    if constexpr (Source::HAS_TILE_SCALES) y = __fmul_rn(y, source.tile_scale(row) * TIMES);
+    else if (SHIFT != 0) y = __fmul_rn(y, TIMES);
     if (args.squares) y = __fmul_rn(y, source.scale(c));
     return source.has_bias() ? __fadd_rn(y, source.bias(row)) : y;
 }

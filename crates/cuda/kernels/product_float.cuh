@@ -128,7 +128,7 @@ __device__ __forceinline__ void product_float(const ProductArgs& args) {
                     sums[warp][m * 16 + g + 8][n * 8 + 2 * t + 1] = v[3];
                 }
             __syncthreads();
-            const Late source{args, columns, c0, tile0 * 16, bias, scales};
+            const Late<F> source{args, columns, c0, tile0 * 16, bias, scales, args.w};
             finish<Layout<F>::SHIFT, WARPS, MT * 16, LD>(args, sums, source, min(n_column - c0, RC), tile0, scales + 8 * NT);
         }
         if (is_dense) break;

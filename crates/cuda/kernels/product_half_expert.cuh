@@ -155,7 +155,7 @@ __device__ __forceinline__ void multiply_expert(HalfExpertPart<F, NT> part, uint
 #pragma unroll
             for (int i = 0; i < 4; i++) sums[0][warp * 16 + g + 8 * (i >> 1)][n * 8 + 2 * t + (i & 1)] = total[n][i];
         synchronise();
-        const Late source{args, part.columns, 0, part.tile0 * 16, bias, scales};
+        const Late<F> source{args, part.columns, 0, part.tile0 * 16, bias, scales, part.w};
         // Not by rows: the registers that this takes are spilled while the products run.
         finish<-ACT_SHIFT - WEIGHT_SHIFT<F>, 1, ROWS, LD, false, WARPS, false>(args, sums, source, n_here, part.tile0);
         synchronise();

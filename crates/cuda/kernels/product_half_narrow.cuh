@@ -86,7 +86,7 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     uint8_t* const stages = shared + (room < WARPS * STAGES ? u0 / UNITS : warp * STAGES) * Q::BYTES;
     const uint32_t stages_at = (uint32_t)__cvta_generic_to_shared(stages);
     float(*sums)[MT * 16][LD] = (float(*)[MT * 16][LD])(shared + stages_bytes);
-    EarlyArea<MT, P>& area = *(EarlyArea<MT, P>*)(shared + stages_bytes + WARPS * MT * 16 * LD * 4);
+    EarlyAreaOf<F, MT, P>& area = *(EarlyAreaOf<F, MT, P>*)(shared + stages_bytes + WARPS * MT * 16 * LD * 4);
     const uint8_t* w = args.w + (tile0 + tile_step * first_m) * tile_bytes + L::unit_at(u0) + lane * 16;
     // Steps go through the quads of a tile, then of the next.
     struct Step {
@@ -105,7 +105,7 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     };
 
     Step fill{w, 0};
-    const auto begin_weights = [&](const float* biases) {
+    const auto begin_weights = [&](const float* biases, const uint8_t* matrix) {
 #pragma unroll
         for (int i = 0; i < STAGES; i++)
             if (i < n_step) {
@@ -113,10 +113,11 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
                 advance(fill);
             }
         area.copy_learned(args, biases, tile0, is_pair ? 16 : 0);
+        area.template copy_tile_scales<F>(args, matrix, tile0, tile_step);
     };
     // The first weights do not depend on the previous kernel, unless experts are yet to be chosen.
     if constexpr (!OF_EXPERTS) {
-        begin_weights(args.bias);
+        begin_weights(args.bias, args.w);
         if constexpr (MT == 1) area.copy_places(args, tile0, 0);
     }
     Columns columns{nullptr, 1, 0, args.x.n_col};
@@ -127,7 +128,7 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
         // Of one row: the experts that are active have an entry each, in the same order.
         columns = Columns{args.entries, args.column_divisor, (int)blockIdx.y, (int)blockIdx.y + 1};
         fill.from += expert * args.expert_bytes;
-        begin_weights(args.bias ? args.bias + (size_t)expert * args.n_tile * 16 : nullptr);
+        begin_weights(args.bias ? args.bias + (size_t)expert * args.n_tile * 16 : nullptr, args.w + expert * args.expert_bytes);
         return true;
     };
     bool is_active = true;
@@ -214,7 +215,7 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     wait_copies<0>();
     scale.store(args, area.scales);
     __syncthreads();
-    const Early<MT, P> source{args, columns, area, tile0, args.bias != nullptr};
+    const Early<F, MT, P> source{args, columns, area, tile0, args.bias != nullptr};
     if constexpr (MT == 2) {
         if (is_pair) {
             finish_pair<-ACT_SHIFT - WEIGHT_SHIFT<F>>(args, sums, source, block);

@@ -302,7 +302,7 @@ __device__ __forceinline__ void finish_tiles(const float (&acc)[4 * NT], const f
 #pragma unroll
         for (int i = 0; i < 4 * NT; i++) sums[0][row0 + (i & 2) * 4][i / 4 * 8 + 2 * t + (i & 1)] = __fadd_rn(total[i], acc[i]);
         multiplying_warps<W>();
-        const Late source{args, columns, 0, part.tile0 * 16, args.bias, scales};
+        const Late<F> source{args, columns, 0, part.tile0 * 16, args.bias, scales, args.w};
         finish<SHIFT, 1, ROWS, LD, false, W>(args, sums, source, n_column, part.tile0);
         return;
     }
@@ -327,7 +327,7 @@ __device__ __forceinline__ void finish_tiles(const float (&acc)[4 * NT], const f
             mine[0][row][c] = y.x, mine[0][row + 1][c] = y.y, mine[0][row + 2][c] = y.z, mine[0][row + 3][c] = y.w;
         }
         multiplying_warps<W>();
-        const Late source{args, columns, c0, part.tile0 * 16, args.bias, scales};
+        const Late<F> source{args, columns, c0, part.tile0 * 16, args.bias, scales, args.w};
         if (n_column > 0) finish<SHIFT, 1, ROWS, S::LD_MINE, false, W>(args, mine, source, n_column, part.tile0);
         return;
     }
@@ -353,7 +353,7 @@ __device__ __forceinline__ void finish_tiles(const float (&acc)[4 * NT], const f
         }
         cluster_join();
         multiplying_warps<W>();
-        const Late source{args, columns, c0, part.tile0 * 16, args.bias, scales};
+        const Late<F> source{args, columns, c0, part.tile0 * 16, args.bias, scales, args.w};
         if (n_column > 0) finish<SHIFT, 1, ROWS, S::LD_MINE, false, W>(args, mine, source, n_column, part.tile0);
         cluster_wait();
     }

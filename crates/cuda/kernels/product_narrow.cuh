@@ -123,7 +123,7 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args, int bloc
     uint8_t* const stages = shared + warp * stages_bytes;
     const uint32_t stages_at = (uint32_t)__cvta_generic_to_shared(stages);
     float(*sums)[MT * 16][LD] = (float(*)[MT * 16][LD])(shared + WARPS * stages_bytes);
-    EarlyArea<MT, P>& area = *(EarlyArea<MT, P>*)(shared + WARPS * (stages_bytes + MT * 16 * LD * 4));
+    EarlyAreaOf<F, MT, P>& area = *(EarlyAreaOf<F, MT, P>*)(shared + WARPS * (stages_bytes + MT * 16 * LD * 4));
     const uint8_t* w = args.w + (tile0 + first_m) * tile_bytes + L::unit_at(u0) + lane * 16;
     // Steps go through the quads of a tile, then of the next.
     struct Step {
@@ -152,6 +152,7 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args, int bloc
                 advance(step);
             }
         area.copy_learned(args, args.bias, tile0, 0);
+        area.template copy_tile_scales<F>(args, args.w, tile0, 1);
         if constexpr (MT == 1) area.copy_places(args, tile0, blockIdx.y * P);
     }
     if (MT == 1 && args.next_weight) cluster_join();
@@ -159,11 +160,13 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args, int bloc
 
     Columns columns{nullptr, 1, (int)blockIdx.y * P, args.x.n_col};
     const float* bias = args.bias;
+    const uint8_t* matrix = args.w;
     if (!is_dense) {
         if ((int)blockIdx.y >= args.active[0]) return;
         const int expert = args.active[1 + blockIdx.y];
         columns = Columns{args.entries, args.column_divisor, args.offsets[expert], args.offsets[expert + 1]};
         w += expert * args.expert_bytes;
+        matrix += expert * args.expert_bytes;
         if (bias) bias += (size_t)expert * args.n_tile * 16;
     }
     bool weights_are_coming = is_dense;
@@ -196,7 +199,10 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args, int bloc
             commit_copies();
         }
         area.copy_rows(args, columns, tile0);
-        if (!is_dense) area.copy_learned(args, bias, tile0, 0);
+        if (!is_dense) {
+            area.copy_learned(args, bias, tile0, 0);
+            area.template copy_tile_scales<F>(args, matrix, tile0, 1);
+        }
         commit_copies();
         weights_are_coming = false;
         if (args.squares) store_scales<P>(args, columns, area.scales);
@@ -271,7 +277,7 @@ __device__ __forceinline__ void product_narrow(const ProductArgs& args, int bloc
         }
         wait_copies<0>();
         __syncthreads();
-        const Early<MT, P> source{args, columns, area, tile0, bias != nullptr};
+        const Early<F, MT, P> source{args, columns, area, tile0, bias != nullptr};
         finish<Layout<F>::SHIFT, WARPS, MT * 16, LD>(args, sums, source, min(columns.end - columns.first, P), tile0, area.exchange());
         if (is_dense) break;
         __syncthreads();

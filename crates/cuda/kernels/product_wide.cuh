@@ -63,6 +63,7 @@ __device__ __forceinline__ void product_wide(const ProductArgs& args) {
     const int first_range = group * WT, first_quad = n_quad * first_range / WARPS, end_quad = n_quad * (first_range + WT) / WARPS;
     const int u_end = min(4 * end_quad, n_unit);
     const uint8_t* w = args.w + tile * L::tile_bytes(n_unit) + lane * 16;
+    const uint8_t* matrix = args.w;
     const auto copy_units = [&](int stage, int u) {
         constexpr int N = S::UNITS * L::UNIT / 16, ALL = S::WEIGHTS / 16;
         const uint32_t to = stages_at + stage * S::BYTES + member * S::WEIGHTS + lane * 16;
@@ -88,6 +89,7 @@ __device__ __forceinline__ void product_wide(const ProductArgs& args) {
         const int expert = args.active[1 + blockIdx.y];
         columns = Columns{args.entries, args.column_divisor, args.offsets[expert], args.offsets[expert + 1]};
         w += expert * args.expert_bytes;
+        matrix += expert * args.expert_bytes;
         if (bias) bias += (size_t)expert * args.n_tile * 16;
     }
     bool weights_are_coming = is_dense;
@@ -178,7 +180,7 @@ __device__ __forceinline__ void product_wide(const ProductArgs& args) {
             each_sum([&](int n, int i, int row, int column) { sums[group][row][column] = range_sum(n, i); });
             __syncthreads();
         }
-        const Late source{args, columns, 0, tile0 * 16, bias, scales};
+        const Late<F> source{args, columns, 0, tile0 * 16, bias, scales, matrix};
         finish<Layout<F>::SHIFT, PARTS, WT * 16, LD, (PARTS > 1)>(args, sums, source, n_column, tile0);
         if (is_dense) break;
         __syncthreads();

@@ -26,8 +26,10 @@ struct RepackArgs {
     // Of formats in tables.
     const float* points;  // of the format's grid, or null
     uint4 table;
+    float scale;          // of the matrix, in a format whose matrices have one
+    int32_t reserved[3];
 };
-static_assert(sizeof(RepackArgs) == 80, "as in src/args.rs");
+static_assert(sizeof(RepackArgs) == 96, "as in src/args.rs");
 
 // Row i of tile `tile` of the matrix, before ordering: which row of the matrix is it?
 __device__ __forceinline__ int source_row(const RepackArgs& args, int tile, int i) {
@@ -180,6 +182,9 @@ __device__ void repack(const RepackArgs& args) {
     const int placed = args.order == ORDER_INTERLEAVED ? (tile >> 1) * 4 + (tile & 1) + args.offset : tile;
     uint8_t* out = args.dst + placed * L::tile_bytes(args.n_unit);
     uint8_t* p = out + L::unit_at(u);
+    if constexpr (L::TILE_SCALE > 0) {
+        if (u == 0 && lane == 0) *(float*)tile_scale_at<TO>(out, args.n_unit) = args.scale;
+    }
     const uint8_t* rows[2];
     for (int r = 0; r < 2; r++) {
         const int row = source_row(args, tile, g + 8 * r) - args.first_row;

@@ -33,6 +33,8 @@ __device__ __forceinline__ void unpack(const UnpackArgs& args) {
     const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
     let_next_start();
     const uint8_t* tile = args.w + blockIdx.z * args.stride + (size_t)(args.first_tile + blockIdx.x) * L::tile_bytes(args.n_unit);
+    float scale = 1.0f;
+    if constexpr (L::TILE_SCALE > 0) scale = *tile_scale_at<F>(tile, args.n_unit);
     for (int u = blockIdx.y * (blockDim.x >> 5) + (threadIdx.x >> 5); u < args.n_unit; u += gridDim.y * (blockDim.x >> 5)) {
         Unit<F> unit;
         load_unit<F>(unit, tile, u, lane);
@@ -50,7 +52,9 @@ __device__ __forceinline__ void unpack(const UnpackArgs& args) {
 #pragma unroll
                 for (int h = 0; h < 2; h++)
                     if (u * 64 + kb * 32 < args.n_in) {
-                        const uint2 w = to_half4(weights<F>(unit, kb, r, h));
+                        float4 v = weights<F>(unit, kb, r, h);
+                        if constexpr (L::TILE_SCALE > 0) v = make_float4(v.x * scale, v.y * scale, v.z * scale, v.w * scale);
+                        const uint2 w = to_half4(v);
                         *(uint2*)(out + kb * 32 + h * 16) = w;
                         if (args.n_copy == 2) *(uint2*)(out + args.n_in + kb * 32 + h * 16) = w;
                     }
@@ -72,6 +76,7 @@ struct EmbedArgs {
 };
 static_assert(sizeof(EmbedArgs) == 56, "as in src/args.rs");
 
+// An embedding has no scale of its own.
 template <int F>
 __device__ __forceinline__ void embed(const EmbedArgs& args) {
     let_next_start();

@@ -143,9 +143,11 @@ pub(crate) struct RepackArgs {
     pub(crate) half_rot: i32,
     pub(crate) points: DevicePtr,
     pub(crate) table: [i8; 16],
+    pub(crate) scale: f32,
+    pub(crate) reserved: [i32; 3],
 }
 
-assert_size!(RepackArgs, 80);
+assert_size!(RepackArgs, 96);
 
 /// Of unpack.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

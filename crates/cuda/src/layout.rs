@@ -49,6 +49,11 @@ pub(crate) fn unit_bytes(format: Format) -> (usize, usize) {
     }
 }
 
+/// Bytes after a tile's units: its matrix's scale, which no other formats than this one can have.
+pub(crate) fn tile_scale_bytes(format: Format) -> usize {
+    if format == Format::NVFP4 { 32 } else { 0 }
+}
+
 /// Whether matrices of both formats can share tiles.
 pub(crate) fn is_shared(a: Format, b: Format) -> bool {
     suffix(a) == suffix(b)
@@ -57,7 +62,7 @@ pub(crate) fn is_shared(a: Format, b: Format) -> bool {
 /// Bytes of a tile of rows of `n_in` columns.
 pub(crate) fn tile_bytes(format: Format, n_in: usize) -> usize {
     let (unit, tail) = unit_bytes(format);
-    n_unit(n_in) * unit + n_unit(n_in) / 4 * tail
+    n_unit(n_in) * unit + n_unit(n_in) / 4 * tail + tile_scale_bytes(format)
 }
 
 /// Bytes of a matrix.
@@ -113,5 +118,7 @@ mod tests {
     fn rows_and_columns_are_rounded_up() {
         assert_eq!(matrix_bytes(Format::Q8_0, 17, 96), 2 * 2 * 1088);
         assert_eq!(matrix_bytes(Format::Q2_0, 17, 192), 2 * 3 * 576);
+        // A scale beside each tile.
+        assert_eq!(matrix_bytes(Format::NVFP4, 17, 96), 2 * (2 * 576 + 32));
     }
 }

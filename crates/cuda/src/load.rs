@@ -104,6 +104,8 @@ fn launch_repack(
         half_rot: heads.half_rot as i32,
         points,
         table: table::of(format).unwrap_or_default(),
+        scale: part.matrix.scale.unwrap_or(1.0),
+        reserved: [0; 3],
     };
     let grid = [part.rows.len().div_ceil(TILE) as u32, n_unit.div_ceil(4) as u32];
     kernels.launch(

@@ -452,6 +452,7 @@ impl<'m> Placer<'m> {
             expected: format!("{} values", matrix.n_rows * matrix.n_cols),
             found: error.to_string(),
         })?;
+        values.iter_mut().for_each(|value| *value *= matrix.scale.unwrap_or(1.0));
         Ok(self.vector(values))
     }
 

@@ -19,6 +19,7 @@ pub(crate) fn columns(matrix: &Matrix) -> Vec<u8> {
     if matrix.format.dequantize(matrix.bytes(), &mut values).is_err() {
         unreachable!("a matrix is a whole number of blocks");
     }
+    values.iter_mut().for_each(|value| *value *= matrix.scale.unwrap_or(1.0));
     let turned = (0..n_col).flat_map(|column| values.iter().skip(column).step_by(n_col));
     match format(matrix.format) {
         Format::F32 => turned.flat_map(|value| value.to_le_bytes()).collect(),
@@ -53,6 +54,10 @@ mod tests {
             let expected = Half::from_f32(values[row * matrix.n_cols + column]);
             assert_eq!(bytes, expected.0, "{row} {column}");
         }
+        let mut scaled = matrix.clone();
+        scaled.scale = Some(2.0);
+        let twice = |bytes: &[u8]| Half::from_f32(2.0 * Half([bytes[0], bytes[1]]).to_f32()).0;
+        assert_eq!(super::columns(&scaled), columns.chunks_exact(2).flat_map(twice).collect::<Vec<_>>());
     }
 
     #[test]

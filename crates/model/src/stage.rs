@@ -3,7 +3,8 @@
 //! A stage is the work between two points where every part of a device must agree. One step runs [`Stage::Embed`], then for each
 //! layer `Qkv`, `Attend`, `AttnOut` (its mixer, whichever that is), `FfnIn`, `FfnOut`, then `Head`. The `cpu` crate's exact executor is this text as code; any
 //! other executor agrees with it within a stated bound, stage by stage. Vectors are float32; `[a, b]` is row-major, b innermost.
-//! `x` is the residual stream, `[n_row, n_embd]`; `p` a row's position in its sequence.
+//! `x` is the residual stream, `[n_row, n_embd]`; `p` a row's position in its sequence. A product with a matrix that has a scale of its own, such
+//! as `Wq n`, is the product of its weights times that scale.
 
 /// One of the stages, named by what it leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

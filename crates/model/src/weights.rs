@@ -64,10 +64,13 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Bytes of all tensors in the file; a tied output counts once.
+    /// Bytes of all tensors in the file; a tied output counts once, a matrix's scale once for each part that the matrix is cut into.
     #[must_use]
     pub fn n_bytes(&self) -> u64 {
-        let linear = |l: &Linear| l.weight.bytes.len() + l.bias.as_ref().map_or(0, |b| 4 * b.len());
+        let linear = |l: &Linear| {
+            let scale = 4 * usize::from(l.weight.scale.is_some());
+            l.weight.bytes.len() + scale + l.bias.as_ref().map_or(0, |b| 4 * b.len())
+        };
         let norm = |n: &NormWeights| 4 * n.weight.len() + n.bias.as_ref().map_or(0, |b| 4 * b.len());
         let all = |ls: &[Linear]| ls.iter().map(linear).sum::<usize>();
         let gated =
@@ -233,10 +236,10 @@ pub struct NormWeights {
     pub bias: Option<Vec<f32>>,
 }
 
-/// `y = W x + b`.
+/// `y = s (W x) + b`.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    /// `[n_out, n_in]`.
+    /// `[n_out, n_in]`, and its scale `s`, which is 1 where there is none.
     pub weight: Matrix,
     /// `[n_out]`.
     pub bias: Option<Vec<f32>>,
@@ -253,16 +256,19 @@ pub struct Matrix {
     pub n_rows: usize,
     /// Inputs.
     pub n_cols: usize,
+    /// What multiplies a product with the matrix, before a bias is added: NVFP4's scale of a whole tensor, a tensor of its own in the
+    /// file. Finite and above 0. Tables of embeddings have none.
+    pub scale: Option<f32>,
     bytes: TensorBytes,
 }
 
 impl Matrix {
-    /// A matrix over `bytes`; `None` unless these are exactly `n_rows` rows of `n_cols` values.
+    /// A matrix over `bytes` without a scale; `None` unless these are exactly `n_rows` rows of `n_cols` values.
     #[must_use]
     pub fn new(name: &str, format: Format, shape: [usize; 2], bytes: TensorBytes) -> Option<Matrix> {
         let [n_rows, n_cols] = shape;
         let matches = format.bytes_for(n_cols)?.checked_mul(n_rows)? == bytes.len();
-        matches.then(|| Matrix { name: name.to_owned(), format, n_rows, n_cols, bytes })
+        matches.then(|| Matrix { name: name.to_owned(), format, n_rows, n_cols, scale: None, bytes })
     }
 
     /// Bytes of one row.

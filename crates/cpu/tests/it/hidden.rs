@@ -21,7 +21,8 @@ fn multiplied(model: &Model, hidden: &[f32]) -> Vec<f32> {
     for x in hidden.chunks_exact(arch.n_embd) {
         for (i, row) in weights.chunks_exact(arch.n_embd).enumerate() {
             let sum: f64 = row.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
-            let sum = (sum + output.bias.as_ref().map_or(0.0, |bias| f64::from(bias[i])))
+            let scale = f64::from(output.weight.scale.unwrap_or(1.0));
+            let sum = (scale * sum + output.bias.as_ref().map_or(0.0, |bias| f64::from(bias[i])))
                 * f64::from(arch.scales.logits);
             let capped = arch.logit_cap.map_or(sum, |cap| f64::from(cap) * (sum / f64::from(cap)).tanh());
             logits.push(capped as f32);

@@ -11,5 +11,6 @@ mod hostile;
 mod invariance;
 mod latent;
 mod mixtures;
+mod scales;
 mod support;
 mod windows;

@@ -7,7 +7,7 @@ use quant::Format;
 use crate::kernels::Launch;
 use crate::launch::product_half;
 use crate::launch::prompt_gemm::Instruction;
-use crate::layout::{is_float, suffix, unit_bytes};
+use crate::layout::{is_float, suffix, tile_scale_bytes, unit_bytes};
 
 /// Warps of a block.
 pub(crate) const WARPS: usize = 8;
@@ -267,12 +267,14 @@ fn float_bytes(n: usize, m: usize) -> usize {
 fn narrow_bytes(format: Format, p: usize, (m, n_unit): (usize, usize)) -> usize {
     let (unit, tail) = unit_bytes(format);
     let n_stage = if m == 1 { n_unit.div_ceil(4).div_ceil(WARPS).min(3) } else { 2 };
-    WARPS * (n_stage * (4 * unit + tail + 8 * p * (32 + 8)) + m * 16 * (p + 1) * 4) + early_bytes(p, m)
+    WARPS * (n_stage * (4 * unit + tail + 8 * p * (32 + 8)) + m * 16 * (p + 1) * 4)
+        + early_bytes(format, p, m)
 }
 
 /// `EarlyArea` of product_early.cuh.
-pub(crate) fn early_bytes(p: usize, m: usize) -> usize {
-    if m == 1 { 192 + 288 * p } else { 4 * (32 * m + 16 * m * p + 4 * p) }
+pub(crate) fn early_bytes(format: Format, p: usize, m: usize) -> usize {
+    let tile_scales = if tile_scale_bytes(format) > 0 { 16 } else { 0 };
+    tile_scales + if m == 1 { 192 + 288 * p } else { 4 * (32 * m + 16 * m * p + 4 * p) }
 }
 
 /// `wide_bytes` of product_wide.cuh.

@@ -129,7 +129,7 @@ fn shared_of_narrow(format: Format, (p, m): (usize, usize), n_unit: usize, of_ex
     let quad = if is_float(format) { 2 } else { 4 };
     let most = WARPS * if p == 1 && (m == 1 || m == 2 && of_experts) { 3 } else { 2 };
     let room = if m == 1 { n_unit.div_ceil(quad).min(most) } else { most };
-    room * (quad * unit + tail + quad * 2 * p * 64) + WARPS * m * 16 * (p + 1) * 4 + early_bytes(p, m)
+    room * (quad * unit + tail + quad * 2 * p * 64) + WARPS * m * 16 * (p + 1) * 4 + early_bytes(format, p, m)
 }
 
 /// The kernel for products with matrices of two formats at once, for more columns than 8; none of rows so short, or matrices so large, that

@@ -16,6 +16,7 @@ use crate::heads;
 use crate::launch::attend::MAX_GROUP;
 use crate::launch::route::{MAX_EXPERTS, MAX_GROUPS, MAX_USED};
 use crate::launch::{attend_rows, recurrence};
+use crate::layout;
 
 mod latent;
 
@@ -400,6 +401,10 @@ fn norm(norm: &NormWeights, n: usize) -> Result<(), Unsupported> {
 }
 
 fn shape(matrix: &Matrix, [n_row, n_column]: [usize; 2]) -> Result<(), Unsupported> {
+    if matrix.scale.is_some() && layout::tile_scale_bytes(matrix.format) == 0 {
+        let expected = "none but in NVFP4 (this one runs with --device cpu)";
+        return unsupported("scale of a matrix", expected, format!("{matrix:?}"));
+    }
     if [matrix.n_rows, matrix.n_cols] != [n_row, n_column] {
         return unsupported("shape of a matrix", format!("[{n_row}, {n_column}]"), format!("{matrix:?}"));
     }

@@ -312,6 +312,9 @@ fn tensors_that_do_not_match_are_refused_by_name() {
     };
     attention("values of a bias: ", &|a| a.q.bias = Some(vec![0.0; 3]));
     attention("sinks of attention: ", &|a| a.sinks = Some(Vec::new()));
+    let none_but_nvfp4 =
+        "scale of a matrix: expected none but in NVFP4 (this one runs with --device cpu), found";
+    attention(none_but_nvfp4, &|a| a.q.weight.scale = Some(2.0));
     llama("table of positions: ", &|model| {
         model.weights.position_embd = Some(model.weights.token_embd.clone());
     });
@@ -375,4 +378,24 @@ fn tensors_that_do_not_match_are_refused_by_name() {
     });
     experts("shape of a matrix: ", &|e| e.router.weight.n_rows += 1);
     experts("feed-forward: expected experts of one format, ", &|e| e.down[1].weight.format = Format::F32);
+}
+
+#[test]
+fn small_maps_have_the_scale_in_their_floats() {
+    let model = named("qwen3-scales-nvfp4");
+    let matrix = &model.weights.output.weight;
+    let scale = matrix.scale.expect("a scale");
+    let mut placer = Placer {
+        n_bytes: 0,
+        parts: Vec::new(),
+        vectors: Vec::new(),
+        grids: Vec::new(),
+        heads: HeadShape::of(&model.architecture),
+        heads_apart: false,
+    };
+    let map = placer.float_map(&model.weights.output).expect("whole blocks");
+    let mut values = vec![0.0; matrix.n_rows * matrix.n_cols];
+    matrix.format.dequantize(matrix.bytes(), &mut values).expect("whole blocks");
+    values.iter_mut().for_each(|value| *value *= scale);
+    assert_eq!((map.weight, placer.vectors), (0, values));
 }

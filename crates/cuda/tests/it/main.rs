@@ -16,5 +16,6 @@ mod memory;
 mod models;
 mod routing;
 mod sampling;
+mod scales;
 mod upload;
 mod windows;

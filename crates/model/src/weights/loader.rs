@@ -18,7 +18,7 @@ use crate::architecture::{Architecture, NormKind, Position, RopeScaling};
 use crate::architectures::{Family, Keys};
 use crate::error::ModelError;
 use crate::pooling::{Classifier, MAX_LABELS};
-use feed_forward::SCALE;
+use feed_forward::FACTORS;
 
 /// Values of biases and norms that loading copies, all together: 512 MiB. The largest published models have a hundredth of it, while a sparse
 /// file may claim any number of them at no cost.
@@ -42,7 +42,12 @@ const REDUNDANT: [&str; 3] = [
 ];
 
 /// Likewise in a layer that reads the keys and values of an earlier one: what it had of its own before it was trained to.
-const REDUNDANT_KV: [&str; 3] = ["attn_k.weight", "attn_v.weight", "attn_k_norm.weight"];
+const REDUNDANT_KV: [&str; 5] =
+    ["attn_k.weight", "attn_v.weight", "attn_k_norm.weight", "attn_k.scale", "attn_v.scale"];
+
+/// Ends the name of a matrix's scale for rounding activations to FP4, which some kernels multiply NVFP4 with. Here activations keep more,
+/// so the scale has no part in the result.
+const INPUT_SCALE: &str = ".input_scale";
 
 /// All tensors of a model by role, and its classifier if it has one.
 ///
@@ -54,14 +59,14 @@ pub(super) fn weights(
     arch: &Architecture,
 ) -> Result<(Weights, Option<Classifier>), ModelError> {
     let biased = biased(gguf, family, arch.n_layer);
-    let is_scale = |name: &str| matches!(in_layer(name), Some((n, SCALE)) if n < arch.n_layer);
-    let has_scales = gguf.tensors().iter().any(|info| is_scale(&info.name));
+    let is_factor = |name: &str| matches!(in_layer(name), Some((n, FACTORS)) if n < arch.n_layer);
+    let has_factors = gguf.tensors().iter().any(|info| is_factor(&info.name));
     let loader = Loader {
         gguf,
         family,
         arch,
         biased,
-        has_scales,
+        has_factors,
         used: RefCell::default(),
         left: Cell::new(MAX_COPIED),
     };
@@ -103,8 +108,8 @@ struct Loader<'a> {
     arch: &'a Architecture,
     /// Roles whose linear maps have a bias, in every layer.
     biased: HashSet<&'a str>,
-    /// Whether any layer's experts have factors for their outputs, so that all must.
-    has_scales: bool,
+    /// Whether experts with norms of their own have factors for their outputs in any layer, so that all must.
+    has_factors: bool,
     /// Names of all tensors that were found.
     used: RefCell<HashSet<String>>,
     /// Of [`MAX_COPIED`].
@@ -173,7 +178,11 @@ impl Loader<'_> {
                     || (reads_another(n) && REDUNDANT_KV.contains(&part))
             })
         };
-        let is_used = |name: &str| used.contains(name) || factors.contains(&name) || redundant(name);
+        let of_weights = |name: &str| used.contains(name) || factors.contains(&name) || redundant(name);
+        let of_inputs = |name: &str| {
+            name.strip_suffix(INPUT_SCALE).is_some_and(|map| of_weights(&format!("{map}.weight")))
+        };
+        let is_used = |name: &str| of_weights(name) || of_inputs(name);
         let mut unused = self.gguf.tensors().iter().map(|info| &info.name).filter(|name| !is_used(name));
         let names: Vec<String> = unused.by_ref().take(N_NAMED).cloned().collect();
         match names.len() + unused.count() {
@@ -256,14 +265,44 @@ impl Loader<'_> {
             .ok_or_else(|| misshapen(&tensor, &shape))
     }
 
+    /// The matrix of a linear map, with its scale.
+    fn weight(&self, name: &str, shape: [usize; 2]) -> Result<Matrix, ModelError> {
+        let scale = self.scales(name, 1)?.and_then(|scales| scales.first().copied());
+        Ok(Matrix { scale, ..self.matrix(&format!("{name}.weight"), shape)? })
+    }
+
+    /// The scales of `n` matrices in one tensor, where the file has them.
+    fn scales(&self, name: &str, n: usize) -> Result<Option<Vec<f32>>, ModelError> {
+        if self.has_other_scale(name) {
+            return Ok(None);
+        }
+        let name = format!("{name}.scale");
+        let scales = self.optional(&name, n)?;
+        match scales.iter().flatten().find(|scale| !(scale.is_finite() && **scale > 0.0)) {
+            None => Ok(scales),
+            Some(scale) => Err(ModelError::Value {
+                key: name,
+                expected: "finite scales above 0".to_owned(),
+                found: scale.to_string(),
+            }),
+        }
+    }
+
+    /// Whether the tensor that would be a matrix's scale is something else: a router's norm, or factors of experts' outputs.
+    fn has_other_scale(&self, name: &str) -> bool {
+        let Some((n, "ffn_gate_inp" | "ffn_down_exps")) = in_layer(name) else { return false };
+        let mixture = self.arch.feed_forward[n].mixture();
+        mixture.is_some_and(|mixture| mixture.has_branch_norms)
+    }
+
     fn linear(&self, name: &str, shape: [usize; 2]) -> Result<Linear, ModelError> {
-        let weight = self.matrix(&format!("{name}.weight"), shape)?;
+        let weight = self.weight(name, shape)?;
         Ok(Linear { weight, bias: self.optional(&format!("{name}.bias"), shape[0])? })
     }
 
     fn layer_linear(&self, n: usize, role: &str, shape: [usize; 2]) -> Result<Linear, ModelError> {
         let name = format!("blk.{n}.{role}");
-        let weight = self.matrix(&format!("{name}.weight"), shape)?;
+        let weight = self.weight(&name, shape)?;
         let bias = match self.biased.contains(group(role)) {
             true => Some(self.required(&format!("{name}.bias"), shape[0])?),
             false => None,
@@ -271,7 +310,7 @@ impl Loader<'_> {
         Ok(Linear { weight, bias })
     }
 
-    /// Linear maps of one shape in one tensor, `[n_map, n_out, n_in]`: of experts, or of heads.
+    /// Linear maps of one shape in one tensor, `[n_map, n_out, n_in]`: of experts, or of heads. Each has a scale of its own, if any has.
     fn stacked(&self, n: usize, role: &str, shape: [usize; 3]) -> Result<Vec<Linear>, ModelError> {
         let [n_map, n_out, n_in] = shape;
         let name = format!("blk.{n}.{role}");
@@ -285,7 +324,13 @@ impl Loader<'_> {
         };
         self.charge_parts(&weight, n_map)?;
         let all = Linear { weight: all, bias };
-        (0..n_map).map(|i| part(&all, i * n_out..(i + 1) * n_out)).collect()
+        let scales = self.scales(&name, n_map)?;
+        let map = |i: usize| {
+            let mut map = part(&all, i * n_out..(i + 1) * n_out)?;
+            map.weight.scale = scales.as_ref().map(|scales| scales[i]);
+            Ok(map)
+        };
+        (0..n_map).map(map).collect()
     }
 
     fn charge_parts(&self, name: &str, n: usize) -> Result<(), ModelError> {

@@ -33,9 +33,6 @@ fn tensors_that_nothing_uses_are_refused_by_name() {
     unused("blk.0.attn_sinks.weight", &[4]);
     unused("blk.2.attn_q.bias", &[256]);
     unused("rope_factors_short.weight", &[32]);
-    // Of files in NVFP4.
-    unused("blk.0.attn_q.scale", &[1]);
-    unused("blk.0.attn_q.input_scale", &[1]);
     check(
         &with_key(LLAMA, "llama.block_count", Some(&Value::from(1u32))),
         &expect![[

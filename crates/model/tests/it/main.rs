@@ -7,6 +7,7 @@ mod mixtures;
 mod page;
 mod pooling;
 mod recurrent;
+mod scales;
 mod sparse;
 mod yarn;
 

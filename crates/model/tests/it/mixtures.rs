@@ -162,7 +162,7 @@ fn blocks_that_predict_further_tokens_are_no_layers() {
     );
 }
 
-/// A golden mixture with gate and up of all experts in one tensor, and factors of their outputs.
+/// A golden mixture with gate and up of all experts in one tensor, and scales of their matrices.
 fn fused() -> Gguf {
     let keep = |name: &str| !name.contains("_gate_exps") && !name.contains("_up_exps");
     let path = testkit::root().join("tests/golden").join(GLM);
@@ -182,14 +182,16 @@ fn fused() -> Gguf {
         let both = gate.bytes.chunks(expert).zip(up.bytes.chunks(expert));
         let bytes: Vec<u8> = both.flat_map(|(gate, up)| [gate, up].concat()).collect();
         writer.tensor(format!("blk.{n}.ffn_gate_up_exps.weight"), gate.info.format, &[128, 64, 8], bytes);
-        let factors = (1..=8u8).flat_map(|e| f32::from(e).to_le_bytes()).collect::<Vec<_>>();
-        writer.tensor(format!("blk.{n}.ffn_down_exps.scale"), Format::F32, &[8], factors);
+        for (role, first) in [("gate_up", 11), ("down", 1)] {
+            let scales = (first..first + 8u8).flat_map(|e| f32::from(e).to_le_bytes()).collect::<Vec<_>>();
+            writer.tensor(format!("blk.{n}.ffn_{role}_exps.scale"), Format::F32, &[8], scales);
+        }
     }
     Gguf::from_bytes(writer.to_bytes().unwrap()).unwrap()
 }
 
 #[test]
-fn gate_and_up_in_one_tensor_are_cut_by_expert_and_factors_are_read() {
+fn gate_and_up_in_one_tensor_are_cut_by_expert_and_keep_its_scale() {
     let apart = Model::load(&with_keys(GLM, &[])).unwrap();
     let model = Model::load(&fused()).unwrap();
     for (found, expected) in model.weights.layers.iter().zip(&apart.weights.layers).skip(1) {
@@ -199,8 +201,11 @@ fn gate_and_up_in_one_tensor_are_cut_by_expert_and_factors_are_read() {
             assert_eq!(found.len(), 8);
             assert!(found.iter().zip(expected).all(|(a, b)| bytes(&a.weight) == bytes(&b.weight)));
         }
-        assert_eq!(found.scale.as_deref(), Some([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0].as_slice()));
-        assert_eq!(expected.scale, None);
+        for (matrices, first) in [(&found.gate, 11u8), (&found.up, 11), (&found.down, 1)] {
+            let scales = matrices.iter().map(|linear| linear.weight.scale);
+            assert!(scales.eq((first..first + 8).map(|e| Some(f32::from(e)))), "{matrices:?}");
+        }
+        assert_eq!((&found.scale, &expected.scale, expected.down[0].weight.scale), (&None, &None, None));
     }
 }
 
@@ -216,6 +221,9 @@ fn experts_beside_a_dense_feed_forward_have_norms_of_their_own() {
         let shared = experts.shared.as_deref().unwrap();
         assert_eq!(shared.ffn.gate.weight.name.split_once(".ffn_").unwrap().1, "gate.weight");
         assert!(experts.norms.is_some() && experts.scale.is_some());
+        // The tensors that would be scales of these matrices are the router's norm and the factors.
+        let unscaled = [&experts.router].into_iter().chain(&experts.down);
+        assert!(unscaled.into_iter().all(|linear| linear.weight.scale.is_none()));
     }
     for tensor in ["ffn_gate_inp.scale", "pre_ffw_norm_2.weight", "post_ffw_norm_1.weight"] {
         let name = format!("blk.3.{tensor}");

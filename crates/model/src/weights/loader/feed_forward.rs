@@ -5,8 +5,8 @@ use super::{Loader, part};
 use crate::architecture::{FeedForwardKind, Mixture};
 use crate::error::ModelError;
 
-/// The factors of experts' outputs.
-pub(super) const SCALE: &str = "ffn_down_exps.scale";
+/// The factors of the outputs of experts with norms of their own; of other experts a tensor of this name has the matrices' scales.
+pub(super) const FACTORS: &str = "ffn_down_exps.scale";
 
 impl Loader<'_> {
     pub(super) fn ffn(&self, n: usize) -> Result<Ffn, ModelError> {
@@ -56,7 +56,8 @@ impl Loader<'_> {
             [experts("ffn_gate_exps")?, experts("ffn_up_exps")?]
         };
         let down = self.stacked(n, "ffn_down_exps", [n_expert, n_embd, n_ff])?;
-        let scale = self.has_scales.then(|| self.required(&name(SCALE), n_expert)).transpose()?;
+        let has_factors = self.has_factors && mixture.has_branch_norms;
+        let scale = has_factors.then(|| self.required(&name(FACTORS), n_expert)).transpose()?;
         let shared = match mixture.shared {
             Some(shared) => {
                 let gate = match shared.has_gate {

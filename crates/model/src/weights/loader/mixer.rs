@@ -90,14 +90,15 @@ impl Loader<'_> {
     /// What makes keys and values of the row that is kept: a tensor each, or one in which a head's rows of keys precede those of its values.
     fn latent_maps(&self, n: usize, latent: Latent) -> Result<(KeyMaps, Vec<Linear>), ModelError> {
         let Latent { n_head, kv_rank, n_plain, n_value, .. } = latent;
-        let name = format!("blk.{n}.attn_kv_b.weight");
-        if self.gguf.tensor(&name).is_none() {
+        let name = format!("blk.{n}.attn_kv_b");
+        let tensor = format!("{name}.weight");
+        if self.gguf.tensor(&tensor).is_none() {
             let k = self.stacked(n, "attn_k_b", [n_head, kv_rank, n_plain])?;
             return Ok((KeyMaps::OfQueries(k), self.stacked(n, "attn_v_b", [n_head, n_value, kv_rank])?));
         }
         let n_row = n_plain + n_value;
-        let weight = self.matrix(&name, [n_head * n_row, kv_rank])?;
-        self.charge_parts(&name, 2 * n_head)?;
+        let weight = self.weight(&name, [n_head * n_row, kv_rank])?;
+        self.charge_parts(&tensor, 2 * n_head)?;
         let both = Linear { weight, bias: None };
         let of_heads = |rows: Range<usize>| {
             let rows = |head: usize| head * n_row + rows.start..head * n_row + rows.end;
