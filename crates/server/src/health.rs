@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use engine::EngineError;
 use serde::Serialize;
 use serde_json::json;
 
@@ -22,7 +23,7 @@ struct Health<'a> {
     device: &'a str,
     kernels: &'a str,
     resident: bool,
-    /// `unchanged`, or `replaced` where its path leads to another file, or to none, than the one that is served.
+    /// `unchanged`, `replaced` where its path leads to another file, or to none, than the one that is served, or `lost` where that one changed.
     model_file: &'static str,
     quant_kind: &'a str,
     vram_bytes_used: u64,
@@ -81,7 +82,10 @@ pub(crate) async fn health(State(app): State<App>) -> Response {
         Phase::Loading => return loading(&app),
     };
     let Some(served) = app.served() else { return ApiError::Draining.into_response() };
-    let health = Health { phase: name, ..of(&app, served, phase == Phase::Ready) };
+    let mut health = Health { phase: name, ..of(&app, served, phase == Phase::Ready) };
+    if matches!(phase, Phase::Failed(EngineError::ModelLost(_))) {
+        (health.resident, health.model_file) = (false, "lost");
+    }
     let mut body = json!(health);
     let error = match phase {
         Phase::Draining => Some(ApiError::Draining),

@@ -67,6 +67,8 @@ fn a_request_on_a_lost_model_is_told_so() {
     assert_eq!((status, &error["error"]["code"]), (500, &json!("model_lost")), "{text}");
     let (status, health) = server.call("GET", "/health", None);
     assert_eq!((status, health.contains("model_lost")), (503, true), "{health}");
+    let health: Value = serde_json::from_str(&health).unwrap();
+    assert_eq!((&health["model_file"], &health["resident"]), (&json!("lost"), &json!(false)));
     assert_eq!(server.end().0, Some(12));
 }
 
