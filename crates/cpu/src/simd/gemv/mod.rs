@@ -14,7 +14,6 @@ mod bytes32;
 mod dispatch;
 mod float;
 mod integers;
-mod many;
 mod scalar;
 #[cfg(test)]
 pub(crate) mod tests;

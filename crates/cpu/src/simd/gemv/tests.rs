@@ -187,7 +187,7 @@ fn parts_change_no_bit() {
                     bits(&product(isa, weights, alone.of(format), 1))
                 })
                 .collect();
-            for n_x in [2, 3, 4, 7, 13, 33, 70] {
+            for n_x in [2, 3, 4, 5, 6, 7, 8, 13, 70] {
                 let floats = rows.floats[..n_x * n_cols].to_vec();
                 let mut some = Rows { floats, ..Rows::new(isa, 1, n_cols) };
                 some.quantized.fill(isa, &some.floats, n_cols);

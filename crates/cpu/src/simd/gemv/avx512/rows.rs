@@ -1,55 +1,79 @@
-//! The products of all rows: for up to three activation rows each tile of weights is multiplied as it is unpacked.
+//! The products of all rows.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::super::dispatch::Job;
-use super::super::many::{Kept, Kernel, Part, dots, many, next, rows_at};
-use super::super::{Columns, ask_ahead, many};
+use super::super::{AHEAD, Columns, ask};
 use super::{Unpack, Unpacked, lanes};
 use crate::simd::quantize::{TILE, Tile};
-
-/// No weights.
-// SAFETY: vectors of integers and of floats, which any bits are.
-const NOTHING: Unpacked = unsafe { std::mem::zeroed() };
 
 /// The longest tile, eight blocks of Q8_0, and more.
 const MAX_BYTES: usize = 320;
 
+/// Activation rows that are multiplied with each weight as it is unpacked. More are taken in turn, and weights are unpacked again: to unpack
+/// some for all of them, and multiply after that, leaves memory without requests in between, and is no faster.
+const FUSED: usize = 8;
+
+/// Tiles of those rows that weight rows read in turn: 36 KiB, which stay in the first-level cache.
+const X_TILES: usize = 96;
+
+/// Weight rows that do.
+const W_ROWS: usize = 16;
+
 /// The products of all rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
 pub(super) fn rows<F: Unpack>(job: &Job<'_>, out: &mut Columns<'_>) {
-    // SAFETY: this function's features.
-    unsafe {
-        match job.x.n_rows() {
-            1 => few::<F, 1>(job, out),
-            2 => few::<F, 2>(job, out),
-            3 => few::<F, 3>(job, out),
-            _ => many::<Avx512, F>(job, out),
-        }
+    let mut x_row = 0;
+    while x_row < job.x.n_rows() {
+        x_row += match job.x.n_rows() - x_row {
+            1 => fused::<F, 1>(job, x_row, out),
+            2 => fused::<F, 2>(job, x_row, out),
+            3 => fused::<F, 3>(job, x_row, out),
+            4..6 => fused::<F, 4>(job, x_row, out),
+            6..8 => fused::<F, 6>(job, x_row, out),
+            _ => fused::<F, FUSED>(job, x_row, out),
+        };
     }
 }
 
-/// The dot products with `N` activation rows.
+/// The dot products with `N` activation rows from `x_row` on. Returns `N`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
-fn few<F: Unpack, const N: usize>(job: &Job<'_>, out: &mut Columns<'_>) {
-    let n_left = job.weights.n_cols % TILE;
-    let (first, stride) = job.x.tiles_from(0..N, 0..job.weights.n_cols.div_ceil(TILE));
-    for col in 0..out.n_cols() {
-        let row = &job.weights.bytes[col * job.row_bytes..];
-        let (whole, rest) = row.split_at(job.n_tiles() * F::BYTES);
-        let mut sums = [_mm512_setzero_ps(); N];
-        let mut x = rows_at::<N>(first, stride);
-        for tile in whole.chunks_exact(F::BYTES) {
-            ask_ahead(tile.as_ptr(), F::BYTES);
-            // SAFETY: this function's features; the slice has `BYTES` bytes. `tiles_from` checked that the tiles of activations are there.
-            unsafe { add_products(&F::unpack(tile.as_ptr()), &mut x, &mut sums) };
+fn fused<F: Unpack, const N: usize>(job: &Job<'_>, x_row: usize, out: &mut Columns<'_>) -> usize {
+    let (n_whole, n_left) = (job.n_tiles(), job.weights.n_cols % TILE);
+    let n_tiles = job.weights.n_cols.div_ceil(TILE);
+    let width = n_tiles.div_ceil((N * n_tiles).div_ceil(X_TILES));
+    // What is read soon: where a row is not read as a whole, the same tiles of rows to come.
+    let ahead = if width < n_tiles { 2 * job.row_bytes } else { AHEAD };
+    let mut kept = [[_mm512_setzero_ps(); N]; W_ROWS];
+    for first in (0..out.n_cols()).step_by(W_ROWS) {
+        let n = W_ROWS.min(out.n_cols() - first);
+        for start in (0..n_tiles).step_by(width) {
+            let end = n_tiles.min(start + width);
+            let (tiles, stride) = job.x.tiles_from(x_row..x_row + N, start..end);
+            for (col, kept) in (first..first + n).zip(&mut kept) {
+                let rows = &job.weights.bytes[col * job.row_bytes..];
+                let mut sums = if start == 0 { [_mm512_setzero_ps(); N] } else { *kept };
+                let mut x = rows_at::<N>(tiles, stride);
+                for tile in rows[start * F::BYTES..end.min(n_whole) * F::BYTES].chunks_exact(F::BYTES) {
+                    ask(tile.as_ptr().wrapping_add(ahead), F::BYTES);
+                    // SAFETY: this function's features; the slice has `BYTES` bytes, and `tiles_from` checked that `x` has tiles.
+                    unsafe { add_products(&F::unpack(tile.as_ptr()), &mut x, &mut sums) };
+                }
+                if end > n_whole {
+                    let w = tail::<F>(&rows[n_whole * F::BYTES..], n_left);
+                    // SAFETY: as above.
+                    unsafe { add_products(&w, &mut x, &mut sums) };
+                }
+                if end == n_tiles {
+                    out.set_rows(x_row, col, totals(sums));
+                } else {
+                    *kept = sums;
+                }
+            }
         }
-        if n_left > 0 {
-            // SAFETY: as above.
-            unsafe { add_products(&tail::<F>(rest, n_left), &mut x, &mut sums) };
-        }
-        out.set_rows(0, col, totals(sums));
     }
+    N
 }
 
 /// Unpacks the `n` weights that `rows` begins with; those after them are zero. Bytes that follow are read as weights, and masked.
@@ -70,59 +94,6 @@ fn tail<F: Unpack>(rows: &[u8], n: usize) -> Unpacked {
     let groups = unsafe { lanes(by_group!(|g| g)) };
     let lanes = _mm512_cmplt_epi32_mask(groups, _mm512_set1_epi32((n / 16) as i32));
     Unpacked { q: w.q, d: _mm512_maskz_mov_ps(lanes, w.d), m: _mm512_maskz_mov_ps(lanes, w.m) }
-}
-
-/// Tiles in vectors of 512 bits, of any format.
-pub(super) struct Avx512;
-
-// SAFETY of every block: the caller's processor has `Isa::Avx512Vbmi`.
-impl Kernel for Avx512 {
-    type Unpacked = Unpacked;
-    type Sum = __m512;
-    const ROWS: usize = 8;
-
-    #[inline(always)]
-    unsafe fn nothing() -> Unpacked {
-        NOTHING
-    }
-    #[inline(always)]
-    unsafe fn zero() -> __m512 {
-        // SAFETY: as said above.
-        unsafe { _mm512_setzero_ps() }
-    }
-    #[inline(always)]
-    unsafe fn add<const N: usize>(w: &Unpacked, x: &mut [*const Tile; N], sums: &mut [__m512; N]) {
-        // SAFETY: as said above.
-        unsafe { add_products(w, x, sums) }
-    }
-    #[inline(always)]
-    unsafe fn totals<const N: usize>(sums: [__m512; N]) -> [f32; N] {
-        // SAFETY: as said above.
-        unsafe { totals(sums) }
-    }
-    unsafe fn dots<const N: usize>(part: &Part<'_, Self>, kept: &mut [Kept<Self>], out: &mut Columns<'_>) {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,f16c,fma")]
-        fn compiled<const N: usize>(
-            part: &Part<'_, Avx512>,
-            kept: &mut [Kept<Avx512>],
-            out: &mut Columns<'_>,
-        ) {
-            // SAFETY: this function's features.
-            unsafe { dots::<Avx512, N>(part, kept, out) }
-        }
-        // SAFETY: as said above.
-        unsafe { compiled::<N>(part, kept, out) }
-    }
-}
-
-impl<F: Unpack> many::Unpack<Avx512> for F {
-    const BYTES: usize = <F as Unpack>::BYTES;
-
-    #[inline(always)]
-    unsafe fn unpack(rows: &[u8], n: usize) -> Unpacked {
-        // SAFETY: the caller's processor, and bytes.
-        unsafe { if n == TILE { <F as Unpack>::unpack(rows.as_ptr()) } else { tail::<F>(rows, n) } }
-    }
 }
 
 /// The sum of the lanes.
@@ -147,8 +118,10 @@ fn totals<const N: usize>(sums: [__m512; N]) -> [f32; N] {
         return out;
     }
     // Halves of two vectors side by side, quarters of four, and so on: in each lane the additions of `total`.
+    let mut eight = [_mm512_setzero_ps(); FUSED];
+    eight[..N].copy_from_slice(&sums);
     let mut fours = [_mm512_setzero_ps(); 2];
-    for (four, sums) in fours.iter_mut().zip(sums.chunks_exact(4)) {
+    for (four, sums) in fours.iter_mut().zip(eight.chunks_exact(4)) {
         let (a, b) = (halves(sums[0], sums[1]), halves(sums[2], sums[3]));
         let even = _mm512_shuffle_f32x4::<0x88>(a, b);
         *four = _mm512_add_ps(even, _mm512_shuffle_f32x4::<0xdd>(a, b));
@@ -199,4 +172,24 @@ unsafe fn add_products<const N: usize>(w: &Unpacked, x: &mut [*const Tile; N], s
         *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), _mm512_mul_ps(w.d, d), *sum);
         *sum = _mm512_fmadd_ps(w.m, s, *sum);
     }
+}
+
+/// Addresses of `N` rows of tiles.
+#[inline(always)]
+fn rows_at<const N: usize>(first: *const Tile, stride: usize) -> [*const Tile; N] {
+    let mut rows = [first; N];
+    for (row, at) in rows.iter_mut().enumerate() {
+        *at = first.wrapping_add(row * stride);
+    }
+    rows
+}
+
+/// The tile after this one, at an address that the compiler cannot trace to that of another row: it would keep one index for all rows, and
+/// with an index an instruction that reads memory takes two of the places where the processor holds what it has begun.
+#[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)] // There is nothing that could use memory.
+fn next(mut tile: *const Tile) -> *const Tile {
+    // SAFETY: no instruction.
+    unsafe { asm!("/* {} */", inout(reg) tile, options(pure, nomem, nostack, preserves_flags)) };
+    tile.wrapping_add(1)
 }
