@@ -6,9 +6,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use engine::EngineError;
 use serde::Serialize;
 use serde_json::json;
+use worker::EngineError;
 
 use crate::error::ApiError;
 use crate::state::{App, Phase, Served};
