@@ -18,9 +18,12 @@ pub(super) enum Scheme {
 }
 
 /// Names of schemes.
-pub(super) const SCHEMES: [(&str, Scheme); 10] = [
+pub(super) const SCHEMES: [(&str, Scheme); 13] = [
     ("q4_k_m", Scheme::Q4KM),
     ("mxfp4", Scheme::Mxfp4),
+    ("nvfp4", Scheme::Uniform(Format::NVFP4)),
+    ("q1_0", Scheme::Uniform(Format::Q1_0)),
+    ("q2_0", Scheme::Uniform(Format::Q2_0)),
     ("q4_0", Scheme::Uniform(Format::Q4_0)),
     ("q4_1", Scheme::Uniform(Format::Q4_1)),
     ("q8_0", Scheme::Uniform(Format::Q8_0)),
@@ -57,9 +60,10 @@ impl Scheme {
                 }
             }
         };
-        // As llama-quantize does where a row is no multiple of a block of 256.
+        // Where a row is no multiple of a block; of blocks of 256 as llama-quantize does.
         match wanted {
             format if n_column.is_multiple_of(256) => format,
+            Format::Q1_0 if !n_column.is_multiple_of(128) => Format::Q2_0,
             Format::Q4_K => Format::Q5_0,
             Format::Q5_K => Format::Q5_1,
             Format::Q6_K => Format::Q8_0,
@@ -135,6 +139,22 @@ fn scale(format: Format, block: &mut [u8], deviation: f32) {
             put(208, deviation / 18.5 / 32.0);
             block[192..208].fill(32);
         }
+        Format::Q1_0 => put(0, deviation),
+        Format::Q2_0 => {
+            // Without the code that stands for 2, so that their mean is 0.
+            block[2..].iter_mut().for_each(|four| *four &= !(*four << 1 & 0xAA));
+            block[..2].copy_from_slice(&half::f16::from_f32(deviation / 0.707).to_le_bytes());
+        }
+        // E4M3 without a sign, of a third of it.
+        Format::NVFP4 => {
+            let value = |code: u8| match (f32::from(code & 7) / 8.0, code >> 3) {
+                (mantissa, 0) => mantissa * 2f32.powi(-6),
+                (mantissa, exponent) => (1.0 + mantissa) * 2f32.powi(i32::from(exponent) - 7),
+            };
+            let distance = |code: u8| (value(code) - deviation / 3.2).abs();
+            let nearest = (1..=0x7e).min_by(|a, b| distance(*a).total_cmp(&distance(*b)));
+            block[..4].fill(nearest.unwrap_or(1));
+        }
         // The power of two nearest to a third of it, since the 16 values are up to 6.
         Format::MXFP4 => block[0] = (127.0 + (deviation / 3.0).log2()).round().clamp(0.0, 254.0) as u8,
         _ => {}
@@ -165,5 +185,7 @@ mod tests {
             [of("attn_q", 896), of("ffn_down", 4864), of("token_embd", 896)],
             [Format::Q5_0, Format::Q6_K, Format::Q8_0]
         );
+        let of = |n_column| Scheme::Uniform(Format::Q1_0).of("attn_q", (0, 24), n_column, true);
+        assert_eq!([of(576), of(896)], [Format::Q2_0, Format::Q1_0]);
     }
 }
