@@ -308,6 +308,16 @@ mod tests {
                 if let Some(block) = x.chunks_exact_mut(BLOCK).nth(2 * i + 1) {
                     block.fill(unusual);
                 }
+                if let Some(block) = x.chunks_exact_mut(BLOCK).nth(2 * i + 12) {
+                    block[7 * i] = unusual;
+                }
+            }
+            // The largest on either side of what has no inverse.
+            for (i, largest) in [3.6e-37, 3.9e-37].into_iter().enumerate() {
+                if let Some(block) = x.chunks_exact_mut(BLOCK).nth(2 * i + 22) {
+                    block.fill(-0.3 * largest);
+                    block[9] = largest;
+                }
             }
             let mut want = QuantizedRows::new();
             want.fill(Isa::Scalar, &x, n_cols);

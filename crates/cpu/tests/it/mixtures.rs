@@ -10,7 +10,7 @@ use testkit::golden;
 
 const N_EXPERT: usize = 8;
 
-/// A golden mixture with gate and up of all experts in one tensor, and a factor of 2 for each expert's output where the router's scale is
+/// A golden mixture with gate and up of all experts in one tensor, and a scale of 2 for each expert's down matrix where the router's scale is
 /// half of what it was.
 fn other_form(file: &Gguf) -> Gguf {
     let mut writer = Writer::new();
@@ -29,8 +29,8 @@ fn other_form(file: &Gguf) -> Gguf {
             let bytes: Vec<u8> = pairs.flat_map(|(gate, up)| [gate, up].concat()).collect();
             let shape = [info.shape[0], 2 * info.shape[1], N_EXPERT];
             writer.tensor(format!("{layer}.ffn_gate_up_exps.weight"), info.format, &shape, bytes);
-            let factors = 2f32.to_le_bytes().repeat(N_EXPERT);
-            writer.tensor(format!("{layer}.ffn_down_exps.scale"), Format::F32, &[N_EXPERT], factors);
+            let scales = 2f32.to_le_bytes().repeat(N_EXPERT);
+            writer.tensor(format!("{layer}.ffn_down_exps.scale"), Format::F32, &[N_EXPERT], scales);
         } else if !info.name.ends_with(".ffn_up_exps.weight") {
             writer.tensor(info.name.clone(), info.format, &info.shape, tensor.bytes);
         }
@@ -39,7 +39,7 @@ fn other_form(file: &Gguf) -> Gguf {
 }
 
 #[test]
-fn fused_experts_with_factors_give_the_same_bits() {
+fn fused_experts_with_scales_give_the_same_bits() {
     let golden = golden().into_iter().find(|golden| golden.name == "glm4moe-q4_0").expect("a golden mixture");
     let file = Gguf::open(&golden.path).expect("a golden model");
     let tokens = &golden.cases[0].0;

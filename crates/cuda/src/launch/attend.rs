@@ -89,7 +89,8 @@ assert_size!(AttendPromptArgs, 80);
 /// Head sizes that both kernels are compiled for.
 pub(crate) const HEAD_DIMS: [usize; 7] = [32, 64, 80, 96, 128, 192, 256];
 
-/// Query heads that a key head may have. Kernels take any number; with more, the tiles of a step's prompt rows might exceed a grid.
+/// Query heads that a key head may have: as many as were tested. Kernels take any number; with some 1,000, the tiles of a step's prompt
+/// rows would exceed a grid.
 pub(crate) const MAX_GROUP: usize = 256;
 
 /// Query heads that a block of `attend_decode` computes together.

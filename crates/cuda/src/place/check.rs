@@ -206,11 +206,15 @@ fn choices(arch: &Architecture) -> Result<(), Unsupported> {
 pub(super) fn weights(model: &Model) -> Result<(), Unsupported> {
     let (arch, weights) = (&model.architecture, &model.weights);
     let n_embd = arch.n_embd;
-    shape(&weights.token_embd, [arch.n_vocab, n_embd])?;
+    table(&weights.token_embd, [arch.n_vocab, n_embd])?;
     linear(&weights.output, [arch.n_vocab, n_embd])?;
+    if weights.output.weight.name == weights.token_embd.name {
+        // Tied, it has the embedding's tiles.
+        table(&weights.output.weight, [arch.n_vocab, n_embd])?;
+    }
     norm(&weights.output_norm, n_embd)?;
     match (&arch.position, &weights.position_embd) {
-        (Position::Learned, Some(table)) => shape(table, [arch.n_ctx_train, n_embd])?,
+        (Position::Learned, Some(positions)) => table(positions, [arch.n_ctx_train, n_embd])?,
         (Position::Rope(_), None) => {}
         (_, table) => {
             let found = format!("{table:?} with {:?}", arch.position);
@@ -238,7 +242,7 @@ fn per_layer(arch: &Architecture, weights: &Weights) -> Result<(), Unsupported> 
     }
     let (Some(inputs), Some(width)) = (&weights.per_layer, arch.n_per_layer) else { return Ok(()) };
     let n_all = width * arch.n_layer;
-    shape(&inputs.token_embd, [arch.n_vocab, n_all])?;
+    table(&inputs.token_embd, [arch.n_vocab, n_all])?;
     linear(&inputs.model, [n_all, arch.n_embd])?;
     vector("values of a norm", Some(&inputs.norm), width)?;
     weights.layers.iter().filter_map(|layer| layer.per_layer.as_ref()).try_for_each(|layer| {
@@ -398,6 +402,14 @@ fn linear(linear: &Linear, sizes: [usize; 2]) -> Result<(), Unsupported> {
 fn norm(norm: &NormWeights, n: usize) -> Result<(), Unsupported> {
     vector("values of a norm", Some(&norm.weight), n)?;
     vector("values of a norm's bias", norm.bias.as_deref(), n)
+}
+
+/// A matrix whose rows are read one by one, which no scale multiplies.
+fn table(matrix: &Matrix, sizes: [usize; 2]) -> Result<(), Unsupported> {
+    match matrix.scale {
+        None => shape(matrix, sizes),
+        Some(_) => unsupported("scale of an embedding", "none", format!("{matrix:?}")),
+    }
 }
 
 fn shape(matrix: &Matrix, [n_row, n_column]: [usize; 2]) -> Result<(), Unsupported> {

@@ -315,6 +315,9 @@ fn tensors_that_do_not_match_are_refused_by_name() {
     let none_but_nvfp4 =
         "scale of a matrix: expected none but in NVFP4 (this one runs with --device cpu), found";
     attention(none_but_nvfp4, &|a| a.q.weight.scale = Some(2.0));
+    refused("qwen3-scales-nvfp4", "scale of an embedding: expected none, found", |model| {
+        model.weights.token_embd.scale = Some(2.0);
+    });
     llama("table of positions: ", &|model| {
         model.weights.position_embd = Some(model.weights.token_embd.clone());
     });

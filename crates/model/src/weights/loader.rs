@@ -68,6 +68,7 @@ pub(super) fn weights(
         biased,
         has_factors,
         used: RefCell::default(),
+        maps: RefCell::default(),
         left: Cell::new(MAX_COPIED),
     };
     let weights = loader.weights()?;
@@ -112,6 +113,8 @@ struct Loader<'a> {
     has_factors: bool,
     /// Names of all tensors that were found.
     used: RefCell<HashSet<String>>,
+    /// Names of all linear maps, without what they end in.
+    maps: RefCell<HashSet<String>>,
     /// Of [`MAX_COPIED`].
     left: Cell<usize>,
 }
@@ -179,8 +182,10 @@ impl Loader<'_> {
             })
         };
         let of_weights = |name: &str| used.contains(name) || factors.contains(&name) || redundant(name);
+        let maps = self.maps.borrow();
         let of_inputs = |name: &str| {
-            name.strip_suffix(INPUT_SCALE).is_some_and(|map| of_weights(&format!("{map}.weight")))
+            let map = name.strip_suffix(INPUT_SCALE);
+            map.is_some_and(|map| maps.contains(map) || redundant(&format!("{map}.weight")))
         };
         let is_used = |name: &str| of_weights(name) || of_inputs(name);
         let mut unused = self.gguf.tensors().iter().map(|info| &info.name).filter(|name| !is_used(name));
@@ -273,6 +278,7 @@ impl Loader<'_> {
 
     /// The scales of `n` matrices in one tensor, where the file has them.
     fn scales(&self, name: &str, n: usize) -> Result<Option<Vec<f32>>, ModelError> {
+        self.maps.borrow_mut().insert(name.to_owned());
         if self.has_other_scale(name) {
             return Ok(None);
         }

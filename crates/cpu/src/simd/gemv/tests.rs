@@ -175,7 +175,7 @@ fn neighbours_and_threads_change_no_bit() {
 fn parts_change_no_bit() {
     const N_W: usize = 35;
     for format in [Format::Q4_1, Format::Q8_0, Format::Q4_K, Format::NVFP4] {
-        let n_cols = 5152usize.next_multiple_of(format.block_len());
+        let n_cols = 12_640usize.next_multiple_of(format.block_len());
         let bytes = weights(format, 5, N_W * n_cols);
         let weights = Weights { format, n_cols, bytes: &bytes };
         for isa in available().into_iter().filter(|isa| *isa != Isa::Scalar) {

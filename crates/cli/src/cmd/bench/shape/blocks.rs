@@ -63,6 +63,7 @@ impl Scheme {
         // Where a row is no multiple of a block; of blocks of 256 as llama-quantize does.
         match wanted {
             format if n_column.is_multiple_of(256) => format,
+            Format::Q1_0 | Format::Q2_0 | Format::NVFP4 if !n_column.is_multiple_of(64) => Format::Q4_0,
             Format::Q1_0 if !n_column.is_multiple_of(128) => Format::Q2_0,
             Format::Q4_K => Format::Q5_0,
             Format::Q5_K => Format::Q5_1,
@@ -186,6 +187,6 @@ mod tests {
             [Format::Q5_0, Format::Q6_K, Format::Q8_0]
         );
         let of = |n_column| Scheme::Uniform(Format::Q1_0).of("attn_q", (0, 24), n_column, true);
-        assert_eq!([of(576), of(896)], [Format::Q2_0, Format::Q1_0]);
+        assert_eq!([of(96), of(576), of(896)], [Format::Q4_0, Format::Q2_0, Format::Q1_0]);
     }
 }
