@@ -24,6 +24,17 @@ pub(crate) const fn group_of(lane: usize) -> usize {
     lane / 8 * 8 + lane % 4 * 2 + lane % 8 / 4
 }
 
+/// [`group_of`] every lane.
+pub(crate) const GROUPS: [u8; 16] = {
+    let mut groups = [0; 16];
+    let mut lane = 0;
+    while lane < 16 {
+        groups[lane] = group_of(lane) as u8;
+        lane += 1;
+    }
+    groups
+};
+
 /// The lane of a group of 16 values.
 pub(crate) const fn lane_of(group: usize) -> usize {
     group / 8 * 8 + group % 8 / 2 + group % 2 * 4
@@ -174,18 +185,6 @@ fn quantize_row(isa: Isa, row: &[f32], tiles: &mut [Tile]) {
     portable(row, tiles);
 }
 
-/// The lanes' groups.
-#[cfg(target_arch = "x86_64")]
-const GROUPS: [i32; 16] = {
-    let mut groups = [0; 16];
-    let mut lane = 0;
-    while lane < 16 {
-        groups[lane] = group_of(lane) as i32;
-        lane += 1;
-    }
-    groups
-};
-
 /// As [`portable`], and the same bits: what rounds to the nearest integer by a sum is rounded so by the conversion.
 #[cfg(target_arch = "x86_64")]
 #[inline]
@@ -224,13 +223,9 @@ fn quantize_tile(values: &[f32; TILE], tile: &mut Tile) {
             _mm_storeu_si128(codes.as_mut_ptr().cast(), integers);
         }
     }
-    // SAFETY: 16 numbers each.
-    let (groups, of_block) = unsafe {
-        (
-            _mm512_loadu_si512(GROUPS.as_ptr().cast()),
-            _mm512_srli_epi32::<1>(_mm512_loadu_si512(GROUPS.as_ptr().cast())),
-        )
-    };
+    // SAFETY: 16 bytes.
+    let groups = _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(GROUPS.as_ptr().cast()) });
+    let of_block = _mm512_srli_epi32::<1>(groups);
     let mut sums = _mm512_setzero_si512();
     for v in 0..4 {
         // Words of four integers.

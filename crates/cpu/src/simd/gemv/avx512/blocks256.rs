@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::{Unpack, Unpacked, lanes, nibbles_of_16, raised};
 use crate::simd::gemv::blocks::{IQ4_VALUES, six_bit_pairs, six_bit_scales};
-use crate::simd::quantize::group_of;
+use crate::simd::quantize::GROUPS;
 
 /// The first lane eight times, then the second.
 const FIRST_SECOND: [i32; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1];
@@ -19,15 +19,6 @@ const FIRST_SECOND: [i32; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
 /// The processor has `Isa::Avx512Vbmi`.
 #[inline(always)]
 unsafe fn in_lanes(groups: __m128i) -> __m128i {
-    const GROUPS: [u8; 16] = {
-        let mut table = [0; 16];
-        let mut lane = 0;
-        while lane < 16 {
-            table[lane] = group_of(lane) as u8;
-            lane += 1;
-        }
-        table
-    };
     // SAFETY: the caller's processor; the table has 16 bytes.
     unsafe { _mm_shuffle_epi8(groups, _mm_loadu_si128(GROUPS.as_ptr().cast())) }
 }
