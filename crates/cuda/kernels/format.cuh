@@ -8,8 +8,8 @@
 //
 // Planes of a unit, in this order:
 //   nibbles  512 B   uint4 a lane: words (kb 0, r 0), (kb 0, r 1), (kb 1, r 0), (kb 1, r 1); byte j: slot j low, slot 4 + j high;
-//                    where nibbles index a table, slot s is nibble s, as a byte permutation takes its selectors; of MXFP4 slots 4h + p and
-//                    4h + p + 2 are nibbles 2h + p and 2h + p + 4, as float16 are taken in pairs
+//                    where nibbles index a table, slot s is nibble s, as a byte permutation takes its selectors; E2M1 where float16 are
+//                    multiplied: see `e2m1_pair`
 //   2 bits   256 B   uint2 a lane: word kb; field 2r + h (2 bits) of byte j: slot 4h + j
 //   1 bit    128 B   word a lane; bit 4kb + 2r + h of byte j: slot 4h + j
 //   bytes   1024 B   for each kb a uint4 a lane: (r, h) = (0, 0), (1, 0), (0, 1), (1, 1)
@@ -46,6 +46,7 @@ struct Layout {
     static constexpr bool NIBBLES = F == Q4_0 || F == Q4_1 || F == Q5_0 || F == Q5_1 || F == Q4_K || F == Q5_K || F == Q6_K ||
                                     F == IQ4_NL || F == IQ4_XS || F == MXFP4;
     static constexpr bool TABLE = F == IQ4_NL || F == IQ4_XS || F == MXFP4;
+    static constexpr bool E2M1 = F == MXFP4;
     static constexpr bool TWO_BITS = F == Q6_K || F == Q2_K || F == Q3_K;
     static constexpr bool ONE_BIT = F == Q5_0 || F == Q5_1 || F == Q5_K || F == Q3_K;
     static constexpr bool BYTES = F == Q8_0;
@@ -163,16 +164,16 @@ __device__ __forceinline__ uint32_t permute(uint32_t low, uint32_t high, uint32_
     return r;
 }
 
-// The values that the low four nibbles pick from the table of IQ4_NL and IQ4_XS.
-__device__ __forceinline__ uint32_t iq4_values(uint32_t nibbles) {
-    // -127 -104 -83 -65 | -49 -35 -22 -10 | 1 13 25 38 | 53 69 89 113
-    const uint32_t index = nibbles & 0x77777777u;
-    const uint32_t below = permute(0xBFAD9881u, 0xF6EADDCFu, index), above = permute(0x26190D01u, 0x71594535u, index);
-    // Bytes of 0xFF or 0x80, and with their neighbours' highest bits 0xFF or 0.
-    const uint32_t signs = permute(0x80808080u, 0x80808080u, nibbles);
-    const uint32_t mask = signs & __funnelshift_l(signs, signs, 1);
-    return (below & ~mask) | (above & mask);
+// Bytes that the four nibbles of half h of a word pick out of a table of 16.
+__device__ __forceinline__ uint32_t picked(const uint4& table, uint32_t word, int h) {
+    const uint32_t index = (word & 0x77777777u) >> 16 * h;
+    // Byte j of the table's first half, or of its second one where nibble j has its highest bit.
+    const uint32_t which = (word >> 1 & 0x44444444u | 0x32103210u) >> 16 * h;
+    return permute(permute(table.x, table.y, index), permute(table.z, table.w, index), which);
 }
+
+// That of IQ4_NL and IQ4_XS, plus 128: -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113.
+__constant__ uint4 IQ4_PLUS_128 = {0x3F2D1801u, 0x766A5D4Fu, 0xA6998D81u, 0xF1D9C5B5u};
 
 // Four times the E2M1 values of the low four nibbles: 0 2 4 6 8 12 16 24 and their negatives.
 __device__ __forceinline__ uint32_t e2m1_times_4(uint32_t nibbles) {
@@ -189,6 +190,49 @@ __device__ __forceinline__ uint32_t e2m1_biased(uint32_t nibbles, uint32_t inver
     return permute(0x1E1C1A18u, 0x30282420u, nibbles) | permute(0x12141618u, 0x00080C10u, inverted);
 }
 
+// Whether eight E2M1 of a word lie as pairs of float16 are taken from them.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+constexpr bool E2M1_IN_PAIRS = true;
+#else
+constexpr bool E2M1_IN_PAIRS = false;
+#endif
+
+// Pair i = 2h + p of such a word, slots 4h + p and 4h + p + 2, as float16 divided by 2^14. A float16 has the three bits of a magnitude at 9 to 11 and its
+// sign at 15. No four shifts of half a word bring four magnitudes and their signs there, but one of no shift and one of 3 bring one each.
+__device__ __forceinline__ uint32_t e2m1_pair(uint32_t w, int i) {
+    constexpr uint32_t MAGNITUDE = 0x0E000E00u, SIGN = 0x80008000u;
+    return i == 0   ? w & (MAGNITUDE | SIGN)
+           : i == 1 ? w << 3 & (MAGNITUDE | SIGN)
+           : i == 2 ? (w << 6 & MAGNITUDE) | (w << 2 & SIGN)
+                    : (w << 9 & MAGNITUDE) | (w << 1 & SIGN);
+}
+// Where in half a word the sign of pair i is; the magnitude is at 9 - 3i.
+__device__ __forceinline__ int e2m1_sign_at(int i) { return i == 0 ? 15 : 11 + i; }
+
+// Slot s of eight E2M1, and how it lies among them.
+__device__ __forceinline__ uint32_t e2m1_of(uint32_t w, int s) {
+    if (!E2M1_IN_PAIRS) return w >> 4 * s & 15;
+    const int i = s >> 2 << 1 | (s & 1);
+    const uint32_t half = w >> 16 * (s >> 1 & 1);
+    return (half >> (9 - 3 * i) & 7) | (half >> e2m1_sign_at(i) & 1) << 3;
+}
+__device__ __forceinline__ uint32_t e2m1_at(uint32_t code, int s) {
+    if (!E2M1_IN_PAIRS) return code << 4 * s;
+    const int i = s >> 2 << 1 | (s & 1);
+    return ((code & 7) << (9 - 3 * i) | code >> 3 << e2m1_sign_at(i)) << 16 * (s >> 1 & 1);
+}
+// Four of them (h) as the lowest nibbles.
+__device__ __forceinline__ uint32_t e2m1_nibbles(uint32_t w, int h) {
+    if (!E2M1_IN_PAIRS) return w >> 16 * h;
+    return e2m1_of(w, 4 * h) | e2m1_of(w, 4 * h + 1) << 4 | e2m1_of(w, 4 * h + 2) << 8 | e2m1_of(w, 4 * h + 3) << 12;
+}
+
+// A lane's nibbles of row r in block kb.
+template <int F>
+__device__ __forceinline__ uint32_t nibbles_of(const Unit<F>& unit, int kb, int r) {
+    return kb == 0 ? (r == 0 ? unit.nibbles.x : unit.nibbles.y) : (r == 0 ? unit.nibbles.z : unit.nibbles.w);
+}
+
 // Four integers (r, h) of block kb as signed bytes, times 2^SHIFT.
 template <int F, bool BIASED = false>
 __device__ __forceinline__ uint32_t integers(const Unit<F>& unit, int kb, int r, int h) {
@@ -201,12 +245,12 @@ __device__ __forceinline__ uint32_t integers(const Unit<F>& unit, int kb, int r,
     const auto moved = [](uint32_t w, int by) { return by >= 0 ? w << by : w >> -by; };
     uint32_t q = 0;
     if constexpr (L::NIBBLES) {
-        const uint32_t w = kb == 0 ? (r == 0 ? unit.nibbles.x : unit.nibbles.y) : (r == 0 ? unit.nibbles.z : unit.nibbles.w);
-        if constexpr (L::TABLE && F != MXFP4) return iq4_values(w >> 16 * h);
-        if constexpr (F == MXFP4) {
-            const auto selector = [&](uint32_t word) { return __byte_perm(word, 0, h == 0 ? 0x4420 : 0x4431); };
-            if constexpr (BIASED) return e2m1_biased(selector(w), selector(w ^ 0x88888888u));
-            return e2m1_times_4(selector(w));
+        const uint32_t w = nibbles_of(unit, kb, r);
+        if constexpr (L::TABLE && !L::E2M1) return picked(IQ4_PLUS_128, w, h) ^ 0x80808080u;
+        if constexpr (L::E2M1) {
+            const uint32_t nibbles = e2m1_nibbles(w, h);
+            if constexpr (BIASED) return e2m1_biased(nibbles, nibbles ^ 0x88888888u);
+            return e2m1_times_4(nibbles);
         }
         q = moved(w, SHIFT - 4 * h) & 0x0F0F0F0Fu << SHIFT;
     }
@@ -280,6 +324,12 @@ __device__ __forceinline__ float4 weights(const Unit<F>& unit, int kb, int r, in
         } else {
             return make_float4(half_at(a, 0), half_at(a, 1), half_at(b, 0), half_at(b, 1));
         }
+    } else if constexpr (L::E2M1 && E2M1_IN_PAIRS) {
+        const uint32_t w = nibbles_of(unit, kb, r);
+        const float2 s = scale_of<F>(unit, kb, r, h);
+        const auto times = [&](uint32_t half) { return __fmul_rn(s.x, __half2float(__ushort_as_half((unsigned short)half)) * 0x1p14f); };
+        const uint32_t a = e2m1_pair(w, 2 * h), b = e2m1_pair(w, 2 * h + 1);
+        return make_float4(times(a), times(b), times(a >> 16), times(b >> 16));
     } else {
         const uint32_t q = integers<F>(unit, kb, r, h);
         const float2 s = scale_of<F>(unit, kb, r, h);

@@ -2,10 +2,10 @@
 // scale for each 16.
 //
 // TABLE16 holds the formats with grids and the ternary ones. Whatever bits a weight has in the file, here it has 4 that pick one of 16
-// signed bytes. These stand in each unit, after the scales, so tiles of several such formats may share a matrix. A scale is a whole multiple
+// signed bytes. These stand in each unit, after the scales and plus 128, so tiles of several such formats may share a matrix. A scale is a whole multiple
 // of the block's own, which the tail plane has; a byte is 8 times what the multiple multiplies.
 //
-// NVFP4 is as in the file: E2M1 under E4M3, and the scale of the whole matrix beside each tile.
+// NVFP4 has what the file has: E2M1 under E4M3, and the scale of the whole matrix beside each tile.
 #pragma once
 
 #include "format.cuh"
@@ -18,10 +18,10 @@ enum : int {
 // 8 B for one g: the byte of (r, kb, h), an E4M3 float without a sign.
 constexpr Scales SCALES_E4M3_16 = Scales(SCALES_U4_MIN16 + 1);
 
-template <Scales KIND, int SHIFT_BY, int TABLE_BYTES, int TAIL_BYTES, int TILE_SCALE_BYTES>
+template <Scales KIND, bool IS_E2M1, int SHIFT_BY, int TABLE_BYTES, int TAIL_BYTES, int TILE_SCALE_BYTES>
 struct GroupedNibbles {
     static constexpr bool NIBBLES = true, TABLE = true, TWO_BITS = false, ONE_BIT = false, BYTES = false, FLOAT = false;
-    static constexpr bool HAS_MIN = false, GROUPS_OF_16 = true;
+    static constexpr bool HAS_MIN = false, GROUPS_OF_16 = true, E2M1 = IS_E2M1;
     static constexpr Scales SCALES = KIND;
     static constexpr int SHIFT = SHIFT_BY, SCALE_STRIDE = 8, TAIL_STRIDE = TAIL_BYTES / 8;
     static constexpr int AT_2 = 512, AT_1 = 512, AT_8 = 512, AT_SCALES = 512, AT_TABLE = AT_SCALES + 8 * SCALE_STRIDE;
@@ -31,8 +31,8 @@ struct GroupedNibbles {
     __host__ __device__ static size_t unit_at(int u) { return (size_t)u * UNIT + (size_t)(u >> 2) * TAIL; }
     __host__ __device__ static size_t tail_at(int u) { return unit_at(u | 3) + UNIT; }
 };
-template <> struct Layout<TABLE16> : GroupedNibbles<SCALES_I8_16, 3, 16, 32, 0> {};
-template <> struct Layout<NVFP4> : GroupedNibbles<SCALES_E4M3_16, 2, 0, 0, 32> {};
+template <> struct Layout<TABLE16> : GroupedNibbles<SCALES_I8_16, false, 3, 16, 32, 0> {};
+template <> struct Layout<NVFP4> : GroupedNibbles<SCALES_E4M3_16, true, 2, 0, 0, 32> {};
 
 template <> struct Unit<TABLE16> {
     uint4 nibbles, table, scales;
@@ -48,21 +48,8 @@ template <> __device__ __forceinline__ void read_integers<TABLE16, false>(Unit<T
     out.table = *(const uint4*)(p + Layout<TABLE16>::AT_TABLE);
 }
 
-template <int F>
-__device__ __forceinline__ uint32_t nibbles_of(const Unit<F>& unit, int kb, int r, int h) {
-    return (kb == 0 ? (r == 0 ? unit.nibbles.x : unit.nibbles.y) : (r == 0 ? unit.nibbles.z : unit.nibbles.w)) >> 16 * h;
-}
-
 template <> __device__ __forceinline__ uint32_t integers<TABLE16, false>(const Unit<TABLE16>& unit, int kb, int r, int h) {
-    const uint32_t nibbles = nibbles_of(unit, kb, r, h), index = nibbles & 0x77777777u;
-    const uint32_t below = permute(unit.table.x, unit.table.y, index), above = permute(unit.table.z, unit.table.w, index);
-    // As in `iq4_values`.
-    const uint32_t signs = permute(0x80808080u, 0x80808080u, nibbles);
-    const uint32_t mask = signs & __funnelshift_l(signs, signs, 1);
-    return (below & ~mask) | (above & mask);
-}
-template <> __device__ __forceinline__ uint32_t integers<NVFP4, false>(const Unit<NVFP4>& unit, int kb, int r, int h) {
-    return e2m1_times_4(nibbles_of(unit, kb, r, h));
+    return picked(unit.table, nibbles_of(unit, kb, r), h) ^ 0x80808080u;
 }
 
 // The exponent and the mantissa of an E4M3 are at the bottom of a float32's, whose bias is 120 more; subnormals come out as well.

@@ -25,14 +25,20 @@ __device__ __forceinline__ __half2 half_twice(uint32_t word, int i) { return hal
 
 // 0x6400 is 1024, and bytes and nibbles in its mantissa are added to that.
 constexpr uint32_t HALF_MAGIC = 0x64006400u;
+// Where this is faster: an instruction has one constant, and of a permutation's two the compiler copies one to a register again and again.
+__constant__ uint32_t HALF_MAGIC_KEPT = HALF_MAGIC;
 
-// What is unpacked is weights divided by 2^WEIGHT_SHIFT: where that is more than 0, nibbles need no conversion (see `half_weights_fast`).
+// Whether there are two ways to the same weights, of which the faster converts no nibbles: see `half_weights_fast`.
 template <int F>
-constexpr int WEIGHT_SHIFT = F == Q4_K ? 6 : 0;
+constexpr bool HAS_FAST = F == Q4_K;
+
+// What is unpacked is weights divided by 2^WEIGHT_SHIFT.
+template <int F>
+constexpr int WEIGHT_SHIFT = HAS_FAST<F> ? 6 : 0;
 
 // Their scales are kept times 2^SCALE_SHIFT, so that what is left to make up for is a float16.
 template <int F>
-constexpr int SCALE_SHIFT = WEIGHT_SHIFT<F> > 0 ? 4 : 0;
+constexpr int SCALE_SHIFT = HAS_FAST<F> ? 4 : 0;
 
 // Bytes i and i + 1 of a word, less `offset`, times a power of two.
 __device__ __forceinline__ __half2 two_bytes(uint32_t word, int i, float offset, float times = 1.0f) {
@@ -82,11 +88,6 @@ __device__ __forceinline__ __half2 magic_bits(uint32_t w) {
     return halves_of(q);
 }
 
-template <int F>
-__device__ __forceinline__ uint32_t nibbles_of(const Unit<F>& unit, int kb, int r) {
-    return kb == 0 ? (r == 0 ? unit.nibbles.x : unit.nibbles.y) : (r == 0 ? unit.nibbles.z : unit.nibbles.w);
-}
-
 // The integers of (kb, r, h), exactly, divided by 2^(SCALE_SHIFT + WEIGHT_SHIFT): of slots p and p + 2.
 template <int F>
 __device__ __forceinline__ __half2 half_integers(const Unit<F>& unit, int kb, int r, int h, int p) {
@@ -101,7 +102,7 @@ __device__ __forceinline__ __half2 half_integers(const Unit<F>& unit, int kb, in
         // What `integers` gives is signed, unless there are minimums.
         constexpr float OFFSET = L::HAS_MIN ? 0.0f : 128.0f, UNIT_OF = DOWN / (1 << L::SHIFT);
         const uint32_t q = integers<F>(unit, kb, r, h) ^ (L::HAS_MIN ? 0 : 0x80808080u);
-        const __half2 v = halves_of(__byte_perm(q, HALF_MAGIC, p == 0 ? 0x5250 : 0x5351));
+        const __half2 v = halves_of(__byte_perm(q, L::TABLE ? HALF_MAGIC_KEPT : HALF_MAGIC, p == 0 ? 0x5250 : 0x5351));
         return __hfma2(v, twice(UNIT_OF), twice((-1024.0f - OFFSET) * UNIT_OF));
     }
 }
@@ -126,29 +127,32 @@ __device__ __forceinline__ void scale_half(uint32_t (&a)[2][4], const Unit<F>& u
     }
 }
 
-// E2M1 is the top of a float16 divided by 2^14, and a scale of E8M0 an exponent that makes up for it; or, where LARGE, for scales that this
-// would be too much for, in two steps.
-template <bool LARGE>
-__device__ __forceinline__ void e2m1_weights(uint32_t (&a)[2][4], const Unit<MXFP4>& unit, int kb) {
+// E2M1 of block kb, in pairs, divided by 2^14 and multiplied by `factor(r, h)`.
+template <int F, class Factor>
+__device__ __forceinline__ void e2m1_weights(uint32_t (&a)[2][4], const Unit<F>& unit, int kb, const Factor& factor) {
+#pragma unroll
+    for (int r = 0; r < 2; r++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) a[i >> 1][r + 2 * (i & 1)] = bits_of(__hmul2_rn(halves_of(e2m1_pair(nibbles_of(unit, kb, r), i)), factor(r, i >> 1)));
+}
+
+// A scale of E8M0 is an exponent, which makes up for the division.
+__device__ __forceinline__ void mxfp4_weights(uint32_t (&a)[2][4], const Unit<MXFP4>& unit, int kb) {
+    // Of both rows.
+    const uint32_t e = __byte_perm(unit.scales.x, 0, kb == 0 ? 0x4240 : 0x4341);
+    // 2^(e - 113), whose exponent is stored plus 15; or 0, where all products are too small for a float16.
+    const __half2 factor = halves_of((__vmaxu2(e, 98 * 0x10001u) - 98 * 0x10001u) * 1024);
+    e2m1_weights(a, unit, kb, [&](int r, int) { return r == 0 ? __low2half2(factor) : __high2half2(factor); });
+}
+
+// The same where scales are too large for that: in two steps.
+__device__ __forceinline__ void mxfp4_large_weights(uint32_t (&a)[2][4], const Unit<MXFP4>& unit, int kb) {
+    e2m1_weights(a, unit, kb, [](int, int) { return twice(16384.0f); });
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        const uint32_t e = __byte_perm(unit.scales.x, 0, 0x4040 + (2 * r + kb) * 0x0101);
-        __half2 factor;
-        if (LARGE) {
-            const float scale = __uint_as_float((e & 0xFFu) << 23);
-            factor = __float2half2_rn(fminf(scale, 32768.0f));
-        } else {
-            // 2^(e - 113), whose exponent is stored plus 15; or 0, where all products are too small for a float16.
-            factor = halves_of((__vmaxu2(e, 98 * 0x10001u) - 98 * 0x10001u) * 1024);
-        }
-        const uint32_t w = nibbles_of<MXFP4>(unit, kb, r);
+        const __half2 factor = twice(fminf(scale_of<MXFP4>(unit, kb, r, 0).x, 32768.0f));
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const uint32_t sign = w << (12 - 4 * i) & 0x80008000u, value = (i < 3 ? w << (i < 3 ? 9 - 4 * i : 0) : w >> 3) & 0x0E000E00u;
-            __half2 v = halves_of(sign | value);
-            if (LARGE) v = __hmul2_rn(v, twice(16384.0f));
-            a[i >> 1][r + 2 * (i & 1)] = bits_of(__hmul2_rn(v, factor));
-        }
+        for (int i = 0; i < 4; i++) a[i >> 1][r + 2 * (i & 1)] = bits_of(__hmul2_rn(halves_of(a[i >> 1][r + 2 * (i & 1)]), factor));
     }
 }
 
@@ -181,8 +185,8 @@ __device__ __forceinline__ void half_weights(uint32_t (&a)[2][4], const Unit<F>&
         float_weights<F>(a, unit, kb);
     } else if constexpr (F == MXFP4) {
         // Scales up to 1, as those of all weights that a model is likely to have, or larger ones.
-        if ((unit.scales.x & 0x80808080u) == 0) e2m1_weights<false>(a, unit, kb);
-        else e2m1_weights<true>(a, unit, kb);
+        if ((unit.scales.x & 0x80808080u) == 0) mxfp4_weights(a, unit, kb);
+        else mxfp4_large_weights(a, unit, kb);
     } else {
         scale_half<F>(a, unit, kb, [&](int r, int h, int p) { return half_integers<F>(unit, kb, r, h, p); }, [](__half2 factor, int) { return factor; });
     }
@@ -208,7 +212,7 @@ __device__ __forceinline__ bool is_fast(const uint8_t* weights, const uint8_t* t
         uint32_t all = 0;
         for (int j = 0; j < n; j++) all |= *(const uint32_t*)(weights + j * L::UNIT + L::AT_SCALES + g * L::SCALE_STRIDE);
         return (all & 0x80808080u) == 0;
-    } else if constexpr (WEIGHT_SHIFT<F> > 0) {
+    } else if constexpr (HAS_FAST<F>) {
         static_assert(WEIGHT_SHIFT<F> == 6, "2^(WEIGHT_SHIFT - 8), as a float16 is below 2^16");
         constexpr uint32_t LIMIT = 0x1C00;  // 2^-8: 6-bit numbers times these are below 1 / 4
         const uint2 own = *(const uint2*)(tail + g * L::TAIL_STRIDE);
@@ -243,8 +247,8 @@ __device__ __forceinline__ void each_block(const uint8_t* weights, const uint8_t
 #pragma unroll
         for (int j = 0; j < UNITS; j++)
             unit_of(j, [](uint32_t (&a)[2][4], const Unit<F>& unit, int kb) {
-                if constexpr (F == MXFP4) e2m1_weights<false>(a, unit, kb);
-                else if constexpr (WEIGHT_SHIFT<F> > 0) half_weights_fast<F>(a, unit, kb);
+                if constexpr (F == MXFP4) mxfp4_weights(a, unit, kb);
+                else if constexpr (HAS_FAST<F>) half_weights_fast<F>(a, unit, kb);
                 else half_weights<F>(a, unit, kb);
             });
     } else {

@@ -169,7 +169,7 @@ __device__ __forceinline__ void copy_stages(const HalfPart<F, NT, W>& part) {
 template <int F, int NT, int W>
 __device__ __forceinline__ bool all_fast(const HalfPart<F, NT, W>& part) {
     using L = Layout<F>;
-    if constexpr (WEIGHT_SHIFT<F> == 0) {
+    if constexpr (!HAS_FAST<F>) {
         return true;
     } else {
         const int lane = threadIdx.x & 31;
@@ -427,7 +427,7 @@ __device__ __forceinline__ void product_half_wide(const ProductArgs& args, int f
         wait_for_previous();
         if (!S::LENDS && args.squares) store_own_scales<F, NT, W>(part, shared);
         float acc[4 * NT] = {}, total[4 * NT] = {};
-        if (WEIGHT_SHIFT<F> > 0 && fast) multiply_stages<F, NT, W, (WEIGHT_SHIFT<F> > 0)>(acc, total, part);
+        if (HAS_FAST<F> && fast) multiply_stages<F, NT, W, HAS_FAST<F>>(acc, total, part);
         else multiply_stages<F, NT, W, false>(acc, total, part);
         finish_tiles<F, NT, W>(acc, total, part, shared);
     }

@@ -217,8 +217,8 @@ __device__ void repack(const RepackArgs& args) {
                     uint32_t q;
                     if constexpr (TO == TABLE16) q = B::code(b, i, args.points);
                     else q = B::code(b, i);
-                    constexpr bool IS_PAIRED = TO == MXFP4;
-                    if (L::NIBBLES) nibbles[2 * kb + r] |= (q & 15) << (IS_PAIRED ? 8 * h + 4 * (j & 1) + 16 * (j >> 1) : L::TABLE ? 4 * s : 8 * j + 4 * h);
+                    if (L::E2M1) nibbles[2 * kb + r] |= e2m1_at(q, s);
+                    else if (L::NIBBLES) nibbles[2 * kb + r] |= (q & 15) << (L::TABLE ? 4 * s : 8 * j + 4 * h);
                     const uint32_t above = L::NIBBLES ? q >> 4 : q;
                     if (L::TWO_BITS) two[kb] |= (above & 3) << (8 * j + 4 * r + 2 * h);
                     if (L::ONE_BIT) one |= ((L::TWO_BITS ? above >> 2 : above) & 1) << (8 * j + 4 * kb + 2 * r + h);
@@ -233,7 +233,9 @@ __device__ void repack(const RepackArgs& args) {
                 ((uint4*)(p + L::AT_8))[32 * kb + lane] = make_uint4(bytes[4 * kb], bytes[4 * kb + 1], bytes[4 * kb + 2], bytes[4 * kb + 3]);
         }
         if constexpr (TO == TABLE16) {
-            if (lane == 0) *(uint4*)(p + L::AT_TABLE) = args.table;
+            constexpr uint32_t PLUS_128 = 0x80808080u;
+            const uint4 table = args.table;
+            if (lane == 0) *(uint4*)(p + L::AT_TABLE) = make_uint4(table.x ^ PLUS_128, table.y ^ PLUS_128, table.z ^ PLUS_128, table.w ^ PLUS_128);
         }
         if (t == 0) {
             uint8_t* s = p + L::AT_SCALES + g * L::SCALE_STRIDE;
