@@ -1,8 +1,9 @@
 //! Compiles the kernels ahead of time, when the machine has a CUDA compiler, and embeds them.
 //!
-//! Each `kernels/*.cu` becomes one fat binary with machine code for every target; `modules.rs` in `OUT_DIR` lists them. Without nvcc the
-//! build succeeds with a warning and an empty list. What was compiled is kept under the hash of all that went into it, so that only what changed
-//! is compiled again, and once for all of cargo's builds of a profile: with other packages or features chosen, this script runs anew.
+//! Each file `*.cu` under `kernels/` becomes one fat binary with machine code for every target; `modules.rs` in `OUT_DIR` lists them by the
+//! files' names without folder and extension, of which no two are the same. Without nvcc the build succeeds with a warning and an empty list.
+//! What was compiled is kept under the hash of all that went into it, so that only what changed is compiled again, and once for all of
+//! cargo's builds of a profile: with other packages or features chosen, this script runs anew.
 //!
 //! Environment: `NVCC` or `CUDA_HOME` name the compiler; `WORKER_ORCD_CUDA_TARGETS` is `dev`, `release`, `check` or a list such as
 //! `89,90a+ptx` (see `build/recipe.rs`). Unset, it is `release` for release builds and `dev` for all others. With `check` kernels are
@@ -19,7 +20,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use recipe::{CHECK, Recipe, Target};
+use recipe::{CHECK, KERNELS, Recipe, Target};
 
 /// Where `cargo xtask cuda-toolkit` puts the compiler, relative to the workspace's root.
 const TOOLKIT: &str = ".cuda-toolkit/nvidia/cu13/bin/nvcc";
@@ -30,7 +31,7 @@ fn main() {
     for name in ["NVCC", "CUDA_HOME", TARGETS] {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    for path in ["build.rs", "build/recipe.rs", "kernels"] {
+    for path in ["build.rs", "build/recipe.rs", KERNELS] {
         println!("cargo::rerun-if-changed={path}");
     }
     if let Err(message) = build() {
@@ -69,13 +70,14 @@ fn build() -> Result<(), String> {
     let fatbins = kept(&out).join(names.join("-"));
     fs::create_dir_all(&fatbins).map_err(|error| format!("cannot make {}: {error}", fatbins.display()))?;
     let recipe = Recipe { nvcc_version: version, targets, line_info: !release, is_check };
-    let sources = read_sources(Path::new("kernels"))?;
-    let kernels: Vec<Kernel> = sources
-        .keys()
-        .filter_map(|name| name.strip_suffix(".cu"))
-        .map(|name| {
-            let hash = recipe.hash(&format!("{name}.cu"), &sources);
-            Kernel { name: name.to_owned(), fatbin: fatbins.join(format!("{name}-{hash:016x}.fatbin")) }
+    let mut sources = BTreeMap::new();
+    read_sources(Path::new(KERNELS), "", &mut sources)?;
+    recipe::check_includes(&sources)?;
+    let kernels: Vec<Kernel> = recipe::modules(&sources)?
+        .into_iter()
+        .map(|(name, source)| {
+            let hash = recipe.hash(&source, &sources);
+            Kernel { fatbin: fatbins.join(format!("{name}-{hash:016x}.fatbin")), name, source }
         })
         .collect();
     compile_all(&nvcc, &recipe, &kernels, &sources)?;
@@ -101,7 +103,10 @@ fn kept(out: &Path) -> PathBuf {
 
 /// A file to compile and where the result goes.
 struct Kernel {
+    /// Of the module.
     name: String,
+    /// The file's path in the folder of kernels.
+    source: String,
     fatbin: PathBuf,
 }
 
@@ -113,7 +118,7 @@ fn compile_all(
 ) -> Result<(), String> {
     let mut missing: Vec<&Kernel> = kernels.iter().filter(|kernel| !kernel.fatbin.exists()).collect();
     // The longest first, so that none of them starts when the others are done.
-    missing.sort_by_key(|kernel| std::cmp::Reverse(sources[&format!("{}.cu", kernel.name)].len()));
+    missing.sort_by_key(|kernel| std::cmp::Reverse(sources[&kernel.source].len()));
     let n_job = std::env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(1usize).max(1);
     let next = AtomicUsize::new(0);
     let n_thread = n_job.min(missing.len());
@@ -122,8 +127,8 @@ fn compile_all(
         let work = || {
             let mut failures = Vec::new();
             while let Some(kernel) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let source = &sources[&format!("{}.cu", kernel.name)];
-                failures.extend(compile(nvcc, recipe, kernel, (source, threads_each)).err());
+                let text = &sources[&kernel.source];
+                failures.extend(compile(nvcc, recipe, kernel, (text, threads_each)).err());
             }
             failures
         };
@@ -137,18 +142,19 @@ fn compile(
     nvcc: &Path,
     recipe: &Recipe,
     kernel: &Kernel,
-    (source, n_thread): (&str, usize),
+    (text, n_thread): (&str, usize),
 ) -> Result<(), String> {
+    let path = format!("{KERNELS}/{}", kernel.source);
     // Under its final name only once it is whole.
     let part = kernel.fatbin.with_extension("part");
     let mut command = Command::new(nvcc);
-    command.args(recipe.flags(source)).arg(format!("--threads={n_thread}"));
-    command.arg("-o").arg(&part).arg(format!("kernels/{}.cu", kernel.name));
+    command.args(recipe.flags(text)).arg(format!("--threads={n_thread}"));
+    command.arg("-o").arg(&part).arg(&path);
     let output = command.output().map_err(|error| format!("cannot run {}: {error}", nvcc.display()))?;
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     if !output.status.success() {
-        return Err(format!("nvcc cannot compile kernels/{}.cu ({})\n{said}", kernel.name, output.status));
+        return Err(format!("nvcc cannot compile {path} ({})\n{said}", output.status));
     }
     // What the compiler says of speed means nothing where it may not optimise.
     let is_told =
@@ -179,22 +185,23 @@ fn find_nvcc() -> Option<(PathBuf, String)> {
     })
 }
 
-/// The text of every file of a folder by its name.
-fn read_sources(folder: &Path) -> Result<BTreeMap<String, String>, String> {
+/// The text of every file of a folder, and of the folders in it, by its path from the first of them.
+fn read_sources(folder: &Path, prefix: &str, sources: &mut BTreeMap<String, String>) -> Result<(), String> {
     let error = |path: &Path, error| format!("cannot read {}: {error}", path.display());
-    let mut sources = BTreeMap::new();
     if !folder.exists() {
-        return Ok(sources);
+        return Ok(());
     }
     let entries = fs::read_dir(folder).map_err(|e| error(folder, e))?;
     for entry in entries {
         let path = entry.map_err(|e| error(folder, e))?.path();
-        if path.extension().is_some_and(|extension| extension == "cu" || extension == "cuh") {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = format!("{prefix}{}", path.file_name().unwrap_or_default().to_string_lossy());
+        if path.is_dir() {
+            read_sources(&path, &format!("{name}/"), sources)?;
+        } else if path.extension().is_some_and(|extension| extension == "cu" || extension == "cuh") {
             sources.insert(name, fs::read_to_string(&path).map_err(|e| error(&path, e))?);
         }
     }
-    Ok(sources)
+    Ok(())
 }
 
 /// What earlier builds left and this one does not use. A file that cannot be removed costs space, nothing else.
@@ -217,7 +224,7 @@ fn list_of_modules(kernels: &[Kernel], targets: Option<&[String]>) -> String {
     }
     let _ = writeln!(text, "/// The kernels: file name without extension, fat binary.");
     let _ = writeln!(text, "pub static MODULES: &[(&str, &[u8])] = &[");
-    for Kernel { name, fatbin } in kernels {
+    for Kernel { name, fatbin, .. } in kernels {
         let _ = writeln!(text, "    ({name:?}, &Aligned(*include_bytes!({fatbin:?})).0),");
     }
     let _ = writeln!(text, "];");

@@ -18,6 +18,9 @@ const DEV: &str = "90a+ptx";
 pub(crate) const CHECK: &str = "check";
 const CHECK_LIST: &str = "80+ptx,90a";
 
+/// The folder of kernels, relative to the crate: what `#include "..."` is relative to.
+pub(crate) const KERNELS: &str = "kernels";
+
 /// A GPU architecture to compile for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Target {
@@ -85,6 +88,7 @@ impl Recipe {
         // Never --use_fast_math: a division or square root that rounds otherwise is another result.
         let mut flags: Vec<String> =
             ["-fatbin", "-O3", "-std=c++17", "-Xfatbin=-compress-all"].map(str::to_owned).into();
+        flags.push(format!("-I{KERNELS}"));
         flags.extend(self.targets.iter().map(Target::flag));
         if self.line_info {
             flags.push("-lineinfo".to_owned());
@@ -97,7 +101,7 @@ impl Recipe {
         flags
     }
 
-    /// A hash of everything that a file's fat binary depends on; `sources` are the files of its folder by name.
+    /// A hash of everything that a file's fat binary depends on; `sources` are all files by path in the folder of kernels.
     pub(crate) fn hash(&self, name: &str, sources: &BTreeMap<String, String>) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.nvcc_version.hash(&mut hasher);
@@ -109,21 +113,52 @@ impl Recipe {
     }
 }
 
-/// A file and all it includes from its own folder, directly or not.
+/// A file and all it includes of the kernels' folder, directly or not.
 fn included<'a>(name: &'a str, sources: &'a BTreeMap<String, String>) -> BTreeSet<&'a str> {
     let mut found = BTreeSet::new();
     let mut open = vec![name];
     while let Some(name) = open.pop() {
         let Some(text) = sources.get(name) else { continue };
-        if !found.insert(name) {
-            continue;
+        if found.insert(name) {
+            open.extend(includes(text));
         }
-        open.extend(text.lines().filter_map(|line| {
-            let rest = line.trim_start().strip_prefix('#')?.trim_start().strip_prefix("include")?;
-            rest.trim_start().strip_prefix('"')?.split_once('"').map(|(name, _)| name)
-        }));
     }
     found
+}
+
+/// What a text includes in quotation marks.
+fn includes(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let rest = line.trim_start().strip_prefix('#')?.trim_start().strip_prefix("include")?;
+        rest.trim_start().strip_prefix('"')?.split_once('"').map(|(name, _)| name)
+    })
+}
+
+/// Refuses an include that the compiler may find beside its file, and [`Recipe::hash`] not.
+pub(crate) fn check_includes(sources: &BTreeMap<String, String>) -> Result<(), String> {
+    for (file, text) in sources {
+        if let Some(name) = includes(text).find(|name| !sources.contains_key(*name)) {
+            return Err(format!(
+                "{KERNELS}/{file} includes {name:?}: expected a path from {KERNELS}/ to a file there"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The modules, one for each file to compile, and the file of each: a module's name is its file's without folder and extension.
+pub(crate) fn modules(sources: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
+    let mut modules = BTreeMap::new();
+    for file in sources.keys() {
+        let Some(path) = file.strip_suffix(".cu") else { continue };
+        let name = path.rsplit('/').next().unwrap_or(path);
+        if let Some(other) = modules.insert(name.to_owned(), file.clone()) {
+            return Err(format!(
+                "{KERNELS}/{other} and {KERNELS}/{file} would be one module: expected two names"
+            ));
+        }
+    }
+    Ok(modules)
 }
 
 #[cfg(test)]
@@ -154,7 +189,7 @@ mod tests {
     fn a_file_may_add_flags_on_its_first_line() {
         let flags = recipe("90a+ptx,80").flags("// nvcc: -fmad=false -maxrregcount=64\n// nvcc: -not-this\n");
         assert_eq!(
-            flags[4..],
+            flags[5..],
             [
                 "-gencode=arch=compute_90a,code=[sm_90a,compute_90a]",
                 "-gencode=arch=compute_80,code=[sm_80]",
@@ -162,25 +197,49 @@ mod tests {
                 "-maxrregcount=64",
             ]
         );
-        assert_eq!(recipe("80").flags("__global__ void f();\n").len(), 5);
+        assert_eq!(recipe("80").flags("__global__ void f();\n").len(), 6);
         let optimised = |targets| !recipe(targets).flags("").iter().any(|flag| flag.contains("fast-compile"));
         assert!(optimised("80+ptx,90a") && optimised("release") && !optimised("check"));
     }
 
+    fn sources(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())).collect()
+    }
+
     #[test]
     fn the_hash_follows_what_a_file_includes_and_nothing_else() {
-        let sources = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-            pairs.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())).collect()
-        };
-        let a = ("a.cu", "#include <cstdint>\n# include \"b.cuh\"\n");
-        let before = sources(&[a, ("b.cuh", "#include \"c.cuh\"\n"), ("c.cuh", "1"), ("d.cuh", "1")]);
-        let hash = |sources| recipe("80").hash("a.cu", sources);
-        let unrelated = sources(&[a, ("b.cuh", "#include \"c.cuh\"\n"), ("c.cuh", "1"), ("d.cuh", "2")]);
+        let a = ("a/a.cu", "#include <cstdint>\n# include \"b/b.cuh\"\n");
+        let b = ("b/b.cuh", "#include \"c.cuh\"\n");
+        let before = sources(&[a, b, ("c.cuh", "1"), ("d.cuh", "1")]);
+        let hash = |sources| recipe("80").hash("a/a.cu", sources);
+        let unrelated = sources(&[a, b, ("c.cuh", "1"), ("d.cuh", "2")]);
         assert_eq!(hash(&before), hash(&unrelated));
-        let indirect = sources(&[a, ("b.cuh", "#include \"c.cuh\"\n"), ("c.cuh", "2"), ("d.cuh", "1")]);
+        let indirect = sources(&[a, b, ("c.cuh", "2"), ("d.cuh", "1")]);
         assert_ne!(hash(&before), hash(&indirect));
-        assert_ne!(hash(&before), recipe("90a").hash("a.cu", &before));
+        assert_ne!(hash(&before), recipe("90a").hash("a/a.cu", &before));
         let circle = sources(&[("a.cu", "#include \"a.cu\"\n")]);
         assert_eq!(included("a.cu", &circle).len(), 1);
+    }
+
+    #[test]
+    fn an_include_that_no_hash_would_follow_is_refused() {
+        let b = ("b/b.cuh", "");
+        let includes = |text| check_includes(&sources(&[("b/a.cu", text), b]));
+        assert_eq!(includes("#include \"b/b.cuh\"\n"), Ok(()));
+        assert_eq!(
+            includes("#include \"b.cuh\"\n").unwrap_err(),
+            "kernels/b/a.cu includes \"b.cuh\": expected a path from kernels/ to a file there"
+        );
+    }
+
+    #[test]
+    fn modules_are_files_by_name_and_no_two_have_one() {
+        let found = modules(&sources(&[("a/b.cu", ""), ("a/b.cuh", ""), ("c.cu", "")])).unwrap();
+        assert_eq!(
+            found.into_iter().collect::<Vec<_>>(),
+            [("b", "a/b.cu"), ("c", "c.cu")].map(|(name, file)| (name.to_owned(), file.to_owned()))
+        );
+        let twice = modules(&sources(&[("a/b.cu", ""), ("c/b.cu", "")])).unwrap_err();
+        assert_eq!(twice, "kernels/a/b.cu and kernels/c/b.cu would be one module: expected two names");
     }
 }

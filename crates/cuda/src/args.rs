@@ -1,4 +1,4 @@
-//! What kernels are given: the argument structures of kernels/*.cu, field for field.
+//! What kernels are given: the argument structures of kernels, field for field.
 //!
 //! Sizes are asserted on both sides. Pointers are into the device's memory; 0 is none.
 

@@ -28,7 +28,7 @@ pub enum CudaError {
     /// The program was built without a CUDA compiler.
     #[error("built without CUDA kernels: found no nvcc when this program was compiled")]
     NotBuilt,
-    /// There is no `kernels/NAME.cu`.
+    /// There is no file `NAME.cu` among the kernels.
     #[error("no module {name:?} among the CUDA kernels")]
     UnknownModule {
         /// What was asked for.

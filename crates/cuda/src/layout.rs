@@ -1,4 +1,4 @@
-//! How many bytes do weights take in the device's layout? The sizes of kernels/format.cuh as pure functions.
+//! How many bytes do weights take in the device's layout? The sizes of kernels/weights/format.cuh as pure functions.
 //!
 //! A matrix is cut into tiles of 16 rows, a tile into units of 64 columns; see format.cuh for the planes of a unit.
 

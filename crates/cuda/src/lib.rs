@@ -85,7 +85,7 @@ fn target_runs_on(target: &str, capability: (u32, u32)) -> bool {
     is_later && (made_for.0 == capability.0 || (ptx && !name.ends_with('f')))
 }
 
-/// The fat binary of `kernels/NAME.cu`.
+/// The fat binary of the file `NAME.cu` in a folder of `kernels/`.
 ///
 /// # Errors
 /// [`CudaError::NotBuilt`] if this build has no kernels, [`CudaError::UnknownModule`] if it has none of this name.

@@ -1,7 +1,7 @@
 //! The next tokens, chosen on the device: for the same logits, parameters, mask and history the very tokens and log probabilities
 //! of [`device::sampling::Sampler`], whatever else is sampled in the same step.
 //!
-//! The device works with the sampler's integers alone (kernels/sample.cu). What takes a logarithm or a generator of random
+//! The device works with the sampler's integers alone (kernels/sample/sample.cu). What takes a logarithm or a generator of random
 //! numbers is done by the host, with the CPU sampler's own code: the random bits before a step ([`StepRows`]), the log probabilities after
 //! it ([`SampleOut::sampled`]).
 //!

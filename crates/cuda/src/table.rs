@@ -1,6 +1,6 @@
-//! Which 16 values do the weights of a format in tables pick (TABLE16 in kernels/format_table.cuh)?
+//! Which 16 values do the weights of a format in tables pick (TABLE16 in kernels/weights/format_table.cuh)?
 //!
-//! Eight times the integers that `quant` has, by the order of the codes in kernels/repack_table.cuh.
+//! Eight times the integers that `quant` has, by the order of the codes in kernels/weights/repack_table.cuh.
 
 use quant::Format;
 

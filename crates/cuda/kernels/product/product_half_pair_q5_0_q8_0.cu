@@ -1,0 +1,4 @@
+// Products with weights of Q5_0 and of Q8_0 in float16.
+#include "product/product_pair.cuh"
+
+HALF_PAIRS(Q5_0, Q8_0, q5_0_q8_0)

@@ -1,4 +1,0 @@
-// Products of generated rows with BF16 weights.
-#include "product_float.cuh"
-
-FLOAT_PRODUCTS(BF16, bf16)

@@ -1,4 +1,0 @@
-// Products of generated rows with F16 weights.
-#include "product_float.cuh"
-
-FLOAT_PRODUCTS(F16, f16)

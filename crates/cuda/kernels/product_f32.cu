@@ -1,4 +1,0 @@
-// Products of generated rows with F32 weights.
-#include "product_float.cuh"
-
-FLOAT_PRODUCTS(F32, f32)

@@ -1,4 +1,0 @@
-// Products of generated rows with BF16 weights in float16.
-#include "product_half_kernels.cuh"
-
-HALF_PRODUCTS(BF16, bf16)

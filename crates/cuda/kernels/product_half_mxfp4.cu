@@ -1,4 +1,0 @@
-// Products of generated rows with MXFP4 weights in float16.
-#include "product_half_kernels.cuh"
-
-HALF_PRODUCTS(MXFP4, mxfp4)

@@ -1,4 +1,0 @@
-// Products of generated rows with Q2_K weights in float16.
-#include "product_half_kernels.cuh"
-
-HALF_PRODUCTS(Q2_K, q2_k)

@@ -1,4 +1,0 @@
-// Products of generated rows with Q3_K weights in float16.
-#include "product_half_kernels.cuh"
-
-HALF_PRODUCTS(Q3_K, q3_k)

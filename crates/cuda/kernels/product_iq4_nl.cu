@@ -1,4 +1,0 @@
-// Products of generated rows with IQ4_NL weights.
-#include "product_kernels.cuh"
-
-PRODUCTS(IQ4_NL, iq4_nl)

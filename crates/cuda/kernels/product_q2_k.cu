@@ -1,4 +1,0 @@
-// Products of generated rows with Q2_K weights.
-#include "product_kernels.cuh"
-
-PRODUCTS(Q2_K, q2_k)

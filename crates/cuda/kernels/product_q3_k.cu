@@ -1,4 +1,0 @@
-// Products of generated rows with Q3_K weights.
-#include "product_kernels.cuh"
-
-PRODUCTS(Q3_K, q3_k)

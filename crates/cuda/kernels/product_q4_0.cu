@@ -1,4 +1,0 @@
-// Products of generated rows with Q4_0 weights.
-#include "product_kernels.cuh"
-
-PRODUCTS(Q4_0, q4_0)

@@ -1,4 +1,0 @@
-// Products of generated rows with Q4_K weights.
-#include "product_kernels.cuh"
-
-PRODUCTS(Q4_K, q4_k)

@@ -1,4 +1,0 @@
-// Products of generated rows with Q5_0 weights.
-#include "product_kernels.cuh"
-
-PRODUCTS(Q5_0, q5_0)

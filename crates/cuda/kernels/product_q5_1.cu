@@ -1,4 +1,0 @@
-// Products of generated rows with Q5_1 weights.
-#include "product_kernels.cuh"
-
-PRODUCTS(Q5_1, q5_1)

@@ -1,4 +1,0 @@
-// Products of generated rows with Q5_K weights.
-#include "product_kernels.cuh"
-
-PRODUCTS(Q5_K, q5_k)

@@ -1,5 +1,0 @@
-// Products of generated rows with weights that are indices into tables of 16 values.
-#include "format_table.cuh"
-#include "product_kernels.cuh"
-
-PRODUCTS(TABLE16, table16)
