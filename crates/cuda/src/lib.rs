@@ -3,52 +3,38 @@
 //! The kernels are compiled when the crate is and embedded in it; NVIDIA's driver library is looked for when the program runs. So the crate
 //! builds and its binary starts on any machine: [`is_built`] says whether there are kernels, [`driver::Device`] whether there is a GPU.
 //!
+//! Its rooms, from below:
+//!
 //! - [`driver`]: the CUDA driver's objects (device, stream, event, memory, module, graph) as owned values.
-//! - [`arena`]: device memory, all of it planned and then allocated at once; [`residency`] watches that it stays there.
-//! - [`upload`]: how weights get there.
-//! - [`sampling`]: the next tokens from logits, without leaving the device.
+//! - `memory`: what lies on the device, how it lies there and how it gets there. [`arena`] plans all of it and then allocates it at once,
+//!   [`residency`] watches that it stays there, [`upload`] brings the weights.
+//! - `launch`: which kernel, over which grid? A file for each subject of `kernels/`. Beside it [`sampling`]: the next tokens from logits,
+//!   without leaving the device.
+//! - `placement`: can the kernels compute this model, and where does each of its tensors go? Known before any step.
+//! - `step`: what is computed in a step, and what that takes. [`CudaExecutor`] and its [`Options`].
+//!
+//! Below all of them, `args` has what kernels are given.
 
-mod apart;
-pub mod arena;
 mod args;
-mod buffers;
-mod decode;
 pub mod driver;
 mod error;
-mod executor;
-mod experts;
-mod heads;
-mod host_norm;
-mod kernels;
-mod latent;
 mod launch;
-mod layout;
-mod load;
-mod network;
-mod observe;
-mod options;
-mod per_layer;
-mod place;
-mod prompt;
-mod recurrence;
-pub mod residency;
+mod memory;
+mod placement;
 pub mod sampling;
-mod staging;
-mod state;
-mod table;
-mod transpose;
-pub mod upload;
+mod step;
 
 #[cfg(test)]
 #[path = "../build/recipe.rs"]
 mod recipe;
 
 pub use error::CudaError;
-pub use executor::{CudaExecutor, LoadError};
-pub use load::LoadStats;
-pub use observe::Watch;
-pub use options::{MAX_SLOTS, MemoryPlan, Options};
-pub use place::Unsupported;
+pub use memory::{arena, residency, upload};
+pub use placement::load::LoadStats;
+pub use placement::place::Unsupported;
+pub use step::executor::{CudaExecutor, LoadError};
+pub use step::observe::Watch;
+pub use step::options::{MAX_SLOTS, MemoryPlan, Options};
 
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 

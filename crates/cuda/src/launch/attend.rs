@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::args::{ActOut, assert_size};
 use crate::driver::DevicePtr;
-use crate::kernels::Launch;
+use crate::launch::kernels::Launch;
 
 /// Of attend_decode.cuh.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -200,7 +200,7 @@ pub(crate) fn prompt_launch(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Options;
+    use crate::step::options::Options;
 
     #[test]
     fn one_row_occupies_the_device_whatever_the_heads() {

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::args::{PAGE, assert_size};
 use crate::driver::DevicePtr;
-use crate::kernels::Launch;
+use crate::launch::kernels::Launch;
 
 /// Of attend_rows.cu.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

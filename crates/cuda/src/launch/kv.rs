@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::attend::PromptSpan;
 use crate::args::{PAGE, assert_size};
 use crate::driver::DevicePtr;
-use crate::kernels::Launch;
+use crate::launch::kernels::Launch;
 
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::args::assert_size;
 use crate::driver::DevicePtr;
-use crate::kernels::Launch;
+use crate::launch::kernels::Launch;
 
 const THREADS: usize = 256;
 

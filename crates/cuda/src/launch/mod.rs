@@ -2,6 +2,7 @@
 
 pub(crate) mod attend;
 pub(crate) mod attend_rows;
+pub(crate) mod kernels;
 pub(crate) mod kv;
 pub(crate) mod latent;
 pub(crate) mod product;

@@ -4,10 +4,10 @@
 
 use quant::Format;
 
-use crate::kernels::Launch;
+use crate::launch::kernels::Launch;
 use crate::launch::product_half;
 use crate::launch::prompt_gemm::Instruction;
-use crate::layout::{is_float, suffix, tile_scale_bytes, unit_bytes};
+use crate::memory::layout::{is_float, suffix, tile_scale_bytes, unit_bytes};
 
 /// Warps of a block.
 pub(crate) const WARPS: usize = 8;
@@ -289,7 +289,7 @@ fn wide_bytes(format: Format, n: usize, w: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout;
+    use crate::memory::layout;
 
     const WANTED: Wanted = Wanted {
         arithmetic: Arithmetic::Ints,

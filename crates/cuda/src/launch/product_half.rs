@@ -3,7 +3,7 @@
 use quant::Format;
 
 use super::product::{Parts, Variant, WARPS, Wanted, early_bytes, many_narrow_tiles};
-use crate::layout::{is_float, suffix, unit_bytes};
+use crate::memory::layout::{is_float, suffix, unit_bytes};
 
 /// Whether a format has these kernels: all but float32, of which float16 would lose too much.
 pub(crate) fn has(format: Format) -> bool {

@@ -7,7 +7,7 @@ use model::architecture::Activation;
 
 use crate::args::assert_size;
 use crate::driver::{DevicePtr, TensorMap};
-use crate::kernels::Launch;
+use crate::launch::kernels::Launch;
 
 /// What is done with the sums; see prompt_gemm.cuh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

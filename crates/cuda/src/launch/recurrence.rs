@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::args::assert_size;
 use crate::driver::DevicePtr;
-use crate::kernels::Launch;
+use crate::launch::kernels::Launch;
 
 /// Sizes of a delta rule's heads that there are kernels for.
 pub(crate) const HEAD_DIMS: [usize; 3] = [32, 64, 128];

@@ -1,0 +1,291 @@
+//! What most models do within products, as kernels of their own, for models that do more there: norms of queries and keys, rotations that
+//! differ by layer, attention with a cap or with heads of unusual sizes, and terms that are normalised or scaled before they are added to
+//! the residual stream.
+
+use model::KvType;
+use model::architecture::{Architecture, Heads, KvSource, Position, QkNorm};
+
+use crate::args::{AddArgs, NormArgs, PlaceArgs, QkNormArgs, ScaleArgs, Values};
+use crate::driver::{DevicePtr, Stream};
+use crate::error::CudaError;
+use crate::launch::attend_rows::{self, AttendRowsArgs};
+use crate::launch::kernels::Launch;
+use crate::launch::{attend, kv};
+use crate::memory::layout::TILE;
+use crate::placement::heads;
+use crate::placement::place::NormPlace;
+use crate::step::network::Network;
+
+/// Whether queries and keys are more than a product that is turned, the same way in all layers.
+pub(crate) fn heads(arch: &Architecture) -> bool {
+    let differs = match &arch.position {
+        // Products turn pairs of rows of a tile of 16.
+        Position::Rope(ropes) => {
+            ropes.layers.iter().any(|&kind| kind != Some(0)) || ropes.kinds[0].n_rot % TILE != 0
+        }
+        Position::Learned => false,
+    };
+    let Some(first) = heads::all(arch).next() else { return false };
+    let uniform = heads::all(arch).all(|heads| Heads { window: first.window, ..heads } == first);
+    let plain = uniform && first.source == KvSource::Projections && !arch.attention.v_norm;
+    differs
+        || !plain
+        || attention(arch)
+        || arch.attention.gated
+        || arch.attention.qk_norm.is_some()
+        || arch.attention.temperature.is_some()
+}
+
+/// Whether attention is computed row by row, since the other kernels for it lack its head size or its cap, or take a row's keys and values for
+/// the layer's own and for two.
+pub(crate) fn attention(arch: &Architecture) -> bool {
+    let lacks = |heads: Heads| !attend::has_kernels(heads.head_dim) || !heads.keeps() || !heads.has_values();
+    arch.attention.score_cap.is_some() || heads::all(arch).any(lacks)
+}
+
+/// Whether what is added to the residual stream is more than a product.
+pub(crate) fn terms(arch: &Architecture) -> bool {
+    arch.scales.residual != 1.0 || arch.has_post_norms
+}
+
+impl Network {
+    /// What a layer's queries, keys and values have in common wherever queries go; `qkv` is `[n_row, n_q + 2 n_kv]`, or queries alone. Keys and values go to a
+    /// cache of float16, and stay where they are for the kernel that quantises them for another.
+    pub(crate) fn placing(&self, layer: usize, qkv: DevicePtr, rows: DevicePtr) -> PlaceArgs {
+        let (attention, shared) = (&self.arch.attention, &self.buffers.shared);
+        let (heads, half_rots) = (self.heads_of(layer), heads::half_rots(&self.arch));
+        let kind = match &self.arch.position {
+            Position::Rope(ropes) => ropes.layers[layer],
+            Position::Learned => None,
+        };
+        let (k_cache, v_cache) = match self.sizes.kv_type {
+            KvType::F16 => self.kv(layer),
+            KvType::Q8_0 => (DevicePtr(0), DevicePtr(0)),
+        };
+        let before: usize = half_rots[..kind.unwrap_or(0)].iter().sum();
+        let turns = shared.turns.offset(8 * (self.sizes.n_ctx * before) as u64);
+        PlaceArgs {
+            qkv,
+            k_cache,
+            v_cache,
+            rows,
+            page_tables: self.page_tables_of(layer),
+            turns,
+            n_q: heads.n_q() as i32,
+            n_kv: heads::n_own_kv(heads) as i32,
+            head_dim: heads.head_dim as i32,
+            half_rot: kind.map_or(0, |kind| half_rots[kind] as i32),
+            adjacent: i32::from(self.heads.adjacent),
+            max_pages: self.max_pages() as i32,
+            n_kv_head: heads.n_kv_head as i32,
+            q_terms: 1,
+            heat: attention.temperature.map_or(0.0, |heat| heat.scale),
+            heat_context: attention
+                .temperature
+                .map_or(0, |heat| i32::try_from(heat.context).unwrap_or(i32::MAX)),
+            ..PlaceArgs::default()
+        }
+    }
+
+    /// Normalises whole rows of queries and of keys, where the model does.
+    pub(crate) fn normalise_rows(
+        &self,
+        stream: &Stream,
+        layer: usize,
+        (qkv, n_row): (DevicePtr, usize),
+    ) -> Result<(), CudaError> {
+        if self.arch.attention.qk_norm != Some(QkNorm::Row) {
+            return Ok(());
+        }
+        let (heads, place) = (self.heads_of(layer), self.attention_of(layer));
+        let args = QkNormArgs {
+            qkv,
+            q_weight: self.at_maybe(place.q_norm),
+            k_weight: self.at_maybe(place.k_norm),
+            n_q: heads.n_q() as i32,
+            n_kv: heads::n_own_kv(heads) as i32,
+            eps: self.arch.norm.eps,
+            reserved: 0,
+        };
+        self.kernels.launch(stream, &Launch::new("qk_norm_rows", [n_row as u32, 2], 256), &args)
+    }
+
+    /// Normalises queries, keys and values by head, where the model does, turns them, and puts them where they belong.
+    pub(crate) fn place_heads(
+        &self,
+        stream: &Stream,
+        layer: usize,
+        (args, n_row): (&PlaceArgs, usize),
+    ) -> Result<(), CudaError> {
+        let (heads, place, attention) =
+            (self.heads_of(layer), self.attention_of(layer), &self.arch.attention);
+        let is_normed = attention.qk_norm == Some(QkNorm::Head);
+        let norm = |at| if is_normed { self.at_maybe(at) } else { DevicePtr(0) };
+        let values = match heads.source {
+            KvSource::Projections if attention.v_norm => Values::Normed,
+            KvSource::KeysAlone => Values::OfKeys,
+            KvSource::Projections | KvSource::Layer(_) | KvSource::OneRow => Values::Left,
+        };
+        let args = PlaceArgs {
+            q_weight: norm(place.q_norm),
+            k_weight: norm(place.k_norm),
+            is_normed: i32::from(is_normed),
+            values: values as i32,
+            eps: self.arch.norm.eps,
+            ..*args
+        };
+        let n_head = heads::n_qkv(heads) / heads.head_dim;
+        let launch = Launch::new("place_heads", [n_row as u32, n_head.div_ceil(8) as u32], 256);
+        self.kernels.launch(stream, &launch, &args)
+    }
+
+    /// Attention row by row, where [`attention`] says so: `x`, `[n_row, n_q]`, holds queries and then what they found. In a cache of Q8_0 the
+    /// rows' keys and values are put here, out of `qkv`. Generated rows are at up to `n_position` positions.
+    pub(crate) fn attend_rows(
+        &self,
+        stream: &Stream,
+        layer: usize,
+        (qkv, x, rows): (DevicePtr, DevicePtr, DevicePtr),
+        (n_row, n_position): (usize, Option<usize>),
+    ) -> Result<(), CudaError> {
+        let heads = self.heads_of(layer);
+        if heads.keeps() {
+            self.keep_q8(stream, layer, (qkv, heads.n_q()), (rows, n_row))?;
+        }
+        let args = AttendRowsArgs {
+            x,
+            out: x,
+            sinks: self.at_maybe(self.attention_of(layer).sinks),
+            n_value: heads.head_dim as i32,
+            ..self.attending(layer, (rows, n_position))
+        };
+        self.launch_attend_rows(stream, &args, (n_row, n_position))
+    }
+
+    /// Puts rows' keys and values, which follow `n_q` values of each row of `qkv`, in a cache of Q8_0. Those of another are there already.
+    pub(crate) fn keep_q8(
+        &self,
+        stream: &Stream,
+        layer: usize,
+        (qkv, n_q): (DevicePtr, usize),
+        (rows, n_row): (DevicePtr, usize),
+    ) -> Result<(), CudaError> {
+        if self.sizes.kv_type != KvType::Q8_0 {
+            return Ok(());
+        }
+        let (heads, (k_cache, v_cache)) = (self.heads_of(layer), self.kv(layer));
+        let args = kv::KvStoreArgs {
+            qkv,
+            k_cache,
+            v_cache: if heads.has_values() { v_cache } else { DevicePtr(0) },
+            rows,
+            page_tables: self.page_tables_of(layer),
+            n_q: n_q as i32,
+            n_kv_head: heads.n_kv_head as i32,
+            head_dim: heads.head_dim as i32,
+            max_pages: self.max_pages() as i32,
+        };
+        self.kernels.launch(stream, &kv::store_launch(n_row), &args)
+    }
+
+    /// A layer's attention row by row; what is read and written is for the caller to say.
+    pub(crate) fn attending(
+        &self,
+        layer: usize,
+        (rows, n_position): (DevicePtr, Option<usize>),
+    ) -> AttendRowsArgs {
+        let (attention, heads) = (&self.arch.attention, self.heads_of(layer));
+        let (k_cache, v_cache) = self.kv(layer);
+        AttendRowsArgs {
+            k_cache,
+            v_cache,
+            rows,
+            page_tables: self.page_tables_of(layer),
+            n_head: heads.n_head as i32,
+            n_kv_head: heads.n_kv_head as i32,
+            head_dim: heads.head_dim as i32,
+            max_pages: self.max_pages() as i32,
+            window: self.window(layer),
+            scale: attention.scale,
+            cap: attention.score_cap.unwrap_or(0.0),
+            splits: i32::from(n_position.is_some()),
+            part: self.buffers.decode.attend_parts,
+            ..AttendRowsArgs::default()
+        }
+    }
+
+    pub(crate) fn launch_attend_rows(
+        &self,
+        stream: &Stream,
+        args: &AttendRowsArgs,
+        shape: (usize, Option<usize>),
+    ) -> Result<(), CudaError> {
+        let is_q8 = self.sizes.kv_type == KvType::Q8_0;
+        let (attend, combine) = attend_rows::launches(shape, is_q8, args);
+        self.kernels.launch(stream, &attend, args)?;
+        combine.map_or(Ok(()), |combine| self.kernels.launch(stream, &combine, args))
+    }
+
+    /// Rows of `n` values as they are, for a kernel that only rounds them; where the results go is for the caller to say.
+    pub(crate) fn plain_rows(x: DevicePtr, n: usize) -> NormArgs {
+        NormArgs { x, n_embd: n as i32, out_terms: 1, residual: 1.0, ..NormArgs::default() }
+    }
+
+    /// Adds `term` to `x`, both `[n_row, n_embd]`, normalised and scaled as the model does.
+    pub(crate) fn add_term(
+        &self,
+        stream: &Stream,
+        (x, term, n_row): (DevicePtr, DevicePtr, usize),
+        norm: Option<NormPlace>,
+    ) -> Result<(), CudaError> {
+        let args = AddArgs {
+            x,
+            y: term,
+            weight: self.at_maybe(norm.map(|norm| norm.weight)),
+            n: self.arch.n_embd as i32,
+            residual: self.arch.scales.residual,
+            eps: self.arch.norm.eps,
+            reserved: 0,
+        };
+        self.kernels.launch(stream, &Launch::new("add_rows", [n_row as u32, 1], 256), &args)
+    }
+
+    /// Multiplies the residual stream by the layer's factor, where it has one.
+    pub(crate) fn scale_layer(
+        &self,
+        stream: &Stream,
+        layer: usize,
+        (x, n_row): (DevicePtr, usize),
+    ) -> Result<(), CudaError> {
+        match self.layers[layer].scale {
+            Some(factor) => self.scale(stream, (x, n_row * self.arch.n_embd), factor, None),
+            None => Ok(()),
+        }
+    }
+
+    /// Scales and bounds the logits of `n_row` rows, where the model does.
+    pub(crate) fn finish_logits(
+        &self,
+        stream: &Stream,
+        logits: DevicePtr,
+        n_row: usize,
+    ) -> Result<(), CudaError> {
+        let (factor, cap) = (self.arch.scales.logits, self.arch.logit_cap);
+        if factor == 1.0 && cap.is_none() {
+            return Ok(());
+        }
+        self.scale(stream, (logits, n_row * self.arch.n_vocab), factor, cap)
+    }
+
+    fn scale(
+        &self,
+        stream: &Stream,
+        (x, n): (DevicePtr, usize),
+        factor: f32,
+        cap: Option<f32>,
+    ) -> Result<(), CudaError> {
+        let args = ScaleArgs { x, n: n as u64, factor, cap: cap.unwrap_or(0.0) };
+        let n_block = n.div_ceil(1024).min(1 << 16) as u32;
+        self.kernels.launch(stream, &Launch::new("scale_all", [n_block, 1], 256), &args)
+    }
+}

@@ -1,0 +1,293 @@
+//! How is a model put on a GPU, and what memory does that take?
+
+use std::time::Duration;
+
+use device::{KvPages, KvSizes};
+use model::architecture::{Architecture, Position};
+use model::weights::{Ffn, Gated, Linear, Weights};
+use model::{KvType, Model};
+
+use crate::args::PAGE;
+use crate::driver::DevicePtr;
+use crate::memory::arena::{ArenaPlan, Purpose};
+use crate::memory::layout::prompt_terms;
+use crate::memory::state::States;
+use crate::memory::upload::UploadOptions;
+use crate::placement::heads;
+use crate::placement::place::{Unsupported, place};
+use crate::sampling::SampleLimits;
+use crate::step::apart;
+use crate::step::buffers::{Buffers, Taker};
+use crate::step::executor::RESERVE;
+
+/// The most sequences an executor can have at once.
+pub const MAX_SLOTS: usize = 256;
+
+/// The most guessed tokens of a step.
+const MAX_GUESSES: usize = 16;
+
+/// Kernels count with 32 bits: a size from here on is refused, and counts as this much, so that buffers' sizes do not overflow.
+const ABSURD: usize = 1 << 31;
+
+/// How a model is put on a GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Which GPU.
+    pub ordinal: u32,
+    /// Tokens a sequence may have.
+    pub n_ctx: usize,
+    /// Sequences at once, at most [`MAX_SLOTS`].
+    pub n_slot: usize,
+    /// Rows (tokens) a step, of prompts and generated together; at least `n_slot`.
+    pub n_row: usize,
+    /// How keys and values are kept.
+    pub kv_type: KvType,
+    /// KV pages in all; by default enough for `n_slot` sequences of `n_ctx` tokens.
+    pub n_page: Option<usize>,
+    /// Copies of a sequence's state that can be kept, where layers are recurrent.
+    pub n_snapshot: usize,
+    /// Bytes of each pinned buffer through which weights are copied.
+    pub load_chunk: usize,
+    /// Threads that fill those buffers.
+    pub load_threads: usize,
+    /// How often it is checked that everything stays in the device's own memory.
+    pub residency_interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Options {
+            ordinal: 0,
+            n_ctx: 4096,
+            n_slot: 1,
+            n_row: 2048,
+            kv_type: KvType::F16,
+            n_page: None,
+            n_snapshot: 0,
+            load_chunk: 16 << 20,
+            load_threads: threads.min(8),
+            residency_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Bytes that an executor will take from the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Weights, repacked.
+    pub weights: u64,
+    /// The KV cache.
+    pub kv_cache: u64,
+    /// Its pages.
+    pub pages: KvPages,
+    /// What sequences keep beside it, and its copies.
+    pub state: u64,
+    /// Everything else a step needs.
+    pub activations: u64,
+}
+
+impl MemoryPlan {
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let parts = [self.kv_cache, self.state, self.activations];
+        parts.iter().fold(self.weights, |sum, &bytes| sum.saturating_add(bytes))
+    }
+}
+
+/// The sizes that buffers follow from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) n_ctx: usize,
+    pub(crate) n_slot: usize,
+    /// Columns of the decode products: a token of each slot and all guesses, rounded up to a bucket.
+    pub(crate) n_col: usize,
+    /// Guesses of a step.
+    pub(crate) n_guess: usize,
+    pub(crate) n_row: usize,
+    /// Of the KV cache.
+    pub(crate) pages: KvPages,
+    pub(crate) n_snapshot: usize,
+    pub(crate) kv_type: KvType,
+    /// Float16 terms of a prompt's activations, at most.
+    pub(crate) n_term: usize,
+}
+
+impl Options {
+    pub(crate) fn sizes(&self, model: &Model) -> Sizes {
+        let arch = &model.architecture;
+        let [n_ctx, n_slot, n_row] = [self.n_ctx, self.n_slot, self.n_row].map(|n| n.min(ABSURD));
+        let n_ctx = match arch.position {
+            Position::Learned => n_ctx.min(arch.n_ctx_train),
+            Position::Rope(_) => n_ctx,
+        };
+        let n_row = n_row.max(n_slot);
+        let n_guess = match takes_guesses(arch, self.kv_type) {
+            true => MAX_GUESSES.min(MAX_SLOTS.saturating_sub(n_slot)).min(n_row.saturating_sub(1)),
+            false => 0,
+        };
+        let pages = KvPages::plan(&KvSizes {
+            page_size: PAGE,
+            n_ctx,
+            n_slot,
+            n_row,
+            n_page: self.n_page,
+            window: arch.widest_window(),
+        });
+        Sizes {
+            n_ctx,
+            n_slot,
+            n_col: n_slot.saturating_add(n_guess).next_multiple_of(8),
+            n_guess,
+            n_row,
+            pages,
+            n_snapshot: self.n_snapshot.min(ABSURD),
+            kv_type: self.kv_type,
+            n_term: most_terms(&model.weights),
+        }
+    }
+
+    /// How weights are copied.
+    pub(crate) fn upload(&self) -> UploadOptions {
+        UploadOptions {
+            chunk_bytes: self.load_chunk,
+            n_thread: self.load_threads,
+            ..UploadOptions::default()
+        }
+    }
+
+    /// Bytes of the device that copying takes while it runs.
+    pub(crate) fn staging_bytes(&self) -> u64 {
+        self.upload().staging_bytes()
+    }
+
+    /// Bytes that must be free on the device for a plan to be carried out: whole pages of its memory, what copying takes, and what stays
+    /// free for the driver.
+    #[must_use]
+    pub fn needed(&self, plan: &MemoryPlan) -> u64 {
+        let mut arena = ArenaPlan::new();
+        arena.add(Purpose::Weights, plan.weights);
+        arena.add(Purpose::KvCache, plan.kv_cache);
+        arena.add(Purpose::State, plan.state);
+        arena.add(Purpose::Activations, plan.activations);
+        arena.needed().saturating_add(RESERVE).saturating_add(self.staging_bytes())
+    }
+
+    /// What the executor will take; saturating, so that absurd sizes read as absurd and not as small.
+    ///
+    /// # Errors
+    /// What the kernels cannot compute.
+    pub fn plan(&self, model: &Model) -> Result<MemoryPlan, Unsupported> {
+        let sizes = self.sizes(model);
+        let mut cached = model.architecture.kv_layers();
+        if let Some(heads) = cached.find(|heads| !self.kv_type.takes(heads.head_dim)) {
+            return Err(Unsupported {
+                what: "head size",
+                expected: format!("a multiple of 32 for a KV cache of type {}", self.kv_type),
+                found: heads.head_dim.to_string(),
+            });
+        }
+        let mut taker = Taker::new(DevicePtr(0));
+        Buffers::take(&mut taker, &model.architecture, &sizes);
+        Ok(MemoryPlan {
+            weights: place(model)?.n_bytes,
+            pages: sizes.pages,
+            kv_cache: heads::kv_bytes(&model.architecture, &sizes),
+            state: States::bytes(&model.architecture, &sizes),
+            activations: taker.n_bytes(),
+        })
+    }
+}
+
+/// Whether rows of one sequence may share a step. A state would have to be taken back with a wrong guess. Where attention quantises a row's keys and
+/// values as it reads them, they are in the cache for later steps alone.
+fn takes_guesses(arch: &Architecture, kv_type: KvType) -> bool {
+    arch.n_state() == 0 && (kv_type == KvType::F16 || apart::attention(arch))
+}
+
+impl Sizes {
+    /// Those of the sampler.
+    pub(crate) fn sampling(&self, n_vocab: usize) -> SampleLimits {
+        SampleLimits { n_slot: self.n_slot, n_vocab, n_row: self.n_col, n_guess: self.n_guess }
+    }
+}
+
+/// Float16 terms that a prompt's activations have room for: as many as any matrix is multiplied with.
+fn most_terms(weights: &Weights) -> usize {
+    let terms = |linear: &Linear| prompt_terms(linear.weight.format);
+    let most = |linears: &mut dyn Iterator<Item = &Linear>| linears.map(terms).max().unwrap_or(1);
+    let gated = |Gated { gate, up, down }: &Gated| most(&mut [gate, up, down].into_iter());
+    let of_ffn = |ffn: &Ffn| match ffn {
+        Ffn::Gated(weights) => gated(weights),
+        Ffn::Plain { up, down } => terms(up).max(terms(down)),
+        Ffn::Experts(experts) => {
+            let all = most(&mut experts.gate.iter().chain(&experts.up).chain(&experts.down));
+            experts.shared.as_ref().map_or(all, |shared| all.max(gated(&shared.ffn)))
+        }
+    };
+    let of_layers = weights.layers.iter().map(|layer| {
+        let (linears, _) = layer.mixer.parts();
+        let of_input = layer.per_layer.iter().flat_map(|place| [&place.gate, &place.output]);
+        most(&mut linears.into_iter().chain(of_input)).max(of_ffn(&layer.ffn))
+    });
+    let of_inputs = weights.per_layer.as_ref().map(|inputs| terms(&inputs.model));
+    of_layers.chain(of_inputs).chain([terms(&weights.output)]).max().unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_bits_take_a_little_more_than_half() {
+        let golden =
+            testkit::golden().into_iter().find(|golden| golden.name == "llama-q4_0").expect("a golden model");
+        let file = gguf::Gguf::open(&golden.path).expect("a golden model");
+        let model = Model::load(&file).expect("a golden model");
+        let [half, eight] = KvType::ALL.map(|kv_type| {
+            let options = Options { kv_type, n_ctx: 1 << 16, ..Options::default() };
+            options.plan(&model).expect("a plan")
+        });
+        // One layer stands there in float16 besides.
+        let layer = half.kv_cache / model.architecture.n_layer as u64;
+        assert_eq!((eight.kv_cache - layer) * 32, half.kv_cache * 17);
+    }
+
+    #[test]
+    fn a_row_that_is_key_and_value_is_kept_once() {
+        let name = "deepseek2-v3-yarn-q8_0";
+        let golden = testkit::golden().into_iter().find(|golden| golden.name == name);
+        let file = gguf::Gguf::open(&golden.expect("a golden model").path).expect("a golden model");
+        let model = Model::load(&file).expect("a golden model");
+        for kv_type in KvType::ALL {
+            let options = Options { kv_type, n_ctx: 64, n_slot: 3, ..Options::default() };
+            let plan = options.plan(&model).expect("a plan");
+            // 32 values that are rotated, 64 that keys and values are made of.
+            let n_value = plan.pages.n_page * PAGE * 96 * model.architecture.n_layer;
+            assert_eq!(plan.kv_cache, kv_type.bytes(n_value as u64), "{kv_type}");
+        }
+    }
+
+    #[test]
+    fn absurd_sizes_read_as_absurd() {
+        let golden = testkit::golden();
+        for golden in &golden {
+            let file = gguf::Gguf::open(&golden.path).expect("a golden model");
+            let model = Model::load(&file).expect("a golden model");
+            let n = usize::MAX;
+            for options in [
+                Options { n_ctx: n, ..Options::default() },
+                Options { n_slot: n, ..Options::default() },
+                Options { n_row: n, ..Options::default() },
+                Options { n_page: Some(n), ..Options::default() },
+                Options { n_ctx: n, n_slot: n, n_row: n, ..Options::default() },
+            ] {
+                let total = options.plan(&model).expect("a plan").total();
+                // Learned positions bound the context by themselves.
+                let is_bounded = model.architecture.position == Position::Learned && options.n_slot == 1;
+                assert!(total > 1 << 34 || (is_bounded && options.n_row < n), "{}: {total}", golden.name);
+            }
+        }
+    }
+}
