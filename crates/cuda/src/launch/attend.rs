@@ -200,7 +200,7 @@ pub(crate) fn prompt_launch(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::step::options::Options;
+    use crate::sizes::DEFAULT_ROWS;
 
     #[test]
     fn one_row_occupies_the_device_whatever_the_heads() {
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn tiles_of_the_largest_groups_fit_a_grid() {
         let args = AttendPromptArgs { n_head: MAX_GROUP as i32, n_kv_head: 1, ..AttendPromptArgs::default() };
-        let spans = [PromptSpan { row0: 0, n_row: Options::default().n_row as i32, slot: 0, start: 0 }];
+        let spans = [PromptSpan { row0: 0, n_row: DEFAULT_ROWS as i32, slot: 0, start: 0 }];
         for (head_dim, n_term) in HEAD_DIMS.into_iter().flat_map(|head_dim| [(head_dim, 1), (head_dim, 2)]) {
             assert!(prompt_launch(head_dim, n_term, &spans, &args).grid[1] <= 65_535, "{head_dim} {n_term}");
         }

@@ -9,6 +9,9 @@ use crate::args::assert_size;
 use crate::driver::{DevicePtr, TensorMap};
 use crate::launch::kernels::Launch;
 
+/// Bytes of float16 weights that are unpacked at a time for products of many prompt rows: they stay in the L2 cache.
+pub(crate) const SLAB_BYTES: usize = 32 << 20;
+
 /// What is done with the sums; see prompt_gemm.cuh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PromptEpilogue {
@@ -107,7 +110,7 @@ pub(crate) enum Instruction {
 }
 
 impl Instruction {
-    /// For a device, with kernels compiled for these targets ([`crate::targets`]).
+    /// For a device, with kernels compiled for these targets ([`crate::built::targets`]).
     pub(crate) fn of(compute_capability: (u32, u32), targets: &[&str]) -> Instruction {
         let has_own = targets.iter().any(|target| target.trim_end_matches("+ptx") == "sm_90a");
         if compute_capability == (9, 0) && has_own { Instruction::Wgmma } else { Instruction::Mma }

@@ -14,6 +14,9 @@ use crate::memory::residency::{Allocation, Residency};
 /// Regions start at multiples of this.
 pub const ALIGNMENT: u64 = 256;
 
+/// Bytes of the device that stay free for what the driver takes later: graphs, kernels, their local memory.
+pub(crate) const RESERVE: u64 = 256 << 20;
+
 /// The driver hands out device memory in pages of this size.
 const DEVICE_PAGE: u64 = 2 << 20;
 

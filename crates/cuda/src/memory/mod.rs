@@ -6,4 +6,5 @@ pub mod residency;
 pub(crate) mod staging;
 pub(crate) mod state;
 pub(crate) mod table;
+pub(crate) mod taker;
 pub mod upload;

@@ -7,7 +7,7 @@ use model::architecture::{Architecture, Mixer};
 
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
-use crate::step::options::Sizes;
+use crate::sizes::Sizes;
 
 /// Bytes of a value.
 const VALUE: u64 = 4;

@@ -8,10 +8,9 @@ use crate::error::CudaError;
 use crate::launch::kernels::{Kernels, Launch};
 use crate::memory::layout::{TILE, n_unit};
 use crate::memory::table;
-use crate::memory::upload::{self, Piece, upload};
+use crate::memory::upload::{self, Piece, UploadOptions, upload};
 use crate::placement::place::{HeadShape, Order, Part, Placement};
 use crate::placement::transpose::columns;
-use crate::step::options::Options;
 
 /// What loading took.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -27,7 +26,7 @@ pub(crate) fn load(
     placement: &Placement<'_>,
     weights: DevicePtr,
     heads: HeadShape,
-    (device, kernels, options): (&Arc<Device>, &Kernels, &Options),
+    (device, kernels, options): (&Arc<Device>, &Kernels, UploadOptions),
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<LoadStats, CudaError> {
     let began = std::time::Instant::now();
@@ -50,7 +49,7 @@ pub(crate) fn load(
     // First the vectors, because repacking looks up the points of grids there.
     let stream = Stream::new(device)?;
     stream.write(weights.offset(placement.vectors_at), &placement.vectors)?;
-    upload(device, &pieces, options.upload(), &mut repack)?;
+    upload(device, &pieces, options, &mut repack)?;
     Ok(LoadStats { n_bytes, seconds: began.elapsed().as_secs_f64() })
 }
 

@@ -4,6 +4,7 @@ use device::sampling::MAX_LOGIT_BIAS;
 
 use super::args::{SampleOut, SampleRow};
 use crate::driver::LaunchShape;
+use crate::sizes::Sizes;
 
 /// `SAMPLE_THREADS` of sample_team.cuh, and the warps they are.
 const THREADS: u32 = 512;
@@ -57,6 +58,11 @@ pub struct SampleBytes {
 }
 
 impl SampleLimits {
+    /// Those of an executor.
+    pub(crate) fn of(sizes: &Sizes, n_vocab: usize) -> SampleLimits {
+        SampleLimits { n_slot: sizes.n_slot, n_vocab, n_row: sizes.n_col, n_guess: sizes.n_guess }
+    }
+
     /// What the buffers need at most.
     #[must_use]
     pub fn bytes(&self) -> SampleBytes {

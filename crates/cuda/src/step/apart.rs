@@ -1,52 +1,17 @@
-//! What most models do within products, as kernels of their own, for models that do more there: norms of queries and keys, rotations that
-//! differ by layer, attention with a cap or with heads of unusual sizes, and terms that are normalised or scaled before they are added to
-//! the residual stream.
+//! What most models do within products, as kernels of their own, for models that do more there ([`apart`](crate::placement::apart)).
 
 use model::KvType;
-use model::architecture::{Architecture, Heads, KvSource, Position, QkNorm};
+use model::architecture::{KvSource, Position, QkNorm};
 
 use crate::args::{AddArgs, NormArgs, PlaceArgs, QkNormArgs, ScaleArgs, Values};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::launch::attend_rows::{self, AttendRowsArgs};
 use crate::launch::kernels::Launch;
-use crate::launch::{attend, kv};
-use crate::memory::layout::TILE;
+use crate::launch::kv;
 use crate::placement::heads;
 use crate::placement::place::NormPlace;
 use crate::step::network::Network;
-
-/// Whether queries and keys are more than a product that is turned, the same way in all layers.
-pub(crate) fn heads(arch: &Architecture) -> bool {
-    let differs = match &arch.position {
-        // Products turn pairs of rows of a tile of 16.
-        Position::Rope(ropes) => {
-            ropes.layers.iter().any(|&kind| kind != Some(0)) || ropes.kinds[0].n_rot % TILE != 0
-        }
-        Position::Learned => false,
-    };
-    let Some(first) = heads::all(arch).next() else { return false };
-    let uniform = heads::all(arch).all(|heads| Heads { window: first.window, ..heads } == first);
-    let plain = uniform && first.source == KvSource::Projections && !arch.attention.v_norm;
-    differs
-        || !plain
-        || attention(arch)
-        || arch.attention.gated
-        || arch.attention.qk_norm.is_some()
-        || arch.attention.temperature.is_some()
-}
-
-/// Whether attention is computed row by row, since the other kernels for it lack its head size or its cap, or take a row's keys and values for
-/// the layer's own and for two.
-pub(crate) fn attention(arch: &Architecture) -> bool {
-    let lacks = |heads: Heads| !attend::has_kernels(heads.head_dim) || !heads.keeps() || !heads.has_values();
-    arch.attention.score_cap.is_some() || heads::all(arch).any(lacks)
-}
-
-/// Whether what is added to the residual stream is more than a product.
-pub(crate) fn terms(arch: &Architecture) -> bool {
-    arch.scales.residual != 1.0 || arch.has_post_norms
-}
 
 impl Network {
     /// What a layer's queries, keys and values have in common wherever queries go; `qkv` is `[n_row, n_q + 2 n_kv]`, or queries alone. Keys and values go to a
@@ -139,8 +104,9 @@ impl Network {
         self.kernels.launch(stream, &launch, &args)
     }
 
-    /// Attention row by row, where [`attention`] says so: `x`, `[n_row, n_q]`, holds queries and then what they found. In a cache of Q8_0 the
-    /// rows' keys and values are put here, out of `qkv`. Generated rows are at up to `n_position` positions.
+    /// Attention row by row, where [`attention`](crate::placement::apart::attention) says so: `x`, `[n_row, n_q]`, holds queries and then
+    /// what they found. In a cache of Q8_0 the rows' keys and values are put here, out of `qkv`. Generated rows are at up to `n_position`
+    /// positions.
     pub(crate) fn attend_rows(
         &self,
         stream: &Stream,

@@ -7,18 +7,21 @@ use model::architecture::{Architecture, FeedForward, Heads, Mixer, Mixture};
 
 use crate::args::{ActOut, PAGE, Row};
 use crate::driver::DevicePtr;
+use crate::launch::prompt_gemm::SLAB_BYTES;
 use crate::launch::{attend, attend_rows, product_half};
 use crate::memory::layout::UNIT;
+use crate::memory::taker::Taker;
+use crate::placement::apart;
 use crate::placement::heads;
-use crate::sampling::SampleBuffers;
-use crate::step::apart;
-use crate::step::latent::{LatentBuffers, Widths};
-use crate::step::options::Sizes;
+use crate::sampling::{SampleBuffers, SampleLimits};
+use crate::sizes::Sizes;
 
-/// Bytes of float16 weights that are unpacked at a time for products of many prompt rows: they stay in the L2 cache.
-pub(crate) const SLAB_BYTES: usize = 32 << 20;
+mod latent;
 
-/// Likewise at most, for few rows and for experts: a product of a whole matrix has tiles for all multiprocessors.
+use latent::Widths;
+pub(crate) use latent::{HeadTables, LatentBuffers};
+
+/// Bytes of weights that are unpacked at a time, at most, for few rows and for experts: a product of a whole matrix has tiles for all multiprocessors.
 const WIDE_SLAB_BYTES: usize = 128 << 20;
 
 /// Bytes of a slab: no more than the largest product of a layer needs.
@@ -30,33 +33,6 @@ fn slab_bytes(arch: &Architecture) -> usize {
 
 /// Bytes of logits that a prompt's rows may take at a time.
 const LOGITS_BYTES: usize = 64 << 20;
-
-/// Hands out consecutive ranges of a region.
-#[derive(Debug, Default)]
-pub(crate) struct Taker {
-    base: u64,
-    n_bytes: u64,
-}
-
-impl Taker {
-    /// For counting (base 0), or over a region that has as many bytes as counting gave.
-    pub(crate) fn new(base: DevicePtr) -> Taker {
-        Taker { base: base.0, n_bytes: 0 }
-    }
-
-    /// `n` values of `size` bytes, saturating.
-    pub(crate) fn take(&mut self, n: usize, size: usize) -> DevicePtr {
-        let at = self.n_bytes;
-        let bytes = (n as u64).saturating_mul(size as u64);
-        self.n_bytes = at.saturating_add(bytes).saturating_add(255) & !255;
-        DevicePtr(self.base.saturating_add(at))
-    }
-
-    /// Bytes handed out.
-    pub(crate) fn n_bytes(&self) -> u64 {
-        self.n_bytes
-    }
-}
 
 /// Activations for the decode products in all forms, for up to `n_col` columns of `width` values.
 #[derive(Clone, Copy, Debug)]
@@ -453,7 +429,7 @@ impl Buffers {
             logits: taker.take(n_logits * arch.n_vocab, 4),
             n_logits,
         };
-        let bytes = sizes.sampling(arch.n_vocab).bytes();
+        let bytes = SampleLimits::of(sizes, arch.n_vocab).bytes();
         let sample_generated = SampleBuffers {
             rows: taker.take(bytes.rows as usize, 1),
             area: taker.take(bytes.area as usize, 1),

@@ -9,11 +9,11 @@ use crate::args::{ActOut, Epilogue, NormArgs, PairArgs, PlaceArgs, ProductArgs};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::launch::attend;
+use crate::placement::apart;
 use crate::placement::heads;
 use crate::placement::place::{
     AttentionPlace, ExpertsPlace, FfnPlace, LayerPlace, MixerPlace, NormPlace, Tiles,
 };
-use crate::step::apart;
 use crate::step::buffers::{Act, Forms, Input};
 use crate::step::network::Network;
 use crate::step::observe::{Observer, Rows};

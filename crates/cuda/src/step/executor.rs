@@ -22,21 +22,19 @@ use crate::args::{PAGE, Row};
 use crate::driver::{Device, DevicePtr, Event, EventKind, GraphExec, PinnedBuffer, Stream};
 use crate::error::CudaError;
 use crate::launch::kernels::Kernels;
-use crate::memory::arena::{Arena, ArenaPlan, Purpose};
+use crate::memory::arena::{Arena, ArenaPlan, Purpose, RESERVE};
 use crate::memory::residency::Residency;
 use crate::memory::staging::Staging;
 use crate::placement::load::{self, LoadStats};
 use crate::placement::place::{HeadShape, Unsupported, place};
-use crate::sampling::{SampleBegin, SampleKernels, SampleOut};
+use crate::sampling::{SampleBegin, SampleKernels, SampleLimits, SampleOut};
+use crate::sizes::MAX_SLOTS;
 use crate::step::decode::{Decode, Shape};
 use crate::step::host_norm::HostNorm;
 use crate::step::network::Network;
 use crate::step::observe::{Marks, Observer, Rows, Watch, Watcher};
-use crate::step::options::{MAX_SLOTS, MemoryPlan, Options};
+use crate::step::options::{MemoryPlan, Options};
 use crate::step::prompt::Prompt;
-
-/// Bytes of the device that stay free for what the driver takes later: graphs, kernels, their local memory.
-pub(crate) const RESERVE: u64 = 256 << 20;
 
 /// Why a model could not be put on a GPU.
 #[derive(Debug, Error)]
@@ -164,8 +162,13 @@ impl CudaExecutor {
         arena.clear(Purpose::KvCache, &stream)?;
         arena.clear(Purpose::State, &stream)?;
         stream.synchronize()?;
-        let stats =
-            load::load(&placement, at[0], HeadShape::of(arch), (&device, &kernels, options), progress)?;
+        let stats = load::load(
+            &placement,
+            at[0],
+            HeadShape::of(arch),
+            (&device, &kernels, options.upload()),
+            progress,
+        )?;
         let network = Network::new(arch, sizes, &placement, at, kernels);
         if let Position::Rope(ropes) = &arch.position {
             let tables = ropes.kinds.iter().map(|rope| RopeTable::new(rope, sizes.n_ctx));
@@ -185,7 +188,7 @@ impl CudaExecutor {
             n_guess: sizes.n_guess,
             n_in_flight: N_IN_FLIGHT,
         };
-        let sample_limits = sizes.sampling(arch.n_vocab);
+        let sample_limits = SampleLimits::of(&sizes, arch.n_vocab);
         let lane = || -> Result<Lane, CudaError> {
             Ok(Lane {
                 inputs: Staging::new(&device, STAGING_BYTES)?,

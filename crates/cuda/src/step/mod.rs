@@ -3,8 +3,8 @@
 //! [`executor`] takes batches. It has a [`network`], on which [`decode`] computes generated rows and [`prompt`] those of prompts; what both
 //! do alike is in a file for each stage that not all models have.
 
-pub(crate) mod apart;
-pub(crate) mod buffers;
+mod apart;
+mod buffers;
 mod decode;
 pub(crate) mod executor;
 mod experts;

@@ -13,12 +13,13 @@ use crate::launch::product::{Arithmetic, Wanted, pair, variant};
 use crate::launch::prompt_gemm::{Instruction, Shape};
 use crate::memory::layout::{UNIT, suffix};
 use crate::memory::state::States;
-use crate::placement::heads;
+use crate::memory::taker::Taker;
 use crate::placement::place::{
     AttentionPlace, HeadShape, LayerPlace, MixerPlace, NormPlace, PerLayerInputsPlace, Placement, Tiles,
 };
-use crate::step::buffers::{Buffers, Forms, Input, Taker};
-use crate::step::options::Sizes;
+use crate::placement::{cache, heads};
+use crate::sizes::Sizes;
+use crate::step::buffers::{Buffers, Forms, Input};
 
 /// A table of embeddings.
 #[derive(Clone, Copy)]
@@ -114,16 +115,16 @@ impl Network {
     /// The keys and values that a layer reads; the same where one row is both.
     pub(crate) fn kv(&self, layer: usize) -> (DevicePtr, DevicePtr) {
         let heads = self.heads_of(layer);
-        let before = heads::first_planes(&self.arch, &self.sizes, self.arch.cache_of(layer));
+        let before = cache::first_planes(&self.arch, &self.sizes, self.arch.cache_of(layer));
         let k = self.kv_cache.0 + before;
-        let of_keys = if heads.has_values() { heads::plane_bytes(heads, &self.sizes) } else { 0 };
+        let of_keys = if heads.has_values() { cache::plane_bytes(heads, &self.sizes) } else { 0 };
         (DevicePtr(k), DevicePtr(k + of_keys))
     }
 
     /// Where a layer's keys and values are float16 for a prompt, if the cache holds something else.
     pub(crate) fn unpacked_kv(&self) -> Option<[DevicePtr; 2]> {
-        let bytes = heads::unpacked_bytes(&self.arch, &self.sizes)?;
-        let k = self.kv_cache.0 + heads::first_planes(&self.arch, &self.sizes, self.arch.n_layer);
+        let bytes = cache::unpacked_bytes(&self.arch, &self.sizes)?;
+        let k = self.kv_cache.0 + cache::first_planes(&self.arch, &self.sizes, self.arch.n_layer);
         Some([DevicePtr(k), DevicePtr(k + bytes)])
     }
 
@@ -327,7 +328,8 @@ impl Network {
 
     /// The arithmetic of a matrix's generated rows: it follows from the matrix and the device alone.
     pub(crate) fn arithmetic(&self, tiles: &Tiles) -> Arithmetic {
-        let instruction = Instruction::of(self.kernels.device().compute_capability(), crate::targets());
+        let instruction =
+            Instruction::of(self.kernels.device().compute_capability(), crate::built::targets());
         Arithmetic::of(tiles.format, instruction)
     }
 

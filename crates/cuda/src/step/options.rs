@@ -9,25 +9,16 @@ use model::{KvType, Model};
 
 use crate::args::PAGE;
 use crate::driver::DevicePtr;
-use crate::memory::arena::{ArenaPlan, Purpose};
+use crate::memory::arena::{ArenaPlan, Purpose, RESERVE};
 use crate::memory::layout::prompt_terms;
 use crate::memory::state::States;
+use crate::memory::taker::Taker;
 use crate::memory::upload::UploadOptions;
-use crate::placement::heads;
+use crate::placement::apart;
+use crate::placement::cache;
 use crate::placement::place::{Unsupported, place};
-use crate::sampling::SampleLimits;
-use crate::step::apart;
-use crate::step::buffers::{Buffers, Taker};
-use crate::step::executor::RESERVE;
-
-/// The most sequences an executor can have at once.
-pub const MAX_SLOTS: usize = 256;
-
-/// The most guessed tokens of a step.
-const MAX_GUESSES: usize = 16;
-
-/// Kernels count with 32 bits: a size from here on is refused, and counts as this much, so that buffers' sizes do not overflow.
-const ABSURD: usize = 1 << 31;
+use crate::sizes::{ABSURD, DEFAULT_ROWS, MAX_GUESSES, MAX_SLOTS, Sizes};
+use crate::step::buffers::Buffers;
 
 /// How a model is put on a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +52,7 @@ impl Default for Options {
             ordinal: 0,
             n_ctx: 4096,
             n_slot: 1,
-            n_row: 2048,
+            n_row: DEFAULT_ROWS,
             kv_type: KvType::F16,
             n_page: None,
             n_snapshot: 0,
@@ -94,24 +85,6 @@ impl MemoryPlan {
         let parts = [self.kv_cache, self.state, self.activations];
         parts.iter().fold(self.weights, |sum, &bytes| sum.saturating_add(bytes))
     }
-}
-
-/// The sizes that buffers follow from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sizes {
-    pub(crate) n_ctx: usize,
-    pub(crate) n_slot: usize,
-    /// Columns of the decode products: a token of each slot and all guesses, rounded up to a bucket.
-    pub(crate) n_col: usize,
-    /// Guesses of a step.
-    pub(crate) n_guess: usize,
-    pub(crate) n_row: usize,
-    /// Of the KV cache.
-    pub(crate) pages: KvPages,
-    pub(crate) n_snapshot: usize,
-    pub(crate) kv_type: KvType,
-    /// Float16 terms of a prompt's activations, at most.
-    pub(crate) n_term: usize,
 }
 
 impl Options {
@@ -193,7 +166,7 @@ impl Options {
         Ok(MemoryPlan {
             weights: place(model)?.n_bytes,
             pages: sizes.pages,
-            kv_cache: heads::kv_bytes(&model.architecture, &sizes),
+            kv_cache: cache::kv_bytes(&model.architecture, &sizes),
             state: States::bytes(&model.architecture, &sizes),
             activations: taker.n_bytes(),
         })
@@ -204,13 +177,6 @@ impl Options {
 /// values as it reads them, they are in the cache for later steps alone.
 fn takes_guesses(arch: &Architecture, kv_type: KvType) -> bool {
     arch.n_state() == 0 && (kv_type == KvType::F16 || apart::attention(arch))
-}
-
-impl Sizes {
-    /// Those of the sampler.
-    pub(crate) fn sampling(&self, n_vocab: usize) -> SampleLimits {
-        SampleLimits { n_slot: self.n_slot, n_vocab, n_row: self.n_col, n_guess: self.n_guess }
-    }
 }
 
 /// Float16 terms that a prompt's activations have room for: as many as any matrix is multiplied with.

@@ -16,14 +16,14 @@ use crate::driver::{DevicePtr, HalfMatrix, Stream};
 use crate::error::CudaError;
 use crate::launch::kernels::Launch;
 use crate::launch::prompt_gemm::{
-    self, Instruction, PromptEpilogue, PromptGemmArgs, PromptGemmTmaArgs, Shape, Tile,
+    self, Instruction, PromptEpilogue, PromptGemmArgs, PromptGemmTmaArgs, SLAB_BYTES, Shape, Tile,
 };
 use crate::launch::{attend, kv};
 use crate::memory::layout::{TILE, prompt_terms, suffix};
+use crate::placement::apart;
 use crate::placement::heads;
 use crate::placement::place::{AttentionPlace, LayerPlace, MixerPlace, NormPlace, Tiles};
-use crate::step::apart;
-use crate::step::buffers::{Forms, SLAB_BYTES};
+use crate::step::buffers::Forms;
 use crate::step::network::Network;
 use crate::step::observe::{Observer, Rows};
 
@@ -411,7 +411,7 @@ impl Prompt<'_> {
     }
 
     fn instruction(&self) -> Instruction {
-        Instruction::of(self.network.kernels.device().compute_capability(), crate::targets())
+        Instruction::of(self.network.kernels.device().compute_capability(), crate::built::targets())
     }
 
     fn n_sm(&self) -> u32 {

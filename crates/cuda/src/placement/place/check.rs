@@ -1,33 +1,30 @@
 //! Is this a model that the kernels can compute? Everything they take for granted, by name.
 
+use model::Model;
 use model::architecture::{
     Activation, Architecture, Conv, DeltaRule, FeedForward, FeedForwardKind, Groups, Heads, KvSource, Mixer,
     Mixture, NormKind, Position, QkNorm,
 };
 use model::weights::{
-    AttentionWeights, BranchNorms, DeltaRuleWeights, Experts, Ffn, Gated, Layer, Linear, MixerWeights,
-    NormWeights, SharedExpert, Weights,
+    AttentionWeights, BranchNorms, DeltaRuleWeights, Experts, Ffn, Gated, Layer, MixerWeights, SharedExpert,
+    Weights,
 };
-use model::{Matrix, Model};
 
-use super::Unsupported;
+use super::unsupported::{Unsupported, unsupported};
 use crate::launch::attend::MAX_GROUP;
+use crate::launch::prompt_gemm::SLAB_BYTES;
 use crate::launch::route::{MAX_EXPERTS, MAX_GROUPS, MAX_USED};
 use crate::launch::{attend_rows, recurrence};
-use crate::memory::layout;
 use crate::placement::heads;
-use crate::step::buffers::SLAB_BYTES;
 
 mod latent;
+mod sizes;
+
+use sizes::{linear, norm, table, vector};
 
 /// A convolution's blocks look at so many rows before theirs, and a grid has so many blocks.
 const MOST_TAPS: usize = 64;
 const MOST_V_HEADS: usize = 4096;
-
-#[allow(clippy::needless_pass_by_value)] // So that callers can pass what they make on the spot.
-fn unsupported(what: &'static str, expected: impl ToString, found: impl ToString) -> Result<(), Unsupported> {
-    Err(Unsupported { what, expected: expected.to_string(), found: found.to_string() })
-}
 
 /// The sizes and kinds.
 pub(super) fn architecture(arch: &Architecture) -> Result<(), Unsupported> {
@@ -392,40 +389,4 @@ fn experts(experts: &Experts, mixture: &Mixture, [n_ff, n_embd]: [usize; 2]) -> 
         }
     }
     Ok(())
-}
-
-fn linear(linear: &Linear, sizes: [usize; 2]) -> Result<(), Unsupported> {
-    shape(&linear.weight, sizes)?;
-    vector("values of a bias", linear.bias.as_deref(), sizes[0])
-}
-
-fn norm(norm: &NormWeights, n: usize) -> Result<(), Unsupported> {
-    vector("values of a norm", Some(&norm.weight), n)?;
-    vector("values of a norm's bias", norm.bias.as_deref(), n)
-}
-
-/// A matrix whose rows are read one by one, which no scale multiplies.
-fn table(matrix: &Matrix, sizes: [usize; 2]) -> Result<(), Unsupported> {
-    match matrix.scale {
-        None => shape(matrix, sizes),
-        Some(_) => unsupported("scale of an embedding", "none", format!("{matrix:?}")),
-    }
-}
-
-fn shape(matrix: &Matrix, [n_row, n_column]: [usize; 2]) -> Result<(), Unsupported> {
-    if matrix.scale.is_some() && layout::tile_scale_bytes(matrix.format) == 0 {
-        let expected = "none but in NVFP4 (this one runs with --device cpu)";
-        return unsupported("scale of a matrix", expected, format!("{matrix:?}"));
-    }
-    if [matrix.n_rows, matrix.n_cols] != [n_row, n_column] {
-        return unsupported("shape of a matrix", format!("[{n_row}, {n_column}]"), format!("{matrix:?}"));
-    }
-    Ok(())
-}
-
-fn vector(what: &'static str, values: Option<&[f32]>, n: usize) -> Result<(), Unsupported> {
-    match values {
-        Some(values) if values.len() != n => unsupported(what, n, values.len()),
-        _ => Ok(()),
-    }
 }

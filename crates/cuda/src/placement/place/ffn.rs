@@ -2,7 +2,8 @@
 
 use model::weights::{BranchNorms, Experts, Ffn, Gated, Linear, SharedExpert};
 
-use super::{FloatMap, NormPlace, Order, Placer, Tiles, Unsupported};
+use super::placer::{FloatMap, NormPlace, Order, Placer, Tiles};
+use super::unsupported::Unsupported;
 use crate::memory::layout::{TILE, is_shared, matrix_bytes};
 
 /// A feed-forward's matrices.

@@ -2,7 +2,7 @@
 
 use model::weights::{KeyMaps, LatentWeights, Linear};
 
-use super::{ALIGN, NormPlace, Order, Part, Placer, Tiles};
+use super::placer::{ALIGN, NormPlace, Order, Part, Placer, Tiles};
 use crate::memory::layout::matrix_bytes;
 use crate::placement::transpose;
 

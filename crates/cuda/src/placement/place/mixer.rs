@@ -2,7 +2,9 @@
 
 use model::weights::{AttentionWeights, DeltaRuleWeights, Linear, MixerWeights, ShortConvWeights};
 
-use super::{ALIGN, FloatMap, LatentPlace, Order, Placer, Tiles, Unsupported};
+use super::latent::LatentPlace;
+use super::placer::{ALIGN, FloatMap, Order, Placer, Tiles};
+use super::unsupported::Unsupported;
 use crate::memory::layout::is_shared;
 
 /// A mixer's tensors but for its output.

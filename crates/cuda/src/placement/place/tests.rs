@@ -1,15 +1,18 @@
 //! Does a placement have room for everything once, and is what the kernels cannot compute refused? Placing needs no GPU.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use gguf::Gguf;
+use model::Matrix;
 use model::architecture::{
-    DeltaRule, FeedForwardKind, Groups, Heads, KvSource, Mixer, Mixture, Router, Shared,
+    DeltaRule, FeedForwardKind, Groups, KvSource, Mixer, Mixture, Position, Router, Shared,
 };
 use model::weights::{AttentionWeights, Experts, Ffn, Gated, MixerWeights};
 use testkit::golden;
 
 use super::*;
+use crate::memory::layout::TILE;
 
 mod latent;
 

@@ -8,8 +8,7 @@ use crate::args::{ActOut, Epilogue, NormArgs, ProductArgs};
 use crate::driver::DevicePtr;
 use crate::error::CudaError;
 use crate::placement::place::{LatentPlace, QueryRowPlace, Tiles};
-use crate::step::buffers::{Act, Input};
-use crate::step::latent::{HeadTables, LatentBuffers};
+use crate::step::buffers::{Act, HeadTables, Input, LatentBuffers};
 use crate::step::network::Network;
 use crate::step::observe::{Observer, Rows};
 

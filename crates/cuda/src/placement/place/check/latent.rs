@@ -3,9 +3,9 @@
 use model::architecture::{Architecture, Latent, Mixer, Position};
 use model::weights::{KeyMaps, LatentWeights, Linear};
 
-use super::{linear, norm, unsupported};
+use super::sizes::{linear, norm};
 use crate::launch::attend_rows::{MAX_HEAD_DIM, MAX_KEY, STEP};
-use crate::placement::place::Unsupported;
+use crate::placement::place::unsupported::{Unsupported, unsupported};
 
 /// A grid has so many heads, and a queue of their products so many matrices.
 const MOST_HEADS: usize = 1024;

@@ -1,0 +1,34 @@
+//! How many of everything? The sizes that memory, launches and buffers follow from, and their bounds.
+
+use device::KvPages;
+use model::KvType;
+
+/// The most sequences an executor can have at once.
+pub const MAX_SLOTS: usize = 256;
+
+/// The most guessed tokens of a step.
+pub(crate) const MAX_GUESSES: usize = 16;
+
+/// Rows of a step where nobody says otherwise.
+pub(crate) const DEFAULT_ROWS: usize = 2048;
+
+/// Kernels count with 32 bits: a size from here on is refused, and counts as this much, so that buffers' sizes do not overflow.
+pub(crate) const ABSURD: usize = 1 << 31;
+
+/// Those of an executor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) n_ctx: usize,
+    pub(crate) n_slot: usize,
+    /// Columns of the decode products: a token of each slot and all guesses, rounded up to a bucket.
+    pub(crate) n_col: usize,
+    /// Guesses of a step.
+    pub(crate) n_guess: usize,
+    pub(crate) n_row: usize,
+    /// Of the KV cache.
+    pub(crate) pages: KvPages,
+    pub(crate) n_snapshot: usize,
+    pub(crate) kv_type: KvType,
+    /// Float16 terms of a prompt's activations, at most.
+    pub(crate) n_term: usize,
+}
