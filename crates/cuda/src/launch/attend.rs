@@ -4,8 +4,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::args::{ActOut, assert_size};
+use crate::args::{ActOut, PAGE, assert_size};
 use crate::driver::DevicePtr;
+use crate::launch::file::{End, File, Kernel};
 use crate::launch::kernels::Launch;
 
 /// Of attend_decode.cuh.
@@ -150,7 +151,7 @@ pub(crate) fn decode_launch(
     let n_chunk = n_chunk(args.n_head as usize, args.n_kv_head as usize);
     let seen = match args.window {
         0 => n_position,
-        window => n_position.min(window as usize + crate::args::PAGE - 1),
+        window => n_position.min(window as usize + PAGE - 1),
     };
     let n_split = match seen {
         0..=ALONE => 1,
@@ -159,12 +160,12 @@ pub(crate) fn decode_launch(
     };
     let n_split = n_split.min(1 << args.split_shift);
     let n_useful = (BLOCKS * n_sm).div_ceil(n_row.max(1) * n_chunk);
-    let kind = if args.fresh == DevicePtr(0) { "" } else { "_q8" };
+    let file = if args.fresh == DevicePtr(0) { File::AttendDecode } else { File::AttendDecodeQ8 };
     let grid = [n_split.min(n_useful), n_chunk, n_row];
     // Where no multiprocessor needs two blocks, none need be short of registers.
-    let few = if head_dim <= 128 && grid.iter().product::<usize>() <= n_sm { "_few" } else { "" };
+    let few = head_dim <= 128 && grid.iter().product::<usize>() <= n_sm;
     Launch {
-        name: format!("attend_decode{kind}{few}_{head_dim}"),
+        kernel: Kernel::of(file).with(End::Size(if few { "_few_" } else { "_" }, head_dim)),
         grid: grid.map(|n| n as u32),
         n_thread: if head_dim <= 128 { 256 } else { 128 },
         shared_bytes: 0,
@@ -185,14 +186,14 @@ pub(crate) fn prompt_launch(
     args: &AttendPromptArgs,
 ) -> Launch {
     let (tile, group) = (prompt_tile(head_dim, n_term), (args.n_head / args.n_kv_head) as usize);
-    let kind = if n_term == 2 { "_split" } else { "" };
+    let file = if n_term == 2 { File::AttendPromptSplit } else { File::AttendPrompt };
     let n_tile: usize = spans.iter().map(|span| (span.n_row as usize * group).div_ceil(tile)).sum();
     Launch {
-        name: format!("attend_prompt{kind}_{head_dim}"),
+        kernel: Kernel::of(file).with(End::Size("_", head_dim)),
         grid: [args.n_kv_head as u32, n_tile as u32, 1],
         n_thread: if tile == 32 { 64 } else { 128 },
         // Queries, a page of keys and one of values; rows are padded by 16 bytes.
-        shared_bytes: ((n_term * tile + 2 * crate::args::PAGE) * (head_dim + 8) * 2) as u32,
+        shared_bytes: ((n_term * tile + 2 * PAGE) * (head_dim + 8) * 2) as u32,
         cluster: 1,
     }
 }
@@ -239,7 +240,7 @@ mod tests {
         assert_eq!(decode_launch(64, [1, 32768], 132, &args).grid, [64, 2, 1]);
         assert_eq!(decode_launch(64, [64, 32768], 132, &args).grid, [3, 2, 64]);
         assert_eq!(decode_launch(64, [64, 32768], 264, &args).grid, [5, 2, 64]);
-        let name = |shape| decode_launch(64, shape, 132, &args).name;
+        let name = |shape| decode_launch(64, shape, 132, &args).kernel.to_string();
         assert_eq!([name([1, 32768]), name([2, 32768])], ["attend_decode_few_64", "attend_decode_64"]);
         let windowed = AttendDecodeArgs { window: 128, ..args };
         assert_eq!(decode_launch(64, [1, 32768], 132, &windowed).grid, [1, 2, 1]);

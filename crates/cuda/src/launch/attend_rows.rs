@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::args::{PAGE, assert_size};
 use crate::driver::DevicePtr;
+use crate::launch::file::{End, File, Kernel};
 use crate::launch::kernels::Launch;
 
 /// Of attend_rows.cu.
@@ -69,12 +70,13 @@ pub(crate) fn launches(
 ) -> (Launch, Option<Launch>) {
     let chunks = (args.n_head / args.n_kv_head) as usize;
     let n_block = args.n_kv_head as usize * chunks.div_ceil(HEADS);
-    let kind = if is_q8 { "q8" } else { "f16" };
+    let kind = if is_q8 { "_q8" } else { "_f16" };
     let n_page = n_position.map_or(0, |n| n.div_ceil(PAGE));
     let n_split = n_page.div_ceil(SPLIT_PAGES).clamp(1, SPLITS);
     let grid = [n_row as u32, n_block as u32, n_split as u32];
-    let attend = Launch { grid, ..Launch::new(format!("attend_rows_{kind}"), [1, 1], 256) };
-    let combine = Launch::new("attend_rows_combine", [n_row as u32, args.n_head as u32], 256);
+    let kernel = |end| Kernel::of(File::AttendRows).with(End::Word(end));
+    let attend = Launch { grid, ..Launch::new(kernel(kind), [1, 1], 256) };
+    let combine = Launch::new(kernel("_combine"), [n_row as u32, args.n_head as u32], 256);
     (attend, (n_split > 1).then_some(combine))
 }
 

@@ -5,6 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::attend::PromptSpan;
 use crate::args::{PAGE, assert_size};
 use crate::driver::DevicePtr;
+use crate::launch::file::{File, Kernel};
 use crate::launch::kernels::Launch;
 
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -46,7 +47,7 @@ assert_size!(KvUnpackArgs, 64);
 
 /// Quantises `n_row` rows.
 pub(crate) fn store_launch(n_row: usize) -> Launch {
-    Launch::new("kv_q8_store", [n_row as u32, 1], 256)
+    Launch::new(Kernel::named(File::KvQ8, "kv_q8_store"), [n_row as u32, 1], 256)
 }
 
 /// Decodes the pages that any row of the spans sees.
@@ -58,7 +59,7 @@ pub(crate) fn unpack_launch(spans: &[PromptSpan], args: &KvUnpackArgs) -> Launch
     };
     let n_page = spans.iter().map(pages).max().unwrap_or(0);
     let grid = [n_page as u32, args.n_kv_head as u32, spans.len() as u32];
-    Launch { grid, ..Launch::new("kv_q8_unpack", [1, 1], 256) }
+    Launch { grid, ..Launch::new(Kernel::named(File::KvQ8, "kv_q8_unpack"), [1, 1], 256) }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::args::assert_size;
 use crate::driver::DevicePtr;
+use crate::launch::file::{File, Kernel};
 use crate::launch::kernels::Launch;
 
 const THREADS: usize = 256;
@@ -51,12 +52,12 @@ assert_size!(LatentPlaceArgs, 104);
 /// The tables of products by head.
 pub(crate) fn tables(args: &HeadTablesArgs) -> Launch {
     let n = (args.n_row as usize * args.n_head as usize).max(args.n_head as usize + 1);
-    Launch::new("latent_tables", [n.div_ceil(THREADS) as u32, 1], THREADS as u32)
+    Launch::new(Kernel::named(File::Latent, "latent_tables"), [n.div_ceil(THREADS) as u32, 1], THREADS as u32)
 }
 
 /// Turned parts and kept rows of `n_row` rows.
 pub(crate) fn place(n_row: usize) -> Launch {
-    Launch::new("latent_place", [n_row as u32, 1], THREADS as u32)
+    Launch::new(Kernel::named(File::Latent, "latent_place"), [n_row as u32, 1], THREADS as u32)
 }
 
 #[cfg(test)]

@@ -4,90 +4,11 @@
 
 use quant::Format;
 
-use crate::launch::kernels::Launch;
+use crate::launch::file::{End, File, Kernel, PAIRS};
 use crate::launch::product_half;
 use crate::launch::prompt_gemm::Instruction;
-use crate::memory::layout::{is_float, suffix, tile_scale_bytes, unit_bytes};
-
-/// Warps of a block.
-pub(crate) const WARPS: usize = 8;
-
-/// A kernel for products.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Variant {
-    /// Of the kernel.
-    pub(crate) name: String,
-    /// Columns that a block computes.
-    pub(crate) n_column: usize,
-    /// Tiles that a block computes.
-    pub(crate) n_tile: usize,
-    /// Blocks that share these.
-    pub(crate) parts: Parts,
-    /// Threads of a block.
-    pub(crate) n_thread: u32,
-    /// Dynamic shared memory.
-    pub(crate) shared_bytes: u32,
-}
-
-/// How many blocks share tiles and columns, each of them some ranges of the width.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parts {
-    /// One has it all.
-    One,
-    /// A cluster.
-    Cluster(u32),
-    /// Four or eight that hand each other their sums through memory: product_half_wide.cuh. All of the launch have room at once.
-    Apart(u32),
-}
-
-impl Parts {
-    pub(crate) fn count(self) -> u32 {
-        match self {
-            Parts::One => 1,
-            Parts::Cluster(n) | Parts::Apart(n) => n,
-        }
-    }
-
-    /// What the kernel is told.
-    pub(crate) fn apart(self) -> i32 {
-        match self {
-            Parts::Apart(n) => n as i32,
-            _ => 0,
-        }
-    }
-}
-
-impl Variant {
-    /// With so much shared memory that `n_block` blocks spread over all multiprocessors.
-    pub(crate) fn spread(mut self, n_block: usize, wanted: &Wanted) -> Variant {
-        if wanted.max_shared_bytes >= HOPPER_SHARED_BYTES {
-            self.shared_bytes = self.shared_bytes.max(spread_bytes(n_block, wanted.n_sm));
-        }
-        self
-    }
-
-    /// For so many times `n_tile` tiles, and times `n_column` columns or matrices.
-    pub(crate) fn launch(self, [n_block, y]: [usize; 2]) -> Launch {
-        Launch {
-            name: self.name,
-            grid: [n_block as u32 * self.parts.count(), y as u32, 1],
-            n_thread: self.n_thread,
-            shared_bytes: self.shared_bytes,
-            cluster: if let Parts::Cluster(n) = self.parts { n } else { 1 },
-        }
-    }
-}
-
-/// How products with a matrix are computed. One for all numbers of columns, as their sums are rounded differently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Arithmetic {
-    /// Integers of weights and of activations: product_integer.cuh.
-    Ints,
-    /// Float32 activations, of float weights: product_float.cuh.
-    Floats,
-    /// Float16 of both: product_half.cuh.
-    Halves,
-}
+use crate::launch::variant::{Arithmetic, Parts, Variant, WARPS, Wanted, early_bytes, many_narrow_tiles};
+use crate::memory::layout::{Layout, is_float, unit_bytes};
 
 impl Arithmetic {
     /// Of a matrix on a device with these instructions.
@@ -102,34 +23,10 @@ impl Arithmetic {
     }
 }
 
-/// What a product must do, and where.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
-    pub(crate) arithmetic: Arithmetic,
-    /// Tiles of the matrix.
-    pub(crate) n_tile: usize,
-    /// Units of a tile.
-    pub(crate) n_unit: usize,
-    /// Matrices at once: of experts.
-    pub(crate) n_matrix: usize,
-    /// Whether they are experts', each with columns of its own.
-    pub(crate) of_experts: bool,
-    /// Columns of the activations; of an expert, the most that it may have.
-    pub(crate) n_col: usize,
-    /// About as many: fewer where rows spread over experts.
-    pub(crate) n_expected: usize,
-    /// The epilogue combines rows of four tiles.
-    pub(crate) needs_groups: bool,
-    /// Shared memory that the device gives a block.
-    pub(crate) max_shared_bytes: u32,
-    /// Multiprocessors of the device.
-    pub(crate) n_sm: usize,
-}
-
 /// The kernel for a product. Every format has one for every device of at least 99 KiB of shared memory a block (compute capability 8.6).
 pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
     let Wanted { arithmetic, n_tile, n_unit, n_matrix, needs_groups, max_shared_bytes, n_sm, .. } = wanted;
-    let name = suffix(format);
+    let kernel = Kernel::of(File::Product(Layout::of(format)));
     if arithmetic == Arithmetic::Halves {
         return product_half::variant(format, wanted);
     }
@@ -142,7 +39,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
         // Four tiles share the activations' traffic, if enough blocks are left for all processors.
         let m = if needs_groups || n_tile >= many_tiles(n_sm) { 4 } else { few };
         return Variant {
-            name: format!("product_{name}_n{n}_m{m}"),
+            kernel: kernel.with(End::Size("_n", n)).with(End::Size("_m", m)),
             n_column: 8 * n,
             n_tile: m,
             parts: Parts::One,
@@ -153,7 +50,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
     // Enough tiles for blocks of several to leave no processor idle.
     let has_many = |many| needs_groups || n_tile * n_matrix >= many;
     let narrow = |p: usize, m: usize| Variant {
-        name: format!("product_{name}_c{p}_m{m}"),
+        kernel: kernel.with(End::Size("_c", p)).with(End::Size("_m", m)),
         n_column: p,
         n_tile: m,
         parts: Parts::One,
@@ -163,7 +60,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
     let wide = |n: usize| {
         let w = if has_many(many_tiles(n_sm)) { WARPS } else { 2 };
         Variant {
-            name: format!("product_{name}_n{n}_w{w}"),
+            kernel: kernel.with(End::Size("_n", n)).with(End::Size("_w", w)),
             n_column: 8 * n,
             n_tile: w,
             parts: Parts::One,
@@ -197,16 +94,17 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
 pub(crate) fn pair(formats: [Format; 2], wanted: Wanted) -> Option<Variant> {
     let Wanted { n_tile, n_unit, n_col, max_shared_bytes, n_sm, .. } = wanted;
     let is_half = wanted.arithmetic == Arithmetic::Halves;
-    let kind = if is_half { "product_half_pair" } else { "product_pair" };
-    let name = format!("{kind}_{}_{}", suffix(formats[0]), suffix(formats[1]));
-    if !crate::MODULES.iter().any(|(module, _)| *module == name) {
+    let layouts = formats.map(Layout::of);
+    if !PAIRS.contains(&layouts) {
         return None;
     }
+    let kernel =
+        Kernel::of(if is_half { File::ProductHalfPair(layouts) } else { File::ProductPair(layouts) });
     let columns = match n_col {
         0..=1 => 1,
         2..=4 if !is_half => 4,
         2..=8 => 8,
-        _ if is_half => return product_half::wide_pair(&name, formats, &wanted),
+        _ if is_half => return product_half::wide_pair(kernel, formats, &wanted),
         _ => return None,
     };
     if n_tile >= many_narrow_tiles(n_sm) {
@@ -215,7 +113,7 @@ pub(crate) fn pair(formats: [Format; 2], wanted: Wanted) -> Option<Variant> {
     let bytes_of = if is_half { product_half::narrow_bytes } else { narrow_bytes };
     let bytes = formats.map(|format| bytes_of(format, columns, (1, n_unit)) as u32);
     let variant = Variant {
-        name: format!("{name}_c{columns}"),
+        kernel: kernel.with(End::Size("_c", columns)),
         n_column: columns,
         n_tile: 1,
         parts: Parts::One,
@@ -228,9 +126,6 @@ pub(crate) fn pair(formats: [Format; 2], wanted: Wanted) -> Option<Variant> {
 /// Threads of a block.
 const THREADS: u32 = 32 * WARPS as u32;
 
-/// Shared memory that Hopper gives a block.
-const HOPPER_SHARED_BYTES: u32 = 227 << 10;
-
 /// Time that a product takes for 16 and for 32 columns at once, in arbitrary units; measured on an H200.
 const WIDE_16_TIME: usize = 38;
 const WIDE_32_TIME: usize = 68;
@@ -238,23 +133,6 @@ const WIDE_32_TIME: usize = 68;
 /// From how many tiles on a block computes several: all multiprocessors then have a block of eight.
 fn many_tiles(n_sm: usize) -> usize {
     WARPS * n_sm
-}
-
-/// Likewise for few columns: more blocks of one tile than three a multiprocessor would come in turns.
-pub(crate) fn many_narrow_tiles(n_sm: usize) -> usize {
-    3 * n_sm + 1
-}
-
-/// Shared memory that keeps so few blocks from being put on few multiprocessors: while the kernel before still runs on some, the others
-/// would take as many blocks as fit. For multiprocessors of 228 KiB, of which a block takes one for itself.
-fn spread_bytes(n_block: usize, n_sm: usize) -> u32 {
-    if n_block <= 2 * n_sm {
-        77 << 10 // two fit
-    } else if n_block <= 3 * n_sm {
-        57 << 10
-    } else {
-        0
-    }
 }
 
 /// `float_bytes` of product_float.cuh.
@@ -271,12 +149,6 @@ fn narrow_bytes(format: Format, p: usize, (m, n_unit): (usize, usize)) -> usize 
         + early_bytes(format, p, m)
 }
 
-/// `EarlyArea` of product_early.cuh.
-pub(crate) fn early_bytes(format: Format, p: usize, m: usize) -> usize {
-    let tile_scales = if tile_scale_bytes(format) > 0 { 16 } else { 0 };
-    tile_scales + if m == 1 { 192 + 288 * p } else { 4 * (32 * m + 16 * m * p + 4 * p) }
-}
-
 /// `wide_bytes` of product_wide.cuh.
 fn wide_bytes(format: Format, n: usize, w: usize) -> usize {
     let (unit, tail) = unit_bytes(format);
@@ -289,6 +161,7 @@ fn wide_bytes(format: Format, n: usize, w: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launch::variant::HOPPER_SHARED_BYTES;
     use crate::memory::layout;
 
     const WANTED: Wanted = Wanted {

@@ -2,8 +2,9 @@
 
 use quant::Format;
 
-use super::product::{Parts, Variant, WARPS, Wanted, early_bytes, many_narrow_tiles};
-use crate::memory::layout::{is_float, suffix, unit_bytes};
+use crate::launch::file::{End, File, Kernel};
+use crate::launch::variant::{Parts, Variant, WARPS, Wanted, early_bytes, many_narrow_tiles};
+use crate::memory::layout::{Layout, is_float, unit_bytes};
 
 /// Whether a format has these kernels: all but float32, of which float16 would lose too much.
 pub(crate) fn has(format: Format) -> bool {
@@ -13,10 +14,13 @@ pub(crate) fn has(format: Format) -> bool {
 /// The kernel for a product on a device with `wgmma`, and so with the shared memory of Hopper.
 pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
     let Wanted { n_tile, n_unit, n_matrix, n_col, needs_groups, n_sm, .. } = wanted;
-    let name = format!("product_half_{}", suffix(format));
+    let kernel = Kernel::of(File::ProductHalf(Layout::of(format)));
     let narrow = |p: usize, m: usize| {
         let narrow = Variant {
-            name: if wanted.of_experts { format!("{name}_x_m{m}") } else { format!("{name}_c{p}_m{m}") },
+            kernel: match wanted.of_experts {
+                true => kernel.with(End::Size("_x_m", m)),
+                false => kernel.with(End::Size("_c", p)).with(End::Size("_m", m)),
+            },
             n_column: p,
             n_tile: m,
             parts: Parts::One,
@@ -31,8 +35,9 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
     let wide = |n: usize| {
         // Tiles of a block, of which a warp has one.
         let w = if is_wider(format, n, (n_tile, n_sm)) { 2 * WARPS } else { WARPS };
+        let kernel = kernel.with(End::Size("_n", n));
         Variant {
-            name: format!("{name}_n{n}{}", if w > WARPS { "_w" } else { "" }),
+            kernel: if w > WARPS { kernel.with(End::Word("_w")) } else { kernel },
             n_column: 8 * n,
             n_tile: w,
             parts: if has_many { Parts::One } else { parts(n, n_tile.div_ceil(WARPS), &wanted) },
@@ -42,7 +47,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
     };
     // On mma.sync: of experts that several rows may have chosen, or of all columns.
     let any_columns = |n: usize| Variant {
-        name: format!("{name}_e{n}"),
+        kernel: kernel.with(End::Size("_e", n)),
         n_column: 8 * n,
         n_tile: WARPS,
         parts: Parts::One,
@@ -134,7 +139,7 @@ fn shared_of_narrow(format: Format, (p, m): (usize, usize), n_unit: usize, of_ex
 
 /// The kernel for products with matrices of two formats at once, for more columns than 8; none of rows so short, or matrices so large, that
 /// other kernels are faster.
-pub(crate) fn wide_pair(name: &str, formats: [Format; 2], wanted: &Wanted) -> Option<Variant> {
+pub(crate) fn wide_pair(kernel: Kernel, formats: [Format; 2], wanted: &Wanted) -> Option<Variant> {
     let Wanted { n_tile, n_col, n_sm, .. } = *wanted;
     if n_col <= 8 || n_tile >= many_wide_tiles(n_sm) {
         return None;
@@ -146,7 +151,7 @@ pub(crate) fn wide_pair(name: &str, formats: [Format; 2], wanted: &Wanted) -> Op
     };
     let bytes = formats.map(|format| wide_bytes(format, n, WARPS) as u32);
     Some(Variant {
-        name: format!("{name}_n{n}"),
+        kernel: kernel.with(End::Size("_n", n)),
         n_column: 8 * n,
         n_tile: WARPS,
         parts: parts(n, n_tile.div_ceil(WARPS), wanted),
@@ -187,8 +192,8 @@ const ANY_COLUMNS_BYTES: u32 = 74 << 10;
 
 #[cfg(test)]
 mod tests {
-    use super::super::product::Arithmetic;
     use super::*;
+    use crate::launch::variant::Arithmetic;
 
     const WANTED: Wanted = Wanted {
         arithmetic: Arithmetic::Halves,
@@ -207,12 +212,12 @@ mod tests {
     fn kernels_follow_columns_and_tiles() {
         let name = |n_tile, n_col| {
             let variant = variant(Format::Q4_K, Wanted { n_tile, n_col, ..WANTED });
-            format!("{} {:?}", variant.name, variant.parts)
+            format!("{} {:?}", variant.kernel, variant.parts)
         };
         assert_eq!(name(256, 1), "product_half_q4_k_c1_m1 One");
         assert_eq!(name(1792, 1), "product_half_q4_k_c1_m4 One");
         let gated = Wanted { n_tile: 1792, needs_groups: true, ..WANTED };
-        assert_eq!(variant(Format::Q4_K, gated).name, "product_half_q4_k_c1_m2");
+        assert_eq!(variant(Format::Q4_K, gated).kernel.to_string(), "product_half_q4_k_c1_m2");
         assert_eq!(name(256, 5), "product_half_q4_k_c8_m1 One");
         assert_eq!(name(1792, 8), "product_half_q4_k_n1 One");
         assert_eq!(name(64, 40), "product_half_q4_k_n8 Cluster(8)");
@@ -276,7 +281,7 @@ mod tests {
             (8016, 64, "product_half_bf16_n8 One"),
         ] {
             let variant = variant(Format::BF16, Wanted { n_tile, n_unit: 32, n_col, ..WANTED });
-            assert_eq!(format!("{} {:?}", variant.name, variant.parts), expected);
+            assert_eq!(format!("{} {:?}", variant.kernel, variant.parts), expected);
         }
     }
 
@@ -284,7 +289,7 @@ mod tests {
     fn short_rows_are_not_divided_among_blocks() {
         let name = |n_tile, n_col| {
             let variant = variant(Format::Q8_0, Wanted { n_tile, n_unit: 14, n_col, ..WANTED });
-            format!("{} {:?}", variant.name, variant.parts)
+            format!("{} {:?}", variant.kernel, variant.parts)
         };
         assert_eq!(name(56, 16), "product_half_q8_0_n2 Cluster(8)");
         assert_eq!(name(608, 16), "product_half_q8_0_n2 One");
@@ -309,7 +314,7 @@ mod tests {
                 needs_groups,
                 ..WANTED
             };
-            variant(Format::MXFP4, wanted).name
+            variant(Format::MXFP4, wanted).kernel.to_string()
         };
         assert_eq!(name(true, 1), "product_half_mxfp4_x_m4");
         assert_eq!(name(false, 1), "product_half_mxfp4_x_m2");

@@ -7,6 +7,7 @@ use model::architecture::Activation;
 
 use crate::args::assert_size;
 use crate::driver::{DevicePtr, TensorMap};
+use crate::launch::file::{End, File, Kernel};
 use crate::launch::kernels::Launch;
 
 /// Bytes of float16 weights that are unpacked at a time for products of many prompt rows: they stay in the L2 cache.
@@ -23,13 +24,14 @@ pub(crate) enum PromptEpilogue {
 }
 
 impl PromptEpilogue {
+    /// What the names of its kernels begin with.
     fn name(self) -> &'static str {
         match self {
-            PromptEpilogue::Store => "store",
-            PromptEpilogue::Residual => "residual",
-            PromptEpilogue::Weighted => "weighted",
-            PromptEpilogue::Gated => "gated",
-            PromptEpilogue::Plain => "plain",
+            PromptEpilogue::Store => "prompt_gemm_store",
+            PromptEpilogue::Residual => "prompt_gemm_residual",
+            PromptEpilogue::Weighted => "prompt_gemm_weighted",
+            PromptEpilogue::Gated => "prompt_gemm_gated",
+            PromptEpilogue::Plain => "prompt_gemm_plain",
         }
     }
 }
@@ -215,13 +217,15 @@ impl Tile {
         let (m, n, n_expert) = (args.m as usize, args.n as usize, args.n_expert as usize);
         // Every expert may end in a tile that is not full.
         let n_tile = (m.div_ceil(self.n_row) + n_expert) * n.div_ceil(self.n_column);
-        let epilogue = epilogue.name();
-        let name = match self.instruction {
-            Instruction::Mma => format!("prompt_gemm_{epilogue}_mma_{}", self.n_row),
-            Instruction::Wgmma => format!("prompt_gemm_{epilogue}_wgmma_{}x{}", self.n_row, self.n_column),
+        let kernel = Kernel::named(File::PromptGemm, epilogue.name());
+        let kernel = match self.instruction {
+            Instruction::Mma => kernel.with(End::Size("_mma_", self.n_row)),
+            Instruction::Wgmma => {
+                kernel.with(End::Size("_wgmma_", self.n_row)).with(End::Size("x", self.n_column))
+            }
         };
         Launch {
-            name,
+            kernel,
             grid: [(n_tile as u32).min(n_sm * self.blocks_per_sm), 1, 1],
             n_thread: self.n_thread,
             shared_bytes: self.shared_bytes() as u32,

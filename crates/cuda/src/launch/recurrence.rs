@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::args::assert_size;
 use crate::driver::DevicePtr;
+use crate::launch::file::{End, File, Kernel};
 use crate::launch::kernels::Launch;
 
 /// Sizes of a delta rule's heads that there are kernels for.
@@ -82,11 +83,15 @@ pub(crate) struct GateHalvesArgs {
 
 assert_size!(GateHalvesArgs, 24);
 
+fn kernel(name: &'static str) -> Kernel {
+    Kernel::named(File::Recurrence, name)
+}
+
 /// The convolution, and then what keeps its last inputs.
 pub(crate) fn convolve(args: &ConvArgs, has_few_rows: bool) -> Vec<Launch> {
     let grid = [args.n_row as u32, (args.n_channel as usize).div_ceil(THREADS) as u32];
-    let names: &[&str] = if has_few_rows { &["conv_steps"] } else { &["conv_rows", "conv_keep"] };
-    names.iter().map(|&name| Launch::new(name, grid, THREADS as u32)).collect()
+    let names: &[&'static str] = if has_few_rows { &["conv_steps"] } else { &["conv_rows", "conv_keep"] };
+    names.iter().map(|name| Launch::new(kernel(name), grid, THREADS as u32)).collect()
 }
 
 /// The delta rule with heads of one of [`HEAD_DIMS`], and then the norm and the gate of what it gives.
@@ -95,18 +100,19 @@ pub(crate) fn delta_rule(head_dim: usize, args: &DeltaArgs) -> [Launch; 2] {
     let n_thread = 32 * DELTA_WARPS;
     // The blocks of a sequence's first row do all of its work: they come first.
     let columns = [n_head * (head_dim / DELTA_COLUMNS) as u32, n_row];
+    let of_size = |name| kernel(name).with(End::Size("_", head_dim));
     [
-        Launch::new(format!("delta_rule_{head_dim}"), columns, n_thread),
-        Launch::new(format!("delta_gate_{head_dim}"), [n_row, n_head.div_ceil(DELTA_WARPS)], n_thread),
+        Launch::new(of_size("delta_rule"), columns, n_thread),
+        Launch::new(of_size("delta_gate"), [n_row, n_head.div_ceil(DELTA_WARPS)], n_thread),
     ]
 }
 
 /// Rows times gates.
 pub(crate) fn gate(n_row: usize) -> Launch {
-    Launch::new("gate_rows", [n_row as u32, 1], THREADS as u32)
+    Launch::new(kernel("gate_rows"), [n_row as u32, 1], THREADS as u32)
 }
 
 /// Rows of float16 times gates.
 pub(crate) fn gate_halves(n_row: usize) -> Launch {
-    Launch::new("gate_halves", [n_row as u32, 1], THREADS as u32)
+    Launch::new(kernel("gate_halves"), [n_row as u32, 1], THREADS as u32)
 }

@@ -1,10 +1,12 @@
-//! Arguments of choose.cuh, route_decode.cu and route_prompt.cu.
+//! Launches of route_decode.cu and route_prompt.cu, and what choose.cuh takes.
 
 use bytemuck::{Pod, Zeroable};
 use model::architecture::Gating;
 
 use crate::args::assert_size;
 use crate::driver::DevicePtr;
+use crate::launch::file::{End, File, Kernel};
+use crate::launch::kernels::Launch;
 
 /// Up to how many experts and groups of them choose.cuh takes, and choices of a row route_decode.cu.
 pub(crate) const MAX_EXPERTS: usize = 512;
@@ -125,3 +127,79 @@ pub(crate) struct GatherPromptArgs {
 }
 
 assert_size!(GatherPromptArgs, 32);
+
+/// Up to how many rows the kernels take that are router and choice in one (route_decode.cu), and up to how many experts, each with its threads.
+const FEW_ROWS: usize = 4;
+const FEW: [(usize, &str, u32); 2] = [(32, "route_few", 128), (128, "route_few_128", 512)];
+
+/// The kernel of a small map for one row.
+const ROUTER: &str = "router";
+
+/// The kernel of a small map, and the rows and results of a block: those that share what they read, where enough blocks are left.
+fn kernel_of_map(n_row: usize, n_result: usize) -> (&'static str, [usize; 2]) {
+    let shared = [("router_many_rows", [4, 32]), ("router_few_rows", [4, 16])];
+    let n_block = |[rows, results]: [usize; 2]| n_row.div_ceil(rows) * n_result.div_ceil(results);
+    shared
+        .into_iter()
+        .find(|(_, each)| n_result >= each[1] && n_block(*each) >= 120)
+        .unwrap_or((ROUTER, [1, 8]))
+}
+
+/// A small map of `n_row` rows, of `n_result` results each.
+pub(crate) fn map(n_row: usize, n_result: usize) -> Launch {
+    let (name, [rows_each, results_each]) = kernel_of_map(n_row, n_result);
+    let grid = [n_row.div_ceil(rows_each) as u32, n_result.div_ceil(results_each) as u32];
+    Launch::new(Kernel::named(File::RouteDecode, name), grid, 256)
+}
+
+/// Two small maps of the same rows, of up to `n_result` results; none where rows are so many that each map has a launch of its own.
+pub(crate) fn map_pair(n_row: usize, n_result: usize) -> Option<Launch> {
+    let grid = [n_row as u32, n_result.div_ceil(8) as u32, 2];
+    let launch = Launch { grid, ..Launch::new(Kernel::named(File::RouteDecode, "router_pair"), [1, 1], 256) };
+    (kernel_of_map(n_row, n_result).0 == ROUTER).then_some(launch)
+}
+
+/// Router and choice in one, on Hopper and later; none for more rows or experts than that takes.
+pub(crate) fn few(n_row: usize, n_expert: usize) -> Option<Launch> {
+    let (_, name, n_thread) = FEW.into_iter().find(|(most, ..)| n_expert <= *most)?;
+    let launch =
+        Launch { cluster: 8, ..Launch::new(Kernel::named(File::RouteDecode, name), [8, 1], n_thread) };
+    (n_row <= FEW_ROWS).then_some(launch)
+}
+
+/// The choice of generated rows' experts.
+pub(crate) fn decode() -> Launch {
+    Launch::new(Kernel::of(File::RouteDecode), [1, 1], 1024)
+}
+
+/// The choice of a prompt's `n_row` rows, and then the order of rows by expert.
+pub(crate) fn prompt(n_row: usize, n_expert: usize) -> [Launch; 2] {
+    let kernel = Kernel::of(File::RoutePrompt);
+    [
+        Launch::new(kernel, [n_row.div_ceil(8) as u32, 1], 256),
+        Launch::new(kernel.with(End::Word("_sort")), [n_expert as u32, 1], 1024),
+    ]
+}
+
+/// Rows by expert, `n_use` of them.
+pub(crate) fn gather(n_use: usize) -> Launch {
+    Launch::new(Kernel::named(File::RoutePrompt, "gather_prompt"), [n_use as u32, 1], 128)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_small_map_share_where_blocks_are_enough() {
+        let name = |n_row, n_result| kernel_of_map(n_row, n_result).0;
+        assert_eq!([1, 16, 56].map(|n_row| name(n_row, 128)), [ROUTER; 3]);
+        assert_eq!([64, 128, 512].map(|n_row| name(n_row, 32)), [ROUTER, ROUTER, "router_many_rows"]);
+        assert_eq!(
+            [64, 100, 4096].map(|n_row| name(n_row, 128)),
+            ["router_few_rows", "router_few_rows", "router_many_rows"]
+        );
+        // A shared expert's gate has one result.
+        assert_eq!(name(4096, 1), ROUTER);
+    }
+}

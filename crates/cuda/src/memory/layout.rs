@@ -2,6 +2,8 @@
 //!
 //! A matrix is cut into tiles of 16 rows, a tile into units of 64 columns; see format.cuh for the planes of a unit.
 
+use std::fmt::{self, Write as _};
+
 use quant::Format;
 
 use crate::memory::table;
@@ -11,6 +13,38 @@ pub(crate) const TILE: usize = 16;
 
 /// Columns in a unit.
 pub(crate) const UNIT: usize = 64;
+
+/// Which layout a format's weights have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Layout {
+    /// The format's own.
+    Own(Format),
+    /// Indices into a table of 16 values, which several formats share.
+    Table16,
+}
+
+impl Layout {
+    pub(crate) fn of(format: Format) -> Layout {
+        match format {
+            _ if table::of(format).is_some() => Layout::Table16,
+            // Their integers are among those of Q4_0, whose scales are float16 as well.
+            Format::Q1_0 | Format::Q2_0 => Layout::Own(Format::Q4_0),
+            _ => Layout::Own(format),
+        }
+    }
+}
+
+impl fmt::Display for Layout {
+    /// As in the names of kernels.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Layout::Own(format) => {
+                format.name().chars().try_for_each(|letter| f.write_char(letter.to_ascii_lowercase()))
+            }
+            Layout::Table16 => f.write_str("table16"),
+        }
+    }
+}
 
 /// Units that a row of `n_in` columns takes.
 pub(crate) fn n_unit(n_in: usize) -> usize {
@@ -22,7 +56,7 @@ pub(crate) fn unit_bytes(format: Format) -> (usize, usize) {
     match format {
         Format::F32 => (4096, 0),
         Format::F16 | Format::BF16 => (2048, 0),
-        // Why Q1_0 and Q2_0: see `suffix`.
+        // Why Q1_0 and Q2_0: see `Layout::of`.
         Format::Q4_0 | Format::IQ4_NL | Format::Q1_0 | Format::Q2_0 => (512 + 64, 0),
         Format::Q4_1 => (512 + 128, 0),
         Format::Q5_0 => (512 + 128 + 64, 0),
@@ -56,7 +90,7 @@ pub(crate) fn tile_scale_bytes(format: Format) -> usize {
 
 /// Whether matrices of both formats can share tiles.
 pub(crate) fn is_shared(a: Format, b: Format) -> bool {
-    suffix(a) == suffix(b)
+    Layout::of(a) == Layout::of(b)
 }
 
 /// Bytes of a tile of rows of `n_in` columns.
@@ -68,16 +102,6 @@ pub(crate) fn tile_bytes(format: Format, n_in: usize) -> usize {
 /// Bytes of a matrix.
 pub(crate) fn matrix_bytes(format: Format, n_row: usize, n_in: usize) -> usize {
     n_row.div_ceil(TILE) * tile_bytes(format, n_in)
-}
-
-/// The layout of a format in the names of kernels.
-pub(crate) fn suffix(format: Format) -> String {
-    match format {
-        _ if table::of(format).is_some() => "table16".to_owned(),
-        // Their integers are among those of Q4_0, whose scales are float16 as well.
-        Format::Q1_0 | Format::Q2_0 => suffix(Format::Q4_0),
-        _ => format.name().to_ascii_lowercase(),
-    }
 }
 
 /// Whether weights are floats, which no scale multiplies.

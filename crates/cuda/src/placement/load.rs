@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::args::RepackArgs;
 use crate::driver::{Device, DevicePtr, Stream};
 use crate::error::CudaError;
-use crate::launch::kernels::{Kernels, Launch};
-use crate::memory::layout::{TILE, n_unit};
+use crate::launch::kernels::Kernels;
+use crate::launch::repack;
+use crate::memory::layout::n_unit;
 use crate::memory::table;
 use crate::memory::upload::{self, Piece, UploadOptions, upload};
 use crate::placement::place::{HeadShape, Order, Part, Placement};
@@ -106,10 +107,5 @@ fn launch_repack(
         scale: part.matrix.scale.unwrap_or(1.0),
         reserved: [0; 3],
     };
-    let grid = [part.rows.len().div_ceil(TILE) as u32, n_unit.div_ceil(4) as u32];
-    kernels.launch(
-        stream,
-        &Launch::new(format!("repack_{}", format.name().to_ascii_lowercase()), grid, 128),
-        &args,
-    )
+    kernels.launch(stream, &repack::launch(format, [part.rows.len(), n_unit]), &args)
 }

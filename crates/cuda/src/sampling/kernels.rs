@@ -6,6 +6,7 @@ use super::args::{SampleArgs, SampleBeginArgs};
 use super::shape::{Hardware, SampleLimits, Spread, spread};
 use crate::driver::{Device, DevicePtr, Function, LaunchShape, Module, Stream, launch};
 use crate::error::CudaError;
+use crate::launch::file::File;
 
 /// `SAMPLE_BEGIN_IDS` of sample.cu.
 const BEGIN_IDS: usize = 2048;
@@ -48,7 +49,7 @@ impl SampleKernels {
     /// # Errors
     /// If this build has none for the device, or the device has no room for a row of this vocabulary.
     pub fn new(device: &Arc<Device>, limits: SampleLimits) -> Result<SampleKernels, CudaError> {
-        let module = Module::load(device, crate::module("sample")?)?;
+        let module = Module::load(device, File::Sample.fatbin()?)?;
         let n_vocab = limits.n_vocab;
         let function = |name| module.function(name);
         let (team_8, team_16) = (function("sample_8")?, function("sample_16")?);

@@ -7,8 +7,7 @@ use crate::args::{AddArgs, NormArgs, PlaceArgs, QkNormArgs, ScaleArgs, Values};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::launch::attend_rows::{self, AttendRowsArgs};
-use crate::launch::kernels::Launch;
-use crate::launch::kv;
+use crate::launch::{kv, rows};
 use crate::placement::heads;
 use crate::placement::place::NormPlace;
 use crate::step::network::Network;
@@ -72,7 +71,7 @@ impl Network {
             eps: self.arch.norm.eps,
             reserved: 0,
         };
-        self.kernels.launch(stream, &Launch::new("qk_norm_rows", [n_row as u32, 2], 256), &args)
+        self.kernels.launch(stream, &rows::qk_norm(n_row), &args)
     }
 
     /// Normalises queries, keys and values by head, where the model does, turns them, and puts them where they belong.
@@ -100,8 +99,7 @@ impl Network {
             ..*args
         };
         let n_head = heads::n_qkv(heads) / heads.head_dim;
-        let launch = Launch::new("place_heads", [n_row as u32, n_head.div_ceil(8) as u32], 256);
-        self.kernels.launch(stream, &launch, &args)
+        self.kernels.launch(stream, &rows::place_heads(n_row, n_head), &args)
     }
 
     /// Attention row by row, where [`attention`](crate::placement::apart::attention) says so: `x`, `[n_row, n_q]`, holds queries and then
@@ -213,7 +211,7 @@ impl Network {
             eps: self.arch.norm.eps,
             reserved: 0,
         };
-        self.kernels.launch(stream, &Launch::new("add_rows", [n_row as u32, 1], 256), &args)
+        self.kernels.launch(stream, &rows::add(n_row), &args)
     }
 
     /// Multiplies the residual stream by the layer's factor, where it has one.
@@ -251,7 +249,6 @@ impl Network {
         cap: Option<f32>,
     ) -> Result<(), CudaError> {
         let args = ScaleArgs { x, n: n as u64, factor, cap: cap.unwrap_or(0.0) };
-        let n_block = n.div_ceil(1024).min(1 << 16) as u32;
-        self.kernels.launch(stream, &Launch::new("scale_all", [n_block, 1], 256), &args)
+        self.kernels.launch(stream, &rows::scale(n), &args)
     }
 }

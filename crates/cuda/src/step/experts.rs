@@ -5,29 +5,13 @@ use model::architecture::Mixture;
 use crate::args::{NormArgs, ProductArgs, SumArgs};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
-use crate::launch::kernels::Launch;
-use crate::launch::product::{Wanted, variant};
-use crate::launch::route::{RouteArgs, RouteFewArgs, RouterArgs, RouterPairArgs, RouterRule, gating};
+use crate::launch::product::variant;
+use crate::launch::route::{self, RouteArgs, RouteFewArgs, RouterArgs, RouterPairArgs, RouterRule, gating};
+use crate::launch::rows;
+use crate::launch::variant::Wanted;
 use crate::placement::place::{FfnPlace, FloatMap, NormPlace, RouterPlace, Tiles};
 use crate::step::buffers::{Input, Routing};
 use crate::step::network::Network;
-
-/// Up to how many rows the kernels take that are router and choice in one (route_decode.cu), and up to how many experts, each with its threads.
-const FEW_ROWS: usize = 4;
-const FEW: [(usize, &str, u32); 2] = [(32, "route_few", 128), (128, "route_few_128", 512)];
-
-/// The kernel of a small map for one row.
-const ROUTER: &str = "router";
-
-/// The kernel of a small map, and the rows and results of a block: those that share what they read, where enough blocks are left.
-fn kernel_of_map(n_row: usize, n_result: usize) -> (&'static str, [usize; 2]) {
-    let shared = [("router_many_rows", [4, 32]), ("router_few_rows", [4, 16])];
-    let n_block = |[rows, results]: [usize; 2]| n_row.div_ceil(rows) * n_result.div_ceil(results);
-    shared
-        .into_iter()
-        .find(|(_, each)| n_result >= each[1] && n_block(*each) >= 120)
-        .unwrap_or((ROUTER, [1, 8]))
-}
 
 impl Network {
     /// A layer's mixture; it has one, as its weights do.
@@ -60,9 +44,7 @@ impl Network {
         map: &FloatMap,
         (x, out, n_row): (Input, DevicePtr, usize),
     ) -> Result<(), CudaError> {
-        let (name, [n_row_each, n_each]) = kernel_of_map(n_row, map.n_row);
-        let grid = [n_row.div_ceil(n_row_each) as u32, map.n_row.div_ceil(n_each) as u32];
-        self.kernels.launch(stream, &Launch::new(name, grid, 256), &self.map(map, (x, n_row), out))
+        self.kernels.launch(stream, &route::map(n_row, map.n_row), &self.map(map, (x, n_row), out))
     }
 
     /// Launches two small maps of the same rows: as one, where these are few.
@@ -73,12 +55,11 @@ impl Network {
         (x, n_row): (Input, usize),
     ) -> Result<(), CudaError> {
         let most = maps.map(|(map, _)| map.n_row).into_iter().max().unwrap_or(0);
-        if kernel_of_map(n_row, most).0 != ROUTER {
+        let Some(launch) = route::map_pair(n_row, most) else {
             return maps.iter().try_for_each(|(map, out)| self.launch_map(stream, map, (x, *out, n_row)));
-        }
+        };
         let args = RouterPairArgs { both: maps.map(|(map, out)| self.map(map, (x, n_row), out)) };
-        let grid = [n_row as u32, most.div_ceil(8) as u32, 2];
-        self.kernels.launch(stream, &Launch { grid, ..Launch::new("router_pair", [1, 1], 256) }, &args)
+        self.kernels.launch(stream, &launch, &args)
     }
 
     fn map(&self, map: &FloatMap, (x, n_row): (Input, usize), out: DevicePtr) -> RouterArgs {
@@ -105,16 +86,14 @@ impl Network {
         (x, route): (Input, RouteArgs),
     ) -> Result<(), CudaError> {
         let n_row = route.n_row as usize;
-        let few = FEW.into_iter().find(|(n_expert, ..)| router.n_row <= *n_expert);
-        if let Some((_, name, n_thread)) = few.filter(|_| n_row <= FEW_ROWS)
+        if let Some(launch) = route::few(n_row, router.n_row)
             && self.kernels.is_hopper()?
         {
             let args = RouteFewArgs { router: self.map(router, (x, n_row), route.logits), route };
-            let launch = Launch { cluster: 8, ..Launch::new(name, [8, 1], n_thread) };
             return self.kernels.launch(stream, &launch, &args);
         }
         self.launch_map(stream, router, (x, route.logits, n_row))?;
-        self.kernels.launch(stream, &Launch::new("route_decode", [1, 1], 1024), &route)
+        self.kernels.launch(stream, &route::decode(), &route)
     }
 
     /// Launches a product of each chosen expert with its own columns; a row has chosen `n_used`.
@@ -170,7 +149,7 @@ impl Network {
             eps,
             reserved: 0,
         };
-        self.kernels.launch(stream, &Launch::new("sum_parts", [n_row as u32, 1], 256), &args)?;
+        self.kernels.launch(stream, &rows::sum_parts(n_row), &args)?;
         self.add_term(stream, (x, term, n_row), place.ffn_post_norm)
     }
 
@@ -188,23 +167,5 @@ impl Network {
             },
             ..norm
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_of_a_small_map_share_where_blocks_are_enough() {
-        let name = |n_row, n_result| kernel_of_map(n_row, n_result).0;
-        assert_eq!([1, 16, 56].map(|n_row| name(n_row, 128)), [ROUTER; 3]);
-        assert_eq!([64, 128, 512].map(|n_row| name(n_row, 32)), [ROUTER, ROUTER, "router_many_rows"]);
-        assert_eq!(
-            [64, 100, 4096].map(|n_row| name(n_row, 128)),
-            ["router_few_rows", "router_few_rows", "router_many_rows"]
-        );
-        // A shared expert's gate has one result.
-        assert_eq!(name(4096, 1), ROUTER);
     }
 }

@@ -8,10 +8,12 @@ use model::architecture::{Activation, Architecture, Heads, NormKind};
 use crate::args::{EmbedArgs, Epilogue, NormArgs, PAGE, PairArgs, ProductArgs};
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
-use crate::launch::kernels::{Kernels, Launch};
-use crate::launch::product::{Arithmetic, Wanted, pair, variant};
+use crate::launch::kernels::Kernels;
+use crate::launch::product::{pair, variant};
 use crate::launch::prompt_gemm::{Instruction, Shape};
-use crate::memory::layout::{UNIT, suffix};
+use crate::launch::variant::{Arithmetic, Wanted};
+use crate::launch::{rows, unpack};
+use crate::memory::layout::UNIT;
 use crate::memory::state::States;
 use crate::memory::taker::Taker;
 use crate::placement::place::{
@@ -198,8 +200,7 @@ impl Network {
             scale,
             reserved: 0,
         };
-        let name = format!("embed_{}", suffix(tiles.format));
-        self.kernels.launch(stream, &Launch::new(name, [n_row as u32, n_block as u32], 256), &args)
+        self.kernels.launch(stream, &unpack::embed(tiles.format, [n_row, n_block]), &args)
     }
 
     /// A norm over `n_embd` values, or none where the values are taken as they are; where the results go is for the caller to say.
@@ -231,7 +232,7 @@ impl Network {
         n_row: usize,
         args: &NormArgs,
     ) -> Result<(), CudaError> {
-        self.kernels.launch(stream, &Launch::new("norm_rows", [n_row as u32, 1], 256), args)
+        self.kernels.launch(stream, &rows::norm(n_row), args)
     }
 
     /// Launches a norm over generated rows; its sums are in another order than a prompt's.
@@ -241,7 +242,7 @@ impl Network {
         n_row: usize,
         args: &NormArgs,
     ) -> Result<(), CudaError> {
-        self.kernels.launch(stream, &Launch::new("norm_few", [n_row as u32, 1], 1024), args)
+        self.kernels.launch(stream, &rows::norm_few(n_row), args)
     }
 
     /// A product with these weights; the epilogue's own fields are for the caller.

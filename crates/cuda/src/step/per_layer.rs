@@ -1,45 +1,11 @@
 //! What layers add of the token itself, for generated rows and for prompts alike: what stands between the products.
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::args::assert_size;
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
-use crate::launch::kernels::Launch;
+use crate::launch::per_layer::{self, PerLayerGateArgs, PerLayerInputsArgs};
 use crate::placement::place::PerLayerInputsPlace;
 use crate::step::buffers::PerLayerBuffers;
 use crate::step::network::{Network, Table};
-
-/// Of per_layer.cu.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-struct PerLayerInputsArgs {
-    inputs: DevicePtr,
-    model: DevicePtr,
-    norm: DevicePtr,
-    n_layer: i32,
-    n: i32,
-    scale: f32,
-    eps: f32,
-}
-
-assert_size!(PerLayerInputsArgs, 40);
-
-/// Of per_layer.cu.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-struct PerLayerGateArgs {
-    x: DevicePtr,
-    input: DevicePtr,
-    n: i32,
-    ld: i32,
-    activation: i32,
-    alpha: f32,
-    limit: f32,
-    reserved: i32,
-}
-
-assert_size!(PerLayerGateArgs, 40);
 
 impl Network {
     /// The embeddings of the tokens for each layer; see [`Network::embed`].
@@ -73,8 +39,7 @@ impl Network {
             scale: 1.0 / (self.arch.n_embd as f32).sqrt(),
             eps: self.arch.norm.eps,
         };
-        let grid = [n_row as u32, n_layer.div_ceil(8) as u32];
-        self.kernels.launch(stream, &Launch::new("per_layer_inputs", grid, 256), &args)
+        self.kernels.launch(stream, &per_layer::inputs(n_row, n_layer), &args)
     }
 
     /// What a layer's product has left of `n` values a row, activated and times the layer's input.
@@ -95,6 +60,6 @@ impl Network {
             limit,
             reserved: 0,
         };
-        self.kernels.launch(stream, &Launch::new("per_layer_gate", [n_row as u32, 1], 256), &args)
+        self.kernels.launch(stream, &per_layer::gate(n_row), &args)
     }
 }

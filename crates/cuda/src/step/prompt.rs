@@ -14,12 +14,11 @@ use model::stage::Stage;
 use crate::args::{ActOut, NormArgs, PlaceArgs, UnpackArgs};
 use crate::driver::{DevicePtr, HalfMatrix, Stream};
 use crate::error::CudaError;
-use crate::launch::kernels::Launch;
 use crate::launch::prompt_gemm::{
     self, Instruction, PromptEpilogue, PromptGemmArgs, PromptGemmTmaArgs, SLAB_BYTES, Shape, Tile,
 };
-use crate::launch::{attend, kv};
-use crate::memory::layout::{TILE, prompt_terms, suffix};
+use crate::launch::{attend, kv, unpack};
+use crate::memory::layout::{TILE, prompt_terms};
 use crate::placement::apart;
 use crate::placement::heads;
 use crate::placement::place::{AttentionPlace, LayerPlace, MixerPlace, NormPlace, Tiles};
@@ -469,9 +468,7 @@ impl Prompt<'_> {
             n_copy: slice.n_copy() as i32,
             reserved: 0,
         };
-        let name = format!("unpack_{}", suffix(slice.tiles.format));
-        let grid = [n_tile, slice.tiles.n_unit.div_ceil(8), n_matrix].map(|n| n as u32);
-        let launch = Launch { grid, ..Launch::new(name, [1, 1], 128) };
+        let launch = unpack::unpack(slice.tiles.format, [n_tile, slice.tiles.n_unit, n_matrix]);
         network.kernels.launch(self.stream, &launch, &args)
     }
 

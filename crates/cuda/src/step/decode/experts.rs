@@ -3,8 +3,8 @@
 use super::{Decode, Left};
 use crate::args::{ActOut, Epilogue, NormArgs, ProductArgs};
 use crate::error::CudaError;
-use crate::launch::product::Arithmetic;
 use crate::launch::route::RouteArgs;
+use crate::launch::variant::Arithmetic;
 use crate::placement::place::{ExpertsPlace, SharedPlace, Tiles};
 use crate::step::buffers::{Forms, Input, Routing};
 use crate::step::observe::{Observer, Rows};

@@ -7,9 +7,8 @@ use super::{Prompt, Slice, n_term, offset, whole};
 use crate::args::{ActOut, NormArgs};
 use crate::driver::DevicePtr;
 use crate::error::CudaError;
-use crate::launch::kernels::Launch;
 use crate::launch::prompt_gemm::{PromptEpilogue, PromptGemmArgs};
-use crate::launch::route::{GatherPromptArgs, RoutePromptArgs, RouterRule};
+use crate::launch::route::{self, GatherPromptArgs, RoutePromptArgs, RouterRule};
 use crate::memory::layout::TILE;
 use crate::placement::place::{ExpertsPlace, FfnPlace, LayerPlace, NormPlace, SharedPlace, Tiles};
 use crate::step::buffers::{Forms, Routing};
@@ -203,10 +202,10 @@ impl Prompt<'_> {
             reserved: 0,
             rule,
         };
-        let launch = |name: &str, n_block: usize, n_thread| Launch::new(name, [n_block as u32, 1], n_thread);
         let kernels = &network.kernels;
-        kernels.launch(self.stream, &launch("route_prompt", self.n_row.div_ceil(8), 256), &args)?;
-        kernels.launch(self.stream, &launch("route_prompt_sort", rule.n_expert as usize, 1024), &args)?;
+        for launch in route::prompt(self.n_row, rule.n_expert as usize) {
+            kernels.launch(self.stream, &launch, &args)?;
+        }
         let args = GatherPromptArgs {
             from: normed.at,
             uses: routing.entries,
@@ -215,7 +214,7 @@ impl Prompt<'_> {
             k: (normed.n_term * network.arch.n_embd) as i32,
         };
         let n_use = self.n_row * rule.n_used as usize;
-        kernels.launch(self.stream, &launch("gather_prompt", n_use, 128), &args)
+        kernels.launch(self.stream, &route::gather(n_use), &args)
     }
 
     /// A product with the matrices of all experts, whose rows begin at `offsets`; see [`Prompt::product`].
