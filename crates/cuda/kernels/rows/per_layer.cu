@@ -12,7 +12,7 @@ struct PerLayerInputsArgs {
     float scale;         // of `model`
     float eps;
 };
-static_assert(sizeof(PerLayerInputsArgs) == 40, "as in src/per_layer.rs");
+static_assert(sizeof(PerLayerInputsArgs) == 40, "as in src/launch/per_layer.rs");
 
 // A warp a layer of a row.
 extern "C" __global__ void __launch_bounds__(THREADS) per_layer_inputs(const __grid_constant__ PerLayerInputsArgs args) {
@@ -41,7 +41,7 @@ struct PerLayerGateArgs {
     float alpha, limit;
     int32_t reserved;
 };
-static_assert(sizeof(PerLayerGateArgs) == 40, "as in src/per_layer.rs");
+static_assert(sizeof(PerLayerGateArgs) == 40, "as in src/launch/per_layer.rs");
 
 extern "C" __global__ void __launch_bounds__(THREADS) per_layer_gate(const __grid_constant__ PerLayerGateArgs args) {
     let_next_start();
