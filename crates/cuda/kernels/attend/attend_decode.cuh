@@ -13,11 +13,15 @@
 // product of queries, keys and values cannot make, that product leaves its row in float32, and a row's last split quantises it: it
 // takes it from shared memory and writes it to the cache for later steps.
 //
+// Queries, keys and values that are normalised or turned by more than a product can are so here too, where no two rows are of one sequence: each
+// block its heads', and a row's last split the key and value, as above.
+//
 // Grid (any, n_kv_head * chunks of up to 8 query heads, n_row), 256 threads, 128 for heads of more than 128 values.
 #pragma once
 
 #include "attend/attend_tile.cuh"
 #include "attend/kv_q8.cuh"
+#include "rows/place.cuh"
 
 // Query heads of a block.
 constexpr int HEADS = 8;
@@ -48,6 +52,13 @@ struct AttendDecodeArgs {
     const float* fresh;     // [n_row][keys, values][n_kv_head * head_dim], of the rows themselves; or null: they are in the cache
 };
 static_assert(sizeof(AttendDecodeArgs) == 144, "as in src/launch/attend.rs");
+
+// Of a row whose queries, keys and values are as products left them.
+struct AttendPlacedArgs {
+    AttendDecodeArgs attend;
+    PlaceArgs place;
+};
+static_assert(sizeof(AttendPlacedArgs) == 288, "as in src/launch/attend.rs");
 
 // How a row's positions are cut.
 struct Splits {
@@ -138,6 +149,18 @@ __device__ __forceinline__ void stage_queries(Shared<T>& sm, const Asked<T>& ask
     }
 }
 
+// A value of a query times `scale`, as `stage_queries` does it.
+template <class T>
+__device__ __forceinline__ void stage_query(Shared<T>& sm, int g, int value, float x, float scale) {
+    const float v = fminf(fmaxf(x * scale, -65504.0f), 65504.0f);
+    const __half high = __float2half_rn(v);
+    const int c = value / 32;
+    const bool is_rest = T::K16 > 0 && c == T::K32;
+    const int lane = g * 4 + (is_rest ? value % 16 / 4 : value % 32 / 8), at = is_rest ? value % 4 : value % 8;
+    ((__half*)&sm.q[c][0][lane])[at] = high;
+    ((__half*)&sm.q[c][1][lane])[at] = __float2half_rn(v - __half2float(high));
+}
+
 // Each time anew: what the compiler would keep instead are more registers than there are.
 __device__ __forceinline__ uint4 load_shared(const uint4* from) {
     uint4 v;
@@ -151,7 +174,7 @@ __device__ __forceinline__ uint4 load_shared(const uint4* from) {
 // Quantises the keys and values of the row itself, and writes them to the cache if `writes`.
 template <class T>
 __device__ __forceinline__ void stage_fresh(Shared<T>& sm, const AttendDecodeArgs& args, const Job& job, bool writes) {
-    if constexpr (T::Fresh::WANTED) {
+    if constexpr (T::Fresh::WANTED && !T::PLACES) {
         constexpr int HD = T::DIM, BLOCKS = HD / 32;
         const int lane = threadIdx.x & 31, within = job.position % PAGE;
         const size_t index = (size_t)__ldg(job.pages + job.position / PAGE) * args.n_kv_head + job.kv_head;
@@ -166,6 +189,77 @@ __device__ __forceinline__ void stage_fresh(Shared<T>& sm, const AttendDecodeArg
             page[within * HD + at] = (uint8_t)(int8_t)kept.q;
             if (lane == 0) *(__half*)(page + T::Kv::scale_at(is_value, within, block)) = kept.d;
         }
+    }
+}
+
+// A head on its way to where a warp places it.
+template <class T>
+struct Unplaced {
+    static constexpr int N = (T::DIM / 2 + 31) / 32;
+    float2 weight[N], turn[N], x[N];
+
+    static __device__ __forceinline__ bool has(int k) { return (threadIdx.x & 31) + 32 * k < T::DIM / 2; }
+
+    // What does not depend on the kernel before.
+    __device__ __forceinline__ void load_known(const PlacedHead& head, int position) {
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            if (!has(k)) continue;
+            const int j = (threadIdx.x & 31) + 32 * k;
+            weight[k] = head.weight(j), turn[k] = head.turn(position, j);
+        }
+    }
+    __device__ __forceinline__ void load(const PlacedHead& head, const float* in) {
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            if (!has(k)) continue;
+            const int j = (threadIdx.x & 31) + 32 * k;
+            x[k] = make_float2(in[head.at + head.first_of(j)], in[head.at + head.second_of(j)]);
+        }
+    }
+};
+
+// Which head a block's i-th is: its queries, and then, where it has the row's last split, the key and the value.
+__device__ __forceinline__ int head_at(const PlaceArgs& place, const Job& job, int i) {
+    if (i < job.n_head) return (job.head + i) * place.head_dim;
+    return place.n_q + (i > job.n_head ? place.n_kv : 0) + job.kv_head * place.head_dim;
+}
+
+// Places the block's heads: the `n` of `head_at`, of which `first` is the warp's first one. The key and value go to the cache if `writes`.
+template <class T>
+__device__ __forceinline__ void stage_placed(Shared<T>& sm, const AttendDecodeArgs& args, const PlaceArgs& place, const Job& job, int n,
+                                             Unplaced<T>& first, bool writes) {
+    if constexpr (T::PLACES) {
+        constexpr int HD = T::DIM;
+        const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+        const float* in = place.qkv + (size_t)blockIdx.z * (place.n_q + 2 * place.n_kv);
+        for (int i = warp; i < n; i += Shape<T>::WARPS) {
+            const PlacedHead head{place, head_at(place, job, i)};
+            if (i != warp) first.load_known(head, job.position), first.load(head, in);
+            const float scale = head.scale(in), heat = head.heat(job.position);
+            __half* kept = nullptr;
+            if (i >= job.n_head && writes) {
+                const size_t index = (size_t)__ldg(job.pages + job.position / PAGE) * args.n_kv_head + job.kv_head;
+                kept = (__half*)(i > job.n_head ? args.v_cache : args.k_cache) + (index * PAGE + job.position % PAGE) * HD;
+            }
+#pragma unroll
+            for (int k = 0; k < Unplaced<T>::N; k++) {
+                if (!first.has(k)) continue;
+                const int j = lane + 32 * k, i0 = head.first_of(j), i1 = head.second_of(j);
+                const float2 v = head.placed(j, first.x[k], first.weight[k], first.turn[k], scale, heat);
+                if (i < job.n_head) {
+                    stage_query<T>(sm, i, i0, v.x, args.scale * LOG2_E);
+                    stage_query<T>(sm, i, i1, v.y, args.scale * LOG2_E);
+                } else {
+                    const __half a = saturate(v.x), b = saturate(v.y);
+                    sm.fresh.kept[i - job.n_head][i0] = a, sm.fresh.kept[i - job.n_head][i1] = b;
+                    if (kept) kept[i0] = a, kept[i1] = b;
+                }
+            }
+        }
+        // Heads that there are not.
+        for (int g = job.n_head + warp; g < HEADS; g += Shape<T>::WARPS)
+            for (int i = lane; i < (T::K32 + T::K16) * 8; i += 32) sm.q[i / 8][i / 4 % 2][g * 4 + i % 4] = make_uint4(0, 0, 0, 0);
     }
 }
 
@@ -463,8 +557,9 @@ __device__ __forceinline__ void store_heads(const Shared<T>& sm, const AttendDec
     }
 }
 
+// `place` if T::PLACES.
 template <class T>
-__device__ __forceinline__ void attend_decode(const AttendDecodeArgs& args) {
+__device__ __forceinline__ void attend_decode(const AttendDecodeArgs& args, const PlaceArgs* place = nullptr) {
     using S = Shape<T>;
     constexpr int HD = T::DIM;
     __shared__ Shared<T> sm;
@@ -494,12 +589,22 @@ __device__ __forceinline__ void attend_decode(const AttendDecodeArgs& args) {
         const unsigned first = job.splits.first + blockIdx.x * job.splits.length, first_end = min(first + job.splits.length, job.position + 1);
         const unsigned mine = (threadIdx.x >> 5) * TILE;
         locate<T>(page, job, first + mine, first_end);
+        const bool has_last = (job.splits.count - 1) % gridDim.x == blockIdx.x;
+        const int n_placed = job.n_head + (has_last ? 2 : 0);
+        Unplaced<T> unplaced;
+        if constexpr (T::PLACES)
+            if ((int)threadIdx.x >> 5 < n_placed) unplaced.load_known({*place, head_at(*place, job, threadIdx.x >> 5)}, job.position);
         if (waits) {
             for (unsigned at = first + mine; at < first_end; at += S::PASS) prefetch<T>(args, job, at, first_end);
             wait_for_previous();
         }
         Asked<T> asked;
-        asked.load(args.q + ((size_t)blockIdx.z * args.n_head + job.head) * HD, job.n_head);
+        if constexpr (T::PLACES) {
+            if ((int)threadIdx.x >> 5 < n_placed)
+                unplaced.load({*place, head_at(*place, job, threadIdx.x >> 5)}, place->qkv + (size_t)blockIdx.z * (place->n_q + 2 * place->n_kv));
+        } else {
+            asked.load(args.q + ((size_t)blockIdx.z * args.n_head + job.head) * HD, job.n_head);
+        }
         unsigned split = blockIdx.x;
         while (true) {
             {
@@ -508,13 +613,14 @@ __device__ __forceinline__ void attend_decode(const AttendDecodeArgs& args) {
                 if (split != blockIdx.x) locate<T>(page, now, begin + mine, end);
                 attend_split<T>(sm, args, now, begin, end, page, [&] {
                     if (split != blockIdx.x) return;
-                    stage_queries<T>(sm, asked, args.scale * LOG2_E);
+                    if constexpr (T::PLACES) stage_placed<T>(sm, args, *place, job, n_placed, unplaced, chunk == 0);
+                    else stage_queries<T>(sm, asked, args.scale * LOG2_E);
                     if (threadIdx.x >= S::THREADS - HEADS) {
                         const int h = threadIdx.x - (S::THREADS - HEADS);
                         sm.sinks[h] = args.sinks && h < job.n_head ? args.sinks[job.head + h] * LOG2_E : -INFINITY;
                     }
                     if (threadIdx.x == 0) sm.job = job;
-                    if (T::Fresh::WANTED && (job.splits.count - 1) % gridDim.x == blockIdx.x) stage_fresh<T>(sm, args, job, chunk == 0);
+                    if (!T::PLACES && T::Fresh::WANTED && has_last) stage_fresh<T>(sm, args, job, chunk == 0);
                 });
             }
             const unsigned next = split + gridDim.x;

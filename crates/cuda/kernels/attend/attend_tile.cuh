@@ -45,6 +45,7 @@ struct Tile {
     static constexpr int K32 = HD / 32, K16 = HD % 32 / 16;
     static constexpr int V64 = HD / 64, V32 = HD % 64 / 32, V16 = HD % 32 / 16;
     static constexpr int N16 = HD / 16;
+    static constexpr bool PLACES = false;
 
     uint4 k32[K32][2];
     uint2 k16[K16 + 1][2];
@@ -140,6 +141,9 @@ struct Tile {
 
     __device__ __forceinline__ void add_values(float (&acc)[N16][4], const Weights& w) const;
 
+    // Which of the 16 positions has values in the i-th place of lane 4g + t.
+    static __device__ __forceinline__ int value_position(int i, int t) { return 2 * t + (i & 1) + 8 * (i >> 1); }
+
     // Which value of the head stands in row g of fragment f of the sums; the next one stands in row g + 8.
     static __device__ __forceinline__ int value_of(int f, int g) {
         if (f < V64 * 4) return f / 4 * 64 + g * 8 + f % 4 * 2;
@@ -176,3 +180,38 @@ __device__ __forceinline__ void Tile<HD>::add_values(float (&acc)[N16][4], const
         add_two_values(acc[N16 - 1], v[0], v[1], v[2], v[3], w);
     }
 }
+
+// The same where attention itself puts a row's keys and values into the cache: it takes them from shared memory.
+template <int HD>
+struct PlacedTile : Tile<HD> {
+    using Base = Tile<HD>;
+    static constexpr bool PLACES = true;
+
+    struct Fresh {
+        static constexpr bool WANTED = true;
+        alignas(16) __half kept[2][HD];  // keys, values
+    };
+
+    // The row's keys and values in place of those of the position `index` among the 16.
+    __device__ __forceinline__ void take_keys(const Fresh& fresh, int index, int g, int t) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            if (g + 8 * i != index) continue;
+#pragma unroll
+            for (int c = 0; c < Base::K32; c++) this->k32[c][i] = *(const uint4*)&fresh.kept[0][c * 32 + t * 8];
+            if constexpr (Base::K16 > 0) this->k16[0][i] = *(const uint2*)&fresh.kept[0][Base::K32 * 32 + t * 4];
+        }
+    }
+
+    __device__ __forceinline__ void take_values(const Fresh& fresh, int index, int g, int t) {
+        constexpr int AT_32 = Base::V64 * 64, AT_16 = AT_32 + Base::V32 * 32;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            if (Base::value_position(i, t) != index) continue;
+#pragma unroll
+            for (int c = 0; c < Base::V64; c++) this->v64[c][i] = *(const uint4*)&fresh.kept[1][c * 64 + g * 8];
+            if constexpr (Base::V32 > 0) this->v32[0][i] = *(const uint2*)&fresh.kept[1][AT_32 + g * 4];
+            if constexpr (Base::V16 > 0) this->v16[0][i] = *(const uint32_t*)&fresh.kept[1][AT_16 + g * 2];
+        }
+    }
+};

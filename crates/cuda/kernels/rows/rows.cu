@@ -1,5 +1,6 @@
 // What is done row by row between the products: norms, RoPE of prompts, scales.
 #include "common.cuh"
+#include "rows/place.cuh"
 
 constexpr int THREADS = 256;
 
@@ -140,70 +141,24 @@ __device__ __forceinline__ void norm_row(const NormArgs& args) {
 extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const __grid_constant__ NormArgs args) { norm_row<THREADS, 4>(args); }
 extern "C" __global__ void __launch_bounds__(1024, 1) norm_few(const __grid_constant__ NormArgs args) { norm_row<1024, 4>(args); }
 
-// What becomes of the values.
-enum Values { VALUES_LEFT, VALUES_NORMED, VALUES_OF_KEYS };
-
-// Where queries, keys and values go, normalised by head where the model does, and turned.
-struct PlaceArgs {
-    float* qkv;             // [n_row, n_q + 2 n_kv]
-    __half* q;              // [n_row, q_terms * n_q]; null: queries go to `q_floats`
-    float* q_floats;        // [n_row, n_q]
-    float* fresh;           // [n_row][keys, values][n_kv]: where keys and values go instead of the cache; or null
-    __half* k_cache;        // null: keys and values stay in `qkv`, keys turned
-    __half* v_cache;
-    const Row* rows;
-    const uint32_t* page_tables;
-    const float2* turns;    // [n_ctx][half_rot]
-    const float* q_weight;  // [head_dim] of the RMS norm of a head; null: 1
-    const float* k_weight;
-    int32_t n_q, n_kv;
-    int32_t head_dim;
-    int32_t half_rot;       // 0: no rotation
-    int32_t adjacent;
-    int32_t max_pages;
-    int32_t n_kv_head;
-    int32_t q_terms;        // 2: after the float16 of a row what they leave of its values, as float16
-    float heat;             // queries are multiplied by 1 + heat * ln(1 + floor(position / heat_context))
-    int32_t heat_context;   // 0: they are not
-    int32_t is_normed;      // 0: heads are taken as they are
-    int32_t values;         // of Values
-    float eps;
-    int32_t reserved;
-};
-static_assert(sizeof(PlaceArgs) == 144, "as in src/args.rs");
-
 // A warp a head. It holds the weights of the first HELD pairs of each lane.
 extern "C" __global__ void __launch_bounds__(THREADS) place_heads(const __grid_constant__ PlaceArgs args) {
     constexpr int HELD = 4;
     let_next_start();
     const int lane = threadIdx.x & 31, n = args.head_dim, at = (blockIdx.y * (THREADS / 32) + (threadIdx.x >> 5)) * n;
-    const bool is_q = at < args.n_q, is_v = at >= args.n_q + args.n_kv, makes_values = args.values == VALUES_OF_KEYS;
+    const PlacedHead head{args, at};
+    const bool is_q = head.is_q(), is_v = head.is_v(), makes_values = args.values == VALUES_OF_KEYS;
     // Values that are the keys are placed with these.
     if (at >= args.n_q + 2 * args.n_kv || (is_v && makes_values)) return;
-    // Of a pair: values that turn together where any do.
-    const auto first_of = [&](int j) { return j < args.half_rot && args.adjacent == 0 ? j : 2 * j; };
-    const auto second_of = [&](int j) { return j < args.half_rot && args.adjacent == 0 ? j + args.half_rot : 2 * j + 1; };
-    // Learned vectors do not depend on the previous kernel.
-    const float* weight = is_q ? args.q_weight : is_v ? nullptr : args.k_weight;
     float2 weights[HELD];
 #pragma unroll
-    for (int k = 0; k < HELD; k++) {
-        const int j = lane + 32 * k;
-        weights[k] = weight && j < n / 2 ? make_float2(__ldg(weight + first_of(j)), __ldg(weight + second_of(j))) : make_float2(1.0f, 1.0f);
-    }
+    for (int k = 0; k < HELD; k++) weights[k] = lane + 32 * k < n / 2 ? head.weight(lane + 32 * k) : make_float2(1.0f, 1.0f);
     wait_for_previous();
     const Row row = args.rows[blockIdx.x];
     if (row.slot < 0) return;
     float* const in = args.qkv + (size_t)blockIdx.x * (args.n_q + 2 * args.n_kv);
-    float scale = 1.0f;
-    if (args.is_normed && (!is_v || args.values == VALUES_NORMED)) {
-        float sum = 0.0f;
-#pragma unroll 4
-        for (int i = lane; i < n; i += 32) sum += in[at + i] * in[at + i];
-        scale = 1.0f / sqrtf(warp_sum(sum) / n + args.eps);
-    }
+    const float scale = head.scale(in), heat = head.heat(row.position);
     const uint32_t page = args.page_tables[(size_t)row.slot * args.max_pages + row.position / PAGE];
-    const float factor = is_q && args.heat_context ? 1.0f + args.heat * logf((float)(1 + row.position / args.heat_context)) : 1.0f;
     // Of keys or values: those of the head at `from`.
     const auto keep = [&](int from, bool of_values, int i0, int i1, float a, float b) {
         const int within = from - (of_values ? args.n_q + args.n_kv : args.n_q);
@@ -218,34 +173,26 @@ extern "C" __global__ void __launch_bounds__(THREADS) place_heads(const __grid_c
             cache[i0] = saturate(a), cache[i1] = saturate(b);
         }
     };
-    const auto place = [&](int j, float2 w) {
-        const int i0 = first_of(j), i1 = second_of(j);
-        const float x0 = in[at + i0], x1 = in[at + i1];
-        float a = x0 * (scale * w.x), b = x1 * (scale * w.y);
-        if (makes_values && !is_q) keep(at + args.n_kv, true, i0, i1, x0 * scale, x1 * scale);
-        if (j < args.half_rot && !is_v) {
-            const float2 turn = args.turns[(size_t)row.position * args.half_rot + j];
-            const float ra = a * turn.x - b * turn.y;
-            b = a * turn.y + b * turn.x;
-            a = ra;
-        }
-        if (!is_q) return keep(at, is_v, i0, i1, a, b);
-        a *= factor, b *= factor;
+    const auto place = [&](int j, float2 weight) {
+        const int i0 = head.first_of(j), i1 = head.second_of(j);
+        const float2 x = make_float2(in[at + i0], in[at + i1]);
+        if (makes_values && !is_q) keep(at + args.n_kv, true, i0, i1, x.x * scale, x.y * scale);
+        const float2 v = head.placed(j, x, weight, head.turn(row.position, j), scale, heat);
+        if (!is_q) return keep(at, is_v, i0, i1, v.x, v.y);
         if (args.q_floats) {
             float* q = args.q_floats + (size_t)blockIdx.x * args.n_q + at;
-            q[i0] = a, q[i1] = b;
+            q[i0] = v.x, q[i1] = v.y;
             return;
         }
         __half* q = args.q + (size_t)blockIdx.x * args.n_q * args.q_terms + at;
-        const __half ha = saturate(a), hb = saturate(b);
+        const __half ha = saturate(v.x), hb = saturate(v.y);
         q[i0] = ha, q[i1] = hb;
-        if (args.q_terms == 2) q[args.n_q + i0] = saturate(a - __half2float(ha)), q[args.n_q + i1] = saturate(b - __half2float(hb));
+        if (args.q_terms == 2) q[args.n_q + i0] = saturate(v.x - __half2float(ha)), q[args.n_q + i1] = saturate(v.y - __half2float(hb));
     };
 #pragma unroll
     for (int k = 0; k < HELD; k++)
         if (lane + 32 * k < n / 2) place(lane + 32 * k, weights[k]);
-    for (int j = lane + 32 * HELD; j < n / 2; j += 32)
-        place(j, weight ? make_float2(weight[first_of(j)], weight[second_of(j)]) : make_float2(1.0f, 1.0f));
+    for (int j = lane + 32 * HELD; j < n / 2; j += 32) place(j, head.weight(j));
 }
 
 struct QkNormArgs {

@@ -4,7 +4,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::args::{ActOut, PAGE, assert_size};
+use crate::args::{ActOut, PAGE, PlaceArgs, assert_size};
 use crate::driver::DevicePtr;
 use crate::launch::file::{End, File, Kernel};
 use crate::launch::kernels::Launch;
@@ -45,6 +45,16 @@ pub(crate) struct AttendDecodeArgs {
 }
 
 assert_size!(AttendDecodeArgs, 144);
+
+/// Of attend_decode_placed.cu: queries, keys and values are as products left them.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct AttendPlacedArgs {
+    pub(crate) attend: AttendDecodeArgs,
+    pub(crate) place: PlaceArgs,
+}
+
+assert_size!(AttendPlacedArgs, 288);
 
 /// Rows of one sequence that follow each other; see attend.cuh.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -140,14 +150,9 @@ pub(crate) fn part_bytes(n_row: usize, n_head: usize, n_kv_head: usize, head_dim
     n_split * (n_place * head_dim + 2 * HEADS) * 4
 }
 
-/// `n_row` rows at up to `n_position` positions, on a device of `n_sm` multiprocessors. The bound only sizes the grid: longer rows are
-/// computed as well.
-pub(crate) fn decode_launch(
-    head_dim: usize,
-    [n_row, n_position]: [usize; 2],
-    n_sm: usize,
-    args: &AttendDecodeArgs,
-) -> Launch {
+/// Blocks for `n_row` rows at up to `n_position` positions, on a device of `n_sm` multiprocessors. The bound only sizes the grid: longer rows
+/// are computed as well.
+fn decode_grid([n_row, n_position]: [usize; 2], n_sm: usize, args: &AttendDecodeArgs) -> [usize; 3] {
     let n_chunk = n_chunk(args.n_head as usize, args.n_kv_head as usize);
     let seen = match args.window {
         0 => n_position,
@@ -160,17 +165,41 @@ pub(crate) fn decode_launch(
     };
     let n_split = n_split.min(1 << args.split_shift);
     let n_useful = (BLOCKS * n_sm).div_ceil(n_row.max(1) * n_chunk);
+    [n_split.min(n_useful), n_chunk, n_row]
+}
+
+/// Whether no multiprocessor needs two blocks: then none need be short of registers.
+pub(crate) fn has_few_blocks(bounds: [usize; 2], n_sm: usize, args: &AttendDecodeArgs) -> bool {
+    decode_grid(bounds, n_sm, args).iter().product::<usize>() <= n_sm
+}
+
+/// Of generated rows.
+pub(crate) fn decode_launch(
+    head_dim: usize,
+    bounds: [usize; 2],
+    n_sm: usize,
+    args: &AttendDecodeArgs,
+) -> Launch {
     let file = if args.fresh == DevicePtr(0) { File::AttendDecode } else { File::AttendDecodeQ8 };
-    let grid = [n_split.min(n_useful), n_chunk, n_row];
-    // Where no multiprocessor needs two blocks, none need be short of registers.
-    let few = head_dim <= 128 && grid.iter().product::<usize>() <= n_sm;
-    Launch {
-        kernel: Kernel::of(file).with(End::Size(if few { "_few_" } else { "_" }, head_dim)),
-        grid: grid.map(|n| n as u32),
-        n_thread: if head_dim <= 128 { 256 } else { 128 },
-        shared_bytes: 0,
-        cluster: 1,
-    }
+    let few = head_dim <= 128 && has_few_blocks(bounds, n_sm, args);
+    let kernel = Kernel::of(file).with(End::Size(if few { "_few_" } else { "_" }, head_dim));
+    launch_of(kernel, head_dim, decode_grid(bounds, n_sm, args))
+}
+
+/// Likewise where attention places its heads, and [`has_few_blocks`].
+pub(crate) fn placed_launch(
+    head_dim: usize,
+    bounds: [usize; 2],
+    n_sm: usize,
+    args: &AttendDecodeArgs,
+) -> Launch {
+    let kernel = Kernel::of(File::AttendDecodePlaced).with(End::Size("_", head_dim));
+    launch_of(kernel, head_dim, decode_grid(bounds, n_sm, args))
+}
+
+fn launch_of(kernel: Kernel, head_dim: usize, grid: [usize; 3]) -> Launch {
+    let n_thread = if head_dim <= 128 { 256 } else { 128 };
+    Launch { kernel, grid: grid.map(|n| n as u32), n_thread, shared_bytes: 0, cluster: 1 }
 }
 
 /// Pairs of a row and a query head that a block of `attend_prompt` computes, with operands of so many float16 terms.
@@ -242,6 +271,11 @@ mod tests {
         assert_eq!(decode_launch(64, [64, 32768], 264, &args).grid, [5, 2, 64]);
         let name = |shape| decode_launch(64, shape, 132, &args).kernel.to_string();
         assert_eq!([name([1, 32768]), name([2, 32768])], ["attend_decode_few_64", "attend_decode_64"]);
+        let few = |shape| has_few_blocks(shape, 132, &args);
+        assert_eq!(
+            [few([1, 32768]), few([2, 32768]), few([64, 256]), few([67, 256])],
+            [true, false, true, false]
+        );
         let windowed = AttendDecodeArgs { window: 128, ..args };
         assert_eq!(decode_launch(64, [1, 32768], 132, &windowed).grid, [1, 2, 1]);
     }

@@ -13,6 +13,7 @@ use crate::memory::layout::Layout;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum File {
     AttendDecode,
+    AttendDecodePlaced,
     AttendDecodeQ8,
     AttendPrompt,
     AttendPromptSplit,
@@ -56,6 +57,7 @@ impl fmt::Display for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             File::AttendDecode => "attend_decode",
+            File::AttendDecodePlaced => "attend_decode_placed",
             File::AttendDecodeQ8 => "attend_decode_q8",
             File::AttendPrompt => "attend_prompt",
             File::AttendPromptSplit => "attend_prompt_split",
@@ -159,7 +161,7 @@ mod tests {
 
     fn all() -> Vec<File> {
         let listed = all_but_products! {
-            AttendDecode AttendDecodeQ8 AttendPrompt AttendPromptSplit AttendRows KvQ8 Latent PerLayer
+            AttendDecode AttendDecodePlaced AttendDecodeQ8 AttendPrompt AttendPromptSplit AttendRows KvQ8 Latent PerLayer
             PromptGemm Recurrence Repack RouteDecode RoutePrompt Rows Sample Unpack
         };
         let products = Format::ALL.map(|format| File::Product(Layout::of(format)));

@@ -8,8 +8,8 @@ use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::launch::attend_rows::{self, AttendRowsArgs};
 use crate::launch::{kv, rows};
-use crate::placement::heads;
 use crate::placement::place::NormPlace;
+use crate::placement::{apart, heads};
 use crate::step::network::Network;
 
 impl Network {
@@ -81,6 +81,13 @@ impl Network {
         layer: usize,
         (args, n_row): (&PlaceArgs, usize),
     ) -> Result<(), CudaError> {
+        let heads = self.heads_of(layer);
+        let n_head = heads::n_qkv(heads) / heads.head_dim;
+        self.kernels.launch(stream, &rows::place_heads(n_row, n_head), &self.normalising(layer, args))
+    }
+
+    /// `args` with the norms of the layer's heads.
+    pub(crate) fn normalising(&self, layer: usize, args: &PlaceArgs) -> PlaceArgs {
         let (heads, place, attention) =
             (self.heads_of(layer), self.attention_of(layer), &self.arch.attention);
         let is_normed = attention.qk_norm == Some(QkNorm::Head);
@@ -90,16 +97,24 @@ impl Network {
             KvSource::KeysAlone => Values::OfKeys,
             KvSource::Projections | KvSource::Layer(_) | KvSource::OneRow => Values::Left,
         };
-        let args = PlaceArgs {
+        PlaceArgs {
             q_weight: norm(place.q_norm),
             k_weight: norm(place.k_norm),
             is_normed: i32::from(is_normed),
             values: values as i32,
             eps: self.arch.norm.eps,
             ..*args
-        };
-        let n_head = heads::n_qkv(heads) / heads.head_dim;
-        self.kernels.launch(stream, &rows::place_heads(n_row, n_head), &args)
+        }
+    }
+
+    /// Whether attention of generated rows can place a layer's heads: it reads the cache of float16, into which each row's last block puts its
+    /// own key and value, and nothing else does.
+    pub(crate) fn attention_can_place(&self, layer: usize) -> bool {
+        let heads = self.heads_of(layer);
+        !apart::attention(&self.arch)
+            && self.sizes.kv_type == KvType::F16
+            && heads.source == KvSource::Projections
+            && !self.arch.attention.v_norm
     }
 
     /// Attention row by row, where [`attention`](crate::placement::apart::attention) says so: `x`, `[n_row, n_q]`, holds queries and then

@@ -29,12 +29,15 @@ pub(crate) struct Shape {
     pub(crate) n_row: usize,
     /// A bound on the positions of all rows.
     pub(crate) n_position: usize,
+    /// Whether no two rows are of one sequence, so that none reads another's keys and values.
+    pub(crate) are_alone: bool,
 }
 
 impl Shape {
     /// The bucket for this many rows of sequences up to this long. A product takes 8 columns as one, and below that 4, 2 and 1 are cheaper.
-    pub(crate) fn bucket(n_row: usize, n_position: usize, n_ctx: usize) -> Shape {
+    pub(crate) fn bucket(n_row: usize, n_position: usize, n_ctx: usize, are_alone: bool) -> Shape {
         Shape {
+            are_alone,
             n_row: if n_row > 8 { n_row.next_multiple_of(8) } else { n_row.next_power_of_two() },
             n_position: n_position.next_power_of_two().max(256).min(n_ctx),
         }
@@ -231,13 +234,16 @@ impl<'a> Decode<'a> {
         observer: &mut Observer<'_>,
     ) -> Result<(), CudaError> {
         let (network, buffers) = (self.network, &self.network.buffers.decode);
-        match buffers.qkv {
-            Some(qkv) => self.heads_apart((n, place), normed, qkv)?,
-            None => self.heads((n, place), normed)?,
-        }
+        let placing = match buffers.qkv {
+            Some(qkv) => {
+                let is_better = self.attention_places(n, place) && !observer.is_watching();
+                self.heads_apart((n, place), (normed, qkv), is_better)?
+            }
+            None => self.heads((n, place), normed).map(|()| None)?,
+        };
         let n_q = network.heads_of(n).n_q();
         observer.see(Stage::Qkv, n, Rows::float(buffers.q, self.shape.n_row, n_q))?;
-        self.attend((n, place), out)
+        self.attend((n, place), (out, placing))
     }
 
     /// A product's results as they are, `ld` values a row.
@@ -292,13 +298,13 @@ impl<'a> Decode<'a> {
         products.iter().try_for_each(|(tiles, args)| network.launch_product(self.stream, tiles, args))
     }
 
-    /// Likewise where kernels of their own normalise, turn and place them.
+    /// Likewise where kernels of their own normalise, turn and place them; or attention, which then gets what is returned.
     fn heads_apart(
         &self,
         (n, place): (usize, &AttentionPlace),
-        normed: Input,
-        qkv: DevicePtr,
-    ) -> Result<(), CudaError> {
+        (normed, qkv): (Input, DevicePtr),
+        attention_places: bool,
+    ) -> Result<Option<PlaceArgs>, CudaError> {
         let network = self.network;
         let buffers = &network.buffers.decode;
         if let (Some(gate), Some(rows)) = (&place.gate, buffers.mixer) {
@@ -317,7 +323,10 @@ impl<'a> Decode<'a> {
             fresh: network.fresh(),
             ..network.placing(n, qkv, buffers.rows)
         };
-        network.place_heads(self.stream, n, (&args, n_row))
+        if attention_places {
+            return Ok(Some(network.normalising(n, &args)));
+        }
+        network.place_heads(self.stream, n, (&args, n_row)).map(|()| None)
     }
 
     fn ffn_act(&self, layer: &LayerPlace, observer: &Observer<'_>) -> ActOut {
@@ -333,7 +342,49 @@ impl<'a> Decode<'a> {
         }
     }
 
-    fn attend(&self, (n, place): (usize, &AttentionPlace), out: ActOut) -> Result<(), CudaError> {
+    /// Whether attention places a layer's heads itself. Where multiprocessors have several blocks, each of which places its queries anew, that
+    /// takes no less time than a kernel of its own.
+    fn attention_places(&self, n: usize, place: &AttentionPlace) -> bool {
+        let n_sm = self.network.kernels.device().n_sm() as usize;
+        let bounds = [self.shape.n_row, self.shape.n_position];
+        self.shape.are_alone
+            && self.network.attention_can_place(n)
+            && attend::has_few_blocks(bounds, n_sm, &self.attending((n, place)))
+    }
+
+    /// What attention of a layer reads; where it writes is for the caller to say.
+    fn attending(&self, (n, place): (usize, &AttentionPlace)) -> attend::AttendDecodeArgs {
+        let network = self.network;
+        let (heads, buffers) = (network.heads_of(n), &network.buffers.decode);
+        let (k_cache, v_cache) = network.kv(n);
+        attend::AttendDecodeArgs {
+            q: buffers.q,
+            k_cache,
+            v_cache,
+            rows: buffers.rows,
+            page_tables: network.page_tables_of(n),
+            part: buffers.attend_parts,
+            counters: buffers.attend_counters,
+            sinks: network.at_maybe(place.sinks),
+            n_head: heads.n_head as i32,
+            n_kv_head: heads.n_kv_head as i32,
+            max_pages: network.max_pages() as i32,
+            window: network.window(n),
+            group: (heads.n_head / heads.n_kv_head) as i32,
+            split_shift: attend::split_shift(heads.n_head, heads.n_kv_head),
+            // Rows and page tables were copied before the graph started.
+            early: 1,
+            scale: network.arch.attention.scale,
+            fresh: network.fresh(),
+            ..attend::AttendDecodeArgs::default()
+        }
+    }
+
+    fn attend(
+        &self,
+        (n, place): (usize, &AttentionPlace),
+        (out, placing): (ActOut, Option<PlaceArgs>),
+    ) -> Result<(), CudaError> {
         let network = self.network;
         let (heads, buffers) = (network.heads_of(n), &network.buffers.decode);
         if let Some(qkv) = buffers.qkv.filter(|_| apart::attention(&network.arch)) {
@@ -350,32 +401,20 @@ impl<'a> Decode<'a> {
             k_pad: heads.n_q() as i32,
             ..ActOut::default()
         });
-        let (k_cache, v_cache) = network.kv(n);
-        let args = attend::AttendDecodeArgs {
-            q: buffers.q,
-            k_cache,
-            v_cache,
-            rows: buffers.rows,
-            page_tables: network.page_tables_of(n),
-            out: attended,
-            part: buffers.attend_parts,
-            counters: buffers.attend_counters,
-            sinks: network.at_maybe(place.sinks),
-            n_head: heads.n_head as i32,
-            n_kv_head: heads.n_kv_head as i32,
-            max_pages: network.max_pages() as i32,
-            window: network.window(n),
-            group: (heads.n_head / heads.n_kv_head) as i32,
-            split_shift: attend::split_shift(heads.n_head, heads.n_kv_head),
-            // Rows and page tables were copied before the graph started.
-            early: 1,
-            scale: network.arch.attention.scale,
-            fresh: network.fresh(),
-        };
+        let args = attend::AttendDecodeArgs { out: attended, ..self.attending((n, place)) };
         let n_sm = network.kernels.device().n_sm() as usize;
         let bounds = [self.shape.n_row, self.shape.n_position];
-        let launch = attend::decode_launch(heads.head_dim, bounds, n_sm, &args);
-        network.kernels.launch(self.stream, &launch, &args)?;
+        if let Some(place) = placing {
+            let launch = attend::placed_launch(heads.head_dim, bounds, n_sm, &args);
+            network.kernels.launch(
+                self.stream,
+                &launch,
+                &attend::AttendPlacedArgs { attend: args, place },
+            )?;
+        } else {
+            let launch = attend::decode_launch(heads.head_dim, bounds, n_sm, &args);
+            network.kernels.launch(self.stream, &launch, &args)?;
+        }
         floats.map_or(Ok(()), |rows| self.open((rows, heads.n_q()), place, out))
     }
 
@@ -456,7 +495,7 @@ mod tests {
 
     #[test]
     fn a_step_pays_for_few_rows_that_it_has_not() {
-        let rows = |n_row| Shape::bucket(n_row, 1, 4096).n_row;
+        let rows = |n_row| Shape::bucket(n_row, 1, 4096, true).n_row;
         let counts = [1, 2, 3, 5, 8, 9, 17, 33, 64, 65, 128];
         assert_eq!(counts.map(rows), [1, 2, 4, 8, 8, 16, 24, 40, 64, 72, 128]);
     }
