@@ -25,8 +25,6 @@ __device__ __forceinline__ __half2 half_twice(uint32_t word, int i) { return hal
 
 // 0x6400 is 1024, and bytes and nibbles in its mantissa are added to that.
 constexpr uint32_t HALF_MAGIC = 0x64006400u;
-// Where this is faster: an instruction has one constant, and of a permutation's two the compiler copies one to a register again and again.
-__constant__ uint32_t HALF_MAGIC_KEPT = HALF_MAGIC;
 
 // Whether there are two ways to the same weights, of which the faster converts no nibbles: see `half_weights_fast`.
 template <int F>
@@ -102,7 +100,7 @@ __device__ __forceinline__ __half2 half_integers(const Unit<F>& unit, int kb, in
         // What `integers` gives is signed, unless there are minimums.
         constexpr float OFFSET = L::HAS_MIN ? 0.0f : 128.0f, UNIT_OF = DOWN / (1 << L::SHIFT);
         const uint32_t q = integers<F>(unit, kb, r, h) ^ (L::HAS_MIN ? 0 : 0x80808080u);
-        const __half2 v = halves_of(__byte_perm(q, L::TABLE ? HALF_MAGIC_KEPT : HALF_MAGIC, p == 0 ? 0x5250 : 0x5351));
+        const __half2 v = halves_of(__byte_perm(q, L::TABLE ? kept(HALF_MAGIC) : HALF_MAGIC, p == 0 ? 0x5250 : 0x5351));
         return __hfma2(v, twice(UNIT_OF), twice((-1024.0f - OFFSET) * UNIT_OF));
     }
 }
