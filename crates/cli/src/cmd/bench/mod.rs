@@ -71,7 +71,7 @@ pub(crate) const NO_MODEL: &str = "-";
 #[command(mut_arg(named::FLAG, |arg| arg.default_value(NO_MODEL).hide_default_value(true)))]
 #[command(mut_group(named::GROUP, |group| group.required(false)))]
 pub(crate) struct LocalArgs {
-    /// A published model's shapes with random weights in place of a model's, as llama-3-8b:q4_k_m; needs no file
+    /// A published model's shapes with random weights in place of a model's, as llama-3-8b:q4_k_m or llama-3-8b:iq3_s; needs no file
     #[arg(long, value_name = "NAME[:FORMAT]", conflicts_with = named::GROUP)]
     shape: Option<shape::Shape>,
     /// The first N layers of --shape alone, as for a profiler or a small GPU

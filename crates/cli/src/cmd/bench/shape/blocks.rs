@@ -2,11 +2,13 @@
 //!
 //! Speed does not depend on values, but a model whose logits are infinite computes nothing that can be sampled.
 
+use std::fmt;
+
 use quant::Format;
 
 use super::super::random::Random;
 
-/// The formats that can be made up, with their names, and llama.cpp's mixtures of them.
+/// The formats that can be made up, and llama.cpp's mixtures of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
     /// One format for all matrices.
@@ -17,24 +19,23 @@ pub(super) enum Scheme {
     Mxfp4,
 }
 
-/// Names of schemes.
-pub(super) const SCHEMES: [(&str, Scheme); 13] = [
-    ("q4_k_m", Scheme::Q4KM),
-    ("mxfp4", Scheme::Mxfp4),
-    ("nvfp4", Scheme::Uniform(Format::NVFP4)),
-    ("q1_0", Scheme::Uniform(Format::Q1_0)),
-    ("q2_0", Scheme::Uniform(Format::Q2_0)),
-    ("q4_0", Scheme::Uniform(Format::Q4_0)),
-    ("q4_1", Scheme::Uniform(Format::Q4_1)),
-    ("q8_0", Scheme::Uniform(Format::Q8_0)),
-    ("q4_k", Scheme::Uniform(Format::Q4_K)),
-    ("q6_k", Scheme::Uniform(Format::Q6_K)),
-    ("f16", Scheme::Uniform(Format::F16)),
-    ("bf16", Scheme::Uniform(Format::BF16)),
-    ("f32", Scheme::Uniform(Format::F32)),
-];
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scheme::Uniform(format) => f.write_str(&format.name().to_ascii_lowercase()),
+            Scheme::Q4KM => f.write_str("q4_k_m"),
+            Scheme::Mxfp4 => f.write_str("mxfp4"),
+        }
+    }
+}
 
 impl Scheme {
+    /// All of them: the mixtures, and every format. MXFP4 was made for experts, so that its name is the mixture's.
+    pub(super) fn all() -> impl Iterator<Item = Scheme> {
+        let formats = Format::ALL.into_iter().filter(|&format| format != Format::MXFP4);
+        [Scheme::Q4KM, Scheme::Mxfp4].into_iter().chain(formats.map(Scheme::Uniform))
+    }
+
     /// The format of a matrix with rows of `n_column`, in layer `layer` of `n_layer`.
     pub(super) fn of(
         self,
@@ -65,6 +66,17 @@ impl Scheme {
             format if n_column.is_multiple_of(256) => format,
             Format::Q1_0 | Format::Q2_0 | Format::NVFP4 if !n_column.is_multiple_of(64) => Format::Q4_0,
             Format::Q1_0 if !n_column.is_multiple_of(128) => Format::Q2_0,
+            Format::TQ1_0 | Format::TQ2_0 => Format::Q4_0,
+            Format::Q2_K
+            | Format::Q3_K
+            | Format::IQ1_S
+            | Format::IQ1_M
+            | Format::IQ2_XXS
+            | Format::IQ2_XS
+            | Format::IQ2_S
+            | Format::IQ3_XXS
+            | Format::IQ3_S
+            | Format::IQ4_XS => Format::IQ4_NL,
             Format::Q4_K => Format::Q5_0,
             Format::Q5_K => Format::Q5_1,
             Format::Q6_K => Format::Q8_0,
@@ -110,8 +122,9 @@ pub(super) fn weights(random: &mut Random, format: Format, n: usize, deviation: 
     bytes
 }
 
-/// Puts scales into a block of random bytes. An evenly drawn integer of 4 bits has a standard deviation of 4.6, of 5 bits 9.2, of 6 bits
-/// 18.5, of 8 bits 74.
+/// Puts scales into a block of random bytes. An evenly drawn integer of 2 bits has a standard deviation of 1.12, of 4 bits 4.6, of 5 bits
+/// 9.2, of 6 bits 18.5, of 8 bits 74. Where groups' scales stay random, and where values are those of a table or grid, the deviation was
+/// measured of blocks whose scale is 1.
 fn scale(format: Format, block: &mut [u8], deviation: f32) {
     let mut put = |at: usize, value: f32| {
         block[at..at + 2].copy_from_slice(&half::f16::from_f32(value).to_le_bytes());
@@ -136,16 +149,42 @@ fn scale(format: Format, block: &mut [u8], deviation: f32) {
             block[4..12].fill(0b1010_0000);
             block[12..16].fill(0);
         }
+        Format::Q2_K => {
+            put(80, deviation / 1.12 / 8.0);
+            put(82, deviation * 1.5 / 1.12 / 8.0);
+            // Scales and minimums of 8.
+            block[..16].fill(0x88);
+        }
+        Format::Q3_K => put(108, deviation / 43.4),
         Format::Q6_K => {
             put(208, deviation / 18.5 / 32.0);
             block[192..208].fill(32);
         }
         Format::Q1_0 => put(0, deviation),
         Format::Q2_0 => {
-            // Without the code that stands for 2, so that their mean is 0.
-            block[2..].iter_mut().for_each(|four| *four &= !(*four << 1 & 0xAA));
-            block[..2].copy_from_slice(&half::f16::from_f32(deviation / 0.707).to_le_bytes());
+            put(0, deviation / 0.707);
+            block[2..].iter_mut().for_each(without_two);
         }
+        Format::TQ1_0 => put(52, deviation / 0.818),
+        Format::TQ2_0 => {
+            put(64, deviation / 0.707);
+            block[..64].iter_mut().for_each(without_two);
+        }
+        Format::IQ1_S => put(0, deviation / 7.18),
+        Format::IQ1_M => {
+            // Its 16 bits are the upper four of each of the groups' scales.
+            let bits = half::f16::from_f32(deviation / 7.22).to_bits();
+            for (i, scales) in block[48..].chunks_exact_mut(2).enumerate() {
+                scales[1] = scales[1] & 0x0F | (bits >> (4 * i) << 4) as u8;
+            }
+        }
+        Format::IQ2_XXS => put(0, deviation / 53.4),
+        Format::IQ2_XS => put(0, deviation / 55.9),
+        Format::IQ2_S => put(0, deviation / 56.4),
+        Format::IQ3_XXS => put(0, deviation / 142.6),
+        Format::IQ3_S => put(0, deviation / 140.2),
+        Format::IQ4_NL => put(0, deviation / 67.2),
+        Format::IQ4_XS => put(0, deviation / 1248.0),
         // E4M3 without a sign, of a third of it.
         Format::NVFP4 => {
             let value = |code: u8| match (f32::from(code & 7) / 8.0, code >> 3) {
@@ -158,8 +197,13 @@ fn scale(format: Format, block: &mut [u8], deviation: f32) {
         }
         // The power of two nearest to a third of it, since the 16 values are up to 6.
         Format::MXFP4 => block[0] = (127.0 + (deviation / 3.0).log2()).round().clamp(0.0, 254.0) as u8,
-        _ => {}
+        Format::F32 | Format::F16 | Format::BF16 => {}
     }
+}
+
+/// Takes the code 3 out of four weights of 2 bits: it stands for 2, and without it their mean is 0.
+fn without_two(four: &mut u8) {
+    *four &= !(*four << 1 & 0xAA);
 }
 
 #[cfg(test)]
@@ -168,15 +212,30 @@ mod tests {
 
     #[test]
     fn values_are_as_large_as_asked_for() {
-        for (name, scheme) in SCHEMES {
+        const N: usize = 1 << 16;
+        for scheme in Scheme::all() {
             let format = scheme.of("ffn_up_exps", (1, 8), 256, false);
-            let bytes = weights(&mut Random(1), format, 4096, 0.02);
-            let mut values = vec![0.0; 4096];
-            format.dequantize(&bytes, &mut values).unwrap();
-            let mean = values.iter().sum::<f32>() / 4096.0;
-            let deviation = (values.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / 4096.0).sqrt();
-            assert!((0.01..0.04).contains(&deviation) && mean.abs() < 0.004, "{name}: {mean} ± {deviation}");
+            for asked in [0.004, 0.02] {
+                let bytes = weights(&mut Random(1), format, N, asked);
+                let mut values = vec![0.0; N];
+                format.dequantize(&bytes, &mut values).unwrap();
+                let mean = values.iter().sum::<f32>() / N as f32;
+                let deviation = (values.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / N as f32).sqrt();
+                // Powers of two, and E4M3's smallest numbers, only come near.
+                let factor = if matches!(format, Format::MXFP4 | Format::NVFP4) { 1.5 } else { 1.03 };
+                let is_as_large = (1.0 / factor..factor).contains(&(deviation / asked));
+                assert!(is_as_large && mean.abs() < 0.2 * asked, "{scheme}: {mean} ± {deviation}");
+            }
         }
+    }
+
+    #[test]
+    fn every_format_has_a_name_of_its_own() {
+        let made =
+            |format| Scheme::all().any(|scheme| scheme.of("ffn_up_exps", (1, 8), 256, false) == format);
+        assert!(Format::ALL.into_iter().all(made));
+        let names: std::collections::HashSet<_> = Scheme::all().map(|scheme| scheme.to_string()).collect();
+        assert_eq!(names.len(), Scheme::all().count());
     }
 
     #[test]
@@ -188,5 +247,15 @@ mod tests {
         );
         let of = |n_column| Scheme::Uniform(Format::Q1_0).of("attn_q", (0, 24), n_column, true);
         assert_eq!([of(96), of(576), of(896)], [Format::Q4_0, Format::Q2_0, Format::Q1_0]);
+        for format in Format::ALL {
+            let of = |n_column| Scheme::Uniform(format).of("attn_q", (0, 24), n_column, true);
+            assert_eq!(of(256), format);
+            for n_column in [32, 96, 128, 576, 2880] {
+                let found = of(n_column);
+                assert!(n_column.is_multiple_of(found.block_len()), "{format}: {n_column} in {found}");
+            }
+        }
+        let of = |format| Scheme::Uniform(format).of("attn_q", (0, 24), 896, true);
+        assert_eq!([Format::TQ1_0, Format::IQ2_S].map(of), [Format::Q4_0, Format::IQ4_NL]);
     }
 }

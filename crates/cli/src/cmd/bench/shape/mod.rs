@@ -20,17 +20,17 @@ use gguf::{TensorBytes, Value, Writer};
 use quant::Format;
 use rustix::fs::MemfdFlags;
 
-use self::blocks::{SCHEMES, Scheme};
+use self::blocks::Scheme;
 use self::presets::{ALL, Preset};
 use super::random::Random;
 use crate::exit::Failure;
 
-/// A model to make up: `NAME` or `NAME:FORMAT`.
+/// A model to make up: `NAME` or `NAME:FORMAT`, where a format is a weight format's name or that of a mixture.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     preset: Preset,
     n_left_out: usize,
-    scheme: (&'static str, Scheme),
+    scheme: Scheme,
 }
 
 impl FromStr for Shape {
@@ -46,16 +46,18 @@ impl FromStr for Shape {
             "" => "q4_k_m",
             format => format,
         };
-        let scheme = SCHEMES.into_iter().find(|(name, _)| *name == format.to_ascii_lowercase());
-        let scheme = scheme
-            .ok_or_else(|| format!("expected a format of {}", SCHEMES.map(|scheme| scheme.0).join(", ")))?;
+        let scheme = Scheme::all().find(|scheme| scheme.to_string().eq_ignore_ascii_case(format));
+        let scheme = scheme.ok_or_else(|| {
+            let names: Vec<_> = Scheme::all().map(|scheme| scheme.to_string()).collect();
+            format!("expected a format of {}", names.join(", "))
+        })?;
         Ok(Shape { preset, n_left_out: 0, scheme })
     }
 }
 
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.preset.name, self.scheme.0)?;
+        write!(f, "{}:{}", self.preset.name, self.scheme)?;
         match self.n_left_out {
             0 => Ok(()),
             _ => write!(f, ", {} layers", self.preset.n_layer),
@@ -100,7 +102,7 @@ impl Shape {
         let mut draft = Draft {
             writer: Writer::new(),
             preset: self.preset,
-            scheme: self.scheme.1,
+            scheme: self.scheme,
             layer: 0,
             made: HashMap::new(),
             random: Random(1),
@@ -363,6 +365,10 @@ mod tests {
             "gpt-oss-20b",
             "qwen3-30b-a3b",
             "qwen35-like",
+            "smollm2-135m:iq3_s",
+            "qwen2.5-0.5b:tq1_0",
+            "qwen3-30b-a3b:iq1_m",
+            "qwen35-like:iq2_xxs",
         ] {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), small(name)).unwrap();
@@ -377,5 +383,6 @@ mod tests {
         assert!("llama-4".parse::<Shape>().unwrap_err().contains("llama-3-8b"));
         assert!("llama-3-8b:q9".parse::<Shape>().unwrap_err().contains("q4_k_m"));
         assert_eq!("gpt-oss-20b".parse::<Shape>().unwrap().to_string(), "gpt-oss-20b:mxfp4");
+        assert_eq!("llama-3-8b:IQ3_S".parse::<Shape>().unwrap().to_string(), "llama-3-8b:iq3_s");
     }
 }
