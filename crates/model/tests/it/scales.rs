@@ -111,6 +111,7 @@ fn scales_of_what_no_scale_multiplies_are_refused_by_name() {
     unused(LLAMA, "blk.2.attn_q.input_scale", &[1]);
     unused(LLAMA, "token_embd.input_scale", &[1]);
     unused(LLAMA, "blk.0.attn_norm.input_scale", &[1]);
+    unused("gemma4-ple-q4_0.gguf", "per_layer_token_embd.scale", &[1]);
     // Its output is the embedding.
     unused("qwen3moe-scales-nvfp4.gguf", "output.scale", &[1]);
 }
