@@ -71,6 +71,23 @@ pub fn logits(executor: &mut dyn Executor, tokens: &[u32]) -> Vec<f32> {
     }
 }
 
+/// The logits of a text whose tokens after the first are computed one by one, as if generated.
+///
+/// # Panics
+/// As [`logits`].
+pub fn generated(executor: &mut dyn Executor, tokens: &[u32]) -> Vec<f32> {
+    let mut all = logits(executor, &tokens[..1]);
+    for (i, &id) in tokens.iter().enumerate().skip(1) {
+        let mut span = last(executor, 0, i, Want::Logits);
+        span.input = Input::Tokens([id].into());
+        match run(executor, vec![span]).pop() {
+            Some(Output::Logits(logits)) => all.extend(logits),
+            other => panic!("expected logits, found {other:?}"),
+        }
+    }
+    all
+}
+
 /// The token of a sampled output.
 ///
 /// # Panics

@@ -6,9 +6,8 @@ use model::weights::{Ffn, Linear, Matrix, MixerWeights};
 use quant::{Format, Half};
 use testkit::blocks::few_bits;
 use testkit::golden;
-use testkit::steps::logits;
+use testkit::steps::{generated, logits};
 
-use crate::golden::generated;
 use crate::gpu::gpu;
 
 /// A matrix's numbers in Q4_0: the same scales, and a weight's integer plus 8.

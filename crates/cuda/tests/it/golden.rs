@@ -1,8 +1,6 @@
 //! Logits of every golden model, by the prompt's kernels and by those of generated rows.
 
-use device::Executor;
-use device::batch::{Input, Output, Want};
-use testkit::steps::{greedy, last, logits, prompt, run, token};
+use testkit::steps::{generated, greedy, last, logits, prompt, run, token};
 use testkit::{Golden, golden, nmse};
 
 use crate::gpu::gpu;
@@ -30,20 +28,6 @@ fn prompts_are_close_to_the_reference() {
             assert!(error <= bound(&model), "{}: {error:e}", model.name);
         }
     }
-}
-
-/// The logits of a text whose tokens after the first are computed one by one, as if generated.
-pub(crate) fn generated(executor: &mut dyn Executor, tokens: &[u32]) -> Vec<f32> {
-    let mut all = logits(executor, &tokens[..1]);
-    for (i, &id) in tokens.iter().enumerate().skip(1) {
-        let mut span = last(executor, 0, i, Want::Logits);
-        span.input = Input::Tokens([id].into());
-        match run(executor, vec![span]).pop() {
-            Some(Output::Logits(logits)) => all.extend(logits),
-            other => panic!("expected logits, found {other:?}"),
-        }
-    }
-    all
 }
 
 /// Likewise of generated rows, which Hopper computes in float16. There only another choice of experts makes more of a difference.

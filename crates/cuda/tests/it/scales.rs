@@ -8,9 +8,8 @@ use model::weights::{Experts, Ffn, Gated, Linear, MixerWeights};
 use model::{Matrix, Model};
 use quant::{E2M1_DOUBLED, Format, ue4m3_half};
 use testkit::golden;
-use testkit::steps::logits;
+use testkit::steps::{generated, logits};
 
-use crate::golden::generated;
 use crate::gpu::gpu;
 
 /// Every linear map of the layers that may be in NVFP4, and the output.
