@@ -1,6 +1,9 @@
 //! What kernels are given: the argument structures of kernels, field for field.
 //!
-//! Sizes are asserted on both sides. Pointers are into the device's memory; 0 is none.
+//! Sizes are asserted on both sides, and a test compares the fields. Pointers are into the device's memory; 0 is none.
+
+#[cfg(test)]
+mod mirrors;
 
 use bytemuck::{Pod, Zeroable};
 

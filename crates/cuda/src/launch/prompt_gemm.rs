@@ -96,7 +96,7 @@ pub(crate) struct PromptGemmTmaArgs {
     pub(crate) a_map: TensorMap,
     /// Of W, all experts' rows: boxes of [`Tile::n_column`] rows.
     pub(crate) w_map: TensorMap,
-    pub(crate) gemm: PromptGemmArgs,
+    pub(crate) g: PromptGemmArgs,
     pub(crate) padding: [u64; 2],
 }
 

@@ -434,7 +434,7 @@ impl Prompt<'_> {
                 let args = PromptGemmTmaArgs {
                     a_map: map(args.a, [args.m as usize, k], tile.n_row)?,
                     w_map: map(args.w, [n_matrix * n, args.w_k as usize], tile.n_column)?,
-                    gemm: *args,
+                    g: *args,
                     padding: [0; 2],
                 };
                 kernels.launch(self.stream, &launch, &args)
