@@ -16,9 +16,9 @@
 #include <vector>
 
 #define WITH_8_BITS
-#include "product_half_table.cuh"
-#include "product_half_kernels.cuh"
-#include "product_kernels.cuh"
+#include "product/product_half_table.cuh"
+#include "product/product_half_kernels.cuh"
+#include "product/product_kernels.cuh"
 
 #ifndef FORMAT
 #define FORMAT Q4_K
@@ -146,7 +146,7 @@ static double microseconds(int n_launch, const std::function<void(int)>& queue, 
     return 1e3 * best / n_launch;
 }
 
-// As src/launch/product.rs, for 132 multiprocessors: shared memory that spreads few blocks over all of them.
+// As src/launch/variant.rs, for 132 multiprocessors: shared memory that spreads few blocks over all of them.
 static int spread(int n_block) { return n_block <= 264 ? 77 << 10 : n_block <= 396 ? 57 << 10 : 0; }
 
 struct Shape {

@@ -5,7 +5,7 @@ Usage: python kernel_error.py WORKER SET... (SET: exact, or a value of --cpu-fea
 
 For each set, the largest normalised square error of the logits over both sequences of the models of tests/golden, as prompts
 and as generated rows, in three groups: formats of 3 bits a weight and more, formats of fewer bits, and mixtures of experts whose
-choices are so near that rounding picks another expert. Prints a Markdown table, and which models the largest are of.
+choices are so near that rounding picks another expert. Prints the figures of the table in docs/src/performance.md, and which models the largest are of.
 """
 
 import json

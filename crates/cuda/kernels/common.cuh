@@ -31,7 +31,7 @@ struct ActScale {
     float d;
     float sum;
 };
-static_assert(sizeof(ActScale) == 8, "as in src/args.rs");
+static_assert(sizeof(ActScale) == 8, "one load");
 
 // Float16 activations are values divided by this, and products multiply their sums by it: rows that are yet to be normed outgrow float16.
 constexpr int ACT_SHIFT = 4;

@@ -13,7 +13,7 @@
 //! - `placement`: can the kernels compute this model, and where does each of its tensors go? Known before any step.
 //! - `step`: what is computed in a step, and what that takes. [`CudaExecutor`] and its [`Options`].
 //!
-//! Below all of them, `args` has what kernels are given, `sizes` what is counted, and `built` the kernels of this build.
+//! Beside them, `sizes` has what is counted, `built` the kernels of this build, and `args`, which uses the driver alone, what kernels are given.
 
 mod args;
 mod built;

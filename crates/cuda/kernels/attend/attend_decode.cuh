@@ -13,8 +13,8 @@
 // product of queries, keys and values cannot make, that product leaves its row in float32, and a row's last split quantises it: it
 // takes it from shared memory and writes it to the cache for later steps.
 //
-// Queries, keys and values that are normalised or turned by more than a product can are so here too, where no two rows are of one sequence: each
-// block its heads', and a row's last split the key and value, as above.
+// This kernel can also normalise and turn what products leave of queries, keys and values (`T::PLACES`), where no two rows are of one sequence.
+// Each block does that for its own heads, and the block with a row's last split for the key and the value, which it takes and writes as above.
 //
 // Grid (any, n_kv_head * chunks of up to 8 query heads, n_row), 256 threads, 128 for heads of more than 128 values.
 #pragma once
@@ -32,7 +32,7 @@ constexpr int PART = 128;
 constexpr int ALONE = 2 * PART, SHORT = 8 * PART;
 
 struct AttendDecodeArgs {
-    const float* q;         // [n_row, n_head * head_dim], after RoPE
+    const float* q;         // [n_row, n_head * head_dim], after RoPE; unused where T::PLACES
     uint8_t* k_cache;       // this layer's
     uint8_t* v_cache;
     const Row* rows;        // [n_row]
@@ -49,7 +49,7 @@ struct AttendDecodeArgs {
     int32_t split_shift;    // at most 1 << split_shift splits
     int32_t early;          // not 0: rows and page tables were complete before this chain of dependent launches
     float scale;
-    const float* fresh;     // [n_row][keys, values][n_kv_head * head_dim], of the rows themselves; or null: they are in the cache
+    const float* fresh;     // [n_row][keys, values][n_kv_head * head_dim], of the rows themselves; or null: they are in the cache, or placed
 };
 static_assert(sizeof(AttendDecodeArgs) == 144, "as in src/launch/attend.rs");
 
@@ -149,14 +149,12 @@ __device__ __forceinline__ void stage_queries(Shared<T>& sm, const Asked<T>& ask
     }
 }
 
-// A value of a query times `scale`, as `stage_queries` does it.
+// A value of a query times `scale`, as `stage_queries` does it, of heads that are whole blocks of 32.
 template <class T>
 __device__ __forceinline__ void stage_query(Shared<T>& sm, int g, int value, float x, float scale) {
     const float v = fminf(fmaxf(x * scale, -65504.0f), 65504.0f);
     const __half high = __float2half_rn(v);
-    const int c = value / 32;
-    const bool is_rest = T::K16 > 0 && c == T::K32;
-    const int lane = g * 4 + (is_rest ? value % 16 / 4 : value % 32 / 8), at = is_rest ? value % 4 : value % 8;
+    const int c = value / 32, lane = g * 4 + value % 32 / 8, at = value % 8;
     ((__half*)&sm.q[c][0][lane])[at] = high;
     ((__half*)&sm.q[c][1][lane])[at] = __float2half_rn(v - __half2float(high));
 }
@@ -259,7 +257,7 @@ __device__ __forceinline__ void stage_placed(Shared<T>& sm, const AttendDecodeAr
         }
         // Heads that there are not.
         for (int g = job.n_head + warp; g < HEADS; g += Shape<T>::WARPS)
-            for (int i = lane; i < (T::K32 + T::K16) * 8; i += 32) sm.q[i / 8][i / 4 % 2][g * 4 + i % 4] = make_uint4(0, 0, 0, 0);
+            for (int i = lane; i < T::K32 * 8; i += 32) sm.q[i / 8][i / 4 % 2][g * 4 + i % 4] = make_uint4(0, 0, 0, 0);
     }
 }
 

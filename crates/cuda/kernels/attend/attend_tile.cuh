@@ -185,6 +185,7 @@ __device__ __forceinline__ void Tile<HD>::add_values(float (&acc)[N16][4], const
 template <int HD>
 struct PlacedTile : Tile<HD> {
     using Base = Tile<HD>;
+    static_assert(HD % 32 == 0, "heads of other sizes attend row by row");
     static constexpr bool PLACES = true;
 
     struct Fresh {
@@ -199,19 +200,16 @@ struct PlacedTile : Tile<HD> {
             if (g + 8 * i != index) continue;
 #pragma unroll
             for (int c = 0; c < Base::K32; c++) this->k32[c][i] = *(const uint4*)&fresh.kept[0][c * 32 + t * 8];
-            if constexpr (Base::K16 > 0) this->k16[0][i] = *(const uint2*)&fresh.kept[0][Base::K32 * 32 + t * 4];
         }
     }
 
     __device__ __forceinline__ void take_values(const Fresh& fresh, int index, int g, int t) {
-        constexpr int AT_32 = Base::V64 * 64, AT_16 = AT_32 + Base::V32 * 32;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             if (Base::value_position(i, t) != index) continue;
 #pragma unroll
             for (int c = 0; c < Base::V64; c++) this->v64[c][i] = *(const uint4*)&fresh.kept[1][c * 64 + g * 8];
-            if constexpr (Base::V32 > 0) this->v32[0][i] = *(const uint2*)&fresh.kept[1][AT_32 + g * 4];
-            if constexpr (Base::V16 > 0) this->v16[0][i] = *(const uint32_t*)&fresh.kept[1][AT_16 + g * 2];
+            if constexpr (Base::V32 > 0) this->v32[0][i] = *(const uint2*)&fresh.kept[1][Base::V64 * 64 + g * 4];
         }
     }
 };

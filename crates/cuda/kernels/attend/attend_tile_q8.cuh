@@ -1,7 +1,7 @@
 // 16 positions of a head in Q8_0 as a warp of attend_decode.cuh holds them: loads of integers and scales straight to registers, where
 // they become the fragments of matrix instructions.
 //
-// A page of a head (KvQ8 below, and `plane_bytes` in src/launch/kv.rs) is the integers [PAGE][head_dim], then the scales in float16: of keys
+// A page of a head (KvQ8 below, and `plane_bytes` in src/placement/cache.rs) is the integers [PAGE][head_dim], then the scales in float16: of keys
 // [PAGE][head_dim / 32], of values [head_dim / 32][PAGE], because a lane's keys are one position's and its values are two positions'.
 #pragma once
 

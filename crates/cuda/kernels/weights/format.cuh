@@ -199,7 +199,7 @@ __device__ __forceinline__ uint32_t e2m1_biased(uint32_t nibbles, uint32_t inver
     return permute(0x1E1C1A18u, 0x30282420u, nibbles) | permute(0x12141618u, 0x00080C10u, inverted);
 }
 
-// Whether eight E2M1 of a word lie as pairs of float16 are taken from them.
+// Whether the eight E2M1 of a word are ordered so that pairs of float16 can be masked out of it.
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 constexpr bool E2M1_IN_PAIRS = true;
 #else
@@ -207,7 +207,7 @@ constexpr bool E2M1_IN_PAIRS = false;
 #endif
 
 // Pair i = 2h + p of such a word, slots 4h + p and 4h + p + 2, as float16 divided by 2^14. A float16 has the three bits of a magnitude at 9 to 11 and its
-// sign at 15. No four shifts of half a word bring four magnitudes and their signs there, but one of no shift and one of 3 bring one each.
+// sign at 15. No order of 16 bits lets four shifts bring four magnitudes with their signs there; in this one, no shift and one by 3 bring two.
 __device__ __forceinline__ uint32_t e2m1_pair(uint32_t w, int i) {
     constexpr uint32_t MAGNITUDE = 0x0E000E00u, SIGN = 0x80008000u;
     return i == 0   ? w & (MAGNITUDE | SIGN)
@@ -317,7 +317,7 @@ __device__ __forceinline__ float2 scale_of(const Unit<F>& unit, int kb, int r, i
     return s;
 }
 
-// Four weights (r, h) of block kb as float32, the same bits as the format's definition.
+// Four weights (r, h) of block kb as float32, the same bits as the format's definition but for the sign of an E2M1's zero.
 template <int F>
 __device__ __forceinline__ float4 weights(const Unit<F>& unit, int kb, int r, int h) {
     using L = Layout<F>;

@@ -1,4 +1,4 @@
-//! Launches of attend_decode.cu, attend_decode_q8.cu and attend_prompt.cu: arguments, grids and scratch as pure functions of shapes.
+//! Launches of attend_decode*.cu and attend_prompt*.cu: arguments, grids and scratch as pure functions of shapes.
 //!
 //! Grids never change a bit of a result; the number of splits does, so it is derived from the model alone.
 
@@ -13,7 +13,7 @@ use crate::launch::kernels::Launch;
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct AttendDecodeArgs {
-    /// `[n_row, n_head * head_dim]` float32, after RoPE.
+    /// `[n_row, n_head * head_dim]` float32, after RoPE; unused in [`AttendPlacedArgs`].
     pub(crate) q: DevicePtr,
     pub(crate) k_cache: DevicePtr,
     pub(crate) v_cache: DevicePtr,
@@ -40,7 +40,7 @@ pub(crate) struct AttendDecodeArgs {
     /// may be read, and keys and values fetched to the cache, before the kernel before this one ends.
     pub(crate) early: i32,
     pub(crate) scale: f32,
-    /// `[n_row, 2, n_kv_head * head_dim]` float32: the rows' own keys and values, where the cache is of Q8_0; or none.
+    /// `[n_row, 2, n_kv_head * head_dim]` float32: the rows' own keys and values, where the cache is of Q8_0; or none, also in [`AttendPlacedArgs`].
     pub(crate) fresh: DevicePtr,
 }
 
@@ -186,7 +186,7 @@ pub(crate) fn decode_launch(
     launch_of(kernel, head_dim, decode_grid(bounds, n_sm, args))
 }
 
-/// Likewise where attention places its heads, and [`has_few_blocks`].
+/// For attention that places its heads. Only where [`has_few_blocks`].
 pub(crate) fn placed_launch(
     head_dim: usize,
     bounds: [usize; 2],

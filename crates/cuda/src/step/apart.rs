@@ -8,7 +8,7 @@ use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
 use crate::launch::attend_rows::{self, AttendRowsArgs};
 use crate::launch::{kv, rows};
-use crate::placement::place::NormPlace;
+use crate::placement::place::{MixerPlace, NormPlace};
 use crate::placement::{apart, heads};
 use crate::step::network::Network;
 
@@ -105,6 +105,13 @@ impl Network {
             eps: self.arch.norm.eps,
             ..*args
         }
+    }
+
+    /// Whether it can in any layer; where products place heads themselves, it need not.
+    pub(crate) fn attention_can_place_any(&self) -> bool {
+        let is_attention = |n: &usize| matches!(self.layers[*n].mixer, MixerPlace::Attention(_));
+        self.buffers.decode.qkv.is_some()
+            && (0..self.layers.len()).filter(is_attention).any(|n| self.attention_can_place(n))
     }
 
     /// Whether attention of generated rows can place a layer's heads: it reads the cache of float16, into which each row's last block puts its

@@ -29,15 +29,16 @@ pub(crate) struct Shape {
     pub(crate) n_row: usize,
     /// A bound on the positions of all rows.
     pub(crate) n_position: usize,
-    /// Whether no two rows are of one sequence, so that none reads another's keys and values.
-    pub(crate) are_alone: bool,
+    /// Whether attention may place heads: no two rows are of one sequence, so that none reads another's keys and values. Always false where no layer
+    /// can, so that one graph does for both.
+    pub(crate) may_place: bool,
 }
 
 impl Shape {
     /// The bucket for this many rows of sequences up to this long. A product takes 8 columns as one, and below that 4, 2 and 1 are cheaper.
-    pub(crate) fn bucket(n_row: usize, n_position: usize, n_ctx: usize, are_alone: bool) -> Shape {
+    pub(crate) fn bucket(n_row: usize, n_position: usize, n_ctx: usize, may_place: bool) -> Shape {
         Shape {
-            are_alone,
+            may_place,
             n_row: if n_row > 8 { n_row.next_multiple_of(8) } else { n_row.next_power_of_two() },
             n_position: n_position.next_power_of_two().max(256).min(n_ctx),
         }
@@ -298,7 +299,8 @@ impl<'a> Decode<'a> {
         products.iter().try_for_each(|(tiles, args)| network.launch_product(self.stream, tiles, args))
     }
 
-    /// Likewise where kernels of their own normalise, turn and place them; or attention, which then gets what is returned.
+    /// Likewise where kernels of their own normalise, turn and place them. If `attention_places`, launches no such kernel and returns the
+    /// arguments that attention needs.
     fn heads_apart(
         &self,
         (n, place): (usize, &AttentionPlace),
@@ -347,13 +349,13 @@ impl<'a> Decode<'a> {
     fn attention_places(&self, n: usize, place: &AttentionPlace) -> bool {
         let n_sm = self.network.kernels.device().n_sm() as usize;
         let bounds = [self.shape.n_row, self.shape.n_position];
-        self.shape.are_alone
+        self.shape.may_place
             && self.network.attention_can_place(n)
-            && attend::has_few_blocks(bounds, n_sm, &self.attending((n, place)))
+            && attend::has_few_blocks(bounds, n_sm, &self.attend_args((n, place)))
     }
 
     /// What attention of a layer reads; where it writes is for the caller to say.
-    fn attending(&self, (n, place): (usize, &AttentionPlace)) -> attend::AttendDecodeArgs {
+    fn attend_args(&self, (n, place): (usize, &AttentionPlace)) -> attend::AttendDecodeArgs {
         let network = self.network;
         let (heads, buffers) = (network.heads_of(n), &network.buffers.decode);
         let (k_cache, v_cache) = network.kv(n);
@@ -401,7 +403,7 @@ impl<'a> Decode<'a> {
             k_pad: heads.n_q() as i32,
             ..ActOut::default()
         });
-        let args = attend::AttendDecodeArgs { out: attended, ..self.attending((n, place)) };
+        let args = attend::AttendDecodeArgs { out: attended, ..self.attend_args((n, place)) };
         let n_sm = network.kernels.device().n_sm() as usize;
         let bounds = [self.shape.n_row, self.shape.n_position];
         if let Some(place) = placing {

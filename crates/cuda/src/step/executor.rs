@@ -419,8 +419,8 @@ impl CudaExecutor {
         let (buffers, shared) = (&network.buffers.decode, &network.buffers.shared);
         let n = step.rows.len();
         let n_position = step.rows.iter().map(|row| row.position as usize + 1).max().unwrap_or(1);
-        let are_alone = step.spans.iter().all(|span| span.n_row == 1);
-        let shape = Shape::bucket(n, n_position, network.sizes.n_ctx, are_alone);
+        let may_place = network.attention_can_place_any() && step.spans.iter().all(|span| span.n_row == 1);
+        let shape = Shape::bucket(n, n_position, network.sizes.n_ctx, may_place);
         let mut rows = step.rows.clone();
         // The rest of the bucket is computed as well, and must not be taken for rows of an earlier step.
         rows.resize(shape.n_row, Row::PADDING);

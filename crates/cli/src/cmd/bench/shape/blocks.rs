@@ -61,7 +61,7 @@ impl Scheme {
                 }
             }
         };
-        // Where a row is no multiple of a block; of blocks of 256 as llama-quantize does.
+        // Rows that are no multiple of 256. Formats with blocks of 256 fall back as in llama-quantize.
         match wanted {
             format if n_column.is_multiple_of(256) => format,
             Format::Q1_0 | Format::Q2_0 | Format::NVFP4 if !n_column.is_multiple_of(64) => Format::Q4_0,
