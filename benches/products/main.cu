@@ -178,7 +178,7 @@ static Kernel in_8_bits(const Shape& s, int n_row) {
 
 template <int P, int M>
 static Kernel half_narrow(const void* f, const Shape& s, int n_matrix) {
-    const int shared = half_room<P, M>(s.n_unit()) * HalfQuad<F, P>::BYTES + WARPS * M * 16 * (P + 1) * 4 + (int)sizeof(EarlyArea<M, P>), n_block = (s.n_tile() + M - 1) / M;
+    const int shared = half_room<F, P, M>(s.n_unit()) * HalfQuad<F, P>::BYTES + WARPS * M * 16 * (P + 1) * 4 + (int)sizeof(EarlyAreaOf<F, M, P>), n_block = (s.n_tile() + M - 1) / M;
     return {M == 1 ? "float16, a tile" : "float16, 4 tiles", f, dim3(n_block, n_matrix), 256, std::max(shared, spread(n_block * n_matrix)), 1};
 }
 
