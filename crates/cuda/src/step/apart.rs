@@ -1,4 +1,4 @@
-//! What most models do within products, as kernels of their own, for models that do more there ([`apart`](crate::placement::apart)).
+//! What most models do within products, as kernels of their own, for models that do more there ([`apart`]).
 
 use model::KvType;
 use model::architecture::{KvSource, Position, QkNorm};
