@@ -107,7 +107,7 @@ impl Network {
         }
     }
 
-    /// Whether it can in any layer; where products place heads themselves, it need not.
+    /// Whether [`attention_can_place`](Network::attention_can_place) holds for any layer. Where products place heads themselves, it need not.
     pub(crate) fn attention_can_place_any(&self) -> bool {
         let is_attention = |n: &usize| matches!(self.layers[*n].mixer, MixerPlace::Attention(_));
         self.buffers.decode.qkv.is_some()
