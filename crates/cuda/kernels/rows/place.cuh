@@ -1,5 +1,5 @@
 // Where queries, keys and values go that are more than products: normalised by head where the model does, and turned. A kernel of its own does it
-// (rows.cu), or attention of generated rows itself (attend/attend_decode.cuh). Fused multiplications are written out: both give the same bits.
+// (rows.cu), or attention of generated rows itself (attend/attend_stage.cuh). Fused multiplications are written out: both give the same bits.
 #pragma once
 
 #include "common.cuh"

@@ -9,7 +9,7 @@ use crate::driver::DevicePtr;
 use crate::launch::file::{End, File, Kernel};
 use crate::launch::kernels::Launch;
 
-/// Of attend_decode.cuh.
+/// Of attend_stage.cuh.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct AttendDecodeArgs {
