@@ -30,3 +30,16 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], uint3
                  : "r"(address)
                  : "memory");
 }
+
+// Four lanes hold four words each, and lane t gets word t of each lane, in the order of the lanes.
+__device__ __forceinline__ void transpose_quad(uint32_t (&w)[4]) {
+    const int t = threadIdx.x & 3;
+    const uint32_t a = __shfl_xor_sync(~0u, t & 1 ? w[0] : w[1], 1);
+    const uint32_t b = __shfl_xor_sync(~0u, t & 1 ? w[2] : w[3], 1);
+    if (t & 1) w[0] = a, w[2] = b;
+    else w[1] = a, w[3] = b;
+    const uint32_t c = __shfl_xor_sync(~0u, t & 2 ? w[0] : w[2], 2);
+    const uint32_t d = __shfl_xor_sync(~0u, t & 2 ? w[1] : w[3], 2);
+    if (t & 2) w[0] = c, w[1] = d;
+    else w[2] = c, w[3] = d;
+}

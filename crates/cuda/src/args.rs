@@ -54,6 +54,13 @@ pub(crate) struct ActOut {
 
 assert_size!(ActOut, 40);
 
+impl ActOut {
+    /// Whether anything goes anywhere.
+    pub(crate) fn is_wanted(&self) -> bool {
+        [self.q, self.s, self.f, self.h].iter().any(|at| *at != DevicePtr(0))
+    }
+}
+
 /// What a product does with its sums (`Epilogue` in product.cuh).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
@@ -245,7 +252,8 @@ pub(crate) struct PlaceArgs {
     /// Of [`Values`].
     pub(crate) values: i32,
     pub(crate) eps: f32,
-    pub(crate) reserved: i32,
+    /// Read by the kernel of rows_prompt.cu alone.
+    pub(crate) n_row: i32,
 }
 
 assert_size!(PlaceArgs, 144);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "common.cuh"
+#include "tensor_core.cuh"
 
 enum PromptEpilogue : int {
     PROMPT_STORE,     // out f32 [row][column + n] = c * scale + bias[n]
@@ -121,19 +122,6 @@ __device__ __forceinline__ __half2 hidden_pair(float2 v) {
 __device__ __forceinline__ float2 hidden_rest(float2 v, __half2 high) {
     const float2 h = __half22float2(high);
     return make_float2(fmaf(h.x, -HIDDEN_DIVISOR, v.x), fmaf(h.y, -HIDDEN_DIVISOR, v.y));
-}
-
-// Four lanes hold four words each, and lane t gets word t of each lane, in the order of the lanes.
-__device__ __forceinline__ void transpose_quad(uint32_t (&w)[4]) {
-    const int t = threadIdx.x & 3;
-    const uint32_t a = __shfl_xor_sync(~0u, t & 1 ? w[0] : w[1], 1);
-    const uint32_t b = __shfl_xor_sync(~0u, t & 1 ? w[2] : w[3], 1);
-    if (t & 1) w[0] = a, w[2] = b;
-    else w[1] = a, w[3] = b;
-    const uint32_t c = __shfl_xor_sync(~0u, t & 2 ? w[0] : w[2], 2);
-    const uint32_t d = __shfl_xor_sync(~0u, t & 2 ? w[1] : w[3], 2);
-    if (t & 2) w[0] = c, w[1] = d;
-    else w[2] = c, w[3] = d;
 }
 
 // A warp's part of C, 16 rows by 64 columns. Lane 4 g + t holds rows g and g + 8 (j = 0, 1), columns 8 i + 2 t and the next (u = 0, 1)

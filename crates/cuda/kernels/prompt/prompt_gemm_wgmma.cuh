@@ -7,11 +7,7 @@
 #pragma once
 
 #include "prompt/prompt_gemm.cuh"
-
-// A CUtensorMap.
-struct alignas(64) TensorMap {
-    uint64_t words[16];
-};
+#include "sm90.cuh"
 
 struct PromptGemmTmaArgs {
     TensorMap a_map;  // f16 [rows the buffer holds, k] from `a`: box [BM, 64], 128-byte swizzle, zeros outside
@@ -21,8 +17,6 @@ struct PromptGemmTmaArgs {
 static_assert(sizeof(PromptGemmTmaArgs) == 384, "as in src/launch/prompt_gemm.rs");
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#include "sm90.cuh"
-
 // ALONE: the producer is a warpgroup, else one warp.
 template <PromptEpilogue E, int BM, int BN, int STAGES, bool ALONE>
 __device__ __forceinline__ void prompt_gemm_wgmma(const PromptGemmTmaArgs& args, char* shared) {

@@ -31,7 +31,7 @@ struct PlaceArgs {
     int32_t is_normed;      // 0: heads are taken as they are
     int32_t values;         // of Values
     float eps;
-    int32_t reserved;
+    int32_t n_row;          // read by place_prompt alone
 };
 static_assert(sizeof(PlaceArgs) == 144, "as in src/args.rs");
 

@@ -5,9 +5,10 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::args::{ActOut, PAGE, PlaceArgs, assert_size};
-use crate::driver::DevicePtr;
+use crate::driver::{DevicePtr, TensorMap};
 use crate::launch::file::{End, File, Kernel};
 use crate::launch::kernels::Launch;
+use crate::launch::prompt_gemm::Instruction;
 
 /// Of attend_stage.cuh.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -96,6 +97,20 @@ pub(crate) struct AttendPromptArgs {
 }
 
 assert_size!(AttendPromptArgs, 80);
+
+/// Of attend_prompt_wgmma.cu.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct AttendPromptTmaArgs {
+    /// Of this layer's keys, a row a position: boxes of [`PAGE`] rows.
+    pub(crate) k_map: TensorMap,
+    /// Likewise of its values.
+    pub(crate) v_map: TensorMap,
+    pub(crate) a: AttendPromptArgs,
+    pub(crate) padding: [u64; 6],
+}
+
+assert_size!(AttendPromptTmaArgs, 384);
 
 /// Head sizes that both kernels are compiled for.
 pub(crate) const HEAD_DIMS: [usize; 7] = [32, 64, 80, 96, 128, 192, 256];
@@ -202,28 +217,58 @@ fn launch_of(kernel: Kernel, head_dim: usize, grid: [usize; 3]) -> Launch {
     Launch { kernel, grid: grid.map(|n| n as u32), n_thread, shared_bytes: 0, cluster: 1 }
 }
 
-/// Pairs of a row and a query head that a block of `attend_prompt` computes, with operands of so many float16 terms.
-fn prompt_tile(head_dim: usize, n_term: usize) -> usize {
-    if head_dim <= 128 { 128 / n_term } else { 64 / n_term }
+/// How the prompt rows of a model attend: bits follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PromptAttention {
+    pub(crate) head_dim: usize,
+    /// 1 or 2: float16 terms of queries, of their weights and of results.
+    pub(crate) n_term: usize,
+    /// Of the device's products.
+    pub(crate) instruction: Instruction,
 }
 
-/// All rows of the spans. The grid may be larger than this one. `n_term` is 1 or 2: of queries, of their weights and of results.
-pub(crate) fn prompt_launch(
-    head_dim: usize,
-    n_term: usize,
-    spans: &[PromptSpan],
-    args: &AttendPromptArgs,
-) -> Launch {
-    let (tile, group) = (prompt_tile(head_dim, n_term), (args.n_head / args.n_kv_head) as usize);
-    let file = if n_term == 2 { File::AttendPromptSplit } else { File::AttendPrompt };
-    let n_tile: usize = spans.iter().map(|span| (span.n_row as usize * group).div_ceil(tile)).sum();
-    Launch {
-        kernel: Kernel::of(file).with(End::Size("_", head_dim)),
-        grid: [args.n_kv_head as u32, n_tile as u32, 1],
-        n_thread: if tile == 32 { 64 } else { 128 },
-        // Queries, a page of keys and one of values; rows are padded by 16 bytes.
-        shared_bytes: ((n_term * tile + 2 * PAGE) * (head_dim + 8) * 2) as u32,
-        cluster: 1,
+impl PromptAttention {
+    /// Whether the kernel of attend_prompt_wgmma.cu does it.
+    pub(crate) fn is_on_wgmma(self) -> bool {
+        self.instruction == Instruction::Wgmma && self.n_term == 1 && self.head_dim >= 64
+    }
+
+    /// Pairs of a row and a query head that a block computes.
+    fn n_pair(self) -> usize {
+        match self.head_dim {
+            0..=64 if self.is_on_wgmma() => 192,
+            _ if self.is_on_wgmma() => 128,
+            0..=128 => 128 / self.n_term,
+            _ => 64 / self.n_term,
+        }
+    }
+
+    /// For wgmma queries and two blocks of keys and of values, a row's values in columns of 64, barriers, and what it takes to begin at a
+    /// multiple of 1024. Else queries, a page of keys and one of values; rows are padded by 16 bytes.
+    fn shared_bytes(self) -> usize {
+        if self.is_on_wgmma() {
+            let n_position = if self.head_dim <= 128 { 128 } else { 64 };
+            return (self.n_pair() + 4 * n_position) * 128 * self.head_dim.div_ceil(64) + 1024 + 9 * 8;
+        }
+        (self.n_term * self.n_pair() + 2 * PAGE) * (self.head_dim + 8) * 2
+    }
+
+    /// All rows of the spans. The grid may be larger than this one.
+    pub(crate) fn launch(self, spans: &[PromptSpan], args: &AttendPromptArgs) -> Launch {
+        let (n_pair, group) = (self.n_pair(), (args.n_head / args.n_kv_head) as usize);
+        let (file, n_thread) = match self.n_term {
+            1 if self.is_on_wgmma() => (File::AttendPromptWgmma, 2 * n_pair as u32 + 128),
+            1 => (File::AttendPrompt, 128),
+            _ => (File::AttendPromptSplit, if n_pair == 32 { 64 } else { 128 }),
+        };
+        let n_tile: usize = spans.iter().map(|span| (span.n_row as usize * group).div_ceil(n_pair)).sum();
+        Launch {
+            kernel: Kernel::of(file).with(End::Size("_", self.head_dim)),
+            grid: [args.n_kv_head as u32, n_tile as u32, 1],
+            n_thread,
+            shared_bytes: self.shared_bytes() as u32,
+            cluster: 1,
+        }
     }
 }
 
@@ -242,21 +287,32 @@ mod tests {
 
     #[test]
     fn shared_memory_fits_every_device() {
-        for (head_dim, n_term) in HEAD_DIMS.into_iter().flat_map(|head_dim| [(head_dim, 1), (head_dim, 2)]) {
-            let args = AttendPromptArgs { n_head: 8, n_kv_head: 2, ..AttendPromptArgs::default() };
-            let spans = [PromptSpan { row0: 0, n_row: 33, slot: 0, start: 0 }];
-            let launch = prompt_launch(head_dim, n_term, &spans, &args);
-            assert!(launch.shared_bytes <= 99 << 10, "{launch:?}");
-            assert_eq!(launch.grid[1] as usize, 132_usize.div_ceil(prompt_tile(head_dim, n_term)));
+        let args = AttendPromptArgs { n_head: 8, n_kv_head: 2, ..AttendPromptArgs::default() };
+        let spans = [PromptSpan { row0: 0, n_row: 33, slot: 0, start: 0 }];
+        for attention in all() {
+            let launch = attention.launch(&spans, &args);
+            let most = if attention.is_on_wgmma() { 227 << 10 } else { 99 << 10 };
+            assert!(launch.shared_bytes <= most, "{launch:?}");
+            assert_eq!(launch.grid[1] as usize, 132_usize.div_ceil(attention.n_pair()));
         }
+    }
+
+    /// Of all head sizes, terms and instructions.
+    fn all() -> impl Iterator<Item = PromptAttention> {
+        let of = |instruction| {
+            HEAD_DIMS.into_iter().flat_map(move |head_dim| {
+                [1, 2].map(|n_term| PromptAttention { head_dim, n_term, instruction })
+            })
+        };
+        of(Instruction::Mma).chain(of(Instruction::Wgmma))
     }
 
     #[test]
     fn tiles_of_the_largest_groups_fit_a_grid() {
         let args = AttendPromptArgs { n_head: MAX_GROUP as i32, n_kv_head: 1, ..AttendPromptArgs::default() };
         let spans = [PromptSpan { row0: 0, n_row: DEFAULT_ROWS as i32, slot: 0, start: 0 }];
-        for (head_dim, n_term) in HEAD_DIMS.into_iter().flat_map(|head_dim| [(head_dim, 1), (head_dim, 2)]) {
-            assert!(prompt_launch(head_dim, n_term, &spans, &args).grid[1] <= 65_535, "{head_dim} {n_term}");
+        for attention in all() {
+            assert!(attention.launch(&spans, &args).grid[1] <= 65_535, "{attention:?}");
         }
     }
 

@@ -17,6 +17,7 @@ pub(crate) enum File {
     AttendDecodeQ8,
     AttendPrompt,
     AttendPromptSplit,
+    AttendPromptWgmma,
     AttendRows,
     KvQ8,
     Latent,
@@ -35,6 +36,7 @@ pub(crate) enum File {
     RouteDecode,
     RoutePrompt,
     Rows,
+    RowsPrompt,
     Sample,
     Unpack,
 }
@@ -61,6 +63,7 @@ impl fmt::Display for File {
             File::AttendDecodeQ8 => "attend_decode_q8",
             File::AttendPrompt => "attend_prompt",
             File::AttendPromptSplit => "attend_prompt_split",
+            File::AttendPromptWgmma => "attend_prompt_wgmma",
             File::AttendRows => "attend_rows",
             File::KvQ8 => "kv_q8",
             File::Latent => "latent",
@@ -75,6 +78,7 @@ impl fmt::Display for File {
             File::RouteDecode => "route_decode",
             File::RoutePrompt => "route_prompt",
             File::Rows => "rows",
+            File::RowsPrompt => "rows_prompt",
             File::Sample => "sample",
             File::Unpack => "unpack",
         })
@@ -161,8 +165,8 @@ mod tests {
 
     fn all() -> Vec<File> {
         let listed = all_but_products! {
-            AttendDecode AttendDecodePlaced AttendDecodeQ8 AttendPrompt AttendPromptSplit AttendRows KvQ8 Latent PerLayer
-            PromptGemm Recurrence Repack RouteDecode RoutePrompt Rows Sample Unpack
+            AttendDecode AttendDecodePlaced AttendDecodeQ8 AttendPrompt AttendPromptSplit AttendPromptWgmma AttendRows
+            KvQ8 Latent PerLayer PromptGemm Recurrence Repack RouteDecode RoutePrompt Rows RowsPrompt Sample Unpack
         };
         let products = Format::ALL.map(|format| File::Product(Layout::of(format)));
         let halves = Format::ALL.into_iter().filter(|format| product_half::has(*format));

@@ -12,10 +12,20 @@ pub(crate) fn plane_bytes(heads: Heads, sizes: &Sizes) -> u64 {
     sizes.kv_type.bytes(plane_values(heads, sizes))
 }
 
-fn plane_values(heads: Heads, sizes: &Sizes) -> u64 {
+/// Positions of one key head after the other in the keys of a layer's cache, and in its values.
+pub(crate) fn plane_positions(heads: Heads, sizes: &Sizes) -> usize {
+    n_page(heads, sizes).saturating_mul(PAGE).saturating_mul(heads.n_kv_head)
+}
+
+fn n_page(heads: Heads, sizes: &Sizes) -> usize {
     let pages = sizes.pages;
-    let n_page = pages.window.filter(|_| heads.window.is_some()).map_or(pages.n_page, |own| own.n_page);
-    [n_page, PAGE, heads.n_kv()].iter().fold(1, |product: u64, &n| product.saturating_mul(n as u64))
+    pages.window.filter(|_| heads.window.is_some()).map_or(pages.n_page, |own| own.n_page)
+}
+
+fn plane_values(heads: Heads, sizes: &Sizes) -> u64 {
+    [n_page(heads, sizes), PAGE, heads.n_kv()]
+        .iter()
+        .fold(1, |product: u64, &n| product.saturating_mul(n as u64))
 }
 
 /// Bytes of the first `n` layers of the cache.

@@ -86,6 +86,20 @@ impl Network {
         self.kernels.launch(stream, &rows::place_heads(n_row, n_head), &self.normalising(layer, args))
     }
 
+    /// Likewise of a prompt.
+    pub(crate) fn place_prompt(
+        &self,
+        stream: &Stream,
+        layer: usize,
+        (args, n_row): (&PlaceArgs, usize),
+    ) -> Result<(), CudaError> {
+        let all = PlaceArgs { n_row: n_row as i32, ..self.normalising(layer, args) };
+        if rows::is_placed_at_once(&all) {
+            return self.kernels.launch(stream, &rows::place_prompt(&all), &all);
+        }
+        self.place_heads(stream, layer, (args, n_row))
+    }
+
     /// `args` with the norms of the layer's heads.
     pub(crate) fn normalising(&self, layer: usize, args: &PlaceArgs) -> PlaceArgs {
         let (heads, place, attention) =

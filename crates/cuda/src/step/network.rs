@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use model::architecture::{Activation, Architecture, Heads, NormKind};
 
 use crate::args::{EmbedArgs, Epilogue, NormArgs, PAGE, PairArgs, ProductArgs};
-use crate::driver::{DevicePtr, Stream};
+use crate::driver::{DevicePtr, HalfMatrix, Stream};
 use crate::error::CudaError;
 use crate::launch::kernels::Kernels;
 use crate::launch::product::{pair, variant};
@@ -130,6 +130,12 @@ impl Network {
         Some([DevicePtr(k), DevicePtr(k + bytes)])
     }
 
+    /// Where a layer's keys and values lie as rows of a matrix, of which each is a head's of a position.
+    pub(crate) fn kv_matrix(&self, layer: usize, address: DevicePtr) -> HalfMatrix {
+        let heads = self.heads_of(layer);
+        HalfMatrix { address, n_row: cache::plane_positions(heads, &self.sizes), n_column: heads.head_dim }
+    }
+
     /// Where products leave the keys and values of generated rows that attention is to quantise; none where they go to the cache.
     pub(crate) fn fresh(&self) -> DevicePtr {
         self.buffers.decode.fresh.unwrap_or(DevicePtr(0))
@@ -232,7 +238,7 @@ impl Network {
         n_row: usize,
         args: &NormArgs,
     ) -> Result<(), CudaError> {
-        self.kernels.launch(stream, &rows::norm(n_row), args)
+        self.kernels.launch(stream, &rows::norm(n_row, args), args)
     }
 
     /// Launches a norm over generated rows; its sums are in another order than a prompt's.

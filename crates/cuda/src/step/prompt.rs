@@ -11,9 +11,10 @@
 
 use model::stage::Stage;
 
-use crate::args::{ActOut, NormArgs, PlaceArgs, UnpackArgs};
+use crate::args::{ActOut, NormArgs, PAGE, PlaceArgs, UnpackArgs};
 use crate::driver::{DevicePtr, HalfMatrix, Stream};
 use crate::error::CudaError;
+use crate::launch::attend::{AttendPromptTmaArgs, PromptAttention};
 use crate::launch::prompt_gemm::{
     self, Instruction, PromptEpilogue, PromptGemmArgs, PromptGemmTmaArgs, SLAB_BYTES, Shape, Tile,
 };
@@ -250,7 +251,7 @@ impl Prompt<'_> {
         let (q, q_floats) = if by_rows { (none, buffers.q) } else { (buffers.q, none) };
         let q_terms = n_term as i32;
         let args = PlaceArgs { q, q_floats, q_terms, ..network.placing(n, buffers.qkv, buffers.rows) };
-        network.place_heads(self.stream, n, (&args, n_row))?;
+        network.place_prompt(self.stream, n, (&args, n_row))?;
         if by_rows {
             observer.see(Stage::Qkv, n, Rows::float(buffers.q, n_row, n_q))?;
             network.attend_rows(self.stream, n, (buffers.qkv, buffers.q, buffers.rows), (n_row, None))?;
@@ -281,8 +282,16 @@ impl Prompt<'_> {
             window: network.window(n),
             scale: network.arch.attention.scale,
         };
-        let launch = attend::prompt_launch(heads.head_dim, n_term, self.spans, &args);
-        network.kernels.launch(self.stream, &launch, &args)?;
+        let attention = PromptAttention { head_dim: heads.head_dim, n_term, instruction: self.instruction() };
+        let launch = attention.launch(self.spans, &args);
+        if attention.is_on_wgmma() {
+            let map = |at| network.kernels.device().tensor_map(network.kv_matrix(n, at), PAGE as u32);
+            let (k_map, v_map) = (map(k_cache)?, map(v_cache)?);
+            let args = AttendPromptTmaArgs { k_map, v_map, a: args, padding: [0; 6] };
+            network.kernels.launch(self.stream, &launch, &args)?;
+        } else {
+            network.kernels.launch(self.stream, &launch, &args)?;
+        }
         match buffers.mixer.filter(|_| place.gate.is_some()) {
             Some(rows) => {
                 let rows = [buffers.attended, rows.gate];
