@@ -3,7 +3,6 @@
 
 ATTEND_DECODE(Tile, attend_decode, 32)
 ATTEND_DECODE(Tile, attend_decode, 64)
-ATTEND_DECODE(Tile, attend_decode, 80)
 ATTEND_DECODE(Tile, attend_decode, 96)
 ATTEND_DECODE(Tile, attend_decode, 128)
 ATTEND_DECODE_BY(Tile<192>, attend_decode_192, 2)

@@ -16,7 +16,6 @@ extern __shared__ __align__(1024) char shared_memory[];
     }
 
 ATTEND_PROMPT(64)
-ATTEND_PROMPT(80)
 ATTEND_PROMPT(96)
 ATTEND_PROMPT(128)
 ATTEND_PROMPT(192)

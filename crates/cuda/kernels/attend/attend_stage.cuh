@@ -83,8 +83,8 @@ template <class T>
 struct Shared {
     static constexpr int HD = T::DIM;
     union {
-        uint4 q[T::K32 + T::K16][2][32];  // high and low terms as B fragments
-        float out[HEADS][HD + 4];                       // once no more scores are wanted
+        uint4 q[T::K32][2][32];    // high and low terms as B fragments
+        float out[HEADS][HD + 4];  // once no more scores are wanted
     };
     float4 sums[Shape<T>::WARPS][Shape<T>::N16][32];
     float2 tops[Shape<T>::WARPS][HEADS];  // maximum and total
@@ -123,15 +123,13 @@ __device__ __forceinline__ void stage_queries(Shared<T>& sm, const Asked<T>& ask
         const uint2 high = make_uint2(pack_half2(v.x, v.y), pack_half2(v.z, v.w));
         const float2 xy = __half22float2(*(const __half2*)&high.x), zw = __half22float2(*(const __half2*)&high.y);
         const uint2 low = make_uint2(pack_half2(v.x - xy.x, v.y - xy.y), pack_half2(v.z - zw.x, v.w - zw.y));
-        const int c = value / 32;
-        const bool is_rest = T::K16 > 0 && c == T::K32;
-        const int lane = g * 4 + (is_rest ? value % 16 / 4 : value % 32 / 8), half = is_rest ? 0 : value % 8 / 4;
+        const int c = value / 32, lane = g * 4 + value % 32 / 8, half = value % 8 / 4;
         ((uint2*)&sm.q[c][0][lane])[half] = high;
         ((uint2*)&sm.q[c][1][lane])[half] = low;
     }
 }
 
-// A value of a query times `scale`, as `stage_queries` does it, of heads that are whole blocks of 32.
+// A value of a query times `scale`, as `stage_queries` does it.
 template <class T>
 __device__ __forceinline__ void stage_query(Shared<T>& sm, int g, int value, float x, float scale) {
     const float v = fminf(fmaxf(x * scale, -65504.0f), 65504.0f);

@@ -7,7 +7,7 @@
 // Positions of a matrix instruction.
 constexpr int TILE = 16;
 
-// 16, 8 or 4 bytes at `from + OFFSET` that are read once; zeros if not `wanted`. By hand, so that rows share an address register.
+// 16 or 8 bytes at `from + OFFSET` that are read once; zeros if not `wanted`. By hand, so that rows share an address register.
 template <int OFFSET>
 __device__ __forceinline__ void load(uint4& v, const __half* from, bool wanted) {
     asm volatile("{ .reg .pred p; setp.ne.b32 p, %5, 0; mov.b32 %0, 0; mov.b32 %1, 0; mov.b32 %2, 0; mov.b32 %3, 0;"
@@ -24,34 +24,24 @@ __device__ __forceinline__ void load(uint2& v, const __half* from, bool wanted) 
                  : "l"(from), "r"((int)wanted), "n"(OFFSET * 2));
 }
 
-template <int OFFSET>
-__device__ __forceinline__ void load(uint32_t& v, const __half* from, bool wanted) {
-    asm volatile("{ .reg .pred p; setp.ne.b32 p, %2, 0; mov.b32 %0, 0; @p ld.global.nc.L1::no_allocate.b32 %0, [%1 + %3]; }"
-                 : "=&r"(v)
-                 : "l"(from), "r"((int)wanted), "n"(OFFSET * 2));
-}
-
 // The terms of 16 positions' weights as B fragments.
 struct Weights {
     uint32_t high[2], low[2];
 };
 
-// How a head's values are spread over lanes 4g + t. Keys: t holds runs of 8 values of every 32 (of 4 of the last 16, if head_dim
-// is no multiple of 32) of positions g and g + 8. Values: g holds runs of 8 of every 64, of 4 of every 32 and of 2 of every 16
-// that remain, of positions 2t, 2t + 1, 2t + 8 and 2t + 9.
+// How a head's values are spread over lanes 4g + t. Keys: t holds runs of 8 values of every 32 of positions g and g + 8. Values: g holds runs
+// of 8 of every 64 and of 4 of the 32 that may remain, of positions 2t, 2t + 1, 2t + 8 and 2t + 9.
 template <int HD>
 struct Tile {
     static constexpr int DIM = HD;
-    static constexpr int K32 = HD / 32, K16 = HD % 32 / 16;
-    static constexpr int V64 = HD / 64, V32 = HD % 64 / 32, V16 = HD % 32 / 16;
+    static_assert(HD % 32 == 0, "heads of other sizes attend row by row");
+    static constexpr int K32 = HD / 32, V64 = HD / 64, V32 = HD % 64 / 32;
     static constexpr int N16 = HD / 16;
     static constexpr bool PLACES = false;
 
     uint4 k32[K32][2];
-    uint2 k16[K16 + 1][2];
     uint4 v64[V64 + 1][4];
     uint2 v32[V32 + 1][4];
-    uint32_t v16[V16 + 1][4];
 
     // A row's keys and values are in the cache before attention starts.
     struct Fresh {
@@ -86,7 +76,6 @@ struct Tile {
     template <int I>
     __device__ __forceinline__ void load_keys_of(const __half* row, int t) {
         load_run<8 * I * HD, 32, K32>([&](int c) -> uint4& { return k32[c][I]; }, row + t * 8, true);
-        if constexpr (K16 > 0) load<8 * I * HD + K32 * 32>(k16[0][I], row + t * 4, true);
     }
 
     // Positions from n_seen on may hold anything, also what is not a number: they are taken as 0.
@@ -102,7 +91,6 @@ struct Tile {
     __device__ __forceinline__ void load_values_of(const __half* row, bool seen, int g) {
         load_run<P * HD, 64, V64>([&](int c) -> uint4& { return v64[c][I]; }, row + g * 8, seen);
         if constexpr (V32 > 0) load<P * HD + V64 * 64>(v32[0][I], row + g * 4, seen);
-        if constexpr (V16 > 0) load<P * HD + V64 * 64 + V32 * 32>(v16[0][I], row + g * 2, seen);
     }
 
     template <int OFFSET, int STEP, int N, int C = 0, typename To>
@@ -127,14 +115,6 @@ struct Tile {
                 mma_f16(c[1], a.z, b.z, a.w, b.w, q.z, q.w);
             }
         }
-        if constexpr (K16 > 0) {
-            const uint2 a = k16[0][0], b = k16[0][1];
-#pragma unroll
-            for (int term = 0; term < 2; term++) {
-                const uint4 q = query(K32, term);
-                mma_f16(c[term], a.x, b.x, a.y, b.y, q.x, q.y);
-            }
-        }
 #pragma unroll
         for (int i = 0; i < 4; i++) s[i] = c[0][i] + c[1][i];
     }
@@ -147,8 +127,7 @@ struct Tile {
     // Which value of the head stands in row g of fragment f of the sums; the next one stands in row g + 8.
     static __device__ __forceinline__ int value_of(int f, int g) {
         if (f < V64 * 4) return f / 4 * 64 + g * 8 + f % 4 * 2;
-        if (f < V64 * 4 + V32 * 2) return V64 * 64 + g * 4 + (f - V64 * 4) * 2;
-        return V64 * 64 + V32 * 32 + g * 2;
+        return V64 * 64 + g * 4 + (f - V64 * 4) * 2;
     }
 };
 
@@ -175,17 +154,12 @@ __device__ __forceinline__ void Tile<HD>::add_values(float (&acc)[N16][4], const
         add_two_values(acc[4 * V64], v[0].x, v[1].x, v[2].x, v[3].x, w);
         add_two_values(acc[4 * V64 + 1], v[0].y, v[1].y, v[2].y, v[3].y, w);
     }
-    if constexpr (V16 > 0) {
-        const uint32_t(&v)[4] = v16[0];
-        add_two_values(acc[N16 - 1], v[0], v[1], v[2], v[3], w);
-    }
 }
 
 // The same where attention itself puts a row's keys and values into the cache: it takes them from shared memory.
 template <int HD>
 struct PlacedTile : Tile<HD> {
     using Base = Tile<HD>;
-    static_assert(HD % 32 == 0, "heads of other sizes attend row by row");
     static constexpr bool PLACES = true;
 
     struct Fresh {

@@ -54,8 +54,7 @@ struct FreshRow {
 template <int HD>
 struct TileQ8 {
     static constexpr int DIM = HD;
-    static constexpr int K32 = HD / 32, K16 = 0;
-    static constexpr int V64 = HD / 64, V32 = HD % 64 / 32;
+    static constexpr int K32 = HD / 32, V64 = HD / 64, V32 = HD % 64 / 32;
     static constexpr int N16 = HD / 16;
     static constexpr bool PLACES = false;
     using Fresh = FreshRow<HD>;

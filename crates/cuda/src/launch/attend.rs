@@ -20,7 +20,6 @@ pub(crate) struct AttendDecodeArgs {
     pub(crate) v_cache: DevicePtr,
     pub(crate) rows: DevicePtr,
     pub(crate) page_tables: DevicePtr,
-    /// `f` alone if [`has_float_output_only`].
     pub(crate) out: ActOut,
     /// [`part_bytes`].
     pub(crate) part: DevicePtr,
@@ -112,8 +111,8 @@ pub(crate) struct AttendPromptTmaArgs {
 
 assert_size!(AttendPromptTmaArgs, 384);
 
-/// Head sizes that both kernels are compiled for.
-pub(crate) const HEAD_DIMS: [usize; 7] = [32, 64, 80, 96, 128, 192, 256];
+/// Head sizes that the kernels are compiled for: multiples of 32, as `attend_decode` writes blocks of 32 values.
+pub(crate) const HEAD_DIMS: [usize; 6] = [32, 64, 96, 128, 192, 256];
 
 /// Query heads that a key head may have: as many as were tested. Kernels take any number; with some 1,000, the tiles of a step's prompt
 /// rows would exceed a grid.
@@ -133,16 +132,6 @@ const SHORT: usize = 8 * PART;
 
 /// Blocks of `attend_decode` that a multiprocessor runs at once, about.
 const BLOCKS: usize = 2;
-
-/// Whether both kernels do all that a model with such heads asks of them.
-pub(crate) fn has_kernels(head_dim: usize) -> bool {
-    HEAD_DIMS.contains(&head_dim) && !has_float_output_only(head_dim)
-}
-
-/// Whether `attend_decode` cannot write blocks of 32, because a head is no multiple of them.
-pub(crate) fn has_float_output_only(head_dim: usize) -> bool {
-    !head_dim.is_multiple_of(32)
-}
 
 /// Key heads times the blocks of up to 8 query heads of each.
 pub(crate) fn n_chunk(n_head: usize, n_kv_head: usize) -> usize {
@@ -275,7 +264,7 @@ impl PromptAttention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sizes::DEFAULT_ROWS;
+    use crate::sizes::MANY_ROWS;
 
     #[test]
     fn one_row_occupies_the_device_whatever_the_heads() {
@@ -310,7 +299,7 @@ mod tests {
     #[test]
     fn tiles_of_the_largest_groups_fit_a_grid() {
         let args = AttendPromptArgs { n_head: MAX_GROUP as i32, n_kv_head: 1, ..AttendPromptArgs::default() };
-        let spans = [PromptSpan { row0: 0, n_row: DEFAULT_ROWS as i32, slot: 0, start: 0 }];
+        let spans = [PromptSpan { row0: 0, n_row: MANY_ROWS as i32, slot: 0, start: 0 }];
         for attention in all() {
             assert!(attention.launch(&spans, &args).grid[1] <= 65_535, "{attention:?}");
         }

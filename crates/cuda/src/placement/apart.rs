@@ -30,7 +30,8 @@ pub(crate) fn heads(arch: &Architecture) -> bool {
 /// Whether attention is computed row by row, since the other kernels for it lack its head size or its cap, or take a row's keys and values for
 /// the layer's own and for two.
 pub(crate) fn attention(arch: &Architecture) -> bool {
-    let lacks = |heads: Heads| !attend::has_kernels(heads.head_dim) || !heads.keeps() || !heads.has_values();
+    let lacks =
+        |heads: Heads| !attend::HEAD_DIMS.contains(&heads.head_dim) || !heads.keeps() || !heads.has_values();
     arch.attention.score_cap.is_some() || heads::all(arch).any(lacks)
 }
 
