@@ -3,29 +3,13 @@
 use cuda::{CudaExecutor, Options};
 use model::Model;
 use model::architecture::Mixer;
-use model::weights::{Matrix, MixerWeights};
-use quant::{Format, Half};
+use model::weights::MixerWeights;
+use quant::Format;
 use testkit::{golden, nmse};
 
 use crate::conformance::{BOUND, Trace, batches, exact, load};
 use crate::gpu::gpu;
-
-/// A matrix of random floats, so that rows of about unit values give such.
-fn random(name: &str, format: Format, [n_rows, n_cols]: [usize; 2]) -> Matrix {
-    let mut state = name.bytes().fold(1u64, |state, byte| state.wrapping_mul(31) + u64::from(byte));
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    let largest = (3.0 / n_cols as f32).sqrt();
-    let values = (0..n_rows * n_cols).map(|_| largest * next());
-    let bytes: Vec<u8> = match format {
-        Format::F32 => values.flat_map(f32::to_le_bytes).collect(),
-        Format::F16 => values.flat_map(|value| Half::from_f32(value).0).collect(),
-        _ => panic!("{format}: expected F32 or F16"),
-    };
-    Matrix::new(name, format, [n_rows, n_cols], bytes.into()).expect("as many bytes")
-}
+use crate::models::random;
 
 /// Gives each key head so many query heads, all of them different, and sinks.
 fn group(model: &mut Model, n: usize) {

@@ -9,6 +9,7 @@ mod golden;
 mod gpu;
 mod groups;
 mod guesses;
+mod heads;
 mod hidden;
 mod invariance;
 mod loading;

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use cuda::{CudaExecutor, Options};
 use model::Model;
+use model::weights::Matrix;
+use quant::{Format, Half};
 
 /// A model's executor with room for `n_slot` sequences of `n_ctx` tokens.
 pub(crate) fn executor(path: &Path, n_ctx: usize, n_slot: usize) -> CudaExecutor {
@@ -15,4 +17,21 @@ pub(crate) fn executor_with(path: &Path, options: &Options) -> CudaExecutor {
     let gguf = gguf::Gguf::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let model = Model::load(&gguf).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     CudaExecutor::new(&model, options, &mut |_, _| {}).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// A matrix of random floats, so that rows of about unit values give such.
+pub(crate) fn random(name: &str, format: Format, [n_rows, n_cols]: [usize; 2]) -> Matrix {
+    let mut state = name.bytes().fold(1u64, |state, byte| state.wrapping_mul(31) + u64::from(byte));
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let largest = (3.0 / n_cols as f32).sqrt();
+    let values = (0..n_rows * n_cols).map(|_| largest * next());
+    let bytes: Vec<u8> = match format {
+        Format::F32 => values.flat_map(f32::to_le_bytes).collect(),
+        Format::F16 => values.flat_map(|value| Half::from_f32(value).0).collect(),
+        _ => panic!("{format}: expected F32 or F16"),
+    };
+    Matrix::new(name, format, [n_rows, n_cols], bytes.into()).expect("as many bytes")
 }
