@@ -12,6 +12,9 @@ pub(crate) const MAX_GUESSES: usize = 16;
 /// Rows of a step where nobody says otherwise.
 pub(crate) const DEFAULT_ROWS: usize = 2048;
 
+/// Rows of a step where memory is no matter: a step unpacks all weights, whatever its rows.
+pub(crate) const MANY_ROWS: usize = 4096;
+
 /// Kernels count with 32 bits: a size from here on is refused, and counts as this much, so that buffers' sizes do not overflow.
 pub(crate) const ABSURD: usize = 1 << 31;
 

@@ -27,22 +27,30 @@ const N_MEASURED: usize = 5;
 pub(crate) struct Pace {
     target: Option<Duration>,
     most: usize,
+    /// Likewise where somebody waits for a next token.
+    most_beside: usize,
     /// Of the last steps.
     seconds_per_row: VecDeque<f64>,
 }
 
 impl Pace {
-    /// A bound of at most `n_row` rows for steps of about this length.
-    pub(crate) fn new(target: Option<Duration>, n_row: usize) -> Pace {
+    /// A bound of at most `most` rows for steps of about this length.
+    pub(crate) fn new(target: Option<Duration>, most: usize) -> Pace {
         let seconds_per_row = VecDeque::with_capacity(N_MEASURED);
-        Pace { target, most: n_row, seconds_per_row }
+        Pace { target, most, most_beside: most, seconds_per_row }
+    }
+
+    /// With at most so many where somebody waits for a next token.
+    pub(crate) fn beside(self, most: usize) -> Pace {
+        Pace { most_beside: most.min(self.most), ..self }
     }
 
     /// The most prompt rows that the next step should have, where `has_streams` says whether somebody waits for a next token: few until
     /// something was measured.
     pub(crate) fn n_row(&self, has_streams: bool) -> usize {
-        let Some(target) = self.target else { return self.most };
-        let first = FIRST_ROWS.min(self.most);
+        let most = if has_streams { self.most_beside } else { self.most };
+        let Some(target) = self.target else { return most };
+        let first = FIRST_ROWS.min(most);
         let mut sorted: Vec<f64> = self.seconds_per_row.iter().copied().collect();
         sorted.sort_by(f64::total_cmp);
         // The median, so that one step during which the machine did something else does not count, nor the first, which reads the
@@ -52,7 +60,7 @@ impl Pace {
             Some(seconds) => {
                 let least = if has_streams { LEAST_ROWS } else { LEAST_ROWS_ALONE };
                 let least = least.min((LONGEST / seconds) as usize);
-                ((target.as_secs_f64() / seconds) as usize).max(least).clamp(first, self.most)
+                ((target.as_secs_f64() / seconds) as usize).max(least).clamp(first, most)
             }
             None => first,
         }
@@ -98,6 +106,16 @@ mod tests {
         check(Some(100), (20.0, 0.5), true, &expect!["32 64 123 123 150 123 150 150 150 150 157 157"]);
         check(Some(100), (5.0, 0.01), true, &expect!["32 64 512 512 512 512 512 512 512 512 512 512"]);
         check(Some(100), (500.0, 9.0), true, &expect!["32 40 64 64 64 64 64 64 64 64 64 64"]);
+    }
+
+    #[test]
+    fn beside_streams_a_step_has_as_many_rows_as_that_says() {
+        for target in [None, Some(Duration::from_millis(100))] {
+            let mut pace = Pace::new(target, 512).beside(200);
+            (0..12).for_each(|_| pace.measured(512, Duration::from_millis(1)));
+            assert_eq!([true, false].map(|has_streams| pace.n_row(has_streams)), [200, 512]);
+            assert_eq!(Pace::new(target, 100).beside(200).most_beside, 100);
+        }
     }
 
     #[test]

@@ -135,12 +135,14 @@ pub(crate) struct Shape {
     pub(crate) n_page: Option<usize>,
     /// How keys and values are kept.
     pub(crate) kv_type: KvType,
+    /// Whether steps of a GPU are to be short, as memory is.
+    pub(crate) few_rows: bool,
 }
 
 impl Shape {
     /// One sequence of the default length.
     pub(crate) fn one_sequence() -> Shape {
-        Shape { n_ctx: None, n_slot: 1, n_page: None, kv_type: KvType::F16 }
+        Shape { n_ctx: None, n_slot: 1, n_page: None, kv_type: KvType::F16, few_rows: false }
     }
 
     fn n_ctx(self, model: &Model) -> usize {
@@ -181,16 +183,16 @@ impl Shape {
             );
             return Err(Failure::Usage(text));
         }
-        let n_ctx = self.n_ctx(model);
-        Ok(cuda::Options {
+        let options = cuda::Options {
             ordinal,
-            n_ctx,
+            n_ctx: self.n_ctx(model),
             n_slot: self.n_slot,
             n_page: self.n_page,
             n_snapshot: self.n_snapshot(),
             kv_type: self.kv_type,
             ..cuda::Options::default()
-        })
+        };
+        Ok(if self.few_rows { options } else { options.with_many_rows(model) })
     }
 }
 
@@ -385,7 +387,11 @@ impl Opened {
     }
 
     /// Puts the model on its device, if it fits.
-    pub(crate) fn load(mut self, shape: Shape, log: &LogArgs) -> anyhow::Result<Loaded> {
+    pub(crate) fn load(mut self, mut shape: Shape, log: &LogArgs) -> anyhow::Result<Loaded> {
+        if let Chosen::Cuda(gpu) = &self.chosen {
+            let free = gpu.device.memory().map_err(|error| gpu.failure(error))?.free;
+            shape.few_rows = self.needed(shape)?.in_all() > free;
+        }
         let (needed, on_device) = match &self.chosen {
             Chosen::Cpu => self.load_cpu(shape, log)?,
             Chosen::Cuda(gpu) => self.load_cuda(gpu, shape, log)?,

@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     if args.plan {
         let gguf = Gguf::open(&fetch::path_of(&args.model.0, args.fetch, log)?)?;
         let n_slot = args.slots.map_or(1, NonZeroUsize::get);
-        let shape = Shape { n_ctx, n_slot, n_page: None, kv_type: args.kv.kv_type };
+        let shape = Shape { n_ctx, n_slot, kv_type: args.kv.kv_type, ..Shape::one_sequence() };
         let draft = args.draft_model.as_ref().map(|draft| {
             let tokenizer = device::open_tokenizer(&gguf)?;
             Draft::open(draft, &tokenizer, args.fetch, log)
