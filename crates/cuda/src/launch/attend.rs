@@ -168,8 +168,11 @@ fn decode_grid([n_row, n_position]: [usize; 2], n_sm: usize, args: &AttendDecode
         _ => seen.div_ceil(2 * PART).max(SHORT / PART),
     };
     let n_split = n_split.min(1 << args.split_shift);
-    let n_useful = (BLOCKS * n_sm).div_ceil(n_row.max(1) * n_chunk);
-    [n_split.min(n_useful), n_chunk, n_row]
+    // Blocks that find no room come a turn later, and each takes its part of the splits, one after the other.
+    let (n_column, at_once) = (n_row.max(1) * n_chunk, BLOCKS * n_sm);
+    let turns = |n: usize| (n * n_column).div_ceil(at_once) * n_split.div_ceil(n);
+    let n_part = (1..=n_split).min_by_key(|&n| turns(n)).unwrap_or(1);
+    [n_part, n_chunk, n_row]
 }
 
 /// Whether no multiprocessor needs two blocks: then none need be short of registers.
@@ -312,8 +315,10 @@ mod tests {
         assert_eq!(decode_launch(64, [1, 256], 132, &args).grid, [1, 2, 1]);
         assert_eq!(decode_launch(64, [1, 1000], 132, &args).grid, [8, 2, 1]);
         assert_eq!(decode_launch(64, [1, 32768], 132, &args).grid, [64, 2, 1]);
-        assert_eq!(decode_launch(64, [64, 32768], 132, &args).grid, [3, 2, 64]);
-        assert_eq!(decode_launch(64, [64, 32768], 264, &args).grid, [5, 2, 64]);
+        // With three parts, of 384 blocks 120 would come a turn later.
+        assert_eq!(decode_launch(64, [64, 32768], 132, &args).grid, [2, 2, 64]);
+        assert_eq!(decode_launch(64, [64, 32768], 264, &args).grid, [4, 2, 64]);
+        assert_eq!(decode_launch(64, [16, 32768], 132, &args).grid, [8, 2, 16]);
         let name = |shape| decode_launch(64, shape, 132, &args).kernel.to_string();
         assert_eq!([name([1, 32768]), name([2, 32768])], ["attend_decode_few_64", "attend_decode_64"]);
         let few = |shape| has_few_blocks(shape, 132, &args);
