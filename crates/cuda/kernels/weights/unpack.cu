@@ -21,6 +21,35 @@ __device__ __forceinline__ uint2 to_half4(float4 v) {
     return make_uint2(*(const uint32_t*)&a, *(const uint32_t*)&b);
 }
 
+// Units of a tile to the places of a lane's two rows, `at`: found beforehand, as else most instructions would be for addresses.
+template <int F, int COPIES>
+__device__ __forceinline__ void unpack_units(const UnpackArgs& args, const uint8_t* tile, const uint32_t (&at)[2]) {
+    using L = Layout<F>;
+    const int lane = threadIdx.x & 31, warps = blockDim.x >> 5;
+    float scale = 1.0f;
+    if constexpr (L::TILE_SCALE > 0) scale = *tile_scale_at<F>(tile, args.n_unit);
+    for (int u = blockIdx.y * warps + (threadIdx.x >> 5); u < args.n_unit; u += gridDim.y * warps) {
+        Unit<F> unit;
+        load_unit<F>(unit, tile, u, lane);
+#pragma unroll
+        for (int kb = 0; kb < 2; kb++) {
+            if (u * 64 + kb * 32 >= args.n_in) break;
+#pragma unroll
+            for (int r = 0; r < 2; r++) {
+                __half* to = args.out + (at[r] + (uint32_t)(u * 64 + kb * 32));
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    float4 v = weights<F>(unit, kb, r, h);
+                    if constexpr (L::TILE_SCALE > 0) v = make_float4(v.x * scale, v.y * scale, v.z * scale, v.w * scale);
+                    const uint2 w = to_half4(v);
+                    *(uint2*)(to + h * 16) = w;
+                    if constexpr (COPIES == 2) *(uint2*)(to + args.n_in + h * 16) = w;
+                }
+            }
+        }
+    }
+}
+
 // A block some units of a tile of a matrix.
 //
 // Blocks run beside those of the product before (prompt_gemm.cu) and do not wait for it: they read weights only, and it reads the other
@@ -29,37 +58,21 @@ __device__ __forceinline__ uint2 to_half4(float4 v) {
 // cannot: they would keep their places from those to come.
 template <int F>
 __device__ __forceinline__ void unpack(const UnpackArgs& args) {
-    using L = Layout<F>;
-    const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+    const int g = (threadIdx.x & 31) >> 2, t = threadIdx.x & 3, first = blockIdx.x * 16;
     let_next_start();
-    const uint8_t* tile = args.w + blockIdx.z * args.stride + (size_t)(args.first_tile + blockIdx.x) * L::tile_bytes(args.n_unit);
-    float scale = 1.0f;
-    if constexpr (L::TILE_SCALE > 0) scale = *tile_scale_at<F>(tile, args.n_unit);
-    for (int u = blockIdx.y * (blockDim.x >> 5) + (threadIdx.x >> 5); u < args.n_unit; u += gridDim.y * (blockDim.x >> 5)) {
-        Unit<F> unit;
-        load_unit<F>(unit, tile, u, lane);
+    uint32_t at[2];
 #pragma unroll
-        for (int r = 0; r < 2; r++) {
-            int row = blockIdx.x * 16 + g + 8 * r;
-            if (args.head_dim > 0) {
-                const int within = (blockIdx.x * 16) % args.head_dim, pair = (within >> 4) * 8 + g;
-                if ((within >> 4) * 8 < args.half_rot)
-                    row = blockIdx.x * 16 - within + (args.adjacent ? 2 * pair + r : pair + r * args.half_rot);
-            }
-            __half* out = args.out + ((size_t)blockIdx.z * gridDim.x * 16 + row) * args.n_in * args.n_copy + u * 64 + 4 * t;
-#pragma unroll
-            for (int kb = 0; kb < 2; kb++)
-#pragma unroll
-                for (int h = 0; h < 2; h++)
-                    if (u * 64 + kb * 32 < args.n_in) {
-                        float4 v = weights<F>(unit, kb, r, h);
-                        if constexpr (L::TILE_SCALE > 0) v = make_float4(v.x * scale, v.y * scale, v.z * scale, v.w * scale);
-                        const uint2 w = to_half4(v);
-                        *(uint2*)(out + kb * 32 + h * 16) = w;
-                        if (args.n_copy == 2) *(uint2*)(out + args.n_in + kb * 32 + h * 16) = w;
-                    }
+    for (int r = 0; r < 2; r++) {
+        int row = first + g + 8 * r;
+        if (args.head_dim > 0) {
+            const int within = first % args.head_dim, pair = (within >> 4) * 8 + g;
+            if ((within >> 4) * 8 < args.half_rot) row = first - within + (args.adjacent ? 2 * pair + r : pair + r * args.half_rot);
         }
+        at[r] = (blockIdx.z * gridDim.x * 16 + row) * (uint32_t)(args.n_in * args.n_copy) + 4 * t;
     }
+    const uint8_t* tile = args.w + blockIdx.z * args.stride + (size_t)(args.first_tile + blockIdx.x) * Layout<F>::tile_bytes(args.n_unit);
+    if (args.n_copy == 1) unpack_units<F, 1>(args, tile, at);
+    else unpack_units<F, 2>(args, tile, at);
     if ((blockIdx.x | blockIdx.y | blockIdx.z) == 0) wait_for_previous();
 }
 

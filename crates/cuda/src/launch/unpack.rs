@@ -9,7 +9,9 @@ use crate::memory::layout::Layout;
 /// So many tiles of so many units, of each of so many matrices, as float16.
 pub(crate) fn unpack(format: Format, [n_tile, n_unit, n_matrix]: [usize; 3]) -> Launch {
     let kernel = Kernel::of(File::Unpack).with(End::Layout(Layout::of(format)));
-    let grid = [n_tile, n_unit.div_ceil(8), n_matrix].map(|n| n as u32);
+    // Four warps a block, of four units each where that leaves enough blocks.
+    let per_block = if n_tile * n_matrix < 512 { 16 } else { 8 };
+    let grid = [n_tile, n_unit.div_ceil(per_block), n_matrix].map(|n| n as u32);
     Launch { grid, ..Launch::new(kernel, [1, 1], 128) }
 }
 
