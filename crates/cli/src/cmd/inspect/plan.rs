@@ -40,7 +40,7 @@ pub(super) fn run(
 ) -> anyhow::Result<()> {
     let print = |plan: &Plan| if json { cmd::print_json(plan) } else { cmd::print(&plan.to_string()) };
     let with = |needed: Needed, draft: Option<Needed>| draft.map_or(needed, |draft| needed.beside(&draft));
-    let on_cuda = |ordinal| -> anyhow::Result<Needed> {
+    let on_cuda = |shape: Shape, ordinal| -> anyhow::Result<Needed> {
         let options = shape.cuda_options(model, ordinal)?;
         let needed = Needed::on_cuda(model, &options).map_err(|what| device::unsupported(&what))?;
         Ok(with(needed, draft.map(|draft| draft.needed_on_cuda(shape, model, ordinal)).transpose()?))
@@ -55,10 +55,16 @@ pub(super) fn run(
         }
         (Ok(Chosen::Cuda(gpu)), _) => {
             let free = gpu.device.memory().map_err(|error| gpu.failure(error))?.free;
-            Plan::new(gpu.id(), on_cuda(gpu.ordinal)?, Some(free))
+            let memory = on_cuda(shape, gpu.ordinal)?;
+            let memory = match memory.fits(Some(free)) {
+                // As it would be loaded.
+                Some(false) => on_cuda(Shape { few_rows: true, ..shape }, gpu.ordinal)?,
+                _ => memory,
+            };
+            Plan::new(gpu.id(), memory, Some(free))
         }
         (Err(refusal), Device::Cuda(ordinal)) => {
-            print(&Plan::new(wanted.to_string(), on_cuda(ordinal)?, None))?;
+            print(&Plan::new(wanted.to_string(), on_cuda(shape, ordinal)?, None))?;
             return Err(refusal.into());
         }
         (Err(refusal), _) => return Err(refusal.into()),
