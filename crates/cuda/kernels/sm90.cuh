@@ -1,5 +1,5 @@
-// wgmma of 64 rows by N columns by 16 in k: c += A B^T with both operands in shared memory, and the few other instructions of sm_90a
-// that the main loop of prompt_gemm_wgmma.cuh is made of.
+// wgmma of 64 rows by N columns by 16 in k, with its second operand in shared memory by rows or by columns and its first there or in registers,
+// and the few other instructions of sm_90a that prompts' products and attention are made of.
 #pragma once
 
 #include <cstdint>

@@ -196,7 +196,7 @@ pub(crate) struct EmbedArgs {
 
 assert_size!(EmbedArgs, 56);
 
-/// Of rows.cu.
+/// Of norm.cuh.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct NormArgs {
@@ -220,7 +220,7 @@ pub(crate) struct NormArgs {
 
 assert_size!(NormArgs, 128);
 
-/// Of rows.cu.
+/// Of place.cuh.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct PlaceArgs {

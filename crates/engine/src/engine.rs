@@ -43,9 +43,8 @@ const MAX_GRACE: Duration = Duration::from_millis(2);
 /// The part of a step's time that the next is held up for that.
 const GRACE_PART: u32 = 8;
 
-/// The part of a device's rows that prompts have at most in a step where somebody waits for a next token: on a GPU a step of all of them lasts long
-/// for that.
-const PART_BESIDE: usize = 2;
+/// The most rows that prompts have in a step where somebody waits for a next token: on a GPU a step of more lasts long for that.
+const MOST_BESIDE: usize = 2048;
 
 /// How long the engine waits for masks, where nothing else is to be done, before it looks for requests again.
 const MASK_TICK: Duration = Duration::from_millis(2);
@@ -188,7 +187,7 @@ impl Core {
             masks: Masks::new(Arc::clone(&clock))?,
             clock,
             grace: MAX_GRACE,
-            pace: Pace::new(options.step_target, limits.n_row).beside(limits.n_row.div_ceil(PART_BESIDE)),
+            pace: Pace::new(options.step_target, limits.n_row).beside(MOST_BESIDE),
             rhythm: Rhythm::default(),
             protect: Protect::new(options.bound_prompts),
             kind: Kind::default(),

@@ -63,7 +63,9 @@ impl Draft {
 
     /// The sequences that it is planned for beside a model with these.
     fn shape(shape: Shape, model: &Model) -> Shape {
-        Shape { n_ctx: Some(shape.n_ctx(model)), n_slot: shape.n_slot.min(MAX_SLOTS), n_page: None, ..shape }
+        // It computes a prompt piece by piece, beside the model's own steps.
+        let (n_ctx, n_slot) = (Some(shape.n_ctx(model)), shape.n_slot.min(MAX_SLOTS));
+        Shape { n_ctx, n_slot, n_page: None, few_rows: true, ..shape }
     }
 
     /// What it takes on a CPU beside a model of this shape.

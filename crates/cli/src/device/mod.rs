@@ -135,7 +135,7 @@ pub(crate) struct Shape {
     pub(crate) n_page: Option<usize>,
     /// How keys and values are kept.
     pub(crate) kv_type: KvType,
-    /// Whether steps of a GPU are to be short, as memory is.
+    /// Whether a GPU's steps are to have few rows, since memory is short.
     pub(crate) few_rows: bool,
 }
 
@@ -360,12 +360,21 @@ impl Opened {
             None => needed.in_all() <= free,
         };
         // The most pages that there is room for: the more pages the more bytes, though not evenly where layers have windows.
-        let (mut fits, mut too_many) = (0, n_most.saturating_add(1));
-        while fits + 1 < too_many {
-            let middle = fits + (too_many - fits) / 2;
-            *(if has_room(self.needed(pages(middle))?) { &mut fits } else { &mut too_many }) = middle;
+        let most = |few_rows| -> anyhow::Result<usize> {
+            let (mut fits, mut too_many) = (0, n_most.saturating_add(1));
+            while fits + 1 < too_many {
+                let middle = fits + (too_many - fits) / 2;
+                let needed = self.needed(Shape { few_rows, ..pages(middle) })?;
+                *(if has_room(needed) { &mut fits } else { &mut too_many }) = middle;
+            }
+            Ok(fits)
+        };
+        // Steps are short where else not even one context would fit.
+        let fits = most(shape.few_rows)?;
+        if fits >= n_least || shape.few_rows {
+            return Ok(pages(fits.max(n_least)));
         }
-        Ok(pages(fits.max(n_least)))
+        Ok(Shape { few_rows: true, ..pages(most(true)?.max(n_least)) })
     }
 
     /// What the model and its draft model take.
@@ -390,7 +399,7 @@ impl Opened {
     pub(crate) fn load(mut self, mut shape: Shape, log: &LogArgs) -> anyhow::Result<Loaded> {
         if let Chosen::Cuda(gpu) = &self.chosen {
             let free = gpu.device.memory().map_err(|error| gpu.failure(error))?.free;
-            shape.few_rows = self.needed(shape)?.in_all() > free;
+            shape.few_rows |= self.needed(shape)?.in_all() > free;
         }
         let (needed, on_device) = match &self.chosen {
             Chosen::Cpu => self.load_cpu(shape, log)?,

@@ -310,18 +310,11 @@ __device__ __forceinline__ void store_heads(const Shared<T>& sm, const AttendDec
     constexpr int HD = T::DIM;
     const int first = head * HD, width = n_head * HD, column = blockIdx.z;
     const int end = head + n_head == args.n_head ? args.out.k_pad : first + width;
-    if constexpr (HD % 32 == 0) {
-        // A warp's blocks are at most four; lanes of a block stay or go together.
-        for (int i = first + threadIdx.x * 4; i < end; i += S::THREADS * 4) {
-            const int j = i - first;
-            store_act_blocks(args.out, column, i / 32,
-                             active && j < width ? *(const float4*)&sm.out[j / HD][j % HD] : make_float4(0.0f, 0.0f, 0.0f, 0.0f));
-        }
-    } else {
-        for (int i = first + threadIdx.x; i < end; i += S::THREADS) {
-            const int j = i - first;
-            args.out.f[(size_t)column * args.out.k_pad + i] = active && j < width ? sm.out[j / HD][j % HD] : 0.0f;
-        }
+    // A warp's blocks are at most four; lanes of a block stay or go together.
+    for (int i = first + threadIdx.x * 4; i < end; i += S::THREADS * 4) {
+        const int j = i - first;
+        store_act_blocks(args.out, column, i / 32,
+                         active && j < width ? *(const float4*)&sm.out[j / HD][j % HD] : make_float4(0.0f, 0.0f, 0.0f, 0.0f));
     }
 }
 

@@ -22,13 +22,12 @@ static_assert(sizeof(AttendPromptTmaArgs) == 384, "as in src/launch/attend.rs");
 // Shapes of a head size: warpgroups that compute and positions of a block, as registers and shared memory allow.
 template <int HD>
 struct WgmmaShape {
+    static_assert(HD % 32 == 0, "heads of other sizes attend row by row");
     static constexpr int WGS = HD <= 64 ? 3 : 2;
     static constexpr int BLOCK = HD <= 128 ? 128 : 64;
     static constexpr int ROWS = WGS * 64, THREADS = (WGS + 1) * 128;
     // A row's values in columns of 64, as the 128-byte swizzle wants them.
     static constexpr int N_COL = (HD + 63) / 64;
-    // Values that a matrix instruction multiplies: those that are none are zeros.
-    static constexpr int N_VALUE = (HD + 31) / 32 * 32;
     static constexpr int Q_BYTES = 64 * 128 * N_COL, KV_BYTES = BLOCK * 128 * N_COL;
 };
 
@@ -51,7 +50,7 @@ __device__ __forceinline__ void hold(uint32_t (&v)[N][4]) {
 template <int HD>
 __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& all, char* memory) {
     using S = WgmmaShape<HD>;
-    constexpr int WGS = S::WGS, BLOCK = S::BLOCK, ROWS = S::ROWS, N_COL = S::N_COL, N_VALUE = S::N_VALUE, STAGES = 2;
+    constexpr int WGS = S::WGS, BLOCK = S::BLOCK, ROWS = S::ROWS, N_COL = S::N_COL, STAGES = 2;
     constexpr int Q_BYTES = S::Q_BYTES, KV_BYTES = S::KV_BYTES, PAGES = BLOCK / PAGE, COL_BYTES = BLOCK * 128, BOX_BYTES = PAGE * 128;
     const AttendPromptArgs& args = all.a;
     let_next_start();
@@ -151,10 +150,10 @@ __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& a
     for (int h = 0; h < 2; h++) position[h] = span.start + (first_pair + min(warpgroup * 64 + warp * 16 + h * 8 + g, n_pair - 1)) / group;
     const float scale = args.scale * LOG2_E;
     const uint64_t queries = operand(q_at);
-    float s[BLOCK / 2], o[N_VALUE / 2], m[2] = {-INFINITY, -INFINITY}, l[2] = {0.0f, 0.0f};
+    float s[BLOCK / 2], o[HD / 2], m[2] = {-INFINITY, -INFINITY}, l[2] = {0.0f, 0.0f};
     uint32_t p[BLOCK / 16][4];
 #pragma unroll
-    for (int i = 0; i < N_VALUE / 2; i++) o[i] = 0.0f;
+    for (int i = 0; i < HD / 2; i++) o[i] = 0.0f;
 
     const auto release = [&](uint32_t barrier) {
         if (lane == 0) barrier_arrive(barrier);
@@ -177,7 +176,7 @@ __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& a
         barrier_wait(full + 8 * (STAGES + stage), index / STAGES & 1);
         wgmma_fence();
 #pragma unroll
-        for (int k = 0; k < BLOCK / 16; k++) wgmma_k16_of_columns<N_VALUE>(o, p[k], values + k * (16 * 128 >> 4));
+        for (int k = 0; k < BLOCK / 16; k++) wgmma_k16_of_columns<HD>(o, p[k], values + k * (16 * 128 >> 4));
         wgmma_commit();
     };
     // Weights of a block's scores in their place, and what the sums so far are to be multiplied with.
@@ -227,6 +226,7 @@ __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& a
 
     const int n_block = end_block - first_block;
     float shrink[2];
+    // The first turn is nobody's to give but the last group's, and what that gives at the end is taken below, so that no arrival is left.
     if (warpgroup == WGS - 1) next_turn();
     my_turn();
     score(0);
@@ -252,7 +252,7 @@ __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& a
         // Most often no maximum has changed; a product with 1 would change nothing.
         if (__any_sync(~0u, shrink[0] != 1.0f || shrink[1] != 1.0f)) {
 #pragma unroll
-            for (int i = 0; i < N_VALUE / 2; i++) o[i] *= shrink[i >> 1 & 1];
+            for (int i = 0; i < HD / 2; i++) o[i] *= shrink[i >> 1 & 1];
         }
         pack();
     }
@@ -277,12 +277,12 @@ __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& a
         }
         __half* to = args.out + pair_at(first_pair + min(pair, n_pair - 1));
 #pragma unroll
-        for (int q = 0; q < N_VALUE / 32; q++) {
+        for (int q = 0; q < HD / 32; q++) {
             uint32_t w[4];
 #pragma unroll
             for (int d = 0; d < 4; d++) w[d] = pack_half2(o[(4 * q + d) * 4 + 2 * h] * factor, o[(4 * q + d) * 4 + 2 * h + 1] * factor);
             transpose_quad(w);
-            if (pair < n_pair && q * 32 + t * 8 < HD) *reinterpret_cast<uint4*>(to + q * 32 + t * 8) = make_uint4(w[0], w[1], w[2], w[3]);
+            if (pair < n_pair) *reinterpret_cast<uint4*>(to + q * 32 + t * 8) = make_uint4(w[0], w[1], w[2], w[3]);
         }
     }
 }

@@ -19,7 +19,7 @@ struct AttendDecodeArgs {
     uint8_t* v_cache;
     const Row* rows;        // [n_row]
     const uint32_t* page_tables;
-    ActOut out;             // of width n_head * head_dim, column = row; f alone unless head_dim is a multiple of 32
+    ActOut out;             // of width n_head * head_dim, column = row
     float* part;            // sums [n_row][chunks][splits][head_dim / 2][1, 2 or 4][4], then [same][same][splits][HEADS][2] maximum, total
     uint32_t* counters;     // [n_row][chunks], 0; left 0
     const float* sinks;     // [n_head] or null

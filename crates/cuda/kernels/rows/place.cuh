@@ -1,5 +1,6 @@
-// Where queries, keys and values go that are more than products: normalised by head where the model does, and turned. A kernel of its own does it
-// (rows.cu), or attention of generated rows itself (attend/attend_stage.cuh). Fused multiplications are written out: both give the same bits.
+// Where queries, keys and values go that are more than products: normalised by head where the model does, and turned. Of generated rows a kernel of
+// its own does it (rows.cu), or attention itself (attend/attend_stage.cuh); fused multiplications are written out, so that both give the same
+// bits. Prompts have another kernel (rows_prompt.cu), which adds up a norm in another order.
 #pragma once
 
 #include "common.cuh"

@@ -1,4 +1,4 @@
-// What is done row by row between the products: norms, RoPE of prompts, scales.
+// What is done row by row between the products: norms, heads, scales. What is plain of prompts is in rows_prompt.cu.
 #include "common.cuh"
 #include "rows/norm.cuh"
 #include "rows/place.cuh"

@@ -6,18 +6,18 @@
 
 constexpr int THREADS = 256;
 
-// A block a row. Of HELD times four values a thread; n_embd is a multiple of 4. Nothing is added to x, and no activations of generated rows
-// are wanted.
+// A block a row, of which a thread has HELD times four values; n_embd is a multiple of 4. Nothing is added to x, and no activations of generated
+// rows are wanted.
 template <int HELD>
 __device__ __forceinline__ void norm_prompt(const NormArgs& args) {
     let_next_start();
     wait_for_previous();
     const int n = args.n_embd, tid = threadIdx.x, row = args.source ? args.source[blockIdx.x] : blockIdx.x;
     const float4* x = (const float4*)(args.x + (size_t)row * n);
-    const auto is_one = [&](int j) { return (tid + j * THREADS) * 4 < n; };
+    const auto is_there = [&](int j) { return (tid + j * THREADS) * 4 < n; };
     float4 v[HELD];
 #pragma unroll
-    for (int j = 0; j < HELD; j++) v[j] = is_one(j) ? x[tid + j * THREADS] : make_float4(0, 0, 0, 0);
+    for (int j = 0; j < HELD; j++) v[j] = is_there(j) ? x[tid + j * THREADS] : make_float4(0, 0, 0, 0);
     float sum = 0.0f, mean = 0.0f;
     if (args.is_layer_norm) {
 #pragma unroll
@@ -27,7 +27,7 @@ __device__ __forceinline__ void norm_prompt(const NormArgs& args) {
     }
 #pragma unroll
     for (int j = 0; j < HELD; j++) {
-        if (!is_one(j)) continue;
+        if (!is_there(j)) continue;
         v[j] = make_float4(v[j].x - mean, v[j].y - mean, v[j].z - mean, v[j].w - mean);
         sum = fmaf(v[j].x, v[j].x, fmaf(v[j].y, v[j].y, fmaf(v[j].z, v[j].z, fmaf(v[j].w, v[j].w, sum))));
     }
@@ -35,7 +35,7 @@ __device__ __forceinline__ void norm_prompt(const NormArgs& args) {
     __half* out = args.out + (size_t)blockIdx.x * n * args.out_terms;
 #pragma unroll
     for (int j = 0; j < HELD; j++) {
-        if (!is_one(j)) continue;
+        if (!is_there(j)) continue;
         const int i = tid + j * THREADS;
         const float4 w = args.weight ? __ldg((const float4*)args.weight + i) : make_float4(1, 1, 1, 1);
         const float4 b = args.bias ? __ldg((const float4*)args.bias + i) : make_float4(0, 0, 0, 0);
@@ -52,8 +52,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_prompt_4(const __grid
 extern "C" __global__ void __launch_bounds__(THREADS) norm_prompt_8(const __grid_constant__ NormArgs args) { norm_prompt<8>(args); }
 
 // Eight values of a head a thread: those of four pairs that turn together, or that follow each other. Queries become float16 of one term, keys
-// and values go to the cache or, turned, back to their place. `half_rot` is a multiple of 4 and `head_dim` of 8; where heads are
-// normalised, an eighth of it is a power of 2 and at most 32.
+// and values go to the cache or, turned, back to their place; values are no keys. `half_rot` is a multiple of 4 and `head_dim` of 8; where heads
+// are normalised, an eighth of it is a power of 2 and at most 32 (`can_place_prompt` in src/launch/rows.rs).
 extern "C" __global__ void __launch_bounds__(THREADS) place_prompt(const __grid_constant__ PlaceArgs args) {
     let_next_start();
     wait_for_previous();

@@ -209,7 +209,7 @@ fn launch_of(kernel: Kernel, head_dim: usize, grid: [usize; 3]) -> Launch {
     Launch { kernel, grid: grid.map(|n| n as u32), n_thread, shared_bytes: 0, cluster: 1 }
 }
 
-/// How the prompt rows of a model attend: bits follow from it.
+/// How the prompt rows of a layer attend: bits follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PromptAttention {
     pub(crate) head_dim: usize,
@@ -249,7 +249,8 @@ impl PromptAttention {
     pub(crate) fn launch(self, spans: &[PromptSpan], args: &AttendPromptArgs) -> Launch {
         let (n_pair, group) = (self.n_pair(), (args.n_head / args.n_kv_head) as usize);
         let (file, n_thread) = match self.n_term {
-            1 if self.is_on_wgmma() => (File::AttendPromptWgmma, 2 * n_pair as u32 + 128),
+            // A warpgroup of 128 threads for 64 pairs, and one that copies.
+            1 if self.is_on_wgmma() => (File::AttendPromptWgmma, (n_pair as u32 / 64 + 1) * 128),
             1 => (File::AttendPrompt, 128),
             _ => (File::AttendPromptSplit, if n_pair == 32 { 64 } else { 128 }),
         };

@@ -17,12 +17,12 @@ fn is_some(at: DevicePtr) -> bool {
 
 /// Norms of a prompt's rows.
 pub(crate) fn norm(n_row: usize, args: &NormArgs) -> Launch {
-    // Four values a thread and load, up to 8 loads; what a norm of a prompt does follows from the model.
-    let is_aligned = [args.x, args.weight, args.bias, args.out].iter().all(|at| at.0.is_multiple_of(16));
+    debug_assert!([args.x, args.weight, args.bias, args.out].iter().all(|at| at.0.is_multiple_of(16)));
+    // Four values a load, and up to 8 loads a thread; what a norm of a prompt does follows from the model.
     let does_more = is_some(args.parts) || args.act.is_wanted() || !is_some(args.out);
     let kernel = Kernel::named(File::RowsPrompt, "norm_prompt");
     let kernel = match args.n_embd {
-        n if does_more || !is_aligned || n % 4 != 0 => return of_rows("norm_rows", n_row),
+        n if does_more || n % 4 != 0 => return of_rows("norm_rows", n_row),
         0..=4096 => kernel.with(End::Size("_", 4)),
         4097..=8192 => kernel.with(End::Size("_", 8)),
         _ => return of_rows("norm_rows", n_row),
@@ -52,8 +52,8 @@ pub(crate) fn place_prompt(args: &PlaceArgs) -> Launch {
     Launch::new(kernel, [n_thread.div_ceil(THREADS as usize) as u32, 1], THREADS)
 }
 
-/// Whether that kernel does what is to be done: it follows from the model and from its cache.
-pub(crate) fn is_placed_at_once(args: &PlaceArgs) -> bool {
+/// Whether that kernel does what is to be done: it follows from the model, its cache and its context.
+pub(crate) fn can_place_prompt(args: &PlaceArgs) -> bool {
     let in_eighths = args.head_dim % 8 == 0 && args.half_rot % 4 == 0 && args.turns.0.is_multiple_of(16);
     let is_plain = is_some(args.q) && args.q_terms == 1 && !is_some(args.fresh);
     let lanes = args.head_dim / 8;

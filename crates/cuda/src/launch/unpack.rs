@@ -6,11 +6,14 @@ use crate::launch::file::{End, File, Kernel};
 use crate::launch::kernels::Launch;
 use crate::memory::layout::Layout;
 
+/// On an H200, four units a warp are a tenth faster than two for 256 tiles, and 4 % slower for 720.
+const MANY_TILES: usize = 512;
+
 /// So many tiles of so many units, of each of so many matrices, as float16.
 pub(crate) fn unpack(format: Format, [n_tile, n_unit, n_matrix]: [usize; 3]) -> Launch {
     let kernel = Kernel::of(File::Unpack).with(End::Layout(Layout::of(format)));
-    // Four warps a block, of four units each where that leaves enough blocks.
-    let per_block = if n_tile * n_matrix < 512 { 16 } else { 8 };
+    // Four warps a block, of four units each; of many tiles two are faster.
+    let per_block = if n_tile * n_matrix < MANY_TILES { 16 } else { 8 };
     let grid = [n_tile, n_unit.div_ceil(per_block), n_matrix].map(|n| n as u32);
     Launch { grid, ..Launch::new(kernel, [1, 1], 128) }
 }

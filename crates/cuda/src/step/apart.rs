@@ -94,7 +94,7 @@ impl Network {
         (args, n_row): (&PlaceArgs, usize),
     ) -> Result<(), CudaError> {
         let all = PlaceArgs { n_row: n_row as i32, ..self.normalising(layer, args) };
-        if rows::is_placed_at_once(&all) {
+        if rows::can_place_prompt(&all) {
             return self.kernels.launch(stream, &rows::place_prompt(&all), &all);
         }
         self.place_heads(stream, layer, (args, n_row))

@@ -97,7 +97,9 @@ impl Options {
             let kv = cache::kv_bytes(&model.architecture, &sizes);
             kv.saturating_add(activation_bytes(&model.architecture, &sizes))
         };
-        let many = Options { n_row: MANY_ROWS.max(self.n_row), ..self.clone() };
+        // No more than all sequences have.
+        let n_row = MANY_ROWS.min(self.n_ctx.saturating_mul(self.n_slot)).max(self.n_row);
+        let many = Options { n_row, ..self.clone() };
         let most = (model.weights.n_bytes() / 16).max(256 << 20);
         if bytes(&many).saturating_sub(bytes(&self)) <= most { many } else { self }
     }
@@ -251,6 +253,28 @@ mod tests {
             let n_value = plan.pages.n_page * PAGE * 96 * model.architecture.n_layer;
             assert_eq!(plan.kv_cache, kv_type.bytes(n_value as u64), "{kv_type}");
         }
+    }
+
+    #[test]
+    fn steps_have_many_rows_where_that_takes_little_memory() {
+        let golden = testkit::golden()
+            .into_iter()
+            .find(|golden| golden.name == "gemma3-q4_0")
+            .expect("a golden model");
+        let file = gguf::Gguf::open(&golden.path).expect("a golden model");
+        let mut model = Model::load(&file).expect("a golden model");
+        let n_row = |model: &Model, [n_ctx, n_slot, n_row]: [usize; 3]| {
+            let options = Options { n_ctx, n_slot, n_row, ..Options::default() };
+            options.with_many_rows(model).n_row
+        };
+        assert_eq!(n_row(&model, [1 << 15, 1, 2048]), 4096);
+        // As many as there are positions, and never fewer than before.
+        assert_eq!(n_row(&model, [512, 6, 2048]), 3072);
+        assert_eq!(n_row(&model, [512, 1, 2048]), 2048);
+        assert_eq!(n_row(&model, [1 << 15, 1, 8192]), 8192);
+        // 2,048 hidden rows of so many values in float16 are 512 MiB.
+        model.architecture.feed_forward.iter_mut().for_each(|layer| layer.n_ff = 1 << 17);
+        assert_eq!(n_row(&model, [1 << 15, 1, 2048]), 2048);
     }
 
     #[test]
