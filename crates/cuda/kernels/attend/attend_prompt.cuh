@@ -67,6 +67,21 @@ __device__ __forceinline__ Place find_tile(const PromptSpan* spans, int n_span, 
     return {-1, 0};
 }
 
+// What a block computes: ROWS pairs of a span and a key head, numbered row * group + head, as far as there are so many. They see the pages from
+// `begin` to `end`.
+template <int ROWS>
+struct PairTile {
+    PromptSpan span;
+    int first_pair, n_pair, first_position, last_position, window, begin, end;
+
+    __device__ __forceinline__ PairTile(const AttendPromptArgs& args, int group, Place place) : span(args.spans[place.span]) {
+        first_pair = place.tile * ROWS, n_pair = min(ROWS, span.n_row * group - first_pair);
+        first_position = span.start + first_pair / group, last_position = span.start + (first_pair + n_pair - 1) / group;
+        window = args.window > 0 ? args.window : INT_MAX;
+        begin = max(0, first_position + 1 - window) / PAGE, end = last_position / PAGE + 1;
+    }
+};
+
 // Values of a row of shared memory: 16 bytes more than the head has, so that 8 rows' 16 bytes lie in different banks.
 template <int HD>
 constexpr int STRIDE = HD + 8;
@@ -93,11 +108,10 @@ __device__ __forceinline__ void attend_prompt(const AttendPromptArgs& args) {
     const int group = args.n_head / args.n_kv_head, kv_head = blockIdx.x;
     const Place place = find_tile(args.spans, args.n_span, group, ROWS, blockIdx.y);
     if (place.span < 0) return;
-    const PromptSpan span = args.spans[place.span];
-    // Pairs are numbered row * group + head within the span and the key head.
-    const int first_pair = place.tile * ROWS, n_pair = min(ROWS, span.n_row * group - first_pair);
-    const int first_position = span.start + first_pair / group, last_position = span.start + (first_pair + n_pair - 1) / group;
-    const int window = args.window > 0 ? args.window : INT_MAX;
+    const PairTile<ROWS> tile(args, group, place);
+    const PromptSpan span = tile.span;
+    const int first_pair = tile.first_pair, n_pair = tile.n_pair, window = tile.window, begin = tile.begin, end = tile.end;
+    const int first_position = tile.first_position, last_position = tile.last_position;
     const size_t width = (size_t)args.n_head * HD;
     const auto pair_at = [&](int pair) {
         const int row = pair / group;
@@ -108,7 +122,6 @@ __device__ __forceinline__ void attend_prompt(const AttendPromptArgs& args) {
     const uint32_t q_at = (uint32_t)__cvta_generic_to_shared(sq);
     const uint32_t k_at = q_at + TERMS * ROWS * STRIDE<HD> * 2, v_at = k_at + PAGE * STRIDE<HD> * 2;
     const uint32_t* pages = args.page_tables + (size_t)span.slot * args.max_pages;
-    const int begin = max(0, first_position + 1 - window) / PAGE, end = last_position / PAGE + 1;
     const auto page_at = [&](uint32_t page) { return ((size_t)page * args.n_kv_head + kv_head) * (PAGE * HD); };
 
     uint32_t page = __ldg(pages + begin);

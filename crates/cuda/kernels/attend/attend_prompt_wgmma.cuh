@@ -33,14 +33,9 @@ struct WgmmaShape {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-// Keeps the compiler from using registers of products under way before they are complete.
+// Keeps the weights of a product under way in their registers until here.
 template <int N>
-__device__ __forceinline__ void hold(float (&v)[N]) {
-#pragma unroll
-    for (int i = 0; i < N; i++) asm volatile("" : "+f"(v[i])::"memory");
-}
-template <int N>
-__device__ __forceinline__ void hold(uint32_t (&v)[N][4]) {
+__device__ __forceinline__ void keep(uint32_t (&v)[N][4]) {
 #pragma unroll
     for (int i = 0; i < N; i++)
 #pragma unroll
@@ -73,12 +68,10 @@ __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& a
     const int group = args.n_head / args.n_kv_head, kv_head = blockIdx.x;
     const Place place = find_tile(args.spans, args.n_span, group, ROWS, blockIdx.y);
     if (place.span < 0) return;
-    const PromptSpan span = args.spans[place.span];
-    // Pairs are numbered row * group + head within the span and the key head.
-    const int first_pair = place.tile * ROWS, n_pair = min(ROWS, span.n_row * group - first_pair);
-    const int first_position = span.start + first_pair / group, last_position = span.start + (first_pair + n_pair - 1) / group;
-    const int window = args.window > 0 ? args.window : INT_MAX;
-    const int begin = max(0, first_position + 1 - window) / PAGE, end = last_position / PAGE + 1;
+    const PairTile<ROWS> tile(args, group, place);
+    const PromptSpan span = tile.span;
+    const int first_pair = tile.first_pair, n_pair = tile.n_pair, window = tile.window, begin = tile.begin, end = tile.end;
+    const int first_position = tile.first_position, last_position = tile.last_position;
     const int first_block = begin / PAGES, end_block = (end + PAGES - 1) / PAGES;
 
     if (warpgroup == WGS) {
@@ -232,7 +225,7 @@ __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& a
     score(0);
     next_turn();
     wgmma_wait<0>();
-    hold(s);
+    sums_are_there(s);
     release(empty);
     weigh(first_block, shrink);
     pack();
@@ -242,12 +235,12 @@ __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& a
         add(index - 1);
         next_turn();
         wgmma_wait<1>();
-        hold(s);
+        sums_are_there(s);
         release(empty + 8 * (index % STAGES));
         weigh(first_block + index, shrink);
         wgmma_wait<0>();
-        hold(o);
-        hold(p);
+        sums_are_there(o);
+        keep(p);
         release(empty + 8 * (STAGES + (index - 1) % STAGES));
         // Most often no maximum has changed; a product with 1 would change nothing.
         if (__any_sync(~0u, shrink[0] != 1.0f || shrink[1] != 1.0f)) {
@@ -260,7 +253,7 @@ __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& a
     add(n_block - 1);
     next_turn();
     wgmma_wait<0>();
-    hold(o);
+    sums_are_there(o);
     if (warpgroup == 0) my_turn();
 
 #pragma unroll

@@ -45,11 +45,6 @@ __device__ __forceinline__ void copy_bulk(uint32_t to, const void* from, int byt
                  : "memory");
 }
 
-#define FOUR(c, i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3])
-#define EIGHT(c, i) FOUR(c, i), FOUR(c, i + 4)
-#define SIXTEEN(c, i) EIGHT(c, i), EIGHT(c, i + 8)
-#define WEIGHTS_AND_COLUMNS(a, b) "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
-
 template <int NT>
 __device__ __forceinline__ void wgmma_step(float (&c)[4 * NT], const uint32_t (&a)[4], uint64_t b) {
     if constexpr (NT == 1)
@@ -66,17 +61,9 @@ __device__ __forceinline__ void wgmma_step(float (&c)[4 * NT], const uint32_t (&
                      : SIXTEEN(c, 0)
                      : WEIGHTS_AND_COLUMNS(a, b));
     if constexpr (NT == 8)
-        asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, "
-                     "%15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
-                     : SIXTEEN(c, 0), SIXTEEN(c, 16)
+        asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" SUMS_32 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
+                     : THIRTY_TWO(c, 0)
                      : WEIGHTS_AND_COLUMNS(a, b));
-}
-
-// After a wait: the sums are read only now. The compiler takes them for complete as soon as they are asked for.
-template <int N>
-__device__ __forceinline__ void sums_are_there(float (&c)[N]) {
-#pragma unroll
-    for (int i = 0; i < N; i++) asm volatile("" : "+f"(c[i])::"memory");
 }
 
 // Activations are core matrices of 8 columns and 8 values: 128 bytes to the next values, 512 to the next columns. The lower half of their

@@ -19,12 +19,12 @@ use crate::models::executor_with;
 
 /// What a stage may differ by, its inputs having gone through all the stages before it. Attention is the most sensitive: it averages
 /// values that largely cancel, so its output is small beside its error.
-pub(crate) const BOUND: f64 = 5e-3;
+const BOUND: f64 = 5e-3;
 
 pub(crate) type Trace = Vec<(Stage, usize, Vec<f32>)>;
 
 /// A prompt, and one more token after it.
-pub(crate) fn batches(executor: &dyn Executor, tokens: &[u32]) -> [Batch; 2] {
+fn batches(executor: &dyn Executor, tokens: &[u32]) -> [Batch; 2] {
     let (head, tail) = tokens.split_at(tokens.len() - 1);
     let prompt = prompt(executor, 0, 0, head, Want::Logits);
     let mut generated = last(executor, 0, head.len(), Want::Logits);
@@ -48,6 +48,20 @@ pub(crate) fn exact(model: &Model, tokens: &[u32], kv_type: KvType) -> Trace {
         executor.run_observed(&batch, observe).expect("a step");
     }
     trace
+}
+
+/// Holds every stage of a prompt and of the row after it against the exact executor's.
+pub(crate) fn agrees(executor: &mut CudaExecutor, tokens: &[u32], (expected, name): (&Trace, &str)) {
+    let mut found = Trace::new();
+    for batch in batches(executor, tokens) {
+        let mut watch = |stage, layer, values: &[f32]| found.push((stage, layer, values.to_vec()));
+        executor.run_observed(&batch, &mut watch).expect("a step");
+    }
+    assert_eq!(found.len(), expected.len(), "{name}");
+    for ((stage, layer, values), (_, _, reference)) in found.iter().zip(expected) {
+        let error = nmse(values, reference);
+        assert!(error <= BOUND, "{name}: {stage:?} of layer {layer}: {error:e}");
+    }
 }
 
 #[test]

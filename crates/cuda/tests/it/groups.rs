@@ -5,9 +5,9 @@ use model::Model;
 use model::architecture::Mixer;
 use model::weights::MixerWeights;
 use quant::Format;
-use testkit::{golden, nmse};
+use testkit::golden;
 
-use crate::conformance::{BOUND, Trace, batches, exact, load};
+use crate::conformance::{agrees, exact, load};
 use crate::gpu::gpu;
 use crate::models::random;
 
@@ -49,16 +49,7 @@ fn key_heads_of_many_query_heads_agree_with_the_exact_executor() {
             let expected = exact(&model, &tokens, kv_type);
             let options = Options { n_ctx: n_token, n_row: 1024, kv_type, ..Options::default() };
             let mut executor = CudaExecutor::new(&model, &options, &mut |_, _| {}).expect("an executor");
-            let mut found = Trace::new();
-            for batch in batches(&executor, &tokens) {
-                let mut watch = |stage, layer, values: &[f32]| found.push((stage, layer, values.to_vec()));
-                executor.run_observed(&batch, &mut watch).expect("a step");
-            }
-            assert_eq!(found.len(), expected.len(), "{name}");
-            for ((stage, layer, values), (_, _, reference)) in found.iter().zip(&expected) {
-                let error = nmse(values, reference);
-                assert!(error <= BOUND, "{name} {kv_type}, {n} heads, {stage:?} of layer {layer}: {error:e}");
-            }
+            agrees(&mut executor, &tokens, (&expected, &format!("{name} {kv_type}, {n} heads")));
             println!("{name:24} {kv_type} {n} query heads a key head");
         }
     }

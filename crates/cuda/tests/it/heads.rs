@@ -8,10 +8,10 @@ use model::architecture::{Mixer, Pairing, Position};
 use model::weights::MixerWeights;
 use model::{KvType, Model};
 use quant::Format;
+use testkit::golden;
 use testkit::steps::{last, prompt};
-use testkit::{golden, nmse};
 
-use crate::conformance::{BOUND, Trace, batches, exact, load};
+use crate::conformance::{agrees, exact, load};
 use crate::gpu::gpu;
 use crate::models::random;
 
@@ -143,16 +143,7 @@ fn heads_of_every_size_agree_with_the_exact_executor_however_they_are_placed_and
         let mut executor = CudaExecutor::new(&model, &options, &mut |_, _| {}).expect("an executor");
 
         let expected = exact(&model, &tokens, KvType::F16);
-        let mut found = Trace::new();
-        for batch in batches(&executor, &tokens) {
-            let mut watch = |stage, layer, values: &[f32]| found.push((stage, layer, values.to_vec()));
-            executor.run_observed(&batch, &mut watch).expect("a step");
-        }
-        assert_eq!(found.len(), expected.len(), "{shape}");
-        for ((stage, layer, values), (_, _, reference)) in found.iter().zip(&expected) {
-            let error = nmse(values, reference);
-            assert!(error <= BOUND, "{shape}: {stage:?} of layer {layer}: {error:e}");
-        }
+        agrees(&mut executor, &tokens, (&expected, &shape.to_string()));
 
         // Attention places the heads of a step that nobody watches, a kernel before it those of one that somebody does.
         for n_prompt in [240, 500] {
