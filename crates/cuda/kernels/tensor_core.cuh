@@ -43,3 +43,15 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&w)[4]) {
     if (t & 2) w[0] = c, w[1] = d;
     else w[2] = c, w[3] = d;
 }
+
+// Where prompt_packed.cuh takes column i of its activations.
+__device__ __forceinline__ int even_then_odd(int i) { return (i & ~15) + ((i & 15) >> 1) + 8 * (i & 1); }
+
+// Eight neighbouring pairs of float16, the columns of a step of 16 in k, in that order.
+__device__ __forceinline__ void even_then_odd(const uint32_t (&w)[8], uint32_t (&to)[8]) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        to[i] = __byte_perm(w[2 * i], w[2 * i + 1], 0x5410);
+        to[4 + i] = __byte_perm(w[2 * i], w[2 * i + 1], 0x7632);
+    }
+}

@@ -216,9 +216,12 @@ pub(crate) struct NormArgs {
     /// Float16 terms of `out`, 1 or 2.
     pub(crate) out_terms: i32,
     pub(crate) residual: f32,
+    /// 1: `out`, of one term, is in the order of prompt_packed.cuh.
+    pub(crate) even_then_odd: i32,
+    pub(crate) reserved: i32,
 }
 
-assert_size!(NormArgs, 128);
+assert_size!(NormArgs, 136);
 
 /// Of place.cuh.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

@@ -34,4 +34,6 @@ pub(crate) struct Sizes {
     pub(crate) kv_type: KvType,
     /// Float16 terms of a prompt's activations, at most.
     pub(crate) n_term: usize,
+    /// See [`Options::unpack_first`](crate::Options::unpack_first).
+    pub(crate) unpack_first: bool,
 }

@@ -30,8 +30,10 @@ struct AttendPromptArgs {
     int32_t max_pages;
     int32_t window;          // 0: none
     float scale;             // above 0
+    int32_t even_then_odd;   // 1: `out` is in the order of prompt_packed.cuh; read by the kernels on wgmma alone
+    int32_t reserved;
 };
-static_assert(sizeof(AttendPromptArgs) == 80, "as in src/launch/attend.rs");
+static_assert(sizeof(AttendPromptArgs) == 88, "as in src/launch/attend.rs");
 
 // 16-row matrix tiles of a warp: as many as the registers hold sums for, and, like the warps, as the shared memory holds queries for.
 template <int HD, bool SPLIT>

@@ -275,7 +275,14 @@ __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& a
 #pragma unroll
             for (int d = 0; d < 4; d++) w[d] = pack_half2(o[(4 * q + d) * 4 + 2 * h] * factor, o[(4 * q + d) * 4 + 2 * h + 1] * factor);
             transpose_quad(w);
-            if (pair < n_pair) *reinterpret_cast<uint4*>(to + q * 32 + t * 8) = make_uint4(w[0], w[1], w[2], w[3]);
+            if (pair >= n_pair) continue;
+            if (args.even_then_odd) {
+                __half* half = to + q * 32 + even_then_odd(t * 8);
+                *reinterpret_cast<uint2*>(half) = make_uint2(__byte_perm(w[0], w[1], 0x5410), __byte_perm(w[2], w[3], 0x5410));
+                *reinterpret_cast<uint2*>(half + 8) = make_uint2(__byte_perm(w[0], w[1], 0x7632), __byte_perm(w[2], w[3], 0x7632));
+            } else {
+                *reinterpret_cast<uint4*>(to + q * 32 + t * 8) = make_uint4(w[0], w[1], w[2], w[3]);
+            }
         }
     }
 }

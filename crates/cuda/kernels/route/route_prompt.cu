@@ -2,6 +2,7 @@
 //
 // A "use" is row * n_used + choice, choices in descending order of rank.
 #include "route/choose.cuh"
+#include "tensor_core.cuh"
 
 constexpr int SORT_THREADS = 1024;
 
@@ -90,4 +91,21 @@ extern "C" __global__ void __launch_bounds__(128) gather_prompt(const GatherProm
     const uint4* from = reinterpret_cast<const uint4*>(args.from + row * args.k);
     uint4* to = reinterpret_cast<uint4*>(args.to + (size_t)blockIdx.x * args.k);
     for (int i = threadIdx.x; i < args.k / 8; i += blockDim.x) to[i] = from[i];
+}
+
+// The same with each 16 values in another order, for prompt_packed.cuh; k is a multiple of 16.
+extern "C" __global__ void __launch_bounds__(128) gather_prompt_even_odd(const GatherPromptArgs args) {
+    let_next_start();
+    wait_for_previous();
+    const size_t row = args.uses[blockIdx.x] / args.n_used;
+    const uint4* from = reinterpret_cast<const uint4*>(args.from + row * args.k);
+    uint4* to = reinterpret_cast<uint4*>(args.to + (size_t)blockIdx.x * args.k);
+    for (int i = threadIdx.x; i < args.k / 16; i += blockDim.x) {
+        const uint4 a = from[2 * i], b = from[2 * i + 1];
+        const uint32_t w[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+        uint32_t ordered[8];
+        even_then_odd(w, ordered);
+        to[2 * i] = make_uint4(ordered[0], ordered[1], ordered[2], ordered[3]);
+        to[2 * i + 1] = make_uint4(ordered[4], ordered[5], ordered[6], ordered[7]);
+    }
 }

@@ -19,8 +19,10 @@ struct NormArgs {
     float eps;
     int32_t out_terms;      // 2: after the float16 of a row what they leave of its values, as float16
     float residual;
+    int32_t even_then_odd;  // 1: `out`, of one term, is in the order of prompt_packed.cuh
+    int32_t reserved;
 };
-static_assert(sizeof(NormArgs) == 128, "as in src/args.rs");
+static_assert(sizeof(NormArgs) == 136, "as in src/args.rs");
 
 // The sum over a block of N threads; the same bits in every thread.
 template <int N>

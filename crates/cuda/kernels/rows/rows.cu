@@ -2,6 +2,7 @@
 #include "common.cuh"
 #include "rows/norm.cuh"
 #include "rows/place.cuh"
+#include "tensor_core.cuh"
 
 constexpr int THREADS = 256;
 
@@ -86,8 +87,9 @@ __device__ __forceinline__ void norm_row(const NormArgs& args) {
     if (args.out) {
         __half* out = args.out + (size_t)blockIdx.x * n * args.out_terms;
         const auto put = [&](int i, float v) {
-            out[i] = saturate(v);
-            if (args.out_terms == 2) out[n + i] = saturate(v - __half2float(out[i]));
+            const __half high = saturate(v);
+            out[args.even_then_odd ? even_then_odd(i) : i] = high;
+            if (args.out_terms == 2) out[n + i] = saturate(v - __half2float(high));
         };
 #pragma unroll
         for (int j = 0; j < HELD; j++)

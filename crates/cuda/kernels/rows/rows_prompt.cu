@@ -3,6 +3,7 @@
 #include "common.cuh"
 #include "rows/norm.cuh"
 #include "rows/place.cuh"
+#include "tensor_core.cuh"
 
 constexpr int THREADS = 256;
 
@@ -43,6 +44,11 @@ __device__ __forceinline__ void norm_prompt(const NormArgs& args) {
         __half high[4], low[4];
 #pragma unroll
         for (int k = 0; k < 4; k++) high[k] = saturate(y[k]), low[k] = saturate(y[k] - __half2float(high[k]));
+        if (args.even_then_odd) {
+            __half* to = out + even_then_odd(4 * i);
+            *(__half2*)to = __halves2half2(high[0], high[2]), *(__half2*)(to + 8) = __halves2half2(high[1], high[3]);
+            continue;
+        }
         *(uint2*)(out + 4 * i) = *(const uint2*)high;
         if (args.out_terms == 2) *(uint2*)(out + n + 4 * i) = *(const uint2*)low;
     }

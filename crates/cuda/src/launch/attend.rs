@@ -93,9 +93,12 @@ pub(crate) struct AttendPromptArgs {
     pub(crate) window: i32,
     /// Above 0.
     pub(crate) scale: f32,
+    /// 1: `out` is in the order of prompt_packed.cuh; by the kernels on wgmma alone.
+    pub(crate) even_then_odd: i32,
+    pub(crate) reserved: i32,
 }
 
-assert_size!(AttendPromptArgs, 80);
+assert_size!(AttendPromptArgs, 88);
 
 /// Of attend_prompt_wgmma.cu.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -106,7 +109,7 @@ pub(crate) struct AttendPromptTmaArgs {
     /// Likewise of its values.
     pub(crate) v_map: TensorMap,
     pub(crate) a: AttendPromptArgs,
-    pub(crate) padding: [u64; 6],
+    pub(crate) padding: [u64; 5],
 }
 
 assert_size!(AttendPromptTmaArgs, 384);

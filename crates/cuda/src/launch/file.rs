@@ -31,6 +31,8 @@ pub(crate) enum File {
     /// Likewise in float16.
     ProductHalfPair([Layout; 2]),
     PromptGemm,
+    /// Of prompt rows with experts' weights in a layout.
+    PromptPacked(Layout),
     Recurrence,
     Repack,
     RouteDecode,
@@ -73,6 +75,7 @@ impl fmt::Display for File {
             File::ProductPair([a, b]) => return write!(f, "product_pair_{a}_{b}"),
             File::ProductHalfPair([a, b]) => return write!(f, "product_half_pair_{a}_{b}"),
             File::PromptGemm => "prompt_gemm",
+            File::PromptPacked(layout) => return write!(f, "prompt_packed_{layout}"),
             File::Recurrence => "recurrence",
             File::Repack => "repack",
             File::RouteDecode => "route_decode",
@@ -149,14 +152,14 @@ mod tests {
 
     use super::*;
     use crate::built::{MODULES, is_built};
-    use crate::launch::product_half;
+    use crate::launch::{product_half, prompt_packed};
 
     /// These files, and all of products. One that is not named here does not compile.
     macro_rules! all_but_products {
         ($($name:ident)*) => {{
             let _ = |file: File| match file {
                 $(File::$name)|* => {}
-                File::Product(_) | File::ProductHalf(_) => {}
+                File::Product(_) | File::ProductHalf(_) | File::PromptPacked(_) => {}
                 File::ProductPair(_) | File::ProductHalfPair(_) => {}
             };
             [$(File::$name),*]
@@ -171,8 +174,10 @@ mod tests {
         let products = Format::ALL.map(|format| File::Product(Layout::of(format)));
         let halves = Format::ALL.into_iter().filter(|format| product_half::has(*format));
         let halves = halves.map(|format| File::ProductHalf(Layout::of(format)));
+        let packed = Format::ALL.into_iter().filter(|format| prompt_packed::has(*format));
+        let packed = packed.map(|format| File::PromptPacked(Layout::of(format)));
         let pairs = PAIRS.into_iter().flat_map(|pair| [File::ProductPair(pair), File::ProductHalfPair(pair)]);
-        listed.into_iter().chain(products).chain(halves).chain(pairs).collect()
+        listed.into_iter().chain(products).chain(halves).chain(packed).chain(pairs).collect()
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub(crate) mod per_layer;
 pub(crate) mod product;
 pub(crate) mod product_half;
 pub(crate) mod prompt_gemm;
+pub(crate) mod prompt_packed;
 pub(crate) mod recurrence;
 pub(crate) mod repack;
 pub(crate) mod route;

@@ -181,9 +181,10 @@ pub(crate) fn prompt(n_row: usize, n_expert: usize) -> [Launch; 2] {
     ]
 }
 
-/// Rows by expert, `n_use` of them.
-pub(crate) fn gather(n_use: usize) -> Launch {
-    Launch::new(Kernel::named(File::RoutePrompt, "gather_prompt"), [n_use as u32, 1], 128)
+/// Rows by expert, `n_use` of them; in the order of columns that [`prompt_packed`](super::prompt_packed) takes, or as they are.
+pub(crate) fn gather(n_use: usize, even_then_odd: bool) -> Launch {
+    let name = if even_then_odd { "gather_prompt_even_odd" } else { "gather_prompt" };
+    Launch::new(Kernel::named(File::RoutePrompt, name), [n_use as u32, 1], 128)
 }
 
 #[cfg(test)]

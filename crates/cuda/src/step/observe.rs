@@ -18,6 +18,8 @@ pub(crate) struct Rows {
     /// Values from one row to the next.
     stride: usize,
     form: Form,
+    /// Whether each 16 values are in the order of prompt_packed.cuh.
+    even_then_odd: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,23 +32,28 @@ enum Form {
 impl Rows {
     /// `[n_row, n_value]` float32.
     pub(crate) fn float(at: DevicePtr, n_row: usize, n_value: usize) -> Rows {
-        Rows { at, n_row, n_value, stride: n_value, form: Form::Float }
+        Rows { at, n_row, n_value, stride: n_value, form: Form::Float, even_then_odd: false }
     }
 
     /// `[n_row, n_term, n_value]` float16 terms of what was divided by `scale`.
     pub(crate) fn half(at: DevicePtr, [n_row, n_term, n_value]: [usize; 3], scale: f32) -> Rows {
-        Rows { at, n_row, n_value, stride: n_term * n_value, form: Form::Half(n_term, scale) }
+        Rows { stride: n_term * n_value, form: Form::Half(n_term, scale), ..Rows::float(at, n_row, n_value) }
+    }
+
+    /// The same, whose values lie in the order of prompt_packed.cuh if `is_so`.
+    pub(crate) fn even_then_odd(self, is_so: bool) -> Rows {
+        Rows { even_then_odd: is_so, ..self }
     }
 
     /// The float form of activations.
     pub(crate) fn act(act: &Act, n_row: usize) -> Rows {
         let (at, stride) = act.floats();
-        Rows { at, n_row, n_value: act.width, stride, form: Form::Float }
+        Rows { stride, ..Rows::float(at, n_row, act.width) }
     }
 
     fn read(&self, stream: &Stream) -> Result<Vec<f32>, CudaError> {
         let n = self.n_row * self.stride;
-        let values = match self.form {
+        let mut values = match self.form {
             Form::Float => fetch::<f32>(stream, self.at, n)?,
             Form::Half(n_term, scale) => {
                 let halves = fetch::<quant::Half>(stream, self.at, n)?;
@@ -60,6 +67,12 @@ impl Rows {
                 values
             }
         };
+        if self.even_then_odd {
+            for sixteen in values.chunks_exact_mut(16) {
+                let stored: [f32; 16] = std::array::from_fn(|i| sixteen[i]);
+                sixteen.iter_mut().enumerate().for_each(|(i, value)| *value = stored[i % 2 * 8 + i / 2]);
+            }
+        }
         let rows = values.chunks_exact(self.stride);
         Ok(rows.flat_map(|row| &row[..self.n_value]).copied().collect())
     }

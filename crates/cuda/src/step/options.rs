@@ -37,6 +37,8 @@ pub struct Options {
     pub n_page: Option<usize>,
     /// Copies of a sequence's state that can be kept, where layers are recurrent.
     pub n_snapshot: usize,
+    /// Whether prompts' weights always go through memory as float16, as they do with other GPUs than Hopper: slower, with the same bits.
+    pub unpack_first: bool,
     /// Bytes of each pinned buffer through which weights are copied.
     pub load_chunk: usize,
     /// Threads that fill those buffers.
@@ -56,6 +58,7 @@ impl Default for Options {
             kv_type: KvType::F16,
             n_page: None,
             n_snapshot: 0,
+            unpack_first: false,
             load_chunk: 16 << 20,
             load_threads: threads.min(8),
             residency_interval: Duration::from_secs(60),
@@ -134,6 +137,7 @@ impl Options {
             n_snapshot: self.n_snapshot.min(ABSURD),
             kv_type: self.kv_type,
             n_term: most_terms(&model.weights),
+            unpack_first: self.unpack_first,
         }
     }
 

@@ -18,8 +18,9 @@ use crate::launch::attend::{AttendPromptTmaArgs, PromptAttention};
 use crate::launch::prompt_gemm::{
     self, Instruction, PromptEpilogue, PromptGemmArgs, PromptGemmTmaArgs, SLAB_BYTES, Shape, Tile,
 };
+use crate::launch::prompt_packed::{self, PromptPackedArgs};
 use crate::launch::{attend, kv, unpack};
-use crate::memory::layout::{TILE, prompt_terms};
+use crate::memory::layout::{TILE, is_float, prompt_terms, tile_bytes};
 use crate::placement::apart;
 use crate::placement::heads;
 use crate::placement::place::{AttentionPlace, LayerPlace, MixerPlace, NormPlace, Tiles};
@@ -58,9 +59,23 @@ struct Slice<'t> {
     heads: bool,
     /// Float16 terms of the activations.
     n_term: usize,
+    /// Whether weights are unpacked in registers: activations are in the order for that.
+    is_packed: bool,
+    /// Whether hidden values are stored in that order as well.
+    then_packed: bool,
 }
 
 impl Slice<'_> {
+    /// Whether weights are unpacked in registers, if `is_so`.
+    fn packed(self, is_so: bool) -> Self {
+        Slice { is_packed: is_so, ..self }
+    }
+
+    /// Whether what reads the hidden values does that too, if `is_so`.
+    fn then_packed(self, is_so: bool) -> Self {
+        Slice { then_packed: is_so, ..self }
+    }
+
     /// How often a row's values stand in the slab: products go through its columns again for each term, if they come in whole steps.
     fn n_copy(&self) -> usize {
         if self.tiles.n_in.is_multiple_of(STEP) { 1 } else { self.n_term }
@@ -140,18 +155,23 @@ impl Prompt<'_> {
         let (of_normed, of_mixed) = (n_term(layer.mixer.readers()), n_term([&layer.attn_output]));
         let floats = buffers.floats.filter(|_| layer.mixer.reads_floats());
         let act = floats.map_or(ActOut::default(), |act| act.of(self.n_row, Forms::FLOATS));
+        let [reads_packed, is_packed] = self.packs_attention(n, layer);
         let mut norm = network.norm(layer.attn_norm, buffers.x);
         (norm.out, norm.out_terms, norm.act) = (buffers.normed, of_normed as i32, act);
+        norm.even_then_odd = i32::from(reads_packed);
         network.launch_norm(self.stream, self.n_row, &norm)?;
         let terms = (of_normed, of_mixed);
         match &layer.mixer {
-            MixerPlace::Attention(place) => self.attention((n, place), terms, observer)?,
+            MixerPlace::Attention(place) => {
+                self.attention((n, place), terms, [reads_packed, is_packed], observer)?;
+            }
             MixerPlace::Latent(place) => self.latent((n, place), terms, observer)?,
             MixerPlace::ShortConv(place) => self.short_conv((n, place), terms, observer)?,
             MixerPlace::DeltaRule(place) => self.delta_rule((n, place, act.into()), terms, observer)?,
         }
         let n_in = layer.attn_output.n_in;
-        observer.see(Stage::Attend, n, Rows::half(buffers.attended, [self.n_row, of_mixed, n_in], 1.0))?;
+        let attended = Rows::half(buffers.attended, [self.n_row, of_mixed, n_in], 1.0);
+        observer.see(Stage::Attend, n, attended.even_then_odd(is_packed))?;
         let args = PromptGemmArgs {
             a: buffers.attended,
             bias: network.at_maybe(layer.attn_output.bias),
@@ -161,7 +181,34 @@ impl Prompt<'_> {
             scale: 1.0,
             ..PromptGemmArgs::default()
         };
-        self.add(whole(&layer.attn_output, of_mixed), &args, layer.attn_post_norm)
+        self.add(whole(&layer.attn_output, of_mixed).packed(is_packed), &args, layer.attn_post_norm)
+    }
+
+    /// Whether the weights of these matrices are unpacked in registers, for so many rows.
+    fn packs<'t>(&self, n_row: usize, matrices: impl IntoIterator<Item = &'t Tiles>) -> bool {
+        if self.instruction() != Instruction::Wgmma || self.network.sizes.unpack_first {
+            return false;
+        }
+        // Of those of one width as of one matrix.
+        let (mut n, mut k) = (0, 0);
+        let (mut have_kernels, mut are_floats) = (true, true);
+        for tiles in matrices {
+            have_kernels &= prompt_packed::has(tiles.format);
+            are_floats &= is_float(tiles.format);
+            (n, k) = (n + tiles.n_row, k.max(tiles.n_in));
+        }
+        have_kernels && prompt_packed::pays([n_row, n, k], are_floats, self.n_sm())
+    }
+
+    /// Likewise of what an attention layer reads its rows with, and of its output.
+    fn packs_attention(&self, n: usize, layer: &LayerPlace) -> [bool; 2] {
+        let MixerPlace::Attention(place) = &layer.mixer else { return [false; 2] };
+        let (head_dim, n_term) = (self.network.heads_of(n).head_dim, n_term([&layer.attn_output]));
+        let attention = PromptAttention { head_dim, n_term, instruction: self.instruction() };
+        let is_plain = !apart::attention(&self.network.arch) && place.gate.is_none();
+        let reads = self.packs(self.n_row, layer.mixer.readers());
+        let writes = self.packs(self.n_row, [&layer.attn_output]);
+        [reads, writes && is_plain && attention.is_on_wgmma()]
     }
 
     /// A product with the normalised rows as it is.
@@ -197,6 +244,7 @@ impl Prompt<'_> {
         &self,
         (n, place): (usize, &AttentionPlace),
         (of_qkv, of_attended): (usize, usize),
+        [is_packed, is_output_packed]: [bool; 2],
         observer: &mut Observer<'_>,
     ) -> Result<(), CudaError> {
         let network = self.network;
@@ -214,7 +262,15 @@ impl Prompt<'_> {
                 // Queries and keys stand in pairs, values do not.
                 let in_pairs = if heads_are_apart { 0 } else { n_q + heads.n_kv() };
                 let n_tile = in_pairs.saturating_sub(*first_row).min(tiles.n_row) / TILE;
-                let pairs = Slice { tiles, first: 0, n_tile, heads: true, n_term: of_qkv };
+                let pairs = Slice {
+                    tiles,
+                    first: 0,
+                    n_tile,
+                    heads: true,
+                    n_term: of_qkv,
+                    is_packed,
+                    then_packed: false,
+                };
                 let rest = Slice { first: n_tile, n_tile: tiles.n_tile - n_tile, heads: false, ..pairs };
                 [pairs, rest]
             })
@@ -230,17 +286,17 @@ impl Prompt<'_> {
         };
         self.products(PromptEpilogue::Store, &slices, &args)?;
         if let (Some(gate), Some(rows)) = (&place.gate, buffers.mixer) {
-            self.store(whole(gate, of_qkv), rows.gate)?;
+            self.store(whole(gate, of_qkv).packed(is_packed), rows.gate)?;
         }
         network.normalise_rows(self.stream, n, (buffers.qkv, self.n_row))?;
-        self.attend((n, place), of_attended, observer)
+        self.attend((n, place), (of_attended, is_output_packed), observer)
     }
 
     /// Turns and places queries, keys and values, and attends: results of `n_term` terms.
     fn attend(
         &self,
         (n, place): (usize, &AttentionPlace),
-        n_term: usize,
+        (n_term, even_then_odd): (usize, bool),
         observer: &mut Observer<'_>,
     ) -> Result<(), CudaError> {
         let network = self.network;
@@ -281,13 +337,15 @@ impl Prompt<'_> {
             max_pages: network.max_pages() as i32,
             window: network.window(n),
             scale: network.arch.attention.scale,
+            even_then_odd: i32::from(even_then_odd),
+            reserved: 0,
         };
         let attention = PromptAttention { head_dim: heads.head_dim, n_term, instruction: self.instruction() };
         let launch = attention.launch(self.spans, &args);
         if attention.is_on_wgmma() {
             let map = |at| network.kernels.device().tensor_map(network.kv_matrix(n, at), PAGE as u32);
             let (k_map, v_map) = (map(k_cache)?, map(v_cache)?);
-            let args = AttendPromptTmaArgs { k_map, v_map, a: args, padding: [0; 6] };
+            let args = AttendPromptTmaArgs { k_map, v_map, a: args, padding: [0; 5] };
             network.kernels.launch(self.stream, &launch, &args)?;
         } else {
             network.kernels.launch(self.stream, &launch, &args)?;
@@ -374,6 +432,9 @@ impl Prompt<'_> {
     ) -> Result<(), CudaError> {
         let buffers = &self.network.buffers.prompt;
         let [.., last] = slices else { return Ok(()) };
+        if last.is_packed {
+            return self.packed_products(epilogue, slices, args);
+        }
         // Whole heads, and whole groups of 64 rows of gate and up.
         let has_heads = slices.iter().any(|slice| slice.heads && slice.n_tile > 0);
         let step = if has_heads { self.network.heads.head_dim } else { 64 };
@@ -410,6 +471,71 @@ impl Prompt<'_> {
             self.gemm(epilogue, m, &args)?;
         }
         Ok(())
+    }
+
+    /// Likewise with weights that are unpacked in registers: a launch for each slice, and all of them beside each other.
+    fn packed_products(
+        &self,
+        epilogue: PromptEpilogue,
+        slices: &[Slice<'_>],
+        args: &PromptGemmArgs,
+    ) -> Result<(), CudaError> {
+        let heads = self.network.heads;
+        let mut before = 0;
+        for slice in slices.iter().filter(|slice| slice.n_tile > 0) {
+            let Slice { tiles, first, n_tile, .. } = *slice;
+            let n_row = (n_tile * TILE).min(tiles.n_row - first * TILE);
+            let g = PromptGemmArgs {
+                bias: offset(args.bias, 4 * before * TILE),
+                n: n_row as i32,
+                column: args.column + (before * TILE) as i32,
+                ..*args
+            };
+            let at = first as u64 * tile_bytes(tiles.format, tiles.n_in) as u64;
+            let packed = PromptPackedArgs {
+                head_dim: if slice.heads { heads.head_dim as i32 } else { 0 },
+                half_rot: heads.half_rot as i32,
+                adjacent: i32::from(heads.adjacent),
+                beside: i32::from(before > 0),
+                even_then_odd: i32::from(slice.then_packed),
+                n_tile: n_tile as i32,
+                ..self.packed_args(tiles, &g)?
+            };
+            let packed = PromptPackedArgs { w: packed.w.offset(at), ..packed };
+            self.launch_packed(epilogue, tiles, &packed)?;
+            before += n_tile;
+        }
+        Ok(())
+    }
+
+    /// The arguments of a product with a matrix, or with those of experts, that unpacks weights in registers.
+    fn packed_args(&self, tiles: &Tiles, g: &PromptGemmArgs) -> Result<PromptPackedArgs, CudaError> {
+        let rows = HalfMatrix { address: g.a, n_row: g.m as usize, n_column: tiles.n_in };
+        Ok(PromptPackedArgs {
+            a_map: self.network.kernels.device().tensor_map(rows, prompt_packed::BOX)?,
+            g: PromptGemmArgs { k: tiles.n_in as i32, w_k: tiles.n_in as i32, ..*g },
+            w: self.network.at(tiles.at),
+            stride: tiles.expert_bytes,
+            n_unit: tiles.n_unit as i32,
+            n_tile: tiles.n_tile as i32,
+            head_dim: 0,
+            half_rot: 0,
+            adjacent: 0,
+            beside: 0,
+            even_then_odd: 0,
+            reserved: 0,
+            more: [0; 4],
+        })
+    }
+
+    fn launch_packed(
+        &self,
+        epilogue: PromptEpilogue,
+        tiles: &Tiles,
+        args: &PromptPackedArgs,
+    ) -> Result<(), CudaError> {
+        let launch = prompt_packed::launch(epilogue, tiles.format, (&args.g, self.n_sm() as usize));
+        self.network.kernels.launch(self.stream, &launch, args)
     }
 
     /// See [`prompt_gemm::slab_rows`], whose answers are kept: it tries hundreds of sizes.
@@ -487,8 +613,10 @@ impl Prompt<'_> {
         let buffers = &network.buffers.prompt;
         let mut norm = network.norm(network.output_norm, buffers.x);
         let n_term = n_term([&network.output]);
+        let is_packed = self.packs(n, [&network.output]);
         norm.source = buffers.heads;
         (norm.out, norm.out_terms) = (buffers.normed, n_term as i32);
+        norm.even_then_odd = i32::from(is_packed);
         network.launch_norm(self.stream, n, &norm)?;
         let args = PromptGemmArgs {
             a: buffers.normed,
@@ -499,13 +627,21 @@ impl Prompt<'_> {
             scale: 1.0,
             ..PromptGemmArgs::default()
         };
-        self.product(PromptEpilogue::Store, whole(&network.output, n_term), &args)?;
+        self.product(PromptEpilogue::Store, whole(&network.output, n_term).packed(is_packed), &args)?;
         network.finish_logits(self.stream, buffers.logits, n)
     }
 }
 
 fn whole(tiles: &Tiles, n_term: usize) -> Slice<'_> {
-    Slice { tiles, first: 0, n_tile: tiles.n_tile, heads: false, n_term }
+    Slice {
+        tiles,
+        first: 0,
+        n_tile: tiles.n_tile,
+        heads: false,
+        n_term,
+        is_packed: false,
+        then_packed: false,
+    }
 }
 
 fn offset(at: DevicePtr, bytes: usize) -> DevicePtr {

@@ -15,6 +15,7 @@ mod invariance;
 mod loading;
 mod memory;
 mod models;
+mod packed;
 mod routing;
 mod sampling;
 mod scales;

@@ -7,7 +7,8 @@ use super::{Prompt, Slice, n_term, offset, whole};
 use crate::args::{ActOut, NormArgs};
 use crate::driver::DevicePtr;
 use crate::error::CudaError;
-use crate::launch::prompt_gemm::{PromptEpilogue, PromptGemmArgs};
+use crate::launch::prompt_gemm::{Instruction, PromptEpilogue, PromptGemmArgs};
+use crate::launch::prompt_packed::{self, PromptPackedArgs};
 use crate::launch::route::{self, GatherPromptArgs, RoutePromptArgs, RouterRule};
 use crate::memory::layout::TILE;
 use crate::placement::place::{ExpertsPlace, FfnPlace, LayerPlace, NormPlace, SharedPlace, Tiles};
@@ -47,13 +48,17 @@ impl Prompt<'_> {
         let (network, buffers) = (self.network, &self.network.buffers.prompt);
         let normed = Half { at: buffers.normed, n_term: n_term([input]) };
         let hidden = Half { at: buffers.hidden, n_term: n_term([down]) };
+        let is_gated = network.arch.feed_forward[n].kind != FeedForwardKind::Plain;
+        let is_packed = is_gated && self.packs(self.n_row, [input]);
+        let is_down_packed = is_packed && self.packs(self.n_row, [down]);
         let mut norm = network.norm(layer.ffn_norm, buffers.x);
         (norm.out, norm.out_terms) = (normed.at, normed.n_term as i32);
+        norm.even_then_odd = i32::from(is_packed);
         network.launch_norm(self.stream, self.n_row, &norm)?;
-        self.hidden(n, (input, normed), (down, hidden))?;
-        observer.see(Stage::FfnIn, n, self.hidden_rows(down, hidden))?;
+        self.hidden(n, (input, normed), (down, hidden), [is_packed, is_down_packed])?;
+        observer.see(Stage::FfnIn, n, self.hidden_rows(down, hidden).even_then_odd(is_down_packed))?;
         let args = self.down_args(down, hidden, buffers.x);
-        self.add(whole(down, hidden.n_term), &args, layer.ffn_post_norm)
+        self.add(whole(down, hidden.n_term).packed(is_down_packed), &args, layer.ffn_post_norm)
     }
 
     /// The hidden rows of a dense feed-forward, as `down` reads them.
@@ -62,12 +67,14 @@ impl Prompt<'_> {
         n: usize,
         (input, normed): (&Tiles, Half),
         (down, hidden): (&Tiles, Half),
+        [is_packed, then_packed]: [bool; 2],
     ) -> Result<(), CudaError> {
         let kind = self.network.arch.feed_forward[n].kind;
         let args = self.hidden_args(n, (input, normed.at, self.n_row), (down, hidden));
         let epilogue =
             if kind == FeedForwardKind::Plain { PromptEpilogue::Plain } else { PromptEpilogue::Gated };
-        self.product(epilogue, whole(input, normed.n_term), &args)
+        let slice = whole(input, normed.n_term).packed(is_packed).then_packed(then_packed);
+        self.product(epilogue, slice, &args)
     }
 
     fn hidden_args(
@@ -127,21 +134,26 @@ impl Prompt<'_> {
         let act = floats.of(self.n_row, Forms::FLOATS);
         let [normed, to_experts] = self.expert_inputs(layer, place, act)?;
         network.launch_map(self.stream, &router.map, (act.into(), routing.logits, self.n_row))?;
-        self.route(&routing, rule, to_experts)?;
+        let is_packed = self.multiplies_packed([(input, normed.n_term), (down, hidden.n_term)]);
+        self.route(&routing, rule, (to_experts, is_packed))?;
 
-        let args = self.hidden_args(n, (input, routing.gathered, n_use), (down, hidden));
         let of_experts = (routing.offsets, rule.n_expert as usize);
-        self.expert_product(PromptEpilogue::Gated, whole(input, normed.n_term), of_experts, &args)?;
+        let product = |epilogue, all: Slice<'_>, args: &PromptGemmArgs| match is_packed {
+            true => self.packed_product(epilogue, all.tiles, of_experts, args),
+            false => self.expert_product(epilogue, all, of_experts, args),
+        };
+        let args = self.hidden_args(n, (input, routing.gathered, n_use), (down, hidden));
+        product(PromptEpilogue::Gated, whole(input, normed.n_term), &args)?;
         let mut of_shared = None;
         if let (Some(place), Some(at), Some(of)) = (shared, buffers.shared_hidden, routing.shared) {
             if let Some(gate) = &place.gate {
                 network.launch_map(self.stream, gate, (act.into(), of.gate, self.n_row))?;
             }
             let hidden = Half { at, n_term: n_term([&place.down]) };
-            self.hidden(n, (&place.input, normed), (&place.down, hidden))?;
+            self.hidden(n, (&place.input, normed), (&place.down, hidden), [false; 2])?;
             of_shared = Some((place, hidden, of.term));
         }
-        let rows = Rows::half(hidden.at, [n_use, hidden.n_term, n_ff], HIDDEN_SCALE);
+        let rows = Rows::half(hidden.at, [n_use, hidden.n_term, n_ff], HIDDEN_SCALE).even_then_odd(is_packed);
         let seen = of_shared.map(|(place, hidden, _)| self.hidden_rows(&place.down, hidden));
         observer.see_experts(n, (rows, Some(routing.entries)), seen)?;
 
@@ -151,7 +163,7 @@ impl Prompt<'_> {
             m: n_use as i32,
             ..self.down_args(down, hidden, routing.parts)
         };
-        self.expert_product(PromptEpilogue::Weighted, whole(down, hidden.n_term), of_experts, &args)?;
+        product(PromptEpilogue::Weighted, whole(down, hidden.n_term), &args)?;
         if let Some((SharedPlace { down, .. }, hidden, term)) = of_shared {
             let args = self.down_args(down, hidden, term);
             self.product(PromptEpilogue::Store, whole(down, hidden.n_term), &args)?;
@@ -189,8 +201,13 @@ impl Prompt<'_> {
         Ok([normed, to_experts])
     }
 
-    /// Chooses each row's experts and gathers rows by expert.
-    fn route(&self, routing: &Routing, rule: RouterRule, normed: Half) -> Result<(), CudaError> {
+    /// Chooses each row's experts and gathers rows by expert: for weights that are unpacked in registers, in the order of columns for that.
+    fn route(
+        &self,
+        routing: &Routing,
+        rule: RouterRule,
+        (normed, is_packed): (Half, bool),
+    ) -> Result<(), CudaError> {
         let network = self.network;
         let args = RoutePromptArgs {
             logits: routing.logits,
@@ -214,7 +231,28 @@ impl Prompt<'_> {
             k: (normed.n_term * network.arch.n_embd) as i32,
         };
         let n_use = self.n_row * rule.n_used as usize;
-        kernels.launch(self.stream, &route::gather(n_use), &args)
+        kernels.launch(self.stream, &route::gather(n_use, is_packed), &args)
+    }
+
+    /// Whether experts' products with these matrices, and as many float16 terms of activations, unpack weights in registers.
+    fn multiplies_packed(&self, matrices: [(&Tiles, usize); 2]) -> bool {
+        let has_kernels =
+            matrices.iter().all(|(tiles, n_term)| *n_term == 1 && prompt_packed::has(tiles.format));
+        has_kernels && self.instruction() == Instruction::Wgmma && !self.network.sizes.unpack_first
+    }
+
+    /// A product with the matrices of all experts, whose rows begin at `offsets`, which unpacks weights in registers.
+    fn packed_product(
+        &self,
+        epilogue: PromptEpilogue,
+        tiles: &Tiles,
+        (offsets, n_expert): (DevicePtr, usize),
+        args: &PromptGemmArgs,
+    ) -> Result<(), CudaError> {
+        let n = (tiles.n_tile * TILE) as i32;
+        let args = PromptGemmArgs { offsets, n, n_expert: n_expert as i32, ..*args };
+        let packed = PromptPackedArgs { even_then_odd: 1, ..self.packed_args(tiles, &args)? };
+        self.launch_packed(epilogue, tiles, &packed)
     }
 
     /// A product with the matrices of all experts, whose rows begin at `offsets`; see [`Prompt::product`].
