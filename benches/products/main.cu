@@ -7,7 +7,7 @@
 // as before the first matrix of an expert; 0: every choice has its own). Prints for each and each number of rows of a step every kernel that
 // can do it: microseconds a launch (a graph of launches with programmatic dependent launch over copies that exceed the L2 cache, best of
 // six), NMSE against float64, and how many values differ from those of other kernels and numbers of rows, which must be 0 for the float16
-// kernels. docs/src/performance.md has what it said.
+// kernels. docs/src/performance-gpu.md has what it said.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>

@@ -1,7 +1,7 @@
 //! What did the benchmark find? The fields of `bench --json`, and the table for people.
 //!
 //! Rates in tokens per second, bytes in bytes, GB as 10^9 bytes, `ratio` ours over theirs. The fields' names are part of the interface:
-//! docs/src/performance.md lists them.
+//! docs/src/benchmarks.md lists them.
 
 use std::fmt;
 
