@@ -3,7 +3,7 @@
 //
 // Vectors of a row are written [n_row, n]; a "column" is a row of the batch as the decode products see it (their N dimension).
 // Every kernel calls `wait_for_previous()` before it reads what another kernel wrote and writes nothing before that, but for those of
-// unpack.cu that unpack weights.
+// unpack.cu that unpack weights, and products that run beside the one before them (`beside` in prompt_packed.cuh).
 #pragma once
 
 #include <cuda_bf16.h>

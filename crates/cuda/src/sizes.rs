@@ -18,6 +18,19 @@ pub(crate) const MANY_ROWS: usize = 4096;
 /// Kernels count with 32 bits: a size from here on is refused, and counts as this much, so that buffers' sizes do not overflow.
 pub(crate) const ABSURD: usize = 1 << 31;
 
+/// Where a prompt's weights are unpacked to float16. The bits are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unpacking {
+    /// Where an estimate says that it takes less time.
+    #[default]
+    Fastest,
+    /// Always in memory, as with other GPUs than Hopper.
+    Memory,
+    /// On Hopper always in registers, where there are kernels for it, in tiles of so many rows of weights (64, 128 or 192; of experts always
+    /// 192): for tests of these kernels.
+    Registers(usize),
+}
+
 /// Those of an executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sizes {
@@ -34,6 +47,5 @@ pub(crate) struct Sizes {
     pub(crate) kv_type: KvType,
     /// Float16 terms of a prompt's activations, at most.
     pub(crate) n_term: usize,
-    /// See [`Options::unpack_first`](crate::Options::unpack_first).
-    pub(crate) unpack_first: bool,
+    pub(crate) unpacking: Unpacking,
 }

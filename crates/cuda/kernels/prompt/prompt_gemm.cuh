@@ -1,4 +1,4 @@
-// C = A W^T for the prompt rows of a step: what its two main loops (prompt_gemm_mma.cuh, prompt_gemm_wgmma.cuh) share, which is
+// C = A W^T for the prompt rows of a step: what its main loops (prompt_gemm_mma.cuh, prompt_gemm_wgmma.cuh, prompt_packed.cuh) share, which is
 // the arguments, the order of the tiles, and what is done with the sums.
 //
 // A is f16 [rows, k], W is f16 [n, k], sums are f32. An output element is one chain of k16 tensor-core steps in ascending order of
@@ -43,7 +43,7 @@ struct PromptGemmArgs {
     int32_t n;               // rows of W, of one expert; store: any number; gated: a multiple of 64; plain: of 8; else even
     int32_t k;               // a multiple of 32
     int32_t w_k;             // k, or half of it in whole steps of 64: then W's columns are taken twice
-    int32_t ld;              // values in a row of `out`; store: any number; f16: a multiple of 8; else even
+    int32_t ld;              // values in a row of `out`; store: any number; f16: a multiple of 8; else even, in prompt_packed.cuh a multiple of 4
     int32_t column;          // the first that is written; likewise
     int32_t n_expert;        // 0: dense
     PromptActivation act;    // gated and plain

@@ -6,8 +6,9 @@
 // chain of k16 steps in ascending order of k for an element. Within a step of 16 the order of k is another one, for the weights' layout's sake:
 // even columns, then odd ones (seen to change nothing, not documented). So activations lie in that order (`even_then_odd`).
 //
-// A tile is 64 rows of weights a warpgroup, of which there are three, two or one, by up to 128 rows of activations, or 64. Two warps keep stages on their way to shared memory, ahead
-// across tiles: weights in pieces of some units, as the copy engine takes its time for each piece.
+// A tile is 64 rows of weights a warpgroup, of which there are three, two or one, by up to 128 rows of activations, or 64. Two warps copy
+// operands to shared memory, one weights, one activations. They run ahead of the products, into the next tile. Weights come in pieces of some
+// units, as the copy engine takes its time for each piece.
 #pragma once
 
 #include "product/product_half.cuh"
@@ -24,11 +25,10 @@ struct PromptPackedArgs {
     int32_t head_dim;  // store: 0, or W's tiles have heads whose pairs stand apart (unpack.cu), to be stored in their natural order
     int32_t half_rot;
     int32_t adjacent;
-    // 1: the kernel before this one did not write what this one reads, and waited for what did. Then this one runs beside it, and only ends after it.
+    // 1: the kernel before this one is another product of this file, which reads the same and has waited for that before it let this one start.
+    // Then this one runs beside it, and only ends after it.
     int32_t beside;
-    int32_t even_then_odd;  // gated: 1: results are in this order, too
-    int32_t reserved;
-    uint64_t more[4];
+    uint64_t reserved[5];
 };
 static_assert(sizeof(PromptPackedArgs) == 320, "as in src/launch/prompt_packed.rs");
 
@@ -71,12 +71,26 @@ struct PackedRing {
     __device__ void wait_empty() const { barrier_wait(empty + 8 * stage, phase ^ 1); }
 };
 
-// The weights of unpack.cu, as `half_weights` gives them to a lane; `tile_scale` is read where a format has one.
+// The weights of unpack.cu, computed as there, as `half_weights` gives them to a lane; `tile_scale` is read where a format has one.
+template <int F>
+__device__ __forceinline__ void float32_weights(uint32_t (&a)[2][4], const Unit<F>& unit, int kb, float tile_scale) {
+#pragma unroll
+    for (int r = 0; r < 2; r++)
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            float4 v = weights<F>(unit, kb, r, h);
+            if constexpr (Layout<F>::TILE_SCALE > 0) v = make_float4(v.x * tile_scale, v.y * tile_scale, v.z * tile_scale, v.w * tile_scale);
+            a[h][r] = bits_of(__floats2half2_rn(v.x, v.z)), a[h][r + 2] = bits_of(__floats2half2_rn(v.y, v.w));
+        }
+}
+
+// The same with fewer instructions for most formats; `tile_scale` is read where a format has one.
 template <int F>
 __device__ __forceinline__ void prompt_weights(uint32_t (&a)[2][4], const Unit<F>& unit, int kb, float tile_scale) {
     using L = Layout<F>;
     if constexpr (F == MXFP4) {
-        // As `mxfp4_weights`; what a scale has above 2 in a second step, which is exact, and which hardly a model needs.
+        // As `mxfp4_weights`; what a scale has above 2 in a second step, which is exact, and which hardly a model needs. (Scales of 2^17 and more,
+        // with which unpack.cu gives infinities, count as 2^16 here.)
         const uint32_t e = __byte_perm(unit.scales.x, 0, kb == 0 ? 0x4240 : 0x4341);
         const __half2 first = halves_of((__vminu2(__vmaxu2(e, 98 * 0x10001u), 128 * 0x10001u) - 98 * 0x10001u) * 1024);
         e2m1_weights(a, unit, kb, [&](int r, int) { return r == 0 ? __low2half2(first) : __high2half2(first); });
@@ -119,14 +133,7 @@ __device__ __forceinline__ void prompt_weights(uint32_t (&a)[2][4], const Unit<F
                 }
             }
     } else {
-#pragma unroll
-        for (int r = 0; r < 2; r++)
-#pragma unroll
-            for (int h = 0; h < 2; h++) {
-                float4 v = weights<F>(unit, kb, r, h);
-                if constexpr (L::TILE_SCALE > 0) v = make_float4(v.x * tile_scale, v.y * tile_scale, v.z * tile_scale, v.w * tile_scale);
-                a[h][r] = bits_of(__floats2half2_rn(v.x, v.z)), a[h][r + 2] = bits_of(__floats2half2_rn(v.y, v.w));
-            }
+        float32_weights<F>(a, unit, kb, tile_scale);
     }
 }
 
@@ -224,8 +231,8 @@ __device__ __forceinline__ void finish_packed(const PromptPackedArgs& args, cons
     const float* bias = g.bias == nullptr ? nullptr : g.bias + (size_t)tile.expert * g.n;
     if (col >= g.n) return;
     if constexpr (E == PROMPT_GATED) {
-        // A lane has eight units: every second of 16, or those that follow each other.
-        const int apart = args.even_then_odd ? 2 : 1, row = tile.row + first + (i >> 2), from = (i >> 1 & 1) * 16 + (i & 1) * (apart == 2 ? 1 : 8);
+        // A lane has every second of 16 units: results are in the order that such a product reads, too.
+        const int row = tile.row + first + (i >> 2), from = (i >> 1 & 1) * 16 + (i & 1);
         if (row >= tile.row_end) return;
         const float* at = sums + (i >> 2) * LD + from;
         uint32_t w[4];
@@ -234,7 +241,7 @@ __device__ __forceinline__ void finish_packed(const PromptPackedArgs& args, cons
             float v[2];
 #pragma unroll
             for (int m = 0; m < 2; m++) {
-                const int u = (2 * k + m) * apart;
+                const int u = 4 * k + 2 * m;
                 const float gate = fmaf(at[u], g.scale, bias == nullptr ? 0.0f : bias[col + from + u]);
                 const float up = fmaf(at[32 + u], g.scale, bias == nullptr ? 0.0f : bias[col + 32 + from + u]);
                 v[m] = activate(g.act, gate, up);

@@ -53,7 +53,8 @@ __device__ __forceinline__ void unpack_units(const UnpackArgs& args, const uint8
 // A block some units of a tile of a matrix.
 //
 // Blocks run beside those of the product before (prompt_gemm.cu) and do not wait for it: they read weights only, and it reads the other
-// slab. That slab's turn comes when it has ended, since a product lets nothing start before the kernels before it have ended. One block
+// slab. That slab's turn comes when it has ended, since a product lets nothing start before the kernels before it have ended (those that run
+// beside another product read no slab, and the first of these waits). One block
 // waits when its work is done, so that this kernel ends after that product, and with it after all that came before. All blocks
 // cannot: they would keep their places from those to come.
 template <int F>

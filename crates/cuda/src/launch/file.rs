@@ -31,7 +31,7 @@ pub(crate) enum File {
     /// Likewise in float16.
     ProductHalfPair([Layout; 2]),
     PromptGemm,
-    /// Of prompt rows with experts' weights in a layout.
+    /// Of prompt rows with weights in a layout that are unpacked in registers.
     PromptPacked(Layout),
     Recurrence,
     Repack,

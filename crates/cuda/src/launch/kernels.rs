@@ -110,6 +110,11 @@ impl Kernels {
         Ok(loaded)
     }
 
+    /// The names of all that are loaded.
+    pub(crate) fn loaded(&self) -> Vec<String> {
+        self.loaded.borrow().keys().map(Kernel::to_string).collect()
+    }
+
     fn find(&self, kernel: Kernel) -> Result<Function, CudaError> {
         let mut modules = self.modules.borrow_mut();
         let module = match modules.entry(kernel.file) {

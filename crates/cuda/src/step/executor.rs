@@ -229,6 +229,12 @@ impl CudaExecutor {
         self.stats
     }
 
+    /// The names of the kernels that have been loaded so far.
+    #[must_use]
+    pub fn loaded_kernels(&self) -> Vec<String> {
+        self.network.kernels.loaded()
+    }
+
     /// Watches that all of it stays in the device's own memory.
     #[must_use]
     pub fn residency(&self) -> &Residency {

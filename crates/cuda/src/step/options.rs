@@ -17,7 +17,7 @@ use crate::memory::upload::UploadOptions;
 use crate::placement::apart;
 use crate::placement::cache;
 use crate::placement::place::{Unsupported, place};
-use crate::sizes::{ABSURD, DEFAULT_ROWS, MANY_ROWS, MAX_GUESSES, MAX_SLOTS, Sizes};
+use crate::sizes::{ABSURD, DEFAULT_ROWS, MANY_ROWS, MAX_GUESSES, MAX_SLOTS, Sizes, Unpacking};
 use crate::step::buffers::Buffers;
 
 /// How a model is put on a GPU.
@@ -37,8 +37,8 @@ pub struct Options {
     pub n_page: Option<usize>,
     /// Copies of a sequence's state that can be kept, where layers are recurrent.
     pub n_snapshot: usize,
-    /// Whether prompts' weights always go through memory as float16, as they do with other GPUs than Hopper: slower, with the same bits.
-    pub unpack_first: bool,
+    /// Where prompts' weights are unpacked.
+    pub unpacking: Unpacking,
     /// Bytes of each pinned buffer through which weights are copied.
     pub load_chunk: usize,
     /// Threads that fill those buffers.
@@ -58,7 +58,7 @@ impl Default for Options {
             kv_type: KvType::F16,
             n_page: None,
             n_snapshot: 0,
-            unpack_first: false,
+            unpacking: Unpacking::Fastest,
             load_chunk: 16 << 20,
             load_threads: threads.min(8),
             residency_interval: Duration::from_secs(60),
@@ -137,7 +137,7 @@ impl Options {
             n_snapshot: self.n_snapshot.min(ABSURD),
             kv_type: self.kv_type,
             n_term: most_terms(&model.weights),
-            unpack_first: self.unpack_first,
+            unpacking: self.unpacking,
         }
     }
 

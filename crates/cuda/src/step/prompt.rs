@@ -4,7 +4,8 @@
 //!
 //! For many rows, a slab is small enough to stay in the L2 cache. Few rows have few tiles, so that most multiprocessors would have
 //! none of such a slab: then a slab is as large as the buffer, and the time that memory takes for it is shorter than that. There are
-//! two slabs in turn: on Hopper and later, one is unpacked while the product with the other runs (`unpack.cu`).
+//! two slabs in turn: on Hopper and later, one is unpacked while the product with the other runs (`unpack.cu`). On Hopper, weights of experts, and
+//! of few rows, are unpacked in registers instead (`packed.rs`).
 //!
 //! Activations are float16. Where the weights are floats they are two float16 terms, `[high, low]` in a row twice as wide, both multiplied with
 //! the same weights: what rounding them once would add is more than such a model's own rounding.
@@ -18,9 +19,8 @@ use crate::launch::attend::{AttendPromptTmaArgs, PromptAttention};
 use crate::launch::prompt_gemm::{
     self, Instruction, PromptEpilogue, PromptGemmArgs, PromptGemmTmaArgs, SLAB_BYTES, Shape, Tile,
 };
-use crate::launch::prompt_packed::{self, PromptPackedArgs};
 use crate::launch::{attend, kv, unpack};
-use crate::memory::layout::{TILE, is_float, prompt_terms, tile_bytes};
+use crate::memory::layout::{TILE, prompt_terms};
 use crate::placement::apart;
 use crate::placement::heads;
 use crate::placement::place::{AttentionPlace, LayerPlace, MixerPlace, NormPlace, Tiles};
@@ -30,7 +30,10 @@ use crate::step::observe::{Observer, Rows};
 
 mod feed_forward;
 mod latent;
+mod packed;
 mod recurrent;
+
+use packed::Reader;
 
 /// Columns that a product multiplies at a time.
 const STEP: usize = 64;
@@ -61,19 +64,12 @@ struct Slice<'t> {
     n_term: usize,
     /// Whether weights are unpacked in registers: activations are in the order for that.
     is_packed: bool,
-    /// Whether hidden values are stored in that order as well.
-    then_packed: bool,
 }
 
 impl Slice<'_> {
     /// Whether weights are unpacked in registers, if `is_so`.
     fn packed(self, is_so: bool) -> Self {
         Slice { is_packed: is_so, ..self }
-    }
-
-    /// Whether what reads the hidden values does that too, if `is_so`.
-    fn then_packed(self, is_so: bool) -> Self {
-        Slice { then_packed: is_so, ..self }
     }
 
     /// How often a row's values stand in the slab: products go through its columns again for each term, if they come in whole steps.
@@ -122,7 +118,7 @@ impl Prompt<'_> {
         let last = network.buffers.shared.sample_prompt.last;
         network.embed_per_layer(self.stream, (place, rows), (buffers.rows, last), self.n_row)?;
         let n_term = n_term([&place.model]);
-        self.round((buffers.x, network.arch.n_embd), (buffers.normed, n_term))?;
+        self.round((buffers.x, network.arch.n_embd), (buffers.normed, n_term, false))?;
         self.store(whole(&place.model, n_term), rows.product)?;
         network.per_layer_inputs(self.stream, (place, rows), self.n_row)
     }
@@ -133,10 +129,10 @@ impl Prompt<'_> {
         let (Some(place), Some(rows)) = (&layer.per_layer, buffers.per_layer) else { return Ok(()) };
         let (width, n_embd) = (place.gate.n_row, network.arch.n_embd);
         let (of_x, of_hidden) = (n_term([&place.gate]), n_term([&place.output]));
-        self.round((buffers.x, n_embd), (buffers.normed, of_x))?;
+        self.round((buffers.x, n_embd), (buffers.normed, of_x, false))?;
         self.store(whole(&place.gate, of_x), rows.product)?;
         network.per_layer_gate(self.stream, (n, rows), [self.n_row, width])?;
-        self.round((rows.product, width), (buffers.normed, of_hidden))?;
+        self.round((rows.product, width), (buffers.normed, of_hidden, false))?;
         let args = PromptGemmArgs {
             a: buffers.normed,
             bias: network.at_maybe(place.output.bias),
@@ -155,19 +151,19 @@ impl Prompt<'_> {
         let (of_normed, of_mixed) = (n_term(layer.mixer.readers()), n_term([&layer.attn_output]));
         let floats = buffers.floats.filter(|_| layer.mixer.reads_floats());
         let act = floats.map_or(ActOut::default(), |act| act.of(self.n_row, Forms::FLOATS));
-        let [reads_packed, is_packed] = self.packs_attention(n, layer);
+        let packed @ [reads_packed, is_packed] = self.packs_mixer(n, layer);
         let mut norm = network.norm(layer.attn_norm, buffers.x);
         (norm.out, norm.out_terms, norm.act) = (buffers.normed, of_normed as i32, act);
         norm.even_then_odd = i32::from(reads_packed);
         network.launch_norm(self.stream, self.n_row, &norm)?;
         let terms = (of_normed, of_mixed);
         match &layer.mixer {
-            MixerPlace::Attention(place) => {
-                self.attention((n, place), terms, [reads_packed, is_packed], observer)?;
+            MixerPlace::Attention(place) => self.attention((n, place), (terms, packed), observer)?,
+            MixerPlace::Latent(place) => self.latent((n, place), (terms, is_packed), observer)?,
+            MixerPlace::ShortConv(place) => self.short_conv((n, place), (terms, packed), observer)?,
+            MixerPlace::DeltaRule(place) => {
+                self.delta_rule((n, place, act.into()), (terms, packed), observer)?;
             }
-            MixerPlace::Latent(place) => self.latent((n, place), terms, observer)?,
-            MixerPlace::ShortConv(place) => self.short_conv((n, place), terms, observer)?,
-            MixerPlace::DeltaRule(place) => self.delta_rule((n, place, act.into()), terms, observer)?,
         }
         let n_in = layer.attn_output.n_in;
         let attended = Rows::half(buffers.attended, [self.n_row, of_mixed, n_in], 1.0);
@@ -182,33 +178,6 @@ impl Prompt<'_> {
             ..PromptGemmArgs::default()
         };
         self.add(whole(&layer.attn_output, of_mixed).packed(is_packed), &args, layer.attn_post_norm)
-    }
-
-    /// Whether the weights of these matrices are unpacked in registers, for so many rows.
-    fn packs<'t>(&self, n_row: usize, matrices: impl IntoIterator<Item = &'t Tiles>) -> bool {
-        if self.instruction() != Instruction::Wgmma || self.network.sizes.unpack_first {
-            return false;
-        }
-        // Of those of one width as of one matrix.
-        let (mut n, mut k) = (0, 0);
-        let (mut have_kernels, mut are_floats) = (true, true);
-        for tiles in matrices {
-            have_kernels &= prompt_packed::has(tiles.format);
-            are_floats &= is_float(tiles.format);
-            (n, k) = (n + tiles.n_row, k.max(tiles.n_in));
-        }
-        have_kernels && prompt_packed::pays([n_row, n, k], are_floats, self.n_sm())
-    }
-
-    /// Likewise of what an attention layer reads its rows with, and of its output.
-    fn packs_attention(&self, n: usize, layer: &LayerPlace) -> [bool; 2] {
-        let MixerPlace::Attention(place) = &layer.mixer else { return [false; 2] };
-        let (head_dim, n_term) = (self.network.heads_of(n).head_dim, n_term([&layer.attn_output]));
-        let attention = PromptAttention { head_dim, n_term, instruction: self.instruction() };
-        let is_plain = !apart::attention(&self.network.arch) && place.gate.is_none();
-        let reads = self.packs(self.n_row, layer.mixer.readers());
-        let writes = self.packs(self.n_row, [&layer.attn_output]);
-        [reads, writes && is_plain && attention.is_on_wgmma()]
     }
 
     /// A product with the normalised rows as it is.
@@ -230,21 +199,21 @@ impl Prompt<'_> {
         self.product(PromptEpilogue::Store, slice, &args)
     }
 
-    /// Rows of `n` values as so many terms of float16.
+    /// Rows of `n` values as so many terms of float16; of one, in the order that weights unpacked in registers want if `even_then_odd`.
     fn round(
         &self,
         (rows, n): (DevicePtr, usize),
-        (out, n_term): (DevicePtr, usize),
+        (out, n_term, even_then_odd): (DevicePtr, usize, bool),
     ) -> Result<(), CudaError> {
-        let args = NormArgs { out, out_terms: n_term as i32, ..Network::plain_rows(rows, n) };
+        let even_then_odd = i32::from(even_then_odd);
+        let args = NormArgs { out, out_terms: n_term as i32, even_then_odd, ..Network::plain_rows(rows, n) };
         self.network.launch_norm(self.stream, self.n_row, &args)
     }
 
     fn attention(
         &self,
         (n, place): (usize, &AttentionPlace),
-        (of_qkv, of_attended): (usize, usize),
-        [is_packed, is_output_packed]: [bool; 2],
+        ((of_qkv, of_attended), [is_packed, is_output_packed]): ((usize, usize), [bool; 2]),
         observer: &mut Observer<'_>,
     ) -> Result<(), CudaError> {
         let network = self.network;
@@ -262,15 +231,7 @@ impl Prompt<'_> {
                 // Queries and keys stand in pairs, values do not.
                 let in_pairs = if heads_are_apart { 0 } else { n_q + heads.n_kv() };
                 let n_tile = in_pairs.saturating_sub(*first_row).min(tiles.n_row) / TILE;
-                let pairs = Slice {
-                    tiles,
-                    first: 0,
-                    n_tile,
-                    heads: true,
-                    n_term: of_qkv,
-                    is_packed,
-                    then_packed: false,
-                };
+                let pairs = Slice { tiles, first: 0, n_tile, heads: true, n_term: of_qkv, is_packed };
                 let rest = Slice { first: n_tile, n_tile: tiles.n_tile - n_tile, heads: false, ..pairs };
                 [pairs, rest]
             })
@@ -314,7 +275,7 @@ impl Prompt<'_> {
             if let Some(rows) = buffers.mixer.filter(|_| place.gate.is_some()) {
                 network.open_gates(self.stream, [buffers.q, rows.gate], [n_row, n_q])?;
             }
-            return self.round((buffers.q, n_q), (buffers.attended, n_term));
+            return self.round((buffers.q, n_q), (buffers.attended, n_term, even_then_odd));
         }
         observer.see(Stage::Qkv, n, Rows::half(buffers.q, [n_row, n_term, n_q], 1.0))?;
 
@@ -473,71 +434,6 @@ impl Prompt<'_> {
         Ok(())
     }
 
-    /// Likewise with weights that are unpacked in registers: a launch for each slice, and all of them beside each other.
-    fn packed_products(
-        &self,
-        epilogue: PromptEpilogue,
-        slices: &[Slice<'_>],
-        args: &PromptGemmArgs,
-    ) -> Result<(), CudaError> {
-        let heads = self.network.heads;
-        let mut before = 0;
-        for slice in slices.iter().filter(|slice| slice.n_tile > 0) {
-            let Slice { tiles, first, n_tile, .. } = *slice;
-            let n_row = (n_tile * TILE).min(tiles.n_row - first * TILE);
-            let g = PromptGemmArgs {
-                bias: offset(args.bias, 4 * before * TILE),
-                n: n_row as i32,
-                column: args.column + (before * TILE) as i32,
-                ..*args
-            };
-            let at = first as u64 * tile_bytes(tiles.format, tiles.n_in) as u64;
-            let packed = PromptPackedArgs {
-                head_dim: if slice.heads { heads.head_dim as i32 } else { 0 },
-                half_rot: heads.half_rot as i32,
-                adjacent: i32::from(heads.adjacent),
-                beside: i32::from(before > 0),
-                even_then_odd: i32::from(slice.then_packed),
-                n_tile: n_tile as i32,
-                ..self.packed_args(tiles, &g)?
-            };
-            let packed = PromptPackedArgs { w: packed.w.offset(at), ..packed };
-            self.launch_packed(epilogue, tiles, &packed)?;
-            before += n_tile;
-        }
-        Ok(())
-    }
-
-    /// The arguments of a product with a matrix, or with those of experts, that unpacks weights in registers.
-    fn packed_args(&self, tiles: &Tiles, g: &PromptGemmArgs) -> Result<PromptPackedArgs, CudaError> {
-        let rows = HalfMatrix { address: g.a, n_row: g.m as usize, n_column: tiles.n_in };
-        Ok(PromptPackedArgs {
-            a_map: self.network.kernels.device().tensor_map(rows, prompt_packed::BOX)?,
-            g: PromptGemmArgs { k: tiles.n_in as i32, w_k: tiles.n_in as i32, ..*g },
-            w: self.network.at(tiles.at),
-            stride: tiles.expert_bytes,
-            n_unit: tiles.n_unit as i32,
-            n_tile: tiles.n_tile as i32,
-            head_dim: 0,
-            half_rot: 0,
-            adjacent: 0,
-            beside: 0,
-            even_then_odd: 0,
-            reserved: 0,
-            more: [0; 4],
-        })
-    }
-
-    fn launch_packed(
-        &self,
-        epilogue: PromptEpilogue,
-        tiles: &Tiles,
-        args: &PromptPackedArgs,
-    ) -> Result<(), CudaError> {
-        let launch = prompt_packed::launch(epilogue, tiles.format, (&args.g, self.n_sm() as usize));
-        self.network.kernels.launch(self.stream, &launch, args)
-    }
-
     /// See [`prompt_gemm::slab_rows`], whose answers are kept: it tries hundreds of sizes.
     fn slab_rows(&self, shape: Shape, bounds: [usize; 2]) -> usize {
         let rows = || prompt_gemm::slab_rows(shape, bounds, self.instruction(), self.n_sm());
@@ -613,7 +509,7 @@ impl Prompt<'_> {
         let buffers = &network.buffers.prompt;
         let mut norm = network.norm(network.output_norm, buffers.x);
         let n_term = n_term([&network.output]);
-        let is_packed = self.packs(n, [&network.output]);
+        let is_packed = self.packs(n, Reader::Other, [&network.output]);
         norm.source = buffers.heads;
         (norm.out, norm.out_terms) = (buffers.normed, n_term as i32);
         norm.even_then_odd = i32::from(is_packed);
@@ -633,15 +529,7 @@ impl Prompt<'_> {
 }
 
 fn whole(tiles: &Tiles, n_term: usize) -> Slice<'_> {
-    Slice {
-        tiles,
-        first: 0,
-        n_tile: tiles.n_tile,
-        heads: false,
-        n_term,
-        is_packed: false,
-        then_packed: false,
-    }
+    Slice { tiles, first: 0, n_tile: tiles.n_tile, heads: false, n_term, is_packed: false }
 }
 
 fn offset(at: DevicePtr, bytes: usize) -> DevicePtr {

@@ -3,12 +3,12 @@
 use model::architecture::{FeedForward, FeedForwardKind};
 use model::stage::Stage;
 
+use super::packed::Reader;
 use super::{Prompt, Slice, n_term, offset, whole};
 use crate::args::{ActOut, NormArgs};
 use crate::driver::DevicePtr;
 use crate::error::CudaError;
-use crate::launch::prompt_gemm::{Instruction, PromptEpilogue, PromptGemmArgs};
-use crate::launch::prompt_packed::{self, PromptPackedArgs};
+use crate::launch::prompt_gemm::{PromptEpilogue, PromptGemmArgs};
 use crate::launch::route::{self, GatherPromptArgs, RoutePromptArgs, RouterRule};
 use crate::memory::layout::TILE;
 use crate::placement::place::{ExpertsPlace, FfnPlace, LayerPlace, NormPlace, SharedPlace, Tiles};
@@ -49,16 +49,18 @@ impl Prompt<'_> {
         let normed = Half { at: buffers.normed, n_term: n_term([input]) };
         let hidden = Half { at: buffers.hidden, n_term: n_term([down]) };
         let is_gated = network.arch.feed_forward[n].kind != FeedForwardKind::Plain;
-        let is_packed = is_gated && self.packs(self.n_row, [input]);
-        let is_down_packed = is_packed && self.packs(self.n_row, [down]);
+        // Hidden rows are stored in the order that `down` then reads.
+        let of_one_term = is_gated && hidden.n_term == 1;
+        let is_packed = of_one_term
+            && [input, down].iter().all(|tiles| self.packs(self.n_row, Reader::FeedForward, [*tiles]));
         let mut norm = network.norm(layer.ffn_norm, buffers.x);
         (norm.out, norm.out_terms) = (normed.at, normed.n_term as i32);
         norm.even_then_odd = i32::from(is_packed);
         network.launch_norm(self.stream, self.n_row, &norm)?;
-        self.hidden(n, (input, normed), (down, hidden), [is_packed, is_down_packed])?;
-        observer.see(Stage::FfnIn, n, self.hidden_rows(down, hidden).even_then_odd(is_down_packed))?;
+        self.hidden(n, (input, normed), (down, hidden), is_packed)?;
+        observer.see(Stage::FfnIn, n, self.hidden_rows(down, hidden).even_then_odd(is_packed))?;
         let args = self.down_args(down, hidden, buffers.x);
-        self.add(whole(down, hidden.n_term).packed(is_down_packed), &args, layer.ffn_post_norm)
+        self.add(whole(down, hidden.n_term).packed(is_packed), &args, layer.ffn_post_norm)
     }
 
     /// The hidden rows of a dense feed-forward, as `down` reads them.
@@ -67,13 +69,13 @@ impl Prompt<'_> {
         n: usize,
         (input, normed): (&Tiles, Half),
         (down, hidden): (&Tiles, Half),
-        [is_packed, then_packed]: [bool; 2],
+        is_packed: bool,
     ) -> Result<(), CudaError> {
         let kind = self.network.arch.feed_forward[n].kind;
         let args = self.hidden_args(n, (input, normed.at, self.n_row), (down, hidden));
         let epilogue =
             if kind == FeedForwardKind::Plain { PromptEpilogue::Plain } else { PromptEpilogue::Gated };
-        let slice = whole(input, normed.n_term).packed(is_packed).then_packed(then_packed);
+        let slice = whole(input, normed.n_term).packed(is_packed);
         self.product(epilogue, slice, &args)
     }
 
@@ -132,10 +134,18 @@ impl Prompt<'_> {
         let hidden = Half { at: buffers.hidden, n_term: n_term([down]) };
         // The router decides, so it reads float32 as it does for generated rows: near ties should fall the same way.
         let act = floats.of(self.n_row, Forms::FLOATS);
-        let [normed, to_experts] = self.expert_inputs(layer, place, act)?;
+        let of_input = n_term(shared.iter().map(|shared| &shared.input).chain([input]));
+        let matrices = [(input, of_input), (down, hidden.n_term)];
+        let is_packed = self.packs_experts(n_use.div_ceil(rule.n_expert as usize), matrices);
+        let packs_shared = |SharedPlace { input, down, .. }: &SharedPlace| {
+            self.packs(self.n_row, Reader::Other, [input]) && self.packs(self.n_row, Reader::Other, [down])
+        };
+        let is_shared_packed = is_packed && shared.as_ref().is_some_and(packs_shared);
+        let [normed, to_experts] = self.expert_inputs(layer, place, (act, is_shared_packed))?;
         network.launch_map(self.stream, &router.map, (act.into(), routing.logits, self.n_row))?;
-        let is_packed = self.multiplies_packed([(input, normed.n_term), (down, hidden.n_term)]);
-        self.route(&routing, rule, (to_experts, is_packed))?;
+        // One norm's rows are in the order of columns for that already.
+        let is_ordered = is_shared_packed && to_experts.at == normed.at;
+        self.route(&routing, rule, (to_experts, is_packed && !is_ordered))?;
 
         let of_experts = (routing.offsets, rule.n_expert as usize);
         let product = |epilogue, all: Slice<'_>, args: &PromptGemmArgs| match is_packed {
@@ -150,11 +160,12 @@ impl Prompt<'_> {
                 network.launch_map(self.stream, gate, (act.into(), of.gate, self.n_row))?;
             }
             let hidden = Half { at, n_term: n_term([&place.down]) };
-            self.hidden(n, (&place.input, normed), (&place.down, hidden), [false; 2])?;
+            self.hidden(n, (&place.input, normed), (&place.down, hidden), is_shared_packed)?;
             of_shared = Some((place, hidden, of.term));
         }
         let rows = Rows::half(hidden.at, [n_use, hidden.n_term, n_ff], HIDDEN_SCALE).even_then_odd(is_packed);
-        let seen = of_shared.map(|(place, hidden, _)| self.hidden_rows(&place.down, hidden));
+        let seen = of_shared
+            .map(|(place, hidden, _)| self.hidden_rows(&place.down, hidden).even_then_odd(is_shared_packed));
         observer.see_experts(n, (rows, Some(routing.entries)), seen)?;
 
         let args = PromptGemmArgs {
@@ -166,7 +177,8 @@ impl Prompt<'_> {
         product(PromptEpilogue::Weighted, whole(down, hidden.n_term), &args)?;
         if let Some((SharedPlace { down, .. }, hidden, term)) = of_shared {
             let args = self.down_args(down, hidden, term);
-            self.product(PromptEpilogue::Store, whole(down, hidden.n_term), &args)?;
+            let slice = whole(down, hidden.n_term).packed(is_shared_packed);
+            self.product(PromptEpilogue::Store, slice, &args)?;
         }
         if let Some(term) = buffers.term.filter(|_| network.arch.has_post_norms) {
             return network.add_experts(self.stream, (n, &routing), (buffers.x, term, self.n_row));
@@ -175,19 +187,21 @@ impl Prompt<'_> {
         network.launch_norm(self.stream, self.n_row, &adding)
     }
 
-    /// The rows that shared experts read, and those that the chosen ones read; the router's go to `act`.
+    /// The rows that shared experts read, in the order for weights unpacked in registers if `even_then_odd`, and those that the chosen ones read,
+    /// the same or as they are; the router's go to `act`.
     fn expert_inputs(
         &self,
         layer: &LayerPlace,
         place: &ExpertsPlace,
-        act: ActOut,
+        (act, even_then_odd): (ActOut, bool),
     ) -> Result<[Half; 2], CudaError> {
         let (network, buffers) = (self.network, &self.network.buffers.prompt);
         let readers = place.shared.iter().map(|shared| &shared.input).chain([&place.input]);
         let normed = Half { at: buffers.normed, n_term: n_term(readers) };
         let norm = |norm: Option<NormPlace>, to: Half, act: ActOut| {
             let norm = network.norm(norm, buffers.x);
-            let args = NormArgs { out: to.at, out_terms: to.n_term as i32, act, ..norm };
+            let even_then_odd = i32::from(even_then_odd && to.at == buffers.normed);
+            let args = NormArgs { out: to.at, out_terms: to.n_term as i32, act, even_then_odd, ..norm };
             network.launch_norm(self.stream, self.n_row, &args)
         };
         let (Some(norms), Some(at)) = (&place.norms, buffers.branch) else {
@@ -232,27 +246,6 @@ impl Prompt<'_> {
         };
         let n_use = self.n_row * rule.n_used as usize;
         kernels.launch(self.stream, &route::gather(n_use, is_packed), &args)
-    }
-
-    /// Whether experts' products with these matrices, and as many float16 terms of activations, unpack weights in registers.
-    fn multiplies_packed(&self, matrices: [(&Tiles, usize); 2]) -> bool {
-        let has_kernels =
-            matrices.iter().all(|(tiles, n_term)| *n_term == 1 && prompt_packed::has(tiles.format));
-        has_kernels && self.instruction() == Instruction::Wgmma && !self.network.sizes.unpack_first
-    }
-
-    /// A product with the matrices of all experts, whose rows begin at `offsets`, which unpacks weights in registers.
-    fn packed_product(
-        &self,
-        epilogue: PromptEpilogue,
-        tiles: &Tiles,
-        (offsets, n_expert): (DevicePtr, usize),
-        args: &PromptGemmArgs,
-    ) -> Result<(), CudaError> {
-        let n = (tiles.n_tile * TILE) as i32;
-        let args = PromptGemmArgs { offsets, n, n_expert: n_expert as i32, ..*args };
-        let packed = PromptPackedArgs { even_then_odd: 1, ..self.packed_args(tiles, &args)? };
-        self.launch_packed(epilogue, tiles, &packed)
     }
 
     /// A product with the matrices of all experts, whose rows begin at `offsets`; see [`Prompt::product`].

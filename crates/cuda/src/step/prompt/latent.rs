@@ -26,7 +26,7 @@ impl Prompt<'_> {
     pub(super) fn latent(
         &self,
         (n, place): (usize, &LatentPlace),
-        (of_normed, of_mixed): (usize, usize),
+        ((of_normed, of_mixed), is_output_packed): ((usize, usize), bool),
         observer: &mut Observer<'_>,
     ) -> Result<(), CudaError> {
         let (network, buffers) = (self.network, &self.network.buffers.prompt);
@@ -51,7 +51,7 @@ impl Prompt<'_> {
         let found = (buffers.q, rows.found, buffers.rows);
         network.attend_latent(self.stream, n, found, (n_row, None))?;
         by_head(&place.v, rows.found, (rows.mixed, n_value, 0))?;
-        self.round((rows.mixed, n_head * n_value), (buffers.attended, of_mixed))
+        self.round((rows.mixed, n_head * n_value), (buffers.attended, of_mixed, is_output_packed))
     }
 
     /// The row that queries are made of, normalised, and how many terms it has.
