@@ -70,30 +70,31 @@ __device__ __forceinline__ uint64_t operand_of_columns(uint32_t shared, uint32_t
     return ((shared & 0x3ffff) >> 4) | (uint64_t)(part_bytes >> 4) << 16 | EIGHT_ROWS << 32 | SWIZZLE_128 << 62;
 }
 
-// c += A W, with A's 64 rows in registers: as `mma_f16` in tensor_core.cuh wants them, 16 rows a warp.
-template <int N>
-__device__ __forceinline__ void wgmma_k16_of_columns(float* c, const uint32_t (&a)[4], uint64_t w) {
-    static_assert(N == 64 || N == 96 || N == 128 || N == 192 || N == 256, "values of a head");
+// c += A W, with A's 64 rows in registers: as `mma_f16` in tensor_core.cuh wants them, 16 rows a warp. BY_COLUMNS 0: W is N rows (`operand`), 1: N
+// columns (`operand_of_columns`).
+template <int N, int BY_COLUMNS>
+__device__ __forceinline__ void wgmma_k16_of_registers(float* c, const uint32_t (&a)[4], uint64_t w) {
+    static_assert(N == 64 || N == 96 || N == 128 || N == 192 || N == 256, "values of a head, or rows of activations");
     if constexpr (N == 64)
-        asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" SUMS_32 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
+        asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" SUMS_32 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, %37;"
                      : THIRTY_TWO(c, 0)
-                     : WEIGHTS_AND_COLUMNS(a, w));
+                     : WEIGHTS_AND_COLUMNS(a, w), "n"(BY_COLUMNS));
     if constexpr (N == 96)
-        asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.f16.f16 {" SUMS_48 "}, {%48, %49, %50, %51}, %52, 1, 1, 1, 1;"
+        asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.f16.f16 {" SUMS_48 "}, {%48, %49, %50, %51}, %52, 1, 1, 1, %53;"
                      : THIRTY_TWO(c, 0), SIXTEEN(c, 32)
-                     : WEIGHTS_AND_COLUMNS(a, w));
+                     : WEIGHTS_AND_COLUMNS(a, w), "n"(BY_COLUMNS));
     if constexpr (N == 128)
-        asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" SUMS_64 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
+        asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" SUMS_64 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, %69;"
                      : SIXTY_FOUR(c, 0)
-                     : WEIGHTS_AND_COLUMNS(a, w));
+                     : WEIGHTS_AND_COLUMNS(a, w), "n"(BY_COLUMNS));
     if constexpr (N == 192)
-        asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.f16.f16 {" SUMS_96 "}, {%96, %97, %98, %99}, %100, 1, 1, 1, 1;"
+        asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.f16.f16 {" SUMS_96 "}, {%96, %97, %98, %99}, %100, 1, 1, 1, %101;"
                      : SIXTY_FOUR(c, 0), THIRTY_TWO(c, 64)
-                     : WEIGHTS_AND_COLUMNS(a, w));
+                     : WEIGHTS_AND_COLUMNS(a, w), "n"(BY_COLUMNS));
     if constexpr (N == 256)
-        asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {" SUMS_128 "}, {%128, %129, %130, %131}, %132, 1, 1, 1, 1;"
+        asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {" SUMS_128 "}, {%128, %129, %130, %131}, %132, 1, 1, 1, %133;"
                      : SIXTY_FOUR(c, 0), SIXTY_FOUR(c, 64)
-                     : WEIGHTS_AND_COLUMNS(a, w));
+                     : WEIGHTS_AND_COLUMNS(a, w), "n"(BY_COLUMNS));
 }
 
 // After a wait: the sums are read only now. The compiler takes them for complete as soon as they are asked for.
@@ -142,6 +143,13 @@ __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) 
 __device__ __forceinline__ void copy_box(uint32_t to, const void* map, int k, int row, uint32_t barrier) {
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to),
                  "l"(map), "r"(k), "r"(row), "r"(barrier)
+                 : "memory");
+}
+
+// Copies bytes that follow each other, whole sixteens, to shared memory.
+__device__ __forceinline__ void copy_bulk(uint32_t to, const void* from, int bytes, uint32_t barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes),
+                 "r"(barrier)
                  : "memory");
 }
 

@@ -169,7 +169,7 @@ __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& a
         barrier_wait(full + 8 * (STAGES + stage), index / STAGES & 1);
         wgmma_fence();
 #pragma unroll
-        for (int k = 0; k < BLOCK / 16; k++) wgmma_k16_of_columns<HD>(o, p[k], values + k * (16 * 128 >> 4));
+        for (int k = 0; k < BLOCK / 16; k++) wgmma_k16_of_registers<HD, 1>(o, p[k], values + k * (16 * 128 >> 4));
         wgmma_commit();
     };
     // Weights of a block's scores in their place, and what the sums so far are to be multiplied with.

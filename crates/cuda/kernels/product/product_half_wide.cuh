@@ -39,12 +39,6 @@ struct HalfWideStage {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #include "sm90.cuh"
 
-__device__ __forceinline__ void copy_bulk(uint32_t to, const void* from, int bytes, uint32_t barrier) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes),
-                 "r"(barrier)
-                 : "memory");
-}
-
 template <int NT>
 __device__ __forceinline__ void wgmma_step(float (&c)[4 * NT], const uint32_t (&a)[4], uint64_t b) {
     if constexpr (NT == 1)

@@ -138,12 +138,6 @@ __device__ __forceinline__ void prompt_weights(uint32_t (&a)[2][4], const Unit<F
 }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-__device__ __forceinline__ void copy_bytes(uint32_t to, const void* from, int bytes, uint32_t barrier) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes),
-                 "r"(barrier)
-                 : "memory");
-}
-
 template <int F, int G>
 __device__ __forceinline__ void copy_packed_weights(const PromptPackedArgs& args, uint32_t base) {
     using L = Layout<F>;
@@ -161,7 +155,7 @@ __device__ __forceinline__ void copy_packed_weights(const PromptPackedArgs& args
             if (lane == 0) barrier_expect(ring.arrived(), S::TILES * bytes);
             __syncwarp();
             if (lane < S::TILES)
-                copy_bytes(base + S::AT_WEIGHTS + ring.stage * S::WEIGHTS + lane * S::TILE, w + L::unit_at(u), bytes, ring.arrived());
+                copy_bulk(base + S::AT_WEIGHTS + ring.stage * S::WEIGHTS + lane * S::TILE, w + L::unit_at(u), bytes, ring.arrived());
             ring.next();
         }
     }
@@ -187,20 +181,6 @@ __device__ __forceinline__ void copy_packed_activations(const PromptPackedArgs& 
             ring.next();
         }
     }
-}
-
-// 64 rows of weights by N of activations by 16 in k.
-template <int N>
-__device__ __forceinline__ void wgmma_k16_of_rows(float (&c)[N / 2], const uint32_t (&a)[4], uint64_t b) {
-    static_assert(N == 64 || N == 128, "rows of activations at a time");
-    if constexpr (N == 64)
-        asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" SUMS_32 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
-                     : THIRTY_TWO(c, 0)
-                     : WEIGHTS_AND_COLUMNS(a, b));
-    if constexpr (N == 128)
-        asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" SUMS_64 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 0;"
-                     : SIXTY_FOUR(c, 0)
-                     : WEIGHTS_AND_COLUMNS(a, b));
 }
 
 __device__ __forceinline__ void warpgroup_synchronise(int warpgroup) {
@@ -311,8 +291,8 @@ __device__ __forceinline__ void multiply_packed(const PromptPackedArgs& args, co
         for (int kb = 0; kb < 2; kb++) {
             prompt_weights<F>(a[kb], unit, kb, tile_scale);
             wgmma_fence();
-            wgmma_k16_of_rows<N>(c, a[kb][0], b + 4 * kb);
-            wgmma_k16_of_rows<N>(c, a[kb][1], b + 4 * kb + 2);
+            wgmma_k16_of_registers<N, 0>(c, a[kb][0], b + 4 * kb);
+            wgmma_k16_of_registers<N, 0>(c, a[kb][1], b + 4 * kb + 2);
             wgmma_commit();
             // The one before is done: its weights' registers are free.
             wgmma_wait<1>();

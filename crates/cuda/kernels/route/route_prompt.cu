@@ -83,29 +83,29 @@ struct GatherPromptArgs {
 };
 static_assert(sizeof(GatherPromptArgs) == 32, "as in src/launch/route.rs");
 
-// A block a use.
-extern "C" __global__ void __launch_bounds__(128) gather_prompt(const GatherPromptArgs args) {
+// A block a use, a thread so many pieces of eight values at a time, which `order` puts in order.
+template <int PIECES, class Order>
+__device__ __forceinline__ void gather(const GatherPromptArgs& args, const Order& order) {
     let_next_start();
     wait_for_previous();
     const size_t row = args.uses[blockIdx.x] / args.n_used;
     const uint4* from = reinterpret_cast<const uint4*>(args.from + row * args.k);
     uint4* to = reinterpret_cast<uint4*>(args.to + (size_t)blockIdx.x * args.k);
-    for (int i = threadIdx.x; i < args.k / 8; i += blockDim.x) to[i] = from[i];
+    for (int i = threadIdx.x; i < args.k / (8 * PIECES); i += blockDim.x) order(from + PIECES * i, to + PIECES * i);
 }
 
-// The same with each 16 values in another order, for prompt_packed.cuh; k is a multiple of 16.
+extern "C" __global__ void __launch_bounds__(128) gather_prompt(const GatherPromptArgs args) {
+    gather<1>(args, [](const uint4* from, uint4* to) { *to = *from; });
+}
+
+// In the order of prompt_packed.cuh; k is a multiple of 16.
 extern "C" __global__ void __launch_bounds__(128) gather_prompt_even_odd(const GatherPromptArgs args) {
-    let_next_start();
-    wait_for_previous();
-    const size_t row = args.uses[blockIdx.x] / args.n_used;
-    const uint4* from = reinterpret_cast<const uint4*>(args.from + row * args.k);
-    uint4* to = reinterpret_cast<uint4*>(args.to + (size_t)blockIdx.x * args.k);
-    for (int i = threadIdx.x; i < args.k / 16; i += blockDim.x) {
-        const uint4 a = from[2 * i], b = from[2 * i + 1];
+    gather<2>(args, [](const uint4* from, uint4* to) {
+        const uint4 a = from[0], b = from[1];
         const uint32_t w[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
         uint32_t ordered[8];
         even_then_odd(w, ordered);
-        to[2 * i] = make_uint4(ordered[0], ordered[1], ordered[2], ordered[3]);
-        to[2 * i + 1] = make_uint4(ordered[4], ordered[5], ordered[6], ordered[7]);
-    }
+        to[0] = make_uint4(ordered[0], ordered[1], ordered[2], ordered[3]);
+        to[1] = make_uint4(ordered[4], ordered[5], ordered[6], ordered[7]);
+    });
 }

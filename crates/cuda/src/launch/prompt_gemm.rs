@@ -237,13 +237,13 @@ impl Tile {
 /// Of two more launches, one to unpack, in the units of [`Tile::cost`]: about 3 microseconds.
 const LAUNCH_COST: u64 = 150_000;
 
-/// What a product takes whose weights are unpacked to memory, in hundredths of a microsecond: that, of which a part is hidden behind the product
-/// before, and the largest launch that it is.
+/// Estimate of the time of a product whose weights are unpacked to memory, in hundredths of a microsecond, as measured on an H200: that of
+/// unpacking, as far as it does not overlap with the product before, and that of one launch for the whole matrix.
 pub(crate) fn hundredths(shape: Shape, instruction: Instruction, n_sm: u32) -> usize {
     let unpacking = shape.n * shape.k / 18_000;
-    unpacking
-        + ((Tile::choose(shape, instruction, n_sm).cost(shape, n_sm) + LAUNCH_COST) / (LAUNCH_COST / 300))
-            as usize
+    let product = Tile::choose(shape, instruction, n_sm).cost(shape, n_sm) + LAUNCH_COST;
+    // A launch takes 3 microseconds.
+    unpacking + (product / (LAUNCH_COST / 300)) as usize
 }
 
 /// How many of a matrix's rows to unpack and multiply at a time: a multiple of `step`, up to `most` (but `step` at least), such that the

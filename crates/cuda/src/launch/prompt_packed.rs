@@ -27,7 +27,7 @@ pub(crate) struct PromptPackedArgs {
     pub(crate) head_dim: i32,
     pub(crate) half_rot: i32,
     pub(crate) adjacent: i32,
-    /// 1: it may run beside the kernel before it, which waited for what both read.
+    /// 1: it runs beside the kernel before it, another product of this kind that reads the same and has waited for that.
     pub(crate) beside: i32,
     pub(crate) reserved: [u64; 5],
 }
