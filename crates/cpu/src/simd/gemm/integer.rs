@@ -17,11 +17,12 @@ mod pairs;
 mod planes;
 
 use super::Job;
+use crate::simd::columns::Columns;
 use crate::simd::isa::{Isa, Vectors};
 #[cfg(target_arch = "x86_64")]
-use crate::simd::lanes::Lanes;
+use crate::simd::lanes::{Lanes, prefetch_to_write};
 #[cfg(target_arch = "x86_64")]
-use pairs::{Madd256, Madd512, Pairs, Vnni512};
+use pairs::{Madd256, Madd512, Pairs, Vnni256, Vnni512};
 #[cfg(all(test, target_arch = "aarch64"))]
 pub(in crate::simd) use planes::joined;
 
@@ -217,10 +218,18 @@ struct Tiles {
     group: usize,
     n_cols: usize,
     first: bool,
+    /// Y's element of the first weight row and the first activation row, and from an activation row to the next: what is written after this, if
+    /// it is; for prefetching alone.
+    y: Option<(*const f32, usize)>,
 }
 
 /// Adds the product of a panel with its scales and the job's row blocks to `sums`.
-pub(super) fn multiply(job: &Job<'_>, (panel, scales): (&[i16], &[f32]), sums: &mut [f32]) {
+pub(super) fn multiply(
+    job: &Job<'_>,
+    (panel, scales): (&[i16], &[f32]),
+    sums: &mut [f32],
+    out: &Columns<'_>,
+) {
     let (n_cols, kernel) = (job.cols.len(), job.x.kernel());
     let lanes = kernel.lanes();
     let (stride, x_stride) = (panel_stride(n_cols), block_words(lanes, job.x.n_cols()));
@@ -240,6 +249,7 @@ pub(super) fn multiply(job: &Job<'_>, (panel, scales): (&[i16], &[f32]), sums: &
         group: job.group,
         n_cols,
         first: job.first,
+        y: job.done.as_ref().map(|cols| (out.address(job.blocks.start * lanes, cols.start), out.stride())),
     };
     // SAFETY: a kernel of integers exists only where the machine runs its instruction set, and the slices were just checked.
     unsafe {
@@ -248,7 +258,8 @@ pub(super) fn multiply(job: &Job<'_>, (panel, scales): (&[i16], &[f32]), sums: &
             Isa::Avx512 => madd512(&tiles),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni | Isa::Avx512Vbmi | Isa::Amx => vnni512(&tiles),
-            // Adding what it multiplies gains nothing in vectors of 256 bits, which the processor adds beside multiplying.
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => vnni256(&tiles),
             #[cfg(target_arch = "x86_64")]
             _ => madd256(&tiles),
             #[cfg(target_arch = "aarch64")]
@@ -263,6 +274,15 @@ pub(super) fn multiply(job: &Job<'_>, (panel, scales): (&[i16], &[f32]), sums: &
 unsafe fn madd256(t: &Tiles) {
     // SAFETY: the caller's, and this function's own instruction set.
     unsafe { run::<Madd256, 4, 2>(t) }
+}
+
+/// Tiles of 6 weight rows x 16 activation rows: 12 of 16 registers are sums. A processor begins two of these products a cycle, each of which takes
+/// five, so eight sums would wait for each other.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn vnni256(t: &Tiles) {
+    // SAFETY: as above.
+    unsafe { run::<Vnni256, 6, 2>(t) }
 }
 
 /// Tiles of 8 weight rows x 48 activation rows: 24 of 32 registers are sums.
@@ -281,24 +301,52 @@ unsafe fn vnni512(t: &Tiles) {
     unsafe { run::<Vnni512, 8, 3>(t) }
 }
 
-/// Tiles of `W` weight rows by `B` blocks, at most 3.
+/// Tiles of `W` weight rows by `B` blocks, at most 3; the rows that are left in twos.
 ///
 /// # Safety
 /// The machine has the instruction set of `V`, and `t` holds what it says.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn run<V: Pairs, const W: usize, const B: usize>(t: &Tiles) {
-    const { assert!(super::PANEL.is_multiple_of(W) && B >= 2 && B <= 3) };
+    const { assert!(super::PANEL.is_multiple_of(2) && B >= 2 && B <= 3) };
+    let whole = t.group / W * W;
     for block in (0..t.n_blocks).step_by(B) {
-        for row in (0..t.group).step_by(W) {
-            // SAFETY: the tiles cover blocks below `n_blocks` and weight rows below `group`.
-            unsafe {
-                match t.n_blocks - block {
-                    1 => tile::<V, W, 1>(t, row, block),
-                    2 => tile::<V, W, 2>(t, row, block),
-                    _ => tile::<V, W, B>(t, row, block),
+        // SAFETY: the tiles cover blocks below `n_blocks` and weight rows below `group`.
+        unsafe {
+            // Loops, as closures would not have the caller's instruction set.
+            for row in (0..whole).step_by(W) {
+                tiles::<V, W, B>(t, row, block);
+            }
+            if const { !super::PANEL.is_multiple_of(W) } {
+                for row in (whole..t.group).step_by(2) {
+                    tiles::<V, 2, B>(t, row, block);
                 }
             }
+        }
+    }
+}
+
+/// `W` weight rows from `row` by the blocks from `block`, at most `B`.
+///
+/// # Safety
+/// As [`run`]; `row + W` is at most `group`, `block` below `n_blocks`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn tiles<V: Pairs, const W: usize, const B: usize>(t: &Tiles, row: usize, block: usize) {
+    let (line, lanes) = (row.next_multiple_of(16), V::Floats::LEN);
+    if let Some((y, stride)) = t.y
+        && line < row + W
+    {
+        for lane in block * lanes..(block + B).min(t.n_blocks) * lanes {
+            prefetch_to_write(y.wrapping_add(lane * stride + line).cast());
+        }
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        match t.n_blocks - block {
+            1 => tile::<V, W, 1>(t, row, block),
+            2 => tile::<V, W, 2>(t, row, block),
+            _ => tile::<V, W, B>(t, row, block),
         }
     }
 }

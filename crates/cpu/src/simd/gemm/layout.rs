@@ -29,7 +29,7 @@ unsafe fn prepare_block_unchecked(rows: &[&[f32]], words: &mut [u32]) {
             // SAFETY: the mask lets through columns below `n_cols` only.
             *line = unsafe { _mm512_maskz_loadu_ps(mask, row.as_ptr().add(col)) };
         }
-        let lines = transpose(lines);
+        transpose(&mut lines);
         for (i, &line) in lines.iter().enumerate().take(n) {
             // SAFETY: column `col + i` is below `n_cols`, and `words` has 16 for each.
             unsafe { _mm512_storeu_ps(words.as_mut_ptr().add((col + i) * LANES).cast(), line) };
@@ -64,7 +64,7 @@ unsafe fn prepare_pairs_unchecked(rows: &[&[f32]], words: &mut [u32]) {
             // SAFETY: the AMX kernel exists only with bfloat16 conversions.
             *line = _mm512_castsi512_ps(unsafe { pack_bf16(low, high) });
         }
-        let lines = transpose(lines);
+        transpose(&mut lines);
         for (i, &line) in lines.iter().enumerate() {
             // SAFETY: the tile has 256 words.
             unsafe { _mm512_storeu_ps(tile.as_mut_ptr().add(i * LANES).cast(), line) };
@@ -88,7 +88,8 @@ unsafe fn interleave_unchecked<const N: usize>(rows: &[[i16; N]; LANES], words: 
             // SAFETY: the row's `N` integers are whole groups of 32, and there are no more groups of words than of those.
             *line = unsafe { _mm512_loadu_ps(row.as_ptr().add(32 * group).cast()) };
         }
-        for (words, line) in words.chunks_exact_mut(LANES).zip(transpose(lines)) {
+        transpose(&mut lines);
+        for (words, line) in words.chunks_exact_mut(LANES).zip(lines) {
             // SAFETY: a chunk of 16 words.
             unsafe { _mm512_storeu_ps(words.as_mut_ptr().cast(), line) };
         }
@@ -97,7 +98,7 @@ unsafe fn interleave_unchecked<const N: usize>(rows: &[[i16; N]; LANES], words: 
 
 /// Writes the sums [weight rows][16] of a block to rows `first_row..` and columns `cols` of Y.
 pub(super) fn store_block(sums: &[f32], first_row: usize, cols: Range<usize>, out: &mut Columns<'_>) {
-    assert!(sums.len() >= cols.len() * LANES);
+    assert!(sums.len() >= cols.len().next_multiple_of(LANES) * LANES);
     // SAFETY: only a kernel of at least AVX-512 uses blocks of 16; the length was just checked.
     unsafe { store_block_unchecked(sums, first_row, cols, out) }
 }
@@ -105,14 +106,14 @@ pub(super) fn store_block(sums: &[f32], first_row: usize, cols: Range<usize>, ou
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn store_block_unchecked(sums: &[f32], first_row: usize, cols: Range<usize>, out: &mut Columns<'_>) {
     let n_rows = LANES.min(out.n_rows() - first_row);
-    for (col, sums) in cols.clone().step_by(16).zip(sums.chunks(16 * LANES)) {
+    for (col, sums) in cols.clone().step_by(16).zip(sums.as_chunks::<{ 16 * LANES }>().0) {
         let n = 16.min(cols.end - col);
         let mut lines = [_mm512_setzero_ps(); 16];
-        for (line, sums) in lines.iter_mut().zip(sums.chunks_exact(LANES)) {
-            // SAFETY: a chunk of 16 numbers.
-            *line = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
+        for (i, line) in lines.iter_mut().enumerate() {
+            // SAFETY: 16 of the chunk's numbers.
+            *line = unsafe { _mm512_loadu_ps(sums.as_ptr().add(i * LANES)) };
         }
-        let lines = transpose(lines);
+        transpose(&mut lines);
         for (i, &line) in lines.iter().enumerate().take(n_rows) {
             let row = out.row(first_row + i, col..col + n);
             // SAFETY: the mask lets through the `n` numbers of `row` only.
@@ -126,37 +127,51 @@ fn mask(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
 }
 
-/// Lane `j` of line `i` becomes lane `i` of line `j`.
+/// Lane `j` of line `i` becomes lane `i` of line `j`. Every index is a constant, so that the compiler keeps lines in registers.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(mut a: [__m512; 16]) -> [__m512; 16] {
-    // Pairs of lines, then fours, within the 128-bit quarters ...
-    for q in 0..8 {
-        let (x, y) = (a[2 * q], a[2 * q + 1]);
-        a[2 * q] = _mm512_unpacklo_ps(x, y);
-        a[2 * q + 1] = _mm512_unpackhi_ps(x, y);
-    }
-    let mut b = a;
-    for q in 0..4 {
-        for h in 0..2 {
-            let x = _mm512_castps_pd(a[4 * q + h]);
-            let y = _mm512_castps_pd(a[4 * q + 2 + h]);
-            b[4 * q + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
-            b[4 * q + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
-        }
-    }
-    // ... so that b[4q + i] holds, in its quarter c, lane 4c + i of lines 4q to 4q + 3. Then the quarters themselves.
-    let mut out = b;
-    for i in 0..4 {
-        let (q0, q1, q2, q3) = (b[i], b[4 + i], b[8 + i], b[12 + i]);
-        let low01 = _mm512_shuffle_f32x4::<0x44>(q0, q1);
-        let high01 = _mm512_shuffle_f32x4::<0xee>(q0, q1);
-        let low23 = _mm512_shuffle_f32x4::<0x44>(q2, q3);
-        let high23 = _mm512_shuffle_f32x4::<0xee>(q2, q3);
-        out[i] = _mm512_shuffle_f32x4::<0x88>(low01, low23);
-        out[4 + i] = _mm512_shuffle_f32x4::<0xdd>(low01, low23);
-        out[8 + i] = _mm512_shuffle_f32x4::<0x88>(high01, high23);
-        out[12 + i] = _mm512_shuffle_f32x4::<0xdd>(high01, high23);
-    }
-    out
+fn transpose(lines: &mut [__m512; 16]) {
+    // Within the 128-bit quarters: quarter `c` of `of_lines[q][i]` holds lane 4c + i of lines 4q to 4q + 3.
+    let of_lines = [
+        transpose_quarters(lines[0], lines[1], lines[2], lines[3]),
+        transpose_quarters(lines[4], lines[5], lines[6], lines[7]),
+        transpose_quarters(lines[8], lines[9], lines[10], lines[11]),
+        transpose_quarters(lines[12], lines[13], lines[14], lines[15]),
+    ];
+    // Then the quarters themselves.
+    let [a, b, c, d] = of_lines;
+    let [l0, l4, l8, l12] = exchange_quarters(a[0], b[0], c[0], d[0]);
+    let [l1, l5, l9, l13] = exchange_quarters(a[1], b[1], c[1], d[1]);
+    let [l2, l6, l10, l14] = exchange_quarters(a[2], b[2], c[2], d[2]);
+    let [l3, l7, l11, l15] = exchange_quarters(a[3], b[3], c[3], d[3]);
+    *lines = [l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11, l12, l13, l14, l15];
+}
+
+/// Lane `j` of line `i` becomes lane `i` of line `j`, in each quarter.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose_quarters(a: __m512, b: __m512, c: __m512, d: __m512) -> [__m512; 4] {
+    let pd = |x| _mm512_castps_pd(x);
+    let (ab, cd) = (pd(_mm512_unpacklo_ps(a, b)), pd(_mm512_unpacklo_ps(c, d)));
+    let (ab_high, cd_high) = (pd(_mm512_unpackhi_ps(a, b)), pd(_mm512_unpackhi_ps(c, d)));
+    [
+        _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)),
+        _mm512_castpd_ps(_mm512_unpacklo_pd(ab_high, cd_high)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(ab_high, cd_high)),
+    ]
+}
+
+/// Quarter `j` of line `i` becomes quarter `i` of line `j`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn exchange_quarters(a: __m512, b: __m512, c: __m512, d: __m512) -> [__m512; 4] {
+    let (low_ab, high_ab) = (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+    let (low_cd, high_cd) = (_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xee>(c, d));
+    [
+        _mm512_shuffle_f32x4::<0x88>(low_ab, low_cd),
+        _mm512_shuffle_f32x4::<0xdd>(low_ab, low_cd),
+        _mm512_shuffle_f32x4::<0x88>(high_ab, high_cd),
+        _mm512_shuffle_f32x4::<0xdd>(high_ab, high_cd),
+    ]
 }

@@ -209,7 +209,7 @@ fn multiply(weights: &Weights<'_>, job: &Job<'_>, out: &mut Columns<'_>, scratch
         let (panel, scales) = (scratch.panel.get_mut(n_panel), scratch.scales.get_mut(n_scales));
         dequant::panel_i16(isa, weights, job.cols.clone(), (&mut *panel, &mut *scales));
         let sums = scratch.sums.get_mut(n_sums);
-        integer::multiply(job, (panel, scales), sums);
+        integer::multiply(job, (panel, scales), sums, out);
         if let Some(cols) = &job.done {
             store(job, cols.clone(), sums, out);
         }

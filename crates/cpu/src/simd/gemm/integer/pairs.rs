@@ -71,6 +71,10 @@ pairs!(
     Madd256, __m256i, Avx2, madd256, _mm256_setzero_si256 _mm256_loadu_si256 _mm256_set1_epi32 _mm256_cvtepi32_ps
 );
 pairs!(
+    /// AVX2 and AVX-VNNI.
+    Vnni256, __m256i, Avx2, vnni256, _mm256_setzero_si256 _mm256_loadu_si256 _mm256_set1_epi32 _mm256_cvtepi32_ps
+);
+pairs!(
     /// AVX-512 F and BW.
     Madd512, __m512i, Avx512, madd512, _mm512_setzero_si512 _mm512_loadu_si512 _mm512_set1_epi32 _mm512_cvtepi32_ps
 );
@@ -95,22 +99,30 @@ unsafe fn madd512(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
     unsafe { _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)) }
 }
 
-/// # Safety
-/// The machine has AVX-512 F and VNNI.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn vnni512(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
-    // As an instruction of its own, since the compiler would make the intrinsic the two instructions of `madd512`, whose sums wait less for
-    // each other; but here there are sums enough.
-    // SAFETY: the caller vouches for the instruction; it reads and writes registers only.
-    unsafe {
-        asm!(
-            "vpdpwssd {sum}, {a}, {b}",
-            sum = inout(zmm_reg) sum,
-            a = in(zmm_reg) a,
-            b = in(zmm_reg) b,
-            options(pure, nomem, nostack, preserves_flags)
-        );
-    }
-    sum
+/// Defines `add_products` as an instruction of its own, since the compiler would make the intrinsic the two instructions of `madd256` and
+/// `madd512`, whose sums wait less for each other; but here there are sums enough.
+macro_rules! vnni {
+    ($name:ident, $vector:ident, $features:literal, $register:ident, $prefix:literal) => {
+        /// # Safety
+        /// The machine has VNNI for vectors of this width.
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn $name(mut sum: $vector, a: $vector, b: $vector) -> $vector {
+            // SAFETY: the caller vouches for the instruction; it reads and writes registers only.
+            unsafe {
+                asm!(
+                    concat!($prefix, "vpdpwssd {sum}, {a}, {b}"),
+                    sum = inout($register) sum,
+                    a = in($register) a,
+                    b = in($register) b,
+                    options(pure, nomem, nostack, preserves_flags)
+                );
+            }
+            sum
+        }
+    };
 }
+
+// The encoding of AVX-VNNI: processors that have it may lack the one of AVX-512.
+vnni!(vnni256, __m256i, "avx2", ymm_reg, "{{vex}} ");
+vnni!(vnni512, __m512i, "avx512f", zmm_reg, "");
