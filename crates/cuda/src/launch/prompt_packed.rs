@@ -42,6 +42,14 @@ pub(crate) fn has(format: Format) -> bool {
     product_half::has(format)
 }
 
+/// Products of the same `m` rows of activations with matrices of `k` columns, which run beside each other: rows of each matrix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beside<'n> {
+    pub(crate) m: usize,
+    pub(crate) n: &'n [usize],
+    pub(crate) k: usize,
+}
+
 /// The tile that a block computes: `PackedStage` of prompt_packed.cuh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tile {
@@ -87,21 +95,22 @@ const TILES: [Tile; 3] = [
 ];
 
 impl Tile {
-    /// For `m` rows of activations and a matrix of `n` rows of `k` columns that is no expert's: what takes the shortest.
-    fn choose(shape: [usize; 3], n_sm: usize) -> Tile {
-        TILES.into_iter().min_by_key(|tile| tile.cost(shape, n_sm)).unwrap_or(LARGE)
-    }
-
-    /// What they take, in hundredths of a microsecond.
-    fn cost(&self, [m, n, k]: [usize; 3], n_sm: usize) -> usize {
-        let n_tile = (m.div_ceil(self.n_row) * n.div_ceil(self.n_column)).div_ceil(n_sm);
-        let n_unit = k.div_ceil(64);
+    /// What they take for products that run beside each other, in hundredths of a microsecond.
+    fn cost(&self, shape: &Beside<'_>, n_sm: usize) -> usize {
+        let n_tile = self.count(shape).div_ceil(n_sm);
+        let n_unit = shape.k.div_ceil(64);
         match self.time {
-            Time::InTurn(of_tile, of_unit) => n_tile * (of_tile + n_unit * of_unit[usize::from(m > 64)]),
+            Time::InTurn(of_tile, of_unit) => {
+                n_tile * (of_tile + n_unit * of_unit[usize::from(shape.m > 64)])
+            }
             Time::Beside(of_all, few, each) => {
                 of_all + n_unit * few.get(n_tile.saturating_sub(1)).copied().unwrap_or(n_tile * each)
             }
         }
+    }
+
+    fn count(&self, shape: &Beside<'_>) -> usize {
+        shape.n.iter().map(|n| shape.m.div_ceil(self.n_row) * n.div_ceil(self.n_column)).sum()
     }
 
     /// `PackedStage::SHARED`.
@@ -121,9 +130,8 @@ impl Tile {
 /// an H200; with more, an estimate sees no difference.
 pub(crate) const MOST_OF_EXPERT: usize = 512;
 
-/// What a launch takes, in hundredths of a microsecond, and percent of its estimate that a product must be faster for.
+/// What a launch takes, in hundredths of a microsecond.
 const LAUNCH: usize = 300;
-const MARGIN: usize = 105;
 
 /// Shared memory that keeps more than so many blocks from being on one of Hopper's multiprocessors: else those that start while the kernel before
 /// ends would crowd the first that it leaves.
@@ -135,31 +143,70 @@ fn spread_bytes(n_block: usize) -> u32 {
     }
 }
 
-/// Whether it takes less time to unpack a matrix's weights in registers than to memory, where that is `n` rows of `k` columns for `m` rows of
-/// activations. Floats take fewer instructions to unpack than other weights.
-pub(crate) fn pays([m, n, k]: [usize; 3], are_floats: bool, n_sm: u32) -> bool {
-    let shape = Shape { n_matrix: 1, m, n, k };
-    let tiles = Tile::choose([m, n, k], n_sm as usize).cost([m, n, k], n_sm as usize);
-    let packed = LAUNCH + if are_floats { tiles * 4 / 5 } else { tiles };
-    packed * MARGIN < prompt_gemm::hundredths(shape, Instruction::Wgmma, n_sm) * 100
+/// What products take, in hundredths of a microsecond.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Estimate {
+    pub(crate) in_registers: usize,
+    pub(crate) in_memory: usize,
 }
 
-/// The launch of a product of these rows with a matrix, or with those of experts; of a matrix in tiles of `n_column` rows of weights, if that is
-/// some tile's. Blocks without a tile end at once.
+impl Estimate {
+    /// Of products beside each other, of which the other way makes one. Floats take fewer instructions to unpack than other weights.
+    pub(crate) fn of(shape: &Beside<'_>, are_floats: bool, n_sm: u32) -> Estimate {
+        let whole = Shape { n_matrix: 1, m: shape.m, n: shape.n.iter().sum(), k: shape.k };
+        let tiles = TILES.iter().map(|tile| tile.cost(shape, n_sm as usize)).min().unwrap_or_default();
+        Estimate {
+            in_registers: LAUNCH + if are_floats { tiles * 4 / 5 } else { tiles },
+            in_memory: prompt_gemm::hundredths(whole, Instruction::Wgmma, n_sm),
+        }
+    }
+
+    /// Of products after each other.
+    pub(crate) fn then(self, other: Estimate) -> Estimate {
+        Estimate {
+            in_registers: self.in_registers + other.in_registers,
+            in_memory: self.in_memory + other.in_memory,
+        }
+    }
+
+    /// Whether they take so many percent more with weights that are unpacked to memory.
+    pub(crate) fn gains(self, percent: usize) -> bool {
+        self.in_registers * (100 + percent) < self.in_memory * 100
+    }
+}
+
+/// How the tiles of products beside each other are launched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tiling {
+    tile: Tile,
+    /// Tiles of all of them for each multiprocessor.
+    n_block: usize,
+}
+
+impl Tiling {
+    /// In tiles of `n_column` rows of weights, if that is some tile's, or in those that take the shortest.
+    pub(crate) fn of(shape: &Beside<'_>, n_column: Option<usize>, n_sm: usize) -> Tiling {
+        let forced = TILES.into_iter().find(|tile| Some(tile.n_column) == n_column);
+        let shortest = || TILES.into_iter().min_by_key(|tile| tile.cost(shape, n_sm)).unwrap_or(LARGE);
+        let tile = forced.unwrap_or_else(shortest);
+        Tiling { tile, n_block: tile.count(shape).div_ceil(n_sm) }
+    }
+
+    /// Of experts: every one may end in a tile that is not full.
+    pub(crate) fn of_experts(shape: &Beside<'_>, n_expert: usize, n_sm: usize) -> Tiling {
+        let n_tile = shape.n.iter().map(|n| n.div_ceil(LARGE.n_column)).sum::<usize>() * n_expert;
+        Tiling { tile: LARGE, n_block: (LARGE.count(shape) + n_tile).div_ceil(n_sm) }
+    }
+}
+
+/// The launch of a product of these rows with a matrix, or with those of experts. Blocks without a tile end at once.
 pub(crate) fn launch(
     epilogue: PromptEpilogue,
     format: Format,
     (args, n_sm): (&PromptGemmArgs, usize),
-    n_column: Option<usize>,
+    Tiling { tile, n_block }: Tiling,
 ) -> Launch {
     let (m, n, n_expert) = (args.m as usize, args.n as usize, args.n_expert as usize);
-    let forced = TILES.into_iter().find(|tile| Some(tile.n_column) == n_column);
-    let tile = match forced {
-        _ if n_expert > 0 => LARGE,
-        Some(tile) => tile,
-        None => Tile::choose([m, n, args.k as usize], n_sm),
-    };
-    // Every expert may end in a tile that is not full.
     let n_tile = (m.div_ceil(tile.n_row) + n_expert) * n.div_ceil(tile.n_column);
     let kernel = Kernel::of(File::PromptPacked(Layout::of(format))).with(End::Word(match epilogue {
         PromptEpilogue::Store => "_store",
@@ -169,7 +216,7 @@ pub(crate) fn launch(
         PromptEpilogue::Plain => unreachable!("a product without such a kernel"),
     }));
     let grid = [n_tile.min(n_sm * tile.blocks_per_sm) as u32, 1];
-    let shared_bytes = (tile.shared_bytes(format) as u32).max(spread_bytes(n_tile.div_ceil(n_sm)));
+    let shared_bytes = (tile.shared_bytes(format) as u32).max(spread_bytes(n_block));
     Launch { shared_bytes, ..Launch::new(kernel.with(End::Word(tile.name)), grid, tile.n_thread) }
 }
 
@@ -189,34 +236,40 @@ mod tests {
 
     #[test]
     fn kernels_follow_the_rows_and_the_layout() {
-        let name = |epilogue, format, [m, n, n_expert]: [i32; 3]| {
-            let args = PromptGemmArgs { m, n, k: 4096, n_expert, ..PromptGemmArgs::default() };
-            launch(epilogue, format, (&args, 132), None).kernel.to_string()
+        let launch = |epilogue, format, args: PromptGemmArgs, tiling| {
+            launch(epilogue, format, (&args, 132), tiling).kernel.to_string()
         };
-        let experts = [64, 5760, 32];
-        assert_eq!(name(PromptEpilogue::Gated, Format::MXFP4, experts), "prompt_packed_mxfp4_gated_192");
-        assert_eq!(
-            name(PromptEpilogue::Weighted, Format::IQ2_XS, experts),
-            "prompt_packed_table16_weighted_192"
-        );
-        let dense = |m, n| name(PromptEpilogue::Store, Format::Q4_K, [m, n, 0]);
-        assert_eq!(dense(64, 4096), "prompt_packed_q4_k_store_64");
-        assert_eq!(dense(512, 4096), "prompt_packed_q4_k_store_128");
-        assert_eq!(dense(512, 5120), "prompt_packed_q4_k_store_192");
-        assert_eq!(dense(512, 1024), "prompt_packed_q4_k_store_64");
+        let experts = Beside { m: 64, n: &[5760], k: 2880 };
+        let args = PromptGemmArgs { m: 64, n: 5760, k: 2880, n_expert: 32, ..PromptGemmArgs::default() };
+        let tiling = Tiling::of_experts(&experts, 32, 132);
+        let name = |epilogue, format| launch(epilogue, format, args, tiling);
+        assert_eq!(name(PromptEpilogue::Gated, Format::MXFP4), "prompt_packed_mxfp4_gated_192");
+        assert_eq!(name(PromptEpilogue::Weighted, Format::IQ2_XS), "prompt_packed_table16_weighted_192");
+        let dense = |m: usize, n: usize, beside: &[usize]| {
+            let args = PromptGemmArgs { m: m as i32, n: n as i32, k: 4096, ..PromptGemmArgs::default() };
+            let tiling = Tiling::of(&Beside { m, n: beside, k: 4096 }, None, 132);
+            launch(PromptEpilogue::Store, Format::Q4_K, args, tiling)
+        };
+        assert_eq!(dense(64, 4096, &[4096]), "prompt_packed_q4_k_store_64");
+        assert_eq!(dense(512, 4096, &[4096]), "prompt_packed_q4_k_store_128");
+        assert_eq!(dense(512, 5120, &[5120]), "prompt_packed_q4_k_store_192");
+        assert_eq!(dense(512, 1024, &[1024]), "prompt_packed_q4_k_store_64");
+        // All three fill the device together.
+        assert_eq!(dense(256, 3072, &[3072; 3]), "prompt_packed_q4_k_store_192");
     }
 
     #[test]
     fn few_rows_of_large_matrices_are_unpacked_in_registers() {
-        let of_8b = [[6144, 4096], [4096, 4096], [28672, 4096], [4096, 14336]];
-        let pays = |m, [n, k]: [usize; 2]| pays([m, n, k], false, 132);
-        for m in [1, 16, 64, 128, 512] {
-            assert_eq!(of_8b.map(|matrix| pays(m, matrix)), [true; 4], "{m} rows");
+        let of_8b: [(&[usize], usize); 4] =
+            [(&[4096, 1024, 1024], 4096), (&[4096], 4096), (&[28672], 4096), (&[4096], 14336)];
+        let gains = |m, (n, k), are_floats| Estimate::of(&Beside { m, n, k }, are_floats, 132).gains(7);
+        for m in [1, 16, 64, 128] {
+            assert_eq!(of_8b.map(|matrices| gains(m, matrices, false)), [true; 4], "{m} rows");
         }
-        assert_eq!(of_8b.map(|matrix| pays(2048, matrix)), [false; 4]);
+        assert_eq!(of_8b.map(|matrices| gains(2048, matrices, false)), [false; 4]);
         // A vocabulary's, for the last row of a prompt.
-        assert!(pays(1, [151_936, 896]));
-        let gate_and_up = [512, 16_384, 2048];
-        assert_eq!([false, true].map(|are_floats| super::pays(gate_and_up, are_floats, 132)), [false, true]);
+        assert!(gains(1, (&[151_936], 896), false));
+        let gate_and_up: (&[usize], usize) = (&[16_384], 2048);
+        assert_eq!([false, true].map(|are_floats| gains(512, gate_and_up, are_floats)), [false, true]);
     }
 }

@@ -33,8 +33,6 @@ mod latent;
 mod packed;
 mod recurrent;
 
-use packed::Reader;
-
 /// Columns that a product multiplies at a time.
 const STEP: usize = 64;
 
@@ -509,7 +507,7 @@ impl Prompt<'_> {
         let buffers = &network.buffers.prompt;
         let mut norm = network.norm(network.output_norm, buffers.x);
         let n_term = n_term([&network.output]);
-        let is_packed = self.packs(n, Reader::Other, [&network.output]);
+        let is_packed = self.packs(n, &[&network.output]);
         norm.source = buffers.heads;
         (norm.out, norm.out_terms) = (buffers.normed, n_term as i32);
         norm.even_then_odd = i32::from(is_packed);

@@ -3,7 +3,6 @@
 use model::architecture::{FeedForward, FeedForwardKind};
 use model::stage::Stage;
 
-use super::packed::Reader;
 use super::{Prompt, Slice, n_term, offset, whole};
 use crate::args::{ActOut, NormArgs};
 use crate::driver::DevicePtr;
@@ -51,8 +50,7 @@ impl Prompt<'_> {
         let is_gated = network.arch.feed_forward[n].kind != FeedForwardKind::Plain;
         // Hidden rows are stored in the order that `down` then reads.
         let of_one_term = is_gated && hidden.n_term == 1;
-        let is_packed = of_one_term
-            && [input, down].iter().all(|tiles| self.packs(self.n_row, Reader::FeedForward, [*tiles]));
+        let is_packed = of_one_term && self.packs_feed_forward(input, down);
         let mut norm = network.norm(layer.ffn_norm, buffers.x);
         (norm.out, norm.out_terms) = (normed.at, normed.n_term as i32);
         norm.even_then_odd = i32::from(is_packed);
@@ -137,9 +135,8 @@ impl Prompt<'_> {
         let of_input = n_term(shared.iter().map(|shared| &shared.input).chain([input]));
         let matrices = [(input, of_input), (down, hidden.n_term)];
         let is_packed = self.packs_experts(n_use.div_ceil(rule.n_expert as usize), matrices);
-        let packs_shared = |SharedPlace { input, down, .. }: &SharedPlace| {
-            self.packs(self.n_row, Reader::Other, [input]) && self.packs(self.n_row, Reader::Other, [down])
-        };
+        let packs_shared =
+            |SharedPlace { input, down, .. }: &SharedPlace| self.packs_feed_forward(input, down);
         let is_shared_packed = is_packed && shared.as_ref().is_some_and(packs_shared);
         let [normed, to_experts] = self.expert_inputs(layer, place, (act, is_shared_packed))?;
         network.launch_map(self.stream, &router.map, (act.into(), routing.logits, self.n_row))?;

@@ -8,49 +8,49 @@ use crate::driver::{DevicePtr, HalfMatrix};
 use crate::error::CudaError;
 use crate::launch::attend::PromptAttention;
 use crate::launch::prompt_gemm::{Instruction, PromptEpilogue, PromptGemmArgs};
-use crate::launch::prompt_packed::{self, PromptPackedArgs};
+use crate::launch::prompt_packed::{self, Beside, Estimate, PromptPackedArgs, Tiling};
 use crate::memory::layout::{TILE, is_float, tile_bytes};
 use crate::placement::apart;
 use crate::placement::place::{LayerPlace, MixerPlace, Tiles};
 use crate::sizes::Unpacking;
 
-/// What multiplies rows with a matrix.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reader {
-    FeedForward,
-    /// Mixers, what all rows of a mixture use beside their experts, the output: only where [`Unpacking::Registers`] asks for it, as these have not
-    /// been compared on a GPU yet.
-    Other,
-}
+/// Percent that products must gain, by estimate, so that weights are unpacked in registers: those of a feed-forward or of up to so many rows;
+/// and others. For the more rows there are, the more of unpacking to memory runs beside the product before; not beside one that unpacks in registers.
+const GAIN: usize = 7;
+const FEW_ROWS: usize = 128;
+const GAIN_OF_MORE: usize = 20;
 
 impl Prompt<'_> {
-    /// Whether the weights of these matrices are unpacked in registers, for so many rows; those of a feed-forward where that takes less time.
-    pub(super) fn packs<'t>(
-        &self,
-        n_row: usize,
-        reader: Reader,
-        matrices: impl IntoIterator<Item = &'t Tiles>,
-    ) -> bool {
-        if self.instruction() != Instruction::Wgmma {
-            return false;
-        }
-        // Of those of one width as of one matrix.
-        let (mut n, mut k) = (0, 0);
-        let (mut have_kernels, mut are_floats) = (true, true);
-        for tiles in matrices {
-            have_kernels &= prompt_packed::has(tiles.format);
-            are_floats &= is_float(tiles.format);
-            (n, k) = (n + tiles.n_row, k.max(tiles.n_in));
-        }
-        have_kernels
+    /// Whether the weights of these matrices, which read the same `n_row` rows, are unpacked in registers.
+    pub(super) fn packs(&self, n_row: usize, matrices: &[&Tiles]) -> bool {
+        let gain = if n_row <= FEW_ROWS { GAIN } else { GAIN_OF_MORE };
+        self.is_packed(|| self.estimate(n_row, matrices), gain)
+    }
+
+    /// Likewise of a feed-forward's two products.
+    pub(super) fn packs_feed_forward(&self, input: &Tiles, down: &Tiles) -> bool {
+        let of = |tiles| self.estimate(self.n_row, &[tiles]);
+        self.is_packed(|| Some(of(input)?.then(of(down)?)), GAIN)
+    }
+
+    fn is_packed(&self, estimate: impl FnOnce() -> Option<Estimate>, gain: usize) -> bool {
+        self.instruction() == Instruction::Wgmma
             && match self.network.sizes.unpacking {
-                Unpacking::Fastest => {
-                    let pays = || prompt_packed::pays([n_row, n, k], are_floats, self.n_sm());
-                    reader == Reader::FeedForward && pays()
-                }
+                Unpacking::Fastest => estimate().is_some_and(|estimate| estimate.gains(gain)),
                 Unpacking::Memory => false,
-                Unpacking::Registers(_) => true,
+                Unpacking::Registers(_) => estimate().is_some(),
             }
+    }
+
+    /// What products with these matrices take, where there are kernels that unpack their weights in registers.
+    fn estimate(&self, n_row: usize, matrices: &[&Tiles]) -> Option<Estimate> {
+        if !matrices.iter().all(|tiles| prompt_packed::has(tiles.format)) {
+            return None;
+        }
+        let n: Vec<usize> = matrices.iter().map(|tiles| tiles.n_row).collect();
+        let k = matrices.iter().map(|tiles| tiles.n_in).max().unwrap_or_default();
+        let are_floats = matrices.iter().all(|tiles| is_float(tiles.format));
+        Some(Estimate::of(&Beside { m: n_row, n: &n, k }, are_floats, self.n_sm()))
     }
 
     /// Likewise of what a mixer reads its rows with, and of its output.
@@ -66,9 +66,9 @@ impl Prompt<'_> {
         };
         let reads = match &layer.mixer {
             MixerPlace::Latent(_) => false,
-            mixer => self.packs(self.n_row, Reader::Other, mixer.readers()),
+            mixer => self.packs(self.n_row, &mixer.readers()),
         };
-        [reads, can_order && self.packs(self.n_row, Reader::Other, [&layer.attn_output])]
+        [reads, can_order && self.packs(self.n_row, &[&layer.attn_output])]
     }
 
     /// [`Prompt::products`] with weights that are unpacked in registers: a launch for each slice, all of them beside each other.
@@ -79,10 +79,13 @@ impl Prompt<'_> {
         args: &PromptGemmArgs,
     ) -> Result<(), CudaError> {
         let heads = self.network.heads;
+        let rows = |slice: &Slice<'_>| (slice.n_tile * TILE).min(slice.tiles.n_row - slice.first * TILE);
+        let n: Vec<usize> = slices.iter().map(rows).collect();
+        let [.., Slice { tiles: last, .. }] = slices else { return Ok(()) };
+        let tiling = self.tiling(&Beside { m: args.m as usize, n: &n, k: last.n_in });
         let mut before = 0;
-        for slice in slices.iter().filter(|slice| slice.n_tile > 0) {
+        for (slice, n_row) in slices.iter().zip(n).filter(|(slice, _)| slice.n_tile > 0) {
             let Slice { tiles, first, n_tile, .. } = *slice;
-            let n_row = (n_tile * TILE).min(tiles.n_row - first * TILE);
             let g = PromptGemmArgs {
                 bias: offset(args.bias, 4 * before * TILE),
                 n: n_row as i32,
@@ -99,7 +102,7 @@ impl Prompt<'_> {
                 ..self.packed_args(tiles, &g)?
             };
             let packed = PromptPackedArgs { w: packed.w.offset(at), ..packed };
-            self.launch_packed(epilogue, tiles, &packed)?;
+            self.launch_packed(epilogue, tiles, &packed, tiling)?;
             before += n_tile;
         }
         Ok(())
@@ -128,14 +131,19 @@ impl Prompt<'_> {
         epilogue: PromptEpilogue,
         tiles: &Tiles,
         args: &PromptPackedArgs,
+        tiling: Tiling,
     ) -> Result<(), CudaError> {
         debug_assert!(args.g.low == 0, "activations of one float16 term");
+        let launch = prompt_packed::launch(epilogue, tiles.format, (&args.g, self.n_sm() as usize), tiling);
+        self.network.kernels.launch(self.stream, &launch, args)
+    }
+
+    fn tiling(&self, shape: &Beside<'_>) -> Tiling {
         let n_column = match self.network.sizes.unpacking {
             Unpacking::Registers(n_column) => Some(n_column),
             Unpacking::Fastest | Unpacking::Memory => None,
         };
-        let launch = prompt_packed::launch(epilogue, tiles.format, (&args.g, self.n_sm() as usize), n_column);
-        self.network.kernels.launch(self.stream, &launch, args)
+        Tiling::of(shape, n_column, self.n_sm() as usize)
     }
 
     /// Whether experts' products with these matrices, and as many float16 terms of activations, unpack weights in registers, for so many rows of
@@ -160,8 +168,10 @@ impl Prompt<'_> {
         (offsets, n_expert): (DevicePtr, usize),
         args: &PromptGemmArgs,
     ) -> Result<(), CudaError> {
-        let n = (tiles.n_tile * TILE) as i32;
-        let args = PromptGemmArgs { offsets, n, n_expert: n_expert as i32, ..*args };
-        self.launch_packed(epilogue, tiles, &self.packed_args(tiles, &args)?)
+        let n = tiles.n_tile * TILE;
+        let shape = Beside { m: args.m as usize, n: &[n], k: tiles.n_in };
+        let tiling = Tiling::of_experts(&shape, n_expert, self.n_sm() as usize);
+        let args = PromptGemmArgs { offsets, n: n as i32, n_expert: n_expert as i32, ..*args };
+        self.launch_packed(epilogue, tiles, &self.packed_args(tiles, &args)?, tiling)
     }
 }
