@@ -4,16 +4,20 @@
 extern __shared__ __align__(1024) char shared_memory[];
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define WGMMA_BODY(HD) attend_prompt_wgmma<HD>(args, shared_memory)
+#define WGMMA_BODY(HD, FEW) attend_prompt_wgmma<HD, FEW>(args, shared_memory)
 #else
-#define WGMMA_BODY(HD) __trap()
+#define WGMMA_BODY(HD, FEW) __trap()
 #endif
 
-#define ATTEND_PROMPT(HD)                                                            \
-    extern "C" __global__ void __launch_bounds__(WgmmaShape<HD>::THREADS, 1)         \
-        attend_prompt_wgmma_##HD(const __grid_constant__ AttendPromptTmaArgs args) { \
-        WGMMA_BODY(HD);                                                              \
+#define ENTRY(NAME, HD, FEW)                                                          \
+    extern "C" __global__ void __launch_bounds__(WgmmaShape<HD, FEW>::THREADS, 1)     \
+        attend_prompt_wgmma##NAME(const __grid_constant__ AttendPromptTmaArgs args) { \
+        WGMMA_BODY(HD, FEW);                                                          \
     }
+
+#define ATTEND_PROMPT(HD)   \
+    ENTRY(_##HD, HD, false) \
+    ENTRY(_few_##HD, HD, true)
 
 ATTEND_PROMPT(64)
 ATTEND_PROMPT(96)

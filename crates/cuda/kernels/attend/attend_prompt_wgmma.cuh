@@ -19,13 +19,15 @@ struct AttendPromptTmaArgs {
 };
 static_assert(sizeof(AttendPromptTmaArgs) == 384, "as in src/launch/attend.rs");
 
-// Shapes of a head size: warpgroups that compute and positions of a block, as registers and shared memory allow.
-template <int HD>
+// Shapes of a head size: warpgroups that compute and positions of a block, as registers and shared memory allow. Where rows are few, one
+// warpgroup computes in each block, so that there are blocks for more multiprocessors; one warp is enough to copy, as registers need not be
+// handed over.
+template <int HD, bool FEW>
 struct WgmmaShape {
     static_assert(HD % 32 == 0, "heads of other sizes attend row by row");
-    static constexpr int WGS = HD <= 64 ? 3 : 2;
+    static constexpr int WGS = FEW ? 1 : HD <= 64 ? 3 : 2;
     static constexpr int BLOCK = HD <= 128 ? 128 : 64;
-    static constexpr int ROWS = WGS * 64, THREADS = (WGS + 1) * 128;
+    static constexpr int ROWS = WGS * 64, THREADS = WGS * 128 + (FEW ? 32 : 128);
     // A row's values in columns of 64, as the 128-byte swizzle wants them.
     static constexpr int N_COL = (HD + 63) / 64;
     static constexpr int Q_BYTES = 64 * 128 * N_COL, KV_BYTES = BLOCK * 128 * N_COL;
@@ -42,9 +44,9 @@ __device__ __forceinline__ void keep(uint32_t (&v)[N][4]) {
         for (int j = 0; j < 4; j++) asm volatile("" : "+r"(v[i][j])::"memory");
 }
 
-template <int HD>
+template <int HD, bool FEW>
 __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& all, char* memory) {
-    using S = WgmmaShape<HD>;
+    using S = WgmmaShape<HD, FEW>;
     constexpr int WGS = S::WGS, BLOCK = S::BLOCK, ROWS = S::ROWS, N_COL = S::N_COL, STAGES = 2;
     constexpr int Q_BYTES = S::Q_BYTES, KV_BYTES = S::KV_BYTES, PAGES = BLOCK / PAGE, COL_BYTES = BLOCK * 128, BOX_BYTES = PAGE * 128;
     const AttendPromptArgs& args = all.a;
@@ -75,7 +77,7 @@ __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& a
     const int first_block = begin / PAGES, end_block = (end + PAGES - 1) / PAGES;
 
     if (warpgroup == WGS) {
-        registers_down_to<24>();
+        if constexpr (WGS > 1) registers_down_to<24>();
         if (threadIdx.x >= WGS * 128 + 32) return;
         const uint32_t* pages = args.page_tables + (size_t)span.slot * args.max_pages;
         uint32_t n_tail = 0;
@@ -119,7 +121,7 @@ __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& a
         return;
     }
 
-    registers_up_to<WGS == 3 ? 160 : 240>();
+    if constexpr (WGS > 1) registers_up_to<WGS == 3 ? 160 : 240>();
     const int thread = threadIdx.x & 127, warp = thread >> 5;
     const size_t width = (size_t)args.n_head * HD;
     const auto pair_at = [&](int pair) {
@@ -214,8 +216,12 @@ __device__ __forceinline__ void attend_prompt_wgmma(const AttendPromptTmaArgs& a
             for (int j = 0; j < 4; j++) p[k][j] = pack_half2(s[8 * k + 2 * j], s[8 * k + 2 * j + 1]);
     };
     // Warpgroups' products take turns.
-    const auto my_turn = [&] { asm volatile("bar.sync %0, 256;" ::"r"(4 + warpgroup) : "memory"); };
-    const auto next_turn = [&] { asm volatile("bar.arrive %0, 256;" ::"r"(4 + (warpgroup + 1) % WGS) : "memory"); };
+    const auto my_turn = [&] {
+        if constexpr (WGS > 1) asm volatile("bar.sync %0, 256;" ::"r"(4 + warpgroup) : "memory");
+    };
+    const auto next_turn = [&] {
+        if constexpr (WGS > 1) asm volatile("bar.arrive %0, 256;" ::"r"(4 + (warpgroup + 1) % WGS) : "memory");
+    };
 
     const int n_block = end_block - first_block;
     float shrink[2];

@@ -228,9 +228,10 @@ impl PromptAttention {
         self.instruction == Instruction::Wgmma && self.n_term == 1 && self.head_dim >= 64
     }
 
-    /// Pairs of a row and a query head that a block computes.
-    fn n_pair(self) -> usize {
+    /// Pairs of a row and a query head that a block computes; on wgmma 64 for each warpgroup, of which there is one where the rows are few.
+    fn n_pair(self, few: bool) -> usize {
         match self.head_dim {
+            _ if few => 64,
             0..=64 if self.is_on_wgmma() => 192,
             _ if self.is_on_wgmma() => 128,
             0..=128 => 128 / self.n_term,
@@ -240,29 +241,36 @@ impl PromptAttention {
 
     /// For wgmma queries and two blocks of keys and of values, a row's values in columns of 64, barriers, and what it takes to begin at a
     /// multiple of 1024. Else queries, a page of keys and one of values; rows are padded by 16 bytes.
-    fn shared_bytes(self) -> usize {
+    fn shared_bytes(self, few: bool) -> usize {
         if self.is_on_wgmma() {
             let n_position = if self.head_dim <= 128 { 128 } else { 64 };
-            return (self.n_pair() + 4 * n_position) * 128 * self.head_dim.div_ceil(64) + 1024 + 9 * 8;
+            return (self.n_pair(few) + 4 * n_position) * 128 * self.head_dim.div_ceil(64) + 1024 + 9 * 8;
         }
-        (self.n_term * self.n_pair() + 2 * PAGE) * (self.head_dim + 8) * 2
+        (self.n_term * self.n_pair(false) + 2 * PAGE) * (self.head_dim + 8) * 2
     }
 
-    /// All rows of the spans. The grid may be larger than this one.
-    pub(crate) fn launch(self, spans: &[PromptSpan], args: &AttendPromptArgs) -> Launch {
-        let (n_pair, group) = (self.n_pair(), (args.n_head / args.n_kv_head) as usize);
+    /// All rows of the spans, on a device of `n_sm` multiprocessors. The grid may be larger than this one.
+    pub(crate) fn launch(self, spans: &[PromptSpan], args: &AttendPromptArgs, n_sm: usize) -> Launch {
+        let group = (args.n_head / args.n_kv_head) as usize;
+        let n_tile = |few| -> usize {
+            spans.iter().map(|span| (span.n_row as usize * group).div_ceil(self.n_pair(few))).sum()
+        };
+        // Blocks of one warpgroup, if there is a multiprocessor for each. (With two on each, in heads of 64, they are slower.)
+        let few = self.is_on_wgmma() && args.n_kv_head as usize * n_tile(true) <= n_sm;
+        let n_pair = self.n_pair(few);
         let (file, n_thread) = match self.n_term {
-            // A warpgroup of 128 threads for 64 pairs, and one that copies.
-            1 if self.is_on_wgmma() => (File::AttendPromptWgmma, (n_pair as u32 / 64 + 1) * 128),
+            // A warpgroup of 128 threads for 64 pairs, and one or a warp that copies.
+            1 if self.is_on_wgmma() => {
+                (File::AttendPromptWgmma, n_pair as u32 / 64 * 128 + if few { 32 } else { 128 })
+            }
             1 => (File::AttendPrompt, 128),
             _ => (File::AttendPromptSplit, if n_pair == 32 { 64 } else { 128 }),
         };
-        let n_tile: usize = spans.iter().map(|span| (span.n_row as usize * group).div_ceil(n_pair)).sum();
         Launch {
-            kernel: Kernel::of(file).with(End::Size("_", self.head_dim)),
-            grid: [args.n_kv_head as u32, n_tile as u32, 1],
+            kernel: Kernel::of(file).with(End::Size(if few { "_few_" } else { "_" }, self.head_dim)),
+            grid: [args.n_kv_head as u32, n_tile(few) as u32, 1],
             n_thread,
-            shared_bytes: self.shared_bytes() as u32,
+            shared_bytes: self.shared_bytes(few) as u32,
             cluster: 1,
         }
     }
@@ -286,10 +294,14 @@ mod tests {
         let args = AttendPromptArgs { n_head: 8, n_kv_head: 2, ..AttendPromptArgs::default() };
         let spans = [PromptSpan { row0: 0, n_row: 33, slot: 0, start: 0 }];
         for attention in all() {
-            let launch = attention.launch(&spans, &args);
             let most = if attention.is_on_wgmma() { 227 << 10 } else { 99 << 10 };
-            assert!(launch.shared_bytes <= most, "{launch:?}");
-            assert_eq!(launch.grid[1] as usize, 132_usize.div_ceil(attention.n_pair()));
+            for n_sm in [1, 132] {
+                let launch = attention.launch(&spans, &args, n_sm);
+                assert!(launch.shared_bytes <= most, "{launch:?}");
+                let few = attention.is_on_wgmma() && n_sm == 132;
+                assert_eq!(launch.grid[1] as usize, 132_usize.div_ceil(attention.n_pair(few)));
+                assert_eq!(launch.kernel.to_string().contains("_few_"), few, "{launch:?}");
+            }
         }
     }
 
@@ -308,7 +320,7 @@ mod tests {
         let args = AttendPromptArgs { n_head: MAX_GROUP as i32, n_kv_head: 1, ..AttendPromptArgs::default() };
         let spans = [PromptSpan { row0: 0, n_row: MANY_ROWS as i32, slot: 0, start: 0 }];
         for attention in all() {
-            assert!(attention.launch(&spans, &args).grid[1] <= 65_535, "{attention:?}");
+            assert!(attention.launch(&spans, &args, 132).grid[1] <= 65_535, "{attention:?}");
         }
     }
 
