@@ -31,6 +31,18 @@ pub enum Unpacking {
     Registers(usize),
 }
 
+/// The blocks in which Hopper attends to a prompt. The bits are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attending {
+    /// Narrow ones, if there is a multiprocessor for each.
+    #[default]
+    Fastest,
+    /// Of one warpgroup each.
+    Narrow,
+    /// Of two or three.
+    Wide,
+}
+
 /// Those of an executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sizes {
@@ -48,4 +60,5 @@ pub(crate) struct Sizes {
     /// Float16 terms of a prompt's activations, at most.
     pub(crate) n_term: usize,
     pub(crate) unpacking: Unpacking,
+    pub(crate) attending: Attending,
 }

@@ -9,6 +9,7 @@ use crate::driver::{DevicePtr, TensorMap};
 use crate::launch::file::{End, File, Kernel};
 use crate::launch::kernels::Launch;
 use crate::launch::prompt_gemm::Instruction;
+use crate::sizes::Attending;
 
 /// Of attend_stage.cuh.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -250,13 +251,23 @@ impl PromptAttention {
     }
 
     /// All rows of the spans, on a device of `n_sm` multiprocessors. The grid may be larger than this one.
-    pub(crate) fn launch(self, spans: &[PromptSpan], args: &AttendPromptArgs, n_sm: usize) -> Launch {
+    pub(crate) fn launch(
+        self,
+        spans: &[PromptSpan],
+        args: &AttendPromptArgs,
+        (n_sm, attending): (usize, Attending),
+    ) -> Launch {
         let group = (args.n_head / args.n_kv_head) as usize;
         let n_tile = |few| -> usize {
             spans.iter().map(|span| (span.n_row as usize * group).div_ceil(self.n_pair(few))).sum()
         };
         // Blocks of one warpgroup, if there is a multiprocessor for each. (With two on each, in heads of 64, they are slower.)
-        let few = self.is_on_wgmma() && args.n_kv_head as usize * n_tile(true) <= n_sm;
+        let few = self.is_on_wgmma()
+            && match attending {
+                Attending::Fastest => args.n_kv_head as usize * n_tile(true) <= n_sm,
+                Attending::Narrow => true,
+                Attending::Wide => false,
+            };
         let n_pair = self.n_pair(few);
         let (file, n_thread) = match self.n_term {
             // A warpgroup of 128 threads for 64 pairs, and one or a warp that copies.
@@ -296,7 +307,7 @@ mod tests {
         for attention in all() {
             let most = if attention.is_on_wgmma() { 227 << 10 } else { 99 << 10 };
             for n_sm in [1, 132] {
-                let launch = attention.launch(&spans, &args, n_sm);
+                let launch = attention.launch(&spans, &args, (n_sm, Attending::Fastest));
                 assert!(launch.shared_bytes <= most, "{launch:?}");
                 let few = attention.is_on_wgmma() && n_sm == 132;
                 assert_eq!(launch.grid[1] as usize, 132_usize.div_ceil(attention.n_pair(few)));
@@ -320,7 +331,10 @@ mod tests {
         let args = AttendPromptArgs { n_head: MAX_GROUP as i32, n_kv_head: 1, ..AttendPromptArgs::default() };
         let spans = [PromptSpan { row0: 0, n_row: MANY_ROWS as i32, slot: 0, start: 0 }];
         for attention in all() {
-            assert!(attention.launch(&spans, &args, 132).grid[1] <= 65_535, "{attention:?}");
+            assert!(
+                attention.launch(&spans, &args, (132, Attending::Narrow)).grid[1] <= 65_535,
+                "{attention:?}"
+            );
         }
     }
 

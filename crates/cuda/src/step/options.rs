@@ -17,7 +17,7 @@ use crate::memory::upload::UploadOptions;
 use crate::placement::apart;
 use crate::placement::cache;
 use crate::placement::place::{Unsupported, place};
-use crate::sizes::{ABSURD, DEFAULT_ROWS, MANY_ROWS, MAX_GUESSES, MAX_SLOTS, Sizes, Unpacking};
+use crate::sizes::{ABSURD, Attending, DEFAULT_ROWS, MANY_ROWS, MAX_GUESSES, MAX_SLOTS, Sizes, Unpacking};
 use crate::step::buffers::Buffers;
 
 /// How a model is put on a GPU.
@@ -39,6 +39,8 @@ pub struct Options {
     pub n_snapshot: usize,
     /// Where prompts' weights are unpacked.
     pub unpacking: Unpacking,
+    /// How prompts are attended to.
+    pub attending: Attending,
     /// Bytes of each pinned buffer through which weights are copied.
     pub load_chunk: usize,
     /// Threads that fill those buffers.
@@ -59,6 +61,7 @@ impl Default for Options {
             n_page: None,
             n_snapshot: 0,
             unpacking: Unpacking::Fastest,
+            attending: Attending::Fastest,
             load_chunk: 16 << 20,
             load_threads: threads.min(8),
             residency_interval: Duration::from_secs(60),
@@ -138,6 +141,7 @@ impl Options {
             kv_type: self.kv_type,
             n_term: most_terms(&model.weights),
             unpacking: self.unpacking,
+            attending: self.attending,
         }
     }
 

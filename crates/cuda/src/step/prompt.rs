@@ -300,7 +300,7 @@ impl Prompt<'_> {
             reserved: 0,
         };
         let attention = PromptAttention { head_dim: heads.head_dim, n_term, instruction: self.instruction() };
-        let launch = attention.launch(self.spans, &args, self.n_sm() as usize);
+        let launch = attention.launch(self.spans, &args, (self.n_sm() as usize, network.sizes.attending));
         if attention.is_on_wgmma() {
             let map = |at| network.kernels.device().tensor_map(network.kv_matrix(n, at), PAGE as u32);
             let (k_map, v_map) = (map(k_cache)?, map(v_cache)?);

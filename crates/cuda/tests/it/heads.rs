@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cuda::{CudaExecutor, Options};
+use cuda::{Attending, CudaExecutor, Options};
 use device::{Batch, Executor, Input, Output, Want};
 use model::architecture::{Mixer, Pairing, Position};
 use model::weights::MixerWeights;
@@ -155,6 +155,22 @@ fn heads_of_every_size_agree_with_the_exact_executor_however_they_are_placed_and
         let whole = cut(&mut executor, &tokens, N_TOKEN);
         for size in [7, 64, 130] {
             assert!(whole == cut(&mut executor, &tokens, size), "{shape}: in parts of {size}");
+        }
+        drop(executor);
+        for attending in [Attending::Narrow, Attending::Wide] {
+            let options = Options { attending, ..options.clone() };
+            let mut executor = CudaExecutor::new(&model, &options, &mut |_, _| {}).expect("an executor");
+            for size in [N_TOKEN, 130] {
+                let found = cut(&mut executor, &tokens, size);
+                assert!(whole == found, "{shape}: {attending:?}, in parts of {size}");
+            }
+            let names = executor.loaded_kernels();
+            let is_loaded = |part: &str| names.iter().any(|name| name.starts_with(part));
+            // Elsewhere than on Hopper, and for small heads, there is one kernel.
+            if is_loaded("attend_prompt_wgmma") {
+                let is_narrow = is_loaded("attend_prompt_wgmma_few");
+                assert_eq!(is_narrow, attending == Attending::Narrow, "{shape}: {names:?}");
+            }
         }
         println!("{shape}");
     }
