@@ -34,12 +34,12 @@ pub enum Unpacking {
 /// The blocks in which Hopper attends to a prompt. The bits are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Attending {
-    /// Narrow ones, if there is a multiprocessor for each.
+    /// Narrow ones, if all of them run at once.
     #[default]
     Fastest,
-    /// Of one warpgroup each.
+    /// Blocks of one warpgroup always (`_few_` in the kernels' names): for tests.
     Narrow,
-    /// Of two or three.
+    /// Blocks of two or three warpgroups always: for tests.
     Wide,
 }
 

@@ -86,12 +86,12 @@ impl<'a> Columns<'a> {
         self.n_cols
     }
 
-    /// Where an element is; of elements outside the view, somewhere else.
+    /// Where an element is, to be prefetched: it may be outside the view.
     pub(super) fn address(&self, row: usize, col: usize) -> *const f32 {
         self.first.wrapping_add(row * self.stride + col)
     }
 
-    /// From a row to the next.
+    /// Numbers from a row to the next.
     pub(super) fn stride(&self) -> usize {
         self.stride
     }

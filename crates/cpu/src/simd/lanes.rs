@@ -83,14 +83,6 @@ pub(crate) fn prefetch(address: *const u8) {
     }
 }
 
-/// Asks for memory that is written soon, for this core alone. Any address is allowed.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-pub(crate) fn prefetch_to_write(address: *const u8) {
-    // SAFETY: every x86-64 processor has this instruction, or passes over it, and no address makes it fail.
-    unsafe { x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(address.cast()) };
-}
-
 /// Eight values in portable code.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; 8]);

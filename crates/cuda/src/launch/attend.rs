@@ -261,16 +261,18 @@ impl PromptAttention {
         let n_tile = |few| -> usize {
             spans.iter().map(|span| (span.n_row as usize * group).div_ceil(self.n_pair(few))).sum()
         };
-        // Blocks of one warpgroup, if there is a multiprocessor for each. (With two on each, in heads of 64, they are slower.)
+        // Blocks of one warpgroup, if all of them run at once. Of heads of 64 a multiprocessor has room for two, but where most have two, wide
+        // blocks are faster.
+        let at_once = if self.head_dim <= 64 { n_sm * 3 / 2 } else { n_sm };
         let few = self.is_on_wgmma()
             && match attending {
-                Attending::Fastest => args.n_kv_head as usize * n_tile(true) <= n_sm,
+                Attending::Fastest => args.n_kv_head as usize * n_tile(true) <= at_once,
                 Attending::Narrow => true,
                 Attending::Wide => false,
             };
         let n_pair = self.n_pair(few);
         let (file, n_thread) = match self.n_term {
-            // A warpgroup of 128 threads for 64 pairs, and one or a warp that copies.
+            // A warpgroup of 128 threads for 64 pairs, and a warpgroup that copies, or in narrow blocks a warp.
             1 if self.is_on_wgmma() => {
                 (File::AttendPromptWgmma, n_pair as u32 / 64 * 128 + if few { 32 } else { 128 })
             }

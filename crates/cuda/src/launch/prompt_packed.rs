@@ -135,8 +135,8 @@ const LAUNCH: usize = 300;
 
 /// Shared memory that keeps more than so many blocks from being on one of Hopper's multiprocessors: else those that start while the kernel before
 /// ends would crowd the first that it leaves.
-fn spread_bytes(n_block: usize) -> u32 {
-    match n_block {
+fn spread_bytes(tiles_per_sm: usize) -> u32 {
+    match tiles_per_sm {
         0..=1 => 115 << 10,
         2 => 77 << 10,
         _ => 0,
@@ -151,7 +151,7 @@ pub(crate) struct Estimate {
 }
 
 impl Estimate {
-    /// Of products beside each other, of which the other way makes one. Floats take fewer instructions to unpack than other weights.
+    /// Of products beside each other, which the other way computes as one. Floats take fewer instructions to unpack than other weights.
     pub(crate) fn of(shape: &Beside<'_>, are_floats: bool, n_sm: u32) -> Estimate {
         let whole = Shape { n_matrix: 1, m: shape.m, n: shape.n.iter().sum(), k: shape.k };
         let tiles = TILES.iter().map(|tile| tile.cost(shape, n_sm as usize)).min().unwrap_or_default();
@@ -169,18 +169,39 @@ impl Estimate {
         }
     }
 
-    /// Whether they take so many percent more with weights that are unpacked to memory.
-    pub(crate) fn gains(self, percent: usize) -> bool {
-        self.in_registers * (100 + percent) < self.in_memory * 100
+    /// Whether weights are unpacked in registers: if these products, with `m` rows of activations, then gain enough.
+    pub(crate) fn pays(self, m: usize, reader: Reader) -> bool {
+        let gain = match reader {
+            Reader::Other if m > HIDING_ROWS => GAIN_OF_HIDING,
+            Reader::FeedForward | Reader::Other => GAIN,
+        };
+        self.in_registers * (100 + gain) < self.in_memory * 100
     }
 }
+
+/// What multiplies rows with matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// Both products of one.
+    FeedForward,
+    /// A mixer, its output, the output of the model.
+    Other,
+}
+
+/// Percent that products must gain by estimate, which is not exact.
+const GAIN: usize = 7;
+
+/// With more rows of activations than this, most of unpacking to memory runs beside the product before, but not beside one that unpacks in
+/// registers. So a product must gain more percent, for itself and for the one after it. (The two of a feed-forward follow each other.)
+const HIDING_ROWS: usize = 128;
+const GAIN_OF_HIDING: usize = 20;
 
 /// How the tiles of products beside each other are launched.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tiling {
     tile: Tile,
     /// Tiles of all of them for each multiprocessor.
-    n_block: usize,
+    tiles_per_sm: usize,
 }
 
 impl Tiling {
@@ -189,13 +210,13 @@ impl Tiling {
         let forced = TILES.into_iter().find(|tile| Some(tile.n_column) == n_column);
         let shortest = || TILES.into_iter().min_by_key(|tile| tile.cost(shape, n_sm)).unwrap_or(LARGE);
         let tile = forced.unwrap_or_else(shortest);
-        Tiling { tile, n_block: tile.count(shape).div_ceil(n_sm) }
+        Tiling { tile, tiles_per_sm: tile.count(shape).div_ceil(n_sm) }
     }
 
     /// Of experts: every one may end in a tile that is not full.
     pub(crate) fn of_experts(shape: &Beside<'_>, n_expert: usize, n_sm: usize) -> Tiling {
         let n_tile = shape.n.iter().map(|n| n.div_ceil(LARGE.n_column)).sum::<usize>() * n_expert;
-        Tiling { tile: LARGE, n_block: (LARGE.count(shape) + n_tile).div_ceil(n_sm) }
+        Tiling { tile: LARGE, tiles_per_sm: (LARGE.count(shape) + n_tile).div_ceil(n_sm) }
     }
 }
 
@@ -204,7 +225,7 @@ pub(crate) fn launch(
     epilogue: PromptEpilogue,
     format: Format,
     (args, n_sm): (&PromptGemmArgs, usize),
-    Tiling { tile, n_block }: Tiling,
+    Tiling { tile, tiles_per_sm }: Tiling,
 ) -> Launch {
     let (m, n, n_expert) = (args.m as usize, args.n as usize, args.n_expert as usize);
     let n_tile = (m.div_ceil(tile.n_row) + n_expert) * n.div_ceil(tile.n_column);
@@ -216,7 +237,7 @@ pub(crate) fn launch(
         PromptEpilogue::Plain => unreachable!("a product without such a kernel"),
     }));
     let grid = [n_tile.min(n_sm * tile.blocks_per_sm) as u32, 1];
-    let shared_bytes = (tile.shared_bytes(format) as u32).max(spread_bytes(n_block));
+    let shared_bytes = (tile.shared_bytes(format) as u32).max(spread_bytes(tiles_per_sm));
     Launch { shared_bytes, ..Launch::new(kernel.with(End::Word(tile.name)), grid, tile.n_thread) }
 }
 
@@ -260,16 +281,28 @@ mod tests {
 
     #[test]
     fn few_rows_of_large_matrices_are_unpacked_in_registers() {
-        let of_8b: [(&[usize], usize); 4] =
+        let of =
+            |m, (n, k): (&[usize], usize), are_floats| Estimate::of(&Beside { m, n, k }, are_floats, 132);
+        // Of Llama-3-8B: queries, keys and values, attention's output, gate and up, down.
+        let matrices: [(&[usize], usize); 4] =
             [(&[4096, 1024, 1024], 4096), (&[4096], 4096), (&[28672], 4096), (&[4096], 14336)];
-        let gains = |m, (n, k), are_floats| Estimate::of(&Beside { m, n, k }, are_floats, 132).gains(7);
+        let pays = |m| {
+            let [qkv, attn_out, input, down] = matrices.map(|matrices| of(m, matrices, false));
+            let mixer = [qkv, attn_out].map(|estimate| estimate.pays(m, Reader::Other));
+            (mixer, input.then(down).pays(m, Reader::FeedForward))
+        };
         for m in [1, 16, 64, 128] {
-            assert_eq!(of_8b.map(|matrices| gains(m, matrices, false)), [true; 4], "{m} rows");
+            assert_eq!(pays(m), ([true; 2], true), "{m} rows");
         }
-        assert_eq!(of_8b.map(|matrices| gains(2048, matrices, false)), [false; 4]);
+        // Attention's output would gain, but not as much as unpacking gate and up beside it does.
+        assert_eq!(pays(256), ([true, false], true));
+        assert_eq!(pays(2048), ([false; 2], false));
         // A vocabulary's, for the last row of a prompt.
-        assert!(gains(1, (&[151_936], 896), false));
+        assert!(of(1, (&[151_936], 896), false).pays(1, Reader::Other));
+        // Small models: a launch more than the tile takes.
+        assert!(!of(16, (&[576], 576), false).pays(16, Reader::Other));
         let gate_and_up: (&[usize], usize) = (&[16_384], 2048);
-        assert_eq!([false, true].map(|are_floats| gains(512, gate_and_up, are_floats)), [false, true]);
+        let pays = [false, true].map(|are_floats| of(512, gate_and_up, are_floats).pays(512, Reader::Other));
+        assert_eq!(pays, [false, true]);
     }
 }

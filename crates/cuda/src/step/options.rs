@@ -39,7 +39,7 @@ pub struct Options {
     pub n_snapshot: usize,
     /// Where prompts' weights are unpacked.
     pub unpacking: Unpacking,
-    /// How prompts are attended to.
+    /// In which blocks Hopper attends to prompts.
     pub attending: Attending,
     /// Bytes of each pinned buffer through which weights are copied.
     pub load_chunk: usize,

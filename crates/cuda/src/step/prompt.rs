@@ -5,7 +5,7 @@
 //! For many rows, a slab is small enough to stay in the L2 cache. Few rows have few tiles, so that most multiprocessors would have
 //! none of such a slab: then a slab is as large as the buffer, and the time that memory takes for it is shorter than that. There are
 //! two slabs in turn: on Hopper and later, one is unpacked while the product with the other runs (`unpack.cu`). On Hopper, weights of experts, and
-//! of a feed-forward for few rows, are unpacked in registers instead (`packed.rs`).
+//! all others for few rows, are unpacked in registers instead (`packed.rs`).
 //!
 //! Activations are float16. Where the weights are floats they are two float16 terms, `[high, low]` in a row twice as wide, both multiplied with
 //! the same weights: what rounding them once would add is more than such a model's own rounding.

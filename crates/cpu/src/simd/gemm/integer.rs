@@ -20,7 +20,7 @@ use super::Job;
 use crate::simd::columns::Columns;
 use crate::simd::isa::{Isa, Vectors};
 #[cfg(target_arch = "x86_64")]
-use crate::simd::lanes::{Lanes, prefetch_to_write};
+use crate::simd::lanes::{Lanes, prefetch};
 #[cfg(target_arch = "x86_64")]
 use pairs::{Madd256, Madd512, Pairs, Vnni256, Vnni512};
 #[cfg(all(test, target_arch = "aarch64"))]
@@ -218,8 +218,7 @@ struct Tiles {
     group: usize,
     n_cols: usize,
     first: bool,
-    /// Y's element of the first weight row and the first activation row, and from an activation row to the next: what is written after this, if
-    /// it is; for prefetching alone.
+    /// Where the job's part of Y begins, and numbers from a row of Y to the next, if it is written after this job; for prefetching alone.
     y: Option<(*const f32, usize)>,
 }
 
@@ -308,18 +307,18 @@ unsafe fn vnni512(t: &Tiles) {
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn run<V: Pairs, const W: usize, const B: usize>(t: &Tiles) {
-    const { assert!(super::PANEL.is_multiple_of(2) && B >= 2 && B <= 3) };
+    const { assert!(super::PANEL.is_multiple_of(2) && W.is_multiple_of(2) && B >= 2 && B <= 3) };
     let whole = t.group / W * W;
     for block in (0..t.n_blocks).step_by(B) {
         // SAFETY: the tiles cover blocks below `n_blocks` and weight rows below `group`.
         unsafe {
             // Loops, as closures would not have the caller's instruction set.
             for row in (0..whole).step_by(W) {
-                tiles::<V, W, B>(t, row, block);
+                up_to::<V, W, B>(t, row, block);
             }
             if const { !super::PANEL.is_multiple_of(W) } {
                 for row in (whole..t.group).step_by(2) {
-                    tiles::<V, 2, B>(t, row, block);
+                    up_to::<V, 2, B>(t, row, block);
                 }
             }
         }
@@ -332,13 +331,13 @@ unsafe fn run<V: Pairs, const W: usize, const B: usize>(t: &Tiles) {
 /// As [`run`]; `row + W` is at most `group`, `block` below `n_blocks`.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn tiles<V: Pairs, const W: usize, const B: usize>(t: &Tiles, row: usize, block: usize) {
+unsafe fn up_to<V: Pairs, const W: usize, const B: usize>(t: &Tiles, row: usize, block: usize) {
     let (line, lanes) = (row.next_multiple_of(16), V::Floats::LEN);
     if let Some((y, stride)) = t.y
         && line < row + W
     {
         for lane in block * lanes..(block + B).min(t.n_blocks) * lanes {
-            prefetch_to_write(y.wrapping_add(lane * stride + line).cast());
+            prefetch(y.wrapping_add(lane * stride + line).cast());
         }
     }
     // SAFETY: the caller's.

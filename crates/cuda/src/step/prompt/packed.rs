@@ -8,41 +8,39 @@ use crate::driver::{DevicePtr, HalfMatrix};
 use crate::error::CudaError;
 use crate::launch::attend::PromptAttention;
 use crate::launch::prompt_gemm::{Instruction, PromptEpilogue, PromptGemmArgs};
-use crate::launch::prompt_packed::{self, Beside, Estimate, PromptPackedArgs, Tiling};
+use crate::launch::prompt_packed::{self, Beside, Estimate, PromptPackedArgs, Reader, Tiling};
 use crate::memory::layout::{TILE, is_float, tile_bytes};
 use crate::placement::apart;
 use crate::placement::place::{LayerPlace, MixerPlace, Tiles};
 use crate::sizes::Unpacking;
 
-/// Percent that products must gain, by estimate, so that weights are unpacked in registers: those of a feed-forward or of up to so many rows;
-/// and others. For the more rows there are, the more of unpacking to memory runs beside the product before; not beside one that unpacks in registers.
-const GAIN: usize = 7;
-const FEW_ROWS: usize = 128;
-const GAIN_OF_MORE: usize = 20;
-
 impl Prompt<'_> {
     /// Whether the weights of these matrices, which read the same `n_row` rows, are unpacked in registers.
     pub(super) fn packs(&self, n_row: usize, matrices: &[&Tiles]) -> bool {
-        let gain = if n_row <= FEW_ROWS { GAIN } else { GAIN_OF_MORE };
-        self.is_packed(|| self.estimate(n_row, matrices), gain)
+        self.is_packed(|| self.estimate(n_row, matrices), (n_row, Reader::Other))
     }
 
     /// Likewise of a feed-forward's two products.
     pub(super) fn packs_feed_forward(&self, input: &Tiles, down: &Tiles) -> bool {
         let of = |tiles| self.estimate(self.n_row, &[tiles]);
-        self.is_packed(|| Some(of(input)?.then(of(down)?)), GAIN)
+        self.is_packed(|| Some(of(input)?.then(of(down)?)), (self.n_row, Reader::FeedForward))
     }
 
-    fn is_packed(&self, estimate: impl FnOnce() -> Option<Estimate>, gain: usize) -> bool {
+    fn is_packed(
+        &self,
+        estimate: impl FnOnce() -> Option<Estimate>,
+        (n_row, reader): (usize, Reader),
+    ) -> bool {
         self.instruction() == Instruction::Wgmma
             && match self.network.sizes.unpacking {
-                Unpacking::Fastest => estimate().is_some_and(|estimate| estimate.gains(gain)),
+                Unpacking::Fastest => estimate().is_some_and(|estimate| estimate.pays(n_row, reader)),
                 Unpacking::Memory => false,
                 Unpacking::Registers(_) => estimate().is_some(),
             }
     }
 
-    /// What products with these matrices take, where there are kernels that unpack their weights in registers.
+    /// What products with these matrices take, where there are kernels that unpack their weights in registers; as if all were launched beside each
+    /// other, which a gate is not.
     fn estimate(&self, n_row: usize, matrices: &[&Tiles]) -> Option<Estimate> {
         if !matrices.iter().all(|tiles| prompt_packed::has(tiles.format)) {
             return None;
@@ -53,7 +51,7 @@ impl Prompt<'_> {
         Some(Estimate::of(&Beside { m: n_row, n: &n, k }, are_floats, self.n_sm()))
     }
 
-    /// Likewise of what a mixer reads its rows with, and of its output.
+    /// Whether the matrices that read a mixer's normalised rows are unpacked in registers, and whether its output is.
     pub(super) fn packs_mixer(&self, n: usize, layer: &LayerPlace) -> [bool; 2] {
         // What leaves rows for the output in that order: `round`, and attention on wgmma where no gate follows.
         let can_order = match &layer.mixer {
