@@ -64,7 +64,7 @@ pub fn cast<B: Block<N>, const N: usize>(bytes: &[u8]) -> Result<&[B], QuantErro
 ///
 /// # Errors
 /// [`QuantError`] if the lengths do not belong together; `out` is then unchanged.
-#[inline]
+#[inline(always)]
 pub fn dequantize<B: Block<N>, const N: usize>(bytes: &[u8], out: &mut [f32]) -> Result<(), QuantError> {
     let blocks: &[B] = cast(bytes)?;
     let found = out.len();

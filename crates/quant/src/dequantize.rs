@@ -40,6 +40,15 @@ impl Format {
     /// [`QuantError`] if `src` is not a whole number of blocks or `dst` has room for more or fewer weights; `dst` is then
     /// unchanged.
     pub fn dequantize(self, src: &[u8], dst: &mut [f32]) -> Result<(), QuantError> {
+        self.dequantize_here(src, dst)
+    }
+
+    /// As [`Format::dequantize`], compiled as a part of the caller: for its instruction set.
+    ///
+    /// # Errors
+    /// As [`Format::dequantize`].
+    #[inline(always)]
+    pub fn dequantize_here(self, src: &[u8], dst: &mut [f32]) -> Result<(), QuantError> {
         match self {
             Format::F32 => dequantize::<Float, _>(src, dst),
             Format::F16 => dequantize::<Half, _>(src, dst),

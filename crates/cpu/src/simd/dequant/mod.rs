@@ -5,6 +5,8 @@
 //! columns past the last. Rows past the last weight row are zeros.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod integers;
 #[cfg(target_arch = "x86_64")]
 mod k_quants;
@@ -74,16 +76,9 @@ fn row_f32(isa: Isa, format: Format, bytes: &[u8], row: &mut [f32]) {
         }
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the machine runs AVX2.
-        Vectors::Bits256 => unsafe { dequantize_avx2(format, bytes, row) },
+        Vectors::Bits256 => unsafe { avx2::dequantize(format, bytes, row) },
         _ => format.dequantize(bytes, row).expect(WHOLE),
     }
-}
-
-/// The portable code, compiled for AVX2.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn dequantize_avx2(format: Format, bytes: &[u8], out: &mut [f32]) {
-    format.dequantize(bytes, out).expect(WHOLE);
 }
 
 /// The bytes after these of a row are those of its next columns, which are wanted next, when the rows after it have had their turn. They
