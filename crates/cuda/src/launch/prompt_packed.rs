@@ -95,6 +95,11 @@ const TILES: [Tile; 3] = [
 ];
 
 impl Tile {
+    /// The one in which products beside each other take the shortest.
+    fn shortest(shape: &Beside<'_>, n_sm: usize) -> Tile {
+        TILES.into_iter().min_by_key(|tile| tile.cost(shape, n_sm)).unwrap_or(LARGE)
+    }
+
     /// What they take for products that run beside each other, in hundredths of a microsecond.
     fn cost(&self, shape: &Beside<'_>, n_sm: usize) -> usize {
         let n_tile = self.count(shape).div_ceil(n_sm);
@@ -144,17 +149,17 @@ fn spread_bytes(tiles_per_sm: usize) -> u32 {
 }
 
 /// What products take, in hundredths of a microsecond.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Estimate {
-    pub(crate) in_registers: usize,
-    pub(crate) in_memory: usize,
+    in_registers: usize,
+    in_memory: usize,
 }
 
 impl Estimate {
     /// Of products beside each other, which the other way computes as one. Floats take fewer instructions to unpack than other weights.
     pub(crate) fn of(shape: &Beside<'_>, are_floats: bool, n_sm: u32) -> Estimate {
         let whole = Shape { n_matrix: 1, m: shape.m, n: shape.n.iter().sum(), k: shape.k };
-        let tiles = TILES.iter().map(|tile| tile.cost(shape, n_sm as usize)).min().unwrap_or_default();
+        let tiles = Tile::shortest(shape, n_sm as usize).cost(shape, n_sm as usize);
         Estimate {
             in_registers: LAUNCH + if are_floats { tiles * 4 / 5 } else { tiles },
             in_memory: prompt_gemm::hundredths(whole, Instruction::Wgmma, n_sm),
@@ -208,8 +213,7 @@ impl Tiling {
     /// In tiles of `n_column` rows of weights, if that is some tile's, or in those that take the shortest.
     pub(crate) fn of(shape: &Beside<'_>, n_column: Option<usize>, n_sm: usize) -> Tiling {
         let forced = TILES.into_iter().find(|tile| Some(tile.n_column) == n_column);
-        let shortest = || TILES.into_iter().min_by_key(|tile| tile.cost(shape, n_sm)).unwrap_or(LARGE);
-        let tile = forced.unwrap_or_else(shortest);
+        let tile = forced.unwrap_or_else(|| Tile::shortest(shape, n_sm));
         Tiling { tile, tiles_per_sm: tile.count(shape).div_ceil(n_sm) }
     }
 
