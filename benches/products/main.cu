@@ -176,10 +176,12 @@ static Kernel in_8_bits(const Shape& s, int n_row) {
     return {"8 bits", f, dim3((s.n_tile() + w - 1) / w, y), 256, shared, 1};
 }
 
+// `n_pass`: matrices, or groups of P columns.
 template <int P, int M>
-static Kernel half_narrow(const void* f, const Shape& s, int n_matrix) {
+static Kernel half_narrow(const void* f, const Shape& s, int n_pass) {
     const int shared = half_room<F, P, M>(s.n_unit()) * HalfQuad<F, P>::BYTES + WARPS * M * 16 * (P + 1) * 4 + (int)sizeof(EarlyAreaOf<F, M, P>), n_block = (s.n_tile() + M - 1) / M;
-    return {M == 1 ? "float16, a tile" : "float16, 4 tiles", f, dim3(n_block, n_matrix), 256, std::max(shared, spread(n_block * n_matrix)), 1};
+    const char* name = M == 4 ? "float16, 4 tiles" : P == 1 ? "float16, a tile" : P == 8 ? (M == 1 ? "float16, narrow, 8" : "float16, narrow 2, 8") : M == 1 ? "float16, narrow, 16" : "float16, narrow 2, 16";
+    return {name, f, dim3(n_block, n_pass), 256, std::max(shared, spread(n_block * n_pass)), 1};
 }
 
 template <int N, int W = WARPS>
@@ -217,9 +219,16 @@ static std::vector<Kernel> in_float16(const Shape& s, int n_row) {
         if (n_row <= 8) add("float16, mma, 8", (void*)product_half_new_e1, 8, HalfExpertStage<F, 1>::SHARED);
         if (n_row >= 16) add("float16, mma, 16", (void*)product_half_new_e2, 16, HalfExpertStage<F, 2>::SHARED);
     }
+    if (s.n_expert == 0 && n_row > 1) {
+        all.push_back(half_narrow<8, 1>((void*)product_half_new_c8_m1, s, (n_row + 7) / 8));
+        all.push_back(half_narrow<8, 2>((void*)product_half_new_c8_m2, s, (n_row + 7) / 8));
+    }
+    if (s.n_expert == 0 && n_row > 8) {
+        all.push_back(half_narrow<16, 1>((void*)product_half_new_c16_m1, s, (n_row + 15) / 16));
+        all.push_back(half_narrow<16, 2>((void*)product_half_new_c16_m2, s, (n_row + 15) / 16));
+    }
     if (n_row == 1 || s.n_expert > 0) {
     } else if (n_row <= 8) {
-        all.push_back(half_narrow<8, 1>((void*)product_half_new_c8_m1, s, 1));
         add_wide<1>(all, (void*)product_half_new_n1, s, n_row);
     } else if (n_row <= 16) {
         add_wide<2>(all, (void*)product_half_new_n2, s, n_row);

@@ -35,7 +35,7 @@ pub use error::CudaError;
 pub use memory::{arena, residency, upload};
 pub use placement::load::LoadStats;
 pub use placement::place::Unsupported;
-pub use sizes::{Attending, MAX_SLOTS, Unpacking};
+pub use sizes::{Attending, Columns, MAX_SLOTS, Unpacking};
 pub use step::executor::{CudaExecutor, LoadError};
 pub use step::observe::Watch;
 pub use step::options::{MemoryPlan, Options};

@@ -43,6 +43,20 @@ pub enum Attending {
     Wide,
 }
 
+/// How many columns of generated rows a product on Hopper computes at once, of matrices that are not experts'. The bits are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Columns {
+    /// As many as are fastest.
+    #[default]
+    Fastest,
+    /// Always 8, and of more the next 8 in other blocks (`_c8_` in the kernels' names): for tests.
+    Eight,
+    /// Likewise 16, where there are more than 8.
+    Sixteen,
+    /// Never 16, and 8 only where there are no more and no gate: for tests.
+    Many,
+}
+
 /// Those of an executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sizes {
@@ -61,4 +75,5 @@ pub(crate) struct Sizes {
     pub(crate) n_term: usize,
     pub(crate) unpacking: Unpacking,
     pub(crate) attending: Attending,
+    pub(crate) columns: Columns,
 }

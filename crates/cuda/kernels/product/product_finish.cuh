@@ -132,16 +132,17 @@ __device__ __forceinline__ float sum_of_parts(const ProductArgs& args, const flo
     return source.has_bias() ? __fadd_rn(y, source.bias(row)) : y;
 }
 
-// Of one column's two tiles, a gate's and what it opens for: half of the rows of a block of 32.
+// Of up to 16 columns' two tiles, a gate's and what it opens for: half of the rows of a block of 32.
 template <int SHIFT, int ROWS, int LD, class Source>
-__device__ __forceinline__ void finish_pair(const ProductArgs& args, const float (*sums)[ROWS][LD], const Source& source, int half) {
-    const int row = threadIdx.x, i = (half & 1) * 16 + row;
-    if (row >= 16) return;
-    const float gate = sum_of_parts<SHIFT, WARPS>(args, sums, source, row, 0), up = sum_of_parts<SHIFT, WARPS>(args, sums, source, row + 16, 0);
+__device__ __forceinline__ void finish_pair(const ProductArgs& args, const float (*sums)[ROWS][LD], const Source& source, int half, int n_here) {
+    const int row = threadIdx.x % 16, c = threadIdx.x / 16, i = (half & 1) * 16 + row;
+    if (c >= n_here) return;
+    const float gate = sum_of_parts<SHIFT, WARPS>(args, sums, source, row, c), up = sum_of_parts<SHIFT, WARPS>(args, sums, source, row + 16, c);
     const float h = activate(args.activation, gate, up, args.alpha, args.limit);
     // Where float16 is multiplied, nobody reads integers.
-    if (args.act.f) args.act.f[(half >> 1) * 32 + i] = h;
-    if (args.act.h) args.act.h[half_place(args.act.n_col, 0, half >> 1, i)] = act_half(h);
+    const int column = source.target(c);
+    if (args.act.f) args.act.f[(size_t)column * args.act.k_pad + (half >> 1) * 32 + i] = h;
+    if (args.act.h) args.act.h[half_place(args.act.n_col, column, half >> 1, i)] = act_half(h);
 }
 
 // Adds the PARTS of each sum, divides by 2^SHIFT, and does what the epilogue says with the block's rows and columns. PAIRED: the parts of odd ranges come first.
@@ -204,8 +205,8 @@ __device__ __forceinline__ void finish(const ProductArgs& args, const float (*su
                 // Only now, because an arrival waits for what was stored before it.
                 if (c < n_here) *out = y;
                 cluster_wait();
-                if ((tile0 & 1) == 0 && warp < n_here)
-                    store_next(args, source.target(warp), tile0 / 2, exchange[warp * 32 + lane], source.next(lane));
+                if ((tile0 & 1) == 0)
+                    for (int i = warp; i < n_here; i += W) store_next(args, source.target(i), tile0 / 2, exchange[i * 32 + lane], source.next(lane));
                 return;
             }
         }

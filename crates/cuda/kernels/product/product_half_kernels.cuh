@@ -13,7 +13,7 @@
 #endif
 
 #define HALF_NARROW(FORMAT, SUFFIX, P, MT) \
-    extern "C" __global__ void __launch_bounds__(WARPS * 32, MT == 1 ? 3 : 4) \
+    extern "C" __global__ void __launch_bounds__(WARPS * 32, MT == 1 || P > 1 ? 3 : 4) \
         product_half_##SUFFIX##_c##P##_m##MT(const __grid_constant__ ProductArgs args) { \
         IN_FLOAT16(product_half_narrow<FORMAT, P, MT>(args, blockIdx.x)); \
     }
@@ -36,13 +36,16 @@
     extern "C" __global__ void __launch_bounds__((WARPS + 1) * 32, 3) product_half_##SUFFIX##_e##NT(const __grid_constant__ ProductArgs args) { \
         IN_FLOAT16(product_half_expert<FORMAT, NT>(args)); \
     }
-// For 1 and up to 8 columns (c), for one column also of several tiles; for up to 8, 16, 32 and 64 (n times 8; w: in blocks of 16 tiles); of experts that one row (x) or
+// For 1 column and for 8 or 16 at a time (c), also of several tiles; for up to 8, 16, 32 and 64 (n times 8; w: in blocks of 16 tiles); of experts that one row (x) or
 // several may have chosen, for up to 8 and 16 at a time (e times 8).
 #define HALF_PRODUCTS(FORMAT, SUFFIX) \
     HALF_NARROW(FORMAT, SUFFIX, 1, 1) \
     HALF_NARROW(FORMAT, SUFFIX, 1, 2) \
     HALF_NARROW(FORMAT, SUFFIX, 1, 4) \
     HALF_NARROW(FORMAT, SUFFIX, 8, 1) \
+    HALF_NARROW(FORMAT, SUFFIX, 8, 2) \
+    HALF_NARROW(FORMAT, SUFFIX, 16, 1) \
+    HALF_NARROW(FORMAT, SUFFIX, 16, 2) \
     HALF_EXPERT_OF_ONE(FORMAT, SUFFIX, 1) \
     HALF_EXPERT_OF_ONE(FORMAT, SUFFIX, 2) \
     HALF_EXPERT_OF_ONE(FORMAT, SUFFIX, 4) \

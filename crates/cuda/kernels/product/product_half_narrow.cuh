@@ -1,5 +1,6 @@
-// Products in float16 for up to P columns, 1 or 8, on mma.sync: as fast as the memory gives weights.
+// Products in float16 for 1 column, or for P = 8 or 16 at a time, on mma.sync: as fast as the memory gives weights.
 //
+// Of more than P columns blockIdx.y counts the groups of P, each of which unpacks the weights anew: where a matrix is small, more blocks are worth it.
 // A block computes MT tiles of 16 rows, a warp one range of units, or half of the tiles of two. A warp takes a "quad" of units at a time (`QUAD`).
 // The two tiles of a gated product's block are 32 rows apart: a gate's and what it opens for.
 // OF_EXPERTS: of one row, for which each chosen expert has one column: blockIdx.y counts them.
@@ -22,7 +23,7 @@ struct HalfQuad {
 // How many quads a warp has in shared memory at most: few where they are large or blocks are many, so that more of them fit.
 template <int P, int MT, bool OF_EXPERTS = false>
 __host__ __device__ constexpr int half_stages() {
-    return P == 1 && (MT == 1 || (MT == 2 && OF_EXPERTS)) ? 3 : 2;
+    return P == 1 && (MT == 1 || (MT == 2 && OF_EXPERTS)) ? 3 : P > 8 || (P > 1 && MT > 1) ? 1 : 2;
 }
 
 // How many quads the block has room for; of one tile no more than there are. Where all of them fit, each lies in its place of the row.
@@ -32,28 +33,35 @@ __host__ __device__ constexpr int half_room(int n_unit) {
     return MT == 1 && n_quad < most ? n_quad : most;
 }
 
-// What an RMS norm multiplies its row by, of one column a warp: as `norm_scale`, but the loads are under way while the products run.
+// What an RMS norm multiplies its row by, of up to N columns a warp: as `norm_scale`, but the loads are under way while the products run.
+template <int N>
 struct EarlyScale {
     static constexpr int AHEAD = 4;
-    const float* squares;  // null: none
-    float ahead[AHEAD];
+    const float* squares[N];  // null: none
+    float ahead[N][AHEAD];
 
-    __device__ __forceinline__ EarlyScale(const ProductArgs& args, const Columns& columns, int n_column) : squares(nullptr) {
+    __device__ __forceinline__ EarlyScale(const ProductArgs& args, const Columns& columns, int n_column) {
         const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-        if (!args.squares || warp >= n_column) return;
-        squares = args.squares + (size_t)columns.source(warp) * args.n_square;
 #pragma unroll
-        for (int i = 0; i < AHEAD; i++) ahead[i] = i * 32 + lane < args.n_square ? squares[i * 32 + lane] : 0.0f;
+        for (int k = 0; k < N; k++) {
+            const int c = warp + k * WARPS;
+            squares[k] = args.squares && c < n_column ? args.squares + (size_t)columns.source(c) * args.n_square : nullptr;
+#pragma unroll
+            for (int i = 0; i < AHEAD; i++) ahead[k][i] = squares[k] && i * 32 + lane < args.n_square ? squares[k][i * 32 + lane] : 0.0f;
+        }
     }
 
     __device__ __forceinline__ void store(const ProductArgs& args, float* scales) const {
-        if (!squares) return;
-        float sum = ahead[0];
 #pragma unroll
-        for (int i = 1; i < AHEAD; i++) sum += ahead[i];
-        for (int i = AHEAD * 32 + (threadIdx.x & 31); i < args.n_square; i += 32) sum += squares[i];
-        sum = warp_sum(sum);
-        if ((threadIdx.x & 31) == 0) scales[threadIdx.x >> 5] = scale_of_squares(sum, args.n_square, args.eps);
+        for (int k = 0; k < N; k++) {
+            if (!squares[k]) return;
+            float sum = ahead[k][0];
+#pragma unroll
+            for (int i = 1; i < AHEAD; i++) sum += ahead[k][i];
+            for (int i = AHEAD * 32 + (threadIdx.x & 31); i < args.n_square; i += 32) sum += squares[k][i];
+            sum = warp_sum(sum);
+            if ((threadIdx.x & 31) == 0) scales[(threadIdx.x >> 5) + k * WARPS] = scale_of_squares(sum, args.n_square, args.eps);
+        }
     }
 };
 
@@ -64,7 +72,7 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     using L = Layout<F>;
     using Q = HalfQuad<F, P>;
     constexpr int UNITS = Q::UNITS;
-    constexpr int STAGES = half_stages<P, MT, OF_EXPERTS>(), LD = P + 1;
+    constexpr int STAGES = half_stages<P, MT, OF_EXPERTS>(), LD = P + 1, NT = P == 1 ? 1 : P / 8;
     extern __shared__ __align__(128) uint8_t shared[];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const bool is_pair = MT == 2 && !OF_EXPERTS && args.epilogue == EPILOGUE_GATED;
@@ -104,6 +112,7 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
             if (i + lane < n_chunk) copy_weights_once(stages_at + stage * Q::BYTES + (lane + i) * 16, step.from + i * 16);
     };
 
+    Columns columns{nullptr, 1, P == 1 ? 0 : (int)blockIdx.y * P, args.x.n_col};
     Step fill{w, 0};
     const auto begin_weights = [&](const float* biases, const uint8_t* matrix) {
 #pragma unroll
@@ -118,9 +127,8 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     // The first weights do not depend on the previous kernel, unless experts are yet to be chosen.
     if constexpr (!OF_EXPERTS) {
         begin_weights(args.bias, args.w);
-        if constexpr (MT == 1) area.copy_places(args, tile0, 0);
+        if constexpr (MT == 1) area.copy_places(args, tile0, columns.first);
     }
-    Columns columns{nullptr, 1, 0, args.x.n_col};
     // Past the first-level cache, which may have what was chosen for an earlier layer.
     const auto find_expert = [&] {
         const int n_active = __ldcg(args.active), expert = __ldcg(args.active + 1 + blockIdx.y);
@@ -139,9 +147,12 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     if (OF_EXPERTS && !args.is_chosen) is_active = find_expert();
     if (!is_active) return;
     const bool is_one_of_many = OF_EXPERTS && args.x.n_col > 1;
-    const __half* x = args.x.h + (size_t)u0 * 64 * P + lane * 8;
-    if (is_one_of_many) x = args.x.h + half_place(args.x.n_col, columns.source(0), 2 * u0, 0);
     const size_t block_stride = (size_t)(args.x.n_col + 7) / 8 * 256;
+    const __half* x = args.x.h + lane * 8;
+    if (P > 1) x += 2 * u0 * block_stride + columns.first / 8 * 256;
+    else if (is_one_of_many) x = args.x.h + half_place(args.x.n_col, columns.source(0), 2 * u0, 0);
+    else x += (size_t)u0 * 64;
+    const int n_group = (min(columns.end - columns.first, P) + 7) / 8;
     const auto copy_act = [&](int stage, int quad) {
         if (is_one_of_many) {
             // Word [t][part] of a block where a column alone has it.
@@ -155,9 +166,12 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
         }
         const int n_chunk = 8 * P * min(UNITS, u1 - u0 - UNITS * quad);
 #pragma unroll
-        for (int i = 0; i < 8 * UNITS * P; i += 32)
-            if (i + lane < n_chunk)
-                copy_activations<16>(stages_at + stage * Q::BYTES + Q::WEIGHTS + (lane + i) * 16, x + quad * UNITS * 64 * P + i * 8);
+        for (int i = 0; i < 8 * UNITS * P; i += 32) {
+            // Of columns that there are not, those before again.
+            const int n = NT == 1 ? 0 : min(i / 32 % NT, n_group - 1);
+            const __half* from = P == 1 ? x + quad * UNITS * 64 + i * 8 : x + (2 * UNITS * quad + i / 32 / NT) * block_stride + n * 256;
+            if (i + lane < n_chunk) copy_activations<16>(stages_at + stage * Q::BYTES + Q::WEIGHTS + (lane + i) * 16, from);
+        }
     };
 #pragma unroll
     for (int i = 0; i < STAGES; i++) {
@@ -166,15 +180,17 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     }
     area.copy_rows(args, columns, tile0);
     commit_copies();
-    const EarlyScale scale(args, columns, min(P, columns.end - columns.first));
-    float acc[4] = {};
+    const EarlyScale<(P + WARPS - 1) / WARPS> scale(args, columns, min(P, columns.end - columns.first));
+    float acc[NT][4] = {};
     const auto store_sums = [&](int range, int m) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int row = m * 16 + g + 8 * (i >> 1), column = 2 * t + (i & 1);
-            if (column < P) sums[range][row][column] = acc[i];
-            acc[i] = 0.0f;
-        }
+        for (int n = 0; n < NT; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int row = m * 16 + g + 8 * (i >> 1), column = 8 * n + 2 * t + (i & 1);
+                if (column < P) sums[range][row][column] = acc[n][i];
+                acc[n][i] = 0.0f;
+            }
     };
     // Ranges that have no units.
     if (range_start<F>(args.n_unit, warp) == range_start<F>(args.n_unit, warp + 1)) {
@@ -191,12 +207,15 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
         const uint8_t* weights = stages + stage * Q::BYTES;
         const uint32_t act = stages_at + stage * Q::BYTES + Q::WEIGHTS + lane * 16;
         each_block<F, UNITS>(weights, weights + UNITS * L::UNIT, n, [&](int i, const uint32_t (&a)[2][4]) {
-            __align__(16) uint32_t b[4];
-            if constexpr (P == 1) *(uint4*)b = *(const uint4*)(weights + Q::WEIGHTS + i * 64 + t * 16);
-            // Lane 8 i + c gives where part i of the block is in column c.
-            else load_matrices(b, act + i * P * 64);
-            mma_f16(acc, a[0], b[0], b[1]);
-            mma_f16(acc, a[1], b[2], b[3]);
+#pragma unroll
+            for (int n = 0; n < NT; n++) {
+                __align__(16) uint32_t b[4];
+                if constexpr (P == 1) *(uint4*)b = *(const uint4*)(weights + Q::WEIGHTS + i * 64 + t * 16);
+                // Lane 8 i + c gives where part i of the block is in column c.
+                else load_matrices(b, act + i * P * 64 + n * 512);
+                mma_f16(acc[n], a[0], b[0], b[1]);
+                mma_f16(acc[n], a[1], b[2], b[3]);
+            }
         });
         __syncwarp();
         if (step + STAGES < n_step) {
@@ -218,7 +237,7 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     const Early<F, MT, P> source{args, columns, area, tile0, args.bias != nullptr};
     if constexpr (MT == 2) {
         if (is_pair) {
-            finish_pair<-ACT_SHIFT - WEIGHT_SHIFT<F>>(args, sums, source, block);
+            finish_pair<-ACT_SHIFT - WEIGHT_SHIFT<F>>(args, sums, source, block, min(columns.end - columns.first, P));
             return;
         }
     }

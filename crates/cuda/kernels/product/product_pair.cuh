@@ -50,6 +50,7 @@ __device__ __forceinline__ void product_half_wide_pair(const PairArgs& args) {
 #define HALF_PAIRS(A, B, SUFFIX) \
     PAIR(IN_FLOAT16, product_half_pair, A, B, SUFFIX, 1) \
     PAIR(IN_FLOAT16, product_half_pair, A, B, SUFFIX, 8) \
+    PAIR(IN_FLOAT16, product_half_pair, A, B, SUFFIX, 16) \
     HALF_WIDE_PAIR(A, B, SUFFIX, 2) \
     HALF_WIDE_PAIR(A, B, SUFFIX, 4) \
     HALF_WIDE_PAIR(A, B, SUFFIX, 8)

@@ -100,10 +100,12 @@ pub(crate) fn pair(formats: [Format; 2], wanted: Wanted) -> Option<Variant> {
     }
     let kernel =
         Kernel::of(if is_half { File::ProductHalfPair(layouts) } else { File::ProductPair(layouts) });
-    let columns = match n_col {
-        0..=1 => 1,
-        2..=4 if !is_half => 4,
-        2..=8 => 8,
+    let several = product_half::narrow_columns(&formats, 1, &wanted).filter(|_| is_half);
+    let columns = match (n_col, several) {
+        (0..=1, _) => 1,
+        (2..=4, _) if !is_half => 4,
+        (2..=8, _) => 8,
+        (_, Some(columns)) => columns,
         _ if is_half => return product_half::wide_pair(kernel, formats, &wanted),
         _ => return None,
     };
@@ -120,7 +122,8 @@ pub(crate) fn pair(formats: [Format; 2], wanted: Wanted) -> Option<Variant> {
         n_thread: THREADS,
         shared_bytes: bytes[0].max(bytes[1]),
     };
-    (variant.shared_bytes <= max_shared_bytes).then(|| variant.spread(n_tile, &wanted))
+    (variant.shared_bytes <= max_shared_bytes)
+        .then(|| variant.spread(n_tile * n_col.div_ceil(columns), &wanted))
 }
 
 /// Threads of a block.
@@ -163,6 +166,7 @@ mod tests {
     use super::*;
     use crate::launch::variant::HOPPER_SHARED_BYTES;
     use crate::memory::layout;
+    use crate::sizes::Columns;
 
     const WANTED: Wanted = Wanted {
         arithmetic: Arithmetic::Ints,
@@ -172,6 +176,7 @@ mod tests {
         of_experts: false,
         n_col: 1,
         n_expected: 1,
+        at_once: Columns::Fastest,
         needs_groups: false,
         max_shared_bytes: HOPPER_SHARED_BYTES,
         n_sm: 132,

@@ -5,6 +5,7 @@ use quant::Format;
 use crate::launch::file::{End, File, Kernel};
 use crate::launch::variant::{Parts, Variant, WARPS, Wanted, early_bytes, many_narrow_tiles};
 use crate::memory::layout::{Layout, is_float, unit_bytes};
+use crate::sizes::Columns;
 
 /// Whether a format has these kernels: all but float32, of which float16 would lose too much.
 pub(crate) fn has(format: Format) -> bool {
@@ -27,7 +28,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
             n_thread: 32 * WARPS as u32,
             shared_bytes: shared_of_narrow(format, (p, m), n_unit, wanted.of_experts) as u32,
         };
-        narrow.spread(n_tile.div_ceil(m) * n_matrix, &wanted)
+        narrow.spread(n_tile.div_ceil(m) * n_matrix * if p > 1 { n_col.div_ceil(p) } else { 1 }, &wanted)
     };
     // Of short rows some ranges are empty, which blocks that take one each do not make up for.
     let is_short = n_unit.div_ceil(4) < WARPS;
@@ -66,11 +67,18 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
             _ => any_columns(2),
         };
     }
+    // Of two tiles, if a gate's and what it opens for belong together.
+    let m = if needs_groups { 2 } else { 1 };
+    if let Some(p) = narrow_columns(&[format], m, &wanted) {
+        return narrow(p, m);
+    }
     match n_col {
         0..=1 if needs_groups => narrow(1, 2),
         0..=1 => narrow(1, if n_tile >= many_narrow_tiles(n_sm) { 4 } else { 1 }),
         2..=8 if is_short && n_tile >= 16 * n_sm => any_columns(1),
-        2..=8 if needs_groups || has_many => wide(1),
+        2..=8 if wanted.at_once == Columns::Many && needs_groups => wide(1),
+        2..=8 if needs_groups || has_many && is_float(format) => narrow(8, 2),
+        2..=8 if has_many => wide(1),
         2..=8 => narrow(8, 1),
         9..=16 if is_short && n_tile >= 16 * n_sm => any_columns(2),
         33..=64 if is_short && has_many && n_tile < 8 * n_sm => any_columns(2),
@@ -79,6 +87,42 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
         _ => wide(8),
     }
 }
+
+/// How many of several columns product_half_narrow.cuh computes at a time, in blocks of `m` tiles; none where other kernels are faster. Of more
+/// than 8 columns it unpacks the weights anew for each 8 or 16, so that is for blocks of short rows, or all of which have room at once. What is
+/// faster was measured on an H200.
+pub(crate) fn narrow_columns(formats: &[Format], m: usize, wanted: &Wanted) -> Option<usize> {
+    let Wanted { n_tile, n_unit, n_col, n_sm, .. } = *wanted;
+    if n_col <= 1 || wanted.of_experts {
+        return None;
+    }
+    match wanted.at_once {
+        Columns::Fastest if n_col > 8 => {}
+        Columns::Eight => return Some(8),
+        Columns::Sixteen => return Some(if n_col > 8 { 16 } else { 8 }),
+        Columns::Fastest | Columns::Many => return None,
+    }
+    let n_quad = n_unit.div_ceil(4);
+    let n_block = |p: usize| n_tile.div_ceil(m) * n_col.div_ceil(p);
+    let at_once = |p: usize| {
+        let bytes = formats.iter().map(|format| shared_of_narrow(*format, (p, m), n_unit, false)).max();
+        (MULTIPROCESSOR_BYTES / (bytes.unwrap_or(0) + BLOCK_BYTES)).min(NARROW_BLOCKS) * n_sm
+    };
+    match () {
+        // Half a dozen quads are little to unpack anew.
+        () if n_block(8) <= if n_quad <= 6 { at_once(8) } else { n_sm } => Some(8),
+        () if m == 2 && n_quad <= 4 && n_block(8) <= 2 * at_once(8) => Some(8),
+        () if n_quad <= 19 && n_block(16) <= at_once(16) => Some(16),
+        () if m == 2 && n_quad <= 4 && n_block(16) <= 3 * at_once(16) => Some(16),
+        () if n_quad <= 3 && n_block(16) <= 2 * at_once(16) => Some(16),
+        () => None,
+    }
+}
+
+/// Shared memory of a Hopper multiprocessor, what a block takes for itself, and how many blocks of product_half_narrow.cuh it has registers for.
+const MULTIPROCESSOR_BYTES: usize = 228 << 10;
+const BLOCK_BYTES: usize = 1 << 10;
+const NARROW_BLOCKS: usize = 3;
 
 /// Whether blocks of 16 tiles, one a multiprocessor, are faster than two of 8: of many columns, which they read half as often, where three
 /// stages have room.
@@ -132,7 +176,13 @@ pub(crate) fn narrow_bytes(format: Format, p: usize, (m, n_unit): (usize, usize)
 fn shared_of_narrow(format: Format, (p, m): (usize, usize), n_unit: usize, of_experts: bool) -> usize {
     let (unit, tail) = unit_bytes(format);
     let quad = if is_float(format) { 2 } else { 4 };
-    let most = WARPS * if p == 1 && (m == 1 || m == 2 && of_experts) { 3 } else { 2 };
+    let n_stage = match (p, m) {
+        (1, 1) => 3,
+        (1, 2) if of_experts => 3,
+        (1, _) | (8, 1) => 2,
+        _ => 1,
+    };
+    let most = WARPS * n_stage;
     let room = if m == 1 { n_unit.div_ceil(quad).min(most) } else { most };
     room * (quad * unit + tail + quad * 2 * p * 64) + WARPS * m * 16 * (p + 1) * 4 + early_bytes(format, p, m)
 }
@@ -203,6 +253,7 @@ mod tests {
         of_experts: false,
         n_col: 1,
         n_expected: 1,
+        at_once: Columns::Fastest,
         needs_groups: false,
         max_shared_bytes: 227 << 10,
         n_sm: 132,
@@ -211,7 +262,7 @@ mod tests {
     #[test]
     fn kernels_follow_columns_and_tiles() {
         let name = |n_tile, n_col| {
-            let variant = variant(Format::Q4_K, Wanted { n_tile, n_col, ..WANTED });
+            let variant = variant(Format::Q4_K, Wanted { n_tile, n_unit: 224, n_col, ..WANTED });
             format!("{} {:?}", variant.kernel, variant.parts)
         };
         assert_eq!(name(256, 1), "product_half_q4_k_c1_m1 One");
@@ -245,6 +296,38 @@ mod tests {
     }
 
     #[test]
+    fn few_tiles_take_eight_or_sixteen_columns_at_a_time() {
+        let name = |format, wanted: Wanted| variant(format, wanted).kernel.to_string();
+        // Attention's output of SmolLM2-135M, Qwen2.5-0.5B and Llama-3-8B.
+        for (format, n_tile, n_unit, expected) in [
+            (Format::Q4_1, 36, 9, ["c8_m1", "c8_m1", "c8_m1", "c16_m1"]),
+            (Format::Q5_0, 56, 14, ["c8_m1", "c8_m1", "c16_m1", "n8"]),
+            (Format::Q4_K, 256, 64, ["c8_m1", "c16_m1", "n8", "n8"]),
+        ] {
+            for (n_col, end) in [8, 16, 64, 128].into_iter().zip(expected) {
+                let name = name(format, Wanted { n_tile, n_unit, n_col, ..WANTED });
+                assert!(name.ends_with(end), "{n_tile} x {n_unit}, {n_col}: {name}");
+            }
+        }
+        // Their gates.
+        for (format, n_tile, n_unit, expected) in [
+            (Format::Q4_1, 192, 9, ["c8_m2", "c8_m2", "c8_m2", "c16_m2"]),
+            (Format::Q5_0, 608, 14, ["c8_m2", "c8_m2", "e2", "n8"]),
+            (Format::Q4_K, 1792, 64, ["c8_m2", "n2", "n8_w", "n8_w"]),
+        ] {
+            for (n_col, end) in [8, 16, 64, 128].into_iter().zip(expected) {
+                let name = name(format, Wanted { n_tile, n_unit, n_col, needs_groups: true, ..WANTED });
+                assert!(name.ends_with(end), "{n_tile} x {n_unit}, {n_col}: {name}");
+            }
+        }
+        // All of them in any shape, where that is wished.
+        let wish = |at_once, n_col| name(Format::Q6_K, Wanted { n_tile: 4096, n_col, at_once, ..WANTED });
+        assert_eq!([5, 50].map(|n_col| wish(Columns::Eight, n_col)), ["product_half_q6_k_c8_m1"; 2]);
+        assert_eq!(wish(Columns::Sixteen, 50), "product_half_q6_k_c16_m1");
+        assert_eq!(wish(Columns::Many, 50), "product_half_q6_k_n8");
+    }
+
+    #[test]
     fn blocks_that_wait_for_each_other_and_their_sums_have_room() {
         for format in [Format::Q4_K, Format::Q8_0, Format::BF16] {
             for (n_tile, n_col, n_sm) in (1..600)
@@ -253,7 +336,7 @@ mod tests {
                 })
                 .flatten()
             {
-                let variant = variant(format, Wanted { n_tile, n_col, n_sm, ..WANTED });
+                let variant = variant(format, Wanted { n_tile, n_unit: 224, n_col, n_sm, ..WANTED });
                 let Parts::Apart(n) = variant.parts else { continue };
                 let n_group = n_tile.div_ceil(variant.n_tile) * n_col.div_ceil(variant.n_column);
                 assert!(
@@ -291,7 +374,7 @@ mod tests {
             let variant = variant(Format::Q8_0, Wanted { n_tile, n_unit: 14, n_col, ..WANTED });
             format!("{} {:?}", variant.kernel, variant.parts)
         };
-        assert_eq!(name(56, 16), "product_half_q8_0_n2 Cluster(8)");
+        assert_eq!(name(140, 128), "product_half_q8_0_n8 Apart(4)");
         assert_eq!(name(608, 16), "product_half_q8_0_n2 One");
         assert_eq!(name(608, 64), "product_half_q8_0_e2 One");
         assert_eq!(
@@ -338,14 +421,16 @@ mod tests {
                     let wanted = Wanted { needs_groups, n_matrix, of_experts, ..sizes };
                     let variant = variant(format, wanted);
                     assert!(variant.shared_bytes <= wanted.max_shared_bytes, "{wanted:?}: {variant:?}");
-                    // Of one column, two tiles of a group are a block.
-                    let of_group = if n_col == 1 && !of_experts { 2 } else { 4 };
+                    // Of one column, or of 8 or 16 at a time, two tiles of a group are a block.
+                    let of_group = if variant.n_column <= 16 && variant.n_tile == 2 { 2 } else { 4 };
                     assert!(
                         !needs_groups || variant.n_tile.is_multiple_of(of_group),
                         "{wanted:?}: {variant:?}"
                     );
                     // Two blocks on a multiprocessor of 228 KiB, a KiB of each its own.
                     assert!(variant.n_tile != WARPS || variant.shared_bytes <= 113 << 10, "{variant:?}");
+                    // Columns at a time that the launch's other dimension counts.
+                    assert!(n_col > 1 || variant.n_column == 1 || of_experts, "{wanted:?}: {variant:?}");
                 }
             }
         }

@@ -5,6 +5,7 @@ use quant::Format;
 use crate::launch::file::Kernel;
 use crate::launch::kernels::Launch;
 use crate::memory::layout::tile_scale_bytes;
+use crate::sizes::Columns;
 
 /// Warps of a block.
 pub(crate) const WARPS: usize = 8;
@@ -101,6 +102,8 @@ pub(crate) struct Wanted {
     pub(crate) n_col: usize,
     /// About as many: fewer where rows spread over experts.
     pub(crate) n_expected: usize,
+    /// How many of them are computed at once.
+    pub(crate) at_once: Columns,
     /// The epilogue combines rows of four tiles.
     pub(crate) needs_groups: bool,
     /// Shared memory that the device gives a block.

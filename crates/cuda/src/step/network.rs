@@ -327,6 +327,7 @@ impl Network {
             of_experts: tiles.of_experts,
             n_col,
             n_expected: n_col,
+            at_once: self.sizes.columns,
             needs_groups: [Epilogue::Gated as i32, Epilogue::Plain as i32].contains(&args.epilogue),
             max_shared_bytes: self.kernels.device().max_shared_bytes(),
             n_sm: self.kernels.device().n_sm() as usize,

@@ -17,7 +17,9 @@ use crate::memory::upload::UploadOptions;
 use crate::placement::apart;
 use crate::placement::cache;
 use crate::placement::place::{Unsupported, place};
-use crate::sizes::{ABSURD, Attending, DEFAULT_ROWS, MANY_ROWS, MAX_GUESSES, MAX_SLOTS, Sizes, Unpacking};
+use crate::sizes::{
+    ABSURD, Attending, Columns, DEFAULT_ROWS, MANY_ROWS, MAX_GUESSES, MAX_SLOTS, Sizes, Unpacking,
+};
 use crate::step::buffers::Buffers;
 
 /// How a model is put on a GPU.
@@ -41,6 +43,8 @@ pub struct Options {
     pub unpacking: Unpacking,
     /// In which blocks Hopper attends to prompts.
     pub attending: Attending,
+    /// How many columns Hopper's products of generated rows compute at once.
+    pub columns: Columns,
     /// Bytes of each pinned buffer through which weights are copied.
     pub load_chunk: usize,
     /// Threads that fill those buffers.
@@ -62,6 +66,7 @@ impl Default for Options {
             n_snapshot: 0,
             unpacking: Unpacking::Fastest,
             attending: Attending::Fastest,
+            columns: Columns::Fastest,
             load_chunk: 16 << 20,
             load_threads: threads.min(8),
             residency_interval: Duration::from_secs(60),
@@ -142,6 +147,7 @@ impl Options {
             n_term: most_terms(&model.weights),
             unpacking: self.unpacking,
             attending: self.attending,
+            columns: self.columns,
         }
     }
 

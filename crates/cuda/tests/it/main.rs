@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // Why a test skips, and what it measured.
 
+mod columns;
 mod conformance;
 mod driver;
 mod few_bits;
