@@ -33,8 +33,17 @@ __device__ __forceinline__ float router_logit(float4 sum, float scale, float bia
     return __fadd_rn(__fmul_rn(warp_sum((sum.x + sum.y) + (sum.z + sum.w)), scale), bias);
 }
 
+// Four floats; NOW: here and now, where the compiler would put off a load to where it is used, one after the other.
+template <bool NOW>
+__device__ __forceinline__ float4 load_four(const float4* from) {
+    if (!NOW) return *from;
+    float4 v;
+    asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(from));
+    return v;
+}
+
 // A router's weights of one expert: their beginning is in registers before the kernel before has ended, for it does not depend on that.
-template <int AHEAD>
+template <int AHEAD, bool NOW = true>
 struct RouterRow {
     const float4* w;
     float4 ahead[AHEAD];
@@ -43,7 +52,7 @@ struct RouterRow {
     __device__ __forceinline__ RouterRow(const RouterArgs& args, int expert) : w((const float4*)(args.weight + (size_t)expert * args.n_embd)) {
         const int lane = threadIdx.x & 31, n = args.n_embd / 4;
 #pragma unroll
-        for (int i = 0; i < AHEAD; i++) ahead[i] = i * 32 + lane < n ? __ldg(w + i * 32 + lane) : make_float4(0, 0, 0, 0);
+        for (int i = 0; i < AHEAD; i++) ahead[i] = load_four<NOW>(w + min(i * 32 + lane, n - 1));
         bias = args.bias ? __ldg(args.bias + expert) : 0.0f;
     }
 
@@ -51,22 +60,25 @@ struct RouterRow {
     __device__ __forceinline__ float logit(const RouterArgs& args, int row) const {
         const int lane = threadIdx.x & 31, n = args.n_embd / 4;
         const float4* x = (const float4*)(args.x + (size_t)row * args.k_pad);
-        const float scale = router_scale(args, row);
+        float4 early[AHEAD];
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) early[i] = load_four<NOW>(x + min(i * 32 + lane, n - 1));
         float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
         for (int i = 0; i < AHEAD; i++)
-            if (i * 32 + lane < n) add_products(sum, ahead[i], x[i * 32 + lane]);
+            if (i * 32 + lane < n) add_products(sum, ahead[i], early[i]);
 #pragma unroll 8
         for (int i = AHEAD * 32 + lane; i < n; i += 32) add_products(sum, __ldg(w + i), x[i]);
-        return router_logit(sum, scale, bias);
+        return router_logit(sum, router_scale(args, row), bias);
     }
 };
 
+template <int AHEAD, bool NOW>
 __device__ __forceinline__ void router_row(const RouterArgs& args) {
     const int expert = blockIdx.y * (THREADS / 32) + (threadIdx.x >> 5);
     let_next_start();
     if (expert >= args.n_expert) return;
-    const RouterRow<8> weights(args, expert);
+    const RouterRow<AHEAD, NOW> weights(args, expert);
     wait_for_previous();
     const float logit = weights.logit(args, blockIdx.x);
     if ((threadIdx.x & 31) == 0) args.logits[(size_t)blockIdx.x * args.n_expert + expert] = logit;
@@ -77,9 +89,13 @@ struct RouterPairArgs {
 };
 static_assert(sizeof(RouterPairArgs) == 128, "as in src/launch/route.rs");
 
-// One map, and two of the same rows.
-extern "C" __global__ void __launch_bounds__(THREADS) router(const __grid_constant__ RouterArgs args) { router_row(args); }
-extern "C" __global__ void __launch_bounds__(THREADS) router_pair(const __grid_constant__ RouterPairArgs args) { router_row(args.both[blockIdx.z]); }
+// One map, and two of the same rows; with so much under way at once that only two blocks have room on a multiprocessor, or with little.
+extern "C" __global__ void __launch_bounds__(THREADS, 2) router_ahead(const __grid_constant__ RouterArgs args) { router_row<16, true>(args); }
+extern "C" __global__ void __launch_bounds__(THREADS) router(const __grid_constant__ RouterArgs args) { router_row<8, false>(args); }
+extern "C" __global__ void __launch_bounds__(THREADS, 2) router_pair_ahead(const __grid_constant__ RouterPairArgs args) {
+    router_row<16, true>(args.both[blockIdx.z]);
+}
+extern "C" __global__ void __launch_bounds__(THREADS) router_pair(const __grid_constant__ RouterPairArgs args) { router_row<8, false>(args.both[blockIdx.z]); }
 
 // Of several rows: ROWS times EXPERTS logits a warp, so that what is read serves several; the same bits.
 template <int EXPERTS, int ROWS>
@@ -160,11 +176,13 @@ extern "C" __global__ void __launch_bounds__(ROUTE_THREADS) route_decode(const _
     static_assert(ROUTE_THREADS >= MAX_EXPERTS, "a thread an expert");
     let_next_start();
     if (tid < n_expert) next[tid] = 0;
+    // Rows were complete before this chain of dependent launches.
+    bool is_padding = warp < args.n_row && args.rows[warp].slot < 0;
     __syncthreads();
     wait_for_previous();
     for (int row = warp; row < args.n_row; row += N_WARP) {
+        if (row > warp) is_padding = args.rows[row].slot < 0;
         const Choice choice = choose(args.rule, args.logits + (size_t)row * n_expert);
-        const bool is_padding = args.rows[row].slot < 0;
         if (lane < n_used) {
             args.weights[row * n_used + lane] = choice.weight;
             chosen[row * n_used + lane] = is_padding ? -1 : (int16_t)choice.expert;

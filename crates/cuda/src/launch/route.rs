@@ -132,31 +132,36 @@ assert_size!(GatherPromptArgs, 32);
 const FEW_ROWS: usize = 4;
 const FEW: [(usize, &str, u32); 2] = [(32, "route_few", 128), (128, "route_few_128", 512)];
 
-/// The kernel of a small map for one row.
-const ROUTER: &str = "router";
+/// Rows and results of a block that shares nothing with others, and how many of these are on a multiprocessor that ask for much at once.
+const ALONE: [usize; 2] = [1, 8];
+const AHEAD: usize = 2;
 
-/// The kernel of a small map, and the rows and results of a block: those that share what they read, where enough blocks are left.
-fn kernel_of_map(n_row: usize, n_result: usize) -> (&'static str, [usize; 2]) {
+/// The kernel of a small map, and the rows and results of a block: those that share what they read, where enough blocks are left; and else those
+/// that ask for much at once, where all of them have room on so many multiprocessors.
+fn kernel_of_map(n_row: usize, n_result: usize, n_sm: usize) -> (&'static str, [usize; 2]) {
     let shared = [("router_many_rows", [4, 32]), ("router_few_rows", [4, 16])];
     let n_block = |[rows, results]: [usize; 2]| n_row.div_ceil(rows) * n_result.div_ceil(results);
+    let alone = if n_block(ALONE) <= AHEAD * n_sm { "router_ahead" } else { "router" };
     shared
         .into_iter()
         .find(|(_, each)| n_result >= each[1] && n_block(*each) >= 120)
-        .unwrap_or((ROUTER, [1, 8]))
+        .unwrap_or((alone, ALONE))
 }
 
 /// A small map of `n_row` rows, of `n_result` results each.
-pub(crate) fn map(n_row: usize, n_result: usize) -> Launch {
-    let (name, [rows_each, results_each]) = kernel_of_map(n_row, n_result);
+pub(crate) fn map(n_row: usize, n_result: usize, n_sm: usize) -> Launch {
+    let (name, [rows_each, results_each]) = kernel_of_map(n_row, n_result, n_sm);
     let grid = [n_row.div_ceil(rows_each) as u32, n_result.div_ceil(results_each) as u32];
     Launch::new(Kernel::named(File::RouteDecode, name), grid, 256)
 }
 
 /// Two small maps of the same rows, of up to `n_result` results; none where rows are so many that each map has a launch of its own.
-pub(crate) fn map_pair(n_row: usize, n_result: usize) -> Option<Launch> {
-    let grid = [n_row as u32, n_result.div_ceil(8) as u32, 2];
-    let launch = Launch { grid, ..Launch::new(Kernel::named(File::RouteDecode, "router_pair"), [1, 1], 256) };
-    (kernel_of_map(n_row, n_result).0 == ROUTER).then_some(launch)
+pub(crate) fn map_pair(n_row: usize, n_result: usize, n_sm: usize) -> Option<Launch> {
+    let n_block = n_result.div_ceil(ALONE[1]);
+    let name = if 2 * n_row * n_block <= AHEAD * n_sm { "router_pair_ahead" } else { "router_pair" };
+    let grid = [n_row as u32, n_block as u32, 2];
+    let launch = Launch { grid, ..Launch::new(Kernel::named(File::RouteDecode, name), [1, 1], 256) };
+    (kernel_of_map(n_row, n_result, n_sm).1 == ALONE).then_some(launch)
 }
 
 /// Router and choice in one, on Hopper and later; none for more rows or experts than that takes.
@@ -193,14 +198,23 @@ mod tests {
 
     #[test]
     fn rows_of_a_small_map_share_where_blocks_are_enough() {
-        let name = |n_row, n_result| kernel_of_map(n_row, n_result).0;
-        assert_eq!([1, 16, 56].map(|n_row| name(n_row, 128)), [ROUTER; 3]);
-        assert_eq!([64, 128, 512].map(|n_row| name(n_row, 32)), [ROUTER, ROUTER, "router_many_rows"]);
+        let name = |n_row, n_result| kernel_of_map(n_row, n_result, 132).0;
+        assert_eq!([1, 16, 56].map(|n_row| name(n_row, 128)), ["router_ahead", "router_ahead", "router"]);
+        assert_eq!(
+            [64, 128, 512].map(|n_row| name(n_row, 32)),
+            ["router_ahead", "router", "router_many_rows"]
+        );
         assert_eq!(
             [64, 100, 4096].map(|n_row| name(n_row, 128)),
             ["router_few_rows", "router_few_rows", "router_many_rows"]
         );
         // A shared expert's gate has one result.
-        assert_eq!(name(4096, 1), ROUTER);
+        assert_eq!(name(4096, 1), "router");
+        let pair = |n_row, n_result| map_pair(n_row, n_result, 132).map(|launch| launch.kernel.to_string());
+        let names = [(8, 32), (64, 32), (4096, 32)].map(|(n_row, n_result)| pair(n_row, n_result));
+        assert_eq!(
+            names.each_ref().map(Option::as_deref),
+            [Some("router_pair_ahead"), Some("router_pair"), None]
+        );
     }
 }

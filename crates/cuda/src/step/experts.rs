@@ -44,7 +44,8 @@ impl Network {
         map: &FloatMap,
         (x, out, n_row): (Input, DevicePtr, usize),
     ) -> Result<(), CudaError> {
-        self.kernels.launch(stream, &route::map(n_row, map.n_row), &self.map(map, (x, n_row), out))
+        let n_sm = self.kernels.device().n_sm() as usize;
+        self.kernels.launch(stream, &route::map(n_row, map.n_row, n_sm), &self.map(map, (x, n_row), out))
     }
 
     /// Launches two small maps of the same rows: as one, where these are few.
@@ -55,7 +56,8 @@ impl Network {
         (x, n_row): (Input, usize),
     ) -> Result<(), CudaError> {
         let most = maps.map(|(map, _)| map.n_row).into_iter().max().unwrap_or(0);
-        let Some(launch) = route::map_pair(n_row, most) else {
+        let n_sm = self.kernels.device().n_sm() as usize;
+        let Some(launch) = route::map_pair(n_row, most, n_sm) else {
             return maps.iter().try_for_each(|(map, out)| self.launch_map(stream, map, (x, *out, n_row)));
         };
         let args = RouterPairArgs { both: maps.map(|(map, out)| self.map(map, (x, n_row), out)) };

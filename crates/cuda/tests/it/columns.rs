@@ -35,7 +35,7 @@ fn rows(path: &Path, columns: Columns, kernels: &mut BTreeSet<String>) -> Vec<(u
     let first = (0..N_SEQUENCE).map(|s| prompt(&executor, s, 0, &tokens(s), Want::Nothing)).collect();
     run(&mut executor, first);
     let (mut found, mut n_taken) = (Vec::new(), [0; N_SEQUENCE]);
-    for n in [2, 7, N_SEQUENCE, 17] {
+    for n in [2, 7, 12, 17, N_SEQUENCE] {
         let next = |s: usize| Span {
             input: Input::Tokens([7].into()),
             ..last(&executor, s, tokens(s).len() + n_taken[s], greedy())

@@ -241,8 +241,10 @@ fn rows_that_share_a_router_s_weights_have_the_logits_of_each() {
     };
     let one = logits("router", [n_row as u32, n_expert.div_ceil(8) as u32, 1]);
     assert_eq!(one[n_row * n_expert], u32::MAX, "nothing is written past the end");
-    for (name, n) in [("router_few_rows", 16), ("router_many_rows", 32)] {
-        let grid = [n_row.div_ceil(4) as u32, n_expert.div_ceil(n) as u32, 1];
+    for (name, [rows, n]) in
+        [("router_ahead", [1, 8]), ("router_few_rows", [4, 16]), ("router_many_rows", [4, 32])]
+    {
+        let grid = [n_row.div_ceil(rows) as u32, n_expert.div_ceil(n) as u32, 1];
         assert_eq!(logits(name, grid), one, "{name}");
     }
 }
