@@ -95,8 +95,9 @@ template <int MT, int P>
 constexpr bool is_as_large(int bytes) {
     return sizeof(EarlyArea<MT, P, false>) == bytes && sizeof(EarlyArea<MT, P, true>) == bytes + 16;
 }
-static_assert(is_as_large<1, 1>(192 + 288) && is_as_large<1, 8>(192 + 8 * 288), "as in src/launch/product.rs");
-static_assert(is_as_large<4, 1>(512 + 272) && is_as_large<4, 8>(512 + 8 * 272), "as in src/launch/product.rs");
+static_assert(is_as_large<1, 1>(192 + 288) && is_as_large<1, 8>(192 + 8 * 288) && is_as_large<1, 16>(192 + 16 * 288), "as in src/launch/variant.rs");
+static_assert(is_as_large<2, 8>(256 + 8 * 144) && is_as_large<2, 16>(256 + 16 * 144), "as in src/launch/variant.rs");
+static_assert(is_as_large<4, 1>(512 + 272) && is_as_large<4, 8>(512 + 8 * 272), "as in src/launch/variant.rs");
 
 // Of a block whose weights have format F.
 template <int F, int MT, int P>

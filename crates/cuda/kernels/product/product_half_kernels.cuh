@@ -36,8 +36,8 @@
     extern "C" __global__ void __launch_bounds__((WARPS + 1) * 32, 3) product_half_##SUFFIX##_e##NT(const __grid_constant__ ProductArgs args) { \
         IN_FLOAT16(product_half_expert<FORMAT, NT>(args)); \
     }
-// For 1 column and for 8 or 16 at a time (c), also of several tiles; for up to 8, 16, 32 and 64 (n times 8; w: in blocks of 16 tiles); of experts that one row (x) or
-// several may have chosen, for up to 8 and 16 at a time (e times 8).
+// For 1 column and for 8 or 16 at a time (c), also of several tiles; for up to 8, 16, 32 and 64 (n times 8; w: in blocks of 16 tiles);
+// of experts that one row (x) or several may have chosen, for up to 8 and 16 at a time (e times 8).
 #define HALF_PRODUCTS(FORMAT, SUFFIX) \
     HALF_NARROW(FORMAT, SUFFIX, 1, 1) \
     HALF_NARROW(FORMAT, SUFFIX, 1, 2) \

@@ -33,7 +33,7 @@ __device__ __forceinline__ float router_logit(float4 sum, float scale, float bia
     return __fadd_rn(__fmul_rn(warp_sum((sum.x + sum.y) + (sum.z + sum.w)), scale), bias);
 }
 
-// Four floats; NOW: here and now, where the compiler would put off a load to where it is used, one after the other.
+// Four of a router's weights or inputs. NOW: here and now; else where the compiler puts the load, near to where it is used.
 template <bool NOW>
 __device__ __forceinline__ float4 load_four(const float4* from) {
     if (!NOW) return *from;
@@ -52,7 +52,10 @@ struct RouterRow {
     __device__ __forceinline__ RouterRow(const RouterArgs& args, int expert) : w((const float4*)(args.weight + (size_t)expert * args.n_embd)) {
         const int lane = threadIdx.x & 31, n = args.n_embd / 4;
 #pragma unroll
-        for (int i = 0; i < AHEAD; i++) ahead[i] = load_four<NOW>(w + min(i * 32 + lane, n - 1));
+        for (int i = 0; i < AHEAD; i++) {
+            const float4* from = w + min(i * 32 + lane, n - 1);
+            ahead[i] = NOW ? load_four<true>(from) : __ldg(from);
+        }
         bias = args.bias ? __ldg(args.bias + expert) : 0.0f;
     }
 
