@@ -3,7 +3,8 @@
 //! in float32 16 with AVX2 and 32 with AVX-512, in integers twice as much, where two vectors a cycle are multiplied). The clock is measured
 //! with a chain of dependent instructions.
 //!
-//! Usage: `cargo bench -p cpu --bench gemm -- [FORMAT ...]`, by default Q4_K and Q4_1. Every format is multiplied in float32 as well.
+//! Usage: `cargo bench -p cpu --bench gemm -- [FORMAT ...] [ISA ...] [ROWS ...]`, by default Q4_K and Q4_1, every instruction set (named as in
+//! `--cpu-features`) and all numbers of activation rows. Every format is multiplied in float32 as well.
 #![allow(clippy::print_stdout)]
 
 use cpu::simd::columns::Columns;
@@ -14,9 +15,10 @@ use std::hint::black_box;
 use std::time::Instant;
 
 /// Activation rows, columns, weight rows: of a model of 1.5 billion weights, and a small one last.
-const SHAPES: [(usize, usize, usize); 6] = [
+const SHAPES: [(usize, usize, usize); 7] = [
     (512, 1536, 8960),
     (64, 1536, 8960),
+    (16, 1536, 8960),
     (8, 1536, 8960),
     (1, 1536, 8960),
     (512, 8960, 1536),
@@ -26,6 +28,9 @@ const SHAPES: [(usize, usize, usize); 6] = [
 fn main() {
     let named: Vec<Format> =
         std::env::args().filter_map(|arg| Format::ALL.into_iter().find(|f| f.name() == arg)).collect();
+    let isas: Vec<Isa> =
+        std::env::args().filter_map(|arg| Isa::ALL.into_iter().find(|isa| isa.name() == arg)).collect();
+    let rows: Vec<usize> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
     let formats = if named.is_empty() { vec![Format::Q4_K, Format::Q4_1] } else { named };
     let ghz = clock_ghz();
     println!("{ghz:.2} GHz");
@@ -33,9 +38,13 @@ fn main() {
         "{:12} {:8} {:6} {:>18} {:>9} {:>10} {:>9} {:>6}",
         "isa", "numbers", "format", "shape", "ms", "MAC/cycle", "GFLOP/s", "peak"
     );
-    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+    let is_wanted = |isa: &Isa| isa.is_available() && (isas.is_empty() || isas.contains(isa));
+    for isa in Isa::ALL.into_iter().filter(is_wanted) {
         for &format in &formats {
             for shape in SHAPES {
+                if !rows.is_empty() && !rows.contains(&shape.0) {
+                    continue;
+                }
                 if shape.1 % format.block_len() != 0 || (isa == Isa::Scalar && shape.0 != 64) {
                     continue;
                 }

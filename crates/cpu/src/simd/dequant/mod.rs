@@ -13,6 +13,8 @@ mod k_quants;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
 #[cfg(target_arch = "x86_64")]
+mod nibbles;
+#[cfg(target_arch = "x86_64")]
 mod plain;
 #[cfg(target_arch = "x86_64")]
 mod sink;
@@ -99,19 +101,39 @@ pub(super) fn panel_i16(
     (panel, scales): (&mut [i16], &mut [f32]),
 ) {
     let mut floats = [0.0; gemm::CHUNK];
-    let floats = &mut floats[..cols.len()];
     let mut rows = panel
         .chunks_exact_mut(integer::panel_stride(cols.len()))
         .zip(scales.chunks_exact_mut(cols.len().div_ceil(integer::SPAN)));
-    for (bytes, row) in row_slices(weights, &cols).zip(&mut rows) {
+    for (bytes, (row, scales)) in row_slices(weights, &cols).zip(&mut rows) {
         prefetch_after(bytes);
-        row_f32(isa, weights.format, bytes, floats);
-        integer::quantize_weights(isa, floats, row);
+        let n_done = whole_spans(isa, weights.format, bytes, (&mut *row, &mut *scales));
+        if n_done < cols.len() {
+            let bytes = &bytes[weights.format.bytes_for(n_done).expect(WHOLE)..];
+            let floats = &mut floats[..cols.len() - n_done];
+            row_f32(isa, weights.format, bytes, floats);
+            integer::quantize_weights(
+                isa,
+                floats,
+                (&mut row[n_done..], &mut scales[n_done / integer::SPAN..]),
+            );
+        }
     }
     for (row, scales) in rows {
         row.fill(0);
         scales.fill(0.0);
     }
+}
+
+/// The integers of whole spans of a row, where there is a way to them without floats; gives the first column that is left.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn whole_spans(isa: Isa, format: Format, bytes: &[u8], row: (&mut [i16], &mut [f32])) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if isa.vectors() == Vectors::Bits256 {
+        // SAFETY: the machine runs AVX2.
+        return unsafe { nibbles::spans(format, bytes, row) };
+    }
+    let _ = (isa, format, bytes, row);
+    0
 }
 
 /// Columns `cols` of `weights` as bfloat16, in `panel` of a whole number of 32 rows; only where there is AMX.

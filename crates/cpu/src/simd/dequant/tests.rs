@@ -1,7 +1,7 @@
 //! Panels against `quant`, bit for bit, and nothing written outside them.
 
 use super::*;
-use crate::simd::gemm::sample::{Bits, isas, weights};
+use crate::simd::gemm::sample::{Bits, isas, set_scales, weights};
 
 const CANARY: usize = 64;
 
@@ -92,6 +92,17 @@ fn check_i16(isa: Isa, weights: &Weights<'_>, cols: &Range<usize>, value: impl F
         integer::joined(&mut row[..cols.len().next_multiple_of(integer::UNIT)]);
     }
     for row in 0..64 {
+        let floats: Vec<f32> = (0..cols.len()).map(|col| value(row, col)).collect();
+        let (mut want, mut want_scales) = (vec![0i16; stride], vec![0.0f32; n_spans]);
+        integer::quantize_weights(isa, &floats, (&mut want, &mut want_scales));
+        #[cfg(target_arch = "aarch64")]
+        integer::joined(&mut want[..cols.len().next_multiple_of(integer::UNIT)]);
+        assert!(
+            panel[row * stride..][..cols.len()] == want[..cols.len()],
+            "{} {isa} row {row}",
+            weights.format
+        );
+        assert_eq!(scales[row * n_spans..][..n_spans], want_scales, "{} {isa} row {row}", weights.format);
         for span in 0..n_spans {
             let at = span * integer::SPAN..((span + 1) * integer::SPAN).min(cols.len());
             let largest = at.clone().map(|col| value(row, col).abs()).fold(0.0, f32::max);
@@ -104,6 +115,48 @@ fn check_i16(isa: Isa, weights: &Weights<'_>, cols: &Range<usize>, value: impl F
             }
             let end = at.end.next_multiple_of(integer::UNIT);
             assert!(panel[row * stride..][at.end..end].iter().all(|&q| q == 0), "{}", is());
+        }
+    }
+}
+
+/// The nibbles of most blocks have both ends, and their scales are numbers. Here some have neither.
+#[test]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn integers_of_any_nibbles_and_scales_are_those_of_the_floats() {
+    let scales = [0.01, -0.02, 0.0, -0.0, 3e-7, 60_000.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+    let masks = [(0xff, 0), (0x77, 0x11), (0xee, 0), (0xff, 0x11), (0, 0x88), (0, 0xff), (0, 0)];
+    for format in [Format::Q4_0, Format::Q4_1, Format::Q4_K] {
+        let n_cols = 512;
+        let mut bits = Bits(7);
+        let mut bytes = weights(format, 400, n_cols, &mut bits);
+        for block in bytes.chunks_exact_mut(format.block_bytes()) {
+            let (kept, set) = masks[bits.next() as usize % masks.len()];
+            let quarter = block.len() - block.len().min(128) * 7 / 8;
+            block[quarter..].iter_mut().for_each(|byte| *byte = *byte & kept | set);
+            // One block in four has scales of its own: a span has several, and what is no number decides alone.
+            if bits.next().is_multiple_of(4) {
+                let mut any = || half::f16::from_f32(scales[bits.next() as usize % scales.len()]);
+                set_scales(format, block, &mut any);
+            }
+        }
+        let weights = Weights { format, bytes: &bytes, n_cols };
+        let (stride, n_spans) = (integer::panel_stride(n_cols), n_cols / integer::SPAN);
+        for isa in isas().into_iter().filter(|isa| *isa != Isa::Scalar) {
+            let (mut panel, mut scales) = (vec![0i16; 416 * stride], vec![0.0f32; 416 * n_spans]);
+            panel_i16(isa, &weights, 0..n_cols, (&mut panel, &mut scales));
+            for (row, bytes) in bytes.chunks_exact(format.bytes_for(n_cols).unwrap()).enumerate() {
+                let (mut floats, mut want) = (vec![0.0; n_cols], vec![0i16; stride]);
+                let mut want_scales = vec![0.0f32; n_spans];
+                format.dequantize(bytes, &mut floats).unwrap();
+                integer::quantize_weights(isa, &floats, (&mut want, &mut want_scales));
+                let found = &panel[row * stride..][..n_cols];
+                assert!(*found == want[..n_cols], "{format} {isa} row {row}");
+                let found = &scales[row * n_spans..][..n_spans];
+                for (found, want) in found.iter().zip(&want_scales) {
+                    let same = found.to_bits() == want.to_bits() || found.is_nan() && want.is_nan();
+                    assert!(same, "{format} {isa} row {row}: {found} {want}");
+                }
+            }
         }
     }
 }

@@ -30,7 +30,7 @@ pub(in crate::simd) use planes::joined;
 pub(in crate::simd) const SPAN: usize = 128;
 
 /// The largest magnitude: SPAN * LARGEST * LARGEST < 2^31.
-const LARGEST: f32 = 4095.0;
+pub(in crate::simd) const LARGEST: f32 = 4095.0;
 
 /// Columns that spans are filled up to with zeros.
 pub(in crate::simd) const UNIT: usize = 8;
@@ -96,7 +96,7 @@ fn quantize_row(row: &[f32], panel: &mut [i16], scales: &mut [f32]) {
 /// As in [`crate::simd::quantize`], values below about 1e-35 count as zeros, and a span that holds an infinity or a NaN gets such a scale
 /// over zeros, which makes every product with it a NaN.
 #[inline(always)]
-fn quantize_span(x: &[f32], q: &mut [i16]) -> f32 {
+pub(in crate::simd) fn quantize_span(x: &[f32], q: &mut [i16]) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     let amax = f32::from_bits(x.iter().fold(0, |m, v| m.max(v.to_bits() & 0x7fff_ffff)));
     let inverse = LARGEST / amax;
