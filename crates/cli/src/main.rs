@@ -93,16 +93,43 @@ fn run() -> ExitCode {
     }
 }
 
-/// Flags of one dash and several letters, which people know from llama.cpp, by their names in full: no other flag begins so.
+/// Flags of one dash and several letters, which people know from llama.cpp, by their names in full: read as flags of one letter, their other
+/// letters would be values. What there is not is refused by its name.
+const SPELLED_OUT: [(&str, &str); 15] = [
+    ("-np", "--slots"),
+    ("-ngl", "--n-gpu-layers"),
+    ("-md", "--draft-model"),
+    ("-hff", "--hf-file"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
+    ("-cb", "--cont-batching"),
+    ("-tb", "--threads-batch"),
+    ("-mg", "--main-gpu"),
+    ("-mu", "--model-url"),
+    ("-sm", "--split-mode"),
+    ("-ts", "--tensor-split"),
+    ("-cmoe", "--cpu-moe"),
+    ("-cram", "--cache-ram"),
+    ("-sp", "--special"),
+];
+
 fn spelled_out(args: Vec<OsString>) -> Vec<OsString> {
-    let mut is_over = false;
+    let (mut is_over, mut names_repository) = (false, false);
     let spelled = |arg: OsString| {
         is_over |= arg == "--";
+        if std::mem::take(&mut names_repository) && !arg.to_string_lossy().starts_with("hf:") {
+            let mut reference = OsString::from("hf:");
+            reference.push(arg);
+            return reference;
+        }
         let full = match arg.to_str() {
             _ if is_over => None,
-            Some("-np") => Some("--slots"),
-            Some("-ngl") => Some("--n-gpu-layers"),
-            _ => None,
+            Some("-hf" | "-hfr" | "--hf-repo") => {
+                names_repository = true;
+                Some("--model")
+            }
+            Some(short) => SPELLED_OUT.iter().find(|(known, _)| *known == short).map(|(_, full)| *full),
+            None => None,
         };
         full.map_or(arg, OsString::from)
     };
@@ -137,6 +164,22 @@ mod tests {
             ["w", "serve", "-np", "4", "-ngl", "0", "-n", "-npx", "--", "-np"].map(OsString::from).to_vec();
         let spelled = spelled_out(args).iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
         assert_eq!(spelled, "w serve --slots 4 --n-gpu-layers 0 -n -npx -- -np");
+        let spelled =
+            spelled_out(["w", "serve", "-hf", "a/b:Q4_K_M", "-c", "1"].map(OsString::from).to_vec());
+        assert_eq!(spelled, ["w", "serve", "--model", "hf:a/b:Q4_K_M", "-c", "1"]);
+        let same = spelled_out(["w", "run", "-hf", "hf:a/b"].map(OsString::from).to_vec());
+        assert_eq!(same, ["w", "run", "--model", "hf:a/b"]);
+        for (line, refused) in [
+            ("w run -hff x", "--hf-file"),
+            ("w serve m -ctk q8_0", "--cache-type-k"),
+            ("w run m -mg 0", "--main-gpu"),
+        ] {
+            let args = spelled_out(line.split(' ').map(OsString::from).collect());
+            let error = Cli::try_parse_from(args.clone()).unwrap_err();
+            let error = tips::with_tip(error, &args).to_string();
+            assert!(error.contains(&format!("unexpected argument '{refused}'")), "{line}: {error}");
+            assert!(error.contains("tip: "), "{line}: {error}");
+        }
         for line in [
             "w run m -c 64 -t 2 -n 3 -s 1 --temp 0 --n-gpu-layers -1",
             "w serve m -c 64 -t 2 --parallel 3 --temp 0",

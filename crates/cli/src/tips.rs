@@ -109,6 +109,13 @@ fn misplaced((command, sub): (&str, Option<&str>), given: &str) -> Option<String
     let is_flag = given.starts_with('-');
     let names_model = ["-m", "--model"].contains(&given);
     Some(match (command, sub) {
+        _ if given.starts_with("--hf-") => {
+            "a model of the hub is named as hf:ORG/REPO or hf:ORG/REPO:QUANTIZATION, as --model hf:Qwen/Qwen3-0.6B-GGUF"
+                .to_owned()
+        }
+        _ if given.starts_with("--cache-type-") => {
+            "keys and values are kept in one type, as --kv-type q8_0".to_owned()
+        }
         ("", _) if is_flag => {
             "flags follow a command, as in worker-orcd run --model m.gguf --prompt Hello".to_owned()
         }

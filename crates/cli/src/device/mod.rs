@@ -36,7 +36,7 @@ use crate::log::LogArgs;
 use crate::machine;
 use crate::memory::Needed;
 use crate::named::Named;
-use crate::numbers::at_least_one;
+use crate::numbers::{self, at_least_one};
 use crate::progress::{Copied, Progress};
 
 /// The flags of every command that computes with a model.
@@ -50,7 +50,7 @@ pub(crate) struct ModelArgs {
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     /// Threads that compute on the CPU, or copy weights to a GPU [default: the physical cores this process may use]
-    #[arg(long, short = 't', value_name = "N", value_parser = at_least_one)]
+    #[arg(long, short = 't', value_name = "N", value_parser = numbers::threads)]
     threads: Option<NonZeroUsize>,
     /// Context length: tokens of prompt and answer together [default: the model's training context, at most 4096]
     #[arg(long, short = 'c', alias = "ctx-size", value_name = "N", value_parser = at_least_one)]

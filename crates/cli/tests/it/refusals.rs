@@ -41,7 +41,14 @@ fn wrong_usage_is_2() {
     check(
         &["bench", "--model", "m", "--threads", "0"],
         "",
-        &expect!["2: error: invalid value '0' for '--threads <N>': expected a whole number of at least 1"],
+        &expect!["2: error: invalid value '0' for '--threads <N>': expected a whole number from 1 to 4096"],
+    );
+    check(
+        &["run", "m", "-t", "4097"],
+        "",
+        &expect![
+            "2: error: invalid value '4097' for '--threads <N>': expected a whole number from 1 to 4096"
+        ],
     );
     check(
         &["inspect", "m", "--log", "xml"],

@@ -12,7 +12,12 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use crate::program::{command, rewritten};
 
 /// Starts a chat in a terminal in which these lines were typed before, and gives what it shows until it ends by itself.
-fn talk(typed: &str, has_log: bool) -> String {
+fn talk(typed: impl AsRef<[u8]>, has_log: bool) -> String {
+    talk_on(typed.as_ref(), None, has_log)
+}
+
+/// Likewise; once it has said the first of two texts, the second is typed.
+fn talk_on(typed: &[u8], mut later: Option<(&'static str, &'static str)>, has_log: bool) -> String {
     let folder = tempfile::tempdir().unwrap();
     let template = ("tokenizer.chat_template", "{% for m in messages %}{{ m.content }}{% endfor %}".into());
     let model = rewritten(folder.path(), "llama-q4_0.gguf", |_| true, &[template]);
@@ -22,7 +27,7 @@ fn talk(typed: &str, has_log: bool) -> String {
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
     let terminal = File::options().read(true).write(true).open(name).unwrap();
     let mut master = File::from(master);
-    master.write_all(typed.as_bytes()).unwrap();
+    master.write_all(typed).unwrap();
     let log = if has_log { terminal.try_clone().unwrap().into() } else { Stdio::null() };
     let quiet: &[&str] = if has_log { &[] } else { &["-q"] };
     let mut child = command(&[&["run", &model, "--device", "cpu"], quiet].concat())
@@ -37,6 +42,10 @@ fn talk(typed: &str, has_log: bool) -> String {
         // The end of a terminal is an error.
         while let Ok(n @ 1..) = master.read(&mut some) {
             all.extend_from_slice(&some[..n]);
+            if let Some((_, text)) = later.take_if(|(said, _)| String::from_utf8_lossy(&all).contains(*said))
+            {
+                master.write_all(text.as_bytes()).unwrap();
+            }
         }
         let _ = ended.send(all);
     });
@@ -45,7 +54,7 @@ fn talk(typed: &str, has_log: bool) -> String {
         child.kill().unwrap();
     }
     let status = child.wait().unwrap();
-    let shown = String::from_utf8(shown.expect("the chat ends at /exit")).unwrap();
+    let shown = String::from_utf8_lossy(&shown.expect("the chat ends at /exit")).into_owned();
     assert!(status.success(), "{shown}");
     shown
 }
@@ -61,6 +70,13 @@ fn lines_that_are_typed_ahead_are_all_read() {
     ] {
         assert!(shown.contains(said), "{said}: {shown}");
     }
+}
+
+#[test]
+fn a_line_that_is_no_text_ends_nothing() {
+    let said = "a byte that is not UTF-8 was typed";
+    let shown = talk_on(b"caf\xe9\n", Some((said, "/two\n/exit\n")), false);
+    assert!(shown.contains("no command /two; /help lists them"), "{shown}");
 }
 
 #[test]

@@ -277,7 +277,10 @@ impl Constraint for GrammarConstraint {
     }
 
     fn mask(&mut self) -> Result<Arc<TokenMask>, String> {
-        let mask = self.allowed().map_err(|error| bounded(&error))?;
+        let mask = self.allowed().map_err(|error| match error.contains("NoExtension") {
+            true => "no token can go on with the answer".to_owned(),
+            false => bounded(&error),
+        })?;
         Ok(Arc::new(self.grammar.words.mask(&mask, self.at_start, self.is_stopped)))
     }
 

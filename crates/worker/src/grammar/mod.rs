@@ -7,6 +7,7 @@
 mod constraint;
 mod cost;
 mod few;
+mod finite;
 mod gbnf;
 #[cfg(test)]
 mod gbnf_tests;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::source::{has_key, n_source};
 use super::unique;
-use super::{cost, ids, names, numbers, refs};
+use super::{cost, finite, ids, names, numbers, refs};
 
 /// The largest divisor, without its factors of ten: the automaton has as many states, and each multiplies with all others of a number.
 const MAX_DIVISOR: u64 = 1_000;
@@ -45,6 +45,7 @@ pub(super) fn prepare(schema: &mut Value) -> Result<(), String> {
         names::rewrite(schema)?;
     }
     cost::check(schema)?;
+    finite::check(schema)?;
     bound_unique(schema)?;
     let (mut bounds, mut n_state) = (Vec::new(), 0);
     each(schema, &mut |node| {

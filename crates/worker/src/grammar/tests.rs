@@ -147,12 +147,28 @@ fn hostile_schemas_come_back() {
             ),
             combined,
         ),
-        (schema(json!({ "$ref": "#" })), "no token can start such an answer"),
+        (schema(json!({ "$ref": "#" })), "must contain itself: #"),
+        (
+            schema(
+                json!({ "type": "object", "properties": { "b": { "$ref": "#/properties/b" } }, "required": ["b"] }),
+            ),
+            "must contain itself: #/properties/b",
+        ),
+        (
+            schema(json!({ "type": "object", "properties": { "c": { "$ref": "#" } }, "required": ["c"] })),
+            "must contain itself: #",
+        ),
+        (
+            schema(
+                json!({ "type": "array", "minItems": 1, "items": { "anyOf": [{ "$ref": "#" }, { "$ref": "#" }] } }),
+            ),
+            "must contain itself: #",
+        ),
         (
             schema(
                 json!({ "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "$ref": "#/$defs/a" } }, "$ref": "#/$defs/a" }),
             ),
-            "no token can start",
+            "must contain itself: #/$defs/a",
         ),
         (schema(json!({ "$ref": "http://127.0.0.1:1/x" })), "$ref to another document: http://127.0.0.1:1/x"),
         (schema(json!({ "not": {} })), "Unimplemented keys"),

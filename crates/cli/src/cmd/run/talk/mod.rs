@@ -9,6 +9,7 @@ mod line;
 mod room;
 mod settings;
 
+use std::io;
 use std::path::Path;
 
 use rustyline::error::ReadlineError;
@@ -21,6 +22,9 @@ use self::line::Line;
 use super::ask::{Answer, Asker};
 use super::show::{self, Reasoning, Shown};
 use crate::{cmd, log};
+
+/// What is said of a line that cannot be a message.
+const NO_TEXT: &str = "\na byte that is not UTF-8 was typed, and the line is dropped: type it again\n";
 
 /// A conversation under way.
 pub(crate) struct Talk<'a> {
@@ -61,6 +65,10 @@ impl<'a> Talk<'a> {
                 // Nothing is running that could be stopped: an unfinished line is thrown away.
                 Err(ReadlineError::Interrupted) => continue,
                 Err(ReadlineError::Eof) => return Ok(()),
+                Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    cmd::print(NO_TEXT)?;
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             if !typed.trim().is_empty() {
@@ -198,6 +206,10 @@ impl<'a> Talk<'a> {
         let is_wanted = match editor.readline(&question) {
             Ok(typed) => matches!(typed.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes"),
             Err(ReadlineError::Interrupted | ReadlineError::Eof) => false,
+            Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                cmd::print(NO_TEXT)?;
+                false
+            }
             Err(error) => return Err(error.into()),
         };
         if is_wanted {
