@@ -242,7 +242,7 @@ fn all_divisors(schema: &Value) -> u64 {
 }
 
 /// The schemas right below a schema, or in a list of them.
-fn children(schema: &Value) -> Vec<&Value> {
+pub(super) fn children(schema: &Value) -> Vec<&Value> {
     match schema {
         Value::Array(items) => items.iter().collect(),
         Value::Object(node) => node
