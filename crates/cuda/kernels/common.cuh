@@ -77,6 +77,13 @@ __device__ __forceinline__ void wait_for_previous() {
 #endif
 }
 
+// A load of what no kernel of a step writes, here and now: the compiler moves other loads to where their value is used, which is after the wait.
+__device__ __forceinline__ float load_now(const float* from) {
+    float v;
+    asm volatile("ld.global.f32 %0, [%1];" : "=f"(v) : "l"(from));
+    return v;
+}
+
 // Lets the next kernel of the stream start its part before `wait_for_previous`.
 __device__ __forceinline__ void let_next_start() {
 #if __CUDA_ARCH__ >= 900

@@ -208,6 +208,7 @@ pub(crate) struct NormArgs {
     pub(crate) gate: DevicePtr,
     pub(crate) source: DevicePtr,
     pub(crate) out: DevicePtr,
+    pub(crate) squares: DevicePtr,
     pub(crate) act: ActOut,
     pub(crate) n_embd: i32,
     pub(crate) n_part: i32,
@@ -221,7 +222,7 @@ pub(crate) struct NormArgs {
     pub(crate) reserved: i32,
 }
 
-assert_size!(NormArgs, 136);
+assert_size!(NormArgs, 144);
 
 /// Of place.cuh.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

@@ -56,7 +56,7 @@ struct RouterRow {
             const float4* from = w + min(i * 32 + lane, n - 1);
             ahead[i] = NOW ? load_four<true>(from) : __ldg(from);
         }
-        bias = args.bias ? __ldg(args.bias + expert) : 0.0f;
+        bias = args.bias ? load_now(args.bias + expert) : 0.0f;
     }
 
     // The logit of a row in float32, by a warp, the same for prompts and generated rows: near ties must not fall differently.
@@ -247,6 +247,8 @@ __device__ __forceinline__ void route_few_rows(const RouteFewArgs& args) {
     static_assert(N_WARP >= FEW_ROWS, "a warp a row");
     __shared__ float logits[FEW_ROWS][EXPERTS];
     __shared__ int16_t chosen[FEW_ROWS * MAX_USED];
+    __shared__ int n_used_of[EXPERTS / 32];  // experts with an entry, 32 at a time
+    static_assert(FEW_ROWS * MAX_USED <= 64 && N_WARP * 32 > EXPERTS, "an entry a bit, and a thread an expert and one more");
     const RouteArgs& route = args.route;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_expert = route.rule.n_expert, n_used = route.rule.n_used;
     const int expert = blockIdx.x * N_WARP + warp, n_entry = route.n_row * n_used;
@@ -272,30 +274,26 @@ __device__ __forceinline__ void route_few_rows(const RouteFewArgs& args) {
         }
     }
     __syncthreads();
-    if (warp > 0) return;
-    // 32 experts at a time, a lane each.
-    int n_before = 0, n_used_before = 0;
-#pragma unroll
-    for (int k = 0; k < EXPERTS / 32; k++) {
-        const int e = k * 32 + lane;
-        int n = 0;
-        for (int i = 0; i < n_entry; i++) n += chosen[i] == e;
-        int upto = n;
-#pragma unroll
-        for (int o = 1; o < 32; o <<= 1) {
-            const int before = __shfl_up_sync(~0u, upto, o);
-            if (lane >= o) upto += before;
-        }
-        const uint32_t used = __ballot_sync(~0u, n > 0);
-        int offset = n_before + upto - n;
-        if (e < n_expert) route.offsets[e] = offset;
-        if (n > 0) route.active[1 + n_used_before + __popc(used & ((1u << lane) - 1))] = e;
-        for (int i = 0; n > 0 && i < n_entry; i++)
-            if (chosen[i] == e) route.entries[offset++] = i;
-        n_before += __shfl_sync(~0u, upto, 31);
-        n_used_before += __popc(used);
+    // A thread an expert: its entries as bits, and how many those before it have.
+    const int e = threadIdx.x;
+    uint64_t entries = 0;
+    int offset = 0;
+#pragma unroll 8
+    for (int i = 0; i < n_entry; i++) {
+        const int of = chosen[i];
+        entries |= (uint64_t)(of == e) << i;
+        offset += of >= 0 && of < e;
     }
-    if (lane == 0) route.offsets[n_expert] = n_before, route.active[0] = n_used_before;
+    const uint32_t used = __ballot_sync(~0u, entries != 0);
+    if (lane == 0 && warp < EXPERTS / 32) n_used_of[warp] = __popc(used);
+    __syncthreads();
+    if (e > n_expert || warp > EXPERTS / 32) return;
+    route.offsets[e] = offset;
+    int at = __popc(used & ((1u << lane) - 1));
+    for (int i = 0; i < min(warp, EXPERTS / 32); i++) at += n_used_of[i];
+    if (e == n_expert) route.active[0] = at;
+    if (entries != 0) route.active[1 + at] = e;
+    for (; entries != 0; entries &= entries - 1) route.entries[offset++] = __ffsll(entries) - 1;
 }
 
 // Of 32 and of 128 experts.

@@ -12,6 +12,7 @@ struct NormArgs {
     const float* gate;      // [n_row]: that one is multiplied by the sigmoid of this; or null
     const int32_t* source;  // [grid]: which rows of x; null: all
     __half* out;            // [grid, out_terms * n_embd], saturated; or null
+    float* squares;         // [n_row, n_embd / 32]: of add_parts alone, sums of squares of the rows, which are yet to be scaled
     ActOut act;             // column = block
     int32_t n_embd;
     int32_t n_part;
@@ -22,7 +23,7 @@ struct NormArgs {
     int32_t even_then_odd;  // 1: `out`, of one term, is in the order of prompt_packed.cuh
     int32_t reserved;
 };
-static_assert(sizeof(NormArgs) == 136, "as in src/args.rs");
+static_assert(sizeof(NormArgs) == 144, "as in src/args.rs");
 
 // The sum over a block of N threads; the same bits in every thread.
 template <int N>

@@ -49,7 +49,7 @@ struct PlacedHead {
     // Weights and turns are learned or follow from the position: they do not depend on the previous kernel.
     __device__ __forceinline__ float2 weight(int j) const {
         const float* weight = is_q() ? args.q_weight : is_v() ? nullptr : args.k_weight;
-        return weight ? make_float2(__ldg(weight + first_of(j)), __ldg(weight + second_of(j))) : make_float2(1.0f, 1.0f);
+        return weight ? make_float2(load_now(weight + first_of(j)), load_now(weight + second_of(j))) : make_float2(1.0f, 1.0f);
     }
     __device__ __forceinline__ float2 turn(int position, int j) const {
         return j < args.half_rot && !is_v() ? args.turns[(size_t)position * args.half_rot + j] : make_float2(1.0f, 0.0f);

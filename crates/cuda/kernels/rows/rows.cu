@@ -4,7 +4,7 @@
 #include "rows/place.cuh"
 #include "tensor_core.cuh"
 
-constexpr int THREADS = 256;
+constexpr int THREADS = 256, ADD_THREADS = 128;
 
 // BLOCKS blocks of activations at a time, `store_act_block` of each: their chains of shuffles overlap.
 template <int BLOCKS>
@@ -29,6 +29,35 @@ __device__ __forceinline__ void store_act_blocks(const ActOut& out, int column, 
     }
 }
 
+// Adds to N values of a row, value j at `at(j)` or nowhere if that is negative, what the row's experts left of them. All loads of several parts are
+// under way at once: no store is between them, which the compiler would have them wait for.
+template <int N, class At>
+__device__ __forceinline__ void add_experts(const NormArgs& args, int row, float (&values)[N], const At& at) {
+    constexpr int PARTS = N > 1 ? 4 : 8;
+    const int n = args.n_embd;
+    const float* parts = args.parts + (size_t)row * args.n_part * n;
+    const float share = args.gate ? 1.0f / (1.0f + expf(-args.gate[row])) : 1.0f;
+    float of_all[N];
+#pragma unroll
+    for (int j = 0; j < N; j++) of_all[j] = args.shared && at(j) >= 0 ? args.shared[(size_t)row * n + at(j)] : 0.0f;
+#pragma unroll 1
+    for (int first = 0; first < args.n_part; first += PARTS) {
+        float part[N][PARTS];
+#pragma unroll
+        for (int j = 0; j < N; j++)
+#pragma unroll
+            for (int p = 0; p < PARTS; p++) part[j][p] = first + p < args.n_part && at(j) >= 0 ? parts[(size_t)(first + p) * n + at(j)] : 0.0f;
+#pragma unroll
+        for (int p = 0; p < PARTS; p++)
+            if (first + p < args.n_part)
+#pragma unroll
+                for (int j = 0; j < N; j++) values[j] += args.residual * part[j][p];
+    }
+    if (args.shared)
+#pragma unroll
+        for (int j = 0; j < N; j++) values[j] += args.residual * (share * of_all[j]);
+}
+
 // A thread holds the first HELD of its values and weights in registers: it takes every N-th.
 template <int N, int HELD>
 __device__ __forceinline__ void norm_row(const NormArgs& args) {
@@ -39,37 +68,37 @@ __device__ __forceinline__ void norm_row(const NormArgs& args) {
 #pragma unroll
     for (int j = 0; j < HELD; j++) {
         const int i = tid + j * N;
-        weight[j] = args.weight && i < n ? __ldg(args.weight + i) : 1.0f;
-        bias[j] = args.bias && i < n ? __ldg(args.bias + i) : 0.0f;
+        weight[j] = args.weight && i < n ? load_now(args.weight + i) : 1.0f;
+        bias[j] = args.bias && i < n ? load_now(args.bias + i) : 0.0f;
     }
     wait_for_previous();
     const int row = args.source ? args.source[blockIdx.x] : blockIdx.x;
     float* x = args.x + (size_t)row * n;
-    const float* parts = args.parts + (size_t)row * args.n_part * n;
-    const float* shared = args.shared + (size_t)row * n;
-    const float share = args.gate ? 1.0f / (1.0f + expf(-args.gate[row])) : 1.0f;
-    const auto value_at = [&](int i) {
-        float v = x[i];
-        if (args.parts) {
-#pragma unroll 4
-            for (int p = 0; p < args.n_part; p++) v += args.residual * parts[(size_t)p * n + i];
-            if (args.shared) v += args.residual * (share * shared[i]);
-            x[i] = v;
-        }
-        return v;
+    const auto rest = [&](int i) {
+        float v[1] = {x[i]};
+        if (args.parts) add_experts(args, row, v, [&](int) { return i; });
+        if (args.parts) x[i] = v[0];
+        return v[0];
     };
+    const auto at = [&](int j) { return tid + j * N < n ? tid + j * N : -1; };
 #pragma unroll
-    for (int j = 0; j < HELD; j++) held[j] = tid + j * N < n ? value_at(tid + j * N) : 0.0f;
+    for (int j = 0; j < HELD; j++) held[j] = at(j) >= 0 ? x[at(j)] : 0.0f;
+    if (args.parts) {
+        add_experts(args, row, held, at);
+#pragma unroll
+        for (int j = 0; j < HELD; j++)
+            if (at(j) >= 0) x[at(j)] = held[j];
+    }
     const auto sum_over = [&](auto term, bool is_first) {
         float sum = 0.0f;
 #pragma unroll
         for (int j = 0; j < HELD; j++)
             if (tid + j * N < n) sum += term(held[j]);
-        for (int i = tid + HELD * N; i < n; i += N) sum += term(is_first ? value_at(i) : x[i]);
+        for (int i = tid + HELD * N; i < n; i += N) sum += term(is_first ? rest(i) : x[i]);
         return block_sum<N>(sum);
     };
     if (!args.out && !args.act.is_wanted()) {
-        for (int i = tid + HELD * N; i < n; i += N) value_at(i);
+        for (int i = tid + HELD * N; i < n; i += N) rest(i);
         return;
     }
     float sum = sum_over([&](float v) { return args.is_layer_norm ? v : v * v; }, true);
@@ -112,6 +141,23 @@ __device__ __forceinline__ void norm_row(const NormArgs& args) {
 // A block a row, of few threads for the many rows of a prompt and of many for the few generated ones.
 extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const __grid_constant__ NormArgs args) { norm_row<THREADS, 4>(args); }
 extern "C" __global__ void __launch_bounds__(1024, 1) norm_few(const __grid_constant__ NormArgs args) { norm_row<1024, 4>(args); }
+
+// What experts left of generated rows, for a norm that the products after it finish: the rows times its weights, and their sums of squares, as
+// `store_next` of product/product_finish.cuh leaves them. A warp has 32 values, so that many blocks share a row and no warp waits for another.
+extern "C" __global__ void __launch_bounds__(ADD_THREADS) add_parts(const __grid_constant__ NormArgs args) {
+    let_next_start();
+    const int row = blockIdx.x, block = blockIdx.y * (ADD_THREADS / 32) + (threadIdx.x >> 5), i = block * 32 + (threadIdx.x & 31);
+    if (i >= args.n_embd) return;
+    const float weight = load_now(args.weight + i);
+    wait_for_previous();
+    float* const x = args.x + (size_t)row * args.n_embd + i;
+    float y[1] = {*x};
+    add_experts(args, row, y, [&](int) { return i; });
+    *x = y[0];
+    store_act_block(args.act, row, block, y[0] * weight);
+    const float square = warp_sum(y[0] * y[0]);
+    if ((threadIdx.x & 31) == 0) args.squares[(size_t)row * (args.n_embd / 32) + block] = square;
+}
 
 // A warp a head. It holds the weights of the first HELD pairs of each lane.
 extern "C" __global__ void __launch_bounds__(THREADS) place_heads(const __grid_constant__ PlaceArgs args) {

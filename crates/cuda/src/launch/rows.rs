@@ -35,6 +35,18 @@ pub(crate) fn norm_few(n_row: usize) -> Launch {
     Launch { n_thread: 1024, ..of_rows("norm_few", n_row) }
 }
 
+/// What experts left of generated rows, added; the norm after it is left to the products. A warp takes 32 values.
+pub(crate) fn add_parts(n_row: usize, args: &NormArgs) -> Launch {
+    const WARPS: usize = 4;
+    debug_assert!(args.n_embd % 32 == 0 && is_some(args.weight) && is_some(args.squares));
+    let blocks = (args.n_embd as usize / 32).div_ceil(WARPS);
+    Launch {
+        grid: [n_row as u32, blocks as u32, 1],
+        n_thread: 32 * WARPS as u32,
+        ..of_rows("add_parts", n_row)
+    }
+}
+
 /// Norms of whole rows of queries, and of keys.
 pub(crate) fn qk_norm(n_row: usize) -> Launch {
     Launch { grid: [n_row as u32, 2, 1], ..of_rows("qk_norm_rows", n_row) }

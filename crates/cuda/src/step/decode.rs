@@ -57,15 +57,6 @@ pub(crate) struct Decode<'a> {
 /// What a product does for the norm that follows it: which norm, and where the activations go.
 type Next = Option<(NormPlace, ActOut)>;
 
-/// What a layer leaves to the norm after it.
-#[derive(Clone, Copy, Default)]
-struct Left {
-    /// The norm's result, where the product before it has left one.
-    normed: Option<Input>,
-    /// The layer whose experts' parts are yet to be added to x.
-    experts: Option<usize>,
-}
-
 impl<'a> Decode<'a> {
     pub(crate) fn new(network: &'a Network, stream: &'a Stream, shape: Shape, last: DevicePtr) -> Decode<'a> {
         Decode { network, stream, shape, last }
@@ -81,7 +72,7 @@ impl<'a> Decode<'a> {
         self.per_layer_inputs(observer)?;
         self.head_tables()?;
         observer.see(Stage::Embed, 0, x)?;
-        let mut left = Left::default();
+        let mut left = None;
         for n in 0..network.layers.len() {
             left = self.layer(n, left, observer)?;
         }
@@ -102,14 +93,19 @@ impl<'a> Decode<'a> {
         act.of(self.shape.n_row, Forms { floats: read.floats || observer.is_watching(), ..read })
     }
 
-    /// A norm's result: what was left for it, or a kernel's, which adds to x what experts left.
-    fn normed(&self, norm: Option<NormPlace>, act: ActOut, left: Left) -> Result<Input, CudaError> {
-        if let Some(normed) = left.normed {
+    /// A norm's result: what was left for it, or a kernel's.
+    fn normed(
+        &self,
+        norm: Option<NormPlace>,
+        act: ActOut,
+        left: Option<Input>,
+    ) -> Result<Input, CudaError> {
+        if let Some(normed) = left {
             return Ok(normed);
         }
         let network = self.network;
         let norm = NormArgs { act, ..network.norm(norm, network.buffers.decode.x) };
-        network.launch_norm_few(self.stream, self.shape.n_row, &self.adding(norm, left))?;
+        network.launch_norm_few(self.stream, self.shape.n_row, &norm)?;
         Ok(act.into())
     }
 
@@ -182,8 +178,25 @@ impl<'a> Decode<'a> {
         normed.of(self.shape.n_row, Forms { floats, ..read })
     }
 
+    /// The norm after a layer, of the next one or the head, and where its result goes.
+    fn after(&self, n: usize, observer: &Observer<'_>) -> (Option<NormPlace>, ActOut) {
+        let network = self.network;
+        match network.layers.get(n + 1) {
+            Some(next) => (next.attn_norm, self.mixer_act(next, observer)),
+            None => {
+                let act = self.act(&network.buffers.decode.normed, [&network.output], observer);
+                (Some(network.output_norm), act)
+            }
+        }
+    }
+
     /// One layer, from what was left for its first norm to what it leaves for the next layer's, or the head's.
-    fn layer(&self, n: usize, before: Left, observer: &mut Observer<'_>) -> Result<Left, CudaError> {
+    fn layer(
+        &self,
+        n: usize,
+        before: Option<Input>,
+        observer: &mut Observer<'_>,
+    ) -> Result<Option<Input>, CudaError> {
         let network = self.network;
         let layer = &network.layers[n];
         let (arch, buffers) = (&network.arch, &network.buffers.decode);
@@ -206,21 +219,14 @@ impl<'a> Decode<'a> {
         let x = Rows::float(buffers.x, n_row, arch.n_embd);
         observer.see(Stage::AttnOut, n, x)?;
 
-        let normed = self.normed(layer.ffn_norm, normed, Left { normed: left, experts: None })?;
+        let normed = self.normed(layer.ffn_norm, normed, left)?;
+        let next = self.after(n, observer);
         let left = match &layer.ffn {
             FfnPlace::Dense { input, down } => {
-                let (norm, act) = match network.layers.get(n + 1) {
-                    Some(next) => (next.attn_norm, self.mixer_act(next, observer)),
-                    None => {
-                        let act = self.act(&buffers.normed, [&network.output], observer);
-                        (Some(network.output_norm), act)
-                    }
-                };
-                let next = norm.map(|norm| (norm, act));
-                let normed = self.dense(n, (normed, (layer.ffn_post_norm, next)), (input, down), observer)?;
-                Left { normed, experts: None }
+                let next = next.0.map(|norm| (norm, next.1));
+                self.dense(n, (normed, (layer.ffn_post_norm, next)), (input, down), observer)?
             }
-            FfnPlace::Experts(place) => self.experts(n, normed, place, observer)?,
+            FfnPlace::Experts(place) => self.experts(n, (normed, next), place, observer)?,
         };
         self.per_layer(n, layer, observer)?;
         network.scale_layer(self.stream, n, (buffers.x, n_row))?;

@@ -1,35 +1,27 @@
 //! A mixture of experts for generated rows.
 
-use super::{Decode, Left};
+use super::Decode;
 use crate::args::{ActOut, Epilogue, NormArgs, ProductArgs};
 use crate::error::CudaError;
 use crate::launch::route::RouteArgs;
+use crate::launch::rows;
 use crate::launch::variant::Arithmetic;
-use crate::placement::place::{ExpertsPlace, SharedPlace, Tiles};
+use crate::placement::place::{ExpertsPlace, NormPlace, SharedPlace, Tiles};
 use crate::step::buffers::{Forms, Input, Routing};
 use crate::step::observe::{Observer, Rows};
 
 impl Decode<'_> {
-    /// Adds to x what experts left, and does what the norm says.
-    pub(super) fn adding(&self, norm: NormArgs, left: Left) -> NormArgs {
-        let network = self.network;
-        match (left.experts, &network.buffers.decode.routing) {
-            (Some(layer), Some(routing)) => network.adding(layer, routing, norm),
-            _ => norm,
-        }
-    }
-
-    /// The experts' parts, which the norm that follows adds to x; where somebody watches they are added here.
+    /// Adds to x what experts find, and gives what is left for the norm that follows, which is `after` with the place of its result.
     pub(super) fn experts(
         &self,
         n: usize,
-        normed: Input,
+        (normed, after): (Input, (Option<NormPlace>, ActOut)),
         place: &ExpertsPlace,
         observer: &mut Observer<'_>,
-    ) -> Result<Left, CudaError> {
+    ) -> Result<Option<Input>, CudaError> {
         let network = self.network;
         let buffers = &network.buffers.decode;
-        let Some(routing) = buffers.routing else { return Ok(Left::default()) };
+        let Some(routing) = buffers.routing else { return Ok(None) };
         let n_row = self.shape.n_row;
         let rule = network.rule(n, &place.router);
         let (n_expert, n_used) = (rule.n_expert as usize, rule.n_used as usize);
@@ -81,15 +73,33 @@ impl Decode<'_> {
         }
         if let Some(term) = buffers.term.filter(|_| network.arch.has_post_norms) {
             network.add_experts(self.stream, (n, &routing), (buffers.x, term, n_row))?;
-            return Ok(Left::default());
+            return Ok(None);
         }
-        let left = Left { normed: None, experts: Some(n) };
-        if !observer.is_watching() {
-            return Ok(left);
+        self.add_experts(n, &routing, after).map(Some)
+    }
+
+    /// Adds to x what a layer's experts left, and does the norm after it, or leaves it to the products that read the rows.
+    fn add_experts(
+        &self,
+        n: usize,
+        routing: &Routing,
+        (norm, act): (Option<NormPlace>, ActOut),
+    ) -> Result<Input, CudaError> {
+        let (network, n_row) = (self.network, self.shape.n_row);
+        let buffers = &network.buffers.decode;
+        let args = NormArgs { act, ..network.norm(norm, buffers.x) };
+        let args = network.adding(n, routing, args);
+        match norm {
+            Some(norm) if network.can_leave(norm)? => {
+                let args = NormArgs { squares: buffers.squares, ..args };
+                network.kernels.launch(self.stream, &rows::add_parts(n_row, &args), &args)?;
+                Ok(Input { act, squares: buffers.squares })
+            }
+            _ => {
+                network.launch_norm_few(self.stream, n_row, &args)?;
+                Ok(act.into())
+            }
         }
-        let norm = network.norm(None, buffers.x);
-        network.launch_norm_few(self.stream, n_row, &self.adding(norm, left))?;
-        Ok(Left::default())
     }
 
     /// What the router and the experts read.
