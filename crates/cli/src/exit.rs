@@ -18,7 +18,7 @@
 //! | 13   | what an evaluation measured is out of its bound                |
 //! | 130  | interrupted by Ctrl-C                                          |
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use device::ExecutorError;
@@ -126,9 +126,12 @@ fn memory(device: &str, needed: &Needed, free: u64) -> String {
 /// Ends the process over a refused command line; `--help` and `--version` arrive here too.
 pub(crate) fn usage(refusal: &clap::Error) -> ExitCode {
     if !refusal.use_stderr() {
-        // Nobody is left to tell when stdout is closed.
-        let _ = refusal.print();
-        return ExitCode::SUCCESS;
+        // What is kept until a line is complete may fail only when it is written.
+        return match refusal.print().and_then(|()| io::stdout().flush()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) if of_io(&error) == 0 => ExitCode::SUCCESS,
+            Err(error) => early(&anyhow::Error::from(error).context("stdout")),
+        };
     }
     // Its own lines: the reason, the usage, and what may have been meant.
     let text = refusal.render();

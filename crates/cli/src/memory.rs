@@ -130,6 +130,11 @@ impl Needed {
         })
     }
 
+    /// Whether it is more than a sum can say, which stays at the largest number then.
+    pub(crate) fn is_beyond_counting(&self) -> bool {
+        self.total == u64::MAX
+    }
+
     /// Bytes that must be free.
     pub(crate) fn in_all(&self) -> u64 {
         self.total.saturating_add(self.reserve)
@@ -185,6 +190,7 @@ mod tests {
         assert!(refusal.contains("123 bytes needed") && refusal.contains("122 bytes free"), "{refusal}");
         let absurd = Needed::on_cpu(cpu::MemoryPlan { kv_cache: u64::MAX, ..plan }, &options);
         assert!(absurd.check("cpu", Some(1 << 40)).is_err());
+        assert_eq!([needed, absurd].map(|needed| needed.is_beyond_counting()), [false, true]);
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::io::Write;
 
+use anyhow::Context;
 use serde::Serialize;
 
 /// Writes a result to stdout.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("stdout")
 }
 
 /// Writes a result to stdout as indented JSON.

@@ -21,6 +21,7 @@ use crate::device::{self, DeviceArgs, Draft, KvArgs, Shape};
 use crate::exit::Failure;
 use crate::fetch;
 use crate::log::LogArgs;
+use crate::memory::Needed;
 use crate::named::Named;
 
 /// `worker-orcd inspect`.
@@ -83,6 +84,11 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     }
     let gguf = Gguf::open(&fetch::path_of(&args.model.0, args.fetch, log)?)?;
     let facts = Facts::of(&gguf, n_ctx, args.metadata, args.tensors);
+    if let Some(memory) = facts.memory.filter(Needed::is_beyond_counting) {
+        let text =
+            format!("--ctx: expected a context whose bytes 64 bits can count, found {} tokens", memory.n_ctx);
+        return Err(Failure::Usage(text).into());
+    }
     if args.json { cmd::print_json(&facts) } else { cmd::print(&facts.to_string()) }
 }
 
