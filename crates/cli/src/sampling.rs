@@ -12,6 +12,7 @@ use worker::Defaults;
 use crate::config::InEffect;
 use crate::exit::Failure;
 use crate::named::Named;
+use crate::numbers;
 
 /// Flags that stand over the file's advice.
 #[derive(clap::Args, Clone, Copy, Debug)]
@@ -19,8 +20,8 @@ pub(crate) struct DefaultArgs {
     /// Divides the logits; 0 always picks the likeliest token (greedy) [default: the model file's, else 0.8]
     #[arg(long, visible_alias = "temp", value_name = "T", allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
-    /// Keep the K likeliest tokens; 0 keeps all [default: the model file's, else 40]
-    #[arg(long, value_name = "K")]
+    /// Keep the K likeliest tokens; 0 and -1 keep all [default: the model file's, else 40]
+    #[arg(long, value_name = "K", value_parser = numbers::top_k, allow_negative_numbers = true)]
     pub(crate) top_k: Option<u32>,
     /// Keep the likeliest tokens whose probabilities add up to P; 1 keeps all [default: the model file's, else 0.95]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
@@ -29,7 +30,7 @@ pub(crate) struct DefaultArgs {
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub(crate) min_p: Option<f32>,
     /// Makes tokens of prompt and answer less likely; 1 does nothing [default: the model file's, else 1]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, visible_alias = "repeat-penalty", value_name = "X", allow_negative_numbers = true)]
     pub(crate) repetition_penalty: Option<f32>,
 }
 

@@ -21,6 +21,7 @@ use super::sampling::SamplingArgs;
 use super::show::Piece;
 use crate::cmd::verify::of_receipt;
 use crate::interrupt::{self, Watch};
+use crate::numbers::Seed;
 use crate::typing::Hushed;
 
 /// Whom to ask, and how.
@@ -201,7 +202,7 @@ impl Asker<'_> {
             max_tokens: sampling.max_tokens,
             min_tokens: sampling.min_tokens,
             sampling: sampling.params(self.worker.options().defaults),
-            seed: sampling.seed,
+            seed: sampling.seed.and_then(|Seed(seed)| seed),
             stop: sampling.stop.clone(),
             ignore_eos: sampling.ignore_eos,
             ..Request::new(prompt)

@@ -7,6 +7,7 @@ use device::SamplingParams;
 use worker::{Defaults, MAX_STOP_BYTES, MAX_STOP_STRINGS};
 
 use crate::exit::Failure;
+use crate::numbers::{self, Seed};
 use crate::sampling::DefaultArgs;
 
 /// Flags of sampling.
@@ -27,11 +28,11 @@ pub(crate) struct SamplingArgs {
     /// Add BIAS to the logit of token ID (repeatable; -inf forbids it)
     #[arg(long, value_name = "ID=BIAS", value_parser = parse_bias)]
     logit_bias: Vec<(u32, f32)>,
-    /// Seed of the random numbers: the same seed gives the same answer [default: random, and reported]
-    #[arg(long, short = 's', value_name = "N")]
-    pub(crate) seed: Option<u64>,
-    /// Maximum tokens of the answer [default: what the context holds]
-    #[arg(long, short = 'n', alias = "predict", value_name = "N")]
+    /// Seed of the random numbers: the same seed gives the same answer; -1 draws one [default: random, and reported]
+    #[arg(long, short = 's', value_name = "N", allow_negative_numbers = true)]
+    pub(crate) seed: Option<Seed>,
+    /// Maximum tokens of the answer; -1 for what the context holds [default: what the context holds]
+    #[arg(long, short = 'n', alias = "predict", value_name = "N", value_parser = numbers::most_tokens, allow_negative_numbers = true)]
     pub(crate) max_tokens: Option<usize>,
     /// Minimum tokens of the answer
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -34,6 +34,7 @@ use crate::exit::Failure;
 use crate::interrupt::{self, Watch};
 use crate::log::{self, LogArgs};
 use crate::machine;
+use crate::numbers::Seed;
 use crate::sampling::DefaultArgs;
 use crate::speculate::{self, SpeculateArgs};
 use crate::{notify, progress};
@@ -67,7 +68,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 8080, help_heading = "Server")]
     port: u16,
     /// Model name for clients (repeatable: further names are aliases) [default: the file's name]
-    #[arg(long, value_name = "NAME", help_heading = "Server")]
+    #[arg(long, value_name = "NAME", value_parser = model_name, help_heading = "Server")]
     served_model_name: Vec<String>,
     /// Maximum batch size: sequences that are computed at once [default: 8 on the CPU, 64 on a GPU]
     #[arg(long, visible_alias = "parallel", value_name = "N", value_parser = at_least_one, help_heading = "Server")]
@@ -146,9 +147,14 @@ pub(crate) struct Args {
     pooling: PoolingArgs,
     #[command(flatten, next_help_heading = "Sampling where a request does not say")]
     sampling: DefaultArgs,
-    /// Seed, where a request names none; a request's -1 draws one [default: drawn for each request]
-    #[arg(long, value_name = "N", help_heading = "Sampling where a request does not say")]
-    seed: Option<u64>,
+    /// Seed, where a request names none; -1, here or in a request, draws one [default: drawn for each request]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        help_heading = "Sampling where a request does not say"
+    )]
+    seed: Option<Seed>,
     #[command(flatten)]
     security: security::SecurityArgs,
 }
@@ -208,6 +214,17 @@ fn kv_events(text: &str) -> Result<SocketAddr, String> {
     address.and_then(read).ok_or_else(|| {
         "expected tcp://IP:PORT, such as tcp://127.0.0.1:5557 or tcp://*:5557 for all addresses".to_owned()
     })
+}
+
+/// Reads a name that clients know the model by. The empty one is any model's, where a server takes it at all.
+fn model_name(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("expected a name, found nothing but white space".to_owned());
+    }
+    match text.chars().find(|c| c.is_control()) {
+        Some(other) => Err(format!("expected a name without control characters, found {other:?}")),
+        None => Ok(text.to_owned()),
+    }
 }
 
 /// Reads the id of a worker: UUIDs and host names are, what could forge a line of a log or a path is not.
@@ -387,7 +404,7 @@ impl Args {
                 Compat::LlamaServer => server::Compat::LlamaServer,
             },
             unsaid: Arc::new(Unsaid {
-                seed: self.seed,
+                seed: self.seed.and_then(|Seed(seed)| seed),
                 template: self.chat_template_kwargs.clone().map(|Variables(map)| map).unwrap_or_default(),
             }),
             drain_timeout: Duration::from_secs(self.drain_timeout_sec),

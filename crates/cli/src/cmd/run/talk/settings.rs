@@ -6,6 +6,7 @@ use device::SamplingParams;
 use worker::Defaults;
 
 use crate::cmd::run::sampling::SamplingArgs;
+use crate::numbers::{self, NO_LIMIT, Seed};
 
 /// A setting: its name, how it is set, and what is in effect.
 type Setting =
@@ -17,7 +18,11 @@ const SETTINGS: [Setting; 10] = [
         |to, value| number(&mut to.defaults.temperature, value),
         |_, now| now.temperature.to_string(),
     ),
-    ("top_k", |to, value| number(&mut to.defaults.top_k, value), |_, now| now.top_k.to_string()),
+    (
+        "top_k",
+        |to, value| read(&mut to.defaults.top_k, value, numbers::top_k),
+        |_, now| now.top_k.to_string(),
+    ),
     ("top_p", |to, value| number(&mut to.defaults.top_p, value), |_, now| now.top_p.to_string()),
     ("min_p", |to, value| number(&mut to.defaults.min_p, value), |_, now| now.min_p.to_string()),
     (
@@ -36,11 +41,15 @@ const SETTINGS: [Setting; 10] = [
         |to, value| plain(&mut to.frequency_penalty, value),
         |_, now| now.frequency_penalty.to_string(),
     ),
-    ("seed", |to, value| number(&mut to.seed, value), |now, _| shown_or(now.seed, "random")),
+    (
+        "seed",
+        |to, value| number(&mut to.seed, value),
+        |now, _| shown_or(now.seed.and_then(|Seed(seed)| seed), "random"),
+    ),
     (
         "max_tokens",
-        |to, value| number(&mut to.max_tokens, value),
-        |now, _| shown_or(now.max_tokens, "what the context holds"),
+        |to, value| read(&mut to.max_tokens, value, numbers::most_tokens),
+        |now, _| shown_or(now.max_tokens.filter(|&n| n != NO_LIMIT), "what the context holds"),
     ),
 ];
 
@@ -51,7 +60,12 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 
 /// A number, or `default` for none.
 fn number<T: FromStr>(to: &mut Option<T>, value: &str) -> Option<()> {
-    *to = if value == "default" { None } else { Some(value.parse().ok()?) };
+    read(to, value, str::parse)
+}
+
+/// The same, as a flag reads it.
+fn read<T, E>(to: &mut Option<T>, value: &str, read: impl Fn(&str) -> Result<T, E>) -> Option<()> {
+    *to = if value == "default" { None } else { Some(read(value).ok()?) };
     Some(())
 }
 
@@ -114,5 +128,28 @@ mod tests {
         ] {
             assert!(shown.contains(line), "{shown}");
         }
+    }
+
+    #[test]
+    fn minus_one_is_what_it_is_for_flags() {
+        let command = SamplingArgs::augment_args(Command::new("run"));
+        let args = ["run", "-n", "-1", "-s", "-1", "--top-k", "-1", "--repeat-penalty", "1.1"];
+        let mut sampling = SamplingArgs::from_arg_matches(&command.get_matches_from(args)).unwrap();
+        let lines = [
+            "top_k              0\n",
+            "seed               random\n",
+            "max_tokens         what the context holds\n",
+            "repetition_penalty 1.1\n",
+        ];
+        let check = |sampling: &SamplingArgs| {
+            let shown = shown(sampling, Defaults::default());
+            assert!(lines.iter().all(|line| shown.contains(line)), "{shown}");
+        };
+        check(&sampling);
+        for (name, other) in [("max_tokens", "5"), ("seed", "5"), ("top_k", "5")] {
+            assert_eq!(set(&mut sampling, name, other), Ok(()));
+            assert_eq!(set(&mut sampling, name, "-1"), Ok(()));
+        }
+        check(&sampling);
     }
 }
