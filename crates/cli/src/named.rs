@@ -4,18 +4,23 @@
 //! text of `embed`: nothing else is left that it could be.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgGroup, ArgMatches, Command, Error, FromArgMatches};
 use hub::ModelRef;
 
 use crate::config::InEffect;
+use crate::exit::Failure;
 use crate::fetch;
 
 /// The id of the word, and of the group that it forms with `--model`.
 pub(crate) const WORD: &str = "model_word";
 /// The group of both.
 pub(crate) const GROUP: &str = "model_name";
+/// Characters of a text that an error repeats.
+const MAX_SHOWN: usize = 60;
+
 /// The id of `--model`.
 pub(crate) const FLAG: &str = "model";
 
@@ -78,6 +83,32 @@ pub(crate) fn may_be_two(matches: &ArgMatches) -> bool {
     let Some((_, id)) = WITH_WORDS.iter().find(|(command, _)| *command == name) else { return false };
     let words = matches.try_get_many::<String>(id).ok().flatten();
     words.into_iter().flatten().any(|word| word.ends_with(".gguf") || word.starts_with("hf:"))
+}
+
+/// Refuses what stands in a model's place and is none, where a word behind it looks like one: the two were meant the other way round.
+///
+/// # Errors
+/// Which is which, and what would be right.
+pub(crate) fn in_order(usage: &str, model: &ModelRef, words: &[String]) -> Result<(), Failure> {
+    let ModelRef::Path(path) = model else { return Ok(()) };
+    let is_meant = path.exists() || is_like_a_model(&path.to_string_lossy());
+    let Some(second) = words.iter().find(|word| is_like_a_model(word)).filter(|_| !is_meant) else {
+        return Ok(());
+    };
+    let shown = |text: &str| {
+        let cut = if text.chars().nth(MAX_SHOWN).is_some() { "..." } else { "" };
+        format!("{:?}{cut}", text.chars().take(MAX_SHOWN).collect::<String>())
+    };
+    let (first, second) = (shown(&path.to_string_lossy()), shown(second));
+    Err(Failure::Usage(format!(
+        "{first} is no model, and {second} behind it looks like one: the order is worker-orcd {usage}"
+    )))
+}
+
+/// Whether a word names a model and can hardly be anything else.
+fn is_like_a_model(word: &str) -> bool {
+    let end = Path::new(word).extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+    end || matches!(ModelRef::try_from(OsString::from(word)), Ok(ModelRef::Hub(_) | ModelRef::Repo(_)))
 }
 
 impl clap::Args for Named {

@@ -1,8 +1,8 @@
 //! How is a result kept? A file has all of it, or is not there: a full disk or an end in the middle leaves what was there before.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -60,12 +60,16 @@ impl Out {
                 .map(|file| Out::There(BufWriter::new(file)));
         }
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        if !folder.exists() {
+            let text = format!("the folder {} is not there", folder.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
         // The system takes away what this process may not give; a file that is there keeps what it has.
         let mode = there.map_or(0o666, |there| there.permissions().mode() & 0o777);
-        let file = Builder::new()
-            .prefix(".worker-orcd-")
-            .permissions(Permissions::from_mode(mode))
-            .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+        // Opened here, so that an error is not about the name that it would have had until the end.
+        let open = |path: &Path| fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+        let file = Builder::new().prefix(".worker-orcd-").make_in(folder, open)?;
         Ok(Out::Beside(BufWriter::new(file)))
     }
 
@@ -85,6 +89,19 @@ impl Out {
             }
         }
     }
+}
+
+/// Whether a file can be written there, for who writes it only after long work: leaves nothing behind. A disk may be full by then all the same.
+///
+/// # Errors
+/// Why it cannot.
+pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
+    // A reader of a pipe would take it for all there is.
+    let is_written_as_it_is = |there: fs::Metadata| !there.is_file() && !there.is_dir();
+    if fs::metadata(path).is_ok_and(is_written_as_it_is) {
+        return Ok(());
+    }
+    Whole::create(path).map(drop)
 }
 
 /// Writes a file.
@@ -109,6 +126,8 @@ pub(crate) fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+
     use super::*;
 
     #[test]
@@ -137,6 +156,31 @@ mod tests {
         write(Path::new("/dev/null"), "text").unwrap();
         let error = write(Path::new("/dev/full"), "text").unwrap_err();
         assert!(format!("{error:#}").starts_with("/dev/full: No space left"), "{error:#}");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_known_before_and_named_as_it_was_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = |path: &Path| {
+            let error = format!("{:#}", check(path).unwrap_err());
+            error.replace(folder.path().to_str().unwrap(), "DIR")
+        };
+        let missing = folder.path().join("no/x");
+        assert_eq!(said(&missing), "DIR/no/x: the folder DIR/no is not there");
+        assert_eq!(said(folder.path()), "DIR: Is a directory (os error 21)");
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        let inside = folder.path().join("file/x");
+        assert_eq!(said(&inside), "DIR/file/x: Not a directory (os error 20)");
+        let there = folder.path().join("there");
+        check(&there).unwrap();
+        check(Path::new("/dev/full")).unwrap();
+        assert!(!there.exists());
+        write(&there, "text").unwrap();
+        check(&there).unwrap();
+        assert_eq!(
+            (fs::read(&there).unwrap(), fs::read_dir(folder.path()).unwrap().count()),
+            (b"text".to_vec(), 2)
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::tokenize::each_input;
 use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
 use crate::log::LogArgs;
+use crate::{input, named};
 
 /// Texts that begin alike share the computation of that beginning.
 const ASKER: Asker = Asker { client: 0, weight: 1, cache_scope: Some(0) };
@@ -30,7 +31,7 @@ const ASKER: Asker = Asker { client: 0, weight: 1, cache_scope: Some(0) };
     Each vector is a JSON array on a line of its own. Names of control tokens in a text are these tokens."
 )]
 pub(crate) struct Args {
-    /// The texts; without any, each line of stdin is one
+    /// The texts; without any, each line of stdin is one (beside texts it is not read, and a warning says so)
     #[arg(index = 2, value_name = "TEXT", conflicts_with = "jsonl")]
     texts: Vec<String>,
     /// Each line of stdin is JSON: a text, or an array of token ids
@@ -79,6 +80,7 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         let text = "expected texts, or lines of text on stdin, found neither";
         return Err(Failure::Usage(text.to_owned()).into());
     }
+    named::in_order("embed MODEL TEXT", &args.model.model.0, &args.texts)?;
     let (opened, tokenizer) = device::open_with_tokenizer(&args.model, log)?;
     let embedder = args.pooling.embedder(&opened.model);
     embedder.embeds()?;
@@ -94,6 +96,9 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let engine = Engine::spawn(loaded.executor, EngineOptions::default()).context("starting the engine")?;
     let worker = Worker::new(engine.clone(), Arc::new(tokenizer), WorkerOptions::default());
     let worker = worker.with_embedder(embedder);
+    if !args.texts.is_empty() {
+        input::note_unread("there are texts already, without which each line of stdin is one");
+    }
     let mut vectors = Vectors { worker, args, n_dimension, n_slot, begun: VecDeque::new() };
     let read = if args.texts.is_empty() {
         each_input(true, &mut |place, line| {

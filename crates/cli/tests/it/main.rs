@@ -28,6 +28,7 @@ mod refusals;
 mod run;
 mod secrets;
 mod serve;
+mod slips;
 mod smollm2;
 mod talk;
 mod tokenize;

@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 use crate::program::{golden, rewritten, worker, worker_reading};
 
 /// Runs a command that must fail: `code: the error line`, with folders cut out. What clap refuses has its usage or a pointer to the help below.
-fn check(args: &[&str], stdin: &str, expected: &Expect) {
+pub(crate) fn check(args: &[&str], stdin: &str, expected: &Expect) {
     let done = worker_reading(&[args, &["-q"]].concat(), stdin.as_bytes());
     assert_eq!(done.stdout, "", "{args:?}");
     let (reason, rest) = done.stderr.split_once("\n\n").unwrap_or((&done.stderr, ""));
@@ -138,8 +138,8 @@ fn a_refused_command_line_says_what_would_be_right() {
         ("run", "a model is a GGUF file, a name such as qwen3:0.6b, or hf:ORG/REPO of a hub"),
         ("run m.gguf Why not", "a prompt of several words is put in quotes"),
         ("run m.gguf -f p.txt", "a prompt is read from a file through stdin: worker-orcd run MODEL < FILE"),
-        ("run m.gguf -p a -n many", "a whole number is expected, such as 64"),
-        ("run m.gguf -p a --max-tokens=-1", "a whole number of at least 0 is expected"),
+        ("run m.gguf -p a --min-tokens many", "a whole number is expected, such as 64"),
+        ("run m.gguf -p a --min-tokens=-1", "a whole number of at least 0 is expected"),
         ("run m.gguf -p a --temperature hot", "a number is expected, such as 0.8"),
         ("serve m.gguf 8080", "a port is given as --port 8080"),
         ("serve m.gguf 0.0.0.0", "an address is given as --host ADDRESS --port PORT"),

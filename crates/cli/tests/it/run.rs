@@ -2,12 +2,13 @@
 //!
 //! The golden models are random, so their answers are noise; what counts is that the noise is the reference's own.
 
+use std::fs::File;
 use std::io::Read;
 use std::process::Stdio;
 
 use gguf::Value;
 
-use crate::program::{command, golden, golden_json, rewritten, worker, worker_reading};
+use crate::program::{command, done, golden, golden_json, rewritten, worker, worker_reading};
 
 #[test]
 fn the_seed_decides_the_answer() {
@@ -59,6 +60,78 @@ fn a_reader_that_leaves_ends_it_quietly() {
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn stdin_beside_a_prompt_is_not_read_and_said_to_be_there() {
+    let model = golden("llama-q4_0.gguf");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("text");
+    std::fs::write(&file, "text").unwrap();
+    let args = ["run", &model, "the rain", "--raw", "-n", "2", "--seed", "1", "-q"];
+    let said = |stdin: Stdio| done(command(&args).stdin(stdin).output().unwrap());
+    let (open, writer) = std::io::pipe().unwrap();
+    let alone = [said(Stdio::null()), said(open.into())];
+    drop(writer);
+    let mut full = File::open(&file).unwrap();
+    let beside = said(full.try_clone().unwrap().into());
+    let warning =
+        " WARN stdin has text that is not read: there is a prompt already, in whose place - reads stdin\n";
+    assert_eq!(beside.stderr, warning);
+    let answer = beside.ok();
+    for alone in alone {
+        assert_eq!((alone.stderr.as_str(), alone.stdout.as_str()), ("", answer.as_str()));
+    }
+    // It is all there for whoever reads on.
+    let mut left = String::new();
+    full.read_to_string(&mut left).unwrap();
+    assert_eq!(left, "text");
+    let embedder = golden("vectors/qwen3-embedding.gguf");
+    let beside =
+        command(&["embed", &embedder, "Snow.", "-q"]).stdin(File::open(&file).unwrap()).output().unwrap();
+    assert!(
+        String::from_utf8(beside.stderr)
+            .unwrap()
+            .contains("WARN stdin has text that is not read: there are texts")
+    );
+}
+
+#[test]
+fn a_receipt_that_cannot_be_written_is_refused_before_the_model_is_loaded() {
+    let model = golden("llama-q4_0.gguf");
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("no/x");
+    let run = ["run", &model, "the rain", "--raw", "-n", "1"];
+    let ids = folder.path().join("ids");
+    std::fs::write(&ids, "[1]").unwrap();
+    let missing = missing.to_str().unwrap();
+    let logits = ["eval", "logits", &model, "--tokens", ids.to_str().unwrap(), "--out", missing];
+    let save = ["eval", "save", &model, "--file", ids.to_str().unwrap(), "--out", missing];
+    let bench = ["bench", &model, "-p", "1", "-n", "1", "--svg", missing];
+    for args in [&[&run[..], &["--receipt", missing]].concat()[..], &logits, &save, &bench] {
+        let done = worker(args);
+        let expected = format!("error: {missing}: the folder {}/no is not there\n", folder.path().display());
+        assert_eq!((done.code, done.stdout.as_str(), done.stderr), (3, "", expected), "{args:?}");
+    }
+    let file = ids.to_str().unwrap();
+    let done = worker(&[&run[..], &["--proof", file]].concat());
+    assert_eq!((done.code, done.stderr), (3, format!("error: {file}: File exists (os error 17)\n")));
+}
+
+#[test]
+fn minus_one_is_read_as_in_the_api() {
+    let model = golden("llama-q4_0.gguf");
+    let ask = |more: &[&str]| {
+        let args = ["run", &model, "the rain", "--raw", "--json", "--ctx", "40", "--device", "cpu", "-q"];
+        worker(&[&args[..], more].concat()).json()
+    };
+    let plain = ask(&["-s", "3", "--top-k", "0", "--repetition-penalty", "1.3"]);
+    let theirs = ask(&["-s", "3", "--top-k", "-1", "--repeat-penalty", "1.3", "-n", "-1"]);
+    assert_eq!((&plain["tokens"], &plain["text"]), (&theirs["tokens"], &theirs["text"]));
+    let drawn =
+        [ask(&["-s", "-1", "-n", "1"]), ask(&["--seed=-1", "-n", "1"])].map(|answer| answer["seed"].as_u64());
+    assert!(drawn[0] != drawn[1] && drawn[0].is_some(), "{drawn:?}");
+    assert_eq!(ask(&["--seed", "-2", "-n", "1"])["seed"].as_u64(), Some(u64::MAX - 1));
 }
 
 #[test]

@@ -162,6 +162,7 @@ struct Found {
 /// Measures a model on a device.
 fn of_device(args: &LocalArgs, log: &LogArgs) -> anyhow::Result<Found> {
     let tests = args.tests()?;
+    args.svg.as_deref().map_or(Ok(()), crate::whole::check)?;
     let made = args.shape.as_ref().map(|shape| shape.first_layers(args.layers)?.make()).transpose()?;
     let model = match (&made, &args.model.model.0) {
         (Some(made), _) => args.model.of(ModelRef::Path(made.path.clone())),

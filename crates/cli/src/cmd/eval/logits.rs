@@ -13,7 +13,7 @@ use crate::device::{self, ModelArgs, Shape};
 use crate::exit::Failure;
 use crate::input;
 use crate::log::LogArgs;
-use crate::whole::Whole;
+use crate::whole::{self, Whole};
 use crate::{npy, single};
 
 /// Ids that are read from a file.
@@ -41,6 +41,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let ids = read_ids(&args.tokens, args.key.as_deref())?;
+    whole::check(&args.out)?;
     let shape = args.model.shape();
     let shape = Shape { n_ctx: shape.n_ctx.or(Some(ids.len().max(1))), ..shape };
     let mut loaded = device::open(&args.model, log)?.load(shape, log)?;

@@ -14,6 +14,7 @@ use crate::cmd::verify::of_receipt;
 use crate::device::ModelArgs;
 use crate::log::LogArgs;
 use crate::progress::Progress;
+use crate::whole;
 
 /// `worker-orcd eval save`.
 #[derive(clap::Args, Debug)]
@@ -34,6 +35,9 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
+    if !args.out.exists() {
+        whole::check(&args.out)?;
+    }
     let (opened, chunks) = chunks::open(&args.model, &args.text, log)?;
     let hashes = FileHashes::open(opened.gguf.paths());
     let mut executor = chunks::load(opened, &args.model, &chunks, log)?.executor;

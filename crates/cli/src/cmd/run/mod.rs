@@ -30,7 +30,9 @@ use crate::cmd::{self, verify};
 use crate::device::{self, ModelArgs};
 use crate::exit::Failure;
 use crate::log::{self, LogArgs};
+use crate::proof::Folder;
 use crate::speculate::{self, SpeculateArgs};
+use crate::{input, named, whole};
 
 /// `worker-orcd run`.
 #[derive(clap::Args, Debug)]
@@ -46,7 +48,7 @@ pub(crate) struct Args {
     /// The prompt, as --prompt
     #[arg(index = 2, value_name = "PROMPT", conflicts_with = "prompt")]
     prompt_word: Option<String>,
-    /// The prompt; - reads stdin (piped input is read without this flag, too)
+    /// The prompt; - reads stdin. Piped input is read where there is no prompt, and beside one it is not: a warning says so
     #[arg(long, short, value_name = "TEXT")]
     prompt: Option<String>,
     /// The system message that opens the conversation
@@ -82,7 +84,16 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     args.sampling.check()?;
     args.speculate.check()?;
+    named::in_order("run MODEL PROMPT", &args.model.model.0, args.prompt_word.as_slice())?;
     let prompt = read_prompt(args)?;
+    let path = args.receipt.clone().or_else(|| args.proof.as_ref().map(|folder| folder.join(RECEIPT)));
+    if prompt.is_none() && path.is_some() {
+        return Err(
+            Failure::Usage("--receipt needs a --prompt: a receipt is for one answer".to_owned()).into()
+        );
+    }
+    args.receipt.as_deref().map_or(Ok(()), whole::check)?;
+    let folder = args.proof.as_deref().map(Folder::begin).transpose()?;
     let (opened, tokenizer) = device::open_with_tokenizer(&args.model, log)?;
     let opened = opened.with_draft(args.speculate.open_draft(&args.model, &tokenizer, log)?);
     if !args.raw && tokenizer.chat_template().is_none() {
@@ -90,15 +101,9 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
         return Err(Failure::Request(text.to_owned()).into());
     }
     let defaults = args.sampling.defaults.of(&opened.gguf);
-    let path = args.receipt.clone().or_else(|| args.proof.as_ref().map(|folder| folder.join(RECEIPT)));
     let files = path.as_ref().map(|_| FileHashes::open(opened.gguf.paths()));
     let loaded = opened.load(args.model.shape(), log)?;
-    if prompt.is_none() && path.is_some() {
-        return Err(
-            Failure::Usage("--receipt needs a --prompt: a receipt is for one answer".to_owned()).into()
-        );
-    }
-    let proof = args.proof.as_ref().map(|folder| Proof::begin(folder, &loaded)).transpose()?;
+    let proof = folder.map(|folder| Proof::begin(folder, &loaded)).transpose()?;
     let receipts = path.zip(files).map(|(path, files)| Receipts {
         path,
         proof: RefCell::new(proof),
@@ -115,6 +120,9 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     let worker = Worker::new(engine.clone(), Arc::new(tokenizer), options);
     let asker =
         Asker { worker: &worker, sampling: args.sampling.clone(), receipts, is_talk: prompt.is_none() };
+    if prompt.is_some() && !args.reads_stdin() {
+        input::note_unread("there is a prompt already, in whose place - reads stdin");
+    }
     // The log has a thread of its own and may share a terminal with the answer: what it said of loading comes first.
     log::flush();
     let result = match prompt {
@@ -125,9 +133,21 @@ pub(crate) fn run(args: &Args, log: &LogArgs) -> anyhow::Result<()> {
     result
 }
 
+impl Args {
+    /// The prompt as it was given.
+    fn given(&self) -> Option<&str> {
+        self.prompt.as_deref().or(self.prompt_word.as_deref())
+    }
+
+    /// Whether the prompt comes from stdin.
+    fn reads_stdin(&self) -> bool {
+        self.given().is_none_or(|prompt| prompt == "-")
+    }
+}
+
 /// The prompt's text; `None` for a conversation in the terminal.
 fn read_prompt(args: &Args) -> anyhow::Result<Option<String>> {
-    match args.prompt.as_deref().or(args.prompt_word.as_deref()) {
+    match args.given() {
         Some("-") => {}
         Some(text) => {
             not_blank(text, "--prompt")?;

@@ -10,7 +10,6 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -40,9 +39,8 @@ pub(crate) struct Proof {
 }
 
 impl Proof {
-    /// Begins a folder, which must be new or empty.
-    pub(crate) fn begin(folder: &Path, loaded: &Loaded) -> anyhow::Result<Proof> {
-        let folder = Folder::begin(folder)?;
+    /// Begins to fill a folder.
+    pub(crate) fn begin(folder: Folder, loaded: &Loaded) -> anyhow::Result<Proof> {
         let path = folder.path("transcript.ndjson");
         let transcript = BufWriter::new(File::create(&path).with_context(|| path.display().to_string())?);
         Ok(Proof { folder, metadata: Metadata::of(loaded), transcript, began: Instant::now() })

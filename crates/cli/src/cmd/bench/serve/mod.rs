@@ -114,6 +114,7 @@ impl Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    args.svg.as_deref().map_or(Ok(()), crate::whole::check)?;
     let key = std::env::var("OPENAI_API_KEY").ok().filter(|key| !key.is_empty());
     let find = |url: &str| {
         Target::find(url, args, key.clone())
