@@ -103,6 +103,19 @@ impl Ignored {
     }
 }
 
+/// Other servers' names of the variable [`THINKING`] of chat templates.
+const THINKS: [&str; 2] = [THINKING, "think"];
+
+/// The variable by which templates are told whether the model is to reason.
+pub(crate) const THINKING: &str = "enable_thinking";
+
+/// Takes out what would be that variable, for a model whose template has none, and gives the names.
+pub(crate) fn without_thinking(schema: &str, body: &mut Value) -> Vec<String> {
+    let fields = body.as_object_mut().filter(|_| openapi::describes(schema, "chat_template_kwargs"));
+    let Some(fields) = fields else { return Vec::new() };
+    THINKS.iter().filter(|name| take(fields, name).is_some()).map(|&name| name.to_owned()).collect()
+}
+
 /// Renames fields of other servers to those of this schema, and takes out those without an effect, whose names it returns.
 ///
 /// # Errors
@@ -110,6 +123,10 @@ impl Ignored {
 pub(crate) fn translate(schema: &str, body: &mut Value) -> Result<Vec<String>, ApiError> {
     let Some(fields) = body.as_object_mut() else { return Ok(Vec::new()) };
     fields.retain(|name, value| !value.is_null() || openapi::describes(schema, name));
+    // As in llama-server, no grammar.
+    if fields.get("grammar").is_some_and(|text| text == "") && openapi::describes(schema, "grammar") {
+        fields.shift_remove("grammar");
+    }
     if openapi::describes(schema, "structured_outputs") {
         for (name, kind) in STRUCTURED {
             let Some(value) = take(fields, name) else { continue };
@@ -121,14 +138,14 @@ pub(crate) fn translate(schema: &str, body: &mut Value) -> Result<Vec<String>, A
         }
     }
     if openapi::describes(schema, "chat_template_kwargs") {
-        for name in ["enable_thinking", "think"] {
+        for name in THINKS {
             let Some(value) = take(fields, name) else { continue };
             let mut none = Map::new();
             let kwargs = fields.entry("chat_template_kwargs").or_insert(Value::Null);
             if kwargs.is_null() {
                 *kwargs = json!({});
             }
-            set(kwargs.as_object_mut().unwrap_or(&mut none), name, ("enable_thinking", value))?;
+            set(kwargs.as_object_mut().unwrap_or(&mut none), name, (THINKING, value))?;
         }
     }
     if openapi::describes(schema, "max_tokens")
@@ -224,6 +241,7 @@ mod tests {
                 json!({"guided_json": null, "max_tokens": 3}),
                 json!({"guided_json": null, "max_tokens": 3}),
             ),
+            ("ChatRequest", json!({"grammar": ""}), json!({})),
             // This one knows the name itself.
             ("InfillRequest", json!({"n_predict": 4}), json!({"n_predict": 4})),
         ] {

@@ -88,11 +88,19 @@ impl FromRequestParts<App> for Context {
     }
 }
 
+/// What `X-Deadline` is.
+const A_TIME: &str = "milliseconds since 1970, as a whole number";
+
+/// The most bytes of a header that an error repeats.
+const MAX_SHOWN: usize = 32;
+
 fn timeout(headers: &HeaderMap, now: Duration, limit: Duration) -> Result<Duration, ApiError> {
     let Some(value) = headers.get("x-deadline") else { return Ok(limit) };
     let at = value.to_str().ok().and_then(|text| text.trim().parse().ok()).map(Duration::from_millis);
     let Some(at) = at else {
-        return Err(ApiError::invalid("X-Deadline", "expected milliseconds since 1970"));
+        let found = value.to_str().ok().map(str::trim).filter(|text| (1..=MAX_SHOWN).contains(&text.len()));
+        let found = found.map_or_else(|| format!("{} bytes", value.len()), |text| format!("{text:?}"));
+        return Err(ApiError::invalid("X-Deadline", format!("expected {A_TIME}, found {found}")));
     };
     match at.checked_sub(now) {
         Some(left) if !left.is_zero() => Ok(left.min(limit)),
@@ -121,7 +129,7 @@ mod tests {
         assert_eq!(long.deadline(), Ok(Some(arrived + Duration::from_secs(2))));
         assert_eq!(context(Ok(Duration::from_millis(300))).left(), Err(ApiError::Deadline));
         assert_eq!(context(Ok(Duration::MAX)).deadline(), Ok(None));
-        let wrong = ApiError::invalid("X-Deadline", "expected milliseconds since 1970");
+        let wrong = ApiError::invalid("X-Deadline", "expected another");
         assert_eq!(context(Err(wrong.clone())).deadline(), Err(wrong));
     }
 

@@ -65,6 +65,15 @@ pub struct Served {
     pub origin: Origin,
 }
 
+impl Served {
+    /// Whether a template of the model's has a variable of this name.
+    pub(crate) fn template_names(&self, variable: &str) -> bool {
+        let tokenizer = self.worker.tokenizer();
+        let templates = [tokenizer.chat_template(), tokenizer.named_chat_template("tool_use")];
+        templates.into_iter().flatten().any(|template| template.names(variable))
+    }
+}
+
 /// What there is to know of the model.
 #[derive(Clone, Debug, Default)]
 pub struct ModelInfo {

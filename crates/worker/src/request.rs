@@ -82,6 +82,8 @@ pub struct Request {
     pub timeout: Option<Duration>,
     /// What the answer's text must be; in a chat its content.
     pub format: Option<Format>,
+    /// The field that the format stands in, for errors; by its kind where `None`.
+    pub format_field: Option<&'static str>,
     /// Who asks: clients share the engine.
     pub client: u64,
     /// How large the client's share is beside others'; 0 counts as 1.
@@ -94,7 +96,15 @@ pub struct Request {
     pub speculate: bool,
 }
 
+/// A format, and the field that it stands in.
+pub(crate) type Asked<'a> = (&'a Format, Option<&'static str>);
+
 impl Request {
+    /// What the answer's text must be.
+    pub(crate) fn asked(&self) -> Option<Asked<'_>> {
+        self.format.as_ref().map(|format| (format, self.format_field))
+    }
+
     /// A request for this prompt with nothing else said.
     #[must_use]
     pub fn new(prompt: Prompt) -> Request {
@@ -110,6 +120,7 @@ impl Request {
             show_special: false,
             timeout: None,
             format: None,
+            format_field: None,
             client: 0,
             weight: 1,
             cache_scope: None,
@@ -321,11 +332,11 @@ fn check_stops(request: &Request, n_vocab: usize) -> Result<(), WorkerError> {
 /// A prompt's ids, and what its answer is to be.
 fn tokenised(tokenizer: &Tokenizer, request: &Request, work: &Work) -> Result<(Vec<u32>, Form), WorkerError> {
     let Prompt::Chat(chat) = &request.prompt else {
-        let grammar = request.format.as_ref().map(Source::of_format).transpose()?;
+        let grammar = request.asked().map(Source::of_asked).transpose()?;
         return Ok((tokenise(tokenizer, &request.prompt, work)?, Form { grammar, chat: None }));
     };
     let written = chat::render(tokenizer, chat, work)?;
-    let grammar = chat::grammar(tokenizer, chat, request.format.as_ref(), (&written.family, &written.text))?;
+    let grammar = chat::grammar(tokenizer, chat, request.asked(), (&written.family, &written.text))?;
     let form = Form { grammar, chat: Some(written.family.answer(&written.text, chat)) };
     Ok((tokenizer.encode_chat(&written.rendered)?, form))
 }

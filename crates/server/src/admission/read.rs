@@ -1,16 +1,16 @@
 //! A body's bytes: none beyond what was set aside for them, and none from a client that hardly sends any.
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body as Bodies, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use futures_util::StreamExt;
-use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::Permit;
 use crate::body::parse;
 use crate::error::ApiError;
+use crate::openai::{Body, read};
 use crate::options::Limits;
 use crate::state::App;
 
@@ -46,7 +46,7 @@ pub(super) fn length(headers: &HeaderMap, limit: usize) -> Result<Option<usize>,
 
 /// Reads a body. Where its length is not known, its bytes are set aside as they come.
 pub(super) async fn body(
-    body: Body,
+    body: Bodies,
     length: Option<usize>,
     limits: &Limits,
     permit: &mut Permit,
@@ -68,7 +68,7 @@ pub(super) async fn body(
 
 /// Takes a body's bytes in, for as long as they come fast enough and are not too many.
 async fn collect(
-    body: Body,
+    body: Bodies,
     limits: &Limits,
     limit: usize,
     mut take: impl FnMut(&Bytes) -> Result<(), ApiError>,
@@ -98,7 +98,7 @@ async fn collect(
 /// The body of a request that only names something: it is looked at on the spot, and also while nothing else is let in.
 pub(crate) struct Small<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<App> for Small<T> {
+impl<T: Body> FromRequest<App> for Small<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Small<T>, ApiError> {
@@ -111,6 +111,6 @@ impl<T: DeserializeOwned> FromRequest<App> for Small<T> {
             Ok(())
         })
         .await?;
-        parse(&bytes).map(Small)
+        read(parse(&bytes)?).map(Small)
     }
 }

@@ -21,6 +21,7 @@ use worker::Canceller;
 use crate::admission::Small;
 use crate::context::Context;
 use crate::error::ApiError;
+use crate::openai::Body;
 use crate::state::App;
 
 pub(crate) use execute::execute;
@@ -76,9 +77,12 @@ impl Drop for Job {
 
 /// The body of POST /cancel.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Cancel {
     job_id: String,
+}
+
+impl Body for Cancel {
+    const SCHEMA: &'static str = "CancelRequest";
 }
 
 /// POST /cancel: 202, also where the job is over or never was.

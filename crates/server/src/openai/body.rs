@@ -35,7 +35,7 @@ impl<T: Body> Checked<T> {
     /// Reads what was let in.
     pub(crate) fn of(held: &mut Held) -> Result<Checked<T>, ApiError> {
         let bytes = held.bytes();
-        let mut value: Value = parse(&bytes)?;
+        let mut value = parse(&bytes)?;
         if let Some(path) = integers::beyond_64_bits(&bytes, Some(&IN_PROMPT)) {
             let message = format!("expected {}, found a larger number", integers::EXPECTED);
             return Err(ApiError::invalid(path, message));
@@ -52,18 +52,31 @@ impl<T: Body> Checked<T> {
             None => openapi::check(T::SCHEMA, &mut value).map_err(refused)?,
             Some(lenient) => leniently(T::SCHEMA, &mut value, lenient)?,
         };
-        // The schema has asked for all that the struct does; were it not so, this would still be the client's to hear.
-        let body = serde_path_to_error::deserialize(value).map_err(|error| {
-            let path = error.path().to_string();
-            ApiError::invalid(path, error.into_inner().to_string())
-        })?;
-        Ok(Checked { body, ignored })
+        Ok(Checked { body: typed(value)?, ignored })
     }
+}
+
+/// Reads a body that only names something, and of which nothing is ignored.
+pub(crate) fn read<T: Body>(mut value: Value) -> Result<T, ApiError> {
+    openapi::check(T::SCHEMA, &mut value).map_err(refused)?;
+    typed(value)
+}
+
+/// The struct of what the schema accepts, which has asked for all that the struct does; were it not so, this would still be the client's to hear.
+fn typed<T: Body>(value: Value) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        ApiError::invalid(path, error.into_inner().to_string())
+    })
 }
 
 /// The same, for a server that takes what it does not know. Gives the fields that are not used.
 fn leniently(schema: &str, value: &mut Value, lenient: &Lenient) -> Result<Vec<String>, ApiError> {
-    let mut ignored = compat::translate(schema, value)?;
+    let mut ignored = match lenient.served.template_names(compat::THINKING) {
+        true => Vec::new(),
+        false => compat::without_thinking(schema, value),
+    };
+    ignored.extend(compat::translate(schema, value)?);
     let model = value.get_mut("model").filter(|_| openapi::describes(schema, "model"));
     if let Some(Value::String(name)) = model
         && models::check(Some(name.as_str()), &lenient.served).is_err()

@@ -36,21 +36,26 @@ pub(super) struct StructuredOutputs {
     choice: Option<Vec<String>>,
 }
 
+/// What the answer's text must be, and the field that says so.
+pub(super) type Wanted = (Format, &'static str);
+
 /// What the answer's text must be, if anything.
 pub(super) fn wanted(
     response_format: Option<ResponseFormat>,
     grammar: Option<String>,
     structured_outputs: Option<StructuredOutputs>,
-) -> Result<Option<Format>, ApiError> {
-    let mut wanted: Vec<Format> = Vec::new();
+) -> Result<Option<Wanted>, ApiError> {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    let mut want = |format, field| wanted.push((format, field));
     if let Some(ResponseFormat { r#type, json_schema, schema: beside }) = response_format {
         if beside.is_some() && !matches!(r#type, Kind::JsonObject) {
             let message = "expected none beside this type; with json_schema it is json_schema.schema";
             return Err(ApiError::invalid("response_format.schema", message));
         }
+        let field = "response_format";
         match r#type {
             Kind::Text => {}
-            Kind::JsonObject => wanted.push(beside.map_or(Format::JsonObject, Format::JsonSchema)),
+            Kind::JsonObject => want(beside.map_or(Format::JsonObject, Format::JsonSchema), field),
             Kind::JsonSchema => {
                 let schema =
                     json_schema.and_then(|s| s.schema).filter(Value::is_object).ok_or_else(|| {
@@ -59,18 +64,30 @@ pub(super) fn wanted(
                             "expected a JSON schema, found none",
                         )
                     })?;
-                wanted.push(Format::JsonSchema(schema));
+                want(Format::JsonSchema(schema), field);
             }
         }
     }
     // llama-server's clients send an empty one for none.
-    wanted.extend(grammar.filter(|text| !text.is_empty()).map(Format::Grammar));
+    if let Some(text) = grammar.filter(|text| !text.is_empty()) {
+        want(Format::Grammar(text), "grammar");
+    }
     let outputs = structured_outputs.unwrap_or_default();
-    wanted.extend(outputs.json.map(Format::JsonSchema));
-    wanted.extend(outputs.json_object.filter(|&wanted| wanted).map(|_| Format::JsonObject));
-    wanted.extend(outputs.regex.map(Format::Regex));
-    wanted.extend(outputs.grammar.map(Format::Grammar));
-    wanted.extend(outputs.choice.map(|choices| Format::Regex(any_of(&choices))));
+    let outputs = [
+        (outputs.json.map(Format::JsonSchema), "structured_outputs.json"),
+        (
+            outputs.json_object.filter(|&wanted| wanted).map(|_| Format::JsonObject),
+            "structured_outputs.json_object",
+        ),
+        (outputs.regex.map(Format::Regex), "structured_outputs.regex"),
+        (outputs.grammar.map(Format::Grammar), "structured_outputs.grammar"),
+        (outputs.choice.map(|choices| Format::Regex(any_of(&choices))), "structured_outputs.choice"),
+    ];
+    for (format, field) in outputs {
+        if let Some(format) = format {
+            want(format, field);
+        }
+    }
     if wanted.len() > 1 {
         let message = "expected one of response_format, grammar and structured_outputs, found more";
         return Err(ApiError::invalid("response_format", message));
@@ -105,6 +122,7 @@ mod tests {
             grammar.map(str::to_owned),
             serde_json::from_value(outputs).unwrap(),
         )
+        .map(|wanted| wanted.map(|(format, _)| format))
         .map_err(|error| error.to_string())
     }
 

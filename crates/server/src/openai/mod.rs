@@ -20,7 +20,7 @@ mod sampling;
 mod usage;
 mod vectors;
 
-pub(crate) use body::{Body, Checked};
+pub(crate) use body::{Body, Checked, read};
 pub(crate) use chat::{TemplateRequest, count as count_chat, create as chat_completions};
 pub(crate) use completions::create as completions;
 use envelope::Envelope;

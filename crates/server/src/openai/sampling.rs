@@ -11,6 +11,7 @@ use super::format::{self, ResponseFormat, StructuredOutputs};
 use super::usage::Wish;
 use crate::context::Context;
 use crate::error::ApiError;
+use crate::openapi;
 use crate::receipts::Wanted;
 
 /// The fields of the schema `Sampling`.
@@ -138,6 +139,8 @@ impl Sampling {
             Some(n) => Some(most(n)),
             None => self.max_tokens.map(most),
         };
+        let wanted = format::wanted(self.response_format, self.grammar, self.structured_outputs)?;
+        let (format, format_field) = wanted.unzip();
         let default = defaults.params();
         let sampling = SamplingParams {
             temperature: self.temperature.unwrap_or(default.temperature),
@@ -172,7 +175,8 @@ impl Sampling {
             ignore_eos: self.ignore_eos.unwrap_or(false),
             show_special: !self.skip_special_tokens.unwrap_or(true),
             timeout: Some(context.left()?),
-            format: format::wanted(self.response_format, self.grammar, self.structured_outputs)?,
+            format,
+            format_field,
             client: context.client.id,
             weight: context.client.weight,
             cache_scope: context.client.cache_scope,
@@ -189,9 +193,12 @@ fn most(n: i64) -> usize {
 }
 
 fn logit_bias(fields: &Map<String, Value>) -> Result<Vec<(u32, f32)>, ApiError> {
-    let entry = |(id, bias): (&String, &Value)| {
-        let id = id.parse().ok().filter(|_| id.bytes().all(|b| b.is_ascii_digit()));
-        let id = id.ok_or_else(|| ApiError::invalid("logit_bias", "expected token ids as field names"))?;
+    let entry = |(name, bias): (&String, &Value)| {
+        let id = name.parse().ok().filter(|_| name.bytes().all(|b| b.is_ascii_digit()));
+        let id = id.ok_or_else(|| {
+            let message = format!("expected token ids as field names, found {}", openapi::readable(name));
+            ApiError::invalid("logit_bias", message)
+        })?;
         Ok((id, bias.as_f64().unwrap_or(0.0) as f32))
     };
     fields.iter().map(entry).collect()

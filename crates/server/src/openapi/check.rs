@@ -80,7 +80,8 @@ impl<'a> Schemas<'a> {
         }
         let types = types(schema);
         let Some(found) = types.iter().copied().find(|name| is_type(name, value)) else {
-            return Err(mismatch(path, &one_of(types.iter().map(|name| described(name))), &kind(value)));
+            let found = if types.contains(&"integer") { kind_of_number(value) } else { kind(value) };
+            return Err(mismatch(path, &one_of(types.iter().map(|name| described(name))), &found));
         };
         if found == "integer" {
             make_integer(value);
@@ -294,7 +295,7 @@ fn join(path: &str, name: &str) -> String {
 }
 
 /// A client's own name for something, where it is a name: so that a message does not carry a text back.
-fn readable(name: &str) -> String {
+pub(crate) fn readable(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:$".contains(c);
     if !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(plain) {
         name.to_owned()
@@ -303,7 +304,8 @@ fn readable(name: &str) -> String {
     }
 }
 
-fn shown(value: &Value) -> String {
+/// A value as an error repeats it: short ones as they are.
+pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) if !readable(text).starts_with('(') => format!("{text:?}"),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
@@ -321,6 +323,15 @@ fn kind(value: &Value) -> String {
         Value::String(_) => "a string".to_owned(),
         Value::Array(_) => "an array".to_owned(),
         Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+/// What a value is where a whole number would do: of a number, why it is none.
+fn kind_of_number(value: &Value) -> String {
+    match value.as_f64().filter(|_| value.is_f64()) {
+        Some(number) if number.fract() == 0.0 => "a whole number that is too large".to_owned(),
+        Some(_) => "a number with a fraction".to_owned(),
+        None => kind(value),
     }
 }
 

@@ -15,7 +15,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
-pub(crate) use check::Mismatch;
+pub(crate) use check::{Mismatch, readable, shown};
 use check::{Schemas, Unknown};
 
 /// The document; a constant that takes a moment to make.
@@ -215,9 +215,15 @@ mod tests {
             json!({"temperature": "hot"}),
             &expect!["temperature: expected a number or null, found a string"],
         );
-        check_chat(json!({"n": 1.5}), &expect!["n: expected an integer or null, found a number"]);
+        check_chat(
+            json!({"n": 1.5}),
+            &expect!["n: expected an integer or null, found a number with a fraction"],
+        );
         check_chat(json!({"n": 0}), &expect!["n: expected 1 to 128, found 0"]);
-        check_chat(json!({"seed": 1e30}), &expect!["seed: expected an integer or null, found a number"]);
+        check_chat(
+            json!({"seed": 1e30}),
+            &expect!["seed: expected an integer or null, found a whole number that is too large"],
+        );
         check_chat(
             json!({"stop": 3}),
             &expect!["stop: expected a string, an array or null, found an integer"],

@@ -321,9 +321,10 @@ fn a_deadline_that_is_no_time_is_refused_as_such_and_one_that_has_passed_is_a_ti
     let server = limited(Limits::default());
     let body = r#"{"prompt": "a", "max_tokens": 1}"#;
     for (deadline, status, said) in [
-        ("soon", 400, "X-Deadline: expected milliseconds since 1970"),
-        ("-5", 400, "X-Deadline: expected milliseconds since 1970"),
-        ("99999999999999999999", 400, "X-Deadline: expected milliseconds since 1970"),
+        ("soon", 400, r#"X-Deadline: expected milliseconds since 1970, as a whole number, found \"soon\""#),
+        ("-5", 400, r#"since 1970, as a whole number, found \"-5\""#),
+        ("99999999999999999999", 400, r#"found \"99999999999999999999\""#),
+        ("a deadline of more than 32 characters", 400, "found 37 bytes"),
         ("1", 504, "the request timed out"),
     ] {
         let headers = format!("X-Deadline: {deadline}\r\nContent-Length: {}", body.len());

@@ -239,7 +239,7 @@ fn what_is_not_used_is_named_and_what_is_not_known_refused() {
         &hello(&json!({"logit_bias": {"+9": 1}})),
         &expect![[r#"
             400
-            {"error":{"message":"logit_bias: expected token ids as field names","type":"invalid_request_error","param":"logit_bias","code":null}}"#]],
+            {"error":{"message":"logit_bias: expected token ids as field names, found (a name of 2 characters)","type":"invalid_request_error","param":"logit_bias","code":null}}"#]],
     );
     check(
         &server,

@@ -353,7 +353,7 @@ fn a_refusal_s_text_field_and_code_are_these() {
             "temprature: expected one of the fields that GET /openapi.json describes, found another; did you mean temperature?",
         ),
         (CHAT, json!({"max_tokens": "9"}), "max_tokens: expected an integer or null, found a string"),
-        (CHAT, json!({"logit_bias": {"x": 1}}), "logit_bias: expected token ids as field names"),
+        (CHAT, json!({"logit_bias": {"x": 1}}), "logit_bias: expected token ids as field names, found x"),
         (CHAT, json!({"logit_bias": {"1": 101}}), "logit_bias.1: expected -100 to 100, found 101"),
         (CHAT, json!({"logit_bias": {"999": 1}}), "logit_bias: expected ids below 320, found 999"),
         (CHAT, json!({"top_logprobs": 2}), "top_logprobs: expected logprobs to be true beside it"),

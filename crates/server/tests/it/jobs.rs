@@ -100,3 +100,30 @@ fn the_time_of_decoding_is_without_that_of_the_prompt() {
     // Three more steps, two of which may be under way when the first token comes.
     assert!(end(&server, &job(4))["decode_time_ms"].as_u64().unwrap() >= 20);
 }
+
+#[test]
+fn a_cancellation_that_names_no_job_is_refused_in_the_words_of_all_routes() {
+    let server = says("x");
+    let long = "a".repeat(257);
+    for (body, message) in [
+        ("[]", "body: expected an object, found an array"),
+        ("{}", "job_id: expected a value, found none"),
+        (r#"{"job_id": 1}"#, "job_id: expected a string, found an integer"),
+        (
+            r#"{"job_id": "a", "x": 1}"#,
+            "x: expected one of the fields that GET /openapi.json describes, found another",
+        ),
+        (
+            r#"{"job_id": "a", "job_id": "b"}"#,
+            "job_id: line 1, column 30: expected one value under a name, found two that differ",
+        ),
+        (r#"{"job_id": ""}"#, "job_id: expected 1 to 256 characters, found 0"),
+        (&format!(r#"{{"job_id": "{long}"}}"#), "job_id: expected 1 to 256 characters, found 257"),
+        ("{", "the body is not JSON: line 1, column 1: expected a comma, a colon or }, found the end"),
+    ] {
+        let (status, text) = server.raw("POST", "/cancel", body);
+        let expected = json!({"code": "INVALID_REQUEST", "message": message, "retriable": false});
+        assert_eq!((status, serde_json::from_str(&text).unwrap()), (400, expected), "{body}");
+    }
+    assert_eq!(server.raw("POST", "/cancel", r#"{"job_id": "a", "job_id": "a"}"#).0, 202);
+}

@@ -181,7 +181,7 @@ fn what_shapes_an_answer_has_llama_servers_names() {
             json!({"json_schema": {}, "grammar": "start: \"a\""}),
             "json_schema: expected one of json_schema, grammar, response_format and structured_outputs, found more",
         ),
-        (json!({"logit_bias": [["a", true]]}), "logit_bias: expected numbers or false as biases"),
+        (json!({"logit_bias": [["a", true]]}), "logit_bias: expected numbers or false as biases, found true"),
         (json!({"logit_bias": [[3, 101]]}), "logit_bias: expected -100 to 100, found 101"),
         (json!({"post_sampling_probs": true}), "post_sampling_probs: expected false or null, found true"),
         (json!({"n_predict": 3, "max_tokens": 4}), "n_predict: expected as many as max_tokens, 4, found 3"),

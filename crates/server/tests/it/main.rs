@@ -25,3 +25,4 @@ mod slow;
 mod text;
 mod tls;
 mod vectors;
+mod without_effect;

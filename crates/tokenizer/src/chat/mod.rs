@@ -110,6 +110,17 @@ impl ChatTemplate {
         &self.source
     }
 
+    /// Whether the template's text has this name as a word: a variable of any other name cannot change what it writes.
+    #[must_use]
+    pub fn names(&self, variable: &str) -> bool {
+        let is_of_word = |c: char| c.is_alphanumeric() || c == '_';
+        let mut found = self.source.match_indices(variable);
+        found.any(|(at, _)| {
+            let (before, after) = (&self.source[..at], &self.source[at + variable.len()..]);
+            !before.ends_with(is_of_word) && !after.starts_with(is_of_word)
+        })
+    }
+
     /// The prompt of a conversation, as text. To encode it, use [`Tokenizer::render_chat`](crate::Tokenizer::render_chat), whose result
     /// knows which control tokens the template wrote.
     ///

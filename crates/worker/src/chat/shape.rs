@@ -12,7 +12,7 @@ use super::family::{Family, Form};
 use super::{Chat, ToolChoice, calls};
 use crate::WorkerError;
 use crate::grammar::{Source, quoted};
-use crate::request::Format;
+use crate::request::Asked;
 
 /// A grammar in the making.
 pub(super) struct Shape<'a> {
@@ -29,11 +29,11 @@ pub(super) struct Shape<'a> {
 pub(crate) fn grammar(
     tokenizer: &Tokenizer,
     chat: &Chat,
-    format: Option<&Format>,
+    format: Option<Asked<'_>>,
     (family, prompt): (&Family, &str),
 ) -> Result<Option<Source>, WorkerError> {
     let forced = matches!(chat.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
-    let content = format.filter(|_| !forced).map(Source::of_format).transpose()?;
+    let content = format.filter(|_| !forced).map(Source::of_asked).transpose()?;
     if content.is_none() && !forced {
         return Ok(None);
     }

@@ -84,7 +84,10 @@ fn chat(tool_choice: ToolChoice) -> Chat {
 fn babble(grammars: &Grammars, chat: &Chat, format: Option<&Format>, seed: u64) -> Out {
     let tokenizer = &grammars.compiler.tokenizer;
     let written = render(tokenizer, chat, &Work::default()).unwrap();
-    let source = grammar(tokenizer, chat, format, (&written.family, &written.text)).unwrap().unwrap();
+    let source =
+        grammar(tokenizer, chat, format.map(|format| (format, None)), (&written.family, &written.text))
+            .unwrap()
+            .unwrap();
     let mut constraint = grammars.compile(&source, &Work::default()).unwrap();
     let mut reading = written.family.answer(&written.text, chat).reading(tokenizer).unwrap();
     let mut out = Out::default();
@@ -285,8 +288,9 @@ fn check_thought((fixture, template, more): (&str, &str, &str), said: &str) {
     let tokenizer = &grammars.compiler.tokenizer;
     let free = Chat { tools: Vec::new(), ..chat(ToolChoice::Auto) };
     let written = render(tokenizer, &free, &Work::default()).unwrap();
-    let source =
-        grammar(tokenizer, &free, Some(&format()), (&written.family, &written.text)).unwrap().unwrap();
+    let source = grammar(tokenizer, &free, Some((&format(), None)), (&written.family, &written.text))
+        .unwrap()
+        .unwrap();
     let mut constraint = grammars.compile(&source, &Work::default()).unwrap();
     let mut answer = written.family.answer(&written.text, &free).reading(tokenizer).unwrap().parser;
     let mut out = Out::default();

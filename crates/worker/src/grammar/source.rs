@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::gbnf;
 use super::prepare::{ESCAPES, each, prepare};
 use super::unique::Places;
+use crate::request::Asked;
 use crate::{Format, WorkerError};
 
 /// The most bytes of a regular expression, a grammar or all schemas of a request, as JSON without spaces.
@@ -47,36 +48,42 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// The grammar of a format.
+    /// The grammar of a format that stands in a field of its kind's name.
+    #[cfg(test)]
     pub(crate) fn of_format(format: &Format) -> Result<Source, WorkerError> {
-        Ok(match format {
-            Format::JsonObject => Source::schema(json!({ "type": "object" })),
-            Format::JsonSchema(schema @ Value::Object(_)) => Source::schema(schema.clone()),
+        Source::of_asked((format, None))
+    }
+
+    /// The grammar of a format.
+    pub(crate) fn of_asked((format, field): Asked<'_>) -> Result<Source, WorkerError> {
+        let field = field.unwrap_or(match format {
+            Format::JsonObject | Format::JsonSchema(_) => "response_format",
+            Format::Regex(_) => "regex",
+            Format::Grammar(_) => "grammar",
+        });
+        let schema = |schema| Source::of_parts(field, vec![Source::schema_part("answer", schema)]);
+        let lark = |lark: String| -> Result<Source, WorkerError> {
+            check_lark(field, &lark)?;
+            Ok(Source::of_parts(field, vec![GrammarWithLexer::from_lark(lark)]))
+        };
+        match format {
+            Format::JsonObject => Ok(schema(json!({ "type": "object" }))),
+            Format::JsonSchema(found @ Value::Object(_)) => Ok(schema(found.clone())),
             Format::JsonSchema(_) => {
                 let expected = "a JSON schema, which is an object".to_owned();
-                return Err(invalid("response_format", expected, "another value"));
+                Err(invalid(field, expected, "another value"))
             }
             Format::Regex(regex) => {
                 // Before the library makes a grammar of it, which copies it.
-                bytes_within("regex", regex.len())?;
-                Source::of_parts("regex", vec![GrammarWithLexer::from_regex(regex)])
+                bytes_within(field, regex.len())?;
+                Ok(Source::of_parts(field, vec![GrammarWithLexer::from_regex(regex)]))
             }
             Format::Grammar(text) if gbnf::is_gbnf(text) => {
-                bytes_within("grammar", text.len())?;
-                let lark =
-                    gbnf::to_lark(text).map_err(|fault| invalid("grammar", fault.expected, &fault.found))?;
-                check_lark("grammar", &lark)?;
-                Source::of_parts("grammar", vec![GrammarWithLexer::from_lark(lark)])
+                bytes_within(field, text.len())?;
+                lark(gbnf::to_lark(text).map_err(|fault| invalid(field, fault.expected, &fault.found))?)
             }
-            Format::Grammar(lark) => {
-                check_lark("grammar", lark)?;
-                Source::of_parts("grammar", vec![GrammarWithLexer::from_lark(lark.clone())])
-            }
-        })
-    }
-
-    fn schema(schema: Value) -> Source {
-        Source::of_parts("response_format", vec![Source::schema_part("answer", schema)])
+            Format::Grammar(text) => lark(text.clone()),
+        }
     }
 
     /// A schema as a part of a grammar.

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::error::ApiError;
 use crate::openai::body::Body;
 use crate::openai::sampling::{Likely, Sampling};
+use crate::openapi;
 use crate::state::Served;
 use crate::unsaid::Unsaid;
 
@@ -68,7 +69,17 @@ impl Body for ChatRequest {
     const SCHEMA: &'static str = "ChatRequest";
 }
 
+/// Variables of the template, among what is not used.
+const VARIABLES: &str = "chat_template_kwargs";
+
 impl TemplateRequest {
+    /// The variables that the model's template does not name, as paths.
+    fn variables_without_use(&self, served: &Served) -> Vec<String> {
+        let given = self.chat_template_kwargs.iter().flatten().filter(|(_, value)| !value.is_null());
+        let unused = given.filter(|(name, _)| !served.template_names(name));
+        unused.map(|(name, _)| format!("{VARIABLES}.{}", openapi::readable(name))).collect()
+    }
+
     /// A conversation whose answer may call tools as it likes.
     ///
     /// # Errors
@@ -78,7 +89,7 @@ impl TemplateRequest {
             self.continue_as_llama()?;
         }
         let extra = self.chat_template_kwargs.unwrap_or_default();
-        Unsaid::check(&extra).map_err(|message| ApiError::invalid("chat_template_kwargs", message))?;
+        Unsaid::check(&extra).map_err(|message| ApiError::invalid(VARIABLES, message))?;
         let continues = self.continue_final_message == Some(true);
         if continues && self.add_generation_prompt == Some(true) {
             let message = "expected false where add_generation_prompt is true";
@@ -163,7 +174,7 @@ impl ChatRequest {
         context: &Context,
     ) -> Result<(Request, Vec<String>), ApiError> {
         self.check_likely()?;
-        let mut ignored = Vec::new();
+        let mut ignored = self.template.variables_without_use(served);
         let mut chat = self.template.into_chat(context)?;
         chat.tool_choice = match self.tool_choice {
             None => ToolChoice::Auto,
@@ -176,8 +187,7 @@ impl ChatRequest {
         };
         chat.parallel_tool_calls = self.parallel_tool_calls.unwrap_or(true);
         if let Some(effort) = self.reasoning_effort {
-            let template = served.worker.tokenizer().chat_template();
-            if template.is_some_and(|template| template.source().contains("reasoning_effort")) {
+            if served.template_names("reasoning_effort") {
                 chat.extra.push(("reasoning_effort".to_owned(), effort.into()));
             } else {
                 ignored.push("reasoning_effort".to_owned());
@@ -188,7 +198,11 @@ impl ChatRequest {
             of_prompt: self.prompt_logprobs.is_some(),
         };
         let defaults = served.worker.options().defaults;
+        let calls = matches!(chat.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
         let request = self.sampling.request(Prompt::Chat(chat), likely, defaults, context)?;
+        // An answer that must call a tool has no content that could have a format.
+        let format = request.format_field.and_then(|field| field.split('.').next());
+        ignored.extend(format.filter(|_| calls).map(str::to_owned));
         Ok((request, ignored))
     }
 }

@@ -88,7 +88,7 @@ fn prepare(
                 "expected one of json_schema, grammar, response_format and structured_outputs, found more";
             return Err(ApiError::invalid("json_schema", message));
         }
-        request.format = Some(Format::JsonSchema(schema));
+        (request.format, request.format_field) = (Some(Format::JsonSchema(schema)), Some("json_schema"));
     }
     Ok((request, prompts))
 }

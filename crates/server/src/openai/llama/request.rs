@@ -9,6 +9,7 @@ use crate::error::ApiError;
 use crate::openai::body::Body;
 use crate::openai::refused;
 use crate::openai::sampling::Sampling;
+use crate::openapi;
 
 /// The schema `LlamaCompletionRequest`.
 #[derive(Debug, Deserialize)]
@@ -59,7 +60,11 @@ impl Bias {
             let bias = match bias {
                 Value::Bool(false) => f32::NEG_INFINITY,
                 Value::Number(bias) => bias.as_f64().unwrap_or_default() as f32,
-                _ => return Err(ApiError::invalid("logit_bias", "expected numbers or false as biases")),
+                other => {
+                    let found = openapi::shown(&other);
+                    let message = format!("expected numbers or false as biases, found {found}");
+                    return Err(ApiError::invalid("logit_bias", message));
+                }
             };
             let ids = match key {
                 Key::Id(id) => vec![id],

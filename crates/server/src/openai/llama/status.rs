@@ -1,6 +1,7 @@
 //! GET /props and GET /slots: what is served and how busy it is, in llama-server's words.
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -44,8 +45,11 @@ pub(crate) async fn props(State(app): State<App>) -> Result<Json<Value>, ApiErro
 /// GET /slots: as many as requests can run at once, the first of them busy.
 pub(crate) async fn slots(
     State(app): State<App>,
-    Query(query): Query<SlotsQuery>,
+    query: Result<Query<SlotsQuery>, QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
+    let Query(query) = query.map_err(|_| {
+        ApiError::invalid("fail_on_no_slot", "expected it once in a query of name=value, found another query")
+    })?;
     let served = app.ready()?;
     let engine = served.worker.engine();
     let (n_slot, n_running) = (engine.limits().n_slot, engine.load().n_running);

@@ -66,7 +66,7 @@ fn begin(
     body.note_ignored(&served, &mut ignored);
     let is_stream = chat.sampling.stream == Some(true);
     let (request, unused) = chat.into_request(&served, context).map_err(in_our_words)?;
-    ignored.extend(unused.iter().map(|name| name_of(name)));
+    ignored.extend(unused.iter().filter(|name| body.says(name)).map(|name| name_of(name)));
     let shape = Shape { n: 1, is_stream, usage: usage::Wish::Never, wants_logprobs: false, ignored };
     let request = check(&served, &app.options().limits, (request, held.work()), "messages");
     let request = request.map_err(in_our_words)?;

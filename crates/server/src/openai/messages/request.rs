@@ -35,7 +35,8 @@ const SAME: [&str; 11] = [
 ];
 
 /// Names of a chat's fields, and of those that say the same here.
-const NAMES: [(&str, &str); 4] = [
+const NAMES: [(&str, &str); 5] = [
+    ("continue_final_message", "messages"),
     ("response_format.json_schema", "output_config.format"),
     ("response_format", "output_config.format"),
     ("stop", "stop_sequences"),
@@ -61,10 +62,17 @@ pub(super) fn name_of(param: &str) -> String {
 /// A chat's error under the names that fields have here. Messages of a chat are not those of the body, so a message's number would mislead.
 pub(super) fn in_our_words(error: ApiError) -> ApiError {
     let ApiError::Invalid { param: Some(param), message } = error else { return error };
-    if param.starts_with("messages") {
-        return ApiError::invalid("messages", message);
+    // An answer goes on with the last message where that is the assistant's: no field says so here.
+    let message = match param.as_str() {
+        "continue_final_message" => message
+            .replace("expected false", "expected a user's message at the end")
+            .replace("found true", "found an assistant's"),
+        _ => message.replace("continue_final_message is true", "the last message is the assistant's"),
+    };
+    match name_of(&param) {
+        name if name.starts_with("messages") => ApiError::invalid("messages", message),
+        name => ApiError::invalid(name, message),
     }
-    ApiError::invalid(name_of(&param), message)
 }
 
 impl MessageRequest {
@@ -87,8 +95,7 @@ impl MessageRequest {
     /// Names what has no effect here.
     pub(super) fn note_ignored(&self, served: &Served, ignored: &mut Vec<String>) {
         let thinking = self.field("thinking");
-        let template = served.worker.tokenizer().chat_template();
-        if !thinking.is_null() && !template.is_some_and(|t| t.source().contains("enable_thinking")) {
+        if !thinking.is_null() && !served.template_names("enable_thinking") {
             ignored.push("thinking".to_owned());
         } else if !thinking["budget_tokens"].is_null() {
             ignored.push("thinking.budget_tokens".to_owned());
@@ -96,6 +103,12 @@ impl MessageRequest {
         if self.blocks().any(|block| block["is_error"] == true) {
             ignored.push("messages.content.is_error".to_owned());
         }
+    }
+
+    /// Whether what a chat does not use was said here: a chat has a variable for `thinking`.
+    pub(super) fn says(&self, unused: &str) -> bool {
+        let given = |name| !self.field("chat_template_kwargs")[name].is_null();
+        unused.strip_prefix("chat_template_kwargs.").is_none_or(given)
     }
 
     /// The same as a chat's body.
@@ -264,5 +277,28 @@ fn format(format: &Value) -> Value {
     match format["schema"].as_object() {
         Some(schema) => json!({"type": "json_schema", "json_schema": {"schema": schema}}),
         None => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chat_s_fields_have_the_names_that_they_have_here() {
+        let said = |param: &str, message: &str| match in_our_words(ApiError::invalid(param, message)) {
+            ApiError::Invalid { param: Some(param), message } => format!("{param}: {message}"),
+            other => panic!("{other}"),
+        };
+        assert_eq!(
+            said("continue_final_message", "expected false for a model of channels, found true"),
+            "messages: expected a user's message at the end for a model of channels, found an assistant's"
+        );
+        assert_eq!(
+            said("response_format", "expected none where continue_final_message is true, found one"),
+            "output_config.format: expected none where the last message is the assistant's, found one"
+        );
+        assert_eq!(said("tools[0].function.name", "a"), "tools[0].name: a");
+        assert_eq!(said("stop", "a"), "stop_sequences: a");
     }
 }
