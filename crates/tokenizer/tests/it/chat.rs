@@ -76,9 +76,9 @@ fn the_templates_line_ends_are_normalised_and_the_users_are_not() {
 
 #[test]
 fn a_template_names_whole_words() {
-    let source = "{{ a }}{% if my_b is defined and c.d %}{{ é2 }}{% endif %}";
+    let source = "{{ a }}{% if my_b is defined and c.d %}{{ e2 }}{% endif %}";
     let template = ChatTemplate::new(source, "", "").unwrap();
-    let named = ["a", "my_b", "c", "d", "é2"].map(|name| template.names(name));
+    let named = ["a", "my_b", "c", "d", "e2"].map(|name| template.names(name));
     assert_eq!(named, [true; 5]);
     assert_eq!(["b", "my", "my_", "e", "2", "defin"].map(|name| template.names(name)), [false; 6]);
 }
