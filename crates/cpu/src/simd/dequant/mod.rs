@@ -15,6 +15,8 @@ mod legacy;
 #[cfg(target_arch = "x86_64")]
 mod nibbles;
 #[cfg(target_arch = "x86_64")]
+mod nibbles512;
+#[cfg(target_arch = "x86_64")]
 mod plain;
 #[cfg(target_arch = "x86_64")]
 mod sink;
@@ -83,11 +85,16 @@ fn row_f32(isa: Isa, format: Format, bytes: &[u8], row: &mut [f32]) {
     }
 }
 
-/// The bytes after these of a row are those of its next columns, which are wanted next, when the rows after it have had their turn. They
-/// are too few and too far from those of the next row for the processor to see that by itself.
-fn prefetch_after(bytes: &[u8]) {
+/// Asks for what is wanted of a row when the rows after it have had their turn: the bytes of its next columns, which are behind these `bytes`, or those of
+/// the first columns of the row that is as far behind it as `weights` are long. They are too few and too far from those of the next row for
+/// the processor to see that by itself.
+fn prefetch_after(weights: &Weights<'_>, bytes: &[u8], is_last: bool, row_bytes: usize) {
+    let next = match is_last {
+        false => bytes.as_ptr_range().end,
+        true => bytes.as_ptr_range().end.wrapping_add(weights.bytes.len() - row_bytes),
+    };
     for line in (0..bytes.len()).step_by(64) {
-        prefetch(bytes.as_ptr_range().end.wrapping_add(line));
+        prefetch(next.wrapping_add(line));
     }
 }
 
@@ -101,11 +108,12 @@ pub(super) fn panel_i16(
     (panel, scales): (&mut [i16], &mut [f32]),
 ) {
     let mut floats = [0.0; gemm::CHUNK];
+    let row_bytes = weights.format.bytes_for(weights.n_cols).expect(WHOLE);
     let mut rows = panel
         .chunks_exact_mut(integer::panel_stride(cols.len()))
         .zip(scales.chunks_exact_mut(cols.len().div_ceil(integer::SPAN)));
     for (bytes, (row, scales)) in row_slices(weights, &cols).zip(&mut rows) {
-        prefetch_after(bytes);
+        prefetch_after(weights, bytes, cols.end == weights.n_cols, row_bytes);
         let n_done = whole_spans(isa, weights.format, bytes, (&mut *row, &mut *scales));
         if n_done < cols.len() {
             let bytes = &bytes[weights.format.bytes_for(n_done).expect(WHOLE)..];
@@ -127,13 +135,18 @@ pub(super) fn panel_i16(
 /// The integers of whole spans of a row, where there is a way to them without floats; gives the first column that is left.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn whole_spans(isa: Isa, format: Format, bytes: &[u8], row: (&mut [i16], &mut [f32])) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    if isa.vectors() == Vectors::Bits256 {
+    match isa.vectors() {
+        #[cfg(target_arch = "x86_64")]
         // SAFETY: the machine runs AVX2.
-        return unsafe { nibbles::spans(format, bytes, row) };
+        Vectors::Bits256 => unsafe { nibbles::spans(format, bytes, row) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the machine runs AVX-512, with which AVX2 comes.
+        Vectors::Bits512 => unsafe { nibbles512::spans(format, bytes, row) },
+        _ => {
+            let _ = (format, bytes, row);
+            0
+        }
     }
-    let _ = (isa, format, bytes, row);
-    0
 }
 
 /// Columns `cols` of `weights` as bfloat16, in `panel` of a whole number of 32 rows; only where there is AMX.

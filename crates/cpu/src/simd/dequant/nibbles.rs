@@ -1,4 +1,4 @@
-//! Rows of nibbles as 16-bit integers by AVX2, with no floats in between.
+//! Rows of nibbles as 16-bit integers by AVX2, with no floats in between; by AVX-512 in [`super::nibbles512`].
 //!
 //! 32 weights that share a scale have but 16 values, which are rounded to integers once; a shuffle then looks up 32 of them. What a
 //! span's integers are scaled by follows from its largest magnitude: a value of the least or the greatest nibble of one of its four
@@ -11,7 +11,7 @@ use quant::{Block, BlockQ4_0, BlockQ4_1, BlockQ4K, Format, Half};
 use std::arch::x86_64::*;
 
 /// A format whose weights are nibbles.
-trait Nibbles {
+pub(super) trait Nibbles {
     /// What they count, in the order in which two vectors of integers are packed into one.
     const NUMBERS: [f32; 16];
 }
@@ -170,7 +170,7 @@ fn scales_and_minimums(block: &BlockQ4K, half: usize) -> __m256 {
 }
 
 /// A block of 32 weights: 16 bytes, of which the low nibbles come first.
-trait Small: Block<32> + Nibbles {
+pub(super) trait Small: Block<32> + Nibbles {
     /// The scale, and what is added, as float16.
     fn factors(&self) -> [Half; 2];
     fn qs(&self) -> &[u8; 16];

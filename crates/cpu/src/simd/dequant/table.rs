@@ -171,11 +171,11 @@ pub(super) unsafe fn q4_k<const BF16: bool>(bytes: &[u8], mut target: Target) {
     }
 }
 
-/// The 8 scales and 8 minima of a block of Q4_K or Q5_K, which begins with their own two scales and 12 bytes of
+/// The 8 scales and then the 8 minima of a block of Q4_K or Q5_K, which begins with their own two scales and 12 bytes of
 /// six-bit numbers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
-pub(super) fn scales_and_mins(block: &[u8]) -> ([f32; 8], [f32; 8]) {
+pub(super) fn factors(block: &[u8]) -> __m512 {
     let word = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
     let (a, b, c) = (word(4), word(8), word(12));
     // Four numbers a word: the first four scales and minima are whole, the others' top two bits are those words' spare.
@@ -185,7 +185,14 @@ pub(super) fn scales_and_mins(block: &[u8]) -> ([f32; 8], [f32; 8]) {
     let all = _mm_set_epi32(mins[1] as i32, mins[0] as i32, scales[1] as i32, scales[0] as i32);
     let all = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(all));
     let of = _mm512_insertf32x8::<1>(halves(block, 0), _mm512_castps512_ps256(halves(block, 2)));
-    let all = _mm512_mul_ps(all, of);
+    _mm512_mul_ps(all, of)
+}
+
+/// The same as numbers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
+pub(super) fn scales_and_mins(block: &[u8]) -> ([f32; 8], [f32; 8]) {
+    let all = factors(block);
     let (mut d, mut m) = ([0.0; 8], [0.0; 8]);
     // SAFETY: both have room for 8 numbers.
     unsafe {

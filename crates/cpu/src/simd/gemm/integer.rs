@@ -256,6 +256,8 @@ pub(super) fn multiply(
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => madd512(&tiles),
             #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni | Isa::Avx512Vbmi | Isa::Amx if tiles.n_blocks == 1 => vnni512_few(&tiles),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni | Isa::Avx512Vbmi | Isa::Amx => vnni512(&tiles),
             #[cfg(target_arch = "x86_64")]
             Isa::AvxVnni => vnni256(&tiles),
@@ -300,6 +302,14 @@ unsafe fn vnni512(t: &Tiles) {
     unsafe { run::<Vnni512, 8, 3>(t) }
 }
 
+/// Of one block: 16 weight rows x 16 activation rows. 8 sums would wait for each other, as with AVX-VNNI.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+unsafe fn vnni512_few(t: &Tiles) {
+    // SAFETY: as above.
+    unsafe { run::<Vnni512, 16, 1>(t) }
+}
+
 /// Tiles of `W` weight rows by `B` blocks, at most 3; the rows that are left in twos.
 ///
 /// # Safety
@@ -307,7 +317,7 @@ unsafe fn vnni512(t: &Tiles) {
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn run<V: Pairs, const W: usize, const B: usize>(t: &Tiles) {
-    const { assert!(super::PANEL.is_multiple_of(2) && W.is_multiple_of(2) && B >= 2 && B <= 3) };
+    const { assert!(super::PANEL.is_multiple_of(2) && W.is_multiple_of(2) && B >= 1 && B <= 3) };
     let whole = t.group / W * W;
     for block in (0..t.n_blocks).step_by(B) {
         // SAFETY: the tiles cover blocks below `n_blocks` and weight rows below `group`.
@@ -343,6 +353,7 @@ unsafe fn up_to<V: Pairs, const W: usize, const B: usize>(t: &Tiles, row: usize,
     // SAFETY: the caller's.
     unsafe {
         match t.n_blocks - block {
+            _ if const { B == 1 } => tile::<V, W, 1>(t, row, block),
             1 => tile::<V, W, 1>(t, row, block),
             2 => tile::<V, W, 2>(t, row, block),
             _ => tile::<V, W, B>(t, row, block),
