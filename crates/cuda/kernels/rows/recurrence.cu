@@ -71,16 +71,41 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv_keep(const __grid_con
     keep_channel(args, r, c, slot, 1 + rows_before(args.rows, r, args.n_tap - 2));
 }
 
-// Both, where sequences have few rows: a thread a channel of a sequence, from its first row on.
+// Both, where sequences have few rows: a thread a channel of a sequence, from its first row on. Taps and state do not depend on the previous kernel.
 extern "C" __global__ void __launch_bounds__(THREADS) conv_steps(const __grid_constant__ ConvArgs args) {
+    constexpr int MOST = 3;
     let_next_start();
+    // Rows were complete before this chain of dependent launches.
+    const int first = blockIdx.x, c = blockIdx.y * THREADS + threadIdx.x, slot = args.rows[first].slot, n = args.n_channel, n_old = args.n_tap - 1;
+    const bool is_last = slot < 0 || first + 1 == args.n_row || args.rows[first + 1].slot != slot;
+    if (c >= n || (first > 0 && slot >= 0 && args.rows[first - 1].slot == slot)) return;
+    const bool is_held = slot >= 0 && is_last && n_old <= MOST;
+    float* const state = args.state + max(slot, 0) * args.stride + c;
+    float taps[MOST + 1] = {}, old[MOST] = {};
+    if (is_held)
+#pragma unroll
+        for (int i = 0; i <= MOST; i++) {
+            if (i <= n_old) taps[i] = load_now(args.taps + (size_t)c * args.n_tap + i);
+            if (i < n_old) old[i] = load_now(state + (size_t)i * n);
+        }
     wait_for_previous();
-    const int first = blockIdx.x, c = blockIdx.y * THREADS + threadIdx.x, slot = args.rows[first].slot, n_old = args.n_tap - 1;
-    if (c >= args.n_channel || (first > 0 && slot >= 0 && args.rows[first - 1].slot == slot)) return;
-    int r = first;
-    do conv_row(args, r, c, slot, min(r - first, n_old));
-    while (slot >= 0 && ++r < args.n_row && args.rows[r].slot == slot);
-    if (slot >= 0) keep_channel(args, r - 1, c, slot, min(r - first, n_old));
+    if (!is_held) {
+        int r = first;
+        do conv_row(args, r, c, slot, min(r - first, n_old));
+        while (slot >= 0 && ++r < args.n_row && args.rows[r].slot == slot);
+        if (slot >= 0) keep_channel(args, r - 1, c, slot, min(r - first, n_old));
+        return;
+    }
+    // As `conv_row` and `keep_channel` of the one row.
+    const float x = args.x[(size_t)first * n + c];
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i <= MOST; i++)
+        if (i <= n_old) sum += taps[i] * (i < n_old ? old[min(i, MOST - 1)] : x);
+    args.out[(size_t)first * n + c] = sum * (args.factor ? args.factor[(size_t)first * args.ld + c] : 1.0f / (1.0f + expf(-sum)));
+#pragma unroll
+    for (int i = 0; i < MOST; i++)
+        if (i < n_old) state[(size_t)i * n] = i + 1 < n_old ? old[min(i + 1, MOST - 1)] : x;
 }
 
 struct DeltaArgs {
@@ -180,6 +205,43 @@ __device__ __forceinline__ float delta_step(float (&m)[S / DELTA_PARTS], const U
     return column_sum((o[0] + o[1]) + (o[2] + o[3]));
 }
 
+// What lanes read of a row for a value head's column j.
+template <int S>
+__device__ __forceinline__ Token<S> load_token(const DeltaArgs& args, int row, int head, int j) {
+    const int n_k = args.n_k_head * S, n_v = args.n_v_head * S;
+    const float* x = args.qkv + (size_t)row * (2 * n_k + n_v);
+    const float* of_k = x + head % args.n_k_head * S + (threadIdx.x & 31);
+    const size_t of_head = (size_t)row * args.n_v_head + head;
+    Token<S> token;
+#pragma unroll
+    for (int i = 0; i < S / 32; i++) {
+        token.q[i] = of_k[i * 32];
+        token.k[i] = of_k[n_k + i * 32];
+    }
+    token.v = x[2 * n_k + head * S + j];
+    token.alpha = args.alpha[of_head];
+    token.beta = args.beta[of_head];
+    return token;
+}
+
+// What a head's matrix is multiplied by.
+template <int S>
+__device__ __forceinline__ float forgotten(const Token<S>& token, float a, float dt) {
+    const float rate = token.alpha + dt;
+    return expf(a * (rate > 20.0f ? rate : log1pf(expf(rate))));
+}
+
+// What the norm multiplies a head's values by, of which a lane has every 32nd.
+template <int S>
+__device__ __forceinline__ float head_scale(const float (&out)[S / 32], float eps) {
+    float square = 0.0f;
+#pragma unroll
+    for (int i = 0; i < S / 32; i++) square = fmaf(out[i], out[i], square);
+    return 1.0f / sqrtf(warp_sum(square) / S + eps);
+}
+
+__device__ __forceinline__ float gated(float value, float scale, float weight, float gate) { return gate / (1.0f + expf(-gate)) * (value * scale * weight); }
+
 // A block some columns of a value head and a sequence's rows, in order; `out` before its norm.
 template <int S>
 __device__ __forceinline__ void delta_rule(const DeltaArgs& args) {
@@ -189,38 +251,21 @@ __device__ __forceinline__ void delta_rule(const DeltaArgs& args) {
     wait_for_previous();
     const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, part = lane >> 3;
     const int first = blockIdx.y, head = blockIdx.x / BLOCKS, j = blockIdx.x % BLOCKS * DELTA_COLUMNS + warp * 8 + (lane & 7);
-    const int slot = args.rows[first].slot, n_k = args.n_k_head * S, n_v = args.n_v_head * S;
+    const int slot = args.rows[first].slot, n_v = args.n_v_head * S;
     if (slot < 0 && part == 0) args.out[(size_t)first * n_v + head * S + j] = 0.0f;
     if (slot < 0 || rows_before(args.rows, first, 1) > 0) return;
     const auto is_ours = [&](int row) { return row < args.n_row && args.rows[row].slot == slot; };
-    const auto load = [&](int row) {
-        const float* x = args.qkv + (size_t)row * (2 * n_k + n_v);
-        const float* of_k = x + head % args.n_k_head * S + lane;
-        const size_t of_head = (size_t)row * args.n_v_head + head;
-        Token<S> token;
-#pragma unroll
-        for (int i = 0; i < S / 32; i++) {
-            token.q[i] = of_k[i * 32];
-            token.k[i] = of_k[n_k + i * 32];
-        }
-        token.v = x[2 * n_k + head * S + j];
-        token.alpha = args.alpha[of_head];
-        token.beta = args.beta[of_head];
-        return token;
-    };
     float* state = args.state + slot * args.stride + (size_t)head * S * S + (size_t)part * PART * S + j;
     const float a = args.a[head], dt = args.dt[head];
     float m[PART];
 #pragma unroll
     for (int i = 0; i < PART; i++) m[i] = state[i * S];
-    Token<S> next = load(first);
+    Token<S> next = load_token<S>(args, first, head, j);
     for (int row = first; is_ours(row); row++) {
         const Token<S> token = next;
-        if (is_ours(row + 1)) next = load(row + 1);
+        if (is_ours(row + 1)) next = load_token<S>(args, row + 1, head, j);
         make_units<S>(shared[warp], token, args.eps);
-        const float rate = token.alpha + dt;
-        const float forget = expf(a * (rate > 20.0f ? rate : log1pf(expf(rate))));
-        const float out = delta_step<S>(m, shared[warp], token, forget);
+        const float out = delta_step<S>(m, shared[warp], token, forgotten(token, a, dt));
         if (part == 0) args.out[(size_t)row * n_v + head * S + j] = out;
     }
 #pragma unroll
@@ -235,23 +280,67 @@ __device__ __forceinline__ void delta_gate(const DeltaArgs& args) {
     const int row = blockIdx.x, head = blockIdx.y * DELTA_WARPS + (threadIdx.x >> 5), lane = threadIdx.x & 31;
     if (head >= args.n_v_head || args.rows[row].slot < 0) return;
     const size_t at = ((size_t)row * args.n_v_head + head) * S + lane;
-    float out[S / 32], square = 0.0f;
+    float out[S / 32];
 #pragma unroll
-    for (int i = 0; i < S / 32; i++) {
-        out[i] = args.out[at + i * 32];
-        square = fmaf(out[i], out[i], square);
-    }
-    const float scale = 1.0f / sqrtf(warp_sum(square) / S + args.eps);
+    for (int i = 0; i < S / 32; i++) out[i] = args.out[at + i * 32];
+    const float scale = head_scale<S>(out, args.eps);
 #pragma unroll
-    for (int i = 0; i < S / 32; i++) {
-        const float gate = args.gate[at + i * 32];
-        args.out[at + i * 32] = gate / (1.0f + expf(-gate)) * (out[i] * scale * args.norm[i * 32 + lane]);
+    for (int i = 0; i < S / 32; i++) args.out[at + i * 32] = gated(out[i], scale, args.norm[i * 32 + lane], args.gate[at + i * 32]);
+}
+
+// Of few rows a sequence, all of it in one: a block a value head of a sequence. The results are activations.
+struct DeltaFewArgs {
+    DeltaArgs delta;  // `out` is unused
+    ActOut act;       // of width n_v, column = row
+};
+static_assert(sizeof(DeltaFewArgs) == 144, "as in src/launch/recurrence.rs");
+
+template <int S>
+__device__ __forceinline__ void delta_few(const DeltaFewArgs& few) {
+    constexpr int PART = S / DELTA_PARTS, N_WARP = S / 8;
+    __shared__ __align__(16) UnitVectors<S> shared[N_WARP];
+    __shared__ float outs[S];
+    const DeltaArgs& args = few.delta;
+    let_next_start();
+    const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, part = lane >> 3;
+    const int first = blockIdx.y, head = blockIdx.x, j = warp * 8 + (lane & 7), block = head * (S / 32) + warp;
+    // Rows were complete before this chain of dependent launches; nor do the state and what is learned depend on the previous kernel.
+    const int slot = args.rows[first].slot;
+    if (slot >= 0 && rows_before(args.rows, first, 1) > 0) return;
+    float* state = args.state + max(slot, 0) * args.stride + (size_t)head * S * S + (size_t)part * PART * S + j;
+    const float a = load_now(args.a + head), dt = load_now(args.dt + head), weight = warp < S / 32 ? load_now(args.norm + warp * 32 + lane) : 0.0f;
+    float m[PART];
+#pragma unroll
+    for (int i = 0; i < PART; i++) m[i] = load_now(state + i * S);
+    wait_for_previous();
+    const auto store = [&](int row, float value) {
+        if (warp < S / 32) store_act_block(few.act, row, block, value);
+        // What pads the width.
+        if (head + 1 == args.n_v_head && warp == 0)
+            for (int kb = args.n_v_head * (S / 32); kb < few.act.k_pad / 32; kb++) store_act_block(few.act, row, kb, 0.0f);
+    };
+    if (slot < 0) return store(first, 0.0f);
+    for (int row = first; row < args.n_row && args.rows[row].slot == slot; row++) {
+        const Token<S> token = load_token<S>(args, row, head, j);
+        const float gate = warp < S / 32 ? args.gate[(size_t)row * args.n_v_head * S + block * 32 + lane] : 0.0f;
+        make_units<S>(shared[warp], token, args.eps);
+        const float out = delta_step<S>(m, shared[warp], token, forgotten(token, a, dt));
+        if (row > first) __syncthreads();  // the row before has been read
+        if (part == 0) outs[j] = out;
+        __syncthreads();
+        float of_head[S / 32];
+#pragma unroll
+        for (int i = 0; i < S / 32; i++) of_head[i] = outs[i * 32 + lane];
+        store(row, gated(outs[warp % (S / 32) * 32 + lane], head_scale<S>(of_head, args.eps), weight, gate));
     }
+#pragma unroll
+    for (int i = 0; i < PART; i++) state[i * S] = m[i];
 }
 
 #define DELTA(S)                                                                                                                      \
     extern "C" __global__ void __launch_bounds__(32 * DELTA_WARPS) delta_rule_##S(const __grid_constant__ DeltaArgs args) { delta_rule<S>(args); } \
-    extern "C" __global__ void __launch_bounds__(32 * DELTA_WARPS) delta_gate_##S(const __grid_constant__ DeltaArgs args) { delta_gate<S>(args); }
+    extern "C" __global__ void __launch_bounds__(32 * DELTA_WARPS) delta_gate_##S(const __grid_constant__ DeltaArgs args) { delta_gate<S>(args); } \
+    extern "C" __global__ void __launch_bounds__(4 * S) delta_few_##S(const __grid_constant__ DeltaFewArgs args) { delta_few<S>(args); }
 DELTA(32)
 DELTA(64)
 DELTA(128)

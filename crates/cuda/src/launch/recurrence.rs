@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::args::assert_size;
+use crate::args::{ActOut, assert_size};
 use crate::driver::DevicePtr;
 use crate::launch::file::{End, File, Kernel};
 use crate::launch::kernels::Launch;
@@ -57,6 +57,17 @@ pub(crate) struct DeltaArgs {
 
 assert_size!(DeltaArgs, 104);
 
+/// Of few rows a sequence: the results are activations.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct DeltaFewArgs {
+    /// Without `out`.
+    pub(crate) delta: DeltaArgs,
+    pub(crate) act: ActOut,
+}
+
+assert_size!(DeltaFewArgs, 144);
+
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct GateArgs {
@@ -105,6 +116,12 @@ pub(crate) fn delta_rule(head_dim: usize, args: &DeltaArgs) -> [Launch; 2] {
         Launch::new(of_size("delta_rule"), columns, n_thread),
         Launch::new(of_size("delta_gate"), [n_row, n_head.div_ceil(DELTA_WARPS)], n_thread),
     ]
+}
+
+/// All of it for few rows a sequence: a block a head.
+pub(crate) fn delta_few(head_dim: usize, args: &DeltaFewArgs) -> Launch {
+    let grid = [args.delta.n_v_head as u32, args.delta.n_row as u32];
+    Launch::new(kernel("delta_few").with(End::Size("_", head_dim)), grid, 4 * head_dim as u32)
 }
 
 /// Rows times gates.

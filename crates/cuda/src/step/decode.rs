@@ -94,12 +94,7 @@ impl<'a> Decode<'a> {
     }
 
     /// A norm's result: what was left for it, or a kernel's.
-    fn normed(
-        &self,
-        norm: Option<NormPlace>,
-        act: ActOut,
-        left: Option<Input>,
-    ) -> Result<Input, CudaError> {
+    fn normed(&self, norm: Option<NormPlace>, act: ActOut, left: Option<Input>) -> Result<Input, CudaError> {
         if let Some(normed) = left {
             return Ok(normed);
         }

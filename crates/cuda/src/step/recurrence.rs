@@ -2,9 +2,10 @@
 
 use model::architecture::{Conv, DeltaRule, Mixer};
 
+use crate::args::ActOut;
 use crate::driver::{DevicePtr, Stream};
 use crate::error::CudaError;
-use crate::launch::recurrence::{self, ConvArgs, DeltaArgs, GateArgs, GateHalvesArgs};
+use crate::launch::recurrence::{self, ConvArgs, DeltaArgs, DeltaFewArgs, GateArgs, GateHalvesArgs};
 use crate::placement::place::{DeltaRulePlace, ShortConvPlace};
 use crate::step::buffers::{Input, MixerBuffers};
 use crate::step::network::Network;
@@ -51,10 +52,28 @@ impl Network {
         (layer, place): (usize, &DeltaRulePlace),
         step: StepRows,
     ) -> Result<(), CudaError> {
+        let args = self.delta_args((layer, place), step);
+        let launches = recurrence::delta_rule(self.delta_rule_of(layer).head_dim, &args);
+        launches.iter().try_for_each(|launch| self.kernels.launch(stream, launch, &args))
+    }
+
+    /// Likewise for few rows a sequence, to activations.
+    pub(crate) fn delta_few(
+        &self,
+        stream: &Stream,
+        (layer, place): (usize, &DeltaRulePlace),
+        (step, act): (StepRows, ActOut),
+    ) -> Result<(), CudaError> {
+        let args = DeltaFewArgs { delta: self.delta_args((layer, place), step), act };
+        let launch = recurrence::delta_few(self.delta_rule_of(layer).head_dim, &args);
+        self.kernels.launch(stream, &launch, &args)
+    }
+
+    fn delta_args(&self, (layer, place): (usize, &DeltaRulePlace), step: StepRows) -> DeltaArgs {
         let rule = self.delta_rule_of(layer);
         let (state, stride) = self.states.of(&self.arch, layer);
         let buffers = step.buffers;
-        let args = DeltaArgs {
+        DeltaArgs {
             qkv: buffers.wide,
             gate: buffers.gate,
             alpha: buffers.alpha,
@@ -70,9 +89,7 @@ impl Network {
             n_k_head: rule.n_k_head as i32,
             n_v_head: rule.n_v_head as i32,
             eps: self.arch.norm.eps,
-        };
-        let launches = recurrence::delta_rule(rule.head_dim, &args);
-        launches.iter().try_for_each(|launch| self.kernels.launch(stream, launch, &args))
+        }
     }
 
     /// The gated inputs of a short convolution, from what its product left in `wide` to `inputs`.

@@ -17,6 +17,7 @@ mod loading;
 mod memory;
 mod models;
 mod packed;
+mod recurrence;
 mod routing;
 mod sampling;
 mod scales;

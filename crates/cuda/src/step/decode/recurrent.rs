@@ -45,6 +45,11 @@ impl Decode<'_> {
         self.store(&place.gate, normed, (step.buffers.gate, place.gate.n_row))?;
         network.prepare_delta_rule(self.stream, (n, place, normed), step)?;
         observer.see(Stage::Qkv, n, Rows::float(step.buffers.wide, step.n_row, n_channel))?;
+        // In one kernel a multiprocessor has room for one block, a head of a sequence; where there are many, memory wants more of them at once.
+        let n_block = step.n_row * network.delta_rule_of(n).n_v_head;
+        if n_block <= 4 * network.kernels.device().n_sm() as usize {
+            return network.delta_few(self.stream, (n, place), (step, out));
+        }
         network.delta_rule(self.stream, (n, place), step)?;
         self.round((step.buffers.mixed, place.gate.n_row), out)
     }
