@@ -177,11 +177,11 @@ static Kernel in_8_bits(const Shape& s, int n_row) {
 }
 
 // `n_pass`: matrices, or groups of P columns.
-template <int P, int M>
-static Kernel half_narrow(const void* f, const Shape& s, int n_pass) {
-    const int shared = half_room<F, P, M>(s.n_unit()) * HalfQuad<F, P>::BYTES + WARPS * M * 16 * (P + 1) * 4 + (int)sizeof(EarlyAreaOf<F, M, P>), n_block = (s.n_tile() + M - 1) / M;
+template <int P, int M, int STAGES = half_stages<P, M>()>
+static Kernel half_narrow(const void* f, const Shape& s, int n_pass, const char* other_name = nullptr) {
+    const int shared = half_room<F, P, M, false, STAGES>(s.n_unit()) * HalfQuad<F, P>::BYTES + WARPS * M * 16 * (P + 1) * 4 + (int)sizeof(EarlyAreaOf<F, M, P>), n_block = (s.n_tile() + M - 1) / M;
     const char* name = M == 4 ? "float16, 4 tiles" : P == 1 ? "float16, a tile" : P == 8 ? (M == 1 ? "float16, narrow, 8" : "float16, narrow 2, 8") : M == 1 ? "float16, narrow, 16" : "float16, narrow 2, 16";
-    return {name, f, dim3(n_block, n_pass), 256, std::max(shared, spread(n_block * n_pass)), 1};
+    return {other_name ? other_name : name, f, dim3(n_block, n_pass), 256, std::max(shared, spread(n_block * n_pass)), 1};
 }
 
 template <int N, int W = WARPS>
@@ -221,6 +221,7 @@ static std::vector<Kernel> in_float16(const Shape& s, int n_row) {
     }
     if (s.n_expert == 0 && n_row > 1) {
         all.push_back(half_narrow<8, 1>((void*)product_half_new_c8_m1, s, (n_row + 7) / 8));
+        all.push_back(half_narrow<8, 1, 1>((void*)product_half_new_d8_m1, s, (n_row + 7) / 8, "float16, dense, 8"));
         all.push_back(half_narrow<8, 2>((void*)product_half_new_c8_m2, s, (n_row + 7) / 8));
     }
     if (s.n_expert == 0 && n_row > 8) {

@@ -51,6 +51,8 @@ pub enum Columns {
     Fastest,
     /// Always 8, and of more the next 8 in other blocks (`_c8_` in the kernels' names): for tests.
     Eight,
+    /// Likewise, with as many blocks on a multiprocessor as there can be (`_d8_`).
+    Dense,
     /// Likewise 16, where there are more than 8.
     Sixteen,
     /// Never 16, and 8 only where there are no more and no gate: for tests.

@@ -27,9 +27,9 @@ __host__ __device__ constexpr int half_stages() {
 }
 
 // How many quads the block has room for; of one tile no more than there are. Where all of them fit, each lies in its place of the row.
-template <int F, int P, int MT, bool OF_EXPERTS = false>
+template <int F, int P, int MT, bool OF_EXPERTS = false, int STAGES = half_stages<P, MT, OF_EXPERTS>()>
 __host__ __device__ constexpr int half_room(int n_unit) {
-    const int n_quad = (n_unit + QUAD<F> - 1) / QUAD<F>, most = WARPS * half_stages<P, MT, OF_EXPERTS>();
+    const int n_quad = (n_unit + QUAD<F> - 1) / QUAD<F>, most = WARPS * STAGES;
     return MT == 1 && n_quad < most ? n_quad : most;
 }
 
@@ -66,13 +66,13 @@ struct EarlyScale {
 };
 
 // `block` is which of the matrix's: blockIdx.x, unless a launch has several matrices.
-template <int F, int P, int MT, bool OF_EXPERTS = false>
+template <int F, int P, int MT, bool OF_EXPERTS = false, int STAGES = half_stages<P, MT, OF_EXPERTS>()>
 __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int block) {
     static_assert(P == 1 || !OF_EXPERTS, "an expert's one column");
     using L = Layout<F>;
     using Q = HalfQuad<F, P>;
     constexpr int UNITS = Q::UNITS;
-    constexpr int STAGES = half_stages<P, MT, OF_EXPERTS>(), LD = P + 1, NT = P == 1 ? 1 : P / 8;
+    constexpr int LD = P + 1, NT = P == 1 ? 1 : P / 8;
     extern __shared__ __align__(128) uint8_t shared[];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const bool is_pair = MT == 2 && !OF_EXPERTS && args.epilogue == EPILOGUE_GATED;
@@ -90,7 +90,7 @@ __device__ __forceinline__ void product_half_narrow(const ProductArgs& args, int
     const int n_first = is_shared ? (range_start<F>(args.n_unit, first_range + 1) - u0 + UNITS - 1) / UNITS : n_quad;
 
     // Dynamic shared memory: the stages, then the sums, then what the epilogue reads.
-    const int room = half_room<F, P, MT, OF_EXPERTS>(args.n_unit), stages_bytes = room * Q::BYTES;
+    const int room = half_room<F, P, MT, OF_EXPERTS, STAGES>(args.n_unit), stages_bytes = room * Q::BYTES;
     uint8_t* const stages = shared + (room < WARPS * STAGES ? u0 / UNITS : warp * STAGES) * Q::BYTES;
     const uint32_t stages_at = (uint32_t)__cvta_generic_to_shared(stages);
     float(*sums)[MT * 16][LD] = (float(*)[MT * 16][LD])(shared + stages_bytes);

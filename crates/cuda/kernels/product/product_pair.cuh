@@ -18,11 +18,11 @@ __device__ __forceinline__ void product_pair(const PairArgs& args) {
     else product_narrow<B, P, 1>(args.second, x - n);
 }
 
-template <int A, int B, int P>
+template <int A, int B, int P, int STAGES = half_stages<P, 1>()>
 __device__ __forceinline__ void product_half_pair(const PairArgs& args) {
     const int x = blockIdx.x, n = args.first.n_tile;
-    if (x < n) product_half_narrow<A, P, 1>(args.first, x);
-    else product_half_narrow<B, P, 1>(args.second, x - n);
+    if (x < n) product_half_narrow<A, P, 1, false, STAGES>(args.first, x);
+    else product_half_narrow<B, P, 1, false, STAGES>(args.second, x - n);
 }
 
 // Of more columns: the blocks of eight tiles of the first matrix, then those of the second, in clusters as product_half_wide.cuh has them.
@@ -38,6 +38,10 @@ __device__ __forceinline__ void product_half_wide_pair(const PairArgs& args) {
     extern "C" __global__ void __launch_bounds__(WARPS * 32, 3) KIND##_##SUFFIX##_c##P(const __grid_constant__ PairArgs args) { \
         WHERE(KIND<A, B, P>(args)); \
     }
+#define HALF_DENSE_PAIR(A, B, SUFFIX) \
+    extern "C" __global__ void __launch_bounds__(WARPS * 32, 3) product_half_pair_##SUFFIX##_d8(const __grid_constant__ PairArgs args) { \
+        IN_FLOAT16(product_half_pair<A, B, 8, 1>(args)); \
+    }
 #define HALF_WIDE_PAIR(A, B, SUFFIX, NT) \
     extern "C" __global__ void __launch_bounds__(HalfWideStage<A, NT, WARPS>::THREADS, 2) \
         product_half_pair_##SUFFIX##_n##NT(const __grid_constant__ PairArgs args) { \
@@ -50,6 +54,7 @@ __device__ __forceinline__ void product_half_wide_pair(const PairArgs& args) {
 #define HALF_PAIRS(A, B, SUFFIX) \
     PAIR(IN_FLOAT16, product_half_pair, A, B, SUFFIX, 1) \
     PAIR(IN_FLOAT16, product_half_pair, A, B, SUFFIX, 8) \
+    HALF_DENSE_PAIR(A, B, SUFFIX) \
     PAIR(IN_FLOAT16, product_half_pair, A, B, SUFFIX, 16) \
     HALF_WIDE_PAIR(A, B, SUFFIX, 2) \
     HALF_WIDE_PAIR(A, B, SUFFIX, 4) \

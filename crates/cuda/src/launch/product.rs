@@ -112,10 +112,13 @@ pub(crate) fn pair(formats: [Format; 2], wanted: Wanted) -> Option<Variant> {
     if n_tile >= many_narrow_tiles(n_sm) {
         return None;
     }
-    let bytes_of = if is_half { product_half::narrow_bytes } else { narrow_bytes };
-    let bytes = formats.map(|format| bytes_of(format, columns, (1, n_unit)) as u32);
+    let is_dense = is_half && columns == 8 && product_half::is_dense(&formats, &wanted);
+    let bytes = formats.map(|format| match is_half {
+        true => product_half::narrow_bytes(format, columns, n_unit, is_dense) as u32,
+        false => narrow_bytes(format, columns, (1, n_unit)) as u32,
+    });
     let variant = Variant {
-        kernel: kernel.with(End::Size("_c", columns)),
+        kernel: kernel.with(product_half::columns_end(columns, is_dense)),
         n_column: columns,
         n_tile: 1,
         parts: Parts::One,

@@ -17,16 +17,17 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
     let Wanted { n_tile, n_unit, n_matrix, n_col, needs_groups, n_sm, .. } = wanted;
     let kernel = Kernel::of(File::ProductHalf(Layout::of(format)));
     let narrow = |p: usize, m: usize| {
+        let is_dense = (p, m) == (8, 1) && is_dense(&[format], &wanted);
         let narrow = Variant {
             kernel: match wanted.of_experts {
                 true => kernel.with(End::Size("_x_m", m)),
-                false => kernel.with(End::Size("_c", p)).with(End::Size("_m", m)),
+                false => kernel.with(columns_end(p, is_dense)).with(End::Size("_m", m)),
             },
             n_column: p,
             n_tile: m,
             parts: Parts::One,
             n_thread: 32 * WARPS as u32,
-            shared_bytes: shared_of_narrow(format, (p, m), n_unit, wanted.of_experts) as u32,
+            shared_bytes: shared_of_narrow(format, (p, m), n_unit, (wanted.of_experts, is_dense)) as u32,
         };
         narrow.spread(n_tile.div_ceil(m) * n_matrix * if p > 1 { n_col.div_ceil(p) } else { 1 }, &wanted)
     };
@@ -98,14 +99,15 @@ pub(crate) fn narrow_columns(formats: &[Format], m: usize, wanted: &Wanted) -> O
     }
     match wanted.at_once {
         Columns::Fastest if n_col > 8 => {}
-        Columns::Eight => return Some(8),
+        Columns::Eight | Columns::Dense => return Some(8),
         Columns::Sixteen => return Some(if n_col > 8 { 16 } else { 8 }),
         Columns::Fastest | Columns::Many => return None,
     }
     let n_quad = n_unit.div_ceil(4);
     let n_block = |p: usize| n_tile.div_ceil(m) * n_col.div_ceil(p);
     let at_once = |p: usize| {
-        let bytes = formats.iter().map(|format| shared_of_narrow(*format, (p, m), n_unit, false)).max();
+        let bytes =
+            formats.iter().map(|format| shared_of_narrow(*format, (p, m), n_unit, (false, false))).max();
         (MULTIPROCESSOR_BYTES / (bytes.unwrap_or(0) + BLOCK_BYTES)).min(NARROW_BLOCKS) * n_sm
     };
     match () {
@@ -168,15 +170,38 @@ fn many_wide_tiles(n_sm: usize) -> usize {
     WARPS * n_sm * 3 / 4
 }
 
-/// Of product_half_narrow.cuh, of all columns alike.
-pub(crate) fn narrow_bytes(format: Format, p: usize, (m, n_unit): (usize, usize)) -> usize {
-    shared_of_narrow(format, (p, m), n_unit, false)
+/// Whether blocks of one tile and 8 columns, of matrices of these formats in one launch, have room for one quad of each warp in place of two: where
+/// multiprocessors have more than one of them, and warps more than one quad. What is faster was measured on an H200, for weights of 4 to 8 bits.
+pub(crate) fn is_dense(formats: &[Format], wanted: &Wanted) -> bool {
+    let Wanted { n_tile, n_unit, n_col, n_sm, .. } = *wanted;
+    match wanted.at_once {
+        Columns::Dense => true,
+        Columns::Eight => false,
+        _ if formats.iter().copied().any(is_float) => false,
+        _ => n_tile * n_col.div_ceil(8) > n_sm && n_unit.div_ceil(4) > WARPS,
+    }
 }
 
-fn shared_of_narrow(format: Format, (p, m): (usize, usize), n_unit: usize, of_experts: bool) -> usize {
+/// The part of a kernel's name that says how many columns it takes at once.
+pub(crate) fn columns_end(p: usize, is_dense: bool) -> End {
+    End::Size(if is_dense { "_d" } else { "_c" }, p)
+}
+
+/// Of product_half_narrow.cuh, of one tile.
+pub(crate) fn narrow_bytes(format: Format, p: usize, n_unit: usize, is_dense: bool) -> usize {
+    shared_of_narrow(format, (p, 1), n_unit, (false, is_dense))
+}
+
+fn shared_of_narrow(
+    format: Format,
+    (p, m): (usize, usize),
+    n_unit: usize,
+    (of_experts, is_dense): (bool, bool),
+) -> usize {
     let (unit, tail) = unit_bytes(format);
     let quad = if is_float(format) { 2 } else { 4 };
     let n_stage = match (p, m) {
+        _ if is_dense => 1,
         (1, 1) => 3,
         (1, 2) if of_experts => 3,
         (1, _) | (8, 1) => 2,
@@ -269,7 +294,8 @@ mod tests {
         assert_eq!(name(1792, 1), "product_half_q4_k_c1_m4 One");
         let gated = Wanted { n_tile: 1792, needs_groups: true, ..WANTED };
         assert_eq!(variant(Format::Q4_K, gated).kernel.to_string(), "product_half_q4_k_c1_m2");
-        assert_eq!(name(256, 5), "product_half_q4_k_c8_m1 One");
+        assert_eq!(name(256, 5), "product_half_q4_k_d8_m1 One");
+        assert_eq!(name(132, 5), "product_half_q4_k_c8_m1 One");
         assert_eq!(name(1792, 8), "product_half_q4_k_n1 One");
         assert_eq!(name(64, 40), "product_half_q4_k_n8 Cluster(8)");
         assert_eq!(
@@ -302,7 +328,7 @@ mod tests {
         for (format, n_tile, n_unit, expected) in [
             (Format::Q4_1, 36, 9, ["c8_m1", "c8_m1", "c8_m1", "c16_m1"]),
             (Format::Q5_0, 56, 14, ["c8_m1", "c8_m1", "c16_m1", "n8"]),
-            (Format::Q4_K, 256, 64, ["c8_m1", "c16_m1", "n8", "n8"]),
+            (Format::Q4_K, 256, 64, ["d8_m1", "c16_m1", "n8", "n8"]),
         ] {
             for (n_col, end) in [8, 16, 64, 128].into_iter().zip(expected) {
                 let name = name(format, Wanted { n_tile, n_unit, n_col, ..WANTED });

@@ -1,18 +1,16 @@
 //! A row's bits depend on its own sequence and position: not on its neighbours, nor on how its prompt was cut.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use cuda::{CudaExecutor, Options};
 use device::Executor;
 use device::batch::{Input, Output, Span, Want};
-use model::weights::{Ffn, Linear, Matrix};
-use model::{KvType, Model};
+use model::KvType;
 use testkit::steps::{greedy, last, pages, prompt, run};
 use testkit::{Golden, golden};
 
 use crate::gpu::gpu;
-use crate::models::executor_with;
+use crate::models::{executor_with, with_wide_layers};
 
 /// Sequences together, tokens generated from each, and positions of each.
 const N_SEQUENCE: usize = 32;
@@ -135,30 +133,6 @@ fn a_long_row_beside_a_longer_one_is_as_alone() {
         let beside = fingerprint(&run(&mut executor, vec![longer, row])[1]);
         assert_eq!(alone, beside, "{} {kv_type}", model.name);
     }
-}
-
-/// With so many rows, or columns, the same ones over and over.
-fn widened(linear: &mut Linear, n_ff: usize, are_rows: bool) {
-    let old = &linear.weight;
-    let row = |i: usize| old.row_range(i % old.n_rows..i % old.n_rows + 1);
-    let [n_rows, n_cols] = if are_rows { [n_ff, old.n_cols] } else { [old.n_rows, n_ff] };
-    let row_bytes = old.format.bytes_for(n_cols).expect("whole blocks");
-    let bytes: Vec<u8> = (0..n_rows).flat_map(|i| row(i).iter().cycle().take(row_bytes).copied()).collect();
-    let weight = Matrix::new(&old.name, old.format, [n_rows, n_cols], bytes.into());
-    *linear = Linear { weight: weight.expect("as many bytes"), bias: None };
-}
-
-/// A golden model whose feed-forward is so wide.
-fn with_wide_layers(path: &Path, n_ff: usize) -> Model {
-    let mut model = Model::load(&gguf::Gguf::open(path).expect("a golden model")).expect("a golden model");
-    for (feed_forward, layer) in model.architecture.feed_forward.iter_mut().zip(&mut model.weights.layers) {
-        let Ffn::Gated(gated) = &mut layer.ffn else { panic!("a gated feed-forward") };
-        widened(&mut gated.gate, n_ff, true);
-        widened(&mut gated.up, n_ff, true);
-        widened(&mut gated.down, n_ff, false);
-        feed_forward.n_ff = n_ff;
-    }
-    model
 }
 
 #[test]
