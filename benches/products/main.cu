@@ -334,6 +334,8 @@ static void measure(const Shape& s, cudaStream_t stream) {
         const double read = (double)matrix_bytes * active[0];
         std::vector<Kernel> kernels = in_float16(s, n_row);
         kernels.push_back(in_8_bits(s, n_row));
+        // Of large weights, blocks of several tiles may have no room.
+        kernels.erase(std::remove_if(kernels.begin(), kernels.end(), [](const Kernel& k) { return k.shared > 227 << 10; }), kernels.end());
         for (size_t k = 0; k < kernels.size(); k++) {
             const bool is_old = k + 1 == kernels.size();
             const auto queue = [&](int i) {

@@ -139,6 +139,14 @@ __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) 
         : "memory");
 }
 
+// Whether this is the one lane of a warp, whose lanes are together, that starts copies. That it is one the compiler knows by this instruction
+// alone: for `lane == 0`, or a lane a copy, it makes a loop over the lanes around each copy.
+__device__ __forceinline__ bool elected() {
+    uint32_t is_elected;
+    asm volatile("{ .reg .pred p; elect.sync _|p, 0xffffffff; selp.b32 %0, 1, 0, p; }" : "=r"(is_elected)::"memory");
+    return is_elected != 0;
+}
+
 // Copies a box of the map's matrix, of the size the map was made with, beginning at (row, k), to shared memory.
 __device__ __forceinline__ void copy_box(uint32_t to, const void* map, int k, int row, uint32_t barrier) {
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to),

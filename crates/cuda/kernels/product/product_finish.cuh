@@ -89,26 +89,35 @@ struct Late {
     }
 };
 
-// The scales of the block's N columns to shared memory, by all of its warps.
-template <int N>
+// The scales of the block's N columns to shared memory, by W warps.
+template <int N, int W = WARPS>
 __device__ __forceinline__ void store_scales(const ProductArgs& args, const Columns& columns, float* scales) {
-    constexpr int EACH = (N + WARPS - 1) / WARPS;
+    constexpr int EACH = (N + W - 1) / W;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     if (warp >= min(N, columns.end - columns.first)) return;
     // As `norm_scale`, of several columns at once: their loads and shuffles overlap.
     const float* from[EACH];
     float sum[EACH];
 #pragma unroll
-    for (int k = 0; k < EACH; k++) from[k] = args.squares + (size_t)columns.source(warp + k * WARPS) * args.n_square, sum[k] = 0.0f;
-#pragma unroll 2
-    for (int i = lane; i < args.n_square; i += 32)
+    for (int k = 0; k < EACH; k++) from[k] = args.squares + (size_t)columns.source(warp + k * W) * args.n_square, sum[k] = 0.0f;
+    // Four loads of each before any is used, as one takes the latency of the second-level cache.
+#pragma unroll 1
+    for (int i = lane; i < args.n_square; i += 4 * 32) {
+        float square[4][EACH];
 #pragma unroll
-        for (int k = 0; k < EACH; k++) sum[k] += from[k][i];
+        for (int j = 0; j < 4; j++)
+#pragma unroll
+            for (int k = 0; k < EACH; k++) square[j][k] = i + j * 32 < args.n_square ? from[k][i + j * 32] : 0.0f;
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+#pragma unroll
+            for (int k = 0; k < EACH; k++) sum[k] += square[j][k];
+    }
 #pragma unroll
     for (int k = 0; k < EACH; k++) sum[k] = warp_sum(sum[k]);
 #pragma unroll
     for (int k = 0; k < EACH; k++)
-        if (lane == 0 && warp + k * WARPS < N) scales[warp + k * WARPS] = scale_of_squares(sum[k], args.n_square, args.eps);
+        if (lane == 0 && warp + k * W < N) scales[warp + k * W] = scale_of_squares(sum[k], args.n_square, args.eps);
 }
 
 // What the norm that follows needs of 32 rows of one column: their values times its weights as activations, and their sum of squares. Lane i

@@ -55,15 +55,24 @@ __device__ __forceinline__ void copy_expert(HalfExpertPart<F, NT> part) {
     const ProductArgs& args = part.args;
     const int lane = threadIdx.x & 31, n_step = part.n_step(), n_unit = args.n_unit;
     const size_t block_stride = (size_t)(args.x.n_col + 7) / 8 * 256;
-    const uint8_t* w = part.w + min(part.tile0 + (lane & 7), args.n_tile - 1) * L::tile_bytes(n_unit);
+    const uint64_t tile_bytes = L::tile_bytes(n_unit);
+    const int n_more = args.n_tile - 1 - part.tile0;  // tiles after the first
+    const uint8_t* w = part.w + part.tile0 * tile_bytes;
     const auto copy_weights_of = [&](int stage, int step) {
         constexpr bool IS_QUAD = S::UNITS == 4;
         const int u = step * S::UNITS, n = min(S::UNITS, n_unit - u);
-        const uint32_t full = part.full + 8 * stage, to = part.stages + stage * part.stage_bytes + (lane & 7) * S::WEIGHTS;
-        if (lane == 0) barrier_expect(full, WARPS * (n * L::UNIT + L::TAIL));
+        const uint32_t full = part.full + 8 * stage, to = part.stages + stage * part.stage_bytes;
+        if (elected()) {
+            barrier_expect(full, WARPS * (n * L::UNIT + L::TAIL));
+            const uint8_t* tile = w;
+#pragma unroll
+            for (int i = 0; i < WARPS; i++) {
+                copy_bulk(to + i * S::WEIGHTS, tile + L::unit_at(u), n * L::UNIT + (IS_QUAD ? L::TAIL : 0), full);
+                if (!IS_QUAD && L::TAIL > 0) copy_bulk(to + i * S::WEIGHTS + S::UNITS * L::UNIT, tile + L::tail_at(u), L::TAIL, full);
+                tile += i < n_more ? tile_bytes : 0;
+            }
+        }
         __syncwarp();
-        if (lane < 8) copy_bulk(to, w + L::unit_at(u), n * L::UNIT + (IS_QUAD ? L::TAIL : 0), full);
-        if (!IS_QUAD && L::TAIL > 0 && lane >= 8 && lane < 16) copy_bulk(to + S::UNITS * L::UNIT, w + L::tail_at(u), L::TAIL, full);
     };
     for (int s = 0; s < part.n_ahead; s++) copy_weights_of(s, s);
     wait_for_previous();
@@ -197,7 +206,7 @@ __device__ __forceinline__ void product_half_expert(const ProductArgs& args) {
     part.n_stage = min(S::MOST, S::ROOM / part.stage_bytes);
     part.n_ahead = is_dense ? min(part.n_stage, part.n_step()) : 0;
     __syncthreads();
-    if (threadIdx.x / 32 == WARPS) {
+    if (__shfl_sync(~0u, threadIdx.x / 32, 0) == WARPS) {
         copy_expert<F, NT>(part);
     } else {
         wait_for_previous();

@@ -13,16 +13,18 @@ template <int F, int NT, int W>
 struct HalfWideStage {
     using L = Layout<F>;
     static constexpr int ROOM = (W == WARPS ? 104 : 208) << 10;  // two blocks a multiprocessor, or one
-    // Of 64 columns the sums want registers that the copying warp has: three more warps make it a warpgroup, which gives its own away.
-    static constexpr bool LENDS = NT == 8;
-    static constexpr int THREADS = 32 * (W + (LENDS ? 4 : 1));
+    // Of many columns the sums want registers that copying warps have: four of those are a warpgroup, which gives its own away. One alone would
+    // also be too slow for so many copies.
+    static constexpr bool LENDS = NT >= 4;
+    static constexpr int N_COPY = LENDS ? 4 : 1;
+    static constexpr int THREADS = 32 * (W + N_COPY);
     // Registers of a thread that multiplies and of one that does not; the launch bounds give 80, or 96, to all.
     static constexpr int REGISTERS = W == WARPS ? 104 : 112, LEFT = 32;
     static_assert(32 * (W * REGISTERS + 4 * LEFT) <= 32 * (W + 4) * (W == WARPS ? 80 : 96), "what is not there is waited for for ever");
     // Four, or where two stages of so many have no room, two; of weights of 16 bits, one.
     static constexpr int UNITS = L::FLOAT ? 1 : 2 * (W * (4 * L::UNIT + L::TAIL) + 8 * NT * 512) <= ROOM ? 4 : 2;
     static constexpr int WEIGHTS = UNITS * L::UNIT + L::TAIL;  // of a tile
-    static constexpr int AT_ACTIVATIONS = W * WEIGHTS;         // [block of 32][8 columns][part][column][8]
+    static constexpr int AT_ACTIVATIONS = W * WEIGHTS;         // [block of 32][8 columns that there are][part][column][8]
     static constexpr int BYTES = AT_ACTIVATIONS + UNITS * 2 * NT * 512;
     static constexpr int COUNT = ROOM / BYTES < 8 ? ROOM / BYTES : 8;
     static_assert(COUNT >= 2, "a stage is given back when the next one is there");
@@ -81,6 +83,7 @@ struct HalfPart {
     const ProductArgs& args;
     uint32_t stages, full, empty;  // in shared memory
     int tile0, column0, range, end_range, u_begin, u_end;
+    int n_group;            // of 8 columns
     int n_rank, c0, n_own;  // blocks that share the width; the columns that this block finishes, after the first c0
     int group;              // of such blocks, among all of the launch
 
@@ -95,6 +98,7 @@ struct HalfPart {
         // Blocks of the same tiles and other columns come one after the other, so that the second finds the weights in L2.
         group = blockIdx.y * (gridDim.x / n_rank) + blockIdx.x / n_rank;
         tile0 = (group / gridDim.y - first_block) * W, column0 = group % gridDim.y * 8 * NT;
+        n_group = min((args.x.n_col + 7) / 8 - column0 / 8, NT);
         n_own = 8 * NT / n_rank, c0 = rank * n_own;
         range = rank * WARPS / n_rank, end_range = (rank + 1) * WARPS / n_rank;
         u_begin = range_start<F>(args.n_unit, range), u_end = range_start<F>(args.n_unit, end_range);
@@ -106,29 +110,62 @@ struct HalfPart {
     __device__ int units_of(int step) const { return min(S::UNITS, u_end - u_begin - step * S::UNITS); }
 };
 
+// A copying warp has its share of the tiles and of the blocks of activations.
 template <int F, int NT, int W>
-__device__ __forceinline__ void copy_stages(const HalfPart<F, NT, W>& part) {
+__device__ __forceinline__ void copy_stages(const HalfPart<F, NT, W>& part, uint32_t shared, int copier) {
     using L = Layout<F>;
     using S = HalfWideStage<F, NT, W>;
+    constexpr int TILES = W / S::N_COPY;
+    constexpr bool IS_QUAD = S::UNITS == 4;  // whose tail follows its last unit
     const ProductArgs& args = part.args;
-    const int lane = threadIdx.x & 31, n_all = (args.x.n_col + 7) / 8, n_group = min(n_all - part.column0 / 8, NT);
-    // A tile of weights, and a block of activations, a lane.
-    const uint8_t* w = args.w + min(part.tile0 + lane % W, args.n_tile - 1) * L::tile_bytes(args.n_unit);
-    const __half* x = args.x.h + ((2 * part.u_begin + (lane & 7)) * (size_t)n_all + part.column0 / 8) * 256;
+    const int lane = threadIdx.x & 31, n_all = (args.x.n_col + 7) / 8, first = part.tile0 + copier * TILES;
+    // A block of activations of these columns, and of all.
+    const int act_bytes = part.n_group * 512, act_stride = n_all * 512;
+    const uint64_t tile_bytes = L::tile_bytes(args.n_unit);
+    const int n_more = args.n_tile - 1 - first;  // tiles after the first
+    const uint8_t* w = args.w + min(first + (S::LENDS ? 0 : lane % W), args.n_tile - 1) * tile_bytes;
+    const uint8_t* x = (const uint8_t*)args.x.h + 2 * part.u_begin * (uint64_t)act_stride + part.column0 / 8 * 512;
+    const uint32_t full = shared + S::AT_BARRIERS;
     const auto copy_weights_of = [&](int stage, int step) {
-        // A quad's tail follows its last unit.
-        constexpr bool IS_QUAD = S::UNITS == 4;
-        const int n = part.units_of(step), u = part.u_begin + step * S::UNITS;
-        if (lane == 0) barrier_expect(part.full + 8 * stage, W * (n * L::UNIT + L::TAIL) + 2 * n * n_group * 512);
+        const int n = part.units_of(step), u = part.u_begin + step * S::UNITS, n_byte = n * L::UNIT + (IS_QUAD ? L::TAIL : 0);
+        const uint32_t to = shared + stage * S::BYTES + copier * TILES * S::WEIGHTS, arrived = full + 8 * stage;
+        const int expected = W * (n * L::UNIT + L::TAIL) + 2 * n * act_bytes;
+        if constexpr (S::LENDS) {
+            if (elected()) {
+                // Of all copying warps: bytes of the others may arrive before.
+                if (copier == 0) barrier_expect(arrived, expected);
+                const uint8_t* tile = w;
+#pragma unroll
+                for (int i = 0; i < TILES; i++) {
+                    copy_bulk(to + i * S::WEIGHTS, tile + L::unit_at(u), n_byte, arrived);
+                    if (!IS_QUAD && L::TAIL > 0) copy_bulk(to + i * S::WEIGHTS + S::UNITS * L::UNIT, tile + L::tail_at(u), L::TAIL, arrived);
+                    tile += i < n_more ? tile_bytes : 0;
+                }
+            }
+        } else {
+            // A lane a tile: of so few copies this is no slower.
+            if (lane == 0) barrier_expect(arrived, expected);
+            __syncwarp();
+            if (lane < W) copy_bulk(to + lane * S::WEIGHTS, w + L::unit_at(u), n_byte, arrived);
+            if (!IS_QUAD && L::TAIL > 0 && lane >= W && lane < 2 * W)
+                copy_bulk(to + lane % W * S::WEIGHTS + S::UNITS * L::UNIT, w + L::tail_at(u), L::TAIL, arrived);
+        }
         __syncwarp();
-        const uint32_t to = part.stages + stage * S::BYTES + lane % W * S::WEIGHTS;
-        if (lane < W) copy_bulk(to, w + L::unit_at(u), n * L::UNIT + (IS_QUAD ? L::TAIL : 0), part.full + 8 * stage);
-        if (!IS_QUAD && L::TAIL > 0 && lane >= W && lane < 2 * W) copy_bulk(to + S::UNITS * L::UNIT, w + L::tail_at(u), L::TAIL, part.full + 8 * stage);
     };
     const auto copy_act_of = [&](int stage, int step) {
-        const uint32_t to = part.stages + stage * S::BYTES + S::AT_ACTIVATIONS + (lane & 7) * NT * 512;
-        if (lane < 2 * part.units_of(step))
-            copy_bulk(to, x + (size_t)2 * S::UNITS * step * n_all * 256, n_group * 512, part.full + 8 * stage);
+        const int n = 2 * part.units_of(step), begin = n * copier / S::N_COPY, end = n * (copier + 1) / S::N_COPY;
+        const uint32_t to = shared + stage * S::BYTES + S::AT_ACTIVATIONS, arrived = full + 8 * stage;
+        const uint8_t* from = x + 2 * S::UNITS * step * (uint64_t)act_stride;
+        if (begin < end && elected()) {
+            // In one piece, if these columns are all.
+            if (act_stride == act_bytes) {
+                copy_bulk(to + begin * act_bytes, from + begin * act_bytes, (end - begin) * act_bytes, arrived);
+            } else {
+#pragma unroll 4
+                for (int i = begin; i < end; i++) copy_bulk(to + i * act_bytes, from + i * act_stride, act_bytes, arrived);
+            }
+        }
+        __syncwarp();
     };
     const int n_step = part.n_step(), n_first = min(S::COUNT, n_step);
     for (int s = 0; s < n_first; s++) copy_weights_of(s, s);
@@ -157,7 +194,7 @@ __device__ __forceinline__ bool all_fast(const HalfPart<F, NT, W>& part) {
         const uint8_t* tile = part.args.w + min(part.tile0 + (int)threadIdx.x / 32, part.args.n_tile - 1) * L::tile_bytes(part.args.n_unit);
         bool fast = true;
 #pragma unroll 4
-        for (int u = part.u_begin + lane / 8 * 4; u < part.u_end; u += 16) fast = fast && is_fast<F>(nullptr, tile + L::tail_at(u), 4, lane & 7);
+        for (int u = part.u_begin + lane / 8 * 4; u < part.u_end; u += 16) fast &= is_fast<F>(nullptr, tile + L::tail_at(u), 4, lane & 7);
         uint32_t all;
         asm volatile("{ .reg .pred p, q; setp.ne.b32 p, %1, 0; barrier.cta.red.and.pred.aligned q, 1, %2, p; selp.b32 %0, 1, 0, q; }"
                      : "=r"(all)
@@ -173,6 +210,7 @@ __device__ __forceinline__ void multiply_stages(float (&acc)[4 * NT], float (&to
     using L = Layout<F>;
     using S = HalfWideStage<F, NT, W>;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_step = part.n_step();
+    const uint32_t act_stride = part.n_group * (512 >> 4);  // as descriptors count
     uint32_t a[2][2][4];
     int stage = 0, before = 0, range = part.range, next_range = range_start<F>(part.args.n_unit, range + 1);
     uint32_t parity = 0;
@@ -214,7 +252,8 @@ __device__ __forceinline__ void multiply_stages(float (&acc)[4 * NT], float (&to
             else half_weights<F>(a[i & 1], unit[i / 2 & 1], i & 1);
             if (!is_there)
                 for (int j = 0; j < 8; j++) a[i & 1][j >> 2][j & 3] = 0;
-            wgmma_block<NT>(acc, a[i & 1], act + (is_there ? i : 0) * (NT * 512 >> 4));
+            // Columns that there are not are the next block's; their sums are nobody's.
+            wgmma_block<NT>(acc, a[i & 1], act + (is_there ? i : 0) * act_stride);
             // The one before is done: its weights' registers are free, and with the first, the stage before.
             wgmma_wait<1>();
             if (i == 0 && lane == 0 && step > 0) barrier_arrive(part.empty + 8 * before);
@@ -340,37 +379,16 @@ __device__ __forceinline__ void finish_tiles(const float (&acc)[4 * NT], const f
     }
 }
 
-// The scales of the columns that the block finishes, by the warps that neither copy nor multiply, or by those that multiply later.
+// The scales of the columns that the block finishes, by the warps that multiply, while the first activations are on their way.
 template <int F, int NT, int W>
 __device__ __forceinline__ void store_own_scales(const HalfPart<F, NT, W>& part, uint8_t* shared) {
     using S = HalfWideStage<F, NT, W>;
-    const ProductArgs& args = part.args;
-    const int first = part.column0 + part.c0, warp = threadIdx.x >> 5;
-    const Columns own{nullptr, 1, first, min(args.x.n_col, first + part.n_own)};
+    const int first = part.column0 + part.c0;
+    const Columns own{nullptr, 1, first, min(part.args.x.n_col, first + part.n_own)};
     float* scales = (float*)(shared + S::AT_SCALES) + part.c0;
-    if constexpr (S::LENDS) {
-        // As `norm_scale`, of several columns at once.
-        constexpr int EACH = 4;
-        const int n = own.end - own.first, lane = threadIdx.x & 31;
-        for (int c = (warp - W - 1) * EACH; c < n; c += 3 * EACH) {
-            float sum[EACH] = {};
-            const float* from = args.squares + (size_t)(first + c) * args.n_square + lane;
-            for (int i = lane; i < args.n_square; i += 32, from += 32)
-#pragma unroll
-                for (int k = 0; k < EACH; k++)
-                    if (c + k < n) sum[k] += from[k * args.n_square];
-#pragma unroll
-            for (int k = 0; k < EACH; k++) {
-                const float scale = scale_of_squares(warp_sum(sum[k]), args.n_square, args.eps);
-                if (lane == 0 && c + k < n) scales[c + k] = scale;
-            }
-        }
-    } else {
-        static_assert(W == WARPS || NT == 4, "as store_scales counts warps");
-        if (part.n_rank == 1) store_scales<8 * NT>(args, own, scales);
-        else if (part.n_rank == WARPS) store_scales<NT>(args, own, scales);
-        else store_scales<2 * NT>(args, own, scales);
-    }
+    if (part.n_rank == 1) store_scales<8 * NT, W>(part.args, own, scales);
+    else if (part.n_rank == WARPS) store_scales<NT, W>(part.args, own, scales);
+    else store_scales<2 * NT, W>(part.args, own, scales);
 }
 
 template <int F, int NT, int W = WARPS>
@@ -387,14 +405,10 @@ __device__ __forceinline__ void product_half_wide(const ProductArgs& args, int f
         barriers_visible();
     }
     __syncthreads();
-    if (threadIdx.x / 32 >= W) {
+    const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
+    if (warp >= W) {
         if constexpr (S::LENDS) registers_down_to<S::LEFT>();
-        if (threadIdx.x / 32 == W) {
-            copy_stages<F, NT, W>(part);
-        } else {
-            wait_for_previous();
-            if (args.squares) store_own_scales<F, NT, W>(part, shared);
-        }
+        copy_stages<F, NT, W>(part, (uint32_t)__cvta_generic_to_shared(shared), warp - W);
         sums_may_begin<S::THREADS>();
         if (part.is_cluster()) {
             cluster_arrive();
@@ -406,7 +420,7 @@ __device__ __forceinline__ void product_half_wide(const ProductArgs& args, int f
         if constexpr (S::LENDS) registers_up_to<S::REGISTERS>();
         const bool fast = all_fast<F, NT, W>(part);
         wait_for_previous();
-        if (!S::LENDS && args.squares) store_own_scales<F, NT, W>(part, shared);
+        if (args.squares) store_own_scales<F, NT, W>(part, shared);
         float acc[4 * NT] = {}, total[4 * NT] = {};
         if (HAS_FAST<F> && fast) multiply_stages<F, NT, W, HAS_FAST<F>>(acc, total, part);
         else multiply_stages<F, NT, W, false>(acc, total, part);

@@ -61,7 +61,7 @@ pub(crate) fn variant(format: Format, wanted: Wanted) -> Variant {
         let has_many = n_tile.div_ceil(4) * n_matrix >= n_sm * 3 / 2;
         let few = if n_tile.div_ceil(2) * n_matrix >= n_sm { 2 } else { 1 };
         // More columns at a time spare some experts' weights a second pass, and cost all of them more.
-        let most_at_once = if format == Format::MXFP4 { 8 } else { 16 };
+        let most_at_once = if format == Format::MXFP4 { 8 } else { 13 };
         return match n_col {
             0..=1 => narrow(1, if needs_groups || has_many { 4 } else { few }),
             _ if wanted.n_expected <= most_at_once => any_columns(1),
@@ -239,9 +239,9 @@ pub(crate) fn wide_pair(kernel: Kernel, formats: [Format; 2], wanted: &Wanted) -
 const WIDE_ROOM: usize = 104 << 10;
 const WIDER_ROOM: usize = 208 << 10;
 
-/// `HalfWideStage::THREADS` of product_half_wide.cuh: one warp copies, or of a group of four, which lends its registers.
+/// `HalfWideStage::THREADS` of product_half_wide.cuh: one warp copies, or a group of four, which lends its registers.
 fn wide_threads(n: usize, w: usize) -> u32 {
-    32 * (w as u32 + if n == 8 { 4 } else { 1 })
+    32 * (w as u32 + if n >= 4 { 4 } else { 1 })
 }
 
 /// `HalfWideStage` of product_half_wide.cuh.
