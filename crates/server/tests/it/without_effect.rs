@@ -68,6 +68,31 @@ fn a_format_beside_a_call_that_must_come_is_listed() {
 }
 
 #[test]
+fn strict_tools_of_calls_that_nothing_enforces_are_listed() {
+    let server = says(CALL);
+    let schema = json!({"type": "object"});
+    for (is_strict, choice, is_listed) in [
+        (json!(true), json!("auto"), true),
+        (json!(true), json!("required"), false),
+        (json!(false), json!("auto"), false),
+        (Value::Null, json!("auto"), false),
+    ] {
+        let named = |name: &str| if is_listed { json!([name]) } else { Value::Null };
+        let function = json!({"name": "f", "parameters": schema, "strict": is_strict});
+        let body =
+            chat(&json!({"tool_choice": choice, "tools": [{"type": "function", "function": function}]}));
+        assert_eq!(server.json(CHAT, &body)["ignored_parameters"], named("tools.function.strict"));
+        let tool = json!({"type": "function", "name": "f", "parameters": schema, "strict": is_strict});
+        let response = json!({"input": "a", "tool_choice": choice, "tools": [tool]});
+        assert_eq!(server.json("/v1/responses", &response)["ignored_parameters"], named("tools.strict"));
+        let kind = if choice == "auto" { "auto" } else { "any" };
+        let message = json!({"model": "", "max_tokens": 99, "messages": [{"role": "user", "content": "a"}],
+            "tools": [{"name": "f", "input_schema": schema, "strict": is_strict}], "tool_choice": {"type": kind}});
+        assert_eq!(server.json("/v1/messages", &message)["ignored_parameters"], named("tools.strict"));
+    }
+}
+
+#[test]
 fn variables_that_the_template_does_not_name_are_listed() {
     let server = says("x");
     let kwargs = json!({"mood": "calm", "moo": 1, "enable_thinking": false, "none": null, "not plain": 1});

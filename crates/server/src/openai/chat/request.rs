@@ -199,6 +199,10 @@ impl ChatRequest {
         };
         let defaults = served.worker.options().defaults;
         let calls = matches!(chat.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
+        let is_strict = |tool: &Value| tool["function"]["strict"] == true;
+        if !calls && chat.tools.iter().any(is_strict) {
+            ignored.push("tools.function.strict".to_owned());
+        }
         let request = self.sampling.request(Prompt::Chat(chat), likely, defaults, context)?;
         // An answer that must call a tool has no content that could have a format.
         let format = request.format_field.and_then(|field| field.split('.').next());

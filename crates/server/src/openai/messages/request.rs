@@ -103,6 +103,12 @@ impl MessageRequest {
         if self.blocks().any(|block| block["is_error"] == true) {
             ignored.push("messages.content.is_error".to_owned());
         }
+        // Arguments follow the schema of a tool that must be called.
+        let must_call = matches!(self.field("tool_choice")["type"].as_str(), Some("any" | "tool"));
+        let mut tools = self.field("tools").as_array().into_iter().flatten();
+        if !must_call && tools.any(|tool| tool["strict"] == true) {
+            ignored.push("tools.strict".to_owned());
+        }
     }
 
     /// Whether what a chat does not use was said here: a chat has a variable for `thinking`.
