@@ -51,7 +51,9 @@ fn the_perplexity_of_a_speech_is_the_references() {
     // The file's weights in float64, by NumPy.
     let reference = 18.616_166;
     near(of(&["--exact"]), reference, 1e-5);
-    near(of(&[]), reference, 2e-3);
+    // Prompts in bfloat16, where there is AMX, have 8 bits of each value; WikiText is long enough for their errors to cancel out.
+    near(of(&[]), reference, 1e-2);
+    near(of(&["--cpu-features", "scalar"]), reference, 2e-3);
 }
 
 #[test]
