@@ -76,7 +76,11 @@ pub(super) fn name_of(field: String) -> String {
             _ => {}
         }
     }
-    if field.starts_with("tools[") || field.starts_with("tools.") { field.replacen(".function", "", 1) } else { field }
+    if field.starts_with("tools[") || field.starts_with("tools.") {
+        field.replacen(".function", "", 1)
+    } else {
+        field
+    }
 }
 
 /// A chat's error under the names that fields have here.
